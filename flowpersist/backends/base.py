@@ -1,0 +1,323 @@
+"""The record store with compare-and-set: the one primitive that every backend gives and everything else stands on.
+
+A backend holds records. Each has a reference, a revision, flat attributes that can be queried, a small sealed ``head`` that
+is read with every get and query, and a large sealed ``body`` that is read only on request. What the bytes mean is no
+business of a backend.
+
+Laws, which ``flowpersist.testing.BackendConformance`` checks on every implementation:
+
+- Of any number of concurrent puts at one revision exactly one wins, in all tasks, threads and processes.
+- A revision is never used twice for a reference, also not after the record was deleted and made again.
+- Nothing is acknowledged before it is as durable as the backend promises.
+- All decisions about time use the store's own clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum, StrEnum
+from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from attrs import field, frozen
+
+__all__ = [
+    "KEEP",
+    "MAX_HEAD_BYTES",
+    "MAX_TEXT_BYTES",
+    "BackendHealth",
+    "Capability",
+    "Change",
+    "Keep",
+    "NamespaceSchema",
+    "Order",
+    "Page",
+    "Range",
+    "Read",
+    "Record",
+    "RecordChange",
+    "RecordRef",
+    "Scalar",
+    "StorageBackend",
+    "Where",
+    "Written",
+]
+
+Scalar: TypeAlias = str | int | float | bool
+Order: TypeAlias = Literal["key", "created", "updated", "due"]
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_HEAD_BYTES: Final = 256 * 1024
+#: Keys, namespaces, attribute names and string values, in UTF-8.
+MAX_TEXT_BYTES: Final = 512
+_MAX_ATTRIBUTES: Final = 64
+_INT64: Final = range(-(2**63), 2**63)
+
+
+def check_text(value: object, what: str) -> str:
+    """Refuse what some server can't hold or compare by bytes: empty, NUL, lone surrogates, over 512 bytes of UTF-8."""
+    if not isinstance(value, str):
+        msg = f"{what} must be a str, not {type(value).__name__}"
+        raise TypeError(msg)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        msg = f"{what} holds a lone surrogate, which no store can keep"
+        raise ValueError(msg) from None
+    if size > MAX_TEXT_BYTES or "\0" in value:
+        msg = f"{what} must be at most {MAX_TEXT_BYTES} bytes of UTF-8 without NUL"
+        raise ValueError(msg)
+    return value
+
+
+def check_scalar(value: object, what: str) -> Scalar:
+    """An attribute's value: str, 64-bit int, finite float or bool, of exactly that type."""
+    if type(value) is str:
+        return check_text(value, what)
+    if type(value) is bool or (type(value) is int and value in _INT64):
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    msg = f"{what} must be a str, a 64-bit int, a finite float or a bool"
+    raise ValueError(msg)
+
+
+def _attributes(value: Mapping[str, Scalar | None]) -> Mapping[str, Scalar]:
+    if len(value) > _MAX_ATTRIBUTES:
+        msg = f"at most {_MAX_ATTRIBUTES} attributes fit a record, not {len(value)}"
+        raise ValueError(msg)
+    # Keys by bytes, so that equal mappings are stored as equal bytes.
+    return {
+        check_text(name, "an attribute's name"): check_scalar(item, f"attribute {name!r}")
+        for name, item in sorted(value.items())
+        if item is not None
+    }
+
+
+def _moment(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        msg = "times must be aware datetimes"
+        raise ValueError(msg)
+    return value.astimezone(UTC)
+
+
+@frozen(order=True)
+class RecordRef:
+    """Where a record stands. ``key`` is UTF-8 without NUL, 1 to 512 bytes, ordered by bytes."""
+
+    namespace: str
+    key: str
+
+    def __attrs_post_init__(self) -> None:
+        if not check_text(self.namespace, "a namespace") or not check_text(self.key, "a record's key"):
+            msg = "a namespace and a record's key must not be empty"
+            raise ValueError(msg)
+
+
+@frozen
+class Record:
+    """A record as the store holds it.
+
+    ``revision`` is the compare-and-set token; ``write_id`` the caller's id of the write that made it. ``body`` is None
+    where there is none and where it was not read: ``body_size`` (bytes; None without a body) tells which.
+    ``due_at`` is the next moment at which anybody has business with the record.
+    """
+
+    ref: RecordRef
+    revision: int
+    write_id: str
+    attributes: Mapping[str, Scalar]
+    head: bytes = field(repr=False)
+    body: bytes | None = field(repr=False)
+    body_size: int | None
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime | None
+
+
+class Keep(Enum):
+    """The type of ``KEEP``: leave that part of the record as it is."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@frozen
+class RecordChange:
+    """What a put does with each part: a value sets it, ``KEEP`` keeps it, None drops it.
+
+    A new record starts empty: no attributes, head ``b""``, no body, never due. ``write_id`` is random for each
+    write and the same for its retries, 1 to 64 bytes.
+    """
+
+    write_id: str
+    attributes: Mapping[str, Scalar] | Keep | None = field(
+        default=KEEP, converter=lambda v: _attributes(v) if isinstance(v, Mapping) else v
+    )
+    head: bytes | Keep | None = field(default=KEEP, repr=False)
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
+    due_at: datetime | Keep | None = field(
+        default=KEEP, converter=lambda v: _moment(v) if isinstance(v, datetime) else v
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= len(check_text(self.write_id, "a write id")) <= 64:  # noqa: PLR2004
+            msg = "a write id has 1 to 64 characters"
+            raise ValueError(msg)
+        if isinstance(self.head, bytes) and len(self.head) > MAX_HEAD_BYTES:
+            msg = f"a head has at most {MAX_HEAD_BYTES} bytes, not {len(self.head)}"
+            raise ValueError(msg)
+
+
+#: For one part of a change, as a backend applies it.
+Change: TypeAlias = T | Keep | None
+
+
+def applied(change: Change[T], old: T, empty: T) -> T:
+    """What a part becomes: the old one kept, the new one set, or the empty one."""
+    if change is None:
+        return empty
+    return old if isinstance(change, Keep) else change
+
+
+@frozen
+class Read:
+    """What a get found (``record`` is None where nothing is live) and the store's clock at that moment."""
+
+    record: Record | None
+    now: datetime
+
+
+@frozen
+class Written:
+    """What a put made: the new revision, and the store's clock at the write."""
+
+    revision: int
+    now: datetime
+
+
+@frozen
+class Range:
+    """From ``since`` (inclusive) to ``before`` (exclusive) of one of the orders; str for key, else aware datetime."""
+
+    by: Order
+    since: str | datetime | None = None
+    before: str | datetime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        kind = str if self.by == "key" else datetime
+        for bound in (self.since, self.before):
+            if bound is not None and not isinstance(bound, kind):
+                msg = f"a range by {self.by} takes {kind.__name__} bounds"
+                raise TypeError(msg)
+
+
+@frozen
+class Where:
+    """Equality on attributes, and at most one range, which is then also the order.
+
+    Equality is of type and value: ``True`` is not ``1``, and ``1`` is not ``1.0``.
+    """
+
+    equals: Mapping[str, Scalar] = field(factory=dict, converter=_attributes)
+    range: Range | None = None
+
+
+@frozen
+class Page(Generic[T_co]):
+    """Some items in order; ``next`` is the cursor of the page after, None at the end. A page may come short with a cursor."""
+
+    items: tuple[T_co, ...]
+    next: str | None
+    now: datetime
+
+
+@frozen
+class NamespaceSchema:
+    """A namespace, and its attributes that get an index. Each of them has one scalar type in all its records."""
+
+    name: str
+    indexed: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = field(factory=dict)
+
+
+class Capability(StrEnum):
+    """What a backend has beyond the primitive."""
+
+    DURABLE = "durable"
+    MULTI_PROCESS = "multi-process"
+    NOTIFICATIONS = "notifications"
+    TRANSACTIONS = "transactions"
+
+
+@frozen
+class BackendHealth:
+    """What ``ping`` saw: the store's clock, the round trip, and warnings for whoever runs it."""
+
+    backend: str
+    now: datetime
+    latency: timedelta
+    warnings: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class StorageBackend(Protocol):
+    """Six operations on records, and the life of the connection.
+
+    Every operation raises ``StorageError`` subclasses only (``IntegrityError`` where a body is missing or a row can't be
+    read), and ``CancelledError``. ``clock_offset`` is added to the store's clock, so that tests travel in time.
+    """
+
+    name: str
+    capabilities: frozenset[Capability]
+    clock_offset: timedelta
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """Connect and migrate. Twice: a no-op, and new namespaces are added. Safe when many processes start at once."""
+
+    async def close(self) -> None:
+        """Free all that was opened. Twice: a no-op. Operations after it raise ``BackendUnavailable``."""
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """Read one record, all its parts as of one revision. Missing: ``Read(None, now)``."""
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """Change one record if it stands at ``if_revision`` (0: none is live) and the store's clock is not past ``not_after``.
+
+        Raises ``RevisionConflict`` or ``DeadlinePassed`` with nothing written; both wrong: ``RevisionConflict``.
+        ``UnknownOutcome``: the acknowledgement was lost. A repeat with the same write id that finds itself
+        done gives ``RevisionConflict``: the caller reads, and knows its own write id.
+        """
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """Remove one record with its body and index entries. Missing: False. At another revision: ``RevisionConflict``."""
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """A page of records without bodies, ``after`` being the cursor of the page before.
+
+        ``order="due"`` lists only records that are due at some time. Ties are ordered by key. What is there throughout a
+        walk over all pages is seen exactly once; what comes or moves meanwhile may be missed.
+        A cursor that is none of ours raises ``ValueError``.
+        """
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """Delete at most ``limit`` records with their bodies; gives how many. Each one is still as ``where`` says when it goes."""
+
+    async def ping(self) -> BackendHealth:
+        """One round trip to the store."""
