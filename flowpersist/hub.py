@@ -1,0 +1,580 @@
+"""``PersistenceHub``: suspend a state, answer what it waits for, resume it once.
+
+Every verb is one read, one pure decision and one put under compare-and-set, on any backend, and returns an ``Outcome``:
+``Success`` with a value, or ``Failure`` with a ``PersistenceError``. Nothing is raised but programmer errors (``TypeError``,
+``ValueError``) and cancellation. ``flowpersist.raising`` has the same verbs for those who prefer exceptions.
+
+A verb that is repeated after a lost reply, with the same ``answer_id``, ``claim_id``, fence or idempotency key, finds itself done and
+succeeds. A cancelled verb may have happened: repeat it, or ``inspect``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final, TypeAlias, TypeVar, overload
+
+from attrs import frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend
+from flowpersist.claiming import Backoff, Worker, claim_each, running
+from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
+from flowpersist.keyring import KeyRing
+from flowpersist.keys import SuspensionId
+from flowpersist.leases import DEFAULT_LEASE
+from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.model import Head, Status, Until
+from flowpersist.lifecycle.views import (
+    Criteria,
+    NewSuspension,
+    Receipt,
+    Resumption,
+    Suspension,
+    new_suspension_of,
+    resumption_of,
+    suspension_of,
+)
+from flowpersist.listing import query
+from flowpersist.records import Found, Loaded, Move, Pace
+from flowpersist.suspending import Awaiting, Facts, Plan, SealedState, check_times, earliest, plan, same_state, seal_state
+from flowpersist.suspensions import Named, Present, Suspensions, Turn
+
+__all__ = ["MISSING", "Outcome", "PersistenceHub"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+Outcome: TypeAlias = Success[T] | Failure[PersistenceError]
+
+
+class Missing(Enum):
+    """The type of ``MISSING``: no value was given, which None would be."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@frozen
+class HubDefaults:
+    """What a hub's verbs use where a call says nothing."""
+
+    namespace: str
+    timeout: timedelta | None
+    retention: timedelta
+    public_url: str | None
+
+
+class PersistenceHub:
+    """The verbs on suspensions. ``open_hub`` makes one; it may be used by any number of tasks of one event loop.
+
+    Wherever a verb takes a key it takes a ``SuspensionKey``, its token as str, or, from code of the same process, a ``SuspensionId``.
+    """
+
+    def __init__(self, suspensions: Suspensions, defaults: HubDefaults) -> None:
+        self.suspensions = suspensions
+        self.defaults = defaults
+        #: The runs that are held by this process, so that whoever finishes one stops its renewals.
+        self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
+
+    @property
+    def backend(self) -> StorageBackend:
+        """Where the records are."""
+        return self.suspensions.records.backend
+
+    @property
+    def pace(self) -> Pace:
+        """The hub's clock, randomness and patience."""
+        return self.suspensions.records.pace
+
+    def use_keyring(self, keyring: KeyRing | None) -> None:
+        """Seal and open with another keyring from now on."""
+        sealer = self.suspensions.records.sealer.with_keyring(keyring)
+        self.suspensions.records.sealer = sealer
+        self.suspensions.receipts.sealer = sealer
+
+    async def suspend(
+        self,
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        key: Named | None = None,
+        by: str | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Make a state durable, and give the keys that resume it.
+
+        ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each`` (the others stay
+        open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default says so.
+        ``metadata`` and ``tenant`` are stored in clear and can be queried. The same ``idempotency_key`` gives the same suspension again,
+        with another state ``IdempotencyConflict``. ``key`` is one that ``reserve`` gave: the suspension keeps what was said there.
+        """
+        if key is not None:
+            if awaiting is not None or idempotency_key is not None:
+                msg = "a reserved key brings what it awaits: leave awaiting and idempotency_key out"
+                raise ValueError(msg)
+            return await self._fill(key, state, by)
+        planned = self._plan(awaiting, until, timeout, deadline)
+        facts = self._facts(metadata, tenant, idempotency_key)
+        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        return await self._create("suspend", facts, planned, sealed.unwrap(), by)
+
+    async def reserve(
+        self,
+        awaiting: Awaiting = None,
+        *,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        by: str | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Make the keys before the state is there: ``suspend(state, key=…)`` brings it. Answers that come early are kept."""
+        planned = self._plan(awaiting, until, timeout, deadline)
+        return await self._create("reserve", self._facts(metadata, tenant, idempotency_key), planned, None, by)
+
+    async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
+        """The suspension as of now. Nothing is written, and the state is not read."""
+        return as_outcome((await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head)))
+
+    async def answer(
+        self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
+    ) -> Outcome[Receipt]:
+        """Validate an answer and record it. The same again is ``replayed``; a keyring for control alone is enough."""
+        offer = verbs.Offer(value, by, answer_id)
+
+        async def decide(seen: Present) -> Turn[Receipt]:
+            return Turn.of(verbs.answer(seen.head, seen.target, offer, seen.now))
+
+        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
+
+    @overload
+    async def resume(
+        self, key: Named, value: object = MISSING, *, by: str | None = None, answer_id: str | None = None
+    ) -> Outcome[Resumption[Any]]: ...
+    @overload
+    async def resume(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        expect: type[S],
+    ) -> Outcome[Resumption[S]]: ...
+    async def resume(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        expect: type[Any] | None = None,
+    ) -> Outcome[Resumption[Any]]:
+        """Answer, if a value is given, and take the run for good: at most once, by anybody.
+
+        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own ``answer_id`` gets the
+        same run again. ``expect`` checks the state's class; what can't be read or is of another class stays as it was.
+        """
+        own = self._random_id() if answer_id is None else answer_id
+        offer = None if value is MISSING else verbs.Offer(value, by, own)
+
+        async def decide(seen: Present) -> Turn[Resumption[Any]]:
+            step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
+            return await self._taken(seen, step, expect)
+
+        return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
+
+    @overload
+    async def claim(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        claim_id: str | None = None,
+    ) -> Outcome[Resumption[Any]]: ...
+    @overload
+    async def claim(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        claim_id: str | None = None,
+        expect: type[S],
+    ) -> Outcome[Resumption[S]]: ...
+    async def claim(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        claim_id: str | None = None,
+        expect: type[Any] | None = None,
+    ) -> Outcome[Resumption[Any]]:
+        """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may ``renew``.
+
+        Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run again.
+        """
+        _check_lease(lease)
+        own = self._random_id() if claim_id is None else claim_id
+        offer = None if value is MISSING else verbs.Offer(value, by, answer_id)
+
+        async def decide(seen: Present) -> Turn[Resumption[Any]]:
+            step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
+            return await self._taken(seen, step, expect)
+
+        return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
+
+    @overload
+    async def claim_due(
+        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE
+    ) -> Outcome[tuple[Resumption[Any], ...]]: ...
+    @overload
+    async def claim_due(
+        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE, expect: type[S]
+    ) -> Outcome[tuple[Resumption[S], ...]]: ...
+    async def claim_due(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        limit: int = 1,
+        lease: timedelta = DEFAULT_LEASE,
+        expect: type[Any] | None = None,
+    ) -> Outcome[tuple[Resumption[Any], ...]]:
+        """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
+        _check_lease(lease)
+
+        async def one(record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+            # By id only: what the index says may be behind, and the transition decides again.
+            found = record.head.id
+            return await (self.claim(found, lease=lease, expect=expect) if expect else self.claim(found, lease=lease))
+
+        return as_outcome(await claim_each(self, criteria, one, limit))
+
+    async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
+        """Move the end of the lease to ``lease`` from now; gives that moment."""
+        _check_lease(lease)
+
+        async def decide(seen: Present) -> Turn[datetime]:
+            return Turn.of(verbs.renew(seen.head, _holder(run), seen.now, lease=lease))
+
+        return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
+
+    async def complete(
+        self, run: Resumption[Any], outcome: object = None, *, discard: bool = False
+    ) -> Outcome[Suspension]:
+        """End a claimed run. Its state is dropped and its outcome kept for the retention.
+
+        Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded.
+        """
+        body: bytes | None = None
+        if outcome is not None:
+            key, tenant = str(run.suspension.id), run.suspension.tenant
+            sealed = await self.suspensions.records.seal_body(key, tenant, outcome, purpose="outcome")
+            if not isinstance(sealed, Success):
+                return Failure(sealed.failure())
+            body = sealed.unwrap()
+        return await self._finished(
+            "complete", run, lambda seen: verbs.complete(seen.head, _holder(run), seen.now, discard=discard), body
+        )
+
+    async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
+        """End a claimed run as failed. Of an exception its class is kept, since its text may hold state."""
+        return await self._finished(
+            "fail", run, lambda seen: verbs.fail(seen.head, _holder(run), seen.now, error=_said(error)), KEEP
+        )
+
+    async def release(
+        self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
+    ) -> Outcome[Suspension]:
+        """Give a claimed run back: it is claimable again, with the same answers, after the delay."""
+        after = timedelta(0) if delay is None else delay
+        return await self._finished(
+            "release",
+            run,
+            lambda seen: verbs.release(seen.head, _holder(run), seen.now, error=_said(error), delay=after),
+            KEEP,
+        )
+
+    async def suspend_next(
+        self,
+        run: Resumption[Any],
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Pause a claimed run again: same id, new state, new waits. Waits that are still open stay, with their keys.
+
+        Answers that came while it ran belong to this pause: with them it may be answered at once.
+        """
+        planned = self._plan(awaiting, until, timeout, deadline)
+        suspension = run.suspension
+        sealed = await seal_state(self.suspensions.records, str(suspension.id), suspension.tenant, state)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        body = sealed.unwrap().body
+
+        async def decide(seen: Present) -> Turn[NewSuspension]:
+            waits = planned.opened(seen.now) if awaiting is not None or not _carried(seen.head) else ()
+            step = verbs.suspend_next(seen.head, _holder(run), seen.now, waits=waits, until=until)
+            return Turn(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
+
+        return self._let_go(run, await self.suspensions.transact("suspend_next", suspension.id, decide))
+
+    @overload
+    def running(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+    ) -> AbstractAsyncContextManager[Outcome[Resumption[Any]]]: ...
+    @overload
+    def running(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        expect: type[S],
+    ) -> AbstractAsyncContextManager[Outcome[Resumption[S]]]: ...
+    def running(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        expect: type[Any] | None = None,
+    ) -> AbstractAsyncContextManager[Outcome[Resumption[Any]]]:
+        """``async with hub.running(key) as outcome:`` claims, renews while the block runs, and completes at its end.
+
+        An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that error:
+        a cancelled block can't be left otherwise.
+        """
+        _check_lease(lease)
+
+        async def claimed() -> Result[Resumption[Any], PersistenceError]:
+            return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect or object)
+
+        return running(self, claimed, lease)
+
+    async def work(
+        self,
+        handler: Callable[[Resumption[Any]], Awaitable[object]],
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        concurrency: int = 8,
+        lease: timedelta = DEFAULT_LEASE,
+        max_attempts: int = 5,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        poll: timedelta = timedelta(seconds=1),
+    ) -> None:
+        """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what fails."""
+        _check_lease(lease)
+        await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll).run()
+
+    async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+        """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it."""
+
+        async def decide(seen: Present) -> Turn[object]:
+            if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
+                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+            if seen.record.body is None:
+                return Turn(seen.head, Success(None))
+            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+
+        return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
+
+    async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
+        """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
+
+        async def decide(seen: Present) -> Turn[Suspension]:
+            step = verbs.cancel(seen.head, seen.target, seen.now, reason=reason)
+            return Turn(step.head, step.result.map(suspension_of))
+
+        return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))
+
+    async def extend(
+        self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+    ) -> Outcome[Suspension]:
+        """Move the deadline of the key's wait, or by id of all open ones, to ``timeout`` from now or to ``deadline``."""
+        check_times(timeout, deadline)
+        if timeout is None and deadline is None:
+            msg = "extend needs a timeout or a deadline"
+            raise ValueError(msg)
+
+        async def decide(seen: Present) -> Turn[Suspension]:
+            moment = earliest(None if deadline is None else deadline.astimezone(UTC), timeout, seen.now)
+            step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
+            return Turn(step.head, step.result.map(suspension_of))
+
+        return as_outcome(await self.suspensions.transact("extend", key, decide, by=by))
+
+    async def query(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Outcome[Page[Suspension]]:
+        """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a ``next``."""
+        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after))
+
+    def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
+        return plan(
+            awaiting,
+            until=until,
+            timeout=timeout,
+            deadline=deadline,
+            default_timeout=self.defaults.timeout,
+            entropy=self.pace.entropy,
+        )
+
+    def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
+        if idempotency_key is None:
+            # The id's own time only orders it; every decision is by the store's clock.
+            new = SuspensionId.new(now=self.pace.now(), entropy=self.pace.entropy)
+        else:
+            new = SuspensionId.derive(self.defaults.namespace, tenant, idempotency_key)
+        return Facts(new, metadata or {}, tenant, self.defaults.retention)
+
+    async def _create(
+        self, verb: str, facts: Facts, planned: Plan, state: SealedState | None, by: str | None
+    ) -> Outcome[NewSuspension]:
+        status = Status.RESERVED if state is None else Status.WAITING
+
+        async def decide(found: Found[Head]) -> Move[NewSuspension]:
+            if found.record is not None:
+                head = present(found.record.head, found.now)
+                same = same_state(self.suspensions.records, found.record, state)
+                return Move(None, same.map(lambda _: self._new(head)))
+            head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
+            allowed = await self.suspensions.allowed(verb, head, by)
+            if isinstance(allowed, Failure):
+                return Move(None, Failure(allowed.failure()))
+            draft = self.suspensions.draft(head, before=head, body=None if state is None else state.body)
+            return Move(draft, Success(self._new(head)))
+
+        return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide))
+
+    async def _fill(self, key: Named, state: object, by: str | None) -> Outcome[NewSuspension]:
+        async def decide(seen: Present) -> Turn[NewSuspension]:
+            records = self.suspensions.records
+            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state)
+            if not isinstance(sealed, Success):
+                return Turn(seen.head, Failure(sealed.failure()))
+            if seen.head.fingerprint is not None:
+                same = same_state(records, seen.record, sealed.unwrap())
+                return Turn(seen.head, same.map(lambda _: self._new(seen.head)))
+            step = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
+            return Turn(step.head, step.result.map(self._new), sealed.unwrap().body)
+
+        return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
+
+    async def _taken(
+        self, seen: Present, step: verbs.Step[Head], expect: type[Any] | None
+    ) -> Turn[Resumption[Any]]:
+        """Read the state before the put that takes the run: what this process can't read stays as it was."""
+        if not isinstance(step.result, Success):
+            return Turn(step.head, Failure(step.result.failure()))
+        state = await self.suspensions.records.open_body(seen.record, purpose="state")
+        fitting = state.bind(lambda value: _expected(value, expect))
+        if not isinstance(fitting, Success):
+            return Turn(seen.head, Failure(fitting.failure()))
+        return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap())))
+
+    async def _finished(
+        self,
+        verb: str,
+        run: Resumption[Any],
+        step: Callable[[Present], verbs.Step[Head]],
+        body: bytes | Keep | None,
+    ) -> Outcome[Suspension]:
+        async def decide(seen: Present) -> Turn[Suspension]:
+            decided = step(seen)
+            # A cancellation that is carried out here keeps the state: only the verb's own success replaces it.
+            kept = body if isinstance(decided.result, Success) else KEEP
+            return Turn(decided.head, decided.result.map(suspension_of), kept)
+
+        return self._let_go(run, await self.suspensions.transact(verb, run.suspension.id, decide))
+
+    def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> Outcome[T]:
+        held = self.holds.get((run.suspension.id, run.fence))
+        if held is not None and isinstance(result, Success):
+            held.set()
+        return as_outcome(result)
+
+    def _new(self, head: Head) -> NewSuspension:
+        return new_suspension_of(head, prefix=self.suspensions.prefix)
+
+    def _random_id(self) -> str:
+        return self.pace.entropy(16).hex()
+
+
+def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
+    """A Result as the union that it is, so that ``match`` and ``isinstance`` narrow."""
+    return result if isinstance(result, Success) else Failure(result.failure())
+
+
+def _holder(run: Resumption[Any]) -> verbs.Holder:
+    return verbs.Holder(run.fence, run.claim_id)
+
+
+def _carried(head: Head) -> bool:
+    return any(wait.open or wait.undelivered for wait in head.waits)
+
+
+def _check_lease(lease: timedelta) -> None:
+    if lease <= timedelta(0):
+        msg = f"a lease must be positive, not {lease}"
+        raise ValueError(msg)
+
+
+def _said(error: BaseException | str | None) -> str | None:
+    if isinstance(error, BaseException):
+        return type(error).__name__
+    return None if error is None else error[:1000]
+
+
+def _expected(state: object, expect: type[Any] | None) -> Result[Any, PersistenceError]:
+    if expect is None or isinstance(state, expect):
+        return Success(state)
+    message = f"the state is of class {type(state).__name__}, not {expect.__name__}; it stays as it was"
+    return Failure(UnexpectedType(message, "state"))
+
+
+def _no_outcome(head: Head) -> PersistenceError:
+    if head.status.closed:
+        return verbs.closed_error(head, None)
+    return StillWaiting(f"run {head.id} is {head.status}: it has no outcome yet", suspension_of(head))

@@ -1,0 +1,21 @@
+"""A suspension's states and the pure transitions between them.
+
+``model`` holds the facts, ``changes`` what time does to them, ``verbs`` what callers do, ``views`` what callers see.
+"""
+
+from __future__ import annotations
+
+from flowpersist.lifecycle.model import Status, Until, WaitStatus
+from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension, Wait
+
+__all__ = [
+    "Criteria",
+    "NewSuspension",
+    "Receipt",
+    "Resumption",
+    "Status",
+    "Suspension",
+    "Until",
+    "Wait",
+    "WaitStatus",
+]

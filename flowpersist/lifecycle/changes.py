@@ -1,0 +1,121 @@
+"""What happens to a head by itself as time goes on: waits expire, leases lapse.
+
+Expiry is lazy. Every verb first brings the head up to the store's present, as if somebody had looked at every instant
+in between, so no result depends on when anybody looked. A deadline's own instant is still in time: the change
+happens one microsecond later.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve
+
+from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus
+
+__all__ = ["close", "due_at", "next_change", "present", "settle"]
+
+TICK: Final = timedelta(microseconds=1)
+SYSTEM: Final = "system"
+
+
+def next_change(head: Head) -> datetime | None:
+    """The last instant at which the head is as it stands; None where time alone changes nothing."""
+    if head.status.closed:
+        return None
+    moments = [wait.deadline for wait in head.waits if wait.open and wait.deadline is not None]
+    if head.lease_until is not None:
+        moments.append(head.lease_until)
+    return min(moments, default=None)
+
+
+def due_at(head: Head) -> datetime | None:
+    """The next moment at which anybody has business with the record: a change, a claim, or its purge."""
+    if head.closed_at is not None:
+        return head.closed_at + head.retention
+    change = next_change(head)
+    moments = [head.claimable_at, None if change is None else change + TICK]
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def present(head: Head, now: datetime) -> Head:
+    """The head as it is at ``now``. Each round ends a wait or a lease, so there are at most as many as these."""
+    while (moment := next_change(head)) is not None and now > moment:
+        head = _advance(head, moment)
+    return head
+
+
+def _advance(head: Head, moment: datetime) -> Head:
+    waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
+    head = settle(evolve(head, waits=waits, updated_at=moment), moment)
+    if head.lease_until == moment and not head.status.closed:
+        head = lapse(head, moment)
+    return head
+
+
+def _expire(wait: WaitState, moment: datetime) -> WaitState:
+    default = _default(wait)
+    if default is None:
+        return evolve(wait, status=WaitStatus.EXPIRED, closed_at=moment)
+    answer = Answer(default[0], SYSTEM, moment, None)
+    return evolve(wait, status=WaitStatus.ANSWERED, answer=answer, closed_at=moment)
+
+
+def _default(wait: WaitState) -> tuple[object] | None:
+    if wait.awaiting is None or "default" not in wait.awaiting:
+        return None
+    return (wait.awaiting["default"],)
+
+
+def lapse(head: Head, moment: datetime) -> Head:
+    """The lease has ended without a word: the same answers are there for whoever claims next."""
+    if head.cancelling:
+        return close(head, Status.CANCELLED, moment)
+    return evolve(head, status=Status.ANSWERED, claim_id=None, lease_until=None, claimable_at=moment)
+
+
+def settle(head: Head, moment: datetime) -> Head:
+    """What the waits say of the suspension: answered, expired, or neither yet."""
+    if head.until == "any" and any(wait.status is WaitStatus.ANSWERED for wait in head.waits):
+        head = _supersede(head, moment)
+    if head.status in {Status.RESERVED, Status.WAITING} and _hopeless(head):
+        return close(head, Status.EXPIRED, moment)
+    if head.status is Status.WAITING and _ready(head):
+        return evolve(head, status=Status.ANSWERED, claimable_at=moment)
+    return head
+
+
+def _supersede(head: Head, moment: datetime) -> Head:
+    waits = (evolve(w, status=WaitStatus.SUPERSEDED, closed_at=moment) if w.open else w for w in head.waits)
+    return evolve(head, waits=tuple(waits))
+
+
+def _hopeless(head: Head) -> bool:
+    expired = [wait for wait in head.waits if wait.status is WaitStatus.EXPIRED]
+    if head.until == "all":
+        return bool(expired)
+    return head.until == "any" and len(expired) == len(head.waits)
+
+
+def _ready(head: Head) -> bool:
+    if head.until == "each":
+        return any(wait.undelivered for wait in head.waits)
+    return not head.open_waits
+
+
+def close(head: Head, status: Status, moment: datetime, *, reason: str | None = None) -> Head:
+    """The end: open waits close with it, nobody holds it, and it stays as a tombstone for the retention."""
+    ended = WaitStatus.EXPIRED if status is Status.EXPIRED else WaitStatus.CLOSED
+    waits = tuple(evolve(w, status=ended, closed_at=moment) if w.open else w for w in head.waits)
+    return evolve(
+        head,
+        status=status,
+        waits=waits,
+        closed_at=moment,
+        updated_at=moment,
+        reason=head.reason if reason is None else reason,
+        claim_id=None,
+        lease_until=None,
+        claimable_at=None,
+    )

@@ -1,0 +1,71 @@
+"""A head's copies in the record: what backends index and query, and how criteria become conditions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
+from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.views import Criteria
+
+__all__ = ["attributes_of", "matches", "order_of", "schema", "where"]
+
+METADATA = "m."
+
+
+def schema(namespace: str) -> NamespaceSchema:
+    """The namespace of suspensions, with an index for every query that the hub makes."""
+    return NamespaceSchema(namespace, {"status": str, "live": bool, "tool": str, "run": str, "tenant": str})
+
+
+def attributes_of(head: Head) -> dict[str, Scalar | None]:
+    """The attributes that stand beside this head."""
+    tools = [_tool(wait.awaiting) for wait in head.waits]
+    attributes: dict[str, Scalar | None] = {METADATA + name: value for name, value in head.metadata.items()}
+    attributes.update(
+        status=str(head.status),
+        live=not head.status.closed,
+        tool=next((tool for tool in tools if tool is not None), None),
+        run=_run(head),
+        tenant=head.tenant,
+    )
+    return attributes
+
+
+def _tool(awaiting: Mapping[str, object] | None) -> str | None:
+    return None if awaiting is None else str(awaiting["id"])
+
+
+def _run(head: Head) -> str:
+    return str(head.metadata.get("run", head.id))
+
+
+def where(criteria: Criteria) -> Where:
+    """The conditions that the store can check: equality, and one range."""
+    equals: dict[str, Scalar | None] = {METADATA + name: value for name, value in criteria.metadata.items()}
+    status = None if criteria.status is None else str(criteria.status)
+    equals.update(status=status, tool=criteria.tool, run=criteria.run, tenant=criteria.tenant)
+    return Where(equals, _range(criteria))
+
+
+def _range(criteria: Criteria) -> Range | None:
+    if criteria.due_before is not None:
+        return Range("due", before=criteria.due_before)
+    if criteria.created_after is None and criteria.created_before is None:
+        return None
+    return Range("created", since=criteria.created_after, before=criteria.created_before)
+
+
+def order_of(conditions: Where) -> Order:
+    """The order that a range brings with it."""
+    return "key" if conditions.range is None else conditions.range.by
+
+
+def matches(criteria: Criteria, head: Head) -> bool:
+    """Whether a head, at its present, is what the criteria ask for; the record's copies may be behind it."""
+    attributes = attributes_of(head)
+    asked = where(criteria).equals
+    if any(attributes.get(name) != value for name, value in asked.items()):
+        return False
+    after, before = criteria.created_after, criteria.created_before
+    return (after is None or head.created_at >= after) and (before is None or head.created_at < before)

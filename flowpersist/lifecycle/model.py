@@ -1,0 +1,203 @@
+"""What the sealed head of a suspension holds: the facts that every decision rests on.
+
+::
+
+    reserved -> waiting -> answered -> running -> waiting (next pause) | answered (release, lapse) | completed | failed
+                waiting -> answered (by the system, with a default) | expired
+    reserved, waiting, answered -> cancelled;  running -> cancelled, at its next renewal, pause, release or lapse
+
+Times are aware datetimes in UTC with whole microseconds, by the store's clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from flowpersist.codec import TypeRegistry
+from flowpersist.keys import SuspensionId, SuspensionKey
+
+__all__ = ["HEAD_TYPES", "Answer", "Done", "Head", "Slip", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
+
+Until: TypeAlias = Literal["all", "any", "each"]
+Scalar: TypeAlias = str | int | float | bool
+
+#: Receipts of closed waits that stay in the head; older ones move to records of their own.
+MAX_SLIPS: Final = 100
+#: The fences of a holder's last finished verbs, kept so that a repeat of one is a success.
+MAX_DONE: Final = 4
+
+
+class Status(StrEnum):
+    """Where a suspension stands."""
+
+    RESERVED = "reserved"
+    WAITING = "waiting"
+    ANSWERED = "answered"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can follow."""
+        return self in {Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED}
+
+
+class WaitStatus(StrEnum):
+    """Where one wait of a suspension stands."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CLOSED = "closed"
+
+
+@frozen
+class Answer:
+    """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt."""
+
+    value: object = field(repr=False)
+    by: str | None
+    at: datetime
+    answer_id: str | None
+
+
+@frozen
+class WaitState:
+    """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
+
+    ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer.
+    """
+
+    name: str
+    secret: bytes = field(repr=False)
+    sequence: int
+    awaiting: Mapping[str, object] | None = field(repr=False)
+    deadline: datetime | None
+    status: WaitStatus = WaitStatus.OPEN
+    answer: Answer | None = None
+    closed_at: datetime | None = None
+    delivery: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.status is WaitStatus.OPEN
+
+    @property
+    def needed(self) -> bool:
+        """Whether the run can't go on without it."""
+        return self.open and self.awaiting is not None
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether it has ended with something that no holder has seen."""
+        return self.delivery is None and self.status in {WaitStatus.ANSWERED, WaitStatus.EXPIRED}
+
+
+@frozen
+class Slip:
+    """The receipt of a wait of an earlier pause: enough to tell the holder of its key the truth, some 125 bytes.
+
+    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value.
+    """
+
+    digest: bytes = field(repr=False)
+    wait: str
+    sequence: int
+    status: WaitStatus
+    at: datetime
+    by: str | None
+    answer_id: str | None
+    answer: bytes | None = field(repr=False)
+
+
+@frozen
+class Done:
+    """A holder's verb that was committed: its fence and the verb's name."""
+
+    fence: int
+    verb: str
+
+
+@frozen
+class Taken:
+    """Who took the run for good."""
+
+    answer_id: str | None
+    by: str | None
+    at: datetime
+
+
+@frozen
+class Head:
+    """Everything that decides about a suspension. The record's attributes are copies of it, made in the same put."""
+
+    id: SuspensionId
+    tenant: str | None
+    metadata: Mapping[str, Scalar]
+    created_at: datetime
+    updated_at: datetime
+    retention: timedelta
+    status: Status
+    until: Until
+    waits: tuple[WaitState, ...]
+    sequence: int = 1
+    attempt: int = 0
+    fence: int = 0
+    claim_id: str | None = None
+    lease_until: datetime | None = None
+    claimable_at: datetime | None = None
+    cancelling: bool = False
+    reason: str | None = None
+    error: str | None = None
+    closed_at: datetime | None = None
+    taken: Taken | None = None
+    done: tuple[Done, ...] = ()
+    slips: tuple[Slip, ...] = ()
+    spilled: int = 0
+    fingerprint: bytes | None = field(default=None, repr=False)
+
+    @property
+    def open_waits(self) -> tuple[WaitState, ...]:
+        return tuple(wait for wait in self.waits if wait.open)
+
+
+def fingerprint(value: object) -> bytes:
+    """SHA-256 of a JSON value in canonical form: equal for equal values, True apart from 1."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def secret_digest(secret: bytes) -> bytes:
+    """What a receipt keeps of a key's secret."""
+    return hashlib.sha256(secret).digest()
+
+
+def find(head: Head, key: SuspensionKey) -> WaitState | Slip | None:
+    """The wait or receipt that this key opens. Every secret is compared, each in constant time."""
+    digest = secret_digest(key.secret)
+    waits = [wait for wait in head.waits if hmac.compare_digest(wait.secret, key.secret)]
+    slips = [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
+    return next(iter([*waits, *slips]), None)
+
+
+def head_types() -> TypeRegistry:
+    """The registry of what a head is made of, under names that outlive moves of the code."""
+    registry = TypeRegistry()
+    for cls in (Status, WaitStatus, Answer, WaitState, Slip, Done, Taken, Head):
+        registry.register(cls, name=f"flowpersist.{cls.__name__}")
+    return registry
+
+
+HEAD_TYPES: Final = head_types()

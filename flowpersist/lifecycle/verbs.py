@@ -1,0 +1,464 @@
+"""The transitions: pure functions from a head at its present to a ``Step``.
+
+Each takes a head that ``changes.present`` has brought up to ``now``. A step holds the head to put (the same object where
+nothing changes) and what the caller is told; a refusal may still change the head, as when an answer is recorded while
+others are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from attrs import evolve, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.errors import (
+    AlreadyResumed,
+    AnswerConflict,
+    KeyValidationError,
+    LeaseLost,
+    PersistenceError,
+    StillWaiting,
+    SuspensionBusy,
+    SuspensionCancelled,
+    SuspensionClosed,
+    SuspensionExpired,
+    SuspensionNotFound,
+    UnreadAnswers,
+)
+from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.changes import close, settle
+from flowpersist.lifecycle.model import (
+    MAX_DONE,
+    Answer,
+    Done,
+    Head,
+    Slip,
+    Status,
+    Taken,
+    Until,
+    WaitState,
+    WaitStatus,
+    fingerprint,
+    secret_digest,
+)
+from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
+
+__all__ = [
+    "Holder",
+    "Offer",
+    "Step",
+    "answer",
+    "cancel",
+    "claim",
+    "complete",
+    "extend",
+    "fail",
+    "fill",
+    "release",
+    "renew",
+    "suspend_next",
+    "take",
+]
+
+T = TypeVar("T")
+Target = WaitState | Slip | None
+ANY_VALUE = AwaitInput[object](id="answer", prompt="")
+
+
+@frozen
+class Step(Generic[T]):
+    """What a transition decides: the head to put, and what the caller is told."""
+
+    head: Head
+    result: Result[T, PersistenceError]
+
+
+@frozen
+class Offer:
+    """An answer as it comes in, not yet checked."""
+
+    value: object
+    by: str | None
+    answer_id: str | None
+
+
+@frozen
+class Holder:
+    """Who says that they hold the run."""
+
+    fence: int
+    claim_id: str | None
+
+
+def refused(head: Head, error: PersistenceError) -> Step[T]:
+    """Nothing changes, and the caller is told why."""
+    return Step(head, Failure(error))
+
+
+def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head]:
+    """A reserved suspension gets its state: it waits, or is answered at once by what came early."""
+    if head.status.closed:
+        return refused(head, closed_error(head, None))
+    if head.status is not Status.RESERVED:
+        return refused(head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status))
+    waiting = settle(evolve(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at)
+    return Step(waiting, Success(waiting))
+
+
+def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Receipt]:
+    """Record an answer to an open wait; tell the truth about one that has ended."""
+    if isinstance(target, Slip):
+        return _answer_late(head, target, same=_same(target, offer))
+    wait = _only_open(head) if target is None else target
+    if wait is None:
+        return refused(head, _ambiguous(head))
+    if not wait.open:
+        return _answer_late(head, wait, same=_same(slip_of(wait, now), offer))
+    return _accept(head, wait, offer, now)
+
+
+def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Receipt]:
+    match _checked(wait, offer.value):
+        case Failure(error):
+            return refused(head, error)
+        case Success(value):
+            given = Answer(value, offer.by, now, offer.answer_id)
+    answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
+    waits = tuple(answered if other is wait else other for other in head.waits)
+    after = settle(evolve(head, waits=waits, updated_at=now), now)
+    pending = head.until == "all" and any(other.needed for other in after.waits)
+    return Step(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
+
+
+def _checked(wait: WaitState, value: object) -> Result[object, PersistenceError]:
+    if wait.awaiting is None:
+        return ANY_VALUE.check(value)
+    return AwaitInput.from_data(wait.awaiting).bind(lambda awaiting: awaiting.check(value))
+
+
+def _same(slip: Slip, offer: Offer) -> bool:
+    """Whether the offer is what was accepted, again: by its id, or by its value."""
+    if slip.answer is None:
+        return False
+    if offer.answer_id is not None and offer.answer_id == slip.answer_id:
+        return True
+    # What is no JSON value can't be what was accepted, and has no fingerprint.
+    return isinstance(ANY_VALUE.check(offer.value), Success) and fingerprint(offer.value) == slip.answer
+
+
+def _answer_late(head: Head, ended: WaitState | Slip, *, same: bool) -> Step[Receipt]:
+    if same:
+        return Step(head, Success(receipt_of(head, ended, "replayed")))
+    return refused(head, ended_error(head, ended))
+
+
+def _only_open(head: Head) -> WaitState | None:
+    """Which wait an id without a key means: the only open one, else the only one that there is."""
+    if len(head.open_waits) == 1:
+        return head.open_waits[0]
+    return head.waits[0] if len(head.waits) == 1 else None
+
+
+def _ambiguous(head: Head) -> PersistenceError:
+    if head.status.closed:
+        return closed_error(head, None)
+    return KeyValidationError(
+        f"suspension {head.id} has {len(head.open_waits)} open waits: answer with the key of one of them, not with the id"
+    )
+
+
+def claim(
+    head: Head, target: Target, offer: Offer | None, now: datetime, *, lease: timedelta, claim_id: str
+) -> Step[Head]:
+    """Take the run under a lease; with an offer, answer first. The same claim id again gets the same run again."""
+    if head.status is Status.RUNNING and head.claim_id == claim_id:
+        return Step(head, Success(head))
+    ready = _made_ready(head, target, offer, now)
+    if not isinstance(ready.result, Success):
+        return ready
+    held = _hold(ready.head, now)
+    running = evolve(held, status=Status.RUNNING, claim_id=claim_id, lease_until=now + lease, claimable_at=None)
+    return Step(running, Success(running))
+
+
+def take(head: Head, target: Target, offer: Offer | None, now: datetime, *, answer_id: str, by: str | None) -> Step[Head]:
+    """Take the run for good. The winner's own answer id again gets the same run again."""
+    if head.taken is not None and head.taken.answer_id == answer_id:
+        return Step(head, Success(head))
+    ready = _made_ready(head, target, offer, now)
+    if not isinstance(ready.result, Success):
+        return ready
+    held = evolve(_hold(ready.head, now), taken=Taken(answer_id, by, now))
+    taken = close(held, Status.COMPLETED, now)
+    return Step(taken, Success(taken))
+
+
+def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) -> Step[Head]:
+    """The head, answered if an offer came, in a state that can be claimed now."""
+    if head.status.closed:
+        return refused(head, closed_error(head, target))
+    if _used_up(head, target):
+        return refused(head, ended_error(head, target))
+    if head.status is Status.RUNNING:
+        return refused(head, _busy(head, head.lease_until))
+    receipt: Receipt | None = None
+    if offer is not None:
+        answered = answer(head, target, offer, now)
+        if not isinstance(answered.result, Success):
+            return Step(head, Failure(answered.result.failure()))
+        head, receipt = answered.head, answered.result.unwrap()
+    return _claimable(head, now, receipt)
+
+
+def _used_up(head: Head, target: Target) -> bool:
+    """A key of an earlier pause, or one whose wait was given to the holder of another, never takes this one."""
+    if isinstance(target, Slip):
+        return True
+    return target is not None and target.status in {WaitStatus.SUPERSEDED, WaitStatus.CLOSED}
+
+
+def _claimable(head: Head, now: datetime, receipt: Receipt | None) -> Step[Head]:
+    missing = [wait.name for wait in head.waits if wait.needed]
+    unready = head.status is Status.WAITING and (bool(missing) or head.until == "each" and not _optional(head))
+    if head.status is Status.RESERVED or unready:
+        what = "its state" if head.status is Status.RESERVED else f"answers to {', '.join(sorted(missing))}"
+        message = f"suspension {head.id} still waits for {what}"
+        return Step(head, Failure(StillWaiting(message, suspension_of(head), receipt)))
+    if head.claimable_at is not None and head.claimable_at > now:
+        return refused(head, _busy(head, head.claimable_at))
+    return Step(head, Success(head))
+
+
+def _optional(head: Head) -> bool:
+    return any(wait.open and wait.awaiting is None for wait in head.waits)
+
+
+def _busy(head: Head, retry_at: datetime | None) -> PersistenceError:
+    return SuspensionBusy(f"suspension {head.id} is held by another process; try again at {retry_at}", retry_at)
+
+
+def _hold(head: Head, now: datetime) -> Head:
+    """A new fence. The first claim of a pause freezes what it delivers, so that whoever takes over gets the same."""
+    waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in head.waits)
+    return evolve(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now)
+
+
+def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
+    if wait.undelivered:
+        return evolve(wait, delivery=sequence)
+    if wait.open and wait.awaiting is None:
+        return evolve(wait, status=WaitStatus.CLOSED, closed_at=now)
+    return wait
+
+
+def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Step[datetime]:
+    """Move the end of the lease to ``now + lease``."""
+    return _held(head, holder, now, lambda: _renewed(head, now + lease))
+
+
+def _renewed(head: Head, until: datetime) -> Step[datetime]:
+    return Step(evolve(head, lease_until=until), Success(until))
+
+
+def complete(head: Head, holder: Holder, now: datetime, *, discard: bool) -> Step[Head]:
+    """End the run as completed. A cancellation that came while it ran loses."""
+    repeated = _repeated(head, holder, "complete")
+    if repeated is not None:
+        return repeated
+    if not _holds(head, holder):
+        return refused(head, _lost(head))
+    unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
+    if unread and not discard:
+        message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
+        return refused(head, UnreadAnswers(message, head.status))
+    completed = close(_finish(head, holder, "complete"), Status.COMPLETED, now)
+    return Step(completed, Success(completed))
+
+
+def fail(head: Head, holder: Holder, now: datetime, *, error: str | None) -> Step[Head]:
+    """End the run as failed."""
+    repeated = _repeated(head, holder, "fail")
+    if repeated is not None:
+        return repeated
+
+    def failed() -> Step[Head]:
+        ended = close(evolve(_finish(head, holder, "fail"), error=error), Status.FAILED, now)
+        return Step(ended, Success(ended))
+
+    return _held(head, holder, now, failed)
+
+
+def release(head: Head, holder: Holder, now: datetime, *, error: str | None, delay: timedelta) -> Step[Head]:
+    """Give the run back: the same answers are claimable after ``delay``."""
+    repeated = _repeated(head, holder, "release")
+    if repeated is not None:
+        return repeated
+
+    def released() -> Step[Head]:
+        free = evolve(
+            _finish(head, holder, "release"),
+            status=Status.ANSWERED,
+            error=error,
+            claim_id=None,
+            lease_until=None,
+            claimable_at=now + delay,
+            updated_at=now,
+        )
+        return Step(free, Success(free))
+
+    return _held(head, holder, now, released)
+
+
+def suspend_next(head: Head, holder: Holder, now: datetime, *, waits: Sequence[WaitState], until: Until) -> Step[Head]:
+    """Pause again: what was delivered becomes receipts, what is open or unread stays, the new waits join them."""
+    repeated = _repeated(head, holder, "suspend_next")
+    if repeated is not None:
+        return repeated
+
+    def paused() -> Step[Head]:
+        over = [wait for wait in head.waits if not (wait.open or wait.undelivered)]
+        kept = [wait for wait in head.waits if wait.open or wait.undelivered]
+        _check_names([*kept, *waits])
+        waiting = evolve(
+            _finish(head, holder, "suspend_next"),
+            status=Status.WAITING,
+            until=until,
+            waits=(*kept, *(evolve(wait, sequence=head.sequence + 1) for wait in waits)),
+            slips=(*head.slips, *(slip_of(wait, now) for wait in over)),
+            sequence=head.sequence + 1,
+            attempt=0,
+            claim_id=None,
+            lease_until=None,
+            error=None,
+            updated_at=now,
+        )
+        settled = settle(waiting, now)
+        return Step(settled, Success(settled))
+
+    return _held(head, holder, now, paused)
+
+
+def _check_names(waits: Sequence[WaitState]) -> None:
+    names = [wait.name for wait in waits]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"waits named {', '.join(twice)} are open already: name the new ones otherwise"
+        raise ValueError(msg)
+
+
+def slip_of(wait: WaitState, now: datetime) -> Slip:
+    """The receipt that stays of a wait when the run pauses again."""
+    given = wait.answer
+    return Slip(
+        digest=secret_digest(wait.secret),
+        wait=wait.name,
+        sequence=wait.sequence,
+        status=wait.status,
+        at=wait.closed_at or now,
+        by=None if given is None else given.by,
+        answer_id=None if given is None else given.answer_id,
+        answer=None if given is None else fingerprint(given.value),
+    )
+
+
+def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Step[Head]:
+    """Close a run that nobody holds; note the wish for one that somebody does. Twice: a success."""
+    if head.status is Status.CANCELLED:
+        return Step(head, Success(head))
+    if head.status.closed:
+        return refused(head, closed_error(head, target))
+    if isinstance(target, Slip):
+        return refused(head, ended_error(head, target))
+    if head.status is Status.RUNNING and head.cancelling:
+        return Step(head, Success(head))
+    if head.status is Status.RUNNING:
+        noted = evolve(head, cancelling=True, reason=reason, updated_at=now)
+        return Step(noted, Success(noted))
+    cancelled = close(head, Status.CANCELLED, now, reason=reason)
+    return Step(cancelled, Success(cancelled))
+
+
+def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> Step[Head]:
+    """Move the deadline of one open wait, or of all of them where the suspension is named by its id."""
+    if head.status.closed:
+        return refused(head, closed_error(head, target))
+    if target is not None and (isinstance(target, Slip) or not target.open):
+        return refused(head, ended_error(head, target))
+    waits = (evolve(w, deadline=deadline) if w.open and target in {None, w} else w for w in head.waits)
+    extended = evolve(head, waits=tuple(waits), updated_at=now)
+    return Step(extended, Success(extended))
+
+
+def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Step[T]]) -> Step[T]:
+    """Only the holder, and not after a cancellation, which is carried out here."""
+    if not _holds(head, holder):
+        return refused(head, _lost(head))
+    if not head.cancelling:
+        return go_on()
+    cancelled = close(head, Status.CANCELLED, now)
+    return Step(cancelled, Failure(closed_error(cancelled, None)))
+
+
+def _holds(head: Head, holder: Holder) -> bool:
+    return head.status is Status.RUNNING and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
+
+
+def _lost(head: Head) -> PersistenceError:
+    if head.status is Status.CANCELLED:
+        return closed_error(head, None)
+    return LeaseLost(f"the lease on run {head.id} has ended (it is {head.status} now): stop, and claim it again")
+
+
+def _finish(head: Head, holder: Holder, verb: str) -> Head:
+    return evolve(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
+
+
+def _repeated(head: Head, holder: Holder, verb: str) -> Step[Head] | None:
+    """A lost reply: the verb was committed under this fence, and its repeat is a success."""
+    return Step(head, Success(head)) if Done(holder.fence, verb) in head.done else None
+
+
+def closed_error(head: Head, target: Target) -> PersistenceError:
+    """What the caller of a closed suspension is told."""
+    ended = next((w for w in head.waits if w.answer is not None), None) if target is None else target
+    receipt = None if ended is None else receipt_of(head, ended, "replayed")
+    kind, what = _CLOSED.get(head.status, (SuspensionClosed, "is closed"))
+    return kind(f"suspension {head.id} {what} at {head.closed_at}", head.status, head.closed_at, receipt)
+
+
+_CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
+    Status.COMPLETED: (AlreadyResumed, "was resumed and completed"),
+    Status.FAILED: (AlreadyResumed, "was resumed and failed"),
+    Status.EXPIRED: (SuspensionExpired, "expired"),
+    Status.CANCELLED: (SuspensionCancelled, "was cancelled"),
+}
+
+
+def ended_error(head: Head, target: Target) -> PersistenceError:
+    """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
+    if target is None or (isinstance(target, WaitState) and target.status is WaitStatus.CLOSED and head.status.closed):
+        return closed_error(head, target)
+    kind, what = _ended(head, target)
+    receipt = receipt_of(head, target, "replayed")
+    name = target.wait if isinstance(target, Slip) else target.name
+    return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
+
+
+def _ended(head: Head, target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
+    if target.status is WaitStatus.EXPIRED:
+        return SuspensionExpired, "expired without an answer"
+    if target.status is WaitStatus.SUPERSEDED:
+        return AnswerConflict, "was closed by the answer to another wait"
+    used = isinstance(target, Slip) or target.delivery is not None or head.status.closed
+    if used:
+        return AlreadyResumed, "was used: the run has gone on"
+    return AnswerConflict, "has another answer already"
+
+
+def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:
+    """One answer for an unknown id and a wrong secret."""
+    return SuspensionNotFound(f"no suspension for this key (id {key.id if isinstance(key, SuspensionKey) else key}): check the link, the store and the namespace")

@@ -1,0 +1,233 @@
+"""What the hub hands out: suspensions, receipts and resumptions. None of them can resume anything, but ``NewSuspension.keys``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from attrs import asdict, field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.errors import PersistenceError
+from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus
+
+__all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
+
+Scalar = str | int | float | bool
+S = TypeVar("S")
+
+
+def _raise_or(result: Result[S, PersistenceError]) -> S:
+    match result:
+        case Success(value):
+            return value
+        case Failure(error):
+            raise error
+    msg = f"not a Result: {type(result).__name__}"
+    raise TypeError(msg)
+
+
+@frozen
+class Wait:
+    """One thing that is awaited, and how it stands."""
+
+    name: str
+    status: WaitStatus
+    deadline: datetime | None
+    answered_by: str | None
+    answered_at: datetime | None
+    _data: Mapping[str, object] | None = field(repr=False)
+
+    @cached_property
+    def awaiting(self) -> AwaitInput[object] | None:
+        """What is awaited, with its schema as JSON Schema; None where no answer is needed."""
+        # Made on demand: listing a thousand suspensions must not compile a thousand schemas.
+        return None if self._data is None else _raise_or(AwaitInput.from_data(self._data))
+
+
+@frozen
+class Suspension:
+    """A suspended run as of the moment of the call: never its state, never a key.
+
+    ``sequence`` counts its pauses from 1; ``attempt`` the claims since the last pause. ``deadline`` is the earliest of its
+    open waits'. ``reason`` is what cancel was given, ``error`` what release or fail was.
+    """
+
+    id: SuspensionId
+    status: Status
+    waits: tuple[Wait, ...]
+    sequence: int
+    until: Until
+    metadata: Mapping[str, Scalar]
+    tenant: str | None
+    created_at: datetime
+    updated_at: datetime
+    deadline: datetime | None
+    closed_at: datetime | None
+    reason: str | None
+    error: str | None
+    attempt: int
+
+    @property
+    def open_waits(self) -> tuple[Wait, ...]:
+        """The waits that still take an answer."""
+        return tuple(wait for wait in self.waits if wait.status is WaitStatus.OPEN)
+
+
+@frozen
+class NewSuspension(Suspension):
+    """A suspension with the keys of its open waits, by name."""
+
+    keys: Mapping[str, SuspensionKey] = field(repr=False)
+
+    @property
+    def key(self) -> SuspensionKey:
+        """The key of the only open wait; ``ValueError`` where there are several, or none."""
+        if len(self.keys) != 1:
+            msg = f"there are {len(self.keys)} open waits: take the key from .keys by name"
+            raise ValueError(msg)
+        return next(iter(self.keys.values()))
+
+
+@frozen
+class Receipt:
+    """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are needed)."""
+
+    outcome: str
+    suspension_id: SuspensionId
+    wait: str
+    at: datetime
+    by: str | None
+    answer_id: str | None
+
+
+@frozen
+class Resumption(Generic[S]):
+    """A run that the caller holds now: its state, the new answers by wait, and the fence that its verbs carry.
+
+    ``expired`` names the waits that ended without an answer. ``(suspension.id, sequence)`` is the stable key for effects
+    outside: it is the same for every attempt.
+    """
+
+    state: S = field(repr=False)
+    answers: Mapping[str, object] = field(repr=False)
+    answerers: Mapping[str, str | None]
+    expired: tuple[str, ...]
+    suspension: Suspension
+    fence: int
+    claim_id: str | None
+
+    @property
+    def attempt(self) -> int:
+        """Which claim of this pause it is, from 1."""
+        return self.suspension.attempt
+
+    @property
+    def sequence(self) -> int:
+        """Which pause it is, from 1."""
+        return self.suspension.sequence
+
+    @property
+    def answer(self) -> object:
+        """The only answer; None where there is none; ``ValueError`` where there are several."""
+        return _only(self.answers)
+
+    @property
+    def answered_by(self) -> str | None:
+        """Who gave the only answer; None where there is none or nobody was named."""
+        return _only(self.answerers)
+
+
+def _only(values: Mapping[str, S]) -> S | None:
+    if len(values) > 1:
+        msg = f"there are {len(values)} answers: take them from .answers by name"
+        raise ValueError(msg)
+    return next(iter(values.values()), None)
+
+
+@frozen
+class Criteria:
+    """Which suspensions: every condition that is given must hold. ``run`` is ``metadata["run"]``, or the id where that is unset;
+    ``tool`` the id of an AwaitInput, of the first wait where there are several."""
+
+    status: Status | None = field(default=None, converter=lambda v: None if v is None else Status(v))
+    tool: str | None = None
+    run: str | None = None
+    tenant: str | None = None
+    metadata: Mapping[str, Scalar] = field(factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    due_before: datetime | None = None
+
+
+def suspension_of(head: Head) -> Suspension:
+    """The public view of a head."""
+    return Suspension(
+        id=head.id,
+        status=head.status,
+        waits=tuple(_wait(state) for state in head.waits),
+        sequence=head.sequence,
+        until=head.until,
+        metadata=dict(head.metadata),
+        tenant=head.tenant,
+        created_at=head.created_at,
+        updated_at=head.updated_at,
+        deadline=min((w.deadline for w in head.open_waits if w.deadline is not None), default=None),
+        closed_at=head.closed_at,
+        reason=head.reason,
+        error=head.error,
+        attempt=head.attempt,
+    )
+
+
+def _wait(state: WaitState) -> Wait:
+    answer = state.answer
+    return Wait(
+        name=state.name,
+        status=state.status,
+        deadline=state.deadline,
+        answered_by=None if answer is None else answer.by,
+        answered_at=None if answer is None else answer.at,
+        data=state.awaiting,
+    )
+
+
+def new_suspension_of(head: Head, *, prefix: str) -> NewSuspension:
+    """The same with the keys of all open waits."""
+    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in head.open_waits}
+    fields = asdict(suspension_of(head), recurse=False)
+    return NewSuspension(**fields, keys=keys)
+
+
+def receipt_of(head: Head, wait: WaitState | Slip, outcome: str) -> Receipt:
+    """The receipt of a wait that has ended."""
+    if isinstance(wait, Slip):
+        return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id)
+    answer = wait.answer
+    if answer is None:
+        return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None)
+    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id)
+
+
+def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...]:
+    """The waits whose end the holder of this pause is given."""
+    return tuple(wait for wait in waits if wait.delivery == sequence)
+
+
+def resumption_of(head: Head, state: S) -> Resumption[S]:
+    """What the holder gets."""
+    given = delivered(head.waits, head.sequence)
+    answers = {wait.name: wait.answer for wait in given if wait.answer is not None}
+    return Resumption(
+        state=state,
+        answers={name: answer.value for name, answer in answers.items()},
+        answerers={name: answer.by for name, answer in answers.items()},
+        expired=tuple(wait.name for wait in given if wait.status is WaitStatus.EXPIRED),
+        suspension=suspension_of(head),
+        fence=head.fence,
+        claim_id=head.claim_id,
+    )

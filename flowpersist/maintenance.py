@@ -1,0 +1,113 @@
+"""Looking after a store: what is due is put, what has served its time is deleted, and how it all is."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from attrs import evolve, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Where
+from flowpersist.errors import PersistenceError
+from flowpersist.hub import Outcome, PersistenceHub, as_outcome
+from flowpersist.lifecycle.changes import due_at, present
+from flowpersist.lifecycle.indexing import matches, where
+from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.views import Criteria
+from flowpersist.listing import due, settle_due
+from flowpersist.records import Loaded
+
+__all__ = ["Cleanup", "Health", "Maintenance", "Tick"]
+
+log = logging.getLogger("flowpersist.maintenance")
+
+
+@frozen
+class Tick:
+    """What a tick did: how many suspensions it settled (expiries, defaults, lapsed leases)."""
+
+    settled: int
+
+
+@frozen
+class Cleanup:
+    """What a cleanup deleted, or with ``dry_run`` would delete."""
+
+    deleted: int
+    dry_run: bool
+
+
+@frozen
+class Health:
+    """How the store is: its name, a round trip, whether it seals, and warnings for whoever runs it."""
+
+    backend: str
+    latency: timedelta
+    encrypted: bool
+    warnings: tuple[str, ...]
+
+
+class Maintenance:
+    """The work that no verb needs: run it from a timer, or ``run_forever`` beside a worker; any number of them may run."""
+
+    def __init__(self, hub: PersistenceHub) -> None:
+        self._hub = hub
+
+    async def tick(self) -> Outcome[Tick]:
+        """Put what time has changed: expiries, defaults, lapsed leases. Verbs behave the same without it."""
+        return as_outcome((await settle_due(self._hub.suspensions)).map(Tick))
+
+    async def cleanup(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        dry_run: bool = False,
+    ) -> Outcome[Cleanup]:
+        """Delete closed suspensions whose retention is over, with their receipts. What changes meanwhile stays."""
+        settled = await settle_due(self._hub.suspensions)
+        if not isinstance(settled, Success):
+            return Failure(settled.failure())
+        deleted = 0
+        conditions = Where({**where(_without_range(criteria)).equals, "live": False})
+        async for found in due(self._hub.suspensions, conditions):
+            if not isinstance(found, Success):
+                return Failure(found.failure())
+            removed = await self._removed(found.unwrap(), criteria, dry_run=dry_run)
+            if not isinstance(removed, Success):
+                return Failure(removed.failure())
+            deleted += removed.unwrap()
+        return Success(Cleanup(deleted, dry_run))
+
+    async def health(self) -> Outcome[Health]:
+        """One round trip to the store."""
+        sealer = self._hub.suspensions.records.sealer
+        seen = await self._hub.suspensions.records.health()
+        return as_outcome(
+            seen.map(lambda it: Health(it.backend, it.latency, sealer.keyring is not None, it.warnings))
+        )
+
+    async def run_forever(self, interval: timedelta = timedelta(seconds=30)) -> None:
+        """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries again."""
+        while True:
+            for done in (await self.tick(), await self.cleanup()):
+                if isinstance(done, Failure):
+                    log.error("maintenance failed, trying again in %s: %s", interval, done.failure())
+            await self._hub.pace.sleep(interval.total_seconds())
+
+    async def _removed(
+        self, record: Loaded[Head], criteria: Criteria, *, dry_run: bool
+    ) -> Result[int, PersistenceError]:
+        head = present(record.head, record.now)
+        purge = due_at(head)
+        # The sealed head decides: altered attributes must not get a live suspension deleted.
+        if not head.status.closed or purge is None or purge > record.now or not matches(criteria, head):
+            return Success(0)
+        if dry_run:
+            return Success(1)
+        return (await self._hub.suspensions.remove(record)).map(int)
+
+
+def _without_range(criteria: Criteria) -> Criteria:
+    return evolve(criteria, created_after=None, created_before=None, due_before=None)
+

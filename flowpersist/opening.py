@@ -1,0 +1,142 @@
+"""Opening a hub: settings from code and environment, keyring, backend, and all of it closed again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final, TypedDict
+
+
+from flowpersist.backends.base import NamespaceSchema, StorageBackend
+from flowpersist.backends.registry import backend_from_url
+from flowpersist.codec import Codec, Limits, TypeRegistry
+from flowpersist.envelope import Sealer
+from flowpersist.errors import ConfigurationError
+from flowpersist.hub import HubDefaults, PersistenceHub
+from flowpersist.keyring import KeyProvider, KeyRing
+from flowpersist.lifecycle.indexing import schema
+from flowpersist.lifecycle.model import HEAD_TYPES, Head, Slip
+from flowpersist.records import Pace, SealedRecords
+from flowpersist.settings import Settings
+from flowpersist.suspensions import Authorizer, Event, Suspensions
+
+__all__ = ["FROM_ENV", "HubOptions", "open_hub"]
+
+log = logging.getLogger("flowpersist")
+
+
+class FromEnvironment(Enum):
+    """The type of ``FROM_ENV``: the setting of that name in the environment, or its default."""
+
+    FROM_ENV = "from the environment"
+
+
+FROM_ENV: Final = FromEnvironment.FROM_ENV
+
+
+class HubOptions(TypedDict, total=False):
+    """What ``open_hub`` and ``RaisingHub.open`` take beside the URL; what is left out comes from the environment.
+
+    - ``keyring``: a ``KeyRing``, a ``KeyProvider``, or None for plaintext, said knowingly.
+    - ``types``: the classes that states may hold, or a ``TypeRegistry``.
+    - ``limits``: bounds on a state (``Limits``). ``compression``: ``auto``, ``zstd``, ``gzip`` or ``none``.
+    - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
+    - ``retention``: how long closed suspensions stay to tell their callers the truth.
+    - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
+    - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is slow.
+    """
+
+    keyring: KeyRing | KeyProvider | FromEnvironment | None
+    types: TypeRegistry | Iterable[type]
+    limits: Limits | FromEnvironment
+    compression: str | FromEnvironment
+    namespace: str
+    default_timeout: timedelta | FromEnvironment | None
+    retention: timedelta | FromEnvironment
+    authorizer: Authorizer | None
+    on_event: Callable[[Event], object] | None
+    public_url: str | FromEnvironment | None
+    pace: Pace | FromEnvironment
+
+
+@asynccontextmanager
+async def open_hub(  # noqa: PLR0913 - the contract's own arguments
+    url: str | StorageBackend | None = None,
+    *,
+    keyring: KeyRing | KeyProvider | FromEnvironment | None = FROM_ENV,
+    types: TypeRegistry | Iterable[type] = (),
+    limits: Limits | FromEnvironment = FROM_ENV,
+    compression: str | FromEnvironment = FROM_ENV,
+    namespace: str = "default",
+    default_timeout: timedelta | FromEnvironment | None = FROM_ENV,
+    retention: timedelta | FromEnvironment = FROM_ENV,
+    authorizer: Authorizer | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    public_url: str | FromEnvironment | None = FROM_ENV,
+    pace: Pace | FromEnvironment = FROM_ENV,
+) -> AsyncIterator[PersistenceHub]:
+    """``async with open_hub("sqlite:///flows.db") as hub:``, see ``HubOptions`` for the arguments.
+
+    ``url`` may be a backend; None takes ``FLOWPERSIST_URL``. Raises ``ConfigurationError`` where a setting makes no sense and
+    ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in too.
+    """
+    settings = Settings.from_environ()
+    ring = await _ring(keyring, settings)
+    registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
+    sealer = Sealer(
+        codec=Codec(
+            types=registry.merged(HEAD_TYPES),
+            limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
+        ),
+        compression=_chosen(compression, settings.compression),
+        keyring=ring,
+    )
+    backend = _backend(url, settings)
+    pacing = _chosen(pace, Pace(slow=timedelta(milliseconds=settings.slow_ms)))
+    receipts = f"{namespace}.receipts"
+    suspensions = Suspensions(
+        SealedRecords(backend, sealer, namespace, Head, pace=pacing),
+        SealedRecords(backend, sealer, receipts, Slip, purpose="receipt", pace=pacing),
+        prefix=settings.key_prefix,
+        authorizer=authorizer,
+        on_event=on_event,
+    )
+    defaults = HubDefaults(
+        namespace=namespace,
+        timeout=_chosen(default_timeout, settings.default_timeout),
+        retention=_chosen(retention, settings.retention),
+        public_url=_chosen(public_url, settings.public_url),
+    )
+    try:
+        await backend.open([schema(namespace), NamespaceSchema(receipts, {"suspension": str})])
+        yield PersistenceHub(suspensions, defaults)
+    finally:
+        await backend.close()
+
+
+def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which
+    return otherwise if given is FROM_ENV else given
+
+
+def _backend(url: str | StorageBackend | None, settings: Settings) -> StorageBackend:
+    if url is None and settings.url is None:
+        message = "no store is named: pass a URL such as sqlite:///flows.db, or set FLOWPERSIST_URL"
+        raise ConfigurationError(message, "FLOWPERSIST_URL")
+    named = settings.url if url is None else url
+    return backend_from_url(named) if isinstance(named, str) else named
+
+
+async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, settings: Settings) -> KeyRing | None:
+    if keyring is None or isinstance(keyring, KeyRing):
+        return keyring
+    if not isinstance(keyring, FromEnvironment):
+        return await keyring.keyring()
+    if settings.keys is None and settings.keys_file is None:
+        log.warning(
+            "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), or pass keyring=None to say so"
+        )
+        return None
+    return KeyRing.from_env()

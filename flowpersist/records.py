@@ -1,0 +1,361 @@
+"""Sealed records: the one place that knows both the sealer and the backend.
+
+Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, transient failures are retried,
+lost acknowledgements are cleared up by write id, slow operations are reported, and a backend's exceptions become
+failures. Whoever builds on it sees values and ``Result``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from flowpersist.backends.base import (
+    KEEP,
+    MAX_HEAD_BYTES,
+    BackendHealth,
+    Keep,
+    Order,
+    Page,
+    Record,
+    RecordChange,
+    RecordRef,
+    Scalar,
+    StorageBackend,
+    Where,
+    Written,
+)
+from flowpersist.envelope import Sealer
+from flowpersist.errors import (
+    DeadlinePassed,
+    InputValidationError,
+    IntegrityError,
+    PersistenceError,
+    Problem,
+    RevisionConflict,
+    StateTooLarge,
+    StorageError,
+    UnknownOutcome,
+)
+
+__all__ = ["Draft", "Found", "Loaded", "Move", "Pace", "SealedRecords"]
+
+H = TypeVar("H")
+T = TypeVar("T")
+log = logging.getLogger("flowpersist.records")
+
+MAX_CONFLICTS: Final = 64
+#: Opening and sealing of more than this goes to a thread, so that the event loop is not held up.
+INLINE_BYTES: Final = 32 * 1024
+
+
+@frozen
+class Pace:
+    """Waiting, chance and time, as parameters. ``slow`` is from when on an operation is reported as slow."""
+
+    attempts: int = 5
+    base: timedelta = timedelta(milliseconds=20)
+    cap: timedelta = timedelta(seconds=2)
+    slow: timedelta = timedelta(milliseconds=200)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: random.Random = field(factory=random.SystemRandom)
+    monotonic: Callable[[], float] = time.monotonic
+    entropy: Callable[[int], bytes] = os.urandom
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def jitter(self, attempt: int) -> float:
+        """Seconds to wait after the attempt of that number (from 1): full jitter under an exponential bound."""
+        bound = min(self.cap, self.base * 2 ** min(attempt, 16))
+        return self.chance.uniform(0, bound.total_seconds())
+
+
+@frozen
+class Loaded(Generic[H]):
+    """A record whose head was authenticated. ``body`` is still sealed, None where there is none or it was not read."""
+
+    ref: RecordRef
+    revision: int
+    head: H
+    attributes: Mapping[str, Scalar]
+    due_at: datetime | None
+    body: bytes | None = field(repr=False)
+    now: datetime
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that the seal binds."""
+        return tenant_of(self.attributes)
+
+
+@frozen
+class Found(Generic[H]):
+    """What a read found, and the store's clock."""
+
+    record: Loaded[H] | None
+    now: datetime
+
+
+@frozen
+class Draft:
+    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds."""
+
+    head: object = field(repr=False)
+    attributes: Mapping[str, Scalar | None]
+    due_at: datetime | None
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
+    not_after: datetime | None = None
+
+
+@frozen
+class Move(Generic[T]):
+    """A decision: the draft to put (None: nothing changes), and what the caller is told once it is durable."""
+
+    draft: Draft | None
+    result: Result[T, PersistenceError]
+
+
+def record_context(ref: RecordRef, tenant: str | None) -> bytes:
+    """What a seal binds: namespace, key and tenant, each with its length, so that no two records share it."""
+    parts = (ref.namespace.encode(), ref.key.encode(), b"" if tenant is None else b"=" + tenant.encode())
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def tenant_of(attributes: Mapping[str, Scalar | None]) -> str | None:
+    """The tenant that a record's own attribute names; another type can't have been sealed, so it opens nothing."""
+    tenant = attributes.get("tenant")
+    return None if tenant is None else str(tenant)
+
+
+class SealedRecords(Generic[H]):
+    """Records of one namespace whose heads are values of ``head_type``, sealed for ``purpose``."""
+
+    def __init__(
+        self,
+        backend: StorageBackend,
+        sealer: Sealer,
+        namespace: str,
+        head_type: type[H],
+        *,
+        purpose: str = "head",
+        pace: Pace | None = None,
+    ) -> None:
+        self.backend = backend
+        self.sealer = sealer
+        self.namespace = namespace
+        self.pace = Pace() if pace is None else pace
+        self._head_type = head_type
+        self._purpose = purpose
+
+    async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
+        """One record, or none, and the store's clock."""
+        try:
+            async with self._timed("load"):
+                read = await self._retried(lambda: self.backend.get(self.ref(key), body=body))
+        except PersistenceError as error:
+            return Failure(error)
+        if read.record is None:
+            return Success(Found(None, read.now))
+        return self._loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
+
+    async def now(self) -> Result[datetime, PersistenceError]:
+        """The store's clock."""
+        return (await self.health()).map(lambda health: health.now)
+
+    async def health(self) -> Result[BackendHealth, PersistenceError]:
+        """One round trip, not retried: whoever asks wants to know how it is."""
+        try:
+            return Success(await self.backend.ping())
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def update(
+        self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]], *, body: bool = False
+    ) -> Result[T, PersistenceError]:
+        """Read, decide, put; again from the start where somebody else came first or a deadline passed in between."""
+        for conflict in range(1, MAX_CONFLICTS + 1):
+            read = await self.read(key, body=body)
+            if not isinstance(read, Success):
+                return Failure(read.failure())
+            found = read.unwrap()
+            move = await decide(found)
+            if move.draft is None:
+                return move.result
+            written = await self.put(key, move.draft, revision=found.record.revision if found.record else 0)
+            if isinstance(written, Success):
+                return move.result
+            if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
+                return Failure(written.failure())
+            await self.pace.sleep(self.pace.jitter(conflict) if conflict > 1 else 0)
+        message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
+        return Failure(RevisionConflict(message, self.backend.name, retryable=True))
+
+    async def put(self, key: str, draft: Draft, *, revision: int) -> Result[Written, PersistenceError]:
+        """Put one draft at one revision. A lost acknowledgement is cleared up by the write id."""
+        sealed = self._sealed_head(key, draft)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        change = RecordChange(
+            write_id=self.pace.entropy(16).hex(),
+            attributes=draft.attributes,
+            head=sealed.unwrap(),
+            body=draft.body,
+            due_at=draft.due_at,
+        )
+        try:
+            async with self._timed("save"):
+                return Success(await self._written(self.ref(key), change, revision, draft.not_after))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
+        """Remove one record at one revision."""
+        try:
+            return Success(await self._retried(lambda: self.backend.delete(self.ref(key), if_revision=revision)))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def purge(self, where: Where, *, limit: int) -> Result[int, PersistenceError]:
+        """Remove at most ``limit`` records; gives how many."""
+        try:
+            return Success(await self._retried(lambda: self.backend.purge(self.namespace, where, limit=limit)))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def page(
+        self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
+    ) -> Result[Page[Loaded[H]], PersistenceError]:
+        """A page of records without bodies. One that can't be opened is reported in the log and left out, so that it blocks nobody."""
+        try:
+            async with self._timed("query"):
+                page = await self._retried(
+                    lambda: self.backend.query(
+                        self.namespace, where, order=order, limit=limit, after=after, descending=descending
+                    )
+                )
+        except PersistenceError as error:
+            return Failure(error)
+        except ValueError:
+            problem = Problem("/after", "is no cursor of this query")
+            return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+        opened = [self._loaded(record, page.now) for record in page.items]
+        for record, result in zip(page.items, opened, strict=True):
+            if isinstance(result, Failure):
+                log.error("record %s can't be opened and was left out: %s", record.ref.key, result.failure())
+        items = tuple(result.unwrap() for result in opened if isinstance(result, Success))
+        return Success(Page(items, page.next, page.now))
+
+    async def seal_body(
+        self, key: str, tenant: str | None, value: object, *, purpose: str
+    ) -> Result[bytes, PersistenceError]:
+        """Seal a value for this record, in a thread: its size is not known before."""
+        context = record_context(self.ref(key), tenant)
+        return await asyncio.to_thread(self.sealer.seal, value, context=context, purpose=purpose)
+
+    async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
+        """Open a record's body; a missing one is an ``IntegrityError``."""
+        if loaded.body is None:
+            return Failure(IntegrityError(f"record {loaded.ref.key} has no {purpose}: it was dropped, or never there"))
+        context = record_context(loaded.ref, loaded.tenant)
+        if len(loaded.body) <= INLINE_BYTES:
+            return self.sealer.open(loaded.body, context=context, purpose=purpose)
+        return await asyncio.to_thread(self.sealer.open, loaded.body, context=context, purpose=purpose)
+
+    def ref(self, key: str) -> RecordRef:
+        """Where the record of that key stands."""
+        return RecordRef(self.namespace, key)
+
+    def _sealed_head(self, key: str, draft: Draft) -> Result[bytes, PersistenceError]:
+        context = record_context(self.ref(key), tenant_of(draft.attributes))
+        return self.sealer.seal(draft.head, context=context, purpose=self._purpose).bind(_fitting_head)
+
+    def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        context = record_context(record.ref, tenant_of(record.attributes))
+        opened = self.sealer.open(record.head, context=context, purpose=self._purpose)
+        if not isinstance(opened, Success):
+            return Failure(opened.failure())
+        head = opened.unwrap()
+        if not isinstance(head, self._head_type):
+            return Failure(IntegrityError(f"the head of record {record.ref.key} is no {self._head_type.__name__}"))
+        loaded = Loaded(record.ref, record.revision, head, record.attributes, record.due_at, record.body, now)
+        return Success(loaded)
+
+    async def _written(
+        self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
+    ) -> Written:
+        doubtful = False
+
+        async def attempt() -> Written:
+            nonlocal doubtful
+            try:
+                return await self.backend.put(ref, change, if_revision=revision, not_after=not_after)
+            except RevisionConflict:
+                mine = await self._mine(ref, change.write_id) if doubtful else None
+                if mine is None:
+                    raise
+                return mine
+            except StorageError as error:
+                doubtful = doubtful or _transient(error)
+                raise
+
+        return await self._retried(attempt)
+
+    async def _mine(self, ref: RecordRef, write_id: str) -> Written | None:
+        read = await self._retried(lambda: self.backend.get(ref, body=False))
+        if read.record is None or read.record.write_id != write_id:
+            return None
+        return Written(read.record.revision, read.now)
+
+    async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
+        def wait(state: RetryCallState) -> float:
+            return self.pace.jitter(state.attempt_number)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_transient),
+            stop=stop_after_attempt(self.pace.attempts),
+            wait=wait,
+            sleep=self.pace.sleep,
+            reraise=True,
+        )
+        return await retrying(operation)
+
+    @asynccontextmanager
+    async def _timed(self, what: str) -> AsyncIterator[None]:
+        started = self.pace.monotonic()
+        try:
+            yield
+        finally:
+            took = timedelta(seconds=self.pace.monotonic() - started)
+            if took > self.pace.slow:
+                log.warning(
+                    "slow %s on %s: %.0f ms (the limit is %.0f ms)",
+                    what,
+                    self.backend.name,
+                    took.total_seconds() * 1000,
+                    self.pace.slow.total_seconds() * 1000,
+                )
+
+
+def _transient(error: BaseException) -> bool:
+    return isinstance(error, StorageError) and (error.retryable or isinstance(error, UnknownOutcome))
+
+
+def _fitting_head(sealed: bytes) -> Result[bytes, PersistenceError]:
+    if len(sealed) <= MAX_HEAD_BYTES:
+        return Success(sealed)
+    message = (
+        f"what is awaited and answered takes {len(sealed)} bytes, over the {MAX_HEAD_BYTES} that fit a head: "
+        "put large data into the state, and keep schemas, metadata and answers small"
+    )
+    return Failure(StateTooLarge(message))
+

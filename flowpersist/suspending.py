@@ -1,0 +1,202 @@
+"""How a pause is made: what it will wait for, with fresh secrets; its state, sealed; and whether it is the same one again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.backends.base import Scalar, check_scalar, check_text
+from flowpersist.errors import IdempotencyConflict, PersistenceError
+from flowpersist.keys import SuspensionId
+from flowpersist.lifecycle.changes import settle
+from flowpersist.lifecycle.model import Head, Status, Until, WaitState
+from flowpersist.records import Loaded, SealedRecords, record_context
+
+__all__ = ["Awaiting", "Facts", "Plan", "SealedState", "plan", "same_state", "seal_state"]
+
+Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
+MAX_WAITS = 1000
+#: The name of the wait of a pause that needs no answer.
+NO_ANSWER = "answer"
+
+
+@frozen
+class Planned:
+    """A wait before the store's clock is known."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    awaiting: AwaitInput[Any] | None
+
+    def opened(self, now: datetime, deadline: datetime | None) -> WaitState:
+        """The wait as it opens at ``now``."""
+        data = None if self.awaiting is None else self.awaiting.to_data()
+        return WaitState(self.name, self.secret, 1, data, deadline)
+
+
+@frozen
+class Plan:
+    """What a pause will wait for. Timeouts count from the store's present at the put that makes it durable."""
+
+    waits: tuple[Planned, ...]
+    until: Until
+    timeout: timedelta | None
+    deadline: datetime | None
+    default_timeout: timedelta | None
+
+    def opened(self, now: datetime) -> tuple[WaitState, ...]:
+        """Its waits as they open at ``now``."""
+        return tuple(wait.opened(now, self._deadline(wait.awaiting, now)) for wait in self.waits)
+
+    def _deadline(self, awaiting: AwaitInput[Any] | None, now: datetime) -> datetime | None:
+        own = (None, None) if awaiting is None else (awaiting.deadline, awaiting.timeout)
+        for deadline, timeout in ((self.deadline, self.timeout), own, (None, self.default_timeout)):
+            if deadline is not None or timeout is not None:
+                return earliest(deadline, timeout, now)
+        return None
+
+
+def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime) -> datetime | None:
+    """The earlier of a deadline and a timeout from now; None where neither is given."""
+    relative = None if timeout is None else now + timeout
+    return min((moment for moment in (deadline, relative) if moment is not None), default=None)
+
+
+def check_times(timeout: timedelta | None, deadline: datetime | None) -> None:
+    """Refuse a timeout that is not positive, and a deadline without a time zone."""
+    if timeout is not None and timeout <= timedelta(0):
+        msg = f"a timeout must be positive, not {timeout}"
+        raise ValueError(msg)
+    if deadline is not None and deadline.tzinfo is None:
+        msg = "a deadline must be an aware datetime"
+        raise ValueError(msg)
+
+
+def plan(  # noqa: PLR0913 - the pause's own settings, as the verbs have them
+    awaiting: Awaiting,
+    *,
+    until: Until,
+    timeout: timedelta | None,
+    deadline: datetime | None,
+    default_timeout: timedelta | None,
+    entropy: Callable[[int], bytes],
+) -> Plan:
+    """What a pause will wait for, with a fresh secret for each wait. ``ValueError`` where it makes no sense."""
+    if until not in {"all", "any", "each"}:
+        msg = f"until must be 'all', 'any' or 'each', not {until!r}"
+        raise ValueError(msg)
+    check_times(timeout, deadline)
+    named = _named(awaiting)
+    if len(named) > MAX_WAITS:
+        msg = f"a pause has at most {MAX_WAITS} waits, not {len(named)}"
+        raise ValueError(msg)
+    waits = tuple(Planned(check_text(name, "a wait's name"), entropy(32), item) for name, item in named.items())
+    at = None if deadline is None else deadline.astimezone(UTC)
+    return Plan(waits, until, timeout, at, default_timeout)
+
+
+def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
+    if awaiting is None:
+        return {NO_ANSWER: None}
+    if isinstance(awaiting, AwaitInput):
+        return {awaiting.id: awaiting}
+    if not awaiting or not all(isinstance(item, AwaitInput) for item in awaiting.values()):
+        msg = "awaiting must be an AwaitInput, a mapping of names to AwaitInputs, or None"
+        raise TypeError(msg)
+    return awaiting
+
+
+@frozen
+class Facts:
+    """What is said once of a suspension, and stays."""
+
+    id: SuspensionId
+    metadata: Mapping[str, Scalar] = field(
+        converter=lambda given: {
+            check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}") for name, value in given.items()
+        }
+    )
+    tenant: str | None
+    retention: timedelta
+
+    def __attrs_post_init__(self) -> None:
+        if self.tenant is not None:
+            check_text(self.tenant, "a tenant")
+
+    def head(self, plan: Plan, now: datetime, status: Status, fingerprint: bytes | None) -> Head:
+        """A new suspension."""
+        head = Head(
+            id=self.id,
+            tenant=self.tenant,
+            metadata=self.metadata,
+            created_at=now,
+            updated_at=now,
+            retention=self.retention,
+            status=status,
+            until=plan.until,
+            waits=plan.opened(now),
+            fingerprint=fingerprint,
+        )
+        return settle(head, now)
+
+
+@frozen
+class SealedState:
+    """A state as its record keeps it, and the digest that tells it from another (None where nobody will ask)."""
+
+    body: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    fingerprint: bytes = field(repr=False)
+
+
+async def seal_state(
+    records: SealedRecords[Head], key: str, tenant: str | None, state: object
+) -> Result[SealedState, PersistenceError]:
+    """Encode once, and seal the bytes and their digest. In a thread: the size of a state is not known before."""
+    context = record_context(records.ref(key), tenant)
+    sealer = records.sealer
+
+    def sealed() -> Result[SealedState, PersistenceError]:
+        encoded = sealer.codec.encode(state)
+        if not isinstance(encoded, Success):
+            return Failure(encoded.failure())
+        data = encoded.unwrap()
+        digest = hashlib.sha256(data).digest()
+        # The digest is sealed as the state is: whoever may only answer must not be able to confirm a guess of it.
+        fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
+        return sealer.seal_bytes(data, context=context, purpose="state").bind(
+            lambda body: fingerprint.map(lambda mark: SealedState(body, digest, mark))
+        )
+
+    return await asyncio.to_thread(sealed)
+
+
+def same_state(
+    records: SealedRecords[Head], record: Loaded[Head], state: SealedState | None
+) -> Result[None, PersistenceError]:
+    """Whether an existing suspension was made with this state (None: no state was named)."""
+    if state is None:
+        return Success(None)
+    if record.head.fingerprint is None:
+        return Failure(_conflict(record.head))
+    context = record_context(record.ref, record.tenant)
+    opened = records.sealer.open_bytes(record.head.fingerprint, context=context, purpose="fingerprint")
+    match opened:
+        case Success(digest) if hmac.compare_digest(bytes(digest), state.digest):
+            return Success(None)
+        case Success(_):
+            return Failure(_conflict(record.head))
+    return Failure(opened.failure())
+
+
+def _conflict(head: Head) -> PersistenceError:
+    message = f"suspension {head.id} was made under the same idempotency key with another state; use another key"
+    return IdempotencyConflict(message)

@@ -1,0 +1,280 @@
+"""Transactions on suspensions: what every verb of the hub has in common.
+
+A verb reads the record, brings its head to the store's present, finds the wait that the key opens, asks the authorizer,
+decides by a pure transition, and puts the result under the head's revision with ``not_after`` its next change.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import KEEP, Keep, Where
+from flowpersist.errors import KeyValidationError, PermissionDenied, PersistenceError, RevisionConflict
+from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.changes import due_at, next_change, present
+from flowpersist.lifecycle.indexing import attributes_of
+from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, secret_digest
+from flowpersist.lifecycle.verbs import Step, not_found
+from flowpersist.lifecycle.views import Suspension, suspension_of
+from flowpersist.records import Draft, Found, Loaded, Move, SealedRecords
+
+__all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
+
+T = TypeVar("T")
+Named: TypeAlias = str | SuspensionKey | SuspensionId
+log = logging.getLogger("flowpersist.hub")
+
+
+class Authorizer(Protocol):
+    """Asked before each verb; anything but a true answer is a refusal."""
+
+    def __call__(self, verb: str, suspension: Suspension, by: str | None) -> bool | Awaitable[bool]:
+        """Whether ``by`` may do this to that suspension."""
+
+
+@frozen
+class Event:
+    """Something that became durable: which verb, on which suspension, as it stands after it."""
+
+    verb: str
+    suspension: Suspension
+    by: str | None
+    at: datetime
+
+
+@frozen
+class Present:
+    """A suspension as a verb sees it: its record, its head as of now, and the wait that the key opens (None: named by id)."""
+
+    record: Loaded[Head]
+    head: Head
+    target: WaitState | Slip | None
+    now: datetime
+
+
+@frozen
+class Turn(Generic[T]):
+    """What a verb decides: the head and body to put, and what the caller is told."""
+
+    head: Head
+    result: Result[T, PersistenceError]
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
+
+    @classmethod
+    def of(cls, step: Step[T], body: bytes | Keep | None = KEEP) -> Turn[T]:
+        """A pure step, with what becomes of the body where the head changes."""
+        return cls(step.head, step.result, body)
+
+
+class Suspensions:
+    """The records of suspensions, and beside them the receipts that no longer fit their heads."""
+
+    def __init__(
+        self,
+        records: SealedRecords[Head],
+        receipts: SealedRecords[Slip],
+        *,
+        prefix: str,
+        authorizer: Authorizer | None = None,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
+        self.records = records
+        self.receipts = receipts
+        self.prefix = prefix
+        self._authorizer = authorizer
+        self._on_event = on_event
+
+    def parse(self, named: Named) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
+        """What a caller names: a str is a key's token only; an id must be made explicitly."""
+        if isinstance(named, str):
+            return SuspensionKey.parse(named, prefix=self.prefix)
+        if isinstance(named, SuspensionKey) and named.prefix != self.prefix:
+            return Failure(KeyValidationError(f"the key of {named.id} has another prefix than {self.prefix!r}"))
+        return Success(named)
+
+    async def look(self, verb: str, named: Named, *, by: str | None = None) -> Result[Present, PersistenceError]:
+        """Read only: nothing is put, whatever time has changed."""
+        match self.parse(named):
+            case Success(key):
+                read = await self.records.read(record_key(key))
+            case Failure(error):
+                return Failure(error)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        return await self._present(verb, key, read.unwrap(), by)
+
+    async def transact(
+        self,
+        verb: str,
+        named: Named,
+        decide: Callable[[Present], Awaitable[Turn[T]]],
+        *,
+        by: str | None = None,
+        body: bool = False,
+    ) -> Result[T, PersistenceError]:
+        """One verb on one suspension."""
+        match self.parse(named):
+            case Success(key):
+                pass
+            case Failure(error):
+                return Failure(error)
+
+        async def move(found: Found[Head]) -> Move[T]:
+            seen = await self._present(verb, key, found, by)
+            if not isinstance(seen, Success):
+                return Move(None, Failure(seen.failure()))
+            now = seen.unwrap()
+            return await self._moved(now, await decide(now))
+
+        return await self.told(verb, by, record_key(key), move, body=body)
+
+    async def told(
+        self,
+        verb: str,
+        by: str | None,
+        key: str,
+        decide: Callable[[Found[Head]], Awaitable[Move[T]]],
+        *,
+        body: bool = False,
+    ) -> Result[T, PersistenceError]:
+        """Update one record, and report what became durable."""
+        moves: list[tuple[Move[T], datetime]] = []
+
+        async def remembered(found: Found[Head]) -> Move[T]:
+            move = await decide(found)
+            moves.append((move, found.now))
+            return move
+
+        result = await self.records.update(key, remembered, body=body)
+        if moves and moves[-1][0].draft is not None and result is moves[-1][0].result:
+            self._report(verb, by, moves[-1][0].draft.head, moves[-1][1])
+        return result
+
+    async def settle(self, key: str) -> Result[Suspension | None, PersistenceError]:
+        """Put what time has changed, and mend copies that differ from the head; None where nothing was to do."""
+
+        async def decide(found: Found[Head]) -> Move[Suspension | None]:
+            if found.record is None:
+                return Move(None, Success(None))
+            head = present(found.record.head, found.now)
+            draft = self.draft(head, before=head)
+            if head is found.record.head and not _differs(found.record, draft):
+                return Move(None, Success(None))
+            return Move(draft, Success(suspension_of(head)))
+
+        return await self.told("tick", "system", key, decide)
+
+    async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
+        """Delete a closed suspension, its receipts first; False where somebody else did, or it has changed."""
+        while True:
+            purged = await self.receipts.purge(Where({"suspension": loaded.ref.key}), limit=500)
+            if not isinstance(purged, Success):
+                return Failure(purged.failure())
+            if not purged.unwrap():
+                break
+        deleted = await self.records.delete(loaded.ref.key, revision=loaded.revision)
+        if isinstance(deleted, Failure) and isinstance(deleted.failure(), RevisionConflict):
+            return Success(False)
+        return deleted
+
+    def draft(self, head: Head, *, before: Head, body: bytes | Keep | None = KEEP) -> Draft:
+        """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
+        return Draft(
+            head=head, attributes=attributes_of(head), due_at=due_at(head), body=body, not_after=next_change(before)
+        )
+
+    async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
+        """What the authorizer says."""
+        if self._authorizer is None:
+            return Success(None)
+        answer = self._authorizer(verb, suspension_of(head), by)
+        if (await answer) if inspect.isawaitable(answer) else answer:
+            return Success(None)
+        log.warning("%s on suspension %s was refused by the authorizer", verb, head.id)
+        return Failure(PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service"))
+
+    async def _present(
+        self, verb: str, key: SuspensionKey | SuspensionId, found: Found[Head], by: str | None
+    ) -> Result[Present, PersistenceError]:
+        record = found.record
+        if record is None:
+            return Failure(not_found(key))
+        target = await self._target(record.head, key)
+        if not isinstance(target, Success):
+            return Failure(target.failure())
+        head = present(record.head, found.now)
+        where = target.unwrap()
+        if isinstance(where, WaitState):
+            where = next(wait for wait in head.waits if wait.secret == where.secret)
+        allowed = await self.allowed(verb, head, by)
+        return allowed.map(lambda _: Present(record, head, where, found.now))
+
+    async def _target(
+        self, head: Head, key: SuspensionKey | SuspensionId
+    ) -> Result[WaitState | Slip | None, PersistenceError]:
+        if isinstance(key, SuspensionId):
+            return Success(None)
+        target = find(head, key)
+        if target is not None:
+            return Success(target)
+        if not head.spilled:
+            return Failure(not_found(key))
+        read = await self.receipts.read(receipt_key(head.id, secret_digest(key.secret)))
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        slip = read.unwrap().record
+        return Failure(not_found(key)) if slip is None else Success(slip.head)
+
+    async def _moved(self, seen: Present, turn: Turn[T]) -> Move[T]:
+        if turn.head is seen.head:
+            return Move(None, turn.result)
+        fitting = await self._spill(turn.head)
+        if not isinstance(fitting, Success):
+            return Move(None, Failure(fitting.failure()))
+        return Move(self.draft(fitting.unwrap(), before=seen.head, body=turn.body), turn.result)
+
+    async def _spill(self, head: Head) -> Result[Head, PersistenceError]:
+        """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing."""
+        over = head.slips[: len(head.slips) - MAX_SLIPS] if len(head.slips) > MAX_SLIPS else ()
+        for slip in over:
+            written = await self.receipts.put(
+                receipt_key(head.id, slip.digest),
+                Draft(head=slip, attributes={"suspension": str(head.id), "tenant": head.tenant}, due_at=None),
+                revision=0,
+            )
+            # A conflict is the same receipt, written by an earlier attempt.
+            if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
+                return Failure(written.failure())
+        return Success(evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
+
+    def _report(self, verb: str, by: str | None, head: object, at: datetime) -> None:
+        if self._on_event is None or not isinstance(head, Head):
+            return
+        event = Event(verb, suspension_of(head), by, at)
+        try:
+            self._on_event(event)
+        except Exception:
+            # The write is durable: an observer's mistake must not turn it into a failure.
+            log.exception("on_event failed for %s on suspension %s", verb, head.id)
+
+
+def record_key(key: SuspensionKey | SuspensionId) -> str:
+    """A suspension's key in the store: its id, so that pages by key are pages by creation."""
+    return str(key.id if isinstance(key, SuspensionKey) else key)
+
+
+def receipt_key(suspension: SuspensionId, digest: bytes) -> str:
+    """Where a receipt that left its head stands: found by the key's secret, and telling nothing of it."""
+    return f"{suspension}/{digest.hex()}"
+
+
+def _differs(record: Loaded[Head], draft: Draft) -> bool:
+    copies = {name: value for name, value in draft.attributes.items() if value is not None}
+    return record.due_at != draft.due_at or dict(record.attributes) != copies
