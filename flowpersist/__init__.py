@@ -1,7 +1,8 @@
 """flowpersist: pause a flow, carry its state across time, processes and machines, and resume it once.
 
-The public names. Errors beyond the commonest are in ``flowpersist.errors``; stages to be composed by hand in ``flowpersist.stages``;
-the DynamicFlow runner in ``flowpersist.dynamicflow``; what tests need in ``flowpersist.testing``.
+The public names. Errors beyond the commonest are in ``flowpersist.errors``; stages to be composed by hand in
+``flowpersist.stages``; the DynamicFlow runner in ``flowpersist.dynamicflow``; what tests need in
+``flowpersist.testing``.
 """
 
 from __future__ import annotations

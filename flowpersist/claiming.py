@@ -86,7 +86,10 @@ def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
 
 
 async def claim_each(
-    hub: PersistenceHub, criteria: Criteria, claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]], limit: int
+    hub: PersistenceHub,
+    criteria: Criteria,
+    claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
+    limit: int,
 ) -> Result[tuple[T, ...], PersistenceError]:
     """Claim up to ``limit`` due runs. One that somebody else took, or that this process can't read, is passed over."""
     claimed: list[T] = []
@@ -192,7 +195,7 @@ class Worker:
             if not holding.finished:
                 await asyncio.shield(self._said("released", self.hub.release(run, error="the worker was stopped")))
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever the user's handler raises is recorded with the run, and never ends the worker.
             await self._broken(run, holding, error)
         else:

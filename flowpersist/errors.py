@@ -42,13 +42,13 @@
     ├── ConfigurationError        carries setting
     └── FlowError                 carries document, step, reference and tool
 
-They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A message
-names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
+They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
+message names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +147,9 @@ class SuspensionNotFound(PersistenceError):
 
 
 class SuspensionClosed(PersistenceError):
-    """The suspension, or this key's wait in it, takes no more: carries how and when it ended, and the winner's receipt."""
+    """The suspension, or this key's wait in it, takes no more: carries how and when it ended, and the winner's
+    receipt.
+    """
 
     code = "closed"
     http_status = 410
@@ -250,7 +252,8 @@ class Problem(tuple[str, str]):
 
     __slots__ = ()
 
-    def __new__(cls, pointer: str, message: str) -> Problem:
+    def __new__(cls, pointer: str, message: str) -> Self:
+        """A problem at a pointer."""
         return super().__new__(cls, (pointer, message))
 
     def __getnewargs__(self) -> tuple[str, str]:
@@ -258,10 +261,12 @@ class Problem(tuple[str, str]):
 
     @property
     def pointer(self) -> str:
+        """Where, as a JSON pointer: empty for the whole input."""
         return self[0]
 
     @property
     def message(self) -> str:
+        """What is wrong there, without the value."""
         return self[1]
 
 

@@ -1,11 +1,12 @@
 """``PersistenceHub``: suspend a state, answer what it waits for, resume it once.
 
 Every verb is one read, one pure decision and one put under compare-and-set, on any backend, and returns an ``Outcome``:
-``Success`` with a value, or ``Failure`` with a ``PersistenceError``. Nothing is raised but programmer errors (``TypeError``,
-``ValueError``) and cancellation. ``flowpersist.raising`` has the same verbs for those who prefer exceptions.
+``Success`` with a value, or ``Failure`` with a ``PersistenceError``. Nothing is raised but programmer errors
+(``TypeError``, ``ValueError``) and cancellation. ``flowpersist.raising`` has the same verbs for those who prefer
+exceptions.
 
-A verb that is repeated after a lost reply, with the same ``answer_id``, ``claim_id``, fence or idempotency key, finds itself done and
-succeeds. A cancelled verb may have happened: repeat it, or ``inspect``.
+A verb that is repeated after a lost reply, with the same ``answer_id``, ``claim_id``, fence or idempotency key, finds
+itself done and succeeds. A cancelled verb may have happened: repeat it, or ``inspect``.
 """
 
 from __future__ import annotations
@@ -41,7 +42,17 @@ from flowpersist.lifecycle.views import (
 )
 from flowpersist.listing import query
 from flowpersist.records import Found, Loaded, Move, Pace
-from flowpersist.suspending import Awaiting, Facts, Plan, SealedState, check_times, earliest, plan, same_state, seal_state
+from flowpersist.suspending import (
+    Awaiting,
+    Facts,
+    Plan,
+    SealedState,
+    check_times,
+    earliest,
+    plan,
+    same_state,
+    seal_state,
+)
 from flowpersist.suspensions import Named, Present, Suspensions, Turn
 
 __all__ = ["MISSING", "Outcome", "PersistenceHub"]
@@ -73,7 +84,8 @@ class HubDefaults:
 class PersistenceHub:
     """The verbs on suspensions. ``open_hub`` makes one; it may be used by any number of tasks of one event loop.
 
-    Wherever a verb takes a key it takes a ``SuspensionKey``, its token as str, or, from code of the same process, a ``SuspensionId``.
+    Wherever a verb takes a key it takes a ``SuspensionKey``, its token as str, or, from code of the same process, a
+    ``SuspensionId``.
     """
 
     def __init__(self, suspensions: Suspensions, defaults: HubDefaults) -> None:
@@ -114,10 +126,11 @@ class PersistenceHub:
     ) -> Outcome[NewSuspension]:
         """Make a state durable, and give the keys that resume it.
 
-        ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each`` (the others stay
-        open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default says so.
-        ``metadata`` and ``tenant`` are stored in clear and can be queried. The same ``idempotency_key`` gives the same suspension again,
-        with another state ``IdempotencyConflict``. ``key`` is one that ``reserve`` gave: the suspension keeps what was said there.
+        ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each``
+        (the others stay open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default
+        says so. ``metadata`` and ``tenant`` are stored in clear and can be queried. The same ``idempotency_key`` gives
+        the same suspension again, with another state ``IdempotencyConflict``. ``key`` is one that ``reserve`` gave: the
+        suspension keeps what was said there.
         """
         if key is not None:
             if awaiting is not None or idempotency_key is not None:
@@ -143,13 +156,17 @@ class PersistenceHub:
         idempotency_key: str | None = None,
         by: str | None = None,
     ) -> Outcome[NewSuspension]:
-        """Make the keys before the state is there: ``suspend(state, key=…)`` brings it. Answers that come early are kept."""
+        """Make the keys before the state is there: ``suspend(state, key=…)`` brings it. Answers that come early are
+        kept.
+        """
         planned = self._plan(awaiting, until, timeout, deadline)
         return await self._create("reserve", self._facts(metadata, tenant, idempotency_key), planned, None, by)
 
     async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
         """The suspension as of now. Nothing is written, and the state is not read."""
-        return as_outcome((await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head)))
+        return as_outcome(
+            (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
+        )
 
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
@@ -187,8 +204,9 @@ class PersistenceHub:
     ) -> Outcome[Resumption[Any]]:
         """Answer, if a value is given, and take the run for good: at most once, by anybody.
 
-        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own ``answer_id`` gets the
-        same run again. ``expect`` checks the state's class; what can't be read or is of another class stays as it was.
+        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own
+        ``answer_id`` gets the same run again. ``expect`` checks the state's class; what can't be read or is of another
+        class stays as it was.
         """
         own = self._random_id() if answer_id is None else answer_id
         offer = None if value is MISSING else verbs.Offer(value, by, own)
@@ -233,9 +251,11 @@ class PersistenceHub:
         claim_id: str | None = None,
         expect: type[Any] | None = None,
     ) -> Outcome[Resumption[Any]]:
-        """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may ``renew``.
+        """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may
+        ``renew``.
 
-        Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run again.
+        Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run
+        again.
         """
         _check_lease(lease)
         own = self._random_id() if claim_id is None else claim_id
@@ -379,8 +399,8 @@ class PersistenceHub:
     ) -> AbstractAsyncContextManager[Outcome[Resumption[Any]]]:
         """``async with hub.running(key) as outcome:`` claims, renews while the block runs, and completes at its end.
 
-        An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that error:
-        a cancelled block can't be left otherwise.
+        An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that
+        error: a cancelled block can't be left otherwise.
         """
         _check_lease(lease)
 
@@ -400,7 +420,9 @@ class PersistenceHub:
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         poll: timedelta = timedelta(seconds=1),
     ) -> None:
-        """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what fails."""
+        """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what
+        fails.
+        """
         _check_lease(lease)
         await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll).run()
 
@@ -428,7 +450,9 @@ class PersistenceHub:
     async def extend(
         self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Outcome[Suspension]:
-        """Move the deadline of the key's wait, or by id of all open ones, to ``timeout`` from now or to ``deadline``."""
+        """Move the deadline of the key's wait, or by id of all open ones, to ``timeout`` from now or to
+        ``deadline``.
+        """
         check_times(timeout, deadline)
         if timeout is None and deadline is None:
             msg = "extend needs a timeout or a deadline"
@@ -448,7 +472,9 @@ class PersistenceHub:
         limit: int = 100,
         after: str | None = None,
     ) -> Outcome[Page[Suspension]]:
-        """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a ``next``."""
+        """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
+        ``next``.
+        """
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after))
 
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
@@ -502,9 +528,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
 
-    async def _taken(
-        self, seen: Present, step: verbs.Step[Head], expect: type[Any] | None
-    ) -> Turn[Resumption[Any]]:
+    async def _taken(self, seen: Present, step: verbs.Step[Head], expect: type[Any] | None) -> Turn[Resumption[Any]]:
         """Read the state before the put that takes the run: what this process can't read stays as it was."""
         if not isinstance(step.result, Success):
             return Turn(step.head, Failure(step.result.failure()))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from returns.result import Failure, Success
 
@@ -27,8 +27,9 @@ log = logging.getLogger("flowpersist.leases")
 class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
     """``async with hold(hub, run, lease=…):`` renews while the body runs.
 
-    When the lease is lost the body is cancelled, and the block raises the ``LeaseLost`` (or ``SuspensionCancelled``) that said
-    so. Once the body itself has completed, released, failed or paused the run, renewing stops; ``finished`` tells.
+    When the lease is lost the body is cancelled, and the block raises the ``LeaseLost`` (or ``SuspensionCancelled``)
+    that said so. Once the body itself has completed, released, failed or paused the run, renewing stops; ``finished``
+    tells.
     """
 
     def __init__(self, hub: PersistenceHub, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> None:
@@ -48,7 +49,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
         """What ended the lease, where somebody or something else did."""
         return self._lost
 
-    async def __aenter__(self) -> hold:
+    async def __aenter__(self) -> Self:
         """Start to renew."""
         task = asyncio.current_task()
         if task is None:

@@ -28,7 +28,9 @@ BATCH: Final = 100
 async def query(
     suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None
 ) -> Result[Page[Suspension], PersistenceError]:
-    """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a bound)."""
+    """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a
+    bound).
+    """
     if criteria.status is not None and after is None:
         # The index knows the status of the last put; what time has changed since must be put before it is asked.
         settled = await settle_due(suspensions)
@@ -64,9 +66,7 @@ async def due(
             return
 
 
-async def settle_due(
-    suspensions: Suspensions, statuses: Sequence[Status] = CHANGING
-) -> Result[int, PersistenceError]:
+async def settle_due(suspensions: Suspensions, statuses: Sequence[Status] = CHANGING) -> Result[int, PersistenceError]:
     """Put what time has changed: gives how many suspensions were settled. One that fails is reported and left."""
     settled = 0
     for status in statuses:

@@ -49,7 +49,9 @@ class Health:
 
 
 class Maintenance:
-    """The work that no verb needs: run it from a timer, or ``run_forever`` beside a worker; any number of them may run."""
+    """The work that no verb needs: run it from a timer, or ``run_forever`` beside a worker; any number of them may
+    run.
+    """
 
     def __init__(self, hub: PersistenceHub) -> None:
         self._hub = hub
@@ -83,12 +85,12 @@ class Maintenance:
         """One round trip to the store."""
         sealer = self._hub.suspensions.records.sealer
         seen = await self._hub.suspensions.records.health()
-        return as_outcome(
-            seen.map(lambda it: Health(it.backend, it.latency, sealer.keyring is not None, it.warnings))
-        )
+        return as_outcome(seen.map(lambda it: Health(it.backend, it.latency, sealer.keyring is not None, it.warnings)))
 
     async def run_forever(self, interval: timedelta = timedelta(seconds=30)) -> None:
-        """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries again."""
+        """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries
+        again.
+        """
         while True:
             for done in (await self.tick(), await self.cleanup()):
                 if isinstance(done, Failure):
@@ -110,4 +112,3 @@ class Maintenance:
 
 def _without_range(criteria: Criteria) -> Criteria:
     return evolve(criteria, created_after=None, created_before=None, due_before=None)
-

@@ -9,7 +9,6 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict
 
-
 from flowpersist.backends.base import NamespaceSchema, StorageBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.codec import Codec, Limits, TypeRegistry
@@ -46,7 +45,8 @@ class HubOptions(TypedDict, total=False):
     - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
     - ``retention``: how long closed suspensions stay to tell their callers the truth.
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
-    - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is slow.
+    - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is
+    slow.
     """
 
     keyring: KeyRing | KeyProvider | FromEnvironment | None
@@ -63,7 +63,7 @@ class HubOptions(TypedDict, total=False):
 
 
 @asynccontextmanager
-async def open_hub(  # noqa: PLR0913 - the contract's own arguments
+async def open_hub(
     url: str | StorageBackend | None = None,
     *,
     keyring: KeyRing | KeyProvider | FromEnvironment | None = FROM_ENV,
@@ -78,10 +78,11 @@ async def open_hub(  # noqa: PLR0913 - the contract's own arguments
     public_url: str | FromEnvironment | None = FROM_ENV,
     pace: Pace | FromEnvironment = FROM_ENV,
 ) -> AsyncIterator[PersistenceHub]:
-    """``async with open_hub("sqlite:///flows.db") as hub:``, see ``HubOptions`` for the arguments.
+    """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
 
-    ``url`` may be a backend; None takes ``FLOWPERSIST_URL``. Raises ``ConfigurationError`` where a setting makes no sense and
-    ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in too.
+    ``url`` may be a backend; None takes ``FLOWPERSIST_URL``. Raises ``ConfigurationError`` where a setting makes no
+    sense and ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in
+    too.
     """
     settings = Settings.from_environ()
     ring = await _ring(keyring, settings)
@@ -136,7 +137,8 @@ async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, setting
         return await keyring.keyring()
     if settings.keys is None and settings.keys_file is None:
         log.warning(
-            "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), or pass keyring=None to say so"
+            "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
+            "or pass keyring=None to say so"
         )
         return None
     return KeyRing.from_env()

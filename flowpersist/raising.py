@@ -46,9 +46,7 @@ class RaisingHub:
 
     @staticmethod
     @asynccontextmanager
-    async def open(
-        url: str | StorageBackend | None = None, **options: Unpack[HubOptions]
-    ) -> AsyncIterator[RaisingHub]:
+    async def open(url: str | StorageBackend | None = None, **options: Unpack[HubOptions]) -> AsyncIterator[RaisingHub]:
         """``async with RaisingHub.open("sqlite:///flows.db") as hub:``, with the arguments of ``open_hub``."""
         async with open_hub(url, **options) as hub:
             yield RaisingHub(hub)
@@ -185,9 +183,7 @@ class RaisingHub:
     ) -> Resumption[Any]:
         """The same under a lease."""
         return or_raise(
-            await self.hub.claim(
-                key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect
-            )
+            await self.hub.claim(key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect)
         )
 
     @overload
@@ -239,9 +235,7 @@ class RaisingHub:
     ) -> NewSuspension:
         """Pause a claimed run again."""
         return or_raise(
-            await self.hub.suspend_next(
-                run, state, awaiting=awaiting, until=until, timeout=timeout, deadline=deadline
-            )
+            await self.hub.suspend_next(run, state, awaiting=awaiting, until=until, timeout=timeout, deadline=deadline)
         )
 
     @overload
@@ -277,9 +271,7 @@ class RaisingHub:
         expect: type[Any] = object,
     ) -> AsyncIterator[Resumption[Any]]:
         """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
-        async with self.hub.running(
-            key, value, by=by, answer_id=answer_id, lease=lease, expect=expect
-        ) as outcome:
+        async with self.hub.running(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect) as outcome:
             yield or_raise(outcome)
 
     async def work(

@@ -1,8 +1,8 @@
 """Sealed records: the one place that knows both the sealer and the backend.
 
-Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, transient failures are retried,
-lost acknowledgements are cleared up by write id, slow operations are reported, and a backend's exceptions become
-failures. Whoever builds on it sees values and ``Result``.
+Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, transient failures are
+retried, lost acknowledgements are cleared up by write id, slow operations are reported, and a backend's exceptions
+become failures. Whoever builds on it sees values and ``Result``.
 """
 
 from __future__ import annotations
@@ -235,7 +235,9 @@ class SealedRecords(Generic[H]):
     async def page(
         self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
     ) -> Result[Page[Loaded[H]], PersistenceError]:
-        """A page of records without bodies. One that can't be opened is reported in the log and left out, so that it blocks nobody."""
+        """A page of records without bodies. One that can't be opened is reported in the log and left out, so that it
+        blocks nobody.
+        """
         try:
             async with self._timed("query"):
                 page = await self._retried(
@@ -358,4 +360,3 @@ def _fitting_head(sealed: bytes) -> Result[bytes, PersistenceError]:
         "put large data into the state, and keep schemas, metadata and answers small"
     )
     return Failure(StateTooLarge(message))
-

@@ -1,4 +1,4 @@
-"""How a pause is made: what it will wait for, with fresh secrets; its state, sealed; and whether it is the same one again."""
+"""How a pause is made: its waits with fresh secrets, its state sealed, and whether it is the same one again."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Planned:
     secret: bytes = field(repr=False)
     awaiting: AwaitInput[Any] | None
 
-    def opened(self, now: datetime, deadline: datetime | None) -> WaitState:
-        """The wait as it opens at ``now``."""
+    def opened(self, deadline: datetime | None) -> WaitState:
+        """The wait as it opens."""
         data = None if self.awaiting is None else self.awaiting.to_data()
         return WaitState(self.name, self.secret, 1, data, deadline)
 
@@ -54,7 +54,7 @@ class Plan:
 
     def opened(self, now: datetime) -> tuple[WaitState, ...]:
         """Its waits as they open at ``now``."""
-        return tuple(wait.opened(now, self._deadline(wait.awaiting, now)) for wait in self.waits)
+        return tuple(wait.opened(self._deadline(wait.awaiting, now)) for wait in self.waits)
 
     def _deadline(self, awaiting: AwaitInput[Any] | None, now: datetime) -> datetime | None:
         own = (None, None) if awaiting is None else (awaiting.deadline, awaiting.timeout)
@@ -80,7 +80,7 @@ def check_times(timeout: timedelta | None, deadline: datetime | None) -> None:
         raise ValueError(msg)
 
 
-def plan(  # noqa: PLR0913 - the pause's own settings, as the verbs have them
+def plan(
     awaiting: Awaiting,
     *,
     until: Until,
@@ -121,7 +121,8 @@ class Facts:
     id: SuspensionId
     metadata: Mapping[str, Scalar] = field(
         converter=lambda given: {
-            check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}") for name, value in given.items()
+            check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}")
+            for name, value in given.items()
         }
     )
     tenant: str | None

@@ -51,7 +51,9 @@ class Event:
 
 @frozen
 class Present:
-    """A suspension as a verb sees it: its record, its head as of now, and the wait that the key opens (None: named by id)."""
+    """A suspension as a verb sees it: its record, its head as of now, and the wait that the key opens (None: named by
+    id).
+    """
 
     record: Loaded[Head]
     head: Head
@@ -198,7 +200,9 @@ class Suspensions:
         if (await answer) if inspect.isawaitable(answer) else answer:
             return Success(None)
         log.warning("%s on suspension %s was refused by the authorizer", verb, head.id)
-        return Failure(PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service"))
+        return Failure(
+            PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service")
+        )
 
     async def _present(
         self, verb: str, key: SuspensionKey | SuspensionId, found: Found[Head], by: str | None

@@ -92,6 +92,7 @@ class WaitState:
 
     @property
     def open(self) -> bool:
+        """Whether it still takes an answer."""
         return self.status is WaitStatus.OPEN
 
     @property
@@ -170,6 +171,7 @@ class Head:
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:
+        """The waits that still take an answer."""
         return tuple(wait for wait in self.waits if wait.open)
 
 

@@ -1,8 +1,8 @@
 """The transitions: pure functions from a head at its present to a ``Step``.
 
-Each takes a head that ``changes.present`` has brought up to ``now``. A step holds the head to put (the same object where
-nothing changes) and what the caller is told; a refusal may still change the head, as when an answer is recorded while
-others are missing.
+Each takes a head that ``changes.present`` has brought up to ``now``. A step holds the head to put (the same object
+where nothing changes) and what the caller is told; a refusal may still change the head, as when an answer is recorded
+while others are missing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head
     if head.status.closed:
         return refused(head, closed_error(head, None))
     if head.status is not Status.RESERVED:
-        return refused(head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status))
+        return refused(
+            head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status)
+        )
     waiting = settle(evolve(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at)
     return Step(waiting, Success(waiting))
 
@@ -167,7 +169,8 @@ def _ambiguous(head: Head) -> PersistenceError:
     if head.status.closed:
         return closed_error(head, None)
     return KeyValidationError(
-        f"suspension {head.id} has {len(head.open_waits)} open waits: answer with the key of one of them, not with the id"
+        f"suspension {head.id} has {len(head.open_waits)} open waits: "
+        "answer with the key of one of them, not with the id"
     )
 
 
@@ -185,7 +188,9 @@ def claim(
     return Step(running, Success(running))
 
 
-def take(head: Head, target: Target, offer: Offer | None, now: datetime, *, answer_id: str, by: str | None) -> Step[Head]:
+def take(
+    head: Head, target: Target, offer: Offer | None, now: datetime, *, answer_id: str, by: str | None
+) -> Step[Head]:
     """Take the run for good. The winner's own answer id again gets the same run again."""
     if head.taken is not None and head.taken.answer_id == answer_id:
         return Step(head, Success(head))
@@ -201,7 +206,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
     """The head, answered if an offer came, in a state that can be claimed now."""
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    if _used_up(head, target):
+    if _used_up(target):
         return refused(head, ended_error(head, target))
     if head.status is Status.RUNNING:
         return refused(head, _busy(head, head.lease_until))
@@ -214,7 +219,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
     return _claimable(head, now, receipt)
 
 
-def _used_up(head: Head, target: Target) -> bool:
+def _used_up(target: Target) -> bool:
     """A key of an earlier pause, or one whose wait was given to the holder of another, never takes this one."""
     if isinstance(target, Slip):
         return True
@@ -223,7 +228,7 @@ def _used_up(head: Head, target: Target) -> bool:
 
 def _claimable(head: Head, now: datetime, receipt: Receipt | None) -> Step[Head]:
     missing = [wait.name for wait in head.waits if wait.needed]
-    unready = head.status is Status.WAITING and (bool(missing) or head.until == "each" and not _optional(head))
+    unready = head.status is Status.WAITING and (bool(missing) or (head.until == "each" and not _optional(head)))
     if head.status is Status.RESERVED or unready:
         what = "its state" if head.status is Status.RESERVED else f"answers to {', '.join(sorted(missing))}"
         message = f"suspension {head.id} still waits for {what}"
@@ -461,4 +466,5 @@ def _ended(head: Head, target: WaitState | Slip) -> tuple[type[SuspensionClosed]
 
 def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:
     """One answer for an unknown id and a wrong secret."""
-    return SuspensionNotFound(f"no suspension for this key (id {key.id if isinstance(key, SuspensionKey) else key}): check the link, the store and the namespace")
+    named = key.id if isinstance(key, SuspensionKey) else key
+    return SuspensionNotFound(f"no suspension for this key (id {named}): check the link, the store and the namespace")

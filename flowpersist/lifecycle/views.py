@@ -1,4 +1,4 @@
-"""What the hub hands out: suspensions, receipts and resumptions. None of them can resume anything, but ``NewSuspension.keys``."""
+"""What the hub hands out. None of it can resume anything, but ``NewSuspension.keys``."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Wait:
 class Suspension:
     """A suspended run as of the moment of the call: never its state, never a key.
 
-    ``sequence`` counts its pauses from 1; ``attempt`` the claims since the last pause. ``deadline`` is the earliest of its
-    open waits'. ``reason`` is what cancel was given, ``error`` what release or fail was.
+    ``sequence`` counts its pauses from 1; ``attempt`` the claims since the last pause. ``deadline`` is the earliest of
+    its open waits'. ``reason`` is what cancel was given, ``error`` what release or fail was.
     """
 
     id: SuspensionId
@@ -95,7 +95,9 @@ class NewSuspension(Suspension):
 
 @frozen
 class Receipt:
-    """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are needed)."""
+    """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are
+    needed).
+    """
 
     outcome: str
     suspension_id: SuspensionId
@@ -109,8 +111,8 @@ class Receipt:
 class Resumption(Generic[S]):
     """A run that the caller holds now: its state, the new answers by wait, and the fence that its verbs carry.
 
-    ``expired`` names the waits that ended without an answer. ``(suspension.id, sequence)`` is the stable key for effects
-    outside: it is the same for every attempt.
+    ``expired`` names the waits that ended without an answer. ``(suspension.id, sequence)`` is the stable key for
+    effects outside: it is the same for every attempt.
     """
 
     state: S = field(repr=False)
@@ -151,8 +153,9 @@ def _only(values: Mapping[str, S]) -> S | None:
 
 @frozen
 class Criteria:
-    """Which suspensions: every condition that is given must hold. ``run`` is ``metadata["run"]``, or the id where that is unset;
-    ``tool`` the id of an AwaitInput, of the first wait where there are several."""
+    """Which suspensions: every condition that is given must hold. ``run`` is ``metadata["run"]``, or the id where that
+    is unset; ``tool`` the id of an AwaitInput, of the first wait where there are several.
+    """
 
     status: Status | None = field(default=None, converter=lambda v: None if v is None else Status(v))
     tool: str | None = None
