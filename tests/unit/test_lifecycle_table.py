@@ -1,0 +1,257 @@
+"""Every verb in every state: what the suspension is afterwards, and what the caller is told.
+
+A cell is the status after the verb, with the error's class behind a slash where the verb is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attrs import evolve
+from returns.result import Failure, Success
+
+from flowpersist import errors
+from flowpersist.awaiting import AwaitInput
+from flowpersist.keys import SuspensionId
+from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.changes import due_at, next_change, present
+from flowpersist.lifecycle.model import Head, Status, WaitStatus
+from flowpersist.suspending import Facts, plan
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LEASE = timedelta(seconds=30)
+HOLDER = verbs.Holder(1, "me")
+CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
+
+
+def new(status=Status.WAITING, *, awaiting=CONFIRM, until="all", timeout=HOUR) -> Head:
+    planned = plan(
+        awaiting, until=until, timeout=timeout, deadline=None, default_timeout=None, entropy=lambda size: b"s" * size
+    )
+    facts = Facts(SuspensionId(bytes(16)), {}, None, timedelta(days=7))
+    return facts.head(planned, NOW, status, None)
+
+
+def answered() -> Head:
+    head = new()
+    return verbs.answer(head, head.waits[0], verbs.Offer(True, "ann", "a1"), NOW).head
+
+
+def running() -> Head:
+    return verbs.claim(answered(), None, None, NOW, lease=LEASE, claim_id="me").head
+
+
+HEADS = {
+    "reserved": lambda: new(Status.RESERVED),
+    "waiting": new,
+    "open": lambda: new(awaiting=None),
+    "answered": answered,
+    "delayed": lambda: verbs.release(running(), HOLDER, NOW, error=None, delay=HOUR).head,
+    "running": running,
+    "cancelling": lambda: verbs.cancel(running(), None, NOW, reason="changed my mind").head,
+    "completed": lambda: verbs.complete(running(), HOLDER, NOW, discard=False).head,
+    "failed": lambda: verbs.fail(running(), HOLDER, NOW, error="Boom").head,
+    "expired": lambda: present(new(), NOW + 2 * HOUR),
+    "cancelled": lambda: verbs.cancel(new(), None, NOW, reason=None).head,
+}
+
+VERBS = {
+    "fill": lambda head: verbs.fill(head, NOW, None),
+    "answer": lambda head: verbs.answer(head, head.waits[0], verbs.Offer(False, "bob", None), NOW),
+    "claim": lambda head: verbs.claim(head, head.waits[0], None, NOW, lease=LEASE, claim_id="other"),
+    "take": lambda head: verbs.take(head, head.waits[0], None, NOW, answer_id="other", by=None),
+    "renew": lambda head: verbs.renew(head, HOLDER, NOW, lease=LEASE),
+    "complete": lambda head: verbs.complete(head, HOLDER, NOW, discard=False),
+    "fail": lambda head: verbs.fail(head, HOLDER, NOW, error=None),
+    "release": lambda head: verbs.release(head, HOLDER, NOW, error=None, delay=timedelta(0)),
+    "next": lambda head: verbs.suspend_next(head, HOLDER, NOW, waits=_fresh(), until="all"),
+    "cancel": lambda head: verbs.cancel(head, head.waits[0], NOW, reason=None),
+    "extend": lambda head: verbs.extend(head, head.waits[0], NOW, deadline=NOW + 5 * HOUR),
+}
+
+
+def _fresh():
+    planned = plan(
+        AwaitInput(id="next", prompt="And now?"),
+        until="all",
+        timeout=None,
+        deadline=None,
+        default_timeout=None,
+        entropy=lambda size: b"n" * size,
+    )
+    return planned.opened(NOW)
+
+
+TABLE = """
+           | fill                       | answer                        | claim                         | take                          | renew                         | complete                  | fail                          | release                       | next                          | cancel                    | extend
+reserved   | waiting                    | reserved                      | reserved/StillWaiting         | reserved/StillWaiting         | reserved/LeaseLost            | reserved/LeaseLost        | reserved/LeaseLost            | reserved/LeaseLost            | reserved/LeaseLost            | cancelled                 | reserved
+waiting    | waiting/AlreadyResumed     | answered                      | waiting/StillWaiting          | waiting/StillWaiting          | waiting/LeaseLost             | waiting/LeaseLost         | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting
+open       | waiting/AlreadyResumed     | answered                      | running                       | completed                     | waiting/LeaseLost             | waiting/LeaseLost         | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting
+answered   | answered/AlreadyResumed    | answered/AnswerConflict       | running                       | completed                     | answered/LeaseLost            | answered/LeaseLost        | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | cancelled                 | answered/AnswerConflict
+delayed    | answered/AlreadyResumed    | answered/AlreadyResumed       | answered/SuspensionBusy       | answered/SuspensionBusy       | answered/LeaseLost            | answered/LeaseLost        | answered/LeaseLost            | answered                      | answered/LeaseLost            | cancelled                 | answered/AlreadyResumed
+running    | running/AlreadyResumed     | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | running                       | completed                 | failed                        | answered                      | waiting                       | running                   | running/AlreadyResumed
+cancelling | running/AlreadyResumed     | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | cancelled/SuspensionCancelled | completed                 | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | running                   | running/AlreadyResumed
+completed  | completed/AlreadyResumed   | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/LeaseLost           | completed                 | completed/LeaseLost           | completed/LeaseLost           | completed/LeaseLost           | completed/AlreadyResumed  | completed/AlreadyResumed
+failed     | failed/AlreadyResumed      | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/LeaseLost              | failed/LeaseLost          | failed                        | failed/LeaseLost              | failed/LeaseLost              | failed/AlreadyResumed     | failed/AlreadyResumed
+expired    | expired/SuspensionExpired  | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/LeaseLost             | expired/LeaseLost         | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/SuspensionExpired | expired/SuspensionExpired
+cancelled  | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled                 | cancelled/SuspensionCancelled
+"""  # noqa: E501 - a table is read by its columns
+
+
+def cells() -> list[tuple[str, str, str]]:
+    header, *rows = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip("\n").splitlines()]
+    return [(row[0], verb, cell) for row in rows for verb, cell in zip(header[1:], row[1:], strict=True)]
+
+
+def test_the_table_has_every_verb_in_every_state():
+    assert {(state, verb) for state, verb, _ in cells()} == {(state, verb) for state in HEADS for verb in VERBS}
+
+
+@pytest.mark.parametrize(("state", "verb", "cell"), cells())
+def test_each_verb_in_each_state(state, verb, cell):
+    status, _, refusal = cell.partition("/")
+    step = VERBS[verb](HEADS[state]())
+    assert step.head.status == status
+    if refusal:
+        assert isinstance(step.result, Failure)
+        assert type(step.result.failure()) is getattr(errors, refusal)
+    else:
+        assert isinstance(step.result, Success)
+
+
+def test_a_refusal_without_a_decision_leaves_the_head_itself():
+    """What is the same object needs no put."""
+    for make in HEADS.values():
+        head = make()
+        step = verbs.renew(head, verbs.Holder(99, "nobody"), NOW, lease=LEASE)
+        assert step.head is head
+
+
+def test_a_deadlines_own_instant_is_in_time():
+    head = new()
+    assert present(head, NOW + HOUR) is head
+    assert present(head, NOW + HOUR + timedelta(microseconds=1)).status is Status.EXPIRED
+    assert next_change(head) == NOW + HOUR
+    assert due_at(head) == NOW + HOUR + timedelta(microseconds=1)
+
+
+def test_the_systems_default_answers_in_time_and_says_who():
+    head = present(new(awaiting=evolve(CONFIRM, default=False)), NOW + 2 * HOUR)
+    assert head.status is Status.ANSWERED
+    assert head.waits[0].answer is not None
+    assert (head.waits[0].answer.value, head.waits[0].answer.by) == (False, "system")
+    assert head.claimable_at == NOW + HOUR
+
+
+def test_a_lapsed_lease_gives_the_same_answers_to_the_next_holder():
+    lapsed = present(running(), NOW + LEASE + timedelta(seconds=1))
+    assert lapsed.status is Status.ANSWERED
+    again = verbs.claim(lapsed, None, None, NOW + HOUR, lease=LEASE, claim_id="next").head
+    assert (again.fence, again.attempt) == (2, 2)
+    assert [wait.delivery for wait in again.waits] == [1]
+
+
+def test_a_cancelled_run_closes_when_its_lease_lapses():
+    assert present(HEADS["cancelling"](), NOW + HOUR).status is Status.CANCELLED
+
+
+class TestSeveralWaits:
+    PAIR = {"left": CONFIRM, "right": CONFIRM}  # noqa: RUF012 - read only
+
+    def pause(self, until, timeout=None) -> Head:
+        secrets = iter([b"l" * 32, b"r" * 32])
+        planned = plan(
+            self.PAIR,
+            until=until,
+            timeout=timeout,
+            deadline=None,
+            default_timeout=None,
+            entropy=lambda _: next(secrets),
+        )
+        return Facts(SuspensionId(bytes(16)), {}, None, HOUR).head(planned, NOW, Status.WAITING, None)
+
+    def answer(self, head, name, value=True):
+        wait = next(wait for wait in head.waits if wait.name == name)
+        return verbs.answer(head, wait, verbs.Offer(value, "ann", None), NOW)
+
+    def test_all_needs_both(self):
+        first = self.answer(self.pause("all"), "left")
+        assert first.result.unwrap().outcome == "pending"
+        assert first.head.status is Status.WAITING
+        second = self.answer(first.head, "right")
+        assert second.result.unwrap().outcome == "accepted"
+        assert second.head.status is Status.ANSWERED
+
+    def test_any_closes_the_other_in_the_same_step(self):
+        head = self.answer(self.pause("any"), "right").head
+        assert head.status is Status.ANSWERED
+        assert [wait.status for wait in head.waits] == [WaitStatus.SUPERSEDED, WaitStatus.ANSWERED]
+        late = self.answer(head, "left")
+        assert type(late.result.failure()) is errors.AnswerConflict
+
+    def test_each_delivers_what_has_come_and_keeps_the_rest_open(self):
+        head = self.answer(self.pause("each"), "left").head
+        held = verbs.claim(head, None, None, NOW, lease=LEASE, claim_id="me").head
+        assert [(wait.name, wait.delivery, wait.open) for wait in held.waits] == [
+            ("left", 1, False),
+            ("right", None, True),
+        ]
+        while_running = self.answer(held, "right").head
+        assert while_running.status is Status.RUNNING
+        unread = verbs.complete(while_running, HOLDER, NOW, discard=False)
+        assert type(unread.result.failure()) is errors.UnreadAnswers
+        paused = verbs.suspend_next(while_running, HOLDER, NOW, waits=(), until="each").head
+        assert paused.status is Status.ANSWERED
+        assert [wait.name for wait in paused.waits] == ["right"]
+        assert [slip.wait for slip in paused.slips] == ["left"]
+
+    def test_all_expires_with_its_first_wait_and_each_delivers_it(self):
+        assert present(self.pause("all", HOUR), NOW + 2 * HOUR).status is Status.EXPIRED
+        assert present(self.pause("any", HOUR), NOW + 2 * HOUR).status is Status.EXPIRED
+        each = present(self.pause("each", HOUR), NOW + 2 * HOUR)
+        assert each.status is Status.ANSWERED
+        held = verbs.claim(each, None, None, NOW + 2 * HOUR, lease=LEASE, claim_id="me").head
+        assert [(wait.status, wait.delivery) for wait in held.waits] == [(WaitStatus.EXPIRED, 1)] * 2
+
+    def test_an_id_alone_names_no_wait_of_several(self):
+        step = verbs.answer(self.pause("all"), None, verbs.Offer(True, None, None), NOW)
+        assert type(step.result.failure()) is errors.KeyValidationError
+
+    def test_names_of_open_waits_are_unique(self):
+        head = self.answer(self.pause("each"), "left").head
+        held = verbs.claim(head, None, None, NOW, lease=LEASE, claim_id="me").head
+        again = [evolve(wait, secret=b"x" * 32) for wait in self.pause("each").waits]
+        with pytest.raises(ValueError, match="right"):
+            verbs.suspend_next(held, HOLDER, NOW, waits=again, until="each")
+
+
+def test_a_repeated_verb_of_the_same_fence_is_a_success():
+    for verb in ("complete", "fail", "release", "next"):
+        once = VERBS[verb](running()).head
+        again = VERBS[verb](once)
+        assert isinstance(again.result, Success), verb
+        assert again.head is once
+
+
+def test_the_winners_own_answer_id_takes_again():
+    taken = verbs.take(answered(), None, None, NOW, answer_id="mine", by="ann").head
+    assert isinstance(verbs.take(taken, None, None, NOW, answer_id="mine", by="ann").result, Success)
+    assert type(verbs.take(taken, None, None, NOW, answer_id="b", by=None).result.failure()) is errors.AlreadyResumed
+
+
+@pytest.mark.parametrize(("value", "answer_id", "outcome"), [(True, None, "replayed"), (False, "a1", "replayed")])
+def test_the_same_answer_again_is_replayed(value, answer_id, outcome):
+    head = answered()
+    step = verbs.answer(head, head.waits[0], verbs.Offer(value, "bob", answer_id), NOW)
+    assert step.head is head
+    assert step.result.unwrap().outcome == outcome
+    assert step.result.unwrap().by == "ann"
+
+
+def test_an_invalid_answer_leaves_it_waiting():
+    head = new()
+    step = verbs.answer(head, head.waits[0], verbs.Offer("perhaps", None, None), NOW)
+    assert step.head is head
+    assert type(step.result.failure()) is errors.InputValidationError
