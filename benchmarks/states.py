@@ -12,7 +12,11 @@ from uuid import UUID
 
 from attrs import define
 
-WORDS = ["invoice", "payment", "contract", "review", "customer", "approve", "refund", "policy", "amount", "delivery", "schedule", "answer", "question", "the", "of", "and", "to", "in", "for", "with", "that", "is", "was", "please", "check", "again", "before", "after", "tomorrow", "because", "without"]
+WORDS = (
+    *("invoice", "payment", "contract", "review", "customer", "approve", "refund", "policy", "amount", "delivery"),
+    *("schedule", "answer", "question", "the", "of", "and", "to", "in", "for", "with", "that", "is", "was", "please"),
+    *("check", "again", "before", "after", "tomorrow", "because", "without"),
+)
 
 
 class Role(Enum):

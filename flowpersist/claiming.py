@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Where
-from flowpersist.errors import LeaseLost, PersistenceError, SuspensionClosed
+from flowpersist.errors import PersistenceError
 from flowpersist.leases import hold
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, where
@@ -130,10 +130,8 @@ async def running(
     try:
         async with holding:
             yield Success(run)
-    except (LeaseLost, SuspensionClosed):
-        raise
     except BaseException as error:
-        if not holding.finished:
+        if not holding.finished and error is not holding.lost:
             await asyncio.shield(hub.release(run, error=error))
         raise
     if not holding.finished:

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
+from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend
 from flowpersist.claiming import Backoff, Worker, claim_each, running
@@ -58,7 +59,8 @@ from flowpersist.suspensions import Named, Present, Suspensions, Turn
 __all__ = ["MISSING", "Outcome", "PersistenceHub"]
 
 T = TypeVar("T")
-S = TypeVar("S")
+#: The class of a state: what ``expect`` names, and Any where it names none.
+S = TypeVar("S", default=Any)
 Outcome: TypeAlias = Success[T] | Failure[PersistenceError]
 
 
@@ -69,6 +71,8 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
+#: The default of ``expect``: every class is an object, and its state is typed as Any.
+ANY_CLASS: Any = object
 
 
 @frozen
@@ -179,11 +183,6 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
 
-    @overload
-    async def resume(
-        self, key: Named, value: object = MISSING, *, by: str | None = None, answer_id: str | None = None
-    ) -> Outcome[Resumption[Any]]: ...
-    @overload
     async def resume(
         self,
         key: Named,
@@ -191,17 +190,8 @@ class PersistenceHub:
         *,
         by: str | None = None,
         answer_id: str | None = None,
-        expect: type[S],
-    ) -> Outcome[Resumption[S]]: ...
-    async def resume(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        expect: type[Any] | None = None,
-    ) -> Outcome[Resumption[Any]]:
+        expect: type[S] = ANY_CLASS,
+    ) -> Outcome[Resumption[S]]:
         """Answer, if a value is given, and take the run for good: at most once, by anybody.
 
         A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own
@@ -211,13 +201,12 @@ class PersistenceHub:
         own = self._random_id() if answer_id is None else answer_id
         offer = None if value is MISSING else verbs.Offer(value, by, own)
 
-        async def decide(seen: Present) -> Turn[Resumption[Any]]:
+        async def decide(seen: Present) -> Turn[Resumption[S]]:
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
             return await self._taken(seen, step, expect)
 
         return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
 
-    @overload
     async def claim(
         self,
         key: Named,
@@ -227,30 +216,8 @@ class PersistenceHub:
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
-    ) -> Outcome[Resumption[Any]]: ...
-    @overload
-    async def claim(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        claim_id: str | None = None,
-        expect: type[S],
-    ) -> Outcome[Resumption[S]]: ...
-    async def claim(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        claim_id: str | None = None,
-        expect: type[Any] | None = None,
-    ) -> Outcome[Resumption[Any]]:
+        expect: type[S] = ANY_CLASS,
+    ) -> Outcome[Resumption[S]]:
         """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may
         ``renew``.
 
@@ -261,35 +228,27 @@ class PersistenceHub:
         own = self._random_id() if claim_id is None else claim_id
         offer = None if value is MISSING else verbs.Offer(value, by, answer_id)
 
-        async def decide(seen: Present) -> Turn[Resumption[Any]]:
+        async def decide(seen: Present) -> Turn[Resumption[S]]:
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await self._taken(seen, step, expect)
 
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
 
-    @overload
-    async def claim_due(
-        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE
-    ) -> Outcome[tuple[Resumption[Any], ...]]: ...
-    @overload
-    async def claim_due(
-        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE, expect: type[S]
-    ) -> Outcome[tuple[Resumption[S], ...]]: ...
     async def claim_due(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         *,
         limit: int = 1,
         lease: timedelta = DEFAULT_LEASE,
-        expect: type[Any] | None = None,
-    ) -> Outcome[tuple[Resumption[Any], ...]]:
+        expect: type[S] = ANY_CLASS,
+    ) -> Outcome[tuple[Resumption[S], ...]]:
         """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
         _check_lease(lease)
 
-        async def one(record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        async def one(record: Loaded[Head]) -> Result[Resumption[S], PersistenceError]:
             # By id only: what the index says may be behind, and the transition decides again.
             found = record.head.id
-            return await (self.claim(found, lease=lease, expect=expect) if expect else self.claim(found, lease=lease))
+            return await self.claim(found, lease=lease, expect=expect)
 
         return as_outcome(await claim_each(self, criteria, one, limit))
 
@@ -366,7 +325,6 @@ class PersistenceHub:
 
         return self._let_go(run, await self.suspensions.transact("suspend_next", suspension.id, decide))
 
-    @overload
     def running(
         self,
         key: Named,
@@ -375,28 +333,8 @@ class PersistenceHub:
         by: str | None = None,
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
-    ) -> AbstractAsyncContextManager[Outcome[Resumption[Any]]]: ...
-    @overload
-    def running(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        expect: type[S],
-    ) -> AbstractAsyncContextManager[Outcome[Resumption[S]]]: ...
-    def running(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        expect: type[Any] | None = None,
-    ) -> AbstractAsyncContextManager[Outcome[Resumption[Any]]]:
+        expect: type[S] = ANY_CLASS,
+    ) -> AbstractAsyncContextManager[Outcome[Resumption[S]]]:
         """``async with hub.running(key) as outcome:`` claims, renews while the block runs, and completes at its end.
 
         An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that
@@ -404,8 +342,8 @@ class PersistenceHub:
         """
         _check_lease(lease)
 
-        async def claimed() -> Result[Resumption[Any], PersistenceError]:
-            return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect or object)
+        async def claimed() -> Result[Resumption[S], PersistenceError]:
+            return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect)
 
         return running(self, claimed, lease)
 
@@ -509,7 +447,7 @@ class PersistenceHub:
             allowed = await self.suspensions.allowed(verb, head, by)
             if isinstance(allowed, Failure):
                 return Move(None, Failure(allowed.failure()))
-            draft = self.suspensions.draft(head, before=head, body=None if state is None else state.body)
+            draft = self.suspensions.draft(head, before=None, body=None if state is None else state.body)
             return Move(draft, Success(self._new(head)))
 
         return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide))
@@ -528,7 +466,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
 
-    async def _taken(self, seen: Present, step: verbs.Step[Head], expect: type[Any] | None) -> Turn[Resumption[Any]]:
+    async def _taken(self, seen: Present, step: verbs.Step[Head], expect: type[S]) -> Turn[Resumption[S]]:
         """Read the state before the put that takes the run: what this process can't read stays as it was."""
         if not isinstance(step.result, Success):
             return Turn(step.head, Failure(step.result.failure()))
@@ -591,8 +529,8 @@ def _said(error: BaseException | str | None) -> str | None:
     return None if error is None else error[:1000]
 
 
-def _expected(state: object, expect: type[Any] | None) -> Result[Any, PersistenceError]:
-    if expect is None or isinstance(state, expect):
+def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
+    if isinstance(state, expect):
         return Success(state)
     message = f"the state is of class {type(state).__name__}, not {expect.__name__}; it stays as it was"
     return Failure(UnexpectedType(message, "state"))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack
 
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.claiming import Backoff
 from flowpersist.errors import PersistenceError
-from flowpersist.hub import MISSING, PersistenceHub
+from flowpersist.hub import ANY_CLASS, MISSING, PersistenceHub, S
 from flowpersist.keyring import KeyRing
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle.model import Until
@@ -24,7 +24,6 @@ from flowpersist.suspensions import Named
 __all__ = ["RaisingHub", "or_raise"]
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 
 def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[PersistenceError]) -> T:
@@ -121,11 +120,6 @@ class RaisingHub:
         """Validate an answer and record it."""
         return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id))
 
-    @overload
-    async def resume(
-        self, key: Named, value: object = MISSING, *, by: str | None = None, answer_id: str | None = None
-    ) -> Resumption[Any]: ...
-    @overload
     async def resume(
         self,
         key: Named,
@@ -133,21 +127,11 @@ class RaisingHub:
         *,
         by: str | None = None,
         answer_id: str | None = None,
-        expect: type[S],
-    ) -> Resumption[S]: ...
-    async def resume(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        expect: type[Any] = object,
-    ) -> Resumption[Any]:
+        expect: type[S] = ANY_CLASS,
+    ) -> Resumption[S]:
         """Answer, if a value is given, and take the run for good."""
         return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect))
 
-    @overload
     async def claim(
         self,
         key: Named,
@@ -157,51 +141,21 @@ class RaisingHub:
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
-    ) -> Resumption[Any]: ...
-    @overload
-    async def claim(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        claim_id: str | None = None,
-        expect: type[S],
-    ) -> Resumption[S]: ...
-    async def claim(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        claim_id: str | None = None,
-        expect: type[Any] = object,
-    ) -> Resumption[Any]:
+        expect: type[S] = ANY_CLASS,
+    ) -> Resumption[S]:
         """The same under a lease."""
         return or_raise(
             await self.hub.claim(key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect)
         )
 
-    @overload
-    async def claim_due(
-        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE
-    ) -> tuple[Resumption[Any], ...]: ...
-    @overload
-    async def claim_due(
-        self, criteria: Criteria = ..., *, limit: int = 1, lease: timedelta = DEFAULT_LEASE, expect: type[S]
-    ) -> tuple[Resumption[S], ...]: ...
     async def claim_due(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         *,
         limit: int = 1,
         lease: timedelta = DEFAULT_LEASE,
-        expect: type[Any] = object,
-    ) -> tuple[Resumption[Any], ...]:
+        expect: type[S] = ANY_CLASS,
+    ) -> tuple[Resumption[S], ...]:
         """Claim what is answered or whose lease has lapsed."""
         return or_raise(await self.hub.claim_due(criteria, limit=limit, lease=lease, expect=expect))
 
@@ -238,27 +192,6 @@ class RaisingHub:
             await self.hub.suspend_next(run, state, awaiting=awaiting, until=until, timeout=timeout, deadline=deadline)
         )
 
-    @overload
-    def running(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-    ) -> AbstractAsyncContextManager[Resumption[Any]]: ...
-    @overload
-    def running(
-        self,
-        key: Named,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        expect: type[S],
-    ) -> AbstractAsyncContextManager[Resumption[S]]: ...
     @asynccontextmanager
     async def running(
         self,
@@ -268,8 +201,8 @@ class RaisingHub:
         by: str | None = None,
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
-        expect: type[Any] = object,
-    ) -> AsyncIterator[Resumption[Any]]:
+        expect: type[S] = ANY_CLASS,
+    ) -> AsyncIterator[Resumption[S]]:
         """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
         async with self.hub.running(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect) as outcome:
             yield or_raise(outcome)

@@ -186,11 +186,10 @@ class Suspensions:
             return Success(False)
         return deleted
 
-    def draft(self, head: Head, *, before: Head, body: bytes | Keep | None = KEEP) -> Draft:
+    def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft:
         """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
-        return Draft(
-            head=head, attributes=attributes_of(head), due_at=due_at(head), body=body, not_after=next_change(before)
-        )
+        not_after = None if before is None else next_change(before)
+        return Draft(head=head, attributes=attributes_of(head), due_at=due_at(head), body=body, not_after=not_after)
 
     async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
         """What the authorizer says."""
