@@ -1,0 +1,47 @@
+"""The group of all commands, and the options that may stand before a command's name."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from flowpersist.cli import flows, upkeep, waits
+from flowpersist.cli.session import Store, store_options
+
+__all__ = ["command"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("flowpersist"), prog_name="flowpersist")
+@store_options
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    url: str | None,
+    keys_file: Path | None,
+    namespace: str | None,
+    json: bool | None,
+) -> None:
+    """Run flows that wait for people, answer them by key, and go on from any process.
+
+    Exits with 0 done, 1 the flow failed, 2 wrong usage, 3 not yet, 4 invalid input, 5 no such key, 6 closed,
+    7 wrong settings, 8 the store failed, 9 unreadable data, 10 denied.
+    """
+    context.obj = Store(url, keys_file, namespace, bool(json))
+
+
+for one in (
+    flows.run,
+    flows.resume,
+    waits.list_suspensions,
+    waits.show,
+    waits.answer,
+    waits.cancel,
+    upkeep.cleanup,
+    upkeep.health,
+    upkeep.keygen,
+):
+    command.add_command(one)

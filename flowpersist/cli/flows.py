@@ -1,0 +1,173 @@
+"""``run`` and ``resume``: DynamicFlow documents, run until they end or await input."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from returns.result import Failure, Success
+
+from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, read_key
+from flowpersist.cli.session import Command, Store, store_options, with_hub
+from flowpersist.cli.views import as_json, awaiting_data, receipt_data
+from flowpersist.cli.waits import answer_options, given_answer
+from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
+from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
+from flowpersist.hub import MISSING
+from flowpersist.lifecycle.model import Status
+from flowpersist.raising import or_raise
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow import FlowOutcome
+    from flowpersist.hub import PersistenceHub
+    from flowpersist.keys import SuspensionId
+
+__all__ = ["resume", "run"]
+
+#: Seconds between two looks at a run that others answer.
+POLL: Final = 0.2
+
+tools_option = click.option(
+    "--tools",
+    metavar="MODULE[:NAME]",
+    multiple=True,
+    help="The flow's tools: a module or a .py file, and a name in it ('tools' where none is given); repeat it.",
+)
+wait_option = click.option("--wait", is_flag=True, help="Stay until the run has ended, going on with each answer.")
+
+
+@click.command(cls=Command)
+@click.argument("document", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--input", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the input; repeat it.")
+@click.option(
+    "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
+)
+@click.option("--run-id", help="A name for the run: starting the same run twice gives the one that is there.")
+@tools_option
+@wait_option
+@store_options
+def run(
+    *,
+    store: Store,
+    document: Path,
+    fields: tuple[str, ...],
+    input_file: str | None,
+    run_id: str | None,
+    tools: tuple[str, ...],
+    wait: bool,
+) -> None:
+    """Run a DynamicFlow DOCUMENT until it ends or awaits input; then print the keys that take the answers."""
+    text = document.read_bytes()
+    value = _input(fields, input_file)
+
+    async def start(runner: FlowRunner) -> FlowOutcome:
+        return or_raise(await runner.start(text, input=value, run_id=run_id))
+
+    _go(store, tools, start, wait=wait)
+
+
+@click.command(cls=Command)
+@click.argument("key", metavar="KEY|ID")
+@answer_options
+@tools_option
+@wait_option
+@store_options
+def resume(
+    *,
+    store: Store,
+    key: str,
+    value: str | None,
+    fields: tuple[str, ...],
+    by: str | None,
+    tools: tuple[str, ...],
+    wait: bool,
+) -> None:
+    """Answer, if an answer is given, and go on with the flow; KEY is - to read it from standard input."""
+    given = given_answer(value, fields)
+
+    async def go_on(runner: FlowRunner) -> FlowOutcome:
+        return or_raise(await runner.resume(named(read_key(key)), answer=given[0] if given else MISSING, by=by))
+
+    _go(store, tools, go_on, wait=wait)
+
+
+def _input(fields: tuple[str, ...], file: str | None) -> object:
+    if file is None:
+        return fields_of(fields, "--input")
+    if fields:
+        msg = "--input and --input-file exclude each other"
+        raise click.UsageError(msg)
+    with click.open_file(file, encoding="utf-8") as stream:
+        return json_of(stream.read(), "--input-file")
+
+
+def _go(
+    store: Store, tools: tuple[str, ...], verb: Callable[[FlowRunner], Awaitable[FlowOutcome]], *, wait: bool
+) -> None:
+    loaded: list[Any] = load_tools(tools)
+
+    async def session(hub: PersistenceHub) -> FlowOutcome:
+        runner = FlowRunner(hub, tools=loaded)
+        outcome = await verb(runner)
+        if wait and not isinstance(outcome, Completed):
+            _show(store, outcome)
+            return await _followed(hub, runner, outcome)
+        return outcome
+
+    _show(store, with_hub(store, session))
+
+
+async def _followed(hub: PersistenceHub, runner: FlowRunner, outcome: Suspended | Accepted) -> FlowOutcome:
+    """Until the run has ended: go on whenever it is answered, whoever answers and whoever else goes on with it."""
+    found = outcome.waits[0].key.id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
+    while True:
+        seen = or_raise(await hub.inspect(found))
+        if seen.status.closed:
+            return await _ended(hub, found)
+        if seen.status is Status.ANSWERED:
+            match await runner.resume(found):
+                case Success(Completed() as completed):
+                    return completed
+                case Failure(error) if not isinstance(error, SuspensionBusy | StillWaiting | SuspensionClosed):
+                    raise error
+        # Paused again, or another process was quicker.
+        await asyncio.sleep(POLL)
+
+
+async def _ended(hub: PersistenceHub, found: SuspensionId) -> Completed:
+    """What a run came to that another process has ended; its error where it was no good end."""
+    kept: Any = or_raise(await hub.outcome(found))
+    return Completed(kept["result"], kept["outputs"])
+
+
+def _show(store: Store, outcome: FlowOutcome) -> None:
+    store.show(_data(outcome), _lines(outcome))
+
+
+def _data(outcome: FlowOutcome) -> dict[str, object]:
+    match outcome:
+        case Completed(result, outputs):
+            return {"outcome": "completed", "result": result, "outputs": outputs}
+        case Suspended(run_id, waits):
+            listed = [{"step": w.step, "key": str(w.key), "awaiting": awaiting_data(w.awaiting)} for w in waits]
+            return {"outcome": "suspended", "run": run_id, "waits": listed}
+        case Accepted(receipt):
+            return {"outcome": "accepted", "receipt": receipt_data(receipt)}
+
+
+def _lines(outcome: FlowOutcome) -> list[str]:
+    match outcome:
+        case Completed(result, _):
+            return [result if isinstance(result, str) else as_json(result)]
+        case Suspended(run_id, waits):
+            lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"]
+            for wait in waits:
+                lines += ["", f"{wait.step}: {wait.awaiting.prompt}", f"  {wait.key}"]
+            return lines
+        case Accepted(receipt):
+            return [
+                f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}; another process goes on with the run"
+            ]

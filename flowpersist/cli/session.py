@@ -1,0 +1,105 @@
+"""What all commands share: where the store is, how errors leave, and one event loop with an open hub."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from attrs import evolve, frozen
+
+from flowpersist.cli.exits import exit_of
+from flowpersist.cli.views import as_json
+from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError
+from flowpersist.hub import PersistenceHub
+from flowpersist.keyring import KeyRing
+from flowpersist.opening import FROM_ENV, HubOptions, open_hub
+
+__all__ = ["Command", "Store", "store_options", "with_hub"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Store:
+    """Which store, and how to speak: what is None comes from the environment."""
+
+    url: str | None = None
+    keys_file: Path | None = None
+    namespace: str | None = None
+    json: bool = False
+
+    def show(self, data: object, lines: list[str]) -> None:
+        """Print what was asked for: as JSON, or as text."""
+        click.echo(as_json(data) if self.json else "\n".join(lines))
+
+
+OPTIONS = (
+    click.option("--url", help="Where the records are, such as sqlite:///flows.db. [FLOWPERSIST_URL]"),
+    click.option(
+        "--keys-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The keyring's file. [FLOWPERSIST_KEYS, FLOWPERSIST_KEYS_FILE]",
+    ),
+    click.option("--namespace", help="Which of the store's namespaces; the default is 'default'."),
+    click.option("--json", "json", is_flag=True, default=None, help="Print JSON; errors are problem documents."),
+)
+
+
+def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that may stand before the command's name and after it."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+class Command(click.Command):
+    """A command that gets the ``Store`` as its first argument, and whose errors leave as a line and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run it; a ``PersistenceError`` is told on standard error, never as a traceback."""
+        given = {name: context.params.pop(name) for name in ("url", "keys_file", "namespace", "json")}
+        store = evolve(context.obj or Store(), **{name: value for name, value in given.items() if value is not None})
+        context.params["store"] = store
+        try:
+            return super().invoke(context)
+        except PersistenceError as error:
+            report(error, as_problem=store.json)
+            context.exit(exit_of(error))
+        except OSError as error:
+            report(
+                ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}"), as_problem=store.json
+            )
+            context.exit(exit_of(ConfigurationError("")))
+
+
+def report(error: PersistenceError, *, as_problem: bool) -> None:
+    """Tell an error on standard error: one line and one for each problem, or a problem document (RFC 9457)."""
+    if as_problem:
+        click.echo(as_json(error.to_problem()), err=True)
+        return
+    click.echo(f"flowpersist: {error}", err=True)
+    if isinstance(error, InputValidationError):
+        for problem in error.problems:
+            click.echo(f"  {problem.pointer or '(the whole)'}: {problem.message}", err=True)
+
+
+def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:
+    """Open the hub, await the verb, close the hub. The library's ``ValueError`` speaks of an argument: wrong usage."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    options: HubOptions = {"keyring": FROM_ENV if store.keys_file is None else KeyRing.from_file(store.keys_file)}
+    if store.namespace is not None:
+        options["namespace"] = store.namespace
+
+    async def session() -> T:
+        async with open_hub(store.url, **options) as hub:
+            return await verb(hub)
+
+    try:
+        return asyncio.run(session())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

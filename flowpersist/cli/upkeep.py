@@ -1,0 +1,76 @@
+"""``cleanup``, ``health`` and ``keygen``: looking after a store and its keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flowpersist.cli.session import Command, Store, store_options, with_hub
+from flowpersist.keyring import KeyRing
+from flowpersist.maintenance import Cleanup, Health, Maintenance
+from flowpersist.raising import or_raise
+
+if TYPE_CHECKING:
+    from flowpersist.hub import PersistenceHub
+
+__all__ = ["cleanup", "health", "keygen"]
+
+
+@click.command(cls=Command)
+@click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
+@store_options
+def cleanup(*, store: Store, dry_run: bool) -> None:
+    """Delete closed suspensions whose retention is over."""
+
+    async def verb(hub: PersistenceHub) -> Cleanup:
+        return or_raise(await Maintenance(hub).cleanup(dry_run=dry_run))
+
+    done = with_hub(store, verb)
+    said = "would delete" if done.dry_run else "deleted"
+    store.show({"deleted": done.deleted, "dryRun": done.dry_run}, [f"{said} {done.deleted}"])
+
+
+@click.command(cls=Command)
+@store_options
+def health(*, store: Store) -> None:
+    """Ask the store how it is; 0 where it answers."""
+
+    async def verb(hub: PersistenceHub) -> Health:
+        return or_raise(await Maintenance(hub).health())
+
+    seen = with_hub(store, verb)
+    milliseconds = round(seen.latency.total_seconds() * 1000, 3)
+    data = {
+        "backend": seen.backend,
+        "latencyMs": milliseconds,
+        "encrypted": seen.encrypted,
+        "warnings": list(seen.warnings),
+    }
+    kept = "encrypted" if seen.encrypted else "in plain text"
+    store.show(
+        data,
+        [f"{seen.backend}: answers in {milliseconds} ms, states are {kept}", *(f"warning: {w}" for w in seen.warnings)],
+    )
+
+
+@click.command(cls=Command)
+@click.option("--kid", help="The key's id; made from the date where none is given.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a new file that only you can read, and print nothing secret.",
+)
+@store_options
+def keygen(*, store: Store, kid: str | None, output: Path | None) -> None:
+    """Make a new keyring of one key, in the form that FLOWPERSIST_KEYS takes. Keep it where the database is not."""
+    text = KeyRing.generate(kid).to_text() if kid else KeyRing.generate().to_text()
+    if output is None:
+        store.show({"keys": text}, [text])
+        return
+    # Never over an older file: what its keys have sealed would be lost.
+    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    store.show({"keysFile": str(output)}, [f"wrote {output}: set FLOWPERSIST_KEYS_FILE={output}"])
