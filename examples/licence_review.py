@@ -48,7 +48,7 @@ async def read_policy(path: str) -> Json:
 async def classify_licence(package: Json, policy: Json) -> Json:
     """The package with its normalised licence and the policy's verdict: allowed, refused or in doubt."""
     aliases: dict[str, str] = {name.lower(): spdx for name, spdx in policy["aliases"].items()}
-    declared = package["declared"]
+    declared: str = package["declared"]
     licence: str = aliases.get(declared.lower(), declared)
     return {**package, "licence": licence or "not declared", "verdict": verdict(licence, policy)}
 

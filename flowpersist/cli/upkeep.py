@@ -57,7 +57,7 @@ def health(*, store: Store) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--kid", help="The key's id; made from the date where none is given.")
+@click.option("--kid", help="The key's id; random where none is given.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -66,7 +66,7 @@ def health(*, store: Store) -> None:
 @store_options
 def keygen(*, store: Store, kid: str | None, output: Path | None) -> None:
     """Make a new keyring of one key, in the form that FLOWPERSIST_KEYS takes. Keep it where the database is not."""
-    text = KeyRing.generate(kid).to_text() if kid else KeyRing.generate().to_text()
+    text = KeyRing.generate(kid).export()
     if output is None:
         store.show({"keys": text}, [text])
         return

@@ -1,0 +1,102 @@
+"""``cleanup``, ``health``, ``keygen``, and the command as a whole."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import stat
+import sys
+
+import pytest
+
+from flowpersist import cli as package
+from flowpersist.cli.exits import EXITS, Exit, exit_of
+from flowpersist.errors import AlreadyResumed, PersistenceError, RevisionConflict, StateTooLarge
+
+
+def test_health_tells_backend_and_encryption(cli):
+    assert "encrypted" in cli("health").stdout
+    data = json.loads(cli("health", "--json").stdout)
+    assert data["encrypted"] is True
+    assert data["latencyMs"] >= 0
+
+
+def test_health_without_a_keyring_says_plain_text(cli, monkeypatch):
+    monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
+    assert "plain text" in cli("health").stdout
+
+
+def test_cleanup_keeps_what_is_alive_or_in_its_retention(cli, started):
+    key = started()["ok"]
+    cli("cancel", key)
+    assert json.loads(cli("cleanup", "--json").stdout) == {"deleted": 0, "dryRun": False}
+    assert cli("cleanup", "--dry-run").stdout == "would delete 0\n"
+
+
+def test_cleanup_deletes_what_has_served_its_time(cli, started, monkeypatch):
+    monkeypatch.setenv("FLOWPERSIST_RETENTION", "0")
+    key = started()["ok"]
+    cli("cancel", key)
+    assert cli("cleanup").stdout == "deleted 1\n"
+    assert cli("list").stdout == "nothing found\n"
+
+
+def test_keygen_prints_a_keyring_for_the_environment(cli, monkeypatch):
+    result = cli("keygen", "--kid", "k7")
+    monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
+    monkeypatch.setenv("FLOWPERSIST_KEYS", result.stdout.strip())
+    assert result.stdout.startswith("k7:")
+    assert json.loads(cli("health", "--json").stdout)["encrypted"] is True
+
+
+def test_keygen_makes_another_key_each_time(cli):
+    assert json.loads(cli("keygen", "--json").stdout) != json.loads(cli("keygen", "--json").stdout)
+
+
+def test_keygen_file_is_for_its_owner_alone(cli, place):
+    result = cli("keygen", "--output", "more")
+    assert stat.S_IMODE((place / "more").stat().st_mode) == 0o600
+    assert (place / "more").read_text().strip() not in result.output
+
+
+def test_help_and_version(cli):
+    assert "Exits with 0 done" in cli("--help").stdout
+    assert cli("--version").stdout.startswith("flowpersist")
+
+
+def test_missing_click_names_the_extra(monkeypatch, capsys):
+    genuine = builtins.__import__
+
+    def lacking(name, *rest):
+        if name == "flowpersist.cli.commands":
+            message = "No module named 'click'"
+            raise ModuleNotFoundError(message, name="click")
+        return genuine(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", lacking)
+    with pytest.raises(SystemExit) as left:
+        package.main()
+    assert left.value.code == Exit.CONFIGURATION
+    assert "pip install 'flowpersist[cli]'" in capsys.readouterr().err
+
+
+def test_another_missing_module_is_not_taken_for_click(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flowpersist.cli.commands", None)
+    with pytest.raises(ModuleNotFoundError):
+        package.main()
+
+
+def test_main_runs_the_command_line_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["flowpersist", "--version"])
+    with pytest.raises(SystemExit) as left:
+        package.main()
+    assert left.value.code == 0
+    assert "flowpersist" in capsys.readouterr().out
+
+
+def test_every_error_has_an_exit_code_of_its_nearest_class():
+    assert exit_of(AlreadyResumed("gone")) is Exit.CLOSED
+    assert exit_of(RevisionConflict("busy")) is Exit.STORAGE
+    assert exit_of(StateTooLarge("big")) is Exit.UNREADABLE
+    assert exit_of(PersistenceError("what")) is Exit.FAILED
+    assert {kind for kind in PersistenceError.__subclasses__() if kind not in EXITS} == set()

@@ -1,0 +1,98 @@
+"""``list``, ``show``, ``answer`` and ``cancel``."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_list_shows_ids_and_open_waits_and_no_keys(cli, started):
+    started()
+    result = cli("list")
+    assert "waiting" in result.stdout
+    assert "amount" in result.stdout
+    assert "df_susp_" not in result.output
+
+
+def test_list_of_nothing_says_so(cli):
+    assert cli("list").stdout == "nothing found\n"
+    assert json.loads(cli("list", "--json").stdout) == {"items": [], "next": None}
+
+
+def test_list_is_paged(cli, started):
+    for _ in range(3):
+        started()
+    first = json.loads(cli("list", "--limit", "2", "--json").stdout)
+    second = json.loads(cli("list", "--limit", "2", "--after", first["next"], "--json").stdout)
+    assert (len(first["items"]), len(second["items"])) == (2, 1)
+    assert f"more: --after {first['next']}" in cli("list", "--limit", "2").stdout
+
+
+def test_list_filters_by_status_and_metadata(cli, started):
+    started()
+    assert cli("list", "--status", "completed").stdout == "nothing found\n"
+    assert cli("list", "--metadata", "flow=other").stdout == "nothing found\n"
+    assert (
+        len(json.loads(cli("list", "--status", "waiting", "--metadata", "flow=shipping", "--json").stdout)["items"])
+        == 1
+    )
+
+
+def test_options_may_stand_before_the_command(cli, started, place):
+    started()
+    before = cli("--json", "--url", f"sqlite:///{place / 'flows.db'}", "list")
+    assert len(json.loads(before.stdout)["items"]) == 1
+
+
+def test_namespaces_are_apart(cli, started):
+    started()
+    assert cli("list", "--namespace", "other").stdout == "nothing found\n"
+
+
+def test_show_tells_what_is_awaited_without_a_key(cli, started):
+    result = cli("show", started()["ok"])
+    assert "How many of lamps?" in result.stdout
+    assert '"minimum": 1' in result.stdout
+    assert "df_susp_" not in result.stdout
+
+
+def test_show_gives_lost_keys_again_where_asked(cli, started):
+    keys = started()
+    found = json.loads(cli("list", "--json").stdout)["items"][0]["id"]
+    data = json.loads(cli("show", found, "--keys", "--json").stdout)
+    assert set(data["keys"].values()) == set(keys.values())
+    assert f"key: {keys['ok']}" in cli("show", found, "--keys").stdout
+
+
+def test_show_tells_who_answered(cli, started):
+    key = started()["ok"]
+    cli("answer", key, "--value", "true", "--by", "ana")
+    assert "answered by ana at " in cli("show", key).stdout
+    wait = next(w for w in json.loads(cli("show", key, "--json").stdout)["waits"] if w["answeredBy"])
+    assert (wait["status"], wait["answeredBy"]) == ("answered", "ana")
+
+
+def test_show_of_a_cancelled_run_tells_why(cli, started):
+    key = started()["ok"]
+    cli("cancel", key, "--reason", "out of stock", "--by", "ana")
+    shown = cli("show", key).stdout
+    assert "cancelled" in shown
+    assert "out of stock" in shown
+
+
+def test_answer_prints_a_receipt(cli, started):
+    key = started()["ok"]
+    result = cli("answer", "-", "--value", "true", "--answer-id", "click-1", stdin=key)
+    assert result.stdout.startswith(("accepted: ", "pending: "))
+    assert json.loads(cli("answer", key, "--value", "true", "--answer-id", "click-1", "--json").stdout) | {
+        "outcome": "replayed",
+        "answerId": "click-1",
+    } == json.loads(cli("answer", key, "--value", "true", "--answer-id", "click-1", "--json").stdout)
+
+
+def test_value_is_read_from_standard_input(cli, started):
+    assert cli("answer", started()["ok"], "--value", "-", stdin="true").exit_code == 0
+
+
+def test_fields_are_json_or_text(cli, started):
+    key = started()["amount"]
+    assert cli("answer", key, "--set", "count=3", "--set", "note=by hand").exit_code == 0
