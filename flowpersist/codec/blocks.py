@@ -1,0 +1,315 @@
+"""Blocks of the object table as they are read: what each makes empty, builds, and fills.
+
+A mutable object is made empty at once and filled when all that can be built before is there. What can't be built yet stands in
+the table as a ``Later``; a row that holds one is filled as soon as the last that it waits for is there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, repeat
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from flowpersist.codec import kinds
+from flowpersist.codec.columns import Column, TypeEntry
+from flowpersist.codec.leaves import ABSENT
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.plans import FieldsPlan, NamedPlan, Plan
+from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.errors import UnknownType
+
+if TYPE_CHECKING:
+    from flowpersist.codec.building import Building
+
+__all__ = ["Block", "Later", "build_named", "fill_dict", "fill_set", "rows_of_width"]
+
+
+class Later:
+    """Stands in the table for an object that is not built yet."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@define(eq=False)
+class Block:
+    """One block: ``objects`` are made by ``make``; the rest is as in the encoder's batches."""
+
+    kind: int
+    count: int
+    lengths: Sequence[int] = ()
+    columns: tuple[Column, ...] = ()
+    flavour: int = 0
+    factory: type | None = None
+    limits: list[Cell] = field(factory=list)
+    shape: tuple[str, ...] = ()
+    entry: TypeEntry | None = None
+    objects: list[Cell] = field(factory=list)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its objects are immutable, so that they are made with their cells."""
+        return self.kind in BUILT_KINDS
+
+    def make(self, first: int) -> list[Cell]:
+        """The block's objects, empty; for immutable ones what stands for them, numbered from ``first``."""
+        if self.is_built:
+            return [Later(first + place) for place in range(self.count)]
+        self.objects = _MAKERS[self.kind](self)
+        return self.objects
+
+    def build(self, building: Building) -> list[Cell]:
+        """The immutable objects, whose cells are leaves and mutable objects."""
+        cells = building.cells(self.columns[0])
+        if Later in set(map(type, cells)):
+            raise malformed("an immutable object comes before one that it holds")
+        if self.kind == kinds.NAMED:
+            rows = rows_of_width(cells, _width(self)) if _width(self) else [()] * self.count
+            return build_named(_entry(self), rows)
+        if self.kind == kinds.SLICE:
+            return [slice(*row) for row in rows_of_width(cells, 3)]
+        make = tuple if self.kind == kinds.TUPLE else frozenset
+        if self.kind == kinds.FROZENSET:
+            if self.columns[0].refers:
+                raise malformed("a frozenset of objects lies among those of leaves")
+            building.check_hashes(cells, self.lengths)
+        return _sliced(make, cells, self.lengths)
+
+    def fill(self, building: Building) -> None:
+        """Fill the mutable objects."""
+        _FILLERS[self.kind](self, building)
+
+
+def _entry(block: Block) -> TypeEntry:
+    if block.entry is None:  # pragma: no cover - the reader gives one to each block of a kind that has one
+        raise malformed("a block lacks its class")
+    return block.entry
+
+
+def _width(block: Block) -> int:
+    return len(_entry(block).names)
+
+
+def rows_of_width(cells: list[Cell], width: int) -> Iterable[tuple[Cell, ...]]:
+    """Tuples of ``width`` cells each."""
+    iterator = iter(cells)
+    return zip(*[iterator] * width, strict=True)
+
+
+def _sliced(make: Callable[[Iterable[Cell]], Cell], cells: list[Cell], lengths: Sequence[int]) -> list[Cell]:
+    if make is tuple and lengths and lengths[0] and len(set(lengths)) == 1:
+        return list(rows_of_width(cells, lengths[0]))
+    iterator = iter(cells)
+    made = [make(islice(iterator, length)) for length in lengths]
+    if make is frozenset and any(map(int.__ne__, map(len, made), lengths)):
+        raise malformed("a frozenset holds an element twice")
+    return made
+
+
+def build_named(entry: TypeEntry, rows: Iterable[tuple[Cell, ...]]) -> list[Cell]:
+    """Namedtuples of these rows; those of an older version by its upgrades."""
+    registration = entry.registration
+    plan = registration.plan
+    if not isinstance(plan, NamedPlan):
+        raise malformed("a class that is no namedtuple is used as one")
+    if entry.is_older:
+        upgraded = [registration.upgrade(dict(zip(entry.names, row, strict=True)), entry.version) for row in rows]
+        check_names(entry, plan, *upgraded)
+        rows = [tuple([fields[name] for name in plan.names]) for fields in upgraded]
+    else:
+        check_names(entry, plan, entry.names)
+        if entry.names != plan.names:
+            raise Halted(_changed(entry))
+    return list(map(tuple.__new__, repeat(plan.cls), rows))
+
+
+def check_names(entry: TypeEntry, plan: Plan, *found: Iterable[str]) -> None:
+    """``UnknownType`` unless each of these sets of fields is the one that the class declares."""
+    declared = set(plan.names)
+    for names in found:
+        given = set(names)
+        if given != declared and not (given < declared and issubclass(plan.cls, BaseException)):
+            raise Halted(_changed(entry))
+
+
+def _changed(entry: TypeEntry) -> UnknownType:
+    name, version = entry.registration.name, entry.registration.version
+    return UnknownType(
+        f"the bytes hold version {entry.version} of {name} with other fields than its version {version} has here; "
+        "raise version= when fields change, and register upgrades="
+    )
+
+
+# Making empty objects.
+
+
+def _make_dicts(block: Block) -> list[Cell]:
+    cls = kinds.FLAVOURS[block.flavour]
+    if block.flavour == kinds.FLAVOURS.index(defaultdict):
+        return [defaultdict(block.factory) for _ in range(block.count)]
+    return [cls() for _ in range(block.count)]
+
+
+def _make_deques(block: Block) -> list[Cell]:
+    for most, length in zip(block.limits, block.lengths, strict=True):
+        if most is not None and (type(most) is not int or most < length):
+            raise malformed("a deque is longer than its maxlen")
+    return [deque((), most) for most in block.limits]
+
+
+def _make_bytearrays(block: Block) -> list[Cell]:
+    cells = block.columns[0].ready
+    if not {bytes}.issuperset(map(type, cells)) or len(cells) != block.count:
+        raise malformed("a bytearray has no bytes")
+    return list(map(bytearray, cells))
+
+
+def _make_instances(block: Block) -> list[Cell]:
+    plan = _entry(block).registration.plan
+    if not isinstance(plan, FieldsPlan):
+        raise malformed("a class without fields has an instance with some")
+    if not _entry(block).is_older:
+        check_names(_entry(block), plan, _entry(block).names)
+    return plan.shells(block.count)
+
+
+_MAKERS: dict[int, Callable[[Block], list[Cell]]] = {
+    kinds.LIST: lambda block: [[] for _ in range(block.count)],
+    kinds.SET: lambda block: [set() for _ in range(block.count)],
+    kinds.RECORD: lambda block: [{} for _ in range(block.count)],
+    kinds.DICT: _make_dicts,
+    kinds.DEQUE: _make_deques,
+    kinds.BYTEARRAY: _make_bytearrays,
+    kinds.INSTANCE: _make_instances,
+}
+BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
+
+
+# Filling them.
+
+
+def _consume(calls: Iterable[object]) -> None:
+    deque(calls, maxlen=0)
+
+
+def _fill_sequences(block: Block, building: Building) -> None:
+    column = block.columns[0]
+    iterator = iter(building.cells(column))
+    waits = column.refers and building.waits
+    for one, length in zip(block.objects, block.lengths, strict=True):
+        if waits:
+            building.when_built(list(islice(iterator, length)), one.extend)
+        else:
+            one.extend(islice(iterator, length))
+
+
+def _fill_sets(block: Block, building: Building) -> None:
+    cells = building.cells(block.columns[0])
+    building.check_hashes(cells, block.lengths)
+    iterator = iter(cells)
+    for one, length in zip(block.objects, block.lengths, strict=True):
+        fill_set(one, list(islice(iterator, length)))
+
+
+def fill_set(one: set[Cell], elements: list[Cell]) -> None:
+    """Fill a set with elements that are all there and all different."""
+    one.update(elements)
+    if len(one) != len(elements):
+        raise malformed("a set holds an element twice")
+
+
+def fill_dict(one: dict[Cell, Cell], keys: Sequence[Cell], values: Iterable[Cell]) -> None:
+    """Fill a dict with keys that are all there and all different."""
+    # Not by update: that of a Counter adds to what is there.
+    for key, one[key] in zip(keys, values, strict=True):
+        pass
+    if len(one) != len(keys):
+        raise malformed("a dict holds a key twice")
+
+
+def _fill_dicts(block: Block, building: Building) -> None:
+    keys, values = building.cells(block.columns[0]), iter(building.cells(block.columns[1]))
+    building.check_hashes(keys, block.lengths)
+    waits = block.columns[1].refers and building.waits
+    iterator = iter(keys)
+    for one, length in zip(block.objects, block.lengths, strict=True):
+        own_keys = list(islice(iterator, length))
+        if waits:
+            building.when_built(list(islice(values, length)), _dict_filler(one, own_keys))
+        else:
+            fill_dict(one, own_keys, islice(values, length))
+
+
+def _dict_filler(one: dict[Cell, Cell], keys: Sequence[Cell]) -> Callable[[list[Cell]], None]:
+    return lambda values: fill_dict(one, keys, values)
+
+
+def _fill_records(block: Block, building: Building) -> None:
+    columns = [building.cells(column) for column in block.columns]
+    if building.waits and any(column.refers for column in block.columns):
+        for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
+            building.when_built(list(row), _dict_filler(one, block.shape))
+        return
+    for key, column in zip(block.shape, columns, strict=True):
+        for one, one[key] in zip(block.objects, column, strict=True):
+            pass
+
+
+def _fill_instances(block: Block, building: Building) -> None:
+    entry = _entry(block)
+    if entry.is_older:
+        _fill_upgraded(block, entry, building)
+        return
+    for name, column in zip(entry.names, block.columns, strict=False):
+        cells = building.cells(column)
+        classes = set(map(type, cells))
+        if Later in classes or type(ABSENT) in classes:
+            for one, cell in zip(block.objects, cells, strict=True):
+                building.when_built([cell], _field_setter(one, name))
+        else:
+            _consume(map(object.__setattr__, block.objects, repeat(name), cells))
+    building.check_later(entry, block.objects)
+
+
+def _field_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
+    def fill(cells: list[Cell]) -> None:
+        if cells[0] is not ABSENT:
+            object.__setattr__(one, name, cells[0])
+
+    return fill
+
+
+def _fill_upgraded(block: Block, entry: TypeEntry, building: Building) -> None:
+    columns = [building.cells(column) for column in block.columns]
+    for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
+        building.when_built(list(row), _upgrader(one, entry))
+    building.check_later(entry, block.objects)
+
+
+def _upgrader(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
+    def fill(cells: list[Cell]) -> None:
+        stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
+        fields = entry.registration.upgrade(stored, entry.version)
+        absent = {name for name, cell in zip(entry.names, cells, strict=False) if cell is ABSENT}
+        plan = entry.registration.plan
+        check_names(entry, plan, fields.keys() | absent.intersection(plan.names))
+        for name, value in fields.items():
+            object.__setattr__(one, name, value)
+
+    return fill
+
+
+_FILLERS: dict[int, Callable[[Block, Building], None]] = {
+    kinds.LIST: _fill_sequences,
+    kinds.DEQUE: _fill_sequences,
+    kinds.SET: _fill_sets,
+    kinds.DICT: _fill_dicts,
+    kinds.RECORD: _fill_records,
+    kinds.BYTEARRAY: lambda _block, _building: None,
+    kinds.INSTANCE: _fill_instances,
+}

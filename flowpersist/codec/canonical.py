@@ -1,0 +1,114 @@
+"""An order of a set's elements that depends on their values alone, so that equal sets give equal bytes in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from hashlib import blake2b
+
+from attrs import define, field
+
+from flowpersist.codec.leaves import LEAVES
+from flowpersist.codec.packing import PLAIN_TYPES, Cell, pack_cells, pack_one
+from flowpersist.codec.plans import EnumPlan, FieldsPlan, NamedPlan
+from flowpersist.codec.vocabulary import Roles
+
+__all__ = ["in_order"]
+
+#: Classes whose own order is that of their canonical bytes, or as good: total, and a function of the value.
+SELF_ORDERED: frozenset[type] = frozenset({str, bytes, int})
+CYCLE = b"\xff"
+
+
+def in_order(elements: Iterable[Cell], roles: Roles) -> list[Cell]:
+    """The elements, sorted by class and encoded bytes; objects by a digest of what their hash can depend on.
+
+    What is hashed by identity and has equal fields keeps the order of iteration, the only one that there is.
+    """
+    listed = list(elements)
+    classes = set(map(type, listed))
+    if len(listed) < 2:  # noqa: PLR2004 - one needs no order
+        return listed
+    if len(classes) == 1 and classes <= SELF_ORDERED:
+        return sorted(listed)
+    return sorted(listed, key=lambda element: _key(element, roles))
+
+
+def _key(element: Cell, roles: Roles) -> bytes:
+    return _digest(element, roles) if roles[type(element)] else _leaf_key(element, roles)
+
+
+def _leaf_key(cell: Cell, roles: Roles) -> bytes:
+    cls = type(cell)
+    if cls in PLAIN_TYPES:
+        return cls.__name__.encode() + b"\0" + pack_one(cell)
+    if cls in LEAVES:
+        return cls.__name__.encode() + b"\0" + pack_cells(LEAVES[cls].dump([cell]))
+    return _member_key(cell, roles)
+
+
+def _member_key(member: Enum, roles: Roles) -> bytes:
+    registration = roles.registration(type(member))
+    plan: EnumPlan = registration.plan  # type: ignore[assignment]  # a registered leaf is an enumeration's member
+    return registration.name.encode("utf-8", "surrogatepass") + b"\0" + pack_one(plan.dump(member))
+
+
+@define(eq=False)
+class _Frame:
+    one: Cell
+    tag: bytes
+    children: Iterator[Cell]
+    ordered: bool
+    parts: list[bytes] = field(factory=list)
+
+    def digest(self) -> bytes:
+        if not self.ordered:
+            self.parts.sort()
+        hashed = blake2b(self.tag, digest_size=16)
+        for part in self.parts:
+            hashed.update(len(part).to_bytes(8, "big") + part)
+        return hashed.digest()
+
+
+def _digest(root: Cell, roles: Roles) -> bytes:
+    done: dict[int, bytes] = {}
+    frames = [_frame(root, roles)]
+    # An object that is met again within itself, which only a hash of its own making allows, counts as a mark.
+    done[id(root)] = CYCLE
+    while True:
+        frame = frames[-1]
+        child = next(frame.children, frames)
+        if child is frames:
+            digest = done[id(frame.one)] = frame.digest()
+            frames.pop()
+            if not frames:
+                return digest
+            frames[-1].parts.append(digest)
+        elif not roles[type(child)]:
+            frame.parts.append(_leaf_key(child, roles))
+        elif id(child) in done:
+            frame.parts.append(done[id(child)])
+        else:
+            done[id(child)] = CYCLE
+            frames.append(_frame(child, roles))
+
+
+def _frame(one: Cell, roles: Roles) -> _Frame:
+    cls = type(one)
+    if cls is tuple or cls is frozenset:
+        return _Frame(one, cls.__name__.encode(), iter(one), ordered=cls is tuple)
+    registration = roles.types.by_class(cls)
+    if registration is None:
+        return _Frame(one, cls.__name__.encode(), iter(()), ordered=True)
+    return _Frame(
+        one, registration.name.encode("utf-8", "surrogatepass"), iter(_fields(one, registration.plan)), ordered=True
+    )
+
+
+def _fields(one: Cell, plan: object) -> Iterable[Cell]:
+    match plan:
+        case NamedPlan():
+            return tuple.__iter__(one)
+        case FieldsPlan():
+            return plan.read([one])
+    return ()

@@ -1,0 +1,102 @@
+"""Any Python value to bytes and back, with identity kept, and nothing executed that the bytes name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.codec.collector import collector_paused
+from flowpersist.codec.decoder import decode_graph
+from flowpersist.codec.discovery import Discovery
+from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.limits import Limits
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.paths import path_to
+from flowpersist.codec.refusals import Halted, Refused, RefusedClass
+from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.vocabulary import Roles
+from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
+
+__all__ = ["Codec"]
+
+
+def _registry(types: TypeRegistry | Iterable[type]) -> TypeRegistry:
+    return types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
+
+
+@frozen
+class Codec:
+    """Values to bytes and back.
+
+    ``types``: the classes that may be in a value, besides Python's own (a registry, or classes to register as they are).
+    ``limits`` hold both ways. What was one object is one object again, cycles included; what can't be kept faithfully is
+    refused. A codec has no state of its own and may be shared by threads.
+    """
+
+    types: TypeRegistry = field(factory=TypeRegistry, converter=_registry)
+    limits: Limits = field(factory=Limits)
+
+    def encode(self, value: object) -> Result[bytes, PersistenceError]:
+        """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
+
+        Fails with ``UnsupportedType``, whose path says where, ``StateTooLarge`` or ``StateTooDeep``.
+        """
+        try:
+            with collector_paused():
+                return Success(encode_graph(value, self.types, self.limits))
+        except RefusedClass as refused:
+            return Failure(self._unsupported(value, _is_of(refused.refused), _about(refused.refused)))
+        except Refused as refused:
+            error = self._unsupported(value, _is(refused.value), refused.reason)
+            error.__cause__ = refused.__cause__
+            return Failure(error)
+        except Halted as halted:
+            return Failure(halted.error)
+        except (RuntimeError, MemoryError) as error:
+            failed = SerializationError(
+                f"the value could not be encoded ({type(error).__name__}); encode a copy that nobody changes"
+            )
+            failed.__cause__ = error
+            return Failure(failed)
+
+    def _unsupported(self, root: Cell, is_it: Callable[[Cell], bool], reason: str) -> PersistenceError:
+        path = path_to(root, is_it, self.types)
+        return UnsupportedType(f"{path or 'a value within'}: {reason}", path)
+
+    def decode(self, data: bytes) -> Result[object, PersistenceError]:
+        """The value of these bytes, which may come from anywhere.
+
+        Fails with ``MalformedPayload``, ``UnknownType``, ``UnsupportedVersion``, ``StateTooLarge`` or ``StateTooDeep``; nothing is
+        imported, and of registered classes only fields are set, or the registered ``decode=`` and upgrades called.
+        """
+        try:
+            with collector_paused():
+                value, size = decode_graph(data, self.types, self.limits)
+                if size > self.limits.max_depth:
+                    Discovery(Roles(self.types), self.limits).run(value)
+                return Success(value)
+        except Halted as halted:
+            return Failure(halted.error)
+        except Exception as error:  # noqa: BLE001 - hostile bytes reach msgpack, constructors, and users' __hash__ and decode=
+            failed = MalformedPayload(
+                f"the bytes can't be decoded ({type(error).__name__}); restore them from where they were kept whole"
+            )
+            failed.__cause__ = error
+            return Failure(failed)
+
+
+def _is(value: Cell) -> Callable[[Cell], bool]:
+    return lambda other: other is value
+
+
+def _is_of(cls: type) -> Callable[[Cell], bool]:
+    return lambda other: type(other) is cls
+
+
+def _about(cls: type) -> str:
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return (
+        f"an object of class {name}, which is not registered; register it with TypeRegistry.register, or leave it out"
+    )

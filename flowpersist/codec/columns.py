@@ -1,0 +1,291 @@
+"""Columns: many cells of one origin, written as what they are: plain values, floats, references, leaves, or a mixture.
+
+A column that is read may refer to objects that do not exist yet, so it is kept as it came until the table of objects is there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+
+from attrs import define, field, frozen
+
+from flowpersist.codec import kinds
+from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Leaf
+from flowpersist.codec.limits import Limits
+from flowpersist.codec.packing import PLAIN_TYPES, Cell, Reader, Writer, pack_cells, unpack_cells
+from flowpersist.codec.plans import EnumPlan
+from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.registry import Registration
+from flowpersist.codec.vocabulary import Roles
+from flowpersist.errors import StateTooLarge, UnknownType
+
+__all__ = ["Column", "ColumnReader", "ColumnWriter", "TypeEntry", "numbers", "pack_numbers"]
+
+NUMBER = 4
+FLOAT = 8
+
+
+def _little_endian(values: array[Cell]) -> array[Cell]:
+    if sys.byteorder == "big":  # pragma: no cover - no such machine runs the tests
+        values.byteswap()
+    return values
+
+
+def pack_numbers(values: Iterable[int]) -> bytes:
+    """Unsigned numbers of 32 bits, little-endian."""
+    return _little_endian(array("I", values)).tobytes()
+
+
+def numbers(data: bytes) -> Sequence[int]:
+    """The inverse of ``pack_numbers``."""
+    if len(data) % NUMBER:
+        raise malformed("a block of numbers has a broken length")
+    return _little_endian(array("I", data))
+
+
+def _unpack_floats(data: bytes, count: int) -> list[Cell]:
+    if len(data) != FLOAT * count:
+        raise malformed("a column of floats does not hold what its count says")
+    return _little_endian(array("d", data)).tolist()
+
+
+class _Budget:
+    """How many characters of regular expressions are left."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._left = limits.max_pattern
+
+    def take(self, texts: Iterable[str | bytes]) -> None:
+        self._left -= sum(map(len, texts))
+        if self._left < 0:
+            message = f"the regular expressions have over {self._limits.max_pattern} characters"
+            raise Halted(StateTooLarge(f"{message}; keep fewer, or raise the limit max_pattern"))
+
+
+class ColumnWriter:
+    """Writes columns; ``number_of`` maps the id of each object to its number, ``type_numbers`` each class to its own."""
+
+    def __init__(
+        self, writer: Writer, roles: Roles, limits: Limits, number_of: dict[int, int], type_numbers: dict[type, int]
+    ) -> None:
+        self._writer = writer
+        self._roles = roles
+        self._limits = limits
+        self._number_of = number_of
+        self._type_numbers = type_numbers
+        self._patterns = _Budget(limits)
+
+    def write(self, cells: list[Cell]) -> None:
+        """One column of any cells."""
+        classes = set(map(type, cells))
+        if classes <= PLAIN_TYPES:
+            self._plain(cells, classes)
+            return
+        sorts = {cls: self._sort(cls) for cls in classes}
+        distinct = sorted(set(sorts.values()))
+        if len(distinct) == 1:
+            self._single(distinct[0], cells)
+        else:
+            self._mixed(distinct, sorts, cells)
+
+    def _sort(self, cls: type) -> tuple[int, int]:
+        """Which kind of column a class goes into, and for leaves their code."""
+        if cls in PLAIN_TYPES:
+            return (kinds.PLAIN, 0)
+        if cls in LEAVES:
+            return (kinds.LEAF, LEAVES[cls].code)
+        return (kinds.REFERENCES, 0) if self._roles[cls] else (kinds.MEMBERS, 0)
+
+    def _single(self, sort: tuple[int, int], cells: list[Cell]) -> None:
+        kind, code = sort
+        if kind == kinds.PLAIN:
+            self._plain(cells, set(map(type, cells)))
+        elif kind == kinds.REFERENCES:
+            self._binary(kind, pack_numbers(map(self._number_of.__getitem__, map(id, cells))))
+        elif kind == kinds.LEAF:
+            self._leaf(LEAVES_BY_CODE[code], cells)
+        else:
+            self._members(cells)
+
+    def _binary(self, kind: int, data: bytes) -> None:
+        self._writer.array(2)
+        self._writer.scalar(kind)
+        self._writer.binary(data)
+
+    def _plain(self, cells: list[Cell], classes: set[type]) -> None:
+        if classes == {float}:
+            self._binary(kinds.FLOATS, _little_endian(array("d", cells)).tobytes())
+            return
+        data = pack_cells(cells)
+        if len(data) > self._limits.max_str:
+            self._check_sizes(cells)
+        self._binary(kinds.PLAIN, data)
+
+    def _check_sizes(self, cells: list[Cell]) -> None:
+        if any(len(pack_cells([cell])) > self._limits.max_str for cell in cells):
+            message = f"a single value takes over {self._limits.max_str} bytes"
+            raise Halted(StateTooLarge(f"{message}; make it smaller, or raise the limit max_str"))
+
+    def _leaf(self, leaf: Leaf, cells: list[Cell]) -> None:
+        if leaf.cls is re.Pattern:
+            self._patterns.take([pattern.pattern for pattern in cells])
+        self._writer.array(3)
+        self._writer.scalar(kinds.LEAF)
+        self._writer.scalar(leaf.code)
+        self.write(leaf.dump(cells))
+
+    def _members(self, cells: list[Cell]) -> None:
+        plans: dict[type, EnumPlan] = {cls: self._roles.registration(cls).plan for cls in set(map(type, cells))}  # type: ignore[misc]
+        self._writer.array(3)
+        self._writer.scalar(kinds.MEMBERS)
+        self._writer.binary(pack_numbers([self._type_numbers[type(cell)] for cell in cells]))
+        self.write([plans[type(cell)].dump(cell) for cell in cells])
+
+    def _mixed(self, distinct: list[tuple[int, int]], sorts: dict[type, tuple[int, int]], cells: list[Cell]) -> None:
+        places = {cls: distinct.index(sort) for cls, sort in sorts.items()}
+        mask = bytes(map(places.__getitem__, map(type, cells)))
+        self._writer.array(2 + len(distinct))
+        self._writer.scalar(kinds.MIXED)
+        self._writer.binary(mask)
+        for place, sort in enumerate(distinct):
+            self._single(sort, list(compress(cells, map(place.__eq__, mask))))
+
+
+@frozen(eq=False)
+class TypeEntry:
+    """A class as the bytes name it: what is registered for it here, and the version and fields there."""
+
+    registration: Registration
+    version: int
+    names: tuple[str, ...]
+
+    @property
+    def is_older(self) -> bool:
+        """Whether upgrades are due."""
+        return self.version < self.registration.version
+
+    def member(self, cell: Cell) -> Cell:
+        """A member of an enumeration; upgrades see its name or value as the field ``name``."""
+        plan = self.registration.plan
+        if not isinstance(plan, EnumPlan):
+            raise malformed("a class that is no enumeration has a member")
+        if self.is_older:
+            cell = self.registration.upgrade({"name": cell}, self.version)["name"]
+        try:
+            return plan.load(cell)
+        except (KeyError, ValueError) as error:
+            message = f"{self.registration.name} has no such member here; register a new version of it with upgrades="
+            raise Halted(UnknownType(message)) from error
+
+
+@define(eq=False)
+class Column:
+    """Cells as they were read: ``ready`` ones, ``references`` into the table, or a ``mask`` over several columns."""
+
+    ready: list[Cell] = field(factory=list)
+    references: Sequence[int] | None = None
+    mask: bytes | None = None
+    parts: tuple[Column, ...] = ()
+
+    @property
+    def refers(self) -> bool:
+        """Whether any cell is a reference."""
+        return self.references is not None or any(part.refers for part in self.parts)
+
+    def cells(self, table: list[Cell]) -> list[Cell]:
+        """The cells, with the objects of the table where references are."""
+        if self.references is not None:
+            return list(map(table.__getitem__, self.references))
+        if self.mask is None:
+            return self.ready
+        columns = [iter(part.cells(table)) for part in self.parts]
+        return list(map(next, map(columns.__getitem__, self.mask)))
+
+
+class ColumnReader:
+    """Reads columns; ``types`` are the classes that the bytes name, once these are read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.types: list[TypeEntry] = []
+        self._reader = reader
+        self._patterns = _Budget(reader.limits)
+        self._kinds: dict[int, Callable[[int, int], Column]] = {
+            kinds.PLAIN: self._plain,
+            kinds.FLOATS: self._floats,
+            kinds.REFERENCES: self._references,
+            kinds.LEAF: self._leaf,
+            kinds.MEMBERS: self._members,
+        }
+
+    def read(self, count: int) -> Column:
+        """One column of so many cells."""
+        self._reader.charge(count)
+        length = self._reader.array()
+        kind = self._reader.integer()
+        return self._mixed(length, count) if kind == kinds.MIXED else self._single(kind, length, count)
+
+    def _single(self, kind: int, length: int, count: int) -> Column:
+        read = self._kinds.get(kind)
+        if read is None:
+            raise malformed("a column is of an unknown kind")
+        return read(length, count)
+
+    def _nested(self, count: int) -> Column:
+        return self._single_of(count, frozenset({kinds.PLAIN, kinds.FLOATS}))
+
+    def _single_of(self, count: int, allowed: frozenset[int]) -> Column:
+        length = self._reader.array()
+        kind = self._reader.integer()
+        if kind not in allowed:
+            raise malformed("a column lies where none of its kind may be")
+        return self._single(kind, length, count)
+
+    def _expect(self, length: int, expected: int) -> None:
+        if length != expected:
+            raise malformed("a column has a wrong number of parts")
+
+    def _plain(self, length: int, count: int) -> Column:
+        self._expect(length, 2)
+        return Column(unpack_cells(self._reader.binary(), count, self._reader.limits))
+
+    def _floats(self, length: int, count: int) -> Column:
+        self._expect(length, 2)
+        return Column(_unpack_floats(self._reader.binary(), count))
+
+    def _references(self, length: int, count: int) -> Column:
+        self._expect(length, 2)
+        references = numbers(self._reader.binary())
+        if len(references) != count:
+            raise malformed("a column of references does not hold what its count says")
+        return Column(references=references)
+
+    def _leaf(self, length: int, count: int) -> Column:
+        self._expect(length, 3)
+        leaf = LEAVES_BY_CODE.get(self._reader.integer())
+        if leaf is None:
+            raise malformed("a leaf is of an unknown code")
+        parts = self._nested(count * leaf.width).ready
+        if leaf.cls is re.Pattern:
+            self._patterns.take(parts[::2])
+        return Column(leaf.load(parts))
+
+    def _members(self, length: int, count: int) -> Column:
+        self._expect(length, 3)
+        classes = numbers(self._reader.binary())
+        members = self._nested(count).ready
+        if len(classes) != count:
+            raise malformed("a column of members does not hold what its count says")
+        return Column([self.types[number].member(cell) for number, cell in zip(classes, members, strict=True)])
+
+    def _mixed(self, length: int, count: int) -> Column:
+        mask = self._reader.binary()
+        places = length - 2
+        if len(mask) != count or (mask and max(mask) >= places):
+            raise malformed("a mask does not fit its columns")
+        allowed = frozenset(self._kinds)
+        return Column(mask=mask, parts=tuple(self._single_of(mask.count(place), allowed) for place in range(places)))

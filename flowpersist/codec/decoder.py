@@ -1,0 +1,177 @@
+"""Bytes to values: the document read block by block, each count held against the bytes behind it, then built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowpersist.codec import kinds
+from flowpersist.codec.blocks import Block
+from flowpersist.codec.building import Building, Section
+from flowpersist.codec.columns import Column, ColumnReader, TypeEntry, numbers
+from flowpersist.codec.limits import Limits
+from flowpersist.codec.packing import Cell, Reader
+from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.registry import Registration, TypeRegistry
+from flowpersist.errors import UnknownType, UnsupportedVersion
+
+__all__ = ["decode_graph"]
+
+SEQUENCES = frozenset({kinds.LIST, kinds.TUPLE, kinds.SET, kinds.FROZENSET})
+DEFAULT_FLAVOUR = len(kinds.FLAVOURS) - 1
+
+
+def decode_graph(data: bytes, types: TypeRegistry, limits: Limits) -> tuple[Cell, int]:
+    """The value of these bytes, and how many objects and cells it has. Whatever is wrong with the bytes raises."""
+    return _Decoder(data, types, limits).decode()
+
+
+class _Decoder:
+    def __init__(self, data: bytes, registry: TypeRegistry, limits: Limits) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._reader = Reader(data, limits)
+        self._columns = ColumnReader(self._reader)
+
+    def decode(self) -> tuple[Cell, int]:
+        self._reader.fixed_array(6)
+        self._version()
+        self._columns.types = [self._type() for _ in range(self._reader.array())]
+        blocks = [self._block() for _ in range(self._reader.array())]
+        early, late = self._section(), self._section()
+        root = self._columns.read(1)
+        self._reader.finish()
+        building = Building(self._columns.types, self._registry, self._limits)
+        return building.build(blocks, early, late, root), self._reader.charged
+
+    def _version(self) -> None:
+        version = self._reader.integer()
+        if version != kinds.FORMAT_VERSION:
+            message = f"the value is in version {version} of the codec's format, and this release reads {kinds.FORMAT_VERSION}"
+            raise Halted(UnsupportedVersion(f"{message}; use the release that wrote it, or a later one"))
+
+    def _type(self) -> TypeEntry:
+        fields = self._reader.array() - 2
+        name, version = self._reader.text(), self._reader.integer()
+        names = tuple([self._reader.text() for _ in range(fields)])
+        if len(set(names)) != len(names):
+            raise malformed("a class has a field twice")
+        return TypeEntry(self._registered(name, version), version, names)
+
+    def _registered(self, name: str, version: int) -> Registration:
+        found = self._registry.by_name(name)
+        if found is None:
+            raise Halted(UnknownType(f"the bytes hold an object of class {name}, which is not registered; register it"))
+        step = found.missing_upgrade(version)
+        if version > found.version or version < 1 or step is not None:
+            lacking = (
+                "is later than that"
+                if step is None
+                else f"nothing upgrades from version {step}; register it in upgrades="
+            )
+            message = (
+                f"the bytes hold version {version} of {name}, of which version {found.version} is registered: {lacking}"
+            )
+            raise Halted(UnknownType(message))
+        return found
+
+    def _entry(self) -> TypeEntry:
+        number = self._reader.integer()
+        if number >= len(self._columns.types):
+            raise malformed("a class has a number beyond the table of classes")
+        return self._columns.types[number]
+
+    def _lengths(self, count: int | None = None) -> Sequence[int]:
+        lengths = numbers(self._reader.binary())
+        if count is not None and len(lengths) != count:
+            raise malformed("a block holds another number of lengths than its count")
+        return lengths
+
+    def _block(self) -> Block:
+        length = self._reader.array()
+        kind, count = self._reader.integer(), self._reader.integer()
+        self._reader.charge(count)
+        block, parts = self._contents(kind, count)
+        if length != 2 + parts:
+            raise malformed("a block has a wrong number of parts")
+        return block
+
+    def _contents(self, kind: int, count: int) -> tuple[Block, int]:
+        if kind in SEQUENCES:
+            lengths = self._lengths(count)
+            return Block(kind, count, lengths, (self._columns.read(sum(lengths)),)), 2
+        read = {
+            kinds.DEQUE: self._deques,
+            kinds.DICT: self._entries,
+            kinds.RECORD: self._records,
+            kinds.INSTANCE: self._instances,
+            kinds.NAMED: self._named,
+            kinds.BYTEARRAY: self._bytearrays,
+            kinds.SLICE: self._slices,
+        }.get(kind)
+        if read is None:
+            raise malformed("a block is of an unknown kind")
+        return read(count)
+
+    def _deques(self, count: int) -> tuple[Block, int]:
+        lengths = self._lengths(count)
+        limits = self._columns.read(count).ready
+        return Block(kinds.DEQUE, count, lengths, (self._columns.read(sum(lengths)),), limits=limits), 3
+
+    def _entries(self, count: int) -> tuple[Block, int]:
+        flavour = self._reader.integer()
+        if flavour > DEFAULT_FLAVOUR:
+            raise malformed("a dict is of an unknown flavour")
+        factory = self._factory()
+        lengths = self._lengths(count)
+        total = sum(lengths)
+        columns = (self._columns.read(total), self._columns.read(total))
+        return Block(kinds.DICT, count, lengths, columns, flavour, factory), 5
+
+    def _factory(self) -> type | None:
+        value = self._reader.scalar()
+        if value is None:
+            return None
+        if type(value) is int and 0 <= value < len(self._columns.types):
+            return self._columns.types[value].registration.cls
+        factory = kinds.FACTORIES.get(value) if type(value) is str else None
+        if factory is None:
+            raise malformed("a defaultdict has an unknown factory")
+        return factory
+
+    def _records(self, count: int) -> tuple[Block, int]:
+        shape = tuple([self._reader.text() for _ in range(self._reader.array())])
+        if len(set(shape)) != len(shape):
+            raise malformed("a dict holds a key twice")
+        columns = self._several(len(shape), count)
+        return Block(kinds.RECORD, count, columns=columns, shape=shape), 1 + len(shape)
+
+    def _several(self, width: int, count: int) -> tuple[Column, ...]:
+        return tuple([self._columns.read(count) for _ in range(max(width, 1))])
+
+    def _instances(self, count: int) -> tuple[Block, int]:
+        entry = self._entry()
+        columns = self._several(len(entry.names), count)
+        return Block(kinds.INSTANCE, count, columns=columns, entry=entry), 1 + len(columns)
+
+    def _named(self, count: int) -> tuple[Block, int]:
+        entry = self._entry()
+        column = self._columns.read(count * len(entry.names))
+        return Block(kinds.NAMED, count, columns=(column,), entry=entry), 2
+
+    def _bytearrays(self, count: int) -> tuple[Block, int]:
+        return Block(kinds.BYTEARRAY, count, columns=(self._columns.read(count),)), 1
+
+    def _slices(self, count: int) -> tuple[Block, int]:
+        return Block(kinds.SLICE, count, columns=(self._columns.read(3 * count),)), 1
+
+    def _section(self) -> Section:
+        self._reader.fixed_array(4)
+        codes = self._reader.binary()
+        if not ROW_KINDS.issuperset(codes):
+            raise malformed("a row is of an unknown kind")
+        self._reader.charge(len(codes))
+        subjects, lengths = self._lengths(len(codes)), self._lengths(len(codes))
+        return Section(codes, subjects, lengths, self._columns.read(sum(lengths)))
+
+
+ROW_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.SET, kinds.FROZENSET, kinds.DICT, kinds.SLICE, kinds.PAIR})

@@ -1,0 +1,56 @@
+"""The codes of the wire format, which specs/codec/format.md lists. None is ever used anew with another meaning."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+
+__all__ = ["FACTORIES", "FLAVOURS"]
+
+FORMAT_VERSION = 1
+
+# Blocks of the object table, and rows of its two sections.
+LIST = 1
+TUPLE = 2
+NAMED = 3
+SET = 4
+FROZENSET = 5
+DICT = 6
+RECORD = 7
+DEQUE = 8
+BYTEARRAY = 9
+SLICE = 10
+INSTANCE = 11
+PAIR = 12
+
+# Columns.
+PLAIN = 0
+FLOATS = 1
+REFERENCES = 2
+LEAF = 3
+MEMBERS = 4
+MIXED = 5
+
+#: The kinds of dict, by their code.
+FLAVOURS: tuple[type, ...] = (dict, OrderedDict, Counter, defaultdict)
+
+#: What a defaultdict may make its values with, besides registered classes: pure functions without arguments.
+FACTORIES: dict[str, type] = {
+    one.__name__: one
+    for one in (
+        bool,
+        bytearray,
+        bytes,
+        complex,
+        Counter,
+        deque,
+        dict,
+        float,
+        frozenset,
+        int,
+        list,
+        OrderedDict,
+        set,
+        str,
+        tuple,
+    )
+}

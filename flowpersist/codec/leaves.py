@@ -1,0 +1,229 @@
+"""The leaves beyond MessagePack's own: values without identity, each class with a pair of functions over whole columns.
+
+``dump`` turns a column of one class into ``width`` plain values for each; ``load`` is its inverse, and runs on bytes from
+anywhere: it builds values of the standard library only, from checked parts, in time linear in their size.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from itertools import chain
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from types import EllipsisType
+from typing import TYPE_CHECKING
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+from attrs import frozen
+
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.keys import SuspensionId, SuspensionKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["ABSENT", "LEAVES", "LEAVES_BY_CODE", "Absent", "Leaf"]
+
+
+class Absent:
+    """The one value ``ABSENT`` stands for a declared field that an object does not have."""
+
+
+ABSENT = Absent()
+MICROSECOND = dt.timedelta(microseconds=1)
+#: The flags that ``re.compile`` takes for a pattern; DEBUG prints, TEMPLATE is gone.
+PATTERN_FLAGS = re.A | re.I | re.L | re.M | re.S | re.U | re.X
+ID_BYTES = 16
+SECRET_BYTES = 32
+
+
+@frozen
+class Leaf:
+    """How a class without identity goes: its code on the wire, plain values for each, and the functions over a column."""
+
+    cls: type
+    code: int
+    width: int
+    dump: Callable[[list[Cell]], list[Cell]]
+    load: Callable[[list[Cell]], list[Cell]]
+
+
+def _each(function: Callable[[Cell], Cell]) -> Callable[[list[Cell]], list[Cell]]:
+    return lambda column: list(map(function, column))
+
+
+def _expand(function: Callable[[Cell], Iterable[Cell]]) -> Callable[[list[Cell]], list[Cell]]:
+    return lambda column: list(chain.from_iterable(map(function, column)))
+
+
+def _gather(width: int, function: Callable[..., Cell]) -> Callable[[list[Cell]], list[Cell]]:
+    return lambda cells: list(map(function, *(cells[offset::width] for offset in range(width))))
+
+
+def _checked(value: Cell, *classes: type) -> Cell:
+    if type(value) not in classes:
+        raise malformed("a part of a leaf is of a wrong class")
+    return value
+
+
+def _text(value: Cell) -> str:
+    text: str = _checked(value, str)
+    return text
+
+
+def _whole(value: Cell) -> int:
+    number: int = _checked(value, int)
+    return number
+
+
+# Zones: the key of the tz database, or the offset in microseconds and the name of a fixed one.
+
+
+def _dump_zone(zone: dt.tzinfo | None, owner: object) -> str:
+    if zone is None:
+        return ""
+    if type(zone) is ZoneInfo and zone.key is not None:
+        return f"Z{zone.key}"
+    if type(zone) is dt.timezone:
+        return f"F{zone.utcoffset(None) // MICROSECOND};{_zone_name(zone)}"
+    raise Refused(owner, "has a time zone that is neither a ZoneInfo with a key nor a datetime.timezone")
+
+
+def _zone_name(zone: dt.timezone) -> str:
+    # The name is there only where it was given; the constructor's arguments are the only place that tells.
+    arguments = zone.__reduce__()[1]  # type: ignore[index]  # typeshed gives a plain object's
+    return f"={arguments[1]}" if len(arguments) > 1 else ""
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+@cache
+def _zone_of(key: str) -> ZoneInfo:
+    # Only a key of the installed tz database opens its file: a name from elsewhere never reaches a path or an import.
+    if key not in _zones():
+        raise malformed("it names a time zone that is not installed here")
+    return ZoneInfo(key)
+
+
+def _load_zone(text: str) -> dt.tzinfo | None:
+    if not text:
+        return None
+    if text[0] == "Z":
+        return _zone_of(text[1:])
+    offset, _, name = text[1:].partition(";")
+    if text[0] != "F" or len(offset) > 20:  # noqa: PLR2004 - digits of any offset, and a bound on int()
+        raise malformed("a time zone is unreadable")
+    span = dt.timedelta(microseconds=int(offset))
+    return dt.timezone(span, name[1:]) if name else dt.timezone(span)
+
+
+def _dump_moment(value: dt.datetime | dt.time) -> str:
+    if value.tzinfo is None and not value.fold:
+        return value.isoformat()
+    return f"{value.replace(tzinfo=None).isoformat()};{value.fold};{_dump_zone(value.tzinfo, value)}"
+
+
+def _load_moment(cls: type[dt.datetime | dt.time]) -> Callable[[Cell], dt.datetime | dt.time]:
+    def load(cell: Cell) -> dt.datetime | dt.time:
+        moment, _, rest = _text(cell).partition(";")
+        plain = cls.fromisoformat(moment)
+        if not rest:
+            return plain
+        return plain.replace(fold=int(rest[:1]), tzinfo=_load_zone(rest[2:]))
+
+    return load
+
+
+def _load_fraction(numerator: Cell, denominator: Cell) -> Fraction:
+    if _whole(denominator) <= 0:
+        raise malformed("a fraction's denominator is not positive")
+    # Not by the constructor: its greatest common divisor takes quadratic time, and what was dumped is in lowest terms.
+    fraction = object.__new__(Fraction)
+    fraction._numerator = _whole(numerator)  # type: ignore[attr-defined]  # noqa: SLF001 - the slots of the class
+    fraction._denominator = denominator  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    return fraction
+
+
+def _dump_pattern(pattern: re.Pattern[Cell]) -> tuple[str | bytes, int]:
+    return (pattern.pattern, pattern.flags & PATTERN_FLAGS)
+
+
+def _load_pattern(text: Cell, flags: Cell) -> re.Pattern[Cell]:
+    if _whole(flags) & ~PATTERN_FLAGS:
+        raise malformed("a regular expression has an unknown flag")
+    pattern: re.Pattern[Cell] = re.compile(_checked(text, str, bytes), flags)
+    return pattern
+
+
+def _dump_key(key: SuspensionKey) -> bytes:
+    return key.id.value + key.secret + key.prefix.encode()
+
+
+def _load_key(cell: Cell) -> SuspensionKey:
+    data: bytes = _checked(cell, bytes)
+    end = ID_BYTES + SECRET_BYTES
+    return SuspensionKey(id=SuspensionId(data[:ID_BYTES]), secret=data[ID_BYTES:end], prefix=data[end:].decode())
+
+
+def _texts(cls: type, code: int, load: Callable[[str], Cell], dump: Callable[[Cell], str] = str) -> Leaf:
+    return Leaf(cls, code, 1, _each(dump), _each(lambda cell: load(_text(cell))))
+
+
+def _zone_cell(zone: Cell) -> str:
+    return _dump_zone(zone, zone)
+
+
+#: The codes are part of the wire format: specs/codec/format.md lists them. They are never used anew.
+LEAVES: dict[type, Leaf] = {
+    leaf.cls: leaf
+    for leaf in (
+        Leaf(Absent, 1, 1, _each(lambda _: None), _each(lambda _: ABSENT)),
+        Leaf(EllipsisType, 2, 1, _each(lambda _: None), _each(lambda _: ...)),
+        Leaf(complex, 3, 2, _expand(lambda z: (z.real, z.imag)), _gather(2, complex)),
+        _texts(dt.datetime, 4, _load_moment(dt.datetime), _dump_moment),
+        _texts(dt.date, 5, dt.date.fromisoformat, dt.date.isoformat),
+        _texts(dt.time, 6, _load_moment(dt.time), _dump_moment),
+        Leaf(
+            dt.timedelta,
+            7,
+            1,
+            _each(lambda span: span // MICROSECOND),
+            _each(lambda cell: dt.timedelta(microseconds=_whole(cell))),
+        ),
+        _texts(dt.timezone, 8, _load_zone, _zone_cell),
+        _texts(ZoneInfo, 9, _load_zone, _zone_cell),
+        Leaf(UUID, 10, 1, _each(lambda value: value.bytes), _each(lambda cell: UUID(bytes=_checked(cell, bytes)))),
+        _texts(Decimal, 11, Decimal),
+        Leaf(Fraction, 12, 2, _expand(lambda value: (value.numerator, value.denominator)), _gather(2, _load_fraction)),
+        Leaf(range, 13, 3, _expand(lambda value: (value.start, value.stop, value.step)), _gather(3, range)),
+        Leaf(re.Pattern, 14, 2, _expand(_dump_pattern), _gather(2, _load_pattern)),
+        _texts(PurePosixPath, 15, PurePosixPath),
+        _texts(PureWindowsPath, 16, PureWindowsPath),
+        _texts(PosixPath, 17, PosixPath),
+        _texts(WindowsPath, 18, WindowsPath),
+        _texts(IPv4Address, 19, IPv4Address),
+        _texts(IPv6Address, 20, IPv6Address),
+        _texts(IPv4Network, 21, IPv4Network),
+        _texts(IPv6Network, 22, IPv6Network),
+        _texts(IPv4Interface, 23, IPv4Interface),
+        _texts(IPv6Interface, 24, IPv6Interface),
+        Leaf(
+            SuspensionId,
+            25,
+            1,
+            _each(lambda value: value.value),
+            _each(lambda cell: SuspensionId(_checked(cell, bytes))),
+        ),
+        Leaf(SuspensionKey, 26, 1, _each(_dump_key), _each(_load_key)),
+    )
+}
+LEAVES_BY_CODE: dict[int, Leaf] = {leaf.code: leaf for leaf in LEAVES.values()}

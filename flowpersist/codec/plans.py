@@ -1,0 +1,255 @@
+"""How objects of a registered class are read and made again: a plan for each kind of class, found once when it is registered.
+
+A plan for fields reads declared fields with ``attrgetter`` and sets them with ``object.__setattr__`` on an object that
+``__new__`` of a class of Python's own made: ``__init__``, converters, validators, ``__setstate__`` and ``__reduce__`` never run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum, Flag
+from functools import cached_property
+from itertools import chain
+from operator import attrgetter
+from types import MemberDescriptorType
+from typing import TypeAlias
+
+import attrs
+from attrs import field, frozen
+
+from flowpersist.codec.leaves import ABSENT
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.errors import ConfigurationError
+
+__all__ = ["EnumPlan", "FieldsPlan", "NamedPlan", "PairPlan", "Plan", "plan_for"]
+
+#: What attrs keeps a cached hash in; a copy starts with none.
+CACHED_HASH = "_attrs_cached_hash"
+ATTRIBUTES = "__dict__"
+NOTES = "__notes__"
+#: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was raised, not a
+#: part of the error, and pickle leaves it out too.
+INCIDENTAL_MEMBERS = frozenset({"__suppress_context__", "obj"})
+PYDANTIC_PARTS = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
+PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
+    "__pydantic_extra__": (dict, type(None)),
+    "__pydantic_fields_set__": (set,),
+    "__pydantic_private__": (dict, type(None)),
+}
+
+
+@frozen
+class FieldsPlan:
+    """A class whose objects are what their declared fields hold: dataclass, attrs class, pydantic model, exception.
+
+    ``maker`` makes a bare object. ``loose``: attributes beyond the declared ones are expected (exceptions, pydantic), else
+    one is refused, since it would be lost. ``check`` looks at each object when all are filled.
+    """
+
+    cls: type
+    names: tuple[str, ...]
+    maker: Callable[[type], Cell] = object.__new__
+    loose: bool = False
+    check: Callable[[Cell], None] | None = None
+    resets_hash: bool = False
+    _get: Callable[[Cell], Cell] = field(init=False, eq=False)
+
+    @_get.default
+    def _make_getter(self) -> Callable[[Cell], Cell]:
+        return attrgetter(*self.names) if self.names else lambda _: ()
+
+    def shells(self, count: int) -> list[Cell]:
+        """Bare objects, whose fields are not set."""
+        maker, cls = self.maker, self.cls
+        made = [maker(cls) for _ in range(count)]
+        if self.resets_hash:
+            for one in made:
+                object.__setattr__(one, CACHED_HASH, None)
+        return made
+
+    def read(self, objects: list[Cell]) -> list[Cell]:
+        """The fields of each object in the order of ``names``, one object after the other."""
+        if not self.loose:
+            self._refuse_undeclared(objects)
+        try:
+            rows = list(map(self._get, objects))
+        except AttributeError:
+            return [getattr(one, name, ABSENT) for one in objects for name in self.names]
+        return rows if len(self.names) == 1 else list(chain.from_iterable(rows))
+
+    def _refuse_undeclared(self, objects: list[Cell]) -> None:
+        if not self.cls.__dictoffset__:
+            return
+        declared = {*self.names, CACHED_HASH}
+        # Objects of one class mostly have one set of attributes: each is looked at once.
+        for shape in set(map(tuple, map(vars, objects))):
+            if not declared.issuperset(shape):
+                self._refuse_attribute(next(one for one in objects if tuple(vars(one)) == shape), declared)
+
+    def _refuse_attribute(self, one: Cell, declared: set[str]) -> None:
+        for name in sorted(vars(one).keys() - declared):
+            if not isinstance(getattr(self.cls, name, None), cached_property):
+                reason = (
+                    f"has the attribute {name!r}, which its class does not declare as a field, so that it would be lost"
+                )
+                raise Refused(one, f"{reason}; declare it, or register the class with encode= and decode=")
+
+
+@frozen
+class NamedPlan:
+    """A namedtuple: a tuple of its class, built without its ``__new__``."""
+
+    cls: type
+    names: tuple[str, ...]
+
+
+@frozen
+class EnumPlan:
+    """An enumeration: a member goes by its name, a combination of flags by its value."""
+
+    cls: type[Enum]
+    names: tuple[str, ...] = ()
+
+    def dump(self, member: Enum) -> str | int:
+        """The name of a member, or the value of an unnamed combination of flags."""
+        if member.name in self.cls.__members__:
+            return str(member.name)
+        return int(member.value)
+
+    def load(self, cell: Cell) -> Enum:
+        """The member that ``dump`` gave this for; ``KeyError`` where there is none."""
+        if type(cell) is str:
+            return self.cls.__members__[cell]
+        if type(cell) is not int or not issubclass(self.cls, Flag):
+            raise malformed("a member of an enumeration is neither a name nor the value of flags")
+        return self.cls(cell)
+
+
+@frozen
+class PairPlan:
+    """Any class, by a function to a value of supported types and one back."""
+
+    cls: type
+    encode: Callable[[Cell], Cell]
+    decode: Callable[[Cell], Cell]
+    names: tuple[str, ...] = ()
+
+
+Plan: TypeAlias = FieldsPlan | NamedPlan | EnumPlan | PairPlan
+
+
+def plan_for(cls: type) -> Plan:
+    """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared fields."""
+    for applies, make in _PLANS:
+        if applies(cls):
+            return make(cls)
+    message = (
+        f"{cls.__module__}.{cls.__qualname__} can't be registered by itself: it is no dataclass, attrs class, pydantic model, "
+        "namedtuple, enumeration or exception of which the fields are known; register it with encode= and decode="
+    )
+    raise ConfigurationError(message, "types")
+
+
+def _extends_builtin(cls: type) -> bool:
+    # Such an object has a value besides its fields, which no plan for fields would keep.
+    return _own_base(cls) is not object
+
+
+def _own_base(cls: type) -> type:
+    return next(base for base in cls.__mro__ if not base.__flags__ & HEAP_TYPE)
+
+
+#: CPython's Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it, static ones of the interpreter do not.
+HEAP_TYPE = 1 << 9
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+
+
+def _is_exception(cls: type) -> bool:
+    return issubclass(cls, BaseException) and not issubclass(cls, BaseExceptionGroup)
+
+
+def _is_pydantic(cls: type) -> bool:
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def _is_attrs(cls: type) -> bool:
+    return attrs.has(cls) and not _extends_builtin(cls)
+
+
+def _is_dataclass(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) and not _extends_builtin(cls)
+
+
+def _enum_plan(cls: type) -> Plan:
+    return EnumPlan(cls)
+
+
+def _named_plan(cls: type) -> Plan:
+    if _own_base(cls) is not tuple or cls.__dictoffset__:
+        message = f"{cls.__qualname__} is a namedtuple with attributes besides its fields; register it with encode= and decode="
+        raise ConfigurationError(message, "types")
+    return NamedPlan(cls, tuple(cls._fields))  # type: ignore[attr-defined]  # _is_namedtuple has looked
+
+
+def _attrs_plan(cls: type) -> Plan:
+    names = tuple(attribute.name for attribute in attrs.fields(cls))
+    code = getattr(cls.__hash__, "__code__", None)
+    return FieldsPlan(cls, names, resets_hash=code is not None and CACHED_HASH in code.co_names)
+
+
+def _dataclass_plan(cls: type) -> Plan:
+    return FieldsPlan(cls, tuple(one.name for one in dataclasses.fields(cls)))
+
+
+def _check_model(model: Cell) -> None:
+    for part, classes in PYDANTIC_CLASSES.items():
+        if not isinstance(getattr(model, part, None), classes):
+            raise malformed("a part of a pydantic model is of a wrong class")
+
+
+def _pydantic_plan(cls: type) -> Plan:
+    names = (*cls.model_fields, *PYDANTIC_PARTS)  # type: ignore[attr-defined]  # _is_pydantic has looked
+    return FieldsPlan(cls, names, loose=True, check=_check_model)
+
+
+def _exception_plan(cls: type) -> Plan:
+    own = _own_base(cls)
+    members = dict.fromkeys(
+        name
+        for base in reversed(cls.__mro__)
+        for name, member in vars(base).items()
+        if type(member) is MemberDescriptorType and name not in INCIDENTAL_MEMBERS
+    )
+    names = ("args", "__cause__", "__suppress_context__", *members, ATTRIBUTES)
+    return FieldsPlan(cls, names, maker=own.__new__, loose=True, check=_check_exception)
+
+
+def _check_exception(error: Cell) -> None:
+    if isinstance(error, UnicodeError) and min(getattr(error, "start", 0), getattr(error, "end", 0)) < 0:
+        # str() of one in CPython 3.11 reads memory before the object's own.
+        raise malformed("a UnicodeError begins before its object")
+    for name in error.__dict__:
+        if type(name) is not str or (
+            name != NOTES and (name.startswith("__") or callable(getattr(type(error), name, None)))
+        ):
+            raise malformed("an exception has an attribute that would hide one of its class")
+
+
+_PLANS: tuple[tuple[Callable[[type], bool], Callable[[type], Plan]], ...] = (
+    (lambda cls: issubclass(cls, Enum), _enum_plan),
+    (_is_namedtuple, _named_plan),
+    (_is_exception, _exception_plan),
+    (_is_pydantic, _pydantic_plan),
+    (_is_attrs, _attrs_plan),
+    (_is_dataclass, _dataclass_plan),
+)
+
+#: Functions from the fields of one version to those of the next, by the version that they begin at.
+Upgrades: TypeAlias = Mapping[int, Callable[[dict[str, Cell]], dict[str, Cell]]]

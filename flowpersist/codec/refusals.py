@@ -1,0 +1,46 @@
+"""What stops encoding or decoding from within; the codec turns each into a ``PersistenceError`` value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowpersist.errors import MalformedPayload
+
+if TYPE_CHECKING:
+    from flowpersist.errors import PersistenceError
+
+__all__ = ["Halted", "Refused", "RefusedClass", "malformed"]
+
+
+class Refused(Exception):  # noqa: N818 - never leaves the codec, and is no error of its user's
+    """This value can't be kept; where it lies is looked for only now."""
+
+    def __init__(self, value: object, reason: str) -> None:
+        super().__init__(reason)
+        self.value = value
+        self.reason = reason
+
+
+class RefusedClass(Exception):  # noqa: N818 - as above
+    """No object of this class can be kept."""
+
+    def __init__(self, refused: type) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+
+class Halted(Exception):  # noqa: N818 - as above
+    """Coding stops with this error."""
+
+    def __init__(self, error: PersistenceError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def malformed(what: str) -> Halted:
+    """Bytes that break the format in the way that ``what`` says."""
+    return Halted(
+        MalformedPayload(
+            f"the bytes are not of the codec's format: {what}; restore them from where they were kept whole"
+        )
+    )

@@ -1,0 +1,197 @@
+"""The classes that a codec knows: a closed list, by class for encoding and by name for decoding."""
+
+from __future__ import annotations
+
+import builtins
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeVar, overload
+
+from attrs import frozen
+
+from flowpersist.codec.leaves import LEAVES
+from flowpersist.codec.packing import PLAIN_TYPES, Cell
+from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
+from flowpersist.errors import ConfigurationError
+
+__all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
+
+T = TypeVar("T")
+
+#: The containers that need no registration.
+BUILTIN_CONTAINERS: frozenset[type] = frozenset(
+    {list, tuple, set, frozenset, dict, OrderedDict, Counter, defaultdict, deque, bytearray, slice}
+)
+
+
+@frozen(eq=False)
+class Registration:
+    """One registered class: its name and version on the wire, its plan, and how older versions become newer ones."""
+
+    cls: type
+    name: str
+    version: int
+    plan: Plan
+    upgrades: Upgrades
+
+    def missing_upgrade(self, version: int) -> int | None:
+        """The first version from ``version`` on that nothing upgrades; None where the way is whole."""
+        return next((step for step in range(version, self.version) if step not in self.upgrades), None)
+
+    def upgrade(self, fields: dict[str, Cell], version: int) -> dict[str, Cell]:
+        """The fields of this version, step by step from those of ``version``."""
+        for step in range(version, self.version):
+            fields = self.upgrades[step](fields)
+        return fields
+
+
+class TypeRegistry:
+    """Which classes may be encoded and decoded, besides Python's own that the codec knows by itself.
+
+    ``TypeRegistry(Order, Line)`` registers both as they are; ``register`` also takes a name, a version, and functions. Nothing
+    that is not here is ever looked up, imported or called, whatever bytes say.
+    """
+
+    def __init__(self, *classes: type) -> None:
+        self._by_class: dict[type, Registration] = {}
+        self._by_name: dict[str, Registration] = {}
+        for cls in classes:
+            self.register(cls)
+
+    @overload
+    def register(
+        self,
+        cls: type[T],
+        *,
+        name: str | None = None,
+        version: int = 1,
+        upgrades: Upgrades = ...,
+        encode: Callable[[T], object] | None = None,
+        decode: Callable[[Cell], T] | None = None,
+    ) -> type[T]: ...
+
+    @overload
+    def register(
+        self,
+        cls: None = None,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        upgrades: Upgrades = ...,
+        encode: Callable[[Cell], object] | None = None,
+        decode: Callable[[Cell], object] | None = None,
+    ) -> Callable[[type[T]], type[T]]: ...
+
+    def register(
+        self,
+        cls: type[T] | None = None,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        upgrades: Upgrades = MappingProxyType({}),
+        encode: Callable[[Cell], object] | None = None,
+        decode: Callable[[Cell], object] | None = None,
+    ) -> type[T] | Callable[[type[T]], type[T]]:
+        """Register a class, by a call or as a decorator.
+
+        ``name`` stands for it in the bytes, by default its qualified name with its module: give one before moving the class.
+        Raise ``version`` when its fields change, and put into ``upgrades`` for each older version a function from the mapping
+        of that version's fields to that of the next (with ``encode``, from what it gave then). ``encode`` and ``decode`` go
+        together: to and from any supported value. ``ConfigurationError`` for what is registered already or can't be.
+        """
+
+        def add(target: type[T]) -> type[T]:
+            plan = _plan(target, encode, decode)
+            self._add(
+                Registration(target, name or default_name(target), _version(target, version), plan, dict(upgrades))
+            )
+            return target
+
+        return add if cls is None else add(cls)
+
+    def _add(self, new: Registration) -> None:
+        if new.cls in NATIVE:
+            raise ConfigurationError(
+                f"{new.cls.__qualname__} needs no registration: the codec knows it; leave it out", "types"
+            )
+        if new.cls in self._by_class or new.name in self._by_name:
+            message = f"{new.cls.__qualname__} or its name {new.name!r} is registered already; give it another name="
+            raise ConfigurationError(message, "types")
+        self._by_class[new.cls] = new
+        self._by_name[new.name] = new
+
+    def merged(self, other: TypeRegistry) -> TypeRegistry:
+        """A new registry with the classes of both; one that both hold by the same registration stands once."""
+        both = TypeRegistry()
+        for one in dict.fromkeys((*self, *other)):
+            both._add(one)  # noqa: SLF001 - an object of this class
+        return both
+
+    def __iter__(self) -> Iterable[Registration]:  # type: ignore[override]
+        return iter(tuple(self._by_class.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_class)
+
+    def by_class(self, cls: type) -> Registration | None:
+        """What is registered for exactly this class."""
+        return self._by_class.get(cls) or BUILTIN_EXCEPTIONS.get(cls)
+
+    def by_name(self, name: str) -> Registration | None:
+        """What is registered under this name."""
+        return self._by_name.get(name) or _EXCEPTIONS_BY_NAME.get(name)
+
+
+def default_name(cls: type) -> str:
+    """The name of a class that is given none."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _version(cls: type, version: int) -> int:
+    if type(version) is not int or version < 1:
+        raise ConfigurationError(f"the version of {cls.__qualname__} must be a whole number from 1 on", "types")
+    return version
+
+
+def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None) -> Plan:
+    if not isinstance(cls, type):
+        raise TypeError(f"only classes can be registered, not an object of class {type(cls).__qualname__}")
+    if encode is None and decode is None:
+        return plan_for(cls)
+    if encode is None or decode is None:
+        raise ConfigurationError(
+            f"{cls.__qualname__} is registered with one of encode= and decode=; give both", "types"
+        )
+    return PairPlan(cls, encode, decode)
+
+
+def _dump_group(group: BaseExceptionGroup[BaseException]) -> list[object]:
+    attributes = group.__dict__ or None
+    return [group.message, list(group.exceptions), group.__cause__, group.__suppress_context__, attributes]
+
+
+def _load_group(cls: type[BaseExceptionGroup[BaseException]]) -> Callable[[Cell], BaseExceptionGroup[BaseException]]:
+    def load(parts: Cell) -> BaseExceptionGroup[BaseException]:
+        message, exceptions, cause, suppress, attributes = parts
+        group = cls(message, exceptions)
+        group.__cause__ = cause
+        group.__suppress_context__ = suppress
+        group.__dict__.update(attributes or {})
+        return group
+
+    return load
+
+
+def _builtin_exceptions() -> Mapping[type, Registration]:
+    classes = {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)}
+    plans: dict[type, Plan] = {}
+    for cls in classes:
+        group = issubclass(cls, BaseExceptionGroup)
+        plans[cls] = PairPlan(cls, _dump_group, _load_group(cls)) if group else plan_for(cls)
+    return {cls: Registration(cls, default_name(cls), 1, plan, {}) for cls, plan in plans.items()}
+
+
+BUILTIN_EXCEPTIONS: Mapping[type, Registration] = _builtin_exceptions()
+_EXCEPTIONS_BY_NAME = {one.name: one for one in BUILTIN_EXCEPTIONS.values()}
+NATIVE: frozenset[type] = frozenset({*LEAVES, *PLAIN_TYPES, *BUILTIN_CONTAINERS, *BUILTIN_EXCEPTIONS})
