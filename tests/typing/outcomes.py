@@ -1,4 +1,4 @@
-"""What the README's second example is inferred as: the same with ``match``, exhaustive. Read by type checkers, never run."""
+"""What the README's second example is inferred as: ``match`` is exhaustive. Read by type checkers, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README's first example is inferred as: verbs that return values and raise. Read by type checkers, never run."""
+"""What the README's first example is inferred as: verbs return values. Read by type checkers, never run."""
 
 from __future__ import annotations
 
