@@ -1,0 +1,42 @@
+"""The cryptographic primitives, and the one place that knows where they come from.
+
+HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 bits and tags of 128.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+__all__ = ["KEY_BYTES", "TAG_BYTES", "aes_gcm_decrypt", "aes_gcm_encrypt", "hkdf_expand", "hkdf_extract"]
+
+KEY_BYTES: Final = 32
+TAG_BYTES: Final = 16
+
+
+def hkdf_extract(salt: bytes, key: bytes) -> bytes:
+    """A pseudo-random key of 64 bytes."""
+    return hmac.digest(salt, key, "sha512")
+
+
+def hkdf_expand(key: bytes, info: bytes) -> bytes:
+    """32 bytes for this purpose."""
+    return HKDFExpand(hashes.SHA512(), KEY_BYTES, info).derive(key)
+
+
+def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+    """Ciphertext and tag."""
+    return AESGCM(key).encrypt(nonce, data, associated)
+
+
+def aes_gcm_decrypt(key: bytes, nonce: bytes, data: bytes | memoryview, associated: bytes) -> bytes | None:
+    """The plaintext, or None where the tag does not fit."""
+    try:
+        return AESGCM(key).decrypt(nonce, data, associated)
+    except InvalidTag:
+        return None

@@ -1,0 +1,62 @@
+"""The pure stages: values to bytes, and bytes to sealed bytes. Each function takes its data first and returns a ``Result``.
+
+A pipeline is a tuple of stages; ``apply_all`` folds it one way and ``revert_all`` the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from returns.result import Result, Success
+
+from flowpersist.errors import PersistenceError
+from flowpersist.keys import generate_key
+from flowpersist.stages.checksum import Checksum, checksum, verify
+from flowpersist.stages.compress import Compress, compress, decompress
+from flowpersist.stages.encrypt import Encrypt, decrypt, encrypt
+from flowpersist.stages.serialize import deserialize, serialize
+
+__all__ = [
+    "Checksum",
+    "Compress",
+    "Encrypt",
+    "Stage",
+    "apply_all",
+    "checksum",
+    "compress",
+    "decompress",
+    "decrypt",
+    "deserialize",
+    "encrypt",
+    "generate_key",
+    "revert_all",
+    "serialize",
+    "verify",
+]
+
+
+class Stage(Protocol):
+    """Bytes to bytes, and back: ``revert`` of what ``apply`` gave is what it was given."""
+
+    def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
+        """Onwards."""
+
+    def revert(self, data: bytes) -> Result[bytes, PersistenceError]:
+        """Back."""
+
+
+def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
+    """Through all stages in their order, as far as they succeed."""
+    result: Result[bytes, PersistenceError] = Success(data)
+    for stage in stages:
+        result = result.bind(stage.apply)
+    return result
+
+
+def revert_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
+    """Back through all stages in reverse, as far as they succeed."""
+    result: Result[bytes, PersistenceError] = Success(data)
+    for stage in reversed(stages):
+        result = result.bind(stage.revert)
+    return result

@@ -1,0 +1,91 @@
+"""The envelope's header, byte by byte; specs/persistence/envelope.md is its specification.
+
+All integers are big-endian::
+
+    "FPE1" | version u8 | flags u8 | suite u16 | kid u32 length and text | salt 32 | commitment 32 | nonce 12 | length u64
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final, Literal, TypeAlias
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import CorruptedEnvelope, PersistenceError, UnsupportedVersion
+
+__all__ = ["AUTHENTICATED", "ENCRYPTED", "PLAIN", "Envelope", "Header", "Suite", "parse_envelope", "render_envelope"]
+
+Suite: TypeAlias = Literal[1, 2, 3]
+PLAIN: Final = 1
+AUTHENTICATED: Final = 2
+ENCRYPTED: Final = 3
+
+MAGIC: Final = b"FPE1"
+VERSION: Final = 1
+MAX_KID_BYTES: Final = 64
+SALT_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+
+_START: Final = struct.Struct(">4sBBHI")
+_END: Final = struct.Struct(">32s32s12sQ")
+_CRC: Final = struct.Struct(">I")
+
+
+@frozen
+class Header:
+    """What an envelope says of itself: which suite, which key, and what the suite needs."""
+
+    suite: int
+    kid: str = ""
+    salt: bytes = bytes(SALT_BYTES)
+    commitment: bytes = bytes(32)
+    nonce: bytes = bytes(NONCE_BYTES)
+
+    def render(self, length: int) -> bytes:
+        """The header of a payload of ``length`` bytes."""
+        kid = self.kid.encode("ascii")
+        start = _START.pack(MAGIC, VERSION, 0, self.suite, len(kid))
+        return start + kid + _END.pack(self.salt, self.commitment, self.nonce, length)
+
+
+@frozen
+class Envelope:
+    """An envelope taken apart: its header, the header's own bytes (which are authenticated), and the payload."""
+
+    header: Header
+    raw: bytes = field(repr=False)
+    payload: memoryview = field(repr=False)
+
+
+def render_envelope(header: bytes, payload: bytes) -> bytes:
+    """Header, payload, and CRC-32 over both, which finds rot without a key."""
+    crc = zlib.crc32(payload, zlib.crc32(header))
+    return b"".join((header, payload, _CRC.pack(crc)))
+
+
+def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:
+    """Take an envelope apart, in the order of trust: lengths, magic, version, suite, CRC. No key is needed."""
+    if len(data) < _START.size or data[: len(MAGIC)] != MAGIC:
+        return Failure(_corrupted("it does not begin as an envelope does"))
+    _, version, flags, suite, kid_length = _START.unpack_from(data)
+    if (version, flags) != (VERSION, 0) or suite not in {PLAIN, AUTHENTICATED, ENCRYPTED}:
+        message = f"an envelope of version {version}, flags {flags}, suite {suite}: this release reads version {VERSION}"
+        return Failure(UnsupportedVersion(f"{message}; upgrade flowpersist"))
+    end = _START.size + kid_length + _END.size
+    if kid_length > MAX_KID_BYTES or len(data) < end + _CRC.size:
+        return Failure(_corrupted("its header is cut off"))
+    salt, commitment, nonce, length = _END.unpack_from(data, _START.size + kid_length)
+    if len(data) != end + length + _CRC.size:
+        return Failure(_corrupted(f"it declares {length} bytes of payload and has {len(data) - end - _CRC.size}"))
+    if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, end + length)[0]:
+        return Failure(_corrupted("its CRC-32 does not match"))
+    kid = data[_START.size : _START.size + kid_length].decode("ascii", "replace")
+    header = Header(suite, kid, salt, commitment, nonce)
+    return Success(Envelope(header, data[:end], memoryview(data)[end : end + length]))
+
+
+def _corrupted(what: str) -> PersistenceError:
+    return CorruptedEnvelope(f"the envelope is damaged: {what}; restore the record from a backup")
