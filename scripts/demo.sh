@@ -20,7 +20,12 @@ tidy() { sed "s#$work/##g; s#$root/##g"; }
 
 # Prints a command as a person would type it, and runs it.
 try() {
-    printf '\n$ %s\n' "$(printf '%q ' "$@" | tidy | sed "s/ $//")"
+    local word line='$'
+    for word in "$@"; do
+        [[ $word =~ ^[A-Za-z0-9_./:=+-]+$ ]] || word="'$word'"
+        line+=" $word"
+    done
+    printf '\n%s\n' "$line" | tidy
     "$@" 2>&1 | tidy
 }
 
@@ -40,7 +45,7 @@ say "The first process: reads what is installed, asks about what the policy does
 first=(flowpersist run examples/licence_review.json --tools examples/licence_review.py
     --input policy=examples/licence_policy.json --wait)
 printf '\n$ %s &\n' "${first[*]}"
-"${first[@]}" >"$work/first.out" 2>&1 &
+PYTHONUNBUFFERED=1 "${first[@]}" >"$work/first.out" 2>&1 &
 process=$!
 # Whatever happens, nothing of ours goes on running.
 trap 'kill -9 "$process" 2>/dev/null || true' EXIT
