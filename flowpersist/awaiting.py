@@ -1,0 +1,180 @@
+"""``AwaitInput``: what a flow waits for, what an answer must look like, and what becomes of it when nobody answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Generic, cast
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+from typing_extensions import TypeVar
+
+from flowpersist.errors import (
+    ConfigurationError,
+    InputValidationError,
+    MalformedPayload,
+    PersistenceError,
+    Problem,
+)
+from flowpersist.schemas import JsonSchema, check_json, schema_of, structure
+
+__all__ = ["NO_DEFAULT", "AwaitInput"]
+
+A = TypeVar("A", default=Any)
+#: ``$name`` in a prompt or title; ``$$`` is a literal ``$``.
+_PLACEHOLDER: Final = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class NoDefault(Enum):
+    """The type of ``NO_DEFAULT``: None would be a default."""
+
+    NO_DEFAULT = "no default"
+
+
+NO_DEFAULT: Final = NoDefault.NO_DEFAULT
+
+
+def _times(instance: AwaitInput[Any]) -> None:
+    if instance.timeout is not None and instance.timeout <= timedelta(0):
+        message = f"the timeout of {instance.id!r} must be positive, not {instance.timeout}"
+        raise ConfigurationError(message, "timeout")
+    if instance.deadline is not None and instance.deadline.tzinfo is None:
+        raise ConfigurationError(f"the deadline of {instance.id!r} must be an aware datetime", "deadline")
+
+
+@frozen
+class AwaitInput(Generic[A]):
+    """What is awaited.
+
+    - ``id``: its name among tools and in queries. ``prompt``, ``title``: what a person is shown; ``shown``: JSON data beside it.
+    - ``schema``: the answer's, a JSON Schema or a type that one is derived from; None takes any JSON value.
+    - ``parameters``: the schema of what a calling model supplies; ``$name`` in prompt and title is filled from it.
+    - ``default``: the answer when the deadline passes; without one the wait expires.
+    - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
+
+    ``ConfigurationError`` where a schema, a default or a time makes no sense.
+    """
+
+    id: str
+    prompt: str
+    schema: type[A] | Mapping[str, object] | None = None
+    title: str | None = None
+    parameters: Mapping[str, object] | None = None
+    default: object = NO_DEFAULT
+    timeout: timedelta | None = None
+    deadline: datetime | None = None
+    shown: Mapping[str, object] | None = None
+    _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            msg = "an AwaitInput needs an id"
+            raise ConfigurationError(msg, "id")
+        derived = {} if self.schema is None else schema_of(self.schema)
+        object.__setattr__(self, "_json_schema", derived)
+        JsonSchema.of(derived, what=f"the schema of {self.id!r}")
+        if self.parameters is not None:
+            JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
+        _times(self)
+        self._check_own("default", self.default if self.default is not NO_DEFAULT else None, typed=True)
+        self._check_own("shown", self.shown, typed=False)
+
+    def _check_own(self, name: str, value: object, *, typed: bool) -> None:
+        if value is None and (not typed or self.default is NO_DEFAULT):
+            return
+        checked = self.check(value) if typed else check_json(value, what=name)
+        if isinstance(checked, Failure):
+            raise ConfigurationError(f"the {name} of {self.id!r} is not valid: {checked.failure()}", name)
+
+    @property
+    def json_schema(self) -> Mapping[str, object]:
+        """The answer's JSON Schema; empty where any JSON value will do."""
+        return self._json_schema
+
+    def check(self, answer: object) -> Result[object, PersistenceError]:
+        """The answer as JSON data, or ``InputValidationError`` with every problem and its JSON pointer."""
+        return JsonSchema.of(self._json_schema).check(answer)
+
+    def parse(self, answer: object) -> Result[A, PersistenceError]:
+        """The answer as a value of the schema's class; as JSON data where the schema is a mapping."""
+        checked = self.check(answer)
+        if self.schema is None or isinstance(self.schema, Mapping):
+            return cast("Result[A, PersistenceError]", checked)
+        kind = self.schema
+        return checked.bind(lambda value: structure(value, kind))
+
+    def fill(self, arguments: Mapping[str, object] | str) -> Result[AwaitInput[A], PersistenceError]:
+        """With ``$name`` in prompt and title replaced by the arguments, a mapping or its JSON text, once they are checked."""
+        return self._arguments(arguments).bind(self._filled)
+
+    def _arguments(self, arguments: Mapping[str, object] | str) -> Result[Mapping[str, object], PersistenceError]:
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments)
+            except (ValueError, RecursionError):
+                return Failure(_bad_arguments(self.id, "are no JSON"))
+        if not isinstance(arguments, Mapping):
+            return Failure(_bad_arguments(self.id, "are no object"))
+        schema = JsonSchema.of(self.parameters or {"type": "object"})
+        checked = schema.check(dict(arguments), what=f"the arguments of {self.id!r}")
+        return cast("Result[Mapping[str, object], PersistenceError]", checked)
+
+    def _filled(self, arguments: Mapping[str, object]) -> Result[AwaitInput[A], PersistenceError]:
+        missing = [name for text in (self.prompt, self.title or "") for name in _names(text) if name not in arguments]
+        if missing:
+            return Failure(_bad_arguments(self.id, f"lack {', '.join(dict.fromkeys(missing))}"))
+
+        def value(found: re.Match[str]) -> str:
+            name = found.group(1)
+            return "$" if name == "$" else _text(arguments[name])
+
+        title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
+        return Success(evolve(self, prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
+
+    def to_data(self) -> dict[str, object]:
+        """As JSON data, the way a suspension keeps it; the class of the schema is left behind."""
+        data: dict[str, object] = {
+            "id": self.id,
+            "prompt": self.prompt,
+            "title": self.title,
+            "parameters": None if self.parameters is None else dict(self.parameters),
+            "shown": None if self.shown is None else dict(self.shown),
+            "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
+            "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
+        }
+        given = {name: value for name, value in data.items() if value is not None}
+        if self.schema is not None:
+            given["schema"] = dict(self._json_schema)
+        if self.default is not NO_DEFAULT:
+            given["default"] = self.default
+        return given
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, object]) -> Result[AwaitInput[object], PersistenceError]:
+        """What ``to_data`` gave; ``MalformedPayload`` where it is not that."""
+        made: dict[str, Any] = dict(data)
+        try:
+            if "timeout" in made:
+                made["timeout"] = made["timeout"] * MICROSECOND
+            if "deadline" in made:
+                made["deadline"] = datetime.fromisoformat(made["deadline"])
+            return Success(cast("AwaitInput[object]", cls(**made)))
+        except (TypeError, ValueError, ConfigurationError) as error:
+            return Failure(MalformedPayload(f"this is no AwaitInput of this release ({type(error).__name__})"))
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in _PLACEHOLDER.findall(text) if name != "$"]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bad_arguments(name: str, what: str) -> PersistenceError:
+    return InputValidationError(f"the arguments of {name!r} {what}", [Problem("", what)])

@@ -1,0 +1,182 @@
+"""JSON Schema: checking JSON data against one, deriving one from a type, and making the type's value of checked data.
+
+Draft 2020-12 unless ``$schema`` names another. Patterns run on an engine that is linear in the text, no reference outside the schema is
+followed, and sizes are bounded before anything is validated: schemas come from documents that are not trusted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, TypeVar, cast
+
+import jsonschema_rs
+import msgspec
+from attrs import frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
+
+__all__ = ["JsonSchema", "check_json", "matches_pattern", "schema_of", "structure"]
+
+T = TypeVar("T")
+MAX_NODES: Final = 10_000
+MAX_DEPTH: Final = 64
+MAX_TEXT: Final = 256 * 1024
+MAX_PROBLEMS: Final = 100
+#: Stands in messages where the value would: an answer may be personal.
+MASK: Final = "the value"
+
+
+def check_json(value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
+    """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and depth."""
+    problems = list(islice(_json_problems(value), 1))
+    if problems:
+        return Failure(_invalid(what, problems))
+    return Success(value)
+
+
+def _json_problems(value: object) -> Iterator[Problem]:
+    """The first problem of each branch, without recursion."""
+    stack: list[tuple[str, object, int]] = [("", value, 0)]
+    nodes = text = 0
+    while stack:
+        pointer, item, depth = stack.pop()
+        nodes += 1
+        text += len(item) if isinstance(item, str) else 0
+        if nodes > MAX_NODES or text > MAX_TEXT or depth > MAX_DEPTH:
+            yield Problem(pointer, f"is over the limits ({MAX_NODES} values, {MAX_TEXT} characters, {MAX_DEPTH} levels)")
+            return
+        problem = _scalar_problem(item)
+        if problem is not None:
+            yield Problem(pointer, problem)
+        elif type(item) is list:
+            stack.extend((f"{pointer}/{n}", part, depth + 1) for n, part in enumerate(item[: MAX_NODES + 1]))
+        elif type(item) is dict:
+            text += sum(len(key) for key in item if isinstance(key, str))
+            bad_key = next((True for key in item if not isinstance(key, str) or not _encodable(key)), False)
+            if bad_key:
+                yield Problem(pointer, "has a key that is no text")
+            else:
+                stack.extend((pointer + "/" + _escaped(key), part, depth + 1) for key, part in item.items())
+
+
+def _scalar_problem(item: object) -> str | None:
+    if type(item) in {dict, list, bool, int} or item is None:
+        return None
+    if type(item) is float:
+        return None if math.isfinite(item) else "is no finite number"
+    if type(item) is str:
+        return None if _encodable(item) else "holds a lone surrogate"
+    return f"is of the class {type(item).__name__}, which JSON does not have"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(key: str) -> str:
+    """A token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+@frozen(eq=False)
+class JsonSchema:
+    """A schema that was compiled; ``of`` gives it, from a small cache."""
+
+    _validator: Any
+
+    @classmethod
+    def of(cls, schema: Mapping[str, object], *, what: str = "the schema") -> JsonSchema:
+        """Compile; ``ConfigurationError`` names the place and the problem."""
+        plain = dict(schema)
+        match check_json(plain, what=what):
+            case Failure(InputValidationError() as error):
+                problem = error.problems[0]
+                message = f"{what} is not usable: at {problem.pointer or 'its root'} it {problem.message}"
+                raise ConfigurationError(message, "schema")
+        return _compiled(json.dumps(plain, sort_keys=True), what)
+
+    def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
+        """The value, or ``InputValidationError`` with every problem (at most 100), each with its JSON pointer."""
+        return check_json(value, what=what).bind(lambda plain: self._checked(plain, what))
+
+    def _checked(self, value: object, what: str) -> Result[object, PersistenceError]:
+        errors = islice(self._validator.iter_errors(value), MAX_PROBLEMS)
+        problems = [Problem("".join(f"/{_escaped(str(part))}" for part in e.instance_path), e.message) for e in errors]
+        return Failure(_invalid(what, problems)) if problems else Success(value)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(text: str, what: str) -> JsonSchema:
+    try:
+        validator = jsonschema_rs.validator_for(
+            json.loads(text),
+            validate_formats=True,
+            retriever=_refuse,
+            mask=MASK,
+            pattern_options=jsonschema_rs.RegexOptions(),
+        )
+    except jsonschema_rs.ValidationError as error:
+        place = "/".join(str(part) for part in error.instance_path) or "its root"
+        raise ConfigurationError(f"{what} is no JSON Schema: at {place}: {error.message}", "schema") from None
+    except jsonschema_rs.ReferencingError as error:
+        raise ConfigurationError(f"{what} has a reference that does not resolve: {error}", "schema") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{what} is no usable JSON Schema ({type(error).__name__})", "schema") from None
+    return JsonSchema(validator)
+
+
+def _refuse(uri: str) -> object:
+    del uri
+    msg = "a schema may refer to itself only"
+    raise ValueError(msg)
+
+
+def _invalid(what: str, problems: list[Problem]) -> PersistenceError:
+    shown = "; ".join(f"{problem.pointer or '(root)'}: {problem.message}" for problem in problems[:5])
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""  # noqa: PLR2004
+    return InputValidationError(f"{what} does not fit its schema: {shown}{more}", problems)
+
+
+def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
+    """Whether the pattern is found in the text, in time linear in the text; ``InputValidationError`` for a bad pattern."""
+    try:
+        schema = JsonSchema.of({"type": "string", "pattern": pattern}, what="the pattern")
+    except ConfigurationError:
+        problem = Problem("", "is no pattern of the linear engine (no look-around, no back-references)")
+        return Failure(_invalid("the pattern", [problem]))
+    return Success(isinstance(schema.check(text), Success))
+
+
+def schema_of(kind: object) -> dict[str, object]:
+    """The JSON Schema of a type: what ``msgspec`` knows (scalars, Literal, Enum, unions, collections, TypedDict, dataclasses, attrs
+    classes, dates, UUID, Decimal, Annotated), or a pydantic model's own."""
+    if isinstance(kind, Mapping):
+        return dict(kind)
+    own = getattr(kind, "model_json_schema", None)
+    if callable(own):
+        return cast("dict[str, object]", own())
+    try:
+        return cast("dict[str, object]", msgspec.json.schema(kind))
+    except (TypeError, RecursionError) as error:
+        message = f"no JSON Schema can be derived from {kind!r} ({type(error).__name__}); give the schema as a mapping"
+        raise ConfigurationError(message, "schema") from None
+
+
+def structure(value: object, kind: type[T]) -> Result[T, PersistenceError]:
+    """A value of the type from checked JSON data."""
+    own = getattr(kind, "model_validate", None)
+    try:
+        return Success(own(value) if callable(own) else msgspec.convert(value, kind))
+    except (ValueError, TypeError) as error:
+        # The class's own rules may refuse what its schema can't express; their text may hold the value.
+        problem = Problem("", f"is refused by {getattr(kind, '__name__', kind)} ({type(error).__name__})")
+        return Failure(_invalid("the answer", [problem]))
