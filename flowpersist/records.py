@@ -322,6 +322,9 @@ class SealedRecords(Generic[H]):
         def wait(state: RetryCallState) -> float:
             return self.pace.jitter(state.attempt_number)
 
+        async def attempt() -> T:
+            return await operation()
+
         retrying = AsyncRetrying(
             retry=retry_if_exception(_transient),
             stop=stop_after_attempt(self.pace.attempts),
@@ -329,7 +332,7 @@ class SealedRecords(Generic[H]):
             sleep=self.pace.sleep,
             reraise=True,
         )
-        return await retrying(operation)
+        return await retrying(attempt)
 
     @asynccontextmanager
     async def _timed(self, what: str) -> AsyncIterator[None]:

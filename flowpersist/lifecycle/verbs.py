@@ -393,7 +393,7 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
         return refused(head, closed_error(head, target))
     if target is not None and (isinstance(target, Slip) or not target.open):
         return refused(head, ended_error(head, target))
-    waits = (evolve(w, deadline=deadline) if w.open and target in {None, w} else w for w in head.waits)
+    waits = (evolve(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
     extended = evolve(head, waits=tuple(waits), updated_at=now)
     return Step(extended, Success(extended))
 

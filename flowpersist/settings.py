@@ -1,0 +1,100 @@
+"""Settings from the environment: ``FLOWPERSIST_…``. What code says wins over them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+import environ
+
+from flowpersist.errors import ConfigurationError
+from flowpersist.keys import DEFAULT_PREFIX
+from flowpersist.stages.compress import COMPRESSIONS
+
+__all__ = ["Settings"]
+
+T = TypeVar("T")
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)")
+_SIZE: Final = re.compile(r"(\d{1,15})\s*([A-Za-z]*)")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{0,32}")
+
+
+def _setting(name: str, default: object, parse: Callable[[str], T | None], expected: str) -> Any:  # noqa: ANN401
+    """A variable: its text is parsed, and a text that makes no sense is an error that names it, never repeats it."""
+    variable = f"FLOWPERSIST_{name}"
+
+    def convert(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parsed = parse(value.strip())
+        if parsed is None:
+            raise ConfigurationError(f"{variable} makes no sense: it must be {expected}", variable)
+        return parsed
+
+    return environ.var(default=default, converter=convert, name=variable)
+
+
+def _text(value: str) -> str | None:
+    return value or None
+
+
+def _duration(value: str) -> timedelta | None:
+    found = _DURATION.fullmatch(value)
+    if found is None or float(found[1]) <= 0:
+        return None
+    try:
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    except OverflowError:
+        return None
+
+
+def _bytes(value: str) -> int | None:
+    found = _SIZE.fullmatch(value)
+    unit = None if found is None else _SIZES.get(found[2].upper())
+    return None if found is None or unit is None else int(found[1]) * unit or None
+
+
+def _number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+@environ.config(prefix="", frozen=True)
+class Settings:
+    """What the environment says. A variable that is unset has the default that is given here."""
+
+    url: str | None = _setting("URL", None, _text, "the store's URL, as sqlite:///flows.db")
+    keys: str | None = _setting("KEYS", None, _text, "kid:base64url,… as flowpersist keygen makes it")
+    keys_file: str | None = _setting("KEYS_FILE", None, _text, "the path of a file of keys")
+    key_prefix: str = _setting(
+        "KEY_PREFIX",
+        DEFAULT_PREFIX,
+        lambda v: v if v and _PREFIX.fullmatch(v) else None,
+        "1 to 32 characters of A-Z a-z 0-9 _ -",
+    )
+    compression: str = _setting(
+        "COMPRESSION", "auto", lambda v: v if v in COMPRESSIONS else None, f"one of {', '.join(COMPRESSIONS)}"
+    )
+    max_state_bytes: int = _setting("MAX_STATE_BYTES", 100 * 2**20, _bytes, "a size such as 104857600 or 100MiB")
+    default_timeout: timedelta | None = _setting("DEFAULT_TIMEOUT", None, _duration, "a duration such as 90s, 30m or 7d")
+    retention: timedelta = _setting("RETENTION", timedelta(days=7), _duration, "a duration such as 12h or 7d")
+    public_url: str | None = _setting(
+        "PUBLIC_URL",
+        None,
+        lambda v: v if v.startswith(("https://", "http://")) else None,
+        "a URL that begins with https:// or http://",
+    )
+    slow_ms: float = _setting("SLOW_MS", 200.0, _number, "a number of milliseconds")
+
+    @classmethod
+    def from_environ(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read them; ``ConfigurationError`` names the variable that makes no sense, and what it must be."""
+        return environ.to_config(cls, environ=environment)
