@@ -60,21 +60,21 @@ def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
 class Command(click.Command):
     """A command that gets the ``Store`` as its first argument, and whose errors leave as a line and an exit code."""
 
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run it; a ``PersistenceError`` is told on standard error, never as a traceback."""
-        given = {name: context.params.pop(name) for name in ("url", "keys_file", "namespace", "json")}
-        store = evolve(context.obj or Store(), **{name: value for name, value in given.items() if value is not None})
-        context.params["store"] = store
+        given = {name: ctx.params.pop(name) for name in ("url", "keys_file", "namespace", "json")}
+        store = evolve(ctx.obj or Store(), **{name: value for name, value in given.items() if value is not None})
+        ctx.params["store"] = store
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except PersistenceError as error:
             report(error, as_problem=store.json)
-            context.exit(exit_of(error))
+            ctx.exit(exit_of(error))
         except OSError as error:
             report(
                 ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}"), as_problem=store.json
             )
-            context.exit(exit_of(ConfigurationError("")))
+            ctx.exit(exit_of(ConfigurationError("")))
 
 
 def report(error: PersistenceError, *, as_problem: bool) -> None:
