@@ -1,0 +1,31 @@
+"""DynamicFlow: documents that are compiled once and then run step by step, across pauses, processes and crashes."""
+
+from __future__ import annotations
+
+from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
+from flowpersist.dynamicflow.events import Event
+from flowpersist.dynamicflow.ir import Edge, Flow, Node
+from flowpersist.dynamicflow.migrations import Migration
+from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
+from flowpersist.dynamicflow.runner import FlowRunner
+from flowpersist.dynamicflow.tools import Cancellation, Join, Tool, ToolContext, tool
+
+__all__ = [
+    "Accepted",
+    "Cancellation",
+    "Completed",
+    "Edge",
+    "Event",
+    "Flow",
+    "FlowOutcome",
+    "FlowRunner",
+    "Join",
+    "Migration",
+    "Node",
+    "Suspended",
+    "Tool",
+    "ToolContext",
+    "Wait",
+    "compile",
+    "tool",
+]

@@ -1,0 +1,178 @@
+"""How a step calls its tool: the arguments, the check of what goes in and comes out, and what awaits an answer
+instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+from attrs import evolve
+from returns.result import Failure
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.prompts import spell_out
+from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
+from flowpersist.dynamicflow.values import resolve
+from flowpersist.errors import FlowError, PersistenceError
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.ir import Node, ToolCall
+
+__all__ = ["call"]
+
+
+async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, attempt: int) -> Outcome:
+    """Call the tool, or await an answer where it is one that awaits."""
+    tool = engine.toolbox.get(operation.tool)
+    if isinstance(tool, Tool):
+        arguments = _arguments(engine, node, operation, place, tool.takes)
+        return (
+            arguments if isinstance(arguments, Failed) else await _invoke(engine, node, tool, place, arguments, attempt)
+        )
+    come = _come(engine, node, place)
+    if come is not None:
+        return come
+    if tool is None and operation.tool != AWAIT_INPUT:
+        return engine.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
+    awaited = _awaited(engine, node, operation, place, tool)
+    if isinstance(awaited, Failed):
+        return awaited
+    engine.register(place, awaited)
+    return PENDING
+
+
+def _come(engine: Engine, node: Node, place: Place) -> Outcome | None:
+    """What has become of the wait, where it is open already or has ended. A wait goes by its path."""
+    if place.path in engine.answers:
+        # Once, as with what has expired: a further attempt of the step that holds it asks anew.
+        return Done(engine.answers.pop(place.path))
+    if place.path in engine.expired:
+        engine.expired.discard(place.path)
+        return engine.failed(node, "no answer came before the deadline, and there is no default")
+    if place.path in engine.open or "waiting" in place.frame:
+        engine.wait(place)
+        return PENDING
+    return None
+
+
+def _awaited(
+    engine: Engine, node: Node, operation: ToolCall, place: Place, registered: AwaitInput[object] | None
+) -> AwaitInput[object] | Failed:
+    if registered is None:
+        made = spell_out(operation.arguments, node.id, engine.resolver(node, place))
+    else:
+        arguments = _arguments(engine, node, operation, place, _parameters(registered))
+        if isinstance(arguments, Failed):
+            return arguments
+        made = registered.fill(arguments)
+    if isinstance(made, Failure):
+        return _failed(engine, node, operation.tool, made.failure())
+    return _with_deadline(made.unwrap(), node.timeout)
+
+
+def _parameters(awaiting: AwaitInput[object]) -> tuple[str, ...] | None:
+    """The fields that it takes. None: whatever its schema lets through."""
+    properties = (awaiting.parameters or {}).get("properties", {})
+    return tuple(properties) if isinstance(properties, Mapping) else None
+
+
+def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> AwaitInput[object]:
+    """A step's timeout is how long it waits, unless what is awaited has a deadline of its own."""
+    if seconds is None or awaiting.timeout is not None or awaiting.deadline is not None:
+        return awaiting
+    return evolve(awaiting, timeout=timedelta(seconds=seconds))
+
+
+def _arguments(
+    engine: Engine, node: Node, operation: ToolCall, place: Place, takes: tuple[str, ...] | None
+) -> Mapping[str, object] | Failed:
+    """The tool's input: what the step gives, or else the result of the step before."""
+    if operation.arguments is None:
+        return _passed_on(engine, node, operation.tool, place.previous, takes)
+    resolved = resolve(engine, node, operation.arguments, place)
+    if isinstance(resolved, Failed):
+        return resolved
+    if isinstance(resolved.value, Mapping):
+        return cast("Mapping[str, object]", resolved.value)
+    return engine.failed(
+        node, f"its arguments are {type(resolved.value).__name__}, and must be an object", operation.tool
+    )
+
+
+def _passed_on(
+    engine: Engine, node: Node, tool: str, previous: Done, takes: tuple[str, ...] | None
+) -> Mapping[str, object] | Failed:
+    """A tool without fields is given none; what is no object goes to a tool's only field."""
+    if takes == ():
+        return {}
+    joined = _joined(engine, node, tool, previous)
+    if isinstance(joined, Failed):
+        return joined
+    if joined.value is None:
+        return {}
+    if isinstance(joined.value, Mapping):
+        return cast("Mapping[str, object]", joined.value)
+    if takes is not None and len(takes) == 1:
+        return {takes[0]: joined.value}
+    return engine.failed(
+        node, f"the step before gave {type(joined.value).__name__}, and {tool!r} takes an object: add args", tool
+    )
+
+
+def _joined(engine: Engine, node: Node, tool: str, previous: Done) -> Done | Failed:
+    join = engine.toolbox.join(previous.tool, tool)
+    if join is None:
+        return previous
+    try:
+        return Done(join.transform(previous.value))
+    except Exception as error:  # noqa: BLE001 - a join is the user's code: whatever it raises fails the step
+        return engine.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
+
+
+async def _invoke(
+    engine: Engine, node: Node, tool: Tool, place: Place, arguments: Mapping[str, object], attempt: int
+) -> Outcome:
+    checked = tool.check_input(arguments)
+    if isinstance(checked, Failure):
+        return _failed(engine, node, tool.id, checked.failure())
+    told = {"tool": tool.id, "node": node.id, "path": place.path}
+    engine.emit("tool-start", {**told, "attempt": attempt})
+    context = ToolContext(engine.run_id, node.id, place.path, attempt)
+    outcome = await _run(engine, node, tool, checked.unwrap(), context)
+    if isinstance(outcome, Done):
+        engine.emit("tool-output", {**told, "output": outcome.value})
+    elif isinstance(outcome, Failed):
+        engine.emit("tool-error", {**told, "attempt": attempt, "error": outcome.error.message})
+    return outcome
+
+
+async def _run(
+    engine: Engine, node: Node, tool: Tool, arguments: Mapping[str, object], context: ToolContext
+) -> Done | Failed | Pending:
+    try:
+        value = await tool.call(arguments, context)
+    except asyncio.CancelledError:
+        context.cancellation.request()
+        raise
+    except Exception as error:  # noqa: BLE001 - a tool is the user's code: whatever it raises fails the attempt
+        context.logger.warning("tool %s failed in step %s of run %s", tool.id, context.path, context.run_id)
+        return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
+    checked = tool.check_output(value)
+    if isinstance(checked, Failure):
+        return _failed(engine, node, tool.id, checked.failure())
+    return Done(checked.unwrap(), tool.id)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _failed(engine: Engine, node: Node, tool: str, error: PersistenceError) -> Failed:
+    if isinstance(error, FlowError):
+        return Failed(error)
+    return engine.failed(node, str(error), tool, error)

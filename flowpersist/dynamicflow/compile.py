@@ -1,0 +1,89 @@
+"""From a document to its intermediate representation, or to the one error that says what is wrong with it where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Final
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.dynamicflow import graph
+from flowpersist.dynamicflow.building import build
+from flowpersist.dynamicflow.checks import check_names
+from flowpersist.dynamicflow.document import Document, Source, load
+from flowpersist.dynamicflow.forms import drafts, every
+from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.naming import name_steps
+from flowpersist.errors import FlowError, PersistenceError
+
+__all__ = ["MAX_TOOLS", "compile", "compile_document"]
+
+#: Different ones in one document: their ids stand in the metadata of its runs.
+MAX_TOOLS: Final = 128
+
+
+def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
+    """Compile a document, given as an object or as its JSON text.
+
+    The same document gives the same flow, generated ids included. Failure: ``FlowError``, which names the document and,
+    where known, the step, the reference and the tool. Which tools there are is not asked here: ``Flow.tools`` names
+    those it needs.
+    """
+    return load(document).bind(compile_document)
+
+
+def compile_document(document: Document) -> Result[Flow, PersistenceError]:
+    """Compile a document that is loaded."""
+    try:
+        return Success(_compile(document))
+    except FlowError as error:
+        return Failure(error)
+
+
+def _compile(document: Document) -> Flow:
+    if "nodes" in document.data or "edges" in document.data:
+        graph.refuse(document)
+    found = drafts(document)
+    name_steps(found, document)
+    nodes = {draft.id: build(draft, document) for draft in every(found)}
+    steps = tuple(draft.id for draft in found)
+    flow = Flow(
+        name=document.name,
+        version=document.version,
+        hash=document.hash,
+        entry=steps[0],
+        steps=steps,
+        nodes=nodes,
+        edges=tuple(_edges(steps, nodes)),
+        tools=frozenset(node.operation.tool for node in nodes.values() if isinstance(node.operation, ToolCall)),
+        joins=frozenset(_joins(steps, nodes)),
+        document=document.data,
+    )
+    if len(flow.tools) > MAX_TOOLS:
+        msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"
+        raise FlowError(msg, document.name)
+    check_names(flow)
+    return flow
+
+
+def _edges(steps: Block, nodes: Mapping[str, Node]) -> Iterator[Edge]:
+    yield from _chain(steps)
+    for node in nodes.values():
+        for label, block in blocks_of(node):
+            if block:
+                yield Edge(node.id, block[0], label)
+            yield from _chain(block)
+
+
+def _chain(block: Block) -> Iterable[Edge]:
+    return (Edge(source, target, "next") for source, target in pairwise(block))
+
+
+def _joins(steps: Block, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
+    """The pairs of tools of which the second has no arguments, and so is passed on what the first returns."""
+    for edge in _edges(steps, nodes):
+        source, target = nodes[edge.source].operation, nodes[edge.target].operation
+        passed_on = edge.label == "next" and isinstance(target, ToolCall) and target.arguments is None
+        if passed_on and isinstance(source, ToolCall) and isinstance(target, ToolCall):
+            yield (source.tool, target.tool)

@@ -1,0 +1,147 @@
+"""A DynamicFlow document as it comes: read, bounded, named and hashed, before anything is made of it.
+
+A document comes from a person or a language model and is not trusted: its size, its depth and its number of values are
+bounded before it is walked, and it holds JSON data only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import FlowError, PersistenceError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "load"]
+
+#: Of the document as canonical JSON.
+MAX_BYTES: Final = 1024 * 1024
+#: Lists and objects in one another.
+MAX_DEPTH: Final = 100
+#: Values in the document, containers counted too.
+MAX_VALUES: Final = 100_000
+#: Steps in the document, at all depths together.
+MAX_STEPS: Final = 2_000
+VERSION: Final = "1.0"
+UNNAMED: Final = "(unnamed document)"
+
+#: What a document may be given as: the object, or its JSON text.
+Source: TypeAlias = Mapping[str, object] | str | bytes
+
+
+@frozen
+class Document:
+    """A document within the bounds. ``hash`` is ``sha256:`` and the hex digest of its canonical JSON (sorted keys,
+    ASCII).
+    """
+
+    name: str
+    version: str
+    hash: str
+    data: Mapping[str, object] = field(repr=False)
+
+
+def load(source: Source) -> Result[Document, PersistenceError]:
+    """Read a document, given as an object or as JSON text. Failure: ``FlowError``, where it is none that can be
+    compiled.
+    """
+    parsed = _parse(source)
+    if isinstance(parsed, Failure):
+        return parsed
+    data = parsed.unwrap()
+    if not isinstance(data, Mapping):
+        return _refuse(f"a document is a JSON object, not {_kind(data)}", UNNAMED)
+    name = name_of(data)
+    return _bounded(data, name).bind(lambda text: _document(data, name, text))
+
+
+def name_of(data: Mapping[str, object]) -> str:
+    """``metadata.name``, which errors name the document by."""
+    metadata = data.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return name if isinstance(name, str) and name else UNNAMED
+
+
+def _parse(source: Source) -> Result[object, PersistenceError]:
+    if not isinstance(source, str | bytes):
+        return Success(source)
+    if len(source) > MAX_BYTES:
+        return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", UNNAMED)
+    try:
+        return Success(json.loads(source))
+    except (ValueError, RecursionError) as error:
+        failure = FlowError(f"the document is not JSON: {error}; pass a JSON object or its text", UNNAMED)
+        failure.__cause__ = error
+        return Failure(failure)
+
+
+def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
+    """Check every value without recursion, then give the canonical text. What contains itself ends at a bound."""
+    pending: list[tuple[object, int]] = [(data, 1)]
+    seen = 0
+    while pending:
+        value, depth = pending.pop()
+        seen += 1
+        problem = _problem(value, depth, seen)
+        if problem is not None:
+            return _refuse(problem, name)
+        pending.extend((child, depth + 1) for child in _children(value))
+    return _canonical(data, name)
+
+
+def _problem(value: object, depth: int, seen: int) -> str | None:
+    if depth > MAX_DEPTH:
+        return f"the document is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
+    if seen > MAX_VALUES:
+        return f"the document has more than {MAX_VALUES} values: pass its data as input instead"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "the document holds NaN or an infinity, which JSON has no form for"
+    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+        return "an object of the document has a key that is no string"
+    if value is None or isinstance(value, str | int | float | list | tuple | Mapping):
+        return None
+    return f"the document holds a value of type {_kind(value)}: only JSON data may stand in it"
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _canonical(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
+    try:
+        text = json.dumps(_plain(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        return _refuse(f"the document can't be written as JSON: {error}", name)
+    if len(text) > MAX_BYTES:
+        return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", name)
+    return Success(text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _document(data: Mapping[str, object], name: str, text: str) -> Result[Document, PersistenceError]:
+    version = data.get("version", VERSION)
+    if version != VERSION:
+        return _refuse(f"version {version!r} is not known: this release reads {VERSION!r}", name)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    # From the text, so that what the run keeps is the caller's no more, and exactly what was hashed.
+    return Success(Document(name, VERSION, f"sha256:{digest}", json.loads(text)))
+
+
+def _refuse(message: str, name: str) -> Failure[PersistenceError]:
+    return Failure(FlowError(message, name))
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

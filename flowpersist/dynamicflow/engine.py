@@ -1,0 +1,246 @@
+"""The interpreter: walks a compiled flow, runs what can be run, and stops where answers are awaited.
+
+It is durable by remembering. Each finished step leaves its result in its frame; walking the flow again finds it there
+and runs nothing twice. A step that awaits an answer registers its wait and ends its branch; its siblings go on as far
+as they can. When all branches have ended, the frames are the state that a suspended run keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+
+from flowpersist.dynamicflow import operators
+from flowpersist.dynamicflow.events import Emit, nothing
+from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
+from flowpersist.dynamicflow.scope import Resolver, Scope
+from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
+from flowpersist.errors import FlowError
+
+if TYPE_CHECKING:
+    from flowpersist.awaiting import AwaitInput
+    from flowpersist.dynamicflow.ir import Block, Flow, Node
+    from flowpersist.dynamicflow.tools import Toolbox
+
+__all__ = ["MAX_OPEN", "ROOM_BYTES", "Backoff", "Engine", "Place", "backoff", "size_of"]
+
+#: From the number of attempts that have failed to the seconds before the next.
+Backoff = Callable[[int], float]
+#: How long the interpreter may keep the event loop to itself.
+_SLICE_SECONDS: Final = 0.01
+#: Of what is awaited, as JSON, in all open waits of a run together: it stands in the head of its record, which is
+#: small.
+ROOM_BYTES: Final = 96 * 1024
+#: Waits of a run that are open at a time. Further ones open as these are answered.
+MAX_OPEN: Final = 500
+_KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
+
+
+def backoff(failures: int) -> float:
+    """Seconds before the next attempt: 0.1, 0.2, 0.4 and so on, at most 5."""
+    return min(0.1 * 2.0 ** (failures - 1), 5.0)
+
+
+@frozen
+class Place:
+    """Where a step runs: its path, its frame, the names that it sees, and what the step before gave."""
+
+    path: str
+    frame: Frame = field(repr=False)
+    scope: Scope = field(repr=False)
+    previous: Done = field(repr=False)
+
+
+@define
+class Engine:
+    """One walk over a flow. ``waits`` are what it newly awaits, ``waiting`` the paths of all that is awaited.
+
+    ``answers`` and ``expired`` are by path what has come since the last walk; ``open`` are the waits that the run has
+    already, ``room`` the bytes that new ones may take.
+    """
+
+    flow: Flow
+    toolbox: Toolbox
+    run_id: str
+    input: object = field(repr=False)
+    answers: dict[str, object] = field(factory=dict, converter=dict, repr=False)
+    expired: set[str] = field(factory=set, converter=set)
+    open: frozenset[str] = field(factory=frozenset, converter=frozenset)
+    room: int = ROOM_BYTES
+    emit: Emit = nothing
+    backoff: Backoff = backoff
+    waits: dict[str, AwaitInput[object]] = field(factory=dict)
+    waiting: set[str] = field(factory=set)
+    outputs: dict[str, object] = field(factory=dict, repr=False)
+    _yielded: float = field(factory=time.monotonic, init=False)
+
+    async def run(self, frame: Frame) -> Outcome:
+        """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
+        scope = Scope()
+        outcome = await self.block(self.flow.steps, Place("", frame, scope, Done(self.input)))
+        self.outputs = scope.steps
+        return outcome
+
+    def register(self, place: Place, awaited: AwaitInput[object]) -> None:
+        """Open a wait under the step's path, if there is room; else it comes when others are answered."""
+        size = size_of(awaited)
+        if self.waiting and (size > self.room or len(self.waiting) >= MAX_OPEN):
+            return
+        self.room -= size
+        self.waits[place.path] = awaited
+        self.wait(place)
+
+    def wait(self, place: Place) -> None:
+        """Note that the step's wait is open."""
+        place.frame["waiting"] = True
+        self.waiting.add(place.path)
+
+    def resolver(self, node: Node, place: Place) -> Resolver:
+        """What resolves the references of a step."""
+        return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope)
+
+    def failed(self, node: Node, message: str, tool: str | None = None, cause: BaseException | None = None) -> Failed:
+        """The failure of a step, by name."""
+        error = FlowError(f"step {node.id!r}: {message}", self.flow.name, node.id, None, tool)
+        error.__cause__ = cause
+        return Failed(error)
+
+    async def block(self, block: Block, place: Place) -> Outcome:
+        """Run steps one after another; the last one's result, or what the block was given where it is empty."""
+        previous = place.previous
+        for index, name in enumerate(block, start=1):
+            path = f"{place.path}.{name}" if place.path else name
+            known = "result" in sub_frame(place.frame, name)
+            outcome = await self.step(self.flow.nodes[name], path, place, previous)
+            if not isinstance(outcome, Done):
+                return outcome
+            previous = outcome
+            if not place.path and not known:
+                self.emit("flow-progress", {"step": index, "total": len(block), "node": name})
+        return previous
+
+    async def iteration(
+        self,
+        block: Block,
+        place: Place,
+        label: str,
+        variables: Mapping[str, object],
+        previous: Done,
+        *,
+        leaks: bool = False,
+    ) -> Outcome:
+        """Run one iteration or branch in a scope of its own: a finished one gives its result again.
+
+        ``leaks``: its frame keeps the variables that it sets, for the one after it.
+        """
+        frame = sub_frame(place.frame, label)
+        if "result" in frame:
+            return Done(frame["result"], frame.get("tool"))
+        scope = Scope(place.scope, dict(variables))
+        outcome = await self.block(block, Place(place.path + label, frame, scope, previous))
+        if isinstance(outcome, Done):
+            kept = {name: value for name, value in scope.variables.items() if leaks and name not in variables}
+            _settle(frame, outcome, scope.steps, kept)
+        return outcome
+
+    async def step(self, node: Node, path: str, around: Place, previous: Done) -> Outcome:
+        """Run one step unless it is done, and bind its names in the scope around it."""
+        frame = sub_frame(around.frame, node.id)
+        if "result" not in frame:
+            outcome = await self._begin(node, Place(path, frame, around.scope, previous))
+            if not isinstance(outcome, Done):
+                return outcome
+        return _recall(node, frame, around.scope)
+
+    async def _begin(self, node: Node, place: Place) -> Outcome:
+        await self.pace()
+        if not place.frame:
+            self.emit("node-start", {"node": node.id, "path": place.path})
+        outcome = await self._attempts(node, place)
+        if isinstance(outcome, Failed) and node.on_error:
+            outcome = await self._handle(node, place, outcome.error)
+        if isinstance(outcome, Done):
+            self.emit("node-complete", {"node": node.id, "path": place.path, "result": outcome.value})
+        elif isinstance(outcome, Failed):
+            self.emit("node-error", {"node": node.id, "path": place.path, "error": outcome.error.message})
+        return outcome
+
+    async def _attempts(self, node: Node, place: Place) -> Outcome:
+        """Attempt until it is done, waits, or the attempts are used up: that is kept, so that none is made again."""
+        if "error" in place.frame:
+            return Failed(error_of(place.frame["error"]))
+        while True:
+            failures = place.frame.get("failures", 0)
+            outcome = await self._attempt(node, place, failures + 1)
+            if not isinstance(outcome, Failed):
+                return outcome
+            _forget(place.frame)
+            place.frame["failures"] = failures + 1
+            if failures >= node.retries:
+                place.frame["error"] = failure_of(outcome.error)
+                return outcome
+            await asyncio.sleep(self.backoff(failures + 1))
+
+    async def _attempt(self, node: Node, place: Place, attempt: int) -> Outcome:
+        scope = Scope(place.scope)
+        inner = Place(place.path, place.frame, scope, place.previous)
+        try:
+            async with asyncio.timeout(node.timeout):
+                outcome = await operators.operate(self, node, inner, attempt)
+        except TimeoutError:
+            return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s")
+        if isinstance(outcome, Done):
+            _settle(place.frame, outcome, scope.steps, scope.variables)
+        return outcome
+
+    async def _handle(self, node: Node, place: Place, error: FlowError) -> Outcome:
+        """Run what stands in for a failed step. It sees the error as ``$error``."""
+        scope = Scope(place.scope, {"error": failure_of(error)})
+        outcome = await self.block(node.on_error, Place(place.path, place.frame, scope, place.previous))
+        if isinstance(outcome, Done):
+            del scope.variables["error"]
+            _settle(place.frame, outcome, scope.steps, scope.variables)
+        return outcome
+
+    async def pace(self) -> None:
+        """Let others have the event loop where a slice of time is used up."""
+        if time.monotonic() - self._yielded > _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            self._yielded = time.monotonic()
+
+
+def size_of(awaited: AwaitInput[object]) -> int:
+    """The bytes that a wait takes in the head of its run's record, about."""
+    return len(json.dumps(awaited.to_data(), default=str))
+
+
+def _settle(frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:
+    """Make a frame that of a done step: what was within it is needed no more."""
+    frame.clear()
+    frame["result"] = done.value
+    frame.update(_given({"tool": done.tool, "steps": dict(steps), "variables": dict(variables)}.items()))
+
+
+def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in fields if value}
+
+
+def _recall(node: Node, frame: Frame, scope: Scope) -> Done:
+    """Bind what a done step leaves behind."""
+    scope.steps.update(frame.get("steps", {}))
+    scope.variables.update(frame.get("variables", {}))
+    scope.steps[node.id] = frame["result"]
+    # A variable of the step's own name is the step: `$name.output` goes on to mean its result.
+    if node.output is not None and node.output != node.id:
+        scope.variables[node.output] = frame["result"]
+    return Done(frame["result"], frame.get("tool"))
+
+
+def _forget(frame: Frame) -> None:
+    for name in [name for name in frame if name not in _KEPT_ON_RETRY]:
+        del frame[name]

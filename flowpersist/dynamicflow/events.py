@@ -1,0 +1,56 @@
+"""What a run tells those who follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+__all__ = ["Emit", "Event", "EventType", "nothing"]
+
+EventType: TypeAlias = Literal[
+    "flow-start",
+    "flow-resumed",
+    "flow-progress",
+    "flow-suspended",
+    "flow-complete",
+    "flow-error",
+    "node-start",
+    "node-complete",
+    "node-error",
+    "tool-start",
+    "tool-output",
+    "tool-error",
+]
+
+#: Takes an event's type and data. It must not block and must not raise.
+Emit: TypeAlias = Callable[[EventType, Mapping[str, object]], None]
+
+
+@frozen
+class Event:
+    """One event of a run. ``data`` is for the follower alone: it has results, and keys as their tokens.
+
+    ====================  ==========================================================
+    flow-start            run, flow
+    flow-resumed          run, flow, answered (the paths whose answers have come)
+    flow-progress         step, total (of the outermost steps), node
+    flow-suspended        run, waits: each with step, key, awaiting; accepted (bool)
+    flow-complete         run, result, outputs
+    flow-error            error
+    node-start            node, path
+    node-complete         node, path, result
+    node-error            node, path, error
+    tool-start            tool, node, path, attempt
+    tool-output           tool, node, path, output
+    tool-error            tool, node, path, attempt, error
+    ====================  ==========================================================
+    """
+
+    type: EventType
+    data: Mapping[str, object] = field(repr=False)
+
+
+def nothing(kind: EventType, data: Mapping[str, object]) -> None:
+    """Nobody follows."""

@@ -1,0 +1,61 @@
+"""What a run says of itself in its suspension's metadata: enough to decide who can go on with it before anybody claims
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from flowpersist.errors import FlowError
+
+if TYPE_CHECKING:
+    from flowpersist.backends.base import Scalar
+    from flowpersist.dynamicflow.ir import Flow
+    from flowpersist.lifecycle import Suspension
+
+__all__ = ["KIND", "metadata_of", "needs", "no_flow", "run_id_of"]
+
+#: What tells the suspensions of flows from others.
+KIND: Final[Mapping[str, Scalar]] = {"kind": "flow"}
+#: Of UTF-8, in one value of the metadata.
+_MAX_TEXT: Final = 500
+_NAME_BYTES: Final = 200
+
+
+def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
+    """The metadata of a new run."""
+    name = flow.name.encode(errors="replace")[:_NAME_BYTES].decode(errors="ignore").replace("\0", "")
+    named: dict[str, Scalar] = {} if run_id is None else {"run": run_id}
+    listed = {f"tools{number or ''}": text for number, text in enumerate(_lines(sorted(flow.tools)))}
+    return {**KIND, "flow": name, "hash": flow.hash, **listed, **named}
+
+
+def _lines(names: Iterable[str]) -> list[str]:
+    """The names, one a line, in texts that fit one value each."""
+    texts: list[str] = []
+    for name in names:
+        joined = f"{texts[-1]}\n{name}" if texts else name
+        if texts and len(joined.encode()) <= _MAX_TEXT:
+            texts[-1] = joined
+        else:
+            texts.append(name)
+    return texts
+
+
+def needs(metadata: Mapping[str, Scalar]) -> frozenset[str]:
+    """The ids of the tools that a run's document calls."""
+    texts = [str(value) for name, value in metadata.items() if name.startswith("tools")]
+    return frozenset(line for text in texts for line in text.split("\n"))
+
+
+def run_id_of(suspension: Suspension) -> str:
+    """The run's id: the one that it was started with, or its suspension's."""
+    return str(suspension.metadata.get("run", suspension.id))
+
+
+def no_flow(suspension: Suspension) -> FlowError | None:
+    """Why this suspension can't be run as a flow; None where it can."""
+    if suspension.metadata.get("kind") == KIND["kind"]:
+        return None
+    return FlowError(f"suspension {suspension.id} is none of a flow: resume it with the hub")

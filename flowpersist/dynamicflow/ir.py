@@ -1,0 +1,192 @@
+"""The intermediate representation that every document compiles to: nodes by id, edges, an entry point, and what it
+needs.
+
+A node does one operation. The operations that hold other steps name them in blocks, tuples of node ids that run one
+after another; the edges say the same as a graph, for whoever draws or checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.expressions import Expression
+
+__all__ = [
+    "Block",
+    "Conditional",
+    "Edge",
+    "Filter",
+    "Flow",
+    "Loop",
+    "Map",
+    "Node",
+    "Operation",
+    "Parallel",
+    "Reduce",
+    "Sequence",
+    "Switch",
+    "ToolCall",
+    "blocks_of",
+]
+
+#: Ids of nodes that run one after another.
+Block: TypeAlias = tuple[str, ...]
+
+
+@frozen
+class ToolCall:
+    """Call a tool. ``arguments`` may hold references; None: there are none, and the result of the step before is passed
+    on.
+    """
+
+    tool: str
+    arguments: object
+
+
+@frozen
+class Conditional:
+    """Run one of two blocks."""
+
+    condition: Expression
+    if_true: Block
+    if_false: Block
+
+
+@frozen
+class Switch:
+    """Run the block whose id the expression's value is, else ``default``; None: a value without a block is an error."""
+
+    selector: Expression
+    cases: Mapping[str, Block]
+    default: Block | None
+
+
+@frozen
+class Filter:
+    """The items of a collection for which the condition holds."""
+
+    over: object
+    condition: Expression
+    name: str
+
+
+@frozen
+class Map:
+    """Run a block for each item. ``concurrency`` bounds how many run at once; 1: one after another."""
+
+    over: object
+    body: Block
+    name: str
+    concurrency: int
+
+
+@frozen
+class Reduce:
+    """Run a block for each item, handing the accumulator from one to the next."""
+
+    over: object
+    initial: object
+    body: Block
+    name: str
+    accumulator: str
+
+
+@frozen
+class Loop:
+    """Run a block for each item (``condition`` is None), or as long as a condition holds."""
+
+    over: object
+    condition: Expression | None
+    body: Block
+    name: str
+    limit: int
+
+
+@frozen
+class Parallel:
+    """Run several blocks at once."""
+
+    branches: tuple[Block, ...]
+
+
+@frozen
+class Sequence:
+    """Run a block."""
+
+    steps: Block
+
+
+Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence
+
+
+@frozen
+class Node:
+    """A step. ``timeout`` is in seconds and bounds one attempt; ``retries`` counts the further attempts after the
+    first.
+    """
+
+    id: str
+    operation: Operation
+    output: str | None = None
+    timeout: float | None = None
+    retries: int = 0
+    on_error: Block = ()
+    description: str | None = None
+
+
+@frozen
+class Edge:
+    """From a step to one that it leads to: ``next`` in its block, or the name of the block that it holds."""
+
+    source: str
+    target: str
+    label: str
+
+
+@frozen
+class Flow:
+    """A compiled document.
+
+    ``steps`` are the outermost ones in order and ``entry`` the first of them. ``tools`` are the ids that it calls,
+    ``joins`` the pairs of tools where one's output goes to the other unchanged. ``hash`` is the document's.
+    """
+
+    name: str
+    version: str
+    hash: str
+    entry: str
+    steps: Block
+    nodes: Mapping[str, Node] = field(repr=False)
+    edges: tuple[Edge, ...] = field(repr=False)
+    tools: frozenset[str]
+    joins: frozenset[tuple[str, str]]
+    document: Mapping[str, object] = field(repr=False)
+
+
+def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
+    """The blocks that a node holds, each under the name of its edge."""
+    handlers: tuple[tuple[str, Block], ...] = (("onError", node.on_error),) if node.on_error else ()
+    return _inner(node.operation) + handlers
+
+
+def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:
+    match operation:
+        case Conditional():
+            return (("if_true", operation.if_true), ("if_false", operation.if_false))
+        case Switch():
+            return (*operation.cases.items(), ("default", operation.default or ()))
+        case Map() | Reduce() | Loop():
+            return (("body", operation.body),)
+        case Parallel():
+            return tuple((f"[{index}]", block) for index, block in enumerate(operation.branches))
+        case Sequence():
+            return (("steps", operation.steps),)
+        case ToolCall() | Filter():
+            return ()
+
+
+Kind: TypeAlias = Literal["tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence"]

@@ -1,0 +1,187 @@
+"""The operations that run their steps several times or at once: map, parallel, reduce and loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve, field
+
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.values import collection, evaluate, resolve
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.ir import Loop, Map, Node, Parallel, Reduce
+    from flowpersist.dynamicflow.state import Frame
+
+__all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
+
+
+async def run_map(engine: Engine, node: Node, operation: Map, place: Place) -> Outcome:
+    """One iteration for each item; a list in the order of the items."""
+    items = collection(engine, node, operation.over, place)
+    if isinstance(items, Failed):
+        return items
+
+    async def iterate(index: int) -> Outcome:
+        item = items[index]
+        return await engine.iteration(operation.body, place, f"[{index}]", {operation.name: item}, Done(item))
+
+    stopped = await _FanOut(len(items), iterate, operation.concurrency).all()
+    if stopped is not None:
+        return stopped
+    frames = _frames(place.frame, len(items))
+    for name in {name: None for frame in frames for name in frame.get("steps", {})}:
+        place.scope.steps[name] = [frame.get("steps", {}).get(name) for frame in frames]
+    return Done([frame["result"] for frame in frames])
+
+
+async def run_parallel(engine: Engine, operation: Parallel, place: Place) -> Outcome:
+    """All branches at once; a list in the order written."""
+    count = len(operation.branches)
+
+    async def run(index: int) -> Outcome:
+        return await engine.iteration(operation.branches[index], place, f"[{index}]", {}, place.previous)
+
+    stopped = await _FanOut(count, run, count).all()
+    if stopped is not None:
+        return stopped
+    frames = _frames(place.frame, count)
+    for frame in frames:
+        place.scope.steps.update(frame.get("steps", {}))
+    return Done([frame["result"] for frame in frames])
+
+
+def _frames(frame: Frame, count: int) -> list[Frame]:
+    within = frame.get("sub", {})
+    return [within[f"[{index}]"] for index in range(count)]
+
+
+class _Stopped(Exception):
+    """A signal between the workers of one fan-out, and no error of anybody's."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed)
+        self.failed = failed
+
+
+@define
+class _FanOut:
+    """Several iterations or branches, so many of them at once. One that waits gives its place to the next, unless they
+    run one after another. The first failure ends the others.
+    """
+
+    count: int
+    run: Callable[[int], Awaitable[Outcome]]
+    concurrency: int
+    _pending: bool = field(default=False, init=False)
+
+    async def all(self) -> Failed | Pending | None:
+        """Run all. None: all are done."""
+        indexes = iter(range(self.count))
+        failed: list[Failed] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.concurrency, self.count)):
+                    group.create_task(self._work(indexes))
+        except* _Stopped as stopped:
+            failed.extend(error.failed for error in stopped.exceptions if isinstance(error, _Stopped))
+        if failed:
+            return failed[0]
+        return PENDING if self._pending else None
+
+    async def _work(self, indexes: Iterator[int]) -> None:
+        for index in indexes:
+            outcome = await self.run(index)
+            if isinstance(outcome, Failed):
+                raise _Stopped(outcome)
+            if isinstance(outcome, Pending):
+                self._pending = True
+                if self.concurrency == 1:
+                    return
+
+
+async def run_reduce(engine: Engine, node: Node, operation: Reduce, place: Place) -> Outcome:
+    """One iteration after another, each given the accumulator of the one before."""
+    items = collection(engine, node, operation.over, place)
+    if isinstance(items, Failed):
+        return items
+    frame = place.frame
+    if "next" not in frame:
+        initial = resolve(engine, node, operation.initial, place)
+        if isinstance(initial, Failed):
+            return initial
+        frame.update(next=0, value=initial.value)
+    while frame["next"] < len(items):
+        index = frame["next"]
+        variables = {operation.name: items[index], operation.accumulator: frame["value"]}
+        outcome = await engine.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
+        if not isinstance(outcome, Done):
+            return outcome
+        # Only the last iteration's results stay: all accumulators together grow with the square of their number.
+        frame["steps"] = frame["sub"].pop(f"[{index}]").get("steps", {})
+        frame.update(next=index + 1, value=outcome.value)
+    place.scope.steps.update(frame.get("steps", {}))
+    return Done(frame["value"])
+
+
+async def run_loop(engine: Engine, node: Node, operation: Loop, place: Place) -> Outcome:
+    """One iteration after another. What one sets, the next sees, and what comes after the loop."""
+    items = [] if operation.condition is not None else collection(engine, node, operation.over, place)
+    if isinstance(items, Failed):
+        return items
+    results: list[object] = place.frame.setdefault("results", [])
+    _bring_in(place, place.frame)
+    while True:
+        goes_on = _goes_on(engine, node, operation, _after(place, results), len(items))
+        if isinstance(goes_on, Failed):
+            return goes_on
+        if not goes_on.value:
+            return Done(results)
+        variables = {} if operation.condition is not None else {operation.name: items[len(results)]}
+        outcome = await _turn(engine, operation, _after(place, results), variables)
+        if not isinstance(outcome, Done):
+            return outcome
+
+
+def _goes_on(engine: Engine, node: Node, operation: Loop, place: Place, count: int) -> Done | Failed:
+    """Whether there is one more iteration. One that has begun is not asked again: its steps may have changed the
+    answer.
+    """
+    turns = len(place.frame["results"])
+    if f"[{turns}]" in place.frame.get("sub", {}):
+        return Done(value=True)
+    more = Done(turns < count)
+    if operation.condition is not None:
+        found = evaluate(engine, node, operation.condition, place)
+        if isinstance(found, Failed):
+            return found
+        more = Done(bool(found.value))
+    if more.value and turns >= operation.limit:
+        return engine.failed(
+            node, f"goes on after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
+        )
+    return more
+
+
+async def _turn(engine: Engine, operation: Loop, place: Place, variables: dict[str, object]) -> Outcome:
+    frame, results = place.frame, place.frame["results"]
+    await engine.pace()
+    label = f"[{len(results)}]"
+    outcome = await engine.iteration(operation.body, place, label, variables, place.previous, leaks=True)
+    if isinstance(outcome, Done):
+        _bring_in(place, frame["sub"].pop(label))
+        frame.update(variables=dict(place.scope.variables), steps=dict(place.scope.steps))
+        results.append(outcome.value)
+    return outcome
+
+
+def _bring_in(place: Place, frame: Frame) -> None:
+    place.scope.variables.update(frame.get("variables", {}))
+    place.scope.steps.update(frame.get("steps", {}))
+
+
+def _after(place: Place, results: list[object]) -> Place:
+    return evolve(place, previous=Done(results[-1])) if results else place

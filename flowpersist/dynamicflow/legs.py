@@ -1,0 +1,186 @@
+"""One leg of a run: from a claim to the pause, the end or the failure that lets go of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from attrs import define, frozen
+from returns.result import Failure, Success
+
+from flowpersist.dynamicflow.compile import compile as compile_flow
+from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine, size_of
+from flowpersist.dynamicflow.facts import run_id_of
+from flowpersist.dynamicflow.outcomes import Done, Failed
+from flowpersist.dynamicflow.results import Completed, Suspended, Wait
+from flowpersist.dynamicflow.state import State, check_state
+from flowpersist.errors import FlowError, PersistenceError, SerializationError
+from flowpersist.leases import hold
+from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from flowpersist.dynamicflow.events import Emit
+    from flowpersist.dynamicflow.ir import Flow
+    from flowpersist.dynamicflow.migrations import Migrations
+    from flowpersist.dynamicflow.tools import Toolbox
+    from flowpersist.hub import Outcome, PersistenceHub
+
+__all__ = ["Legs", "suspended"]
+
+_log = logging.getLogger("flowpersist.dynamicflow")
+
+
+@frozen
+class _Paused:
+    """The run is let go of, and waits; or is claimable again, since answers came while it ran."""
+
+    suspended: Suspended
+    status: Status
+    suspension: Suspension
+
+
+_Ended: TypeAlias = "Success[Completed] | Success[_Paused] | Failure[PersistenceError]"
+
+
+@define
+class Legs:
+    """Runs claimed runs on one hub with one set of tools."""
+
+    hub: PersistenceHub
+    toolbox: Toolbox
+    migrations: Migrations
+    lease: timedelta
+    backoff: Backoff
+
+    async def drive(
+        self, run: Resumption[Any], emit: Emit, *, flow: Flow | None = None, held: bool = False
+    ) -> Outcome[Completed | Suspended]:
+        """Run it on until it is done, fails, or waits for an answer that has not come.
+
+        ``flow`` is the document to go on with, if not the run's own; ``held``: the caller renews its first lease.
+        """
+        while True:
+            ended = await (self._leg(run, emit, flow) if held else self._held(run, emit, flow))
+            if isinstance(ended, Failure):
+                return ended
+            value = ended.unwrap()
+            if isinstance(value, Completed):
+                return Success(value)
+            if value.status is not Status.ANSWERED:
+                return Success(value.suspended)
+            # Who answered meanwhile was told that this process takes the answer, so it has to go on.
+            claimed = await self.hub.claim(value.suspension.id, lease=self.lease)
+            if isinstance(claimed, Failure):
+                return Success(value.suspended)
+            run, held = claimed.unwrap(), False
+
+    async def _held(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
+        """One leg under a lease that is renewed, and given back where it does not end by itself."""
+        holding = hold(self.hub, run, lease=self.lease)
+        try:
+            async with holding:
+                ended = await self._leg(run, emit, flow)
+                if isinstance(ended, Failure) and not holding.finished:
+                    await self._release(run, ended.failure())
+                return ended
+        except asyncio.CancelledError:
+            if not holding.finished:
+                await asyncio.shield(self._release(run, None))
+            raise
+        except PersistenceError as lost:
+            return Failure(lost)
+
+    async def _release(self, run: Resumption[Any], error: PersistenceError | None) -> None:
+        released = await self.hub.release(run, error=error)
+        if isinstance(released, Failure):
+            _log.warning("run %s could not be released: %s", run.suspension.id, released.failure())
+
+    async def _leg(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
+        prepared = self._prepared(run, flow)
+        if isinstance(prepared, Failure):
+            return prepared
+        state, flow = prepared.unwrap()
+        if run.sequence > 1:
+            emit("flow-resumed", {"run": run_id_of(run.suspension), "flow": flow.name, "answered": sorted(run.answers)})
+        engine = self._engine(run, state, flow, emit)
+        outcome = await engine.run(state["frame"])
+        if isinstance(outcome, Done):
+            return await self._complete(run, Completed(outcome.value, engine.outputs))
+        if isinstance(outcome, Failed):
+            return await self._fail(run, outcome.error)
+        return await self._pause(run, state, engine)
+
+    def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
+        checked = check_state(run.state)
+        if target is not None:
+            checked = checked.bind(lambda state: self.migrations.apply(state, target))
+        if isinstance(checked, Failure):
+            return Failure(checked.failure())
+        state = checked.unwrap()
+        compiled = Success(target) if target is not None else compile_flow(state["document"])
+        if isinstance(compiled, Failure):
+            return Failure(compiled.failure())
+        flow = compiled.unwrap()
+        missing = self.toolbox.missing(flow)
+        return Success((state, flow)) if missing is None else Failure(missing)
+
+    def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
+        delivered = {*run.answers, *run.expired}
+        carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
+        taken = sum(size_of(wait.awaiting) for wait in carried if wait.awaiting is not None)
+        return Engine(
+            flow=flow,
+            toolbox=self.toolbox,
+            run_id=run_id_of(run.suspension),
+            input=state["input"],
+            answers=run.answers,
+            expired=set(run.expired),
+            open=frozenset(wait.name for wait in carried),
+            room=max(ROOM_BYTES - taken, 0),
+            emit=emit,
+            backoff=self.backoff,
+        )
+
+    async def _complete(self, run: Resumption[Any], completed: Completed) -> _Ended:
+        outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
+        # An answer that is unread at the end was to a branch that its container gave up: nobody will read it.
+        ended = await self.hub.complete(run, outcome, discard=True)
+        return await self._given_up(run, ended.failure()) if isinstance(ended, Failure) else Success(completed)
+
+    async def _fail(self, run: Resumption[Any], error: FlowError) -> _Ended:
+        # The message may quote what a tool said, and so the state: only the names are kept outside it.
+        named = "".join(f" {what} {name!r}" for what, name in (("step", error.step), ("tool", error.tool)) if name)
+        ended = await self.hub.fail(run, error=f"FlowError{named}"[:1000])
+        return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
+
+    async def _pause(self, run: Resumption[Any], state: State, engine: Engine) -> _Ended:
+        paused = await self.hub.suspend_next(run, state, awaiting=engine.waits or None, until="each")
+        if isinstance(paused, Failure):
+            return await self._given_up(run, paused.failure())
+        new = paused.unwrap()
+        return Success(_Paused(suspended(new, engine.waiting), new.status, new))
+
+    async def _given_up(self, run: Resumption[Any], error: PersistenceError) -> _Ended:
+        """What can't be stored now may be later; what can't be serialized never will."""
+        if not isinstance(error, SerializationError):
+            return Failure(error)
+        message = f"a result can't be kept: {error}; let tools return JSON data or registered classes"
+        failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))
+        failure.__cause__ = error
+        return await self._fail(run, failure)
+
+
+def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:
+    """A pause as the runner reports it: the waits that still are open, of these steps or of all."""
+    return Suspended(run_id_of(new), tuple(_waits(new, steps)))
+
+
+def _waits(new: NewSuspension, steps: set[str] | None) -> Iterator[Wait]:
+    for wait in new.waits:
+        key = new.keys.get(wait.name)
+        if key is not None and wait.awaiting is not None and (steps is None or wait.name in steps):
+            yield Wait(wait.name, key, wait.awaiting)

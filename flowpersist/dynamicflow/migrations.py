@@ -1,0 +1,76 @@
+"""Taking a run from the document that it began with to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.state import State, check_state
+from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
+
+__all__ = ["Migration", "Migrations"]
+
+
+@frozen
+class Migration:
+    """From the document of one hash to that of another. ``transform`` is a pure function of the run's state.
+
+    It moves the frames to where the new document has their steps; the document itself the runner puts in.
+    """
+
+    from_hash: str
+    to_hash: str
+    transform: Callable[[State], State] = field(repr=False)
+
+
+@frozen
+class Migrations:
+    """The migrations that a runner knows."""
+
+    known: dict[tuple[str, str], Migration]
+
+    @classmethod
+    def of(cls, migrations: Iterable[Migration]) -> Migrations:
+        """``ConfigurationError`` where two lead from and to the same documents."""
+        known: dict[tuple[str, str], Migration] = {}
+        for migration in migrations:
+            pair = (migration.from_hash, migration.to_hash)
+            if pair in known:
+                msg = f"two migrations lead from {pair[0]} to {pair[1]}: keep one"
+                raise ConfigurationError(msg, "migrations")
+            known[pair] = migration
+        return cls(known)
+
+    def refusal(self, current: object, flow: Flow) -> FlowError | None:
+        """Why a run of the current document can't go on with this one; None where it can."""
+        if current == flow.hash or (str(current), flow.hash) in self.known:
+            return None
+        return FlowError(
+            f"the run was started with another document ({current}), and no migration leads from it to {flow.hash}: "
+            "resume without a document, or register a Migration",
+            flow.name,
+        )
+
+    def apply(self, state: State, flow: Flow) -> Result[State, PersistenceError]:
+        """The state under another document."""
+        current = state["flow"]["hash"]
+        refusal = self.refusal(current, flow)
+        if refusal is not None:
+            return Failure(refusal)
+        if current == flow.hash:
+            return Success(state)
+        try:
+            moved = self.known[current, flow.hash].transform(state)
+        except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises refuses the document
+            failure = FlowError(f"the migration to {flow.hash} failed: {type(error).__name__}: {error}", flow.name)
+            failure.__cause__ = error
+            return Failure(failure)
+        return check_state(moved).map(lambda found: _under(found, flow))
+
+
+def _under(state: State, flow: Flow) -> State:
+    named = {"name": flow.name, "version": flow.version, "hash": flow.hash}
+    return {**state, "flow": named, "document": dict(flow.document)}

@@ -1,0 +1,105 @@
+"""What each operation does, apart from calling tools. Each is a walk that can be repeated: done parts are found in the
+frame.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from flowpersist.dynamicflow.calls import call
+from flowpersist.dynamicflow.ir import (
+    Block,
+    Conditional,
+    Filter,
+    Loop,
+    Map,
+    Node,
+    Parallel,
+    Reduce,
+    Sequence,
+    Switch,
+    ToolCall,
+)
+from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
+from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
+from flowpersist.dynamicflow.scope import Scope
+from flowpersist.dynamicflow.values import collection, evaluate
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.engine import Engine, Place
+
+__all__ = ["operate"]
+
+
+async def operate(engine: Engine, node: Node, place: Place, attempt: int) -> Outcome:  # noqa: C901, PLR0911
+    """Do the node's operation. ``place.scope`` takes the names that it hands out."""
+    operation = node.operation
+    match operation:
+        case ToolCall():
+            return await call(engine, node, operation, place, attempt)
+        case Sequence():
+            return await engine.block(operation.steps, place)
+        case Conditional() | Switch():
+            return await _branch(engine, node, operation, place)
+        case Filter():
+            return await _filter(engine, node, operation, place)
+        case Map():
+            return await run_map(engine, node, operation, place)
+        case Reduce():
+            return await run_reduce(engine, node, operation, place)
+        case Loop():
+            return await run_loop(engine, node, operation, place)
+        case Parallel():
+            return await run_parallel(engine, operation, place)
+
+
+async def _branch(engine: Engine, node: Node, operation: Conditional | Switch, place: Place) -> Outcome:
+    """Take a branch, and keep to it: what is within it may change what the condition looks at."""
+    if "branch" not in place.frame:
+        taken = _taken(engine, node, operation, place)
+        if isinstance(taken, Failed):
+            return taken
+        place.frame["branch"] = taken
+    return await engine.block(_block(operation, place.frame["branch"]), place)
+
+
+def _taken(engine: Engine, node: Node, operation: Conditional | Switch, place: Place) -> str | Failed:
+    if isinstance(operation, Conditional):
+        holds = evaluate(engine, node, operation.condition, place)
+        return holds if isinstance(holds, Failed) else ("if_true" if holds.value else "if_false")
+    selected = evaluate(engine, node, operation.selector, place)
+    return selected if isinstance(selected, Failed) else _case(engine, node, operation, selected.value)
+
+
+def _case(engine: Engine, node: Node, operation: Switch, value: object) -> str | Failed:
+    option = value if isinstance(value, str) else json.dumps(value, default=str)
+    if option in operation.cases:
+        return f"case {option}"
+    if operation.default is None:
+        return engine.failed(node, f"has no branch for {option[:100]!r}, and no default: add one of them")
+    return "default"
+
+
+def _block(operation: Conditional | Switch, branch: str) -> Block:
+    if isinstance(operation, Conditional):
+        return operation.if_true if branch == "if_true" else operation.if_false
+    return operation.cases.get(branch.removeprefix("case "), operation.default or ())
+
+
+async def _filter(engine: Engine, node: Node, operation: Filter, place: Place) -> Outcome:
+    items = collection(engine, node, operation.over, place)
+    if isinstance(items, Failed):
+        return items
+    kept: list[object] = []
+    for item in items:
+        await engine.pace()
+        within = evolve(place, scope=Scope(place.scope, {operation.name: item}))
+        holds = evaluate(engine, node, operation.condition, within)
+        if isinstance(holds, Failed):
+            return holds
+        if holds.value:
+            kept.append(item)
+    return Done(kept)

@@ -1,0 +1,100 @@
+"""The tool ``await_input``: its arguments, of which prompt and title are texts that names are filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.dynamicflow import references
+from flowpersist.dynamicflow.tools import AWAIT_INPUT
+from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.ir import ToolCall
+    from flowpersist.dynamicflow.references import Reference
+    from flowpersist.dynamicflow.scope import Resolver
+
+__all__ = ["references_of_call", "spell_out"]
+
+#: The fields that are texts, in which ``$name`` stands for a value's text.
+_TEXTS: Final = ("prompt", "title")
+_FIELDS: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
+
+
+def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:
+    """The AwaitInput that the arguments describe. Its id is the step's where they give none."""
+    if not isinstance(arguments, Mapping):
+        arguments = {} if arguments is None else arguments
+        resolved = references.resolve_all(arguments, resolver)
+        return resolved.bind(lambda fields: _made(fields, step))
+    texts = {name: arguments[name] for name in _TEXTS if isinstance(arguments.get(name), str)}
+    filled = _filled(texts, resolver)
+    rest = references.resolve_all({name: value for name, value in arguments.items() if name not in texts}, resolver)
+    return filled.bind(lambda given: rest.bind(lambda fields: _made({**_mapping(fields), **given}, step)))
+
+
+def _filled(texts: Mapping[str, str], resolver: Resolver) -> Result[dict[str, str], PersistenceError]:
+    filled: dict[str, str] = {}
+    for name, text in texts.items():
+        result = references.fill_text(text, resolver)
+        if isinstance(result, Failure):
+            return Failure(result.failure())
+        filled[name] = result.unwrap()
+    return Success(filled)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
+    if not isinstance(fields, Mapping):
+        return _refused(step, "must be an object")
+    unknown = sorted(name for name in fields if name not in _FIELDS)
+    if unknown or not isinstance(fields.get("prompt"), str):
+        why = f"have the unknown field {unknown[0]!r}" if unknown else "need a 'prompt', a text"
+        return _refused(step, f"{why}: they are {', '.join(_FIELDS)}")
+    if not isinstance(fields.get("schema"), Mapping | None):
+        return _refused(step, "have a 'schema' that is no JSON Schema, an object")
+    try:
+        return Success(AwaitInput(**{"id": step, **fields, **_times(fields)}))
+    except (ConfigurationError, TypeError, ValueError, OverflowError) as error:
+        return _refused(step, f"are not usable: {error}")
+
+
+def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Times as a document has them: a timeout in milliseconds, as everywhere in it, and a deadline as ISO 8601."""
+    times: dict[str, Any] = {}
+    if fields.get("timeout") is not None:
+        times["timeout"] = timedelta(milliseconds=fields["timeout"])
+    if fields.get("deadline") is not None:
+        times["deadline"] = datetime.fromisoformat(fields["deadline"])
+    return times
+
+
+def _refused(step: str, why: str) -> Failure[PersistenceError]:
+    return Failure(FlowError(f"step {step!r}: the arguments of {AWAIT_INPUT!r} {why}", None, step, None, AWAIT_INPUT))
+
+
+def references_of_call(operation: ToolCall) -> Result[list[Reference], PersistenceError]:
+    """The references in a call's arguments, those in the texts of an ``await_input`` included."""
+    arguments = operation.arguments
+    texts: dict[str, str] = {}
+    if operation.tool == AWAIT_INPUT and isinstance(arguments, Mapping):
+        texts = {name: arguments[name] for name in _TEXTS if isinstance(arguments.get(name), str)}
+        arguments = {name: value for name, value in arguments.items() if name not in texts}
+    found: list[Reference] = []
+
+    def note(reference: Reference) -> Result[object, PersistenceError]:
+        found.append(reference)
+        return Success("")
+
+    for text in texts.values():
+        filled = references.fill_text(text, note)
+        if isinstance(filled, Failure):
+            return Failure(filled.failure())
+    return references.references_in(arguments).map(lambda within: [*found, *within])

@@ -1,0 +1,171 @@
+"""References: ``$name``, ``$step.output.items.0.title``, ``$input``, ``$previousOutput``, ``$.field``; ``$$`` is a literal ``$``.
+
+A string that begins with ``$`` is a reference as a whole and resolves to the value itself; ``fill_text`` replaces references inside a
+text. Following a path reads keys of mappings, items of lists, and declared fields of dataclasses and attrs classes: never any
+other attribute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import attrs
+from attrs import frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import FlowError, PersistenceError
+
+__all__ = ["Reference", "Resolve", "fill_text", "follow", "parse_reference", "references_in", "resolve_all"]
+
+MAX_REFERENCE: Final = 512
+MAX_DEPTH: Final = 64
+MAX_VALUES: Final = 100_000
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+_PATH = rf"(?:\.(?:{_NAME}|\d+)|\[\d{{1,9}}\])*"
+#: The text of a reference, wherever it stands: also in expressions.
+REFERENCE_PATTERN: Final = rf"\$(?:{_NAME}{_PATH}|\.(?:{_NAME}|\d+){_PATH})"
+_REFERENCE: Final = re.compile(REFERENCE_PATTERN)
+_IN_TEXT: Final = re.compile(rf"\$\$|{REFERENCE_PATTERN}")
+_PARTS: Final = re.compile(rf"{_NAME}|\d+")
+_MISSING: Final = object()
+
+
+@frozen
+class Reference:
+    """A root name and the path below it; ``$.field`` has the root ``previousOutput``."""
+
+    root: str
+    path: tuple[str | int, ...] = ()
+
+    def __str__(self) -> str:
+        return "$" + ".".join((self.root, *(str(part) for part in self.path)))
+
+
+Resolve: TypeAlias = Callable[[Reference], Result[object, PersistenceError]]
+
+
+def parse_reference(text: str) -> Result[Reference, PersistenceError]:
+    """A reference from its whole text."""
+    if len(text) > MAX_REFERENCE or not _REFERENCE.fullmatch(text):
+        shown = text if len(text) <= 80 else text[:80] + "…"  # noqa: PLR2004
+        message = f"{shown!r} begins with $ and is no reference: write $name.path, or $$ for a literal $"
+        return Failure(FlowError(message, reference=shown))
+    return Success(_reference(text))
+
+
+def _reference(text: str) -> Reference:
+    parts = tuple(int(part) if part.isdigit() else part for part in _PARTS.findall(text))
+    if text.startswith("$."):
+        return Reference("previousOutput", parts)
+    return Reference(str(parts[0]), parts[1:])
+
+
+def follow(value: object, path: Sequence[str | int]) -> Result[object, PersistenceError]:
+    """The value at a path; a ``FlowError`` names the part that is not there."""
+    for number, part in enumerate(path):
+        found = _step(value, part)
+        if found is _MISSING:
+            reached = ".".join(str(item) for item in path[:number]) or "the value"
+            return Failure(FlowError(f"there is no {part!r} in {reached}, which is of class {type(value).__name__}"))
+        value = found
+    return Success(value)
+
+
+def _step(value: object, part: str | int) -> object:
+    if isinstance(value, Mapping):
+        return value.get(part, value.get(str(part), _MISSING))
+    if isinstance(value, list | tuple) and isinstance(part, int):
+        return value[part] if part < len(value) else _MISSING
+    if isinstance(part, str) and part in _fields(type(value)):
+        return getattr(value, part, _MISSING)
+    return _MISSING
+
+
+def _fields(kind: type[Any]) -> frozenset[str]:
+    if attrs.has(kind):
+        return frozenset(item.name for item in attrs.fields(kind))
+    if dataclasses.is_dataclass(kind):
+        return frozenset(item.name for item in dataclasses.fields(kind))
+    return frozenset(getattr(kind, "model_fields", ()))
+
+
+def references_in(value: object) -> Result[tuple[Reference, ...], PersistenceError]:
+    """All references of nested lists and mappings, in the order of reading."""
+    found: list[Reference] = []
+
+    def note(reference: Reference) -> Result[object, PersistenceError]:
+        found.append(reference)
+        return Success(None)
+
+    return resolve_all(value, note).map(lambda _: tuple(found))
+
+
+def resolve_all(value: object, resolve: Resolve) -> Result[object, PersistenceError]:
+    """The same lists and mappings with every reference in them replaced by what it refers to."""
+    try:
+        return Success(_resolved(value, resolve, 0, [0]))
+    except _RefusedError as refused:
+        return Failure(refused.error)
+
+
+class _RefusedError(Exception):
+    """Carries a failure out of the recursion, whose depth is bounded."""
+
+    def __init__(self, error: PersistenceError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _resolved(value: object, resolve: Resolve, depth: int, seen: list[int]) -> object:
+    seen[0] += 1
+    if depth > MAX_DEPTH or seen[0] > MAX_VALUES:
+        raise _RefusedError(FlowError(f"the arguments are over the limits ({MAX_DEPTH} levels, {MAX_VALUES} values)"))
+    if isinstance(value, str):
+        return _resolved_text(value, resolve)
+    if isinstance(value, Mapping):
+        return {key: _resolved(item, resolve, depth + 1, seen) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolved(item, resolve, depth + 1, seen) for item in value]
+    return value
+
+
+def _resolved_text(text: str, resolve: Resolve) -> object:
+    if text.startswith("$$"):
+        return text[1:]
+    if not text.startswith("$"):
+        return text
+    result = parse_reference(text).bind(resolve)
+    if isinstance(result, Failure):
+        raise _RefusedError(result.failure())
+    return result.unwrap()
+
+
+def fill_text(text: str, resolve: Resolve) -> Result[str, PersistenceError]:
+    """A text with the references in it replaced by the text of what they refer to; ``$$`` becomes ``$``."""
+
+    def replaced(found: re.Match[str]) -> str:
+        if found.group() == "$$":
+            return "$"
+        result = resolve(_reference(found.group()))
+        if isinstance(result, Failure):
+            raise _RefusedError(result.failure())
+        return _text(result.unwrap())
+
+    try:
+        return Success(_IN_TEXT.sub(replaced, text))
+    except _RefusedError as refused:
+        return Failure(refused.error)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)

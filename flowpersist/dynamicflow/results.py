@@ -1,0 +1,65 @@
+"""What starting or resuming a run comes to: completed, suspended, or accepted by whoever is running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from flowpersist.awaiting import AwaitInput
+    from flowpersist.keys import SuspensionKey
+    from flowpersist.lifecycle import Receipt
+
+__all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait"]
+
+
+@frozen
+class Wait:
+    """One answer that a run awaits: the path of its step, such as ``each[2].ask``, and the key that takes the
+    answer.
+    """
+
+    step: str
+    key: SuspensionKey
+    awaiting: AwaitInput[object]
+
+
+@frozen
+class Completed:
+    """The run is done: the last step's result, and every step's by id (of a step in a map: a list, by iteration)."""
+
+    result: object = field(repr=False)
+    outputs: Mapping[str, object] = field(repr=False)
+
+
+@frozen
+class Suspended:
+    """The run is durable and awaits answers, in any order; any process that has its tools may go on."""
+
+    run_id: str
+    waits: tuple[Wait, ...]
+
+    @property
+    def key(self) -> SuspensionKey:
+        """The key of the only wait; ``ValueError`` where there are several, or none."""
+        if len(self.waits) != 1:
+            msg = f"there are {len(self.waits)} open waits: take the key from .waits or .keys"
+            raise ValueError(msg)
+        return self.waits[0].key
+
+    @property
+    def keys(self) -> Mapping[str, SuspensionKey]:
+        """The keys by the paths of their steps."""
+        return {wait.step: wait.key for wait in self.waits}
+
+
+@frozen
+class Accepted:
+    """The answer is recorded, and another process runs the flow on with it."""
+
+    receipt: Receipt
+
+
+FlowOutcome: TypeAlias = Completed | Suspended | Accepted

@@ -1,0 +1,264 @@
+"""``FlowRunner``: starts flows, resumes them by a key in any process, and goes on with those whose runner has died."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from returns.result import Failure, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.backends.base import Scalar
+from flowpersist.claiming import Backoff as WorkerBackoff
+from flowpersist.dynamicflow.compile import compile as compile_flow
+from flowpersist.dynamicflow.document import Source
+from flowpersist.dynamicflow.engine import Backoff
+from flowpersist.dynamicflow.engine import backoff as default_backoff
+from flowpersist.dynamicflow.events import Emit, Event, nothing
+from flowpersist.dynamicflow.facts import KIND, metadata_of, needs, no_flow, run_id_of
+from flowpersist.dynamicflow.legs import Legs, suspended
+from flowpersist.dynamicflow.migrations import Migration, Migrations
+from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
+from flowpersist.dynamicflow.state import new_state
+from flowpersist.dynamicflow.streaming import follow, tell
+from flowpersist.dynamicflow.tools import Join, Tool, Toolbox
+from flowpersist.dynamicflow.working import FlowWorker
+from flowpersist.errors import (
+    FlowError,
+    StillWaiting,
+    SuspensionBusy,
+    SuspensionClosed,
+)
+from flowpersist.hub import MISSING, Outcome, PersistenceHub
+from flowpersist.leases import DEFAULT_LEASE
+from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status
+from flowpersist.raising import RaisingHub
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.ir import Flow
+    from flowpersist.suspensions import Named
+
+__all__ = ["FlowRunner"]
+
+#: The wait of a run that is stored and not begun: no step has such a path. It answers itself where its starter has
+#: died.
+_START: Final = "$start"
+
+
+class FlowRunner:
+    """Runs DynamicFlow documents on a hub. It may be used by any number of tasks of one event loop.
+
+    ``tools`` are Tools and AwaitInputs, ``joins`` say how one tool's output becomes another's input, ``migrations`` how
+    a run goes on under another document. ``lease`` is how long a run stays with a process that says nothing;
+    ``backoff`` gives the seconds before a further attempt of a step. ``ConfigurationError`` where two tools, joins or
+    migrations are the same.
+
+    Before its first step a run is durable. It is stored again at each pause and at its end; a process that dies in
+    between repeats the tools that were called since then, under the same ``ToolContext.key``.
+    """
+
+    def __init__(
+        self,
+        hub: PersistenceHub | RaisingHub,
+        tools: Iterable[Tool | AwaitInput[Any]] = (),
+        joins: Iterable[Join] = (),
+        migrations: Iterable[Migration] = (),
+        *,
+        lease: timedelta = DEFAULT_LEASE,
+        backoff: Backoff = default_backoff,
+    ) -> None:
+        self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
+        self.toolbox = Toolbox.of(tools, joins)
+        self.migrations = Migrations.of(migrations)
+        self.lease = lease
+        self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff)
+
+    async def start(
+        self,
+        document: Source,
+        *,
+        input: object = None,
+        run_id: str | None = None,
+    ) -> Outcome[FlowOutcome]:
+        """Run a document until it is done or awaits answers. ``input`` is what ``$input`` refers to, {} where it is
+        None.
+
+        The same ``run_id`` again, with the same document and input, starts nothing: it gives where the run stands.
+        Failure: ``FlowError`` where the document can't be compiled, a tool is missing or a step fails; else the hub's
+        errors.
+        """
+        return await self._start(document, input, run_id, nothing)
+
+    async def resume(
+        self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+    ) -> Outcome[FlowOutcome]:
+        """Answer one wait and run on, until the run is done or awaits other answers.
+
+        Where another process is running it, the answer is recorded and ``Accepted``: that process, or whoever claims
+        the run after it, goes on with it. With a document of another hash a Migration must be registered. What is
+        refused (an answer that its schema does not let through, a missing tool) leaves the run as it was.
+        """
+        return await self._resume(key, answer, document, by, nothing)
+
+    def stream(
+        self,
+        document: Source,
+        *,
+        input: object = None,
+        run_id: str | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """The same as ``start``, as events while they happen. Closing the iterator cancels the run and gives it
+        back.
+        """
+        return follow(lambda emit: self._start(document, input, run_id, emit))
+
+    def stream_resume(
+        self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """The same as ``resume``, as events while they happen."""
+        return follow(lambda emit: self._resume(key, answer, document, by, emit))
+
+    async def work(
+        self, *, concurrency: int = 8, poll: timedelta = timedelta(seconds=1), max_attempts: int = 5
+    ) -> None:
+        """Until cancelled: go on with runs that are answered, and with those whose process has died.
+
+        Runs that need tools which this runner lacks are left to others. One that was claimed ``max_attempts`` times
+        without coming to its next pause is failed.
+        """
+
+        async def handle(run: Resumption[Any]) -> object:
+            driven = await self._legs.drive(run, nothing, held=True)
+            if isinstance(driven, Failure):
+                raise driven.failure()
+            return None
+
+        worker = FlowWorker(
+            hub=self.hub,
+            handler=handle,
+            criteria=Criteria(metadata=KIND),
+            concurrency=concurrency,
+            lease=self.lease,
+            max_attempts=max_attempts,
+            backoff=WorkerBackoff(),
+            poll=poll,
+            can_run=self.can_run,
+        )
+        await worker.run()
+
+    def can_run(self, needed: frozenset[str]) -> bool:
+        """Whether all these tools are registered."""
+        return not self.toolbox.lacking(needed)
+
+    async def _start(self, document: Source, value: object, run_id: str | None, emit: Emit) -> Outcome[FlowOutcome]:
+        compiled = compile_flow(document)
+        if isinstance(compiled, Failure):
+            return tell(emit, None, Failure(compiled.failure()))
+        flow = compiled.unwrap()
+        missing = self.toolbox.missing(flow)
+        if missing is not None:
+            return tell(emit, None, Failure(missing))
+        stored = await self._stored(flow, {} if value is None else value, run_id)
+        if isinstance(stored, Failure):
+            return tell(emit, None, stored)
+        new = stored.unwrap()
+        emit("flow-start", {"run": run_id_of(new), "flow": flow.name})
+        return tell(emit, run_id_of(new), await self._begun(new, emit))
+
+    async def _stored(self, flow: Flow, value: object, run_id: str | None) -> Outcome[NewSuspension]:
+        # Should this process die before it has claimed the run, the default answers in its place, and a worker begins.
+        begin = AwaitInput[object](id="start", prompt="The run is about to begin.", default=True, timeout=self.lease)
+        return await self.hub.suspend(
+            new_state(flow, value),
+            awaiting={_START: begin},
+            until="each",
+            metadata=metadata_of(flow, run_id),
+            idempotency_key=run_id,
+        )
+
+    async def _begun(self, new: NewSuspension, emit: Emit) -> Outcome[FlowOutcome]:
+        """Begin a run that is stored, or say where one stands that had begun before."""
+        if _START not in new.keys:
+            if new.status is Status.WAITING:
+                return Success(suspended(new))
+            if new.status is Status.COMPLETED:
+                return await self._completed(new)
+        named, value = (new.keys[_START], True) if _START in new.keys else (new.id, MISSING)
+        claimed = await self.hub.claim(named, value, lease=self.lease)
+        return claimed if isinstance(claimed, Failure) else await self._driven(claimed.unwrap(), emit, None)
+
+    async def _completed(self, new: NewSuspension) -> Outcome[FlowOutcome]:
+        found = await self.hub.outcome(new.id)
+        if isinstance(found, Failure):
+            return found
+        outcome = cast("dict[str, Any]", found.unwrap())
+        return Success(Completed(outcome["result"], outcome["outputs"]))
+
+    async def _resume(
+        self, key: Named, answer: object, document: Source | None, by: str | None, emit: Emit
+    ) -> Outcome[FlowOutcome]:
+        seen = await self.hub.inspect(key)
+        if isinstance(seen, Failure):
+            return tell(emit, None, Failure(seen.failure()))
+        suspension = seen.unwrap()
+        run_id = run_id_of(suspension)
+        target = self._target(document)
+        if isinstance(target, Failure):
+            return tell(emit, run_id, target)
+        flow = target.unwrap()
+        refusal = no_flow(suspension) or self._refusal(suspension.metadata, flow)
+        if refusal is not None:
+            return tell(emit, run_id, Failure(refusal))
+        return tell(emit, run_id, await self._answered(key, answer, by, emit, flow))
+
+    def _target(self, document: Source | None) -> Outcome[Flow | None]:
+        if document is None:
+            return Success(None)
+        compiled = compile_flow(document)
+        return Failure(compiled.failure()) if isinstance(compiled, Failure) else Success(compiled.unwrap())
+
+    def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:
+        """Why this runner can't go on with a run: asked before anything is taken."""
+        if flow is not None:
+            return self.migrations.refusal(metadata.get("hash"), flow) or self.toolbox.missing(flow)
+        lacking = self.toolbox.lacking(needs(metadata))
+        if not lacking:
+            return None
+        message = (
+            f"this runner lacks the tool {lacking[0]!r}, which the run's document calls: register it and resume again"
+        )
+        return FlowError(message, str(metadata.get("flow")), None, None, lacking[0])
+
+    async def _answered(
+        self, key: Named, answer: object, by: str | None, emit: Emit, flow: Flow | None
+    ) -> Outcome[FlowOutcome]:
+        claimed = await self.hub.claim(key, answer, by=by, lease=self.lease)
+        if isinstance(claimed, Success):
+            return await self._driven(claimed.unwrap(), emit, flow)
+        if isinstance(claimed.failure(), SuspensionBusy) and answer is not MISSING:
+            return await self._accepted(key, answer, by, emit, flow)
+        return claimed
+
+    async def _accepted(
+        self, key: Named, answer: object, by: str | None, emit: Emit, flow: Flow | None
+    ) -> Outcome[FlowOutcome]:
+        """Record the answer to a run that somebody holds, and make sure that somebody reads it.
+
+        A holder who pauses after the answer finds its run answered and goes on. One who paused just before it does not:
+        then the run is free, and goes on here.
+        """
+        answered = await self.hub.answer(key, answer, by=by)
+        if isinstance(answered, Failure):
+            return answered
+        receipt = answered.unwrap()
+        claimed = await self.hub.claim(receipt.suspension_id, lease=self.lease)
+        if isinstance(claimed, Success):
+            return await self._driven(claimed.unwrap(), emit, flow)
+        if isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed):
+            return Success(Accepted(receipt))
+        return claimed
+
+    async def _driven(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
+        driven = await self._legs.drive(run, emit, flow=flow)
+        return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())

@@ -1,0 +1,116 @@
+"""What a function's signature says of a tool: its fields, their schemas, and which of them want an object made."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeAlias, get_args, get_type_hints
+
+import attrs
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist import schemas
+from flowpersist.dynamicflow.plain import TEXT_CLASSES
+from flowpersist.errors import ConfigurationError, PersistenceError
+
+__all__ = ["Signature", "signature_of"]
+
+#: An annotation: a class, or what ``typing`` makes of classes.
+_Kind: TypeAlias = Any
+_Schema: TypeAlias = Mapping[str, object]
+
+
+@frozen
+class Signature:
+    """``takes`` are the fields that the function has; None: any beside them. ``context`` is who gets the context."""
+
+    name: str
+    kinds: Mapping[str, _Kind] = field(repr=False)
+    required: tuple[str, ...]
+    takes: tuple[str, ...] | None
+    context: str | None
+    result: _Kind = field(repr=False)
+
+    def input_schema(self) -> _Schema:
+        """The schema of the fields. ``ConfigurationError`` where an annotation has none."""
+        parts = {name: schema_of(kind, f"{name!r} of the tool {self.name!r}") for name, kind in self.kinds.items()}
+        definitions: dict[str, object] = {}
+        for part in parts.values():
+            _merge(definitions, part.get("$defs"), self.name)
+        return {
+            "type": "object",
+            "properties": {name: {k: v for k, v in part.items() if k != "$defs"} for name, part in parts.items()},
+            "required": list(self.required),
+            "additionalProperties": self.takes is None,
+            **({"$defs": definitions} if definitions else {}),
+        }
+
+    def output_schema(self) -> _Schema:
+        """The schema of the result; empty where it may be anything."""
+        return schema_of(self.result, f"the result of the tool {self.name!r}")
+
+    def structured(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
+        """The arguments with those fields made into objects whose annotations say so."""
+        made = dict(arguments)
+        for name, value in arguments.items():
+            kind = self.kinds.get(name, Any)
+            if _wants_objects(kind):
+                result = schemas.structure(value, kind)
+                if isinstance(result, Failure):
+                    return Failure(result.failure())
+                made[name] = result.unwrap()
+        return Success(made)
+
+
+def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN401 - it is looked into, not called
+    """Read a function's signature. ``TypeError`` where it takes arguments by position only."""
+    name = getattr(function, "__name__", "tool")
+    hints = get_type_hints(function)
+    kinds: dict[str, _Kind] = {}
+    required: list[str] = []
+    context: str | None = None
+    opened = False
+    for parameter in inspect.signature(function).parameters.values():
+        kind = hints.get(parameter.name, Any)
+        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
+            msg = f"the tool {name!r} takes {parameter.name!r} by position: a tool's fields are passed by name"
+            raise TypeError(msg)
+        if kind is context_class:
+            context = parameter.name
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            opened = True
+        else:
+            kinds[parameter.name] = kind
+            required += [parameter.name] if parameter.default is parameter.empty else []
+    takes = None if opened else tuple(kinds)
+    return Signature(name, kinds, tuple(required), takes, context, hints.get("return", Any))
+
+
+def schema_of(kind: _Kind, what: str) -> _Schema:
+    """The schema of an annotation; ``object`` and ``Any`` are anything."""
+    if kind is object or kind is Any:
+        return {}
+    try:
+        return schemas.schema_of(kind)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{what} has no schema of its own: {error}", "schema") from error
+
+
+def _merge(definitions: dict[str, object], more: object, tool: str) -> None:
+    for name, definition in (more if isinstance(more, Mapping) else {}).items():
+        if definitions.setdefault(name, definition) != definition:
+            message = f"two classes named {name!r} are fields of the tool {tool!r}: give it an input_schema"
+            raise ConfigurationError(message, "input_schema")
+
+
+def _wants_objects(kind: _Kind) -> bool:
+    """Whether an annotation names a class that JSON data has to be made into."""
+    within = get_args(kind)
+    if within:
+        return any(_wants_objects(part) for part in within)
+    if not isinstance(kind, type):
+        return False
+    made_of_fields = attrs.has(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "model_validate")
+    return made_of_fields or issubclass(kind, TEXT_CLASSES)

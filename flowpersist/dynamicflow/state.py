@@ -1,0 +1,85 @@
+"""The state of a run as it is kept while it is suspended: plain dicts and lists, so that any release can read it.
+
+::
+
+    {"format": 1, "flow": {"name", "version", "hash"}, "document": {…}, "input": …, "frame": FRAME}
+
+A frame is the position in one step, iteration or branch; the outermost is the run's. Each field is there only where it
+says something::
+
+    result      it is done, with this result; tool: whose result it is, where passed on unchanged
+    steps       of a done one: the results of the steps within it, by id
+    variables   of a done one that runs in its surroundings' scope: the variables that it set
+    sub         of one in progress: the frames within it, by step id, or by "[index]" of an iteration or branch
+    waiting     it awaits an answer, under its path as the wait's name
+    branch      which branch was taken
+    failures    how many attempts have failed; error: all have, with this error, and onError has its turn
+    next, value, results    of a reduce or loop: the next index, the accumulator, the results so far
+
+What is done needs nothing of what is within it, so these frames go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, cast
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.dynamicflow.ir import Flow
+from flowpersist.errors import FlowError, PersistenceError
+
+__all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", "new_state", "sub_frame"]
+
+FORMAT: Final = 1
+
+# Their values are of any type by nature: documents, tools' results, answers.
+State: TypeAlias = dict[str, Any]
+Frame: TypeAlias = dict[str, Any]
+
+
+def new_state(flow: Flow, value: object) -> State:
+    """The state of a run that has done nothing yet. The same flow and input give an equal state."""
+    return {
+        "format": FORMAT,
+        "flow": {"name": flow.name, "version": flow.version, "hash": flow.hash},
+        "document": dict(flow.document),
+        "input": value,
+        "frame": {},
+    }
+
+
+def check_state(value: object) -> Result[State, PersistenceError]:
+    """Whether this is the state of a run, in the format of this release."""
+    if not isinstance(value, dict) or "format" not in value:
+        return Failure(FlowError("this suspension is none of a flow: resume it with the hub that its code uses"))
+    if value["format"] != FORMAT:
+        message = (
+            f"the run's state has the format {value['format']!r}, and this release reads {FORMAT}: upgrade flowpersist"
+        )
+        return Failure(FlowError(message))
+    if not isinstance(value.get("document"), Mapping) or not isinstance(value.get("frame"), dict):
+        return Failure(FlowError("the run's state lacks its document or its position: a migration has damaged it"))
+    return Success(cast("State", value))
+
+
+def sub_frame(frame: Frame, name: str) -> Frame:
+    """The frame within this one, made where it is missing."""
+    within: dict[str, Frame] = frame.setdefault("sub", {})
+    return within.setdefault(name, {})
+
+
+def failure_of(error: FlowError) -> dict[str, str | None]:
+    """An error as data."""
+    return {
+        "message": error.message,
+        "document": error.document,
+        "step": error.step,
+        "reference": error.reference,
+        "tool": error.tool,
+    }
+
+
+def error_of(data: Mapping[str, Any]) -> FlowError:
+    """The error that ``failure_of`` made data of."""
+    return FlowError(data["message"], data["document"], data["step"], data["reference"], data["tool"])

@@ -1,0 +1,60 @@
+"""Following a run: its events as an async iterator, from its beginning to how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from returns.result import Failure
+
+from flowpersist.dynamicflow.events import Emit, Event, EventType
+from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
+
+if TYPE_CHECKING:
+    from flowpersist.hub import Outcome
+
+__all__ = ["follow", "tell"]
+
+
+def tell(emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome]) -> Outcome[FlowOutcome]:
+    """Tell the followers how it ended, and pass it on."""
+    if isinstance(outcome, Failure):
+        emit("flow-error", {"run": run_id, "error": outcome.failure().to_problem()})
+        return outcome
+    value = outcome.unwrap()
+    if isinstance(value, Completed):
+        emit("flow-complete", {"run": run_id, "result": value.result, "outputs": value.outputs})
+    else:
+        emit("flow-suspended", _suspended(run_id, value))
+    return outcome
+
+
+def _suspended(run_id: str | None, value: FlowOutcome) -> Mapping[str, object]:
+    if not isinstance(value, Suspended):
+        return {"run": run_id, "waits": [], "accepted": True}
+    waits = [{"step": wait.step, "key": str(wait.key), "awaiting": wait.awaiting} for wait in value.waits]
+    return {"run": run_id, "waits": waits, "accepted": False}
+
+
+async def follow(run: Callable[[Emit], Awaitable[object]]) -> AsyncGenerator[Event, None]:
+    """Run in a task and give its events. Closed early, it cancels the task and waits until it has let go."""
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def emit(kind: EventType, data: Mapping[str, object]) -> None:
+        events.put_nowait(Event(kind, data))
+
+    async def ran() -> None:
+        try:
+            await run(emit)
+        finally:
+            events.put_nowait(None)
+
+    task = asyncio.create_task(ran(), name="flow")
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

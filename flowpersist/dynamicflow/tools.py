@@ -1,0 +1,227 @@
+"""Tools, which steps call, and joins, which bring one tool's output into the shape of another's input."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.awaiting import AwaitInput
+from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.plain import plain
+from flowpersist.dynamicflow.signatures import Signature, signature_of
+from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
+from flowpersist.schemas import JsonSchema
+
+__all__ = ["AWAIT_INPUT", "Cancellation", "Join", "Tool", "ToolContext", "Toolbox", "tool"]
+
+#: The tool that is always there.
+AWAIT_INPUT: Final = "await_input"
+Function: TypeAlias = Callable[..., Awaitable[object]]
+
+_log = logging.getLogger("flowpersist.dynamicflow.tools")
+
+
+class Cancellation:
+    """Whether a tool should stop. For work in threads: what runs on the event loop is cancelled there."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run was cancelled, its lease was lost, or the attempt took too long."""
+        return self._event.is_set()
+
+    def request(self) -> None:
+        """Ask the tool to stop. Twice: a no-op."""
+        self._event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block a thread until it should stop, at most so many seconds; whether it should."""
+        return self._event.wait(timeout)
+
+
+@frozen
+class ToolContext:
+    """Where a tool is called from. ``path`` tells iterations of one step apart; ``attempt`` counts from 1."""
+
+    run_id: str
+    step_id: str
+    path: str
+    attempt: int
+    logger: logging.Logger = field(default=_log, repr=False)
+    cancellation: Cancellation = field(factory=Cancellation, repr=False)
+
+    @property
+    def key(self) -> str:
+        """The same for the same attempt of the same step, also when a crash makes it run again: for effects outside."""
+        return f"{self.run_id}/{self.path}/{self.attempt}"
+
+
+@frozen
+class Tool:
+    """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one.
+
+    ``ConfigurationError`` where a schema is none.
+    """
+
+    id: str
+    name: str
+    description: str
+    input_schema: Mapping[str, object] = field(repr=False)
+    output_schema: Mapping[str, object] = field(repr=False)
+    function: Function = field(repr=False)
+    signature: Signature = field(repr=False)
+    _input: JsonSchema = field(init=False, repr=False, eq=False)
+    _output: JsonSchema = field(init=False, repr=False, eq=False)
+
+    @_input.default
+    def _compiled_input(self) -> JsonSchema:
+        return JsonSchema.of(self.input_schema, what=f"the input schema of {self.id!r}")
+
+    @_output.default
+    def _compiled_output(self) -> JsonSchema:
+        return JsonSchema.of(self.output_schema, what=f"the output schema of {self.id!r}")
+
+    @property
+    def takes(self) -> tuple[str, ...] | None:
+        """Its fields; None: any."""
+        return self.signature.takes
+
+    def check_input(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
+        """The arguments as the function takes them. Failure: ``InputValidationError`` with every problem."""
+        checked = _checked(self._input, self.input_schema, dict(arguments), f"the input of {self.id!r}")
+        return checked.bind(lambda _: self.signature.structured(arguments))
+
+    def check_output(self, value: object) -> Result[object, PersistenceError]:
+        """What it returned, as plain data, if its schema lets it through."""
+        return _checked(self._output, self.output_schema, plain(value), f"the output of {self.id!r}")
+
+    async def call(self, arguments: Mapping[str, object], context: ToolContext) -> object:
+        """Call the function with arguments that ``check_input`` gave, and with the context where it asks for it."""
+        given = dict(arguments)
+        if self.signature.context is not None:
+            given[self.signature.context] = context
+        return await self.function(**given)
+
+
+def _checked(
+    compiled: JsonSchema, schema: Mapping[str, object], value: object, what: str
+) -> Result[object, PersistenceError]:
+    if not schema:
+        return Success(value)
+    try:
+        # Not `check`, whose bounds are for what strangers send: between tools a run's own data goes, of any size.
+        return compiled._checked(value, what)  # noqa: SLF001
+    except ValueError as error:
+        problem = Problem("", f"holds what JSON has no form for: {error}")
+        return Failure(InputValidationError(f"{what} {problem.message}", [problem]))
+
+
+@frozen
+class Join:
+    """How the output of one tool becomes the input of another, where a step passes it on unchanged. ``transform`` is
+    pure.
+    """
+
+    from_tool: str
+    to_tool: str
+    transform: Callable[[Any], object] = field(repr=False)
+
+
+@frozen
+class Toolbox:
+    """What a runner's steps can call, by id, and its joins."""
+
+    tools: Mapping[str, Tool | AwaitInput[Any]]
+    joins: Mapping[tuple[str, str], Join]
+
+    @classmethod
+    def of(cls, tools: Iterable[Tool | AwaitInput[Any]], joins: Iterable[Join]) -> Toolbox:
+        """``ConfigurationError`` where two go by one id."""
+        by_id: dict[str, Tool | AwaitInput[Any]] = {}
+        for item in tools:
+            if not isinstance(item, Tool | AwaitInput):
+                msg = f"a runner's tools are made by @tool, or are AwaitInputs, not {type(item).__name__}"
+                raise TypeError(msg)
+            if item.id in by_id or item.id == AWAIT_INPUT:
+                msg = f"two tools have the id {item.id!r}: give one of them another"
+                raise ConfigurationError(msg, "tools")
+            by_id[item.id] = item
+        return cls(by_id, _by_pair(joins))
+
+    def get(self, name: str) -> Tool | AwaitInput[Any] | None:
+        """The tool of this id; None for ``await_input`` too, which is made anew at each call."""
+        return self.tools.get(name)
+
+    def join(self, from_tool: str | None, to_tool: str) -> Join | None:
+        """The join between two tools, where there is one."""
+        return None if from_tool is None else self.joins.get((from_tool, to_tool))
+
+    def lacking(self, needed: Iterable[str]) -> list[str]:
+        """The ids, sorted, that are not registered."""
+        return sorted(name for name in needed if name not in self.tools and name != AWAIT_INPUT)
+
+    def missing(self, flow: Flow) -> FlowError | None:
+        """The error that names the first tool that a flow calls and this lacks; None where it lacks none."""
+        lacking = self.lacking(flow.tools)
+        if not lacking:
+            return None
+        step = next(node.id for node in flow.nodes.values() if getattr(node.operation, "tool", None) == lacking[0])
+        known = ", ".join(sorted(self.tools)) or "none"
+        message = f"step {step!r}: the tool {lacking[0]!r} is not registered with this runner (registered: {known})"
+        return FlowError(message[:2000], flow.name, step, None, lacking[0])
+
+
+def _by_pair(joins: Iterable[Join]) -> dict[tuple[str, str], Join]:
+    by_pair: dict[tuple[str, str], Join] = {}
+    for join in joins:
+        pair = (join.from_tool, join.to_tool)
+        if pair in by_pair:
+            msg = f"two joins lead from {pair[0]!r} to {pair[1]!r}: keep one"
+            raise ConfigurationError(msg, "joins")
+        by_pair[pair] = join
+    return by_pair
+
+
+def tool(
+    *,
+    id: str | None = None,
+    name: str | None = None,
+    description: str | None = None,
+    input_schema: Mapping[str, object] | None = None,
+    output_schema: Mapping[str, object] | None = None,
+) -> Callable[[Function], Tool]:
+    """Make a tool of an async function.
+
+    ``id`` and ``name`` are the function's name where they are not given, ``description`` its docstring's first line,
+    the schemas those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the
+    input's fields, those with a default being optional. ``TypeError`` where the function is not async or takes
+    positional arguments; ``ConfigurationError`` where an annotation has no schema: give ``input_schema`` or
+    ``output_schema`` then.
+    """
+
+    def made(function: Function) -> Tool:
+        if not inspect.iscoroutinefunction(function):
+            msg = f"a tool is an async function, and {getattr(function, '__name__', function)!r} is none"
+            raise TypeError(msg)
+        signature = signature_of(function, ToolContext)
+        own = getattr(function, "__name__", "tool")
+        documented = (inspect.getdoc(function) or "").split("\n")[0]
+        return Tool(
+            id=own if id is None else id,
+            name=own if name is None else name,
+            description=documented if description is None else description,
+            input_schema=signature.input_schema() if input_schema is None else input_schema,
+            output_schema=signature.output_schema() if output_schema is None else output_schema,
+            function=function,
+            signature=signature,
+        )
+
+    return made

@@ -1,0 +1,56 @@
+"""The values that steps work on: references resolved, conditions evaluated, collections read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from returns.result import Failure, Result
+
+from flowpersist.dynamicflow import expressions, references
+from flowpersist.dynamicflow.outcomes import Done, Failed
+from flowpersist.errors import FlowError, PersistenceError
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.expressions import Expression
+    from flowpersist.dynamicflow.ir import Node
+
+__all__ = ["collection", "evaluate", "resolve"]
+
+
+def resolve(engine: Engine, node: Node, value: object, place: Place) -> Done | Failed:
+    """A value of the document with every reference in it replaced by what it refers to."""
+    return _outcome(engine, node, references.resolve_all(value, engine.resolver(node, place)))
+
+
+def evaluate(engine: Engine, node: Node, expression: Expression, place: Place) -> Done | Failed:
+    """What an expression gives."""
+    return _outcome(engine, node, expressions.evaluate(expression, engine.resolver(node, place)))
+
+
+def collection(engine: Engine, node: Node, over: object, place: Place) -> list[object] | Failed:
+    """The items of what ``over`` refers to or is: a list, or a string that holds a JSON array."""
+    resolved = resolve(engine, node, over, place)
+    if isinstance(resolved, Failed):
+        return resolved
+    value = _from_text(resolved.value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    return engine.failed(node, f"needs a list to go over, and was given {type(value).__name__}")
+
+
+def _from_text(value: object) -> object:
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _outcome(engine: Engine, node: Node, result: Result[object, PersistenceError]) -> Done | Failed:
+    if not isinstance(result, Failure):
+        return Done(result.unwrap())
+    error = result.failure()
+    return Failed(error) if isinstance(error, FlowError) else engine.failed(node, str(error), cause=error)
