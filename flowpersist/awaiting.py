@@ -51,7 +51,8 @@ def _times(instance: AwaitInput[Any]) -> None:
 class AwaitInput(Generic[A]):
     """What is awaited.
 
-    - ``id``: its name among tools and in queries. ``prompt``, ``title``: what a person is shown; ``shown``: JSON data beside it.
+    - ``id``: its name among tools and in queries. ``prompt``, ``title``: what a person is shown; ``shown``: JSON data
+    beside it.
     - ``schema``: the answer's, a JSON Schema or a type that one is derived from; None takes any JSON value.
     - ``parameters``: the schema of what a calling model supplies; ``$name`` in prompt and title is filled from it.
     - ``default``: the answer when the deadline passes; without one the wait expires.
@@ -109,7 +110,9 @@ class AwaitInput(Generic[A]):
         return checked.bind(lambda value: structure(value, kind))
 
     def fill(self, arguments: Mapping[str, object] | str) -> Result[AwaitInput[A], PersistenceError]:
-        """With ``$name`` in prompt and title replaced by the arguments, a mapping or its JSON text, once they are checked."""
+        """With ``$name`` in prompt and title replaced by the arguments, a mapping or its JSON text, once they are
+        checked.
+        """
         return self._arguments(arguments).bind(self._filled)
 
     def _arguments(self, arguments: Mapping[str, object] | str) -> Result[Mapping[str, object], PersistenceError]:

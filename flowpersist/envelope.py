@@ -1,7 +1,7 @@
 """``Sealer``: a value to a sealed envelope and back, by the codec and the stages.
 
-Byte for byte it is the stages composed by hand. What was sealed under one context and purpose opens under no other; the purpose
-also says which subkey is used.
+Byte for byte it is the stages composed by hand. What was sealed under one context and purpose opens under no other; the
+purpose also says which subkey is used.
 """
 
 from __future__ import annotations

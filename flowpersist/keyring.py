@@ -1,8 +1,8 @@
 """The keys that seal: a primary one, older ones that still open, and two subkeys of each.
 
-From each key come, by HKDF-Expand with SHA-512 (RFC 5869), the subkeys ``control`` (heads, answers, receipts, audit) and
-``state`` (states, outcomes). ``control_only()`` gives a ring of the first alone: its holder can answer, cancel, extend and tick,
-and open no state.
+From each key come, by HKDF-Expand with SHA-512 (RFC 5869), the subkeys ``control`` (heads, answers, receipts, audit)
+and ``state`` (states, outcomes). ``control_only()`` gives a ring of the first alone: its holder can answer, cancel,
+extend and tick, and open no state.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def _subkey(root: bytes, role: Role) -> bytes:
 
 @frozen(repr=False)
 class KeyRing:
-    """Keys by id, in order: the first seals, all open. Never altered: ``add``, ``promote`` and ``retire`` give a new one."""
+    """Keys by id, in order: the first seals, all open. Never altered: ``add``, ``promote`` and ``retire`` give a new
+    one.
+    """
 
     keys: Mapping[str, RingKey]
 
@@ -63,7 +65,9 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> KeyRing:
-        """A ring from ``kid:base64url,…``, as ``FLOWPERSIST_KEYS`` holds it; ``ConfigurationError`` names what is wrong."""
+        """A ring from ``kid:base64url,…``, as ``FLOWPERSIST_KEYS`` holds it; ``ConfigurationError`` names what is
+        wrong.
+        """
         ring = cls({})
         for number, entry in enumerate((part.strip() for part in text.strip().split(",")), start=1):
             kid, colon, encoded = entry.partition(":")
@@ -89,7 +93,9 @@ class KeyRing:
             text = Path(path).read_text(encoding="ascii")
             mode = Path(path).stat().st_mode
         except (OSError, UnicodeDecodeError) as error:
-            message = f"the keys file {os.fspath(path)!r} can't be read ({type(error).__name__}); name a readable text file"
+            message = (
+                f"the keys file {os.fspath(path)!r} can't be read ({type(error).__name__}); name a readable text file"
+            )
             raise ConfigurationError(message, "FLOWPERSIST_KEYS_FILE") from error
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             log.warning("the keys file %s is open to other users; chmod 600 it", os.fspath(path))
@@ -135,10 +141,14 @@ class KeyRing:
         key = self.keys.get(kid)
         if key is None:
             known = ", ".join(self.keys)
-            return Failure(UnknownKey(f"sealed with key {kid!r}, which the keyring lacks (it has {known}); add that key"))
+            return Failure(
+                UnknownKey(f"sealed with key {kid!r}, which the keyring lacks (it has {known}); add that key")
+            )
         subkey = key.control if role == "control" else key.state
         if subkey is None:
-            return Failure(UnknownKey(f"the keyring holds the control subkey of {kid!r} alone, and can't open or seal states"))
+            return Failure(
+                UnknownKey(f"the keyring holds the control subkey of {kid!r} alone, and can't open or seal states")
+            )
         return Success(subkey)
 
     def _with(self, kid: str, key: RingKey) -> KeyRing:
@@ -187,4 +197,6 @@ def _encoded(key: bytes) -> str:
 
 
 def _unusable(what: str) -> ConfigurationError:
-    return ConfigurationError(f"the keyring is not usable: {what}; flowpersist keygen makes good keys", "FLOWPERSIST_KEYS")
+    return ConfigurationError(
+        f"the keyring is not usable: {what}; flowpersist keygen makes good keys", "FLOWPERSIST_KEYS"
+    )

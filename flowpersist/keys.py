@@ -1,8 +1,8 @@
 """Ids and keys of suspensions.
 
-An id is a UUIDv7 (RFC 9562): ordered by time, so that pages by id are pages by creation; or, derived from an idempotency key, a
-UUIDv8. A key is what resumes: its token is ``prefix + base62(id, secret) + base62(CRC-32 of all before)``, URL-safe, and checked
-before any store is asked.
+An id is a UUIDv7 (RFC 9562): ordered by time, so that pages by id are pages by creation; or, derived from an
+idempotency key, a UUIDv8. A key is what resumes: its token is ``prefix + base62(id, secret) + base62(CRC-32 of all
+before)``, URL-safe, and checked before any store is asked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """JSON Schema: checking JSON data against one, deriving one from a type, and making the type's value of checked data.
 
-Draft 2020-12 unless ``$schema`` names another. Patterns run on an engine that is linear in the text, no reference outside the schema is
-followed, and sizes are bounded before anything is validated: schemas come from documents that are not trusted.
+Draft 2020-12 unless ``$schema`` names another. Patterns run on an engine that is linear in the text, no reference
+outside the schema is followed, and sizes are bounded before anything is validated: schemas come from documents that are
+not trusted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ MASK: Final = "the value"
 
 
 def check_json(value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
-    """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and depth."""
+    """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and
+    depth.
+    """
     problems = list(islice(_json_problems(value), 1))
     if problems:
         return Failure(_invalid(what, problems))
@@ -48,7 +51,8 @@ def _json_problems(value: object) -> Iterator[Problem]:
         nodes += 1
         text += len(item) if isinstance(item, str) else 0
         if nodes > MAX_NODES or text > MAX_TEXT or depth > MAX_DEPTH:
-            yield Problem(pointer, f"is over the limits ({MAX_NODES} values, {MAX_TEXT} characters, {MAX_DEPTH} levels)")
+            limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {MAX_DEPTH} levels"
+            yield Problem(pointer, f"is over the limits ({limits})")
             return
         problem = _scalar_problem(item)
         if problem is not None:
@@ -147,7 +151,9 @@ def _invalid(what: str, problems: list[Problem]) -> PersistenceError:
 
 
 def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
-    """Whether the pattern is found in the text, in time linear in the text; ``InputValidationError`` for a bad pattern."""
+    """Whether the pattern is found in the text, in time linear in the text; ``InputValidationError`` for a bad
+    pattern.
+    """
     try:
         schema = JsonSchema.of({"type": "string", "pattern": pattern}, what="the pattern")
     except ConfigurationError:
@@ -157,8 +163,11 @@ def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
 
 
 def schema_of(kind: object) -> dict[str, object]:
-    """The JSON Schema of a type: what ``msgspec`` knows (scalars, Literal, Enum, unions, collections, TypedDict, dataclasses, attrs
-    classes, dates, UUID, Decimal, Annotated), or a pydantic model's own."""
+    """The JSON Schema of a type that ``msgspec`` knows, or a pydantic model's own.
+
+    The former are scalars, Literal, Enum, unions, collections, TypedDict, dataclasses, attrs classes, dates, UUID,
+    Decimal and Annotated. ``ConfigurationError`` for others.
+    """
     if isinstance(kind, Mapping):
         return dict(kind)
     own = getattr(kind, "model_json_schema", None)

@@ -1,7 +1,7 @@
 """From a URL to its backend: by scheme, imported only when it is asked for.
 
-Third parties add a scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object a callable
-that takes the URL and gives a ``StorageBackend``.
+Third parties add a scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object a
+callable that takes the URL and gives a ``StorageBackend``.
 """
 
 from __future__ import annotations

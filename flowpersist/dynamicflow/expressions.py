@@ -1,9 +1,10 @@
 """Conditions: parsed and evaluated here, without Python's ``eval``, within bounds on size, depth and work.
 
-From the loosest: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <=``, then references, numbers, strings, ``true
-false null``, parentheses and functions. A value counts as true unless it is null, false, 0, empty text, or an empty
-list or mapping. ``==`` and ``===`` are the same: equal in JSON type and value (1 equals 1.0, and is not true). ``<`` and its like
-compare numbers with numbers and texts with texts. ``&&`` and ``||`` look at their right side only where the left does not decide.
+From the loosest: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <=``, then references, numbers,
+strings, ``true false null``, parentheses and functions. A value counts as true unless it is null, false, 0, empty text,
+or an empty list or mapping. ``==`` and ``===`` are the same: equal in JSON type and value (1 equals 1.0, and is not
+true). ``<`` and its like compare numbers with numbers and texts with texts. ``&&`` and ``||`` look at their right side
+only where the left does not decide.
 """
 
 from __future__ import annotations
@@ -283,20 +284,22 @@ def same(left: object, right: object) -> Result[bool, PersistenceError]:
     for _ in range(MAX_COMPARED):
         if not pairs:
             return Success(True)
-        one, other = pairs.pop()
-        if _kind(one) != _kind(other):
+        within = _parts(*pairs.pop())
+        if within is None:
             return Success(False)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            if one.keys() != other.keys():
-                return Success(False)
-            pairs.extend((one[key], other[key]) for key in one)
-        elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
-            if len(one) != len(other):
-                return Success(False)
-            pairs.extend(zip(one, other, strict=True))
-        elif one != other:
-            return Success(False)
+        pairs.extend(within)
     return Failure(FlowError(f"== compares at most {MAX_COMPARED} values: compare a smaller part"))
+
+
+def _parts(one: object, other: object) -> list[tuple[object, object]] | None:
+    """The pairs that must be equal for two values to be; None where they differ already."""
+    if _kind(one) != _kind(other):
+        return None
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return [(one[key], other[key]) for key in one] if one.keys() == other.keys() else None
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return list(zip(one, other, strict=True)) if len(one) == len(other) else None
+    return [] if one == other else None
 
 
 def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:

@@ -1,8 +1,9 @@
-"""References: ``$name``, ``$step.output.items.0.title``, ``$input``, ``$previousOutput``, ``$.field``; ``$$`` is a literal ``$``.
+"""References: ``$name``, ``$step.output.items.0.title``, ``$input``, ``$previousOutput``, ``$.field``; ``$$`` is a
+literal ``$``.
 
-A string that begins with ``$`` is a reference as a whole and resolves to the value itself; ``fill_text`` replaces references inside a
-text. Following a path reads keys of mappings, items of lists, and declared fields of dataclasses and attrs classes: never any
-other attribute.
+A string that begins with ``$`` is a reference as a whole and resolves to the value itself; ``fill_text`` replaces
+references inside a text. Following a path reads keys of mappings, items of lists, and declared fields of dataclasses
+and attrs classes: never any other attribute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The pure stages: values to bytes, and bytes to sealed bytes. Each function takes its data first and returns a ``Result``.
+"""The pure stages: values to bytes, and bytes to sealed bytes. Each function takes its data first and returns a
+``Result``.
 
 A pipeline is a tuple of stages; ``apply_all`` folds it one way and ``revert_all`` the other.
 """

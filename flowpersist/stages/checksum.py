@@ -1,4 +1,6 @@
-"""The second stage on bytes: SHA-256 (FIPS 180-4) over the frame, appended to it, so that no step after it can go wrong unseen."""
+"""The second stage on bytes: SHA-256 (FIPS 180-4) over the frame, appended to it, so that no step after it can go wrong
+unseen.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def checksum(data: bytes) -> Result[bytes, PersistenceError]:
 def verify(data: bytes) -> Result[bytes, PersistenceError]:
     """The data without its digest; ``CorruptedEnvelope`` where that does not match."""
     if len(data) < DIGEST_BYTES:
-        return Failure(CorruptedEnvelope(f"a frame ends with {DIGEST_BYTES} bytes of digest, and this has {len(data)} in all"))
+        return Failure(
+            CorruptedEnvelope(f"a frame ends with {DIGEST_BYTES} bytes of digest, and this has {len(data)} in all")
+        )
     view = memoryview(data)
     body, digest = view[:-DIGEST_BYTES], view[-DIGEST_BYTES:]
     if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):

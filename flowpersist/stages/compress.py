@@ -1,8 +1,8 @@
 """The first stage on bytes: compress them, or store them where that gains nothing.
 
-It makes ``compression u8 | plain length u64 | compressed bytes``, big-endian: the first three parts of a frame. A zstd frame
-(RFC 8878) carries its own content size, which must equal the plain length and be within the limit before a byte is
-decompressed; gzip (RFC 1952) is decompressed into a bounded buffer.
+It makes ``compression u8 | plain length u64 | compressed bytes``, big-endian: the first three parts of a frame. A zstd
+frame (RFC 8878) carries its own content size, which must equal the plain length and be within the limit before a byte
+is decompressed; gzip (RFC 1952) is decompressed into a bounded buffer.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def decompress(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Result[bytes, Pers
         return Failure(CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}"))
     kind, length = _PREFIX.unpack_from(data)
     if length > limit:
-        message = f"it declares {length} bytes, over the limit of {limit}; raise FLOWPERSIST_MAX_STATE_BYTES if that is meant"
+        message = (
+            f"it declares {length} bytes, over the limit of {limit}; raise FLOWPERSIST_MAX_STATE_BYTES if that is meant"
+        )
         return Failure(StateTooLarge(message))
     revert = _REVERTS.get(kind)
     if revert is None:

@@ -1,8 +1,8 @@
 """The last stage on bytes: encrypt or authenticate a frame, bound to its context, into an envelope.
 
 Each message has a key of its own, derived from the ring's subkey and a random salt, and a commitment to it, so that a
-ciphertext belongs to one key (AES-GCM alone does not commit; AWS Encryption SDK's suite 0x0478 does the same) and the limit of
-SP 800-38D on random nonces under one key does not bind. Keys are looked up by id, never tried.
+ciphertext belongs to one key (AES-GCM alone does not commit; AWS Encryption SDK's suite 0x0478 does the same) and the
+limit of SP 800-38D on random nonces under one key does not bind. Keys are looked up by id, never tried.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def decrypt(
 ) -> Result[bytes, PersistenceError]:
     """What ``encrypt`` was given; nothing of it is looked at before it is authenticated.
 
-    ``EncryptionRequired`` for plain data where a keyring is set, ``UnknownKey`` for a key that the ring lacks, ``TamperedEnvelope`` where
-    bytes, context or purpose are not those that were sealed.
+    ``EncryptionRequired`` for plain data where a keyring is set, ``UnknownKey`` for a key that the ring lacks,
+    ``TamperedEnvelope`` where bytes, context or purpose are not those that were sealed.
     """
     return parse_envelope(data).bind(lambda envelope: _opened(envelope, keyring, context, purpose))
 

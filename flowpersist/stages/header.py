@@ -2,7 +2,8 @@
 
 All integers are big-endian::
 
-    "FPE1" | version u8 | flags u8 | suite u16 | kid u32 length and text | salt 32 | commitment 32 | nonce 12 | length u64
+    "FPE1" | version u8 | flags u8 | suite u16 | kid u32 length and text | salt 32 | commitment 32 | nonce 12 | length
+    u64
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:
         return Failure(_corrupted("it does not begin as an envelope does"))
     _, version, flags, suite, kid_length = _START.unpack_from(data)
     if (version, flags) != (VERSION, 0) or suite not in {PLAIN, AUTHENTICATED, ENCRYPTED}:
-        message = f"an envelope of version {version}, flags {flags}, suite {suite}: this release reads version {VERSION}"
+        message = (
+            f"an envelope of version {version}, flags {flags}, suite {suite}: this release reads version {VERSION}"
+        )
         return Failure(UnsupportedVersion(f"{message}; upgrade flowpersist"))
     end = _START.size + kid_length + _END.size
     if kid_length > MAX_KID_BYTES or len(data) < end + _CRC.size:
