@@ -84,8 +84,8 @@ class Settings:
         "COMPRESSION", "auto", lambda v: v if v in COMPRESSIONS else None, f"one of {', '.join(COMPRESSIONS)}"
     )
     max_state_bytes: int = _setting("MAX_STATE_BYTES", 100 * 2**20, _bytes, "a size such as 104857600 or 100MiB")
-    default_timeout: timedelta | None = _setting("DEFAULT_TIMEOUT", None, _duration, "a duration such as 90s, 30m or
-    7d") retention: timedelta = _setting("RETENTION", timedelta(days=7), _duration, "a duration such as 12h or 7d")
+    default_timeout: timedelta | None = _setting("DEFAULT_TIMEOUT", None, _duration, "a duration as 90s, 30m or 7d")
+    retention: timedelta = _setting("RETENTION", timedelta(days=7), _duration, "a duration such as 12h or 7d")
     public_url: str | None = _setting(
         "PUBLIC_URL",
         None,
