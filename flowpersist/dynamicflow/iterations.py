@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
-from flowpersist.dynamicflow.values import collection, evaluate, resolve
+from flowpersist.dynamicflow.values import collection, holds, resolve
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine, Place
@@ -138,7 +138,7 @@ async def run_loop(engine: Engine, node: Node, operation: Loop, place: Place) ->
         goes_on = _goes_on(engine, node, operation, _after(place, results), len(items))
         if isinstance(goes_on, Failed):
             return goes_on
-        if not goes_on.value:
+        if not goes_on:
             return Done(results)
         variables = {} if operation.condition is not None else {operation.name: items[len(results)]}
         outcome = await _turn(engine, operation, _after(place, results), variables)
@@ -146,20 +146,15 @@ async def run_loop(engine: Engine, node: Node, operation: Loop, place: Place) ->
             return outcome
 
 
-def _goes_on(engine: Engine, node: Node, operation: Loop, place: Place, count: int) -> Done | Failed:
+def _goes_on(engine: Engine, node: Node, operation: Loop, place: Place, count: int) -> bool | Failed:
     """Whether there is one more iteration. One that has begun is not asked again: its steps may have changed the
     answer.
     """
     turns = len(place.frame["results"])
     if f"[{turns}]" in place.frame.get("sub", {}):
-        return Done(value=True)
-    more = Done(turns < count)
-    if operation.condition is not None:
-        found = evaluate(engine, node, operation.condition, place)
-        if isinstance(found, Failed):
-            return found
-        more = Done(bool(found.value))
-    if more.value and turns >= operation.limit:
+        return True
+    more = turns < count if operation.condition is None else holds(engine, node, operation.condition, place)
+    if more is True and turns >= operation.limit:
         return engine.failed(
             node, f"goes on after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
         )

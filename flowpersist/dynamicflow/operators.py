@@ -26,7 +26,7 @@ from flowpersist.dynamicflow.ir import (
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
 from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.values import collection, evaluate
+from flowpersist.dynamicflow.values import collection, evaluate, holds
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine, Place
@@ -68,8 +68,8 @@ async def _branch(engine: Engine, node: Node, operation: Conditional | Switch, p
 
 def _taken(engine: Engine, node: Node, operation: Conditional | Switch, place: Place) -> str | Failed:
     if isinstance(operation, Conditional):
-        holds = evaluate(engine, node, operation.condition, place)
-        return holds if isinstance(holds, Failed) else ("if_true" if holds.value else "if_false")
+        held = holds(engine, node, operation.condition, place)
+        return held if isinstance(held, Failed) else ("if_true" if held else "if_false")
     selected = evaluate(engine, node, operation.selector, place)
     return selected if isinstance(selected, Failed) else _case(engine, node, operation, selected.value)
 
@@ -97,9 +97,9 @@ async def _filter(engine: Engine, node: Node, operation: Filter, place: Place) -
     for item in items:
         await engine.pace()
         within = evolve(place, scope=Scope(place.scope, {operation.name: item}))
-        holds = evaluate(engine, node, operation.condition, within)
-        if isinstance(holds, Failed):
-            return holds
-        if holds.value:
+        held = holds(engine, node, operation.condition, within)
+        if isinstance(held, Failed):
+            return held
+        if held:
             kept.append(item)
     return Done(kept)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
-__all__ = ["collection", "evaluate", "resolve"]
+__all__ = ["collection", "evaluate", "holds", "resolve"]
 
 
 def resolve(engine: Engine, node: Node, value: object, place: Place) -> Done | Failed:
@@ -27,6 +27,12 @@ def resolve(engine: Engine, node: Node, value: object, place: Place) -> Done | F
 def evaluate(engine: Engine, node: Node, expression: Expression, place: Place) -> Done | Failed:
     """What an expression gives."""
     return _outcome(engine, node, expressions.evaluate(expression, engine.resolver(node, place)))
+
+
+def holds(engine: Engine, node: Node, condition: Expression, place: Place) -> bool | Failed:
+    """Whether a condition counts as true."""
+    found = evaluate(engine, node, condition, place)
+    return found if isinstance(found, Failed) else expressions.truth(found.value)
 
 
 def collection(engine: Engine, node: Node, over: object, place: Place) -> list[object] | Failed:
