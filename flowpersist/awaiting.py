@@ -39,6 +39,12 @@ class NoDefault(Enum):
 NO_DEFAULT: Final = NoDefault.NO_DEFAULT
 
 
+def _named(given: object) -> None:
+    if not isinstance(given, str) or not given:
+        message = "an AwaitInput needs an id, a text that is not empty"
+        raise ConfigurationError(message, "id")
+
+
 def _times(instance: AwaitInput[Any]) -> None:
     if instance.timeout is not None and instance.timeout <= timedelta(0):
         message = f"the timeout of {instance.id!r} must be positive, not {instance.timeout}"
@@ -73,9 +79,7 @@ class AwaitInput(Generic[A]):
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            msg = "an AwaitInput needs an id"
-            raise ConfigurationError(msg, "id")
+        _named(self.id)
         derived = {} if self.schema is None else schema_of(self.schema)
         object.__setattr__(self, "_json_schema", derived)
         JsonSchema.of(derived, what=f"the schema of {self.id!r}")

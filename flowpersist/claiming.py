@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,10 +44,12 @@ class Backoff:
 
     def delay(self, attempt: int) -> timedelta:
         """After the attempt of that number, from 1."""
-        return min(self.most, self.first * 2 ** min(attempt - 1, 32))
+        return min(self.most, self.first * (1 << min(attempt - 1, 32)))
 
 
-async def due_runs(hub: PersistenceHub, criteria: Criteria) -> AsyncIterator[Result[Loaded[Head], PersistenceError]]:
+async def due_runs(
+    hub: PersistenceHub, criteria: Criteria
+) -> AsyncGenerator[Result[Loaded[Head], PersistenceError], None]:
     """The runs that could be claimed now, longest due first, over all statuses."""
     equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
     streams = [due(hub.suspensions, Where({**equals, "status": str(status)})) for status in CLAIMABLE]

@@ -35,7 +35,7 @@ _CHECK_DIGITS: Final = 6
 
 
 def _sized(size: int) -> Callable[[object, object, bytes], None]:
-    def check(_instance: object, _attribute: object, value: bytes) -> None:
+    def check(_instance: object, _attribute: object, value: object) -> None:
         if not isinstance(value, bytes) or len(value) != size:
             msg = f"expected {size} bytes"
             raise ValueError(msg)

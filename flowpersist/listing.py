@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from returns.result import Failure, Result, Success
@@ -31,8 +31,8 @@ async def query(
     """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a
     bound).
     """
-    if criteria.status is not None and after is None:
-        # The index knows the status of the last put; what time has changed since must be put before it is asked.
+    if after is None and (criteria.status is not None or criteria.due_before is not None):
+        # The index knows status and due of the last put; what time has changed since must be put before it is asked.
         settled = await settle_due(suspensions)
         if not isinstance(settled, Success):
             return Failure(settled.failure())
@@ -48,7 +48,7 @@ def _shown(page: Page[Loaded[Head]], criteria: Criteria) -> Page[Suspension]:
 
 async def due(
     suspensions: Suspensions, conditions: Where, *, batch: int = BATCH
-) -> AsyncIterator[Result[Loaded[Head], PersistenceError]]:
+) -> AsyncGenerator[Result[Loaded[Head], PersistenceError], None]:
     """The records that are due by the store's clock, longest overdue first; ends at the first failure."""
     after: str | None = None
     while True:

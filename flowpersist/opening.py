@@ -123,11 +123,11 @@ def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's a
 
 
 def _backend(url: str | StorageBackend | None, settings: Settings) -> StorageBackend:
-    if url is None and settings.url is None:
+    url = settings.url if url is None else url
+    if url is None:
         message = "no store is named: pass a URL such as sqlite:///flows.db, or set FLOWPERSIST_URL"
         raise ConfigurationError(message, "FLOWPERSIST_URL")
-    named = settings.url if url is None else url
-    return backend_from_url(named) if isinstance(named, str) else named
+    return backend_from_url(url) if isinstance(url, str) else url
 
 
 async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, settings: Settings) -> KeyRing | None:

@@ -97,4 +97,4 @@ class Settings:
     @classmethod
     def from_environ(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Read them; ``ConfigurationError`` names the variable that makes no sense, and what it must be."""
-        return environ.to_config(cls, environ=environment)
+        return environ.to_config(cls, environ=dict(environment))

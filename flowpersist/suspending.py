@@ -114,17 +114,18 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
     return awaiting
 
 
+def _metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    return {
+        check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}") for name, value in given.items()
+    }
+
+
 @frozen
 class Facts:
     """What is said once of a suspension, and stays."""
 
     id: SuspensionId
-    metadata: Mapping[str, Scalar] = field(
-        converter=lambda given: {
-            check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}")
-            for name, value in given.items()
-        }
-    )
+    metadata: Mapping[str, Scalar] = field(converter=_metadata)
     tenant: str | None
     retention: timedelta
 

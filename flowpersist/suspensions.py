@@ -97,17 +97,20 @@ class Suspensions:
         """What a caller names: a str is a key's token only; an id must be made explicitly."""
         if isinstance(named, str):
             return SuspensionKey.parse(named, prefix=self.prefix)
+        if not isinstance(named, SuspensionKey | SuspensionId):
+            msg = f"a suspension is named by its key, the key's text or a SuspensionId, not by {type(named).__name__}"
+            raise TypeError(msg)
         if isinstance(named, SuspensionKey) and named.prefix != self.prefix:
             return Failure(KeyValidationError(f"the key of {named.id} has another prefix than {self.prefix!r}"))
         return Success(named)
 
     async def look(self, verb: str, named: Named, *, by: str | None = None) -> Result[Present, PersistenceError]:
         """Read only: nothing is put, whatever time has changed."""
-        match self.parse(named):
-            case Success(key):
-                read = await self.records.read(record_key(key))
-            case Failure(error):
-                return Failure(error)
+        parsed = self.parse(named)
+        if not isinstance(parsed, Success):
+            return Failure(parsed.failure())
+        key = parsed.unwrap()
+        read = await self.records.read(record_key(key))
         if not isinstance(read, Success):
             return Failure(read.failure())
         return await self._present(verb, key, read.unwrap(), by)
@@ -122,11 +125,10 @@ class Suspensions:
         body: bool = False,
     ) -> Result[T, PersistenceError]:
         """One verb on one suspension."""
-        match self.parse(named):
-            case Success(key):
-                pass
-            case Failure(error):
-                return Failure(error)
+        parsed = self.parse(named)
+        if not isinstance(parsed, Success):
+            return Failure(parsed.failure())
+        key = parsed.unwrap()
 
         async def move(found: Found[Head]) -> Move[T]:
             seen = await self._present(verb, key, found, by)

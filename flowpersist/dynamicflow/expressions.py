@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
@@ -69,7 +69,7 @@ class Expression:
     references: tuple[Reference, ...] = field(repr=False)
 
 
-def parse(text: str) -> Result[Expression, PersistenceError]:
+def parse(text: object) -> Result[Expression, PersistenceError]:
     """Parse; a ``FlowError`` says what was expected and where."""
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         return Failure(FlowError(f"a condition is a text of at most {MAX_LENGTH} characters"))
@@ -307,7 +307,7 @@ def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
     return Failure(FlowError(f"{name} does not go with {kinds}"))
 
 
-def _ordering(name: str, compare: Callable[[object, object], object]) -> Operation:
+def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operation:
     def ordered(left: object, right: object) -> Result[object, PersistenceError]:
         if _kind(left) == _kind(right) and _kind(left) in {"number", str}:
             return Success(compare(left, right))

@@ -189,9 +189,9 @@ def secret_digest(secret: bytes) -> bytes:
 def find(head: Head, key: SuspensionKey) -> WaitState | Slip | None:
     """The wait or receipt that this key opens. Every secret is compared, each in constant time."""
     digest = secret_digest(key.secret)
-    waits = [wait for wait in head.waits if hmac.compare_digest(wait.secret, key.secret)]
-    slips = [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
-    return next(iter([*waits, *slips]), None)
+    found: list[WaitState | Slip] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
+    found += [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
+    return found[0] if found else None
 
 
 def head_types() -> TypeRegistry:

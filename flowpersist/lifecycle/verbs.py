@@ -124,11 +124,10 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Rece
 
 
 def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Receipt]:
-    match _checked(wait, offer.value):
-        case Failure(error):
-            return refused(head, error)
-        case Success(value):
-            given = Answer(value, offer.by, now, offer.answer_id)
+    checked = _checked(wait, offer.value)
+    if isinstance(checked, Failure):
+        return refused(head, checked.failure())
+    given = Answer(checked.unwrap(), offer.by, now, offer.answer_id)
     answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = settle(evolve(head, waits=waits, updated_at=now), now)
@@ -178,7 +177,7 @@ def claim(
     head: Head, target: Target, offer: Offer | None, now: datetime, *, lease: timedelta, claim_id: str
 ) -> Step[Head]:
     """Take the run under a lease; with an offer, answer first. The same claim id again gets the same run again."""
-    if head.status is Status.RUNNING and head.claim_id == claim_id:
+    if head.status is Status.RUNNING and head.claim_id == claim_id and not _passed(target):
         return Step(head, Success(head))
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
@@ -192,7 +191,7 @@ def take(
     head: Head, target: Target, offer: Offer | None, now: datetime, *, answer_id: str, by: str | None
 ) -> Step[Head]:
     """Take the run for good. The winner's own answer id again gets the same run again."""
-    if head.taken is not None and head.taken.answer_id == answer_id:
+    if head.taken is not None and head.taken.answer_id == answer_id and not _passed(target):
         return Step(head, Success(head))
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
@@ -204,37 +203,35 @@ def take(
 
 def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) -> Step[Head]:
     """The head, answered if an offer came, in a state that can be claimed now."""
+    if _passed(target):
+        return refused(head, ended_error(head, target))
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    if _used_up(target):
-        return refused(head, ended_error(head, target))
-    if head.status is Status.RUNNING:
-        return refused(head, _busy(head, head.lease_until))
+    # Before the offer is looked at: who is told to come back later finds nothing recorded.
+    busy_until = head.lease_until if head.status is Status.RUNNING else head.claimable_at
+    if busy_until is not None and (head.status is Status.RUNNING or busy_until > now):
+        return refused(head, _busy(head, busy_until))
     receipt: Receipt | None = None
     if offer is not None:
         answered = answer(head, target, offer, now)
         if not isinstance(answered.result, Success):
             return Step(head, Failure(answered.result.failure()))
         head, receipt = answered.head, answered.result.unwrap()
-    return _claimable(head, now, receipt)
+    return _claimable(head, receipt)
 
 
-def _used_up(target: Target) -> bool:
-    """A key of an earlier pause, or one whose wait was given to the holder of another, never takes this one."""
-    if isinstance(target, Slip):
-        return True
-    return target is not None and target.status in {WaitStatus.SUPERSEDED, WaitStatus.CLOSED}
+def _passed(target: Target) -> bool:
+    """A key of an earlier pause, or one that another's answer closed, never takes this one: by no repeated id either."""
+    return isinstance(target, Slip) or (target is not None and target.status is WaitStatus.SUPERSEDED)
 
 
-def _claimable(head: Head, now: datetime, receipt: Receipt | None) -> Step[Head]:
+def _claimable(head: Head, receipt: Receipt | None) -> Step[Head]:
     missing = [wait.name for wait in head.waits if wait.needed]
     unready = head.status is Status.WAITING and (bool(missing) or (head.until == "each" and not _optional(head)))
     if head.status is Status.RESERVED or unready:
         what = "its state" if head.status is Status.RESERVED else f"answers to {', '.join(sorted(missing))}"
         message = f"suspension {head.id} still waits for {what}"
         return Step(head, Failure(StillWaiting(message, suspension_of(head), receipt)))
-    if head.claimable_at is not None and head.claimable_at > now:
-        return refused(head, _busy(head, head.claimable_at))
     return Step(head, Success(head))
 
 
@@ -445,7 +442,7 @@ _CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
 
 def ended_error(head: Head, target: Target) -> PersistenceError:
     """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
-    if target is None or (isinstance(target, WaitState) and target.status is WaitStatus.CLOSED and head.status.closed):
+    if target is None or (head.status.closed and _unread(target)):
         return closed_error(head, target)
     kind, what = _ended(head, target)
     receipt = receipt_of(head, target, "replayed")
@@ -458,10 +455,15 @@ def _ended(head: Head, target: WaitState | Slip) -> tuple[type[SuspensionClosed]
         return SuspensionExpired, "expired without an answer"
     if target.status is WaitStatus.SUPERSEDED:
         return AnswerConflict, "was closed by the answer to another wait"
-    used = isinstance(target, Slip) or target.delivery is not None or head.status.closed
-    if used:
+    if isinstance(target, Slip) or target.delivery is not None or target.status is WaitStatus.CLOSED:
         return AlreadyResumed, "was used: the run has gone on"
     return AnswerConflict, "has another answer already"
+
+
+def _unread(target: WaitState | Slip) -> bool:
+    """A wait that no holder was given before the end: what became of it is what became of the suspension."""
+    ended = {WaitStatus.ANSWERED, WaitStatus.CLOSED}
+    return isinstance(target, WaitState) and target.delivery is None and target.status in ended
 
 
 def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from attrs import asdict, field, frozen
-from returns.result import Failure, Result, Success
+from returns.result import Failure, Result
 
 from flowpersist.awaiting import AwaitInput
 from flowpersist.errors import PersistenceError
@@ -22,13 +22,9 @@ S = TypeVar("S")
 
 
 def _raise_or(result: Result[S, PersistenceError]) -> S:
-    match result:
-        case Success(value):
-            return value
-        case Failure(error):
-            raise error
-    msg = f"not a Result: {type(result).__name__}"
-    raise TypeError(msg)
+    if isinstance(result, Failure):
+        raise result.failure()
+    return result.unwrap()
 
 
 @frozen
@@ -80,15 +76,17 @@ class Suspension:
 
 @frozen
 class NewSuspension(Suspension):
-    """A suspension with the keys of its open waits, by name."""
+    """A suspension with the keys of its open waits, by name; where ``suspend`` is repeated, or brings the state of a
+    reserved one, those of waits that were answered meanwhile too.
+    """
 
     keys: Mapping[str, SuspensionKey] = field(repr=False)
 
     @property
     def key(self) -> SuspensionKey:
-        """The key of the only open wait; ``ValueError`` where there are several, or none."""
+        """The only key; ``ValueError`` where there are several, or none."""
         if len(self.keys) != 1:
-            msg = f"there are {len(self.keys)} open waits: take the key from .keys by name"
+            msg = f"there are {len(self.keys)} keys: take the one of a wait from .keys by its name"
             raise ValueError(msg)
         return next(iter(self.keys.values()))
 
@@ -151,13 +149,17 @@ def _only(values: Mapping[str, S]) -> S | None:
     return next(iter(values.values()), None)
 
 
+def _status(value: str | None) -> Status | None:
+    return None if value is None else Status(value)
+
+
 @frozen
 class Criteria:
     """Which suspensions: every condition that is given must hold. ``run`` is ``metadata["run"]``, or the id where that
     is unset; ``tool`` the id of an AwaitInput, of the first wait where there are several.
     """
 
-    status: Status | None = field(default=None, converter=lambda v: None if v is None else Status(v))
+    status: Status | None = field(default=None, converter=_status)
     tool: str | None = None
     run: str | None = None
     tenant: str | None = None
@@ -199,9 +201,10 @@ def _wait(state: WaitState) -> Wait:
     )
 
 
-def new_suspension_of(head: Head, *, prefix: str) -> NewSuspension:
-    """The same with the keys of all open waits."""
-    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in head.open_waits}
+def new_suspension_of(head: Head, *, prefix: str, answered: bool = False) -> NewSuspension:
+    """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
+    waits = head.waits if answered else head.open_waits
+    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits}
     fields = asdict(suspension_of(head), recurse=False)
     return NewSuspension(**fields, keys=keys)
 
