@@ -68,9 +68,9 @@ class Engine:
     toolbox: Toolbox
     run_id: str
     input: object = field(repr=False)
-    answers: dict[str, object] = field(factory=dict, converter=dict, repr=False)
-    expired: set[str] = field(factory=set, converter=set)
-    open: frozenset[str] = field(factory=frozenset, converter=frozenset)
+    answers: dict[str, object] = field(factory=dict, repr=False)
+    expired: set[str] = field(factory=set)
+    open: frozenset[str] = frozenset()
     room: int = ROOM_BYTES
     emit: Emit = nothing
     backoff: Backoff = backoff

@@ -74,7 +74,7 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("condition", "conditional"),
 )
 _KINDS: Final = cast("tuple[Kind, ...]", get_args(Kind))
-_TYPE_NAMES: Final[Mapping[str, Kind]] = {"if-then": "conditional"} | {kind: kind for kind in _KINDS}
+_TYPE_NAMES: Final[Mapping[str, Kind]] = {"if-then": "conditional", **{str(kind): kind for kind in _KINDS}}
 #: The fields that hold a block: a step, or a list of steps.
 _BLOCKS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "conditional": ("if_true", "if_false"),

@@ -103,10 +103,13 @@ class Legs:
         prepared = self._prepared(run, flow)
         if isinstance(prepared, Failure):
             return prepared
-        state, flow = prepared.unwrap()
+        state, current = prepared.unwrap()
         if run.sequence > 1:
-            emit("flow-resumed", {"run": run_id_of(run.suspension), "flow": flow.name, "answered": sorted(run.answers)})
-        engine = self._engine(run, state, flow, emit)
+            emit(
+                "flow-resumed",
+                {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
+            )
+        engine = self._engine(run, state, current, emit)
         outcome = await engine.run(state["frame"])
         if isinstance(outcome, Done):
             return await self._complete(run, Completed(outcome.value, engine.outputs))
@@ -137,7 +140,7 @@ class Legs:
             toolbox=self.toolbox,
             run_id=run_id_of(run.suspension),
             input=state["input"],
-            answers=run.answers,
+            answers=dict(run.answers),
             expired=set(run.expired),
             open=frozenset(wait.name for wait in carried),
             room=max(ROOM_BYTES - taken, 0),

@@ -81,13 +81,9 @@ class Tool:
     _input: JsonSchema = field(init=False, repr=False, eq=False)
     _output: JsonSchema = field(init=False, repr=False, eq=False)
 
-    @_input.default
-    def _compiled_input(self) -> JsonSchema:
-        return JsonSchema.of(self.input_schema, what=f"the input schema of {self.id!r}")
-
-    @_output.default
-    def _compiled_output(self) -> JsonSchema:
-        return JsonSchema.of(self.output_schema, what=f"the output schema of {self.id!r}")
+    def __attrs_post_init__(self) -> None:
+        for name, schema in (("input", self.input_schema), ("output", self.output_schema)):
+            object.__setattr__(self, f"_{name}", JsonSchema.of(schema, what=f"the {name} schema of {self.id!r}"))
 
     @property
     def takes(self) -> tuple[str, ...] | None:
@@ -143,8 +139,8 @@ class Toolbox:
     joins: Mapping[tuple[str, str], Join]
 
     @classmethod
-    def of(cls, tools: Iterable[Tool | AwaitInput[Any]], joins: Iterable[Join]) -> Toolbox:
-        """``ConfigurationError`` where two go by one id."""
+    def of(cls, tools: Iterable[object], joins: Iterable[Join]) -> Toolbox:
+        """``ConfigurationError`` where two go by one id, ``TypeError`` for what is no tool."""
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
         for item in tools:
             if not isinstance(item, Tool | AwaitInput):
