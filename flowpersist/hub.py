@@ -244,6 +244,9 @@ class PersistenceHub:
     ) -> Outcome[tuple[Resumption[S], ...]]:
         """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
         _check_lease(lease)
+        if limit < 1:
+            msg = f"claim_due needs a limit of at least 1, not {limit}"
+            raise ValueError(msg)
 
         async def one(record: Loaded[Head]) -> Result[Resumption[S], PersistenceError]:
             # By id only: what the index says may be behind, and the transition decides again.
@@ -440,9 +443,7 @@ class PersistenceHub:
 
         async def decide(found: Found[Head]) -> Move[NewSuspension]:
             if found.record is not None:
-                head = present(found.record.head, found.now)
-                same = same_state(self.suspensions.records, found.record, state)
-                return Move(None, same.map(lambda _: self._new(head)))
+                return Move(None, await self._again(verb, found.record, found.now, state, by))
             head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
             allowed = await self.suspensions.allowed(verb, head, by)
             if isinstance(allowed, Failure):
@@ -452,6 +453,15 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide))
 
+    async def _again(
+        self, verb: str, record: Loaded[Head], now: datetime, state: SealedState | None, by: str | None
+    ) -> Result[NewSuspension, PersistenceError]:
+        """The repeat of an idempotency key. It hands out keys, so that it is asked for as the first call was."""
+        head = present(record.head, now)
+        allowed = await self.suspensions.allowed(verb, head, by)
+        same = allowed.bind(lambda _: same_state(self.suspensions.records, record, state))
+        return same.map(lambda _: self._new(head, answered=True))
+
     async def _fill(self, key: Named, state: object, by: str | None) -> Outcome[NewSuspension]:
         async def decide(seen: Present) -> Turn[NewSuspension]:
             records = self.suspensions.records
@@ -460,9 +470,10 @@ class PersistenceHub:
                 return Turn(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:
                 same = same_state(records, seen.record, sealed.unwrap())
-                return Turn(seen.head, same.map(lambda _: self._new(seen.head)))
+                return Turn(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
             step = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
-            return Turn(step.head, step.result.map(self._new), sealed.unwrap().body)
+            filled = step.result.map(lambda head: self._new(head, answered=True))
+            return Turn(step.head, filled, sealed.unwrap().body)
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
 
@@ -497,8 +508,8 @@ class PersistenceHub:
             held.set()
         return as_outcome(result)
 
-    def _new(self, head: Head) -> NewSuspension:
-        return new_suspension_of(head, prefix=self.suspensions.prefix)
+    def _new(self, head: Head, *, answered: bool = False) -> NewSuspension:
+        return new_suspension_of(head, prefix=self.suspensions.prefix, answered=answered)
 
     def _random_id(self) -> str:
         return self.pace.entropy(16).hex()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from returns.result import Failure, Success
 
-from flowpersist.errors import LeaseLost, PersistenceError, StorageError
+from flowpersist.errors import BackendUnavailable, LeaseLost, PersistenceError, StorageError
 
 if TYPE_CHECKING:
-    from flowpersist.hub import PersistenceHub
+    from flowpersist.hub import Outcome, PersistenceHub
     from flowpersist.lifecycle.views import Resumption
 
 __all__ = ["DEFAULT_LEASE", "hold"]
@@ -103,14 +103,23 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
         while not self.finished:
             await asyncio.sleep(pause)
             started = loop.time()
-            match await self._hub.renew(self._run, lease=self._lease):
+            match await self._renewed(ends):
                 case Success(_):
                     ends = started + self._lease.total_seconds()
-                case Failure(StorageError() as error) if started < ends:
+                case Failure(StorageError() as error) if loop.time() < ends:
                     log.warning("the lease on %s could not be renewed yet: %s", self._run.suspension.id, error)
                 case Failure(error):
                     self._lose(error)
                     return
+
+    async def _renewed(self, ends: float) -> Outcome[datetime]:
+        """One renewal. A store that does not answer must not keep the work going past the lease."""
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._hub.renew(self._run, lease=self._lease)
+        except TimeoutError:
+            name = self._hub.backend.name
+            return Failure(BackendUnavailable(f"{name} did not answer before the lease ended", name, retryable=True))
 
     def _lose(self, error: PersistenceError) -> None:
         if self.finished:

@@ -221,7 +221,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
 
 
 def _passed(target: Target) -> bool:
-    """A key of an earlier pause, or one that another's answer closed, never takes this one: by no repeated id either."""
+    """A key of an earlier pause, or one that another's answer closed, takes nothing: not by a repeated id either."""
     return isinstance(target, Slip) or (target is not None and target.status is WaitStatus.SUPERSEDED)
 
 
@@ -444,13 +444,13 @@ def ended_error(head: Head, target: Target) -> PersistenceError:
     """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
     if target is None or (head.status.closed and _unread(target)):
         return closed_error(head, target)
-    kind, what = _ended(head, target)
+    kind, what = _ended(target)
     receipt = receipt_of(head, target, "replayed")
     name = target.wait if isinstance(target, Slip) else target.name
     return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
 
 
-def _ended(head: Head, target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
+def _ended(target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
     if target.status is WaitStatus.EXPIRED:
         return SuspensionExpired, "expired without an answer"
     if target.status is WaitStatus.SUPERSEDED:

@@ -1,0 +1,51 @@
+"""Hubs for tests: opened without an environment, and able to travel in time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Unpack
+
+from flowpersist.backends.base import StorageBackend
+from flowpersist.codec import Limits
+from flowpersist.hub import PersistenceHub
+from flowpersist.keyring import KeyRing
+from flowpersist.opening import HubOptions, open_hub
+from flowpersist.raising import RaisingHub
+from flowpersist.records import Pace
+
+__all__ = ["open_test_hub", "travel"]
+
+
+@asynccontextmanager
+async def open_test_hub(
+    url: str | StorageBackend = "memory://", **options: Unpack[HubOptions]
+) -> AsyncIterator[PersistenceHub]:
+    """A hub with a fresh keyring and an empty store, which retries without waiting.
+
+    ``options`` are those of ``open_hub``. What they leave out is the library's default, not the environment's.
+    """
+    unset: HubOptions = {
+        "keyring": KeyRing.generate(),
+        "limits": Limits(),
+        "compression": "auto",
+        "default_timeout": None,
+        "retention": timedelta(days=7),
+        "public_url": None,
+        "pace": Pace(base=timedelta(0), slow=timedelta(minutes=1)),
+    }
+    async with open_hub(url, **{**unset, **options}) as hub:
+        yield hub
+
+
+def travel(hub: PersistenceHub | RaisingHub, by: timedelta) -> None:
+    """Move the time of the hub's store forward. The store's clock decides everything, so leases and deadlines pass.
+
+    Only for this hub's own connection: another process, or another hub on the same database, has an offset of its own.
+    """
+    if by < timedelta(0):
+        msg = f"time moves forward only, not by {by}"
+        raise ValueError(msg)
+    backend = hub.hub.backend if isinstance(hub, RaisingHub) else hub.backend
+    backend.clock_offset += by
