@@ -70,11 +70,13 @@ class Command(click.Command):
         except PersistenceError as error:
             report(error, as_problem=store.json)
             ctx.exit(exit_of(error))
+        except BrokenPipeError:
+            # Whoever read our output has gone: click ends such a process quietly.
+            raise
         except OSError as error:
-            report(
-                ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}"), as_problem=store.json
-            )
-            ctx.exit(exit_of(ConfigurationError("")))
+            problem = ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}")
+            report(problem, as_problem=store.json)
+            ctx.exit(exit_of(problem))
 
 
 def report(error: PersistenceError, *, as_problem: bool) -> None:
@@ -82,7 +84,8 @@ def report(error: PersistenceError, *, as_problem: bool) -> None:
     if as_problem:
         click.echo(as_json(error.to_problem()), err=True)
         return
-    click.echo(f"flowpersist: {error}", err=True)
+    named = f"{error.setting}: " if isinstance(error, ConfigurationError) and error.setting else ""
+    click.echo(f"flowpersist: {'' if named[:-2] in error.message else named}{error}", err=True)
     if isinstance(error, InputValidationError):
         for problem in error.problems:
             click.echo(f"  {problem.pointer or '(the whole)'}: {problem.message}", err=True)

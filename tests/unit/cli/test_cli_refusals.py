@@ -166,6 +166,10 @@ def test_file_that_is_no_database_is_a_storage_failure(cli, place):
     refused(result, result.exit_code, "text.db")
 
 
+def test_cursor_of_no_page_is_invalid_input(cli):
+    refused(cli("list", "--after", "nonsense"), 4, "/after")
+
+
 def test_keygen_writes_over_nothing(cli, place):
     before = (place / "keys").read_text()
     refused(cli("keygen", "--output", "keys"), 7, "keys")
@@ -183,7 +187,6 @@ def test_keygen_writes_over_nothing(cli, place):
         ("answer", "KEY", "--set", "a=1", "--set", "a=2"),
         ("list", "--status", "nothing"),
         ("list", "--metadata", "a=[1]"),
-        ("list", "--after", "nonsense"),
         ("list", "--tenant", "x" * 600),
         ("run", "nowhere.json"),
         ("run", "flow.json", "--input", "a=1", "--input-file", "flow.json"),
