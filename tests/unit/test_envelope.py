@@ -1,0 +1,266 @@
+"""The envelope, clause by clause: specs/persistence/envelope.md."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import struct
+import zlib
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from returns.pipeline import flow
+from returns.pointfree import bind
+from returns.result import Failure, Success
+
+from flowpersist import KeyRing, Sealer
+from flowpersist.codec import Codec, Limits
+from flowpersist.errors import (
+    CompressionError,
+    CorruptedEnvelope,
+    EncryptionRequired,
+    PersistenceError,
+    StateTooLarge,
+    TamperedEnvelope,
+    UnknownKey,
+    UnsupportedVersion,
+)
+from flowpersist.stages import checksum, compress, decompress, decrypt, encrypt, verify
+
+SPECS = Path(__file__).parents[2] / "specs" / "persistence"
+RING = KeyRing({}).add("k1", bytes(range(32)))
+CONTEXT = b"here"
+
+
+def counting():
+    """Entropy that is the same in every run."""
+    state = iter(range(1, 1000))
+    return lambda size: bytes([next(state)]) * size
+
+
+def seal(data=b"some state", **changes) -> bytes:
+    arguments = {"keyring": RING, "context": CONTEXT, "purpose": "state"} | changes
+    return encrypt(compress(data).bind(checksum).unwrap(), **arguments).unwrap()
+
+
+def opened(data, **changes):
+    arguments = {"keyring": RING, "context": CONTEXT, "purpose": "state"} | changes
+    return decrypt(data, **arguments).bind(verify).bind(decompress)
+
+
+def with_crc(data: bytes) -> bytes:
+    return data[:-4] + struct.pack(">I", zlib.crc32(data[:-4]))
+
+
+def test_every_clause_of_the_specification_has_a_test():
+    clauses = set(re.findall(r"^- (FPE-\d+):", (SPECS / "envelope.md").read_text(), re.MULTILINE))
+    assert len(clauses) == 17
+    docstrings = re.findall(r'"""(FPE[^"]*)"""', Path(__file__).read_text())
+    assert clauses == set(re.findall(r"FPE-\d+", " ".join(docstrings)))
+
+
+@pytest.mark.parametrize("suite", [2, 3])
+def test_suites_with_keys_go_both_ways(suite):
+    """FPE-1"""
+    sealed = seal(suite=suite)
+    assert sealed[6:8] == suite.to_bytes(2, "big")
+    assert opened(sealed) == Success(b"some state")
+    with pytest.raises(ValueError, match="keyring"):
+        seal(keyring=None, suite=suite)
+
+
+def test_plain_is_for_no_keyring_only():
+    """FPE-1, FPE-8"""
+    plain = seal(keyring=None)
+    assert opened(plain, keyring=None) == Success(b"some state")
+    assert isinstance(opened(plain).failure(), EncryptionRequired)
+    with pytest.raises(ValueError, match="suite 1"):
+        seal(suite=1)
+    forged = bytearray(plain)
+    forged[20] = 7
+    assert isinstance(opened(with_crc(bytes(forged)), keyring=None).failure(), TamperedEnvelope)
+
+
+def test_the_same_state_twice_shares_nothing():
+    """FPE-2"""
+    one, other = seal(bytes(4096)), seal(bytes(4096))
+    blocks = {one[at : at + 16] for at in range(60, len(one) - 16)}
+    assert not any(other[at : at + 16] in blocks for at in range(60, len(other) - 16, 16))
+
+
+@pytest.mark.parametrize("value", [None, "text" * 1000, {"a": [1, 2.5, "x"]}, list(range(5000))])
+def test_the_sealer_is_the_stages_composed_by_hand(value):
+    """FPE-3"""
+    sealer = Sealer(keyring=None)
+    by_hand = flow(
+        value,
+        sealer.codec.encode,
+        bind(compress),
+        bind(checksum),
+        bind(lambda data: encrypt(data, keyring=None, context=CONTEXT)),
+    )
+    assert sealer.seal(value, context=CONTEXT) == by_hand
+    assert sealer.open(by_hand.unwrap(), context=CONTEXT) == Success(value)
+
+
+@pytest.mark.parametrize("data", [b"", b"FPE", b"FPE1", b"NOPE" + bytes(200), bytes(200)])
+def test_what_is_no_envelope_is_refused(data):
+    """FPE-4"""
+    assert isinstance(opened(data).failure(), CorruptedEnvelope)
+
+
+@pytest.mark.parametrize(("at", "value"), [(4, 2), (4, 0), (5, 1), (7, 4), (7, 0)])
+def test_other_versions_flags_and_suites_are_refused(at, value):
+    """FPE-5"""
+    data = bytearray(seal())
+    data[at] = value
+    assert isinstance(opened(with_crc(bytes(data))).failure(), UnsupportedVersion)
+
+
+@pytest.mark.parametrize("kid_length", [65, 2**16, 2**32 - 1])
+def test_a_key_ids_length_is_not_trusted(kid_length):
+    """FPE-6"""
+    data = seal()
+    assert isinstance(opened(data[:8] + struct.pack(">I", kid_length) + data[12:]).failure(), CorruptedEnvelope)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**31, 2**64 - 1])
+def test_a_payloads_length_is_not_trusted(length):
+    """FPE-6"""
+    data = seal()
+    at = 12 + 2 + 76
+    assert isinstance(
+        opened(with_crc(data[:at] + struct.pack(">Q", length) + data[at + 8 :])).failure(), CorruptedEnvelope
+    )
+
+
+def test_every_bit_and_every_truncation_is_noticed():
+    """FPE-7, FPE-11, FPE-16"""
+    data = seal()
+    for at in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[at // 8] ^= 1 << at % 8
+        assert isinstance(opened(bytes(flipped)).failure(), PersistenceError)
+        # With the CRC made right again, authentication alone must notice.
+        assert isinstance(opened(with_crc(bytes(flipped))), Failure) or at >= (len(data) - 4) * 8
+    for end in range(len(data)):
+        assert isinstance(opened(data[:end]).failure(), CorruptedEnvelope)
+
+
+@pytest.mark.parametrize("suite", [2, 3])
+def test_altered_payload_with_a_right_crc_is_tampering(suite):
+    """FPE-11"""
+    data = bytearray(seal(suite=suite))
+    data[-30] ^= 1
+    assert isinstance(opened(with_crc(bytes(data))).failure(), TamperedEnvelope)
+
+
+def test_keys_are_looked_up_by_id_and_never_tried():
+    """FPE-9"""
+    renamed = KeyRing({}).add("k2", bytes(range(32)))
+    assert isinstance(opened(seal(), keyring=renamed).failure(), UnknownKey)
+    assert isinstance(opened(seal(), keyring=None).failure(), UnknownKey)
+    same_id = KeyRing({}).add("k1", bytes(32))
+    assert isinstance(opened(seal(), keyring=same_id).failure(), TamperedEnvelope)
+
+
+def test_a_control_ring_opens_heads_and_no_states():
+    """FPE-10"""
+    control = RING.control_only()
+    assert opened(seal(purpose="head"), keyring=control, purpose="head") == Success(b"some state")
+    assert isinstance(opened(seal(), keyring=control).failure(), UnknownKey)
+    assert isinstance(encrypt(b"", keyring=control, context=b"", purpose="state").failure(), UnknownKey)
+
+
+def test_all_ordered_pairs_of_contexts_and_purposes_are_apart():
+    """FPE-12"""
+    places = [
+        (context, purpose) for context in (b"", b"ab", b"a", b"abc") for purpose in ("head", "state", "outcome", "c")
+    ]
+    sealed = {place: seal(context=place[0], purpose=place[1]) for place in places}
+    for one, other in permutations(places, 2):
+        assert isinstance(opened(sealed[one], context=other[0], purpose=other[1]).failure(), TamperedEnvelope)
+
+
+def test_a_wrong_digest_stops_before_decompression():
+    """FPE-13"""
+    frame = compress(b"x" * 1000).unwrap()
+    broken = encrypt(frame + bytes(32), keyring=RING, context=CONTEXT).unwrap()
+    assert isinstance(opened(broken).failure(), CorruptedEnvelope)
+    assert isinstance(verify(b"short").failure(), CorruptedEnvelope)
+
+
+def test_a_plain_length_over_the_limit_is_refused():
+    """FPE-14"""
+    assert isinstance(decompress(compress(bytes(2000)).unwrap(), limit=1999).failure(), StateTooLarge)
+    sealer = Sealer(codec=Codec(limits=Limits(max_bytes=1000)))
+    large = Sealer().seal("x" * 2000, context=CONTEXT).unwrap()
+    assert isinstance(sealer.open(large, context=CONTEXT).failure(), StateTooLarge)
+
+
+def frame(kind: int, length: int, data: bytes) -> bytes:
+    return struct.pack(">BQ", kind, length) + data
+
+
+ZSTD = compress(b"x" * 5000, compression="zstd").unwrap()[9:]
+GZIP = compress(b"x" * 5000, compression="gzip").unwrap()[9:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        frame(9, 1, b"x"),
+        frame(0, 2, b"x"),
+        frame(1, 4999, ZSTD),
+        frame(1, 5000, ZSTD[:-5]),
+        frame(1, 5000, ZSTD + b"more"),
+        frame(1, 0, ZSTD),
+        frame(1, 0, b""),
+        frame(1, 5000, b"rubbish"),
+        frame(2, 4999, GZIP),
+        frame(2, 5001, GZIP),
+        frame(2, 5000, GZIP[:-5]),
+        frame(2, 5000, GZIP + b"more"),
+        frame(2, 5000, b"rubbish"),
+    ],
+)
+def test_frames_that_lie_are_refused(data):
+    """FPE-15"""
+    assert isinstance(decompress(data).failure(), CompressionError)
+
+
+@pytest.mark.parametrize("compression", ["auto", "zstd", "gzip", "none"])
+@pytest.mark.parametrize("data", [b"", b"x", b"y" * 600, bytes(range(256)) * 4000])
+def test_compression_goes_both_ways(compression, data):
+    """FPE-15"""
+    assert compress(data, compression=compression).bind(decompress) == Success(data)
+
+
+def test_what_is_small_or_random_is_stored_as_it_is():
+    noise = random.Random(1).randbytes(300_000)
+    assert compress(noise).unwrap()[0] == 0
+    assert compress(b"y" * 100).unwrap()[0] == 0
+    assert compress(b"y" * 1000).unwrap()[0] == 1
+    with pytest.raises(ValueError, match="auto, zstd, gzip, none"):
+        compress(b"", compression="lzma")
+
+
+def vectors() -> list[dict[str, str]]:
+    return json.loads((SPECS / "vectors" / "envelope.json").read_text())
+
+
+@pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector["name"])
+def test_vectors_open_for_ever(vector):
+    """FPE-17"""
+    ring = KeyRing({}).add(vector["kid"], bytes.fromhex(vector["key"])) if vector["key"] else None
+    where = {"context": bytes.fromhex(vector["context"]), "purpose": vector["purpose"]}
+    plain, envelope = bytes.fromhex(vector["plain"]), bytes.fromhex(vector["envelope"])
+    assert opened(envelope, keyring=ring, **where) == Success(plain)
+    if vector["compression"] == "none":
+        framed = compress(plain, compression="none").bind(checksum).unwrap()
+        suite = int(vector["suite"])
+        again = encrypt(framed, keyring=ring, suite=suite if ring else None, entropy=counting(), **where)
+        assert again == Success(envelope)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from returns.result import Failure, Success
+
+from flowpersist.dynamicflow import expressions
+from flowpersist.dynamicflow.references import (
+    Reference,
+    fill_text,
+    follow,
+    parse_reference,
+    references_in,
+    resolve_all,
+)
+from flowpersist.errors import FlowError
+
+
+@attrs.define
+class Order:
+    id: int
+    lines: list[str]
+
+    def total(self) -> int:
+        return 7
+
+
+VALUES = {
+    "n": 3,
+    "name": "Ann",
+    "none": None,
+    "empty": [],
+    "yes": True,
+    "items": [{"price": 10}, {"price": 2.5}],
+    "order": Order(7, ["a"]),
+    "step-1": {"output": {"0": "zero"}},
+}
+
+
+def resolve(reference):
+    if reference.root not in VALUES:
+        return Failure(FlowError(f"no {reference.root}"))
+    return follow(VALUES[reference.root], reference.path)
+
+
+def evaluate(text):
+    return expressions.parse(text).bind(lambda parsed: expressions.evaluate(parsed, resolve))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$n", 3),
+        ("$n == 3", True),
+        ("$n === 3.0", True),
+        ("$n != 3", False),
+        ("$n !== 4", True),
+        ("$yes == 1", False),
+        ("1 == true", False),
+        ("$none == null", True),
+        ("$n > 2 && $n <= 3", True),
+        ("$n < 2 || $n >= 3", True),
+        ("not $n > 2", False),
+        ("!($n > 2) or $yes", True),
+        ("!!$n", True),
+        ("!!!$n", False),
+        ("$yes or $missing", True),
+        ("false and $missing", False),
+        ("true or false and false", True),
+        ("(true or false) and false", False),
+        ("$name < 'Bob'", True),
+        ('"say \\"hi\\"" == \'say "hi"\'', True),
+        ("'it\\'s\\n' == \"it's\\n\"", True),
+        ("$items.1.price", 2.5),
+        ("$items[0].price == 1e1", True),
+        ("-1 < 0", True),
+        ("$order.id", 7),
+        ("$step-1.output.0", "zero"),
+        ("contains($name, 'nn')", True),
+        ("contains($items, $items.0)", True),
+        ("contains($items, 1)", False),
+        ("contains($items.0, 'price')", True),
+        ("startsWith($name, 'A')", True),
+        ("endsWith($name, 'A')", False),
+        ("length($items)", 2),
+        ("exists($name)", True),
+        ("exists($none)", False),
+        ("exists($missing.field)", False),
+        ("isEmpty($empty)", True),
+        ("isEmpty($none)", True),
+        ("isEmpty($name)", False),
+        ("upper($name) == 'ANN' and lower($name) == 'ann'", True),
+        ("matches($name, '^A.n$')", True),
+        ("$items == $items", True),
+        ("$items == $empty", False),
+        ("$items.0 == $items.1", False),
+        ("$order == $order", True),
+        ("$order or false", True),
+    ],
+)
+def test_values(text, value):
+    assert evaluate(text) == Success(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "(",
+        "()",
+        "1 2",
+        "1 < 2 < 3",
+        "== 1",
+        "$n ==",
+        "and",
+        "name",
+        "__import__('os')",
+        "print(1)",
+        "length()",
+        "length(1, 2)",
+        "length 1",
+        "'open",
+        "$",
+        "$n; $n",
+        "$n = 3",
+        "lambda: 1",
+        "(" * 60 + "1" + ")" * 60,
+        "length(" * 60 + "1" + ")" * 60,
+        "1 or " * 2000 + "1",
+        "\ud800",
+        None,
+        7,
+    ],
+)
+def test_what_can_not_be_read_is_a_failure(text):
+    assert isinstance(expressions.parse(text).failure(), FlowError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$n < 'x'",
+        "$none > 1",
+        "$yes < false",
+        "length($n)",
+        "contains($n, 1)",
+        "startsWith($n, 'x')",
+        "matches($n, 'x')",
+        "matches($name, '(')",
+        "$missing",
+        "!$missing",
+        "$order.total",
+        "$order.__class__",
+        "$name.upper",
+        "$items.7",
+        "$items.price",
+    ],
+)
+def test_what_does_not_go_together_is_a_failure_that_says_so(text):
+    failure = evaluate(text).failure()
+    assert isinstance(failure, FlowError)
+    assert str(failure)
+
+
+def test_comparing_cycles_ends():
+    one: list[object] = []
+    one.append(one)
+    other: list[object] = []
+    other.append(other)
+    assert isinstance(expressions.same(one, other).failure(), FlowError)
+
+
+def test_references_are_listed_in_order():
+    parsed = expressions.parse("$b.c == 1 and exists($a) or $.x").unwrap()
+    assert [str(reference) for reference in parsed.references] == ["$b.c", "$a", "$previousOutput.x"]
+
+
+@given(st.text())
+def test_arbitrary_text_never_raises(text):
+    for result in (expressions.parse(text), parse_reference(text), fill_text(text, resolve)):
+        assert isinstance(result, Success | Failure)
+
+
+@given(
+    st.lists(st.sampled_from(["$n", "(", ")", "and", "!", "==", "<", "'x'", "1", "length", ",", "true"]), max_size=30)
+)
+def test_arbitrary_tokens_never_raise(tokens):
+    result = evaluate(" ".join(tokens))
+    assert isinstance(result, Success | Failure)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("$a", Reference("a")),
+        ("$a.b.0.c", Reference("a", ("b", 0, "c"))),
+        ("$a[0].b", Reference("a", (0, "b"))),
+        ("$.field.x", Reference("previousOutput", ("field", "x"))),
+        ("$step-1.output", Reference("step-1", ("output",))),
+    ],
+)
+def test_references(text, reference):
+    assert parse_reference(text) == Success(reference)
+
+
+@pytest.mark.parametrize("text", ["$", "$5", "$a..b", "$a.", "a", "$a b", "$" + "a" * 600])
+def test_what_is_no_reference(text):
+    assert isinstance(parse_reference(text).failure(), FlowError)
+
+
+def test_references_resolve_wherever_they_stand_to_the_values_themselves():
+    resolved = resolve_all({"a": ["$order", {"b": "$n"}], "c": "$$n", "d": "text $n", "e": 5, "f": ("$yes",)}, resolve)
+    value = resolved.unwrap()
+    assert value == {"a": [VALUES["order"], {"b": 3}], "c": "$n", "d": "text $n", "e": 5, "f": [True]}
+    assert value["a"][0] is VALUES["order"]
+    assert isinstance(resolve_all({"a": ["$missing"]}, resolve).failure(), FlowError)
+    assert isinstance(resolve_all("$no reference", resolve).failure(), FlowError)
+
+
+def test_arguments_are_bounded():
+    loop: list[object] = []
+    loop.append(loop)
+    assert "limits" in str(resolve_all(loop, resolve).failure())
+
+
+def test_references_in_arguments_are_listed():
+    found = references_in({"a": "$x.y", "b": ["$z", "$$not", 1]}).unwrap()
+    assert [str(reference) for reference in found] == ["$x.y", "$z"]
+
+
+def test_text_is_filled():
+    assert fill_text("Ship $order.id to $name, $$5, all $items?", resolve).unwrap() == (
+        'Ship 7 to Ann, $5, all [{"price": 10}, {"price": 2.5}]?'
+    )
+    assert fill_text("costs $ 5", resolve) == Success("costs $ 5")
+    assert fill_text("$order", resolve).unwrap().startswith("Order(")
+    assert isinstance(fill_text("Dear $missing", resolve).failure(), FlowError)

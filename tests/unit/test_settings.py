@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from flowpersist import ConfigurationError
+from flowpersist.settings import Settings
+
+
+def read(**variables):
+    return Settings.from_environ({f"FLOWPERSIST_{name}": value for name, value in variables.items()})
+
+
+def test_defaults():
+    settings = read()
+    assert (settings.url, settings.keys, settings.default_timeout, settings.public_url) == (None,) * 4
+    assert settings.key_prefix == "df_susp_"
+    assert settings.compression == "auto"
+    assert settings.max_state_bytes == 100 * 2**20
+    assert settings.retention == timedelta(days=7)
+    assert settings.slow_ms == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("30m", 1800), ("7d", 604800), (" 12h ", 43200)]
+)
+def test_durations(text, seconds):
+    assert read(RETENTION=text).retention == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("2KiB", 2048), ("100 MiB", 100 * 2**20), ("1gib", 2**30)])
+def test_sizes(text, size):
+    assert read(MAX_STATE_BYTES=text).max_state_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RETENTION", "soon"),
+        ("RETENTION", "-1d"),
+        ("RETENTION", "0"),
+        ("RETENTION", "999999999999d"),
+        ("DEFAULT_TIMEOUT", "1w"),
+        ("MAX_STATE_BYTES", "lots"),
+        ("MAX_STATE_BYTES", "0"),
+        ("MAX_STATE_BYTES", "5 lightyears"),
+        ("COMPRESSION", "lzma"),
+        ("KEY_PREFIX", "with space"),
+        ("KEY_PREFIX", ""),
+        ("PUBLIC_URL", "ftp://somewhere"),
+        ("SLOW_MS", "fast"),
+        ("SLOW_MS", "nan"),
+        ("URL", ""),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_with_what_it_must_be(name, text):
+    with pytest.raises(ConfigurationError, match=f"FLOWPERSIST_{name}.*must be") as caught:
+        read(**{name: text})
+    assert caught.value.setting == f"FLOWPERSIST_{name}"
+    assert len(text) < 3 or text not in str(caught.value)
