@@ -17,7 +17,6 @@ from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pen
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
 from flowpersist.dynamicflow.values import resolve
-from flowpersist.errors import FlowError, PersistenceError
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine, Place
@@ -42,8 +41,7 @@ async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, at
     awaited = _awaited(engine, node, operation, place, tool)
     if isinstance(awaited, Failed):
         return awaited
-    engine.register(place, awaited)
-    return PENDING
+    return engine.register(node, place, awaited)
 
 
 def _come(engine: Engine, node: Node, place: Place) -> Outcome | None:
@@ -71,7 +69,7 @@ def _awaited(
             return arguments
         made = registered.fill(arguments)
     if isinstance(made, Failure):
-        return _failed(engine, node, operation.tool, made.failure())
+        return engine.blamed(node, made.failure(), operation.tool)
     return _with_deadline(made.unwrap(), node.timeout)
 
 
@@ -139,7 +137,7 @@ async def _invoke(
 ) -> Outcome:
     checked = tool.check_input(arguments)
     if isinstance(checked, Failure):
-        return _failed(engine, node, tool.id, checked.failure())
+        return engine.blamed(node, checked.failure(), tool.id)
     told = {"tool": tool.id, "node": node.id, "path": place.path}
     engine.emit("tool-start", {**told, "attempt": attempt})
     context = ToolContext(engine.run_id, node.id, place.path, attempt)
@@ -164,15 +162,9 @@ async def _run(
         return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
     checked = tool.check_output(value)
     if isinstance(checked, Failure):
-        return _failed(engine, node, tool.id, checked.failure())
+        return engine.blamed(node, checked.failure(), tool.id)
     return Done(checked.unwrap(), tool.id)
 
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
-
-
-def _failed(engine: Engine, node: Node, tool: str, error: PersistenceError) -> Failed:
-    if isinstance(error, FlowError):
-        return Failed(error)
-    return engine.failed(node, str(error), tool, error)

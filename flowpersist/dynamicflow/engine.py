@@ -17,10 +17,10 @@ from attrs import define, field, frozen
 
 from flowpersist.dynamicflow import operators
 from flowpersist.dynamicflow.events import Emit, nothing
-from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
-from flowpersist.errors import FlowError
+from flowpersist.errors import FlowError, PersistenceError
 
 if TYPE_CHECKING:
     from flowpersist.awaiting import AwaitInput
@@ -38,6 +38,8 @@ _SLICE_SECONDS: Final = 0.01
 ROOM_BYTES: Final = 96 * 1024
 #: Waits of a run that are open at a time. Further ones open as these are answered.
 MAX_OPEN: Final = 500
+#: Of a step's path where it names a wait.
+MAX_PATH_BYTES: Final = 500
 _KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
 
 
@@ -86,14 +88,20 @@ class Engine:
         self.outputs = scope.steps
         return outcome
 
-    def register(self, place: Place, awaited: AwaitInput[object]) -> None:
+    def register(self, node: Node, place: Place, awaited: AwaitInput[object]) -> Failed | Pending:
         """Open a wait under the step's path, if there is room; else it comes when others are answered."""
         size = size_of(awaited)
-        if self.waiting and (size > self.room or len(self.waiting) >= MAX_OPEN):
-            return
-        self.room -= size
-        self.waits[place.path] = awaited
-        self.wait(place)
+        if size > ROOM_BYTES:
+            return self.failed(
+                node, f"what it awaits takes {size} bytes, and at most {ROOM_BYTES} fit: show less with it"
+            )
+        if len(place.path.encode()) > MAX_PATH_BYTES:
+            return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")
+        if not self.waiting or (size <= self.room and len(self.waiting) < MAX_OPEN):
+            self.room -= size
+            self.waits[place.path] = awaited
+            self.wait(place)
+        return PENDING
 
     def wait(self, place: Place) -> None:
         """Note that the step's wait is open."""
@@ -103,6 +111,15 @@ class Engine:
     def resolver(self, node: Node, place: Place) -> Resolver:
         """What resolves the references of a step."""
         return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope)
+
+    def blamed(self, node: Node, error: PersistenceError, tool: str | None = None) -> Failed:
+        """The failure of a step by an error that something below it gave, with document and step named in it."""
+        if not isinstance(error, FlowError) or error.document is None:
+            reference = error.reference if isinstance(error, FlowError) else None
+            named = FlowError(_naming(node, error), self.flow.name, node.id, reference, tool)
+            named.__cause__ = error
+            return Failed(named)
+        return Failed(error)
 
     def failed(self, node: Node, message: str, tool: str | None = None, cause: BaseException | None = None) -> Failed:
         """The failure of a step, by name."""
@@ -212,6 +229,11 @@ class Engine:
         if time.monotonic() - self._yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
             self._yielded = time.monotonic()
+
+
+def _naming(node: Node, error: PersistenceError) -> str:
+    prefix = f"step {node.id!r}: "
+    return error.message if error.message.startswith(prefix) else prefix + error.message
 
 
 def size_of(awaited: AwaitInput[object]) -> int:

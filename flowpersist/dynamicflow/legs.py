@@ -16,7 +16,14 @@ from flowpersist.dynamicflow.facts import run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
 from flowpersist.dynamicflow.state import State, check_state
-from flowpersist.errors import FlowError, PersistenceError, SerializationError
+from flowpersist.errors import (
+    FlowError,
+    PersistenceError,
+    SerializationError,
+    StillWaiting,
+    SuspensionBusy,
+    SuspensionClosed,
+)
 from flowpersist.leases import hold
 from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
 
@@ -75,7 +82,9 @@ class Legs:
             # Who answered meanwhile was told that this process takes the answer, so it has to go on.
             claimed = await self.hub.claim(value.suspension.id, lease=self.lease)
             if isinstance(claimed, Failure):
-                return Success(value.suspended)
+                # Whoever was quicker goes on in this process's place.
+                taken = isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed)
+                return Success(value.suspended) if taken else Failure(claimed.failure())
             run, held = claimed.unwrap(), False
 
     async def _held(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:

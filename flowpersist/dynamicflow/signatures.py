@@ -65,9 +65,12 @@ class Signature:
 
 
 def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN401 - it is looked into, not called
-    """Read a function's signature. ``TypeError`` where it takes arguments by position only."""
+    """Read a function's signature.
+
+    ``TypeError`` where it takes arguments by position only, ``ConfigurationError`` where an annotation can't be read.
+    """
     name = getattr(function, "__name__", "tool")
-    hints = get_type_hints(function)
+    hints = _hints(function, name)
     kinds: dict[str, _Kind] = {}
     required: list[str] = []
     context: str | None = None
@@ -86,6 +89,14 @@ def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN4
             required += [parameter.name] if parameter.default is parameter.empty else []
     takes = None if opened else tuple(kinds)
     return Signature(name, kinds, tuple(required), takes, context, hints.get("return", Any))
+
+
+def _hints(function: Any, name: str) -> dict[str, _Kind]:  # noqa: ANN401 - as above
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        message = f"an annotation of the tool {name!r} can't be read ({error}): import its names at run time"
+        raise ConfigurationError(message, "tools") from error
 
 
 def schema_of(kind: _Kind, what: str) -> _Schema:

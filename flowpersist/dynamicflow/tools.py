@@ -64,7 +64,7 @@ class ToolContext:
         return f"{self.run_id}/{self.path}/{self.attempt}"
 
 
-@frozen
+@frozen(eq=False)
 class Tool:
     """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one.
 
@@ -98,6 +98,10 @@ class Tool:
     def check_output(self, value: object) -> Result[object, PersistenceError]:
         """What it returned, as plain data, if its schema lets it through."""
         return _checked(self._output, self.output_schema, plain(value), f"the output of {self.id!r}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
+        """Call the function as it stands, past the schemas, as its own tests do."""
+        return self.function(*args, **kwargs)
 
     async def call(self, arguments: Mapping[str, object], context: ToolContext) -> object:
         """Call the function with arguments that ``check_input`` gave, and with the context where it asks for it."""

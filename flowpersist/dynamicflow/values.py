@@ -9,7 +9,7 @@ from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import expressions, references
 from flowpersist.dynamicflow.outcomes import Done, Failed
-from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.errors import PersistenceError
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine, Place
@@ -56,7 +56,4 @@ def _from_text(value: object) -> object:
 
 
 def _outcome(engine: Engine, node: Node, result: Result[object, PersistenceError]) -> Done | Failed:
-    if not isinstance(result, Failure):
-        return Done(result.unwrap())
-    error = result.failure()
-    return Failed(error) if isinstance(error, FlowError) else engine.failed(node, str(error), cause=error)
+    return engine.blamed(node, result.failure()) if isinstance(result, Failure) else Done(result.unwrap())

@@ -17,8 +17,10 @@ from flowpersist.dynamicflow import (
     Join,
     Migration,
     Suspended,
-    compile as compile_flow,
     tool,
+)
+from flowpersist.dynamicflow import (
+    compile as compile_flow,
 )
 from flowpersist.errors import (
     AlreadyResumed,
@@ -36,7 +38,7 @@ from flowpersist.opening import open_hub
 from flowpersist.raising import RaisingHub, or_raise
 
 calls: list[object] = []
-gate = asyncio.Event()
+gates: list[asyncio.Event] = []
 
 
 @tool()
@@ -53,7 +55,7 @@ async def boom() -> None:
 @tool()
 async def held(value: object = None) -> object:
     calls.append(value)
-    await gate.wait()
+    await gates[0].wait()
     return value
 
 
@@ -71,9 +73,8 @@ TOOLS = [say, boom, held, strange, AwaitInput(id="approve", prompt="Approve?", s
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    global gate
     calls.clear()
-    gate = asyncio.Event()
+    gates[:] = [asyncio.Event()]
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ async def test_a_run_under_way_is_busy_for_a_second_start(runner):
     while not calls:
         await asyncio.sleep(0)
     assert isinstance((await runner.start(document, run_id="r")).failure(), SuspensionBusy)
-    gate.set()
+    gates[0].set()
     assert isinstance(await task, Success)
 
 
@@ -264,7 +265,7 @@ async def test_an_answer_to_a_run_under_way_is_accepted_and_taken_by_its_holder(
     accepted = or_raise(await FlowRunner(hub, TOOLS).resume(keys["p[0].a"], answer="A", by="me"))
     assert isinstance(accepted, Accepted)
     assert (accepted.receipt.wait, accepted.receipt.by) == ("p[0].a", "me")
-    gate.set()
+    gates[0].set()
     assert or_raise(await holder).result == ["A", "b"]
     assert calls == ["b"]
 
@@ -277,7 +278,7 @@ async def test_a_second_answer_to_the_same_wait_is_told_so_while_the_run_is_unde
         await asyncio.sleep(0)
     assert isinstance(await runner.resume(keys["p[1].b"], answer="other"), Failure)
     assert isinstance((await runner.resume(keys["p[0].a"])).failure(), SuspensionBusy)
-    gate.set()
+    gates[0].set()
     await holder
 
 
@@ -336,7 +337,7 @@ async def test_a_cancelled_runner_gives_its_run_back(runner, hub):
         await task
     found = await only_run(hub)
     assert found.status is Status.ANSWERED
-    gate.set()
+    gates[0].set()
     assert isinstance(or_raise(await runner.resume(found.id)), Completed)
 
 
@@ -349,7 +350,7 @@ async def test_a_run_that_was_cancelled_is_refused_and_one_under_way_ends_at_its
         await asyncio.sleep(0)
     (running,) = or_raise(await hub.query(Criteria(run="r"))).items
     or_raise(await hub.cancel(running.id))
-    gate.set()
+    gates[0].set()
     assert isinstance((await task).failure(), SuspensionCancelled)
 
 
@@ -495,7 +496,7 @@ async def test_a_stream_tells_that_the_answer_was_accepted(runner):
         await asyncio.sleep(0)
     (event,) = [event async for event in runner.stream_resume(keys["p[0].a"], answer="A")]
     assert (event.type, event.data["accepted"]) == ("flow-suspended", True)
-    gate.set()
+    gates[0].set()
     await holder
 
 
