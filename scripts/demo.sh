@@ -49,6 +49,8 @@ PYTHONUNBUFFERED=1 "${first[@]}" >"$work/first.out" 2>&1 &
 process=$!
 # Whatever happens, nothing of ours goes on running.
 trap 'kill -9 "$process" 2>/dev/null || true' EXIT
+# So that the shell does not announce its end.
+disown "$process"
 keys=()
 for _ in $(seq 300); do
     kill -0 "$process" 2>/dev/null || break
@@ -64,18 +66,18 @@ mapfile -t packages < <(sed -n 's/^.*: May we use \([^ ]*\) .*$/\1/p' "$work/fir
 say "It dies without a word. What it was doing is durable"
 printf '\n$ kill -9 %s\n' "$process"
 kill -9 "$process"
-wait "$process" 2>/dev/null || true
+while kill -0 "$process" 2>/dev/null; do sleep 0.1; done
 trap - EXIT
 try flowpersist list
 
 say "An answer that breaks the schema is refused, and the review goes on waiting"
-refused 4 flowpersist answer "${keys[0]}" --by ana --set decision=maybe --set reason=fine --set until=2027-02-31x
+refused 4 flowpersist answer "${keys[0]}" --by ana --set decision=maybe --set reason=fine --set until=soon
 try flowpersist list --status waiting
 
 # What a reviewer says about a package: a decision and a reason.
 decide() {
     case $1 in
-        flowpersist) answer=(--set decision=approve --set "reason=Our own package, nothing is redistributed") ;;
+        flowpersist) answer=(--set decision=reject --set "reason=Its authors should declare a licence first") ;;
         cffi) answer=(--set decision=approve --set "reason=MIT without even the attribution clause") ;;
         typing_extensions) answer=(--set decision=approve --set "reason=Permissive, as Python itself") ;;
         *) answer=(--set decision=reject --set "reason=Nobody has read this licence yet") ;;

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from returns.result import Success
+from returns.result import Failure
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.keys import SuspensionId
@@ -29,10 +29,8 @@ def read_key(text: str) -> str:
 
 def named(text: str) -> str | SuspensionId:
     """A suspension by its key, or by the id that ``list`` shows: whoever runs this command holds the store itself."""
-    match SuspensionId.parse(text):
-        case Success(found):
-            return found
-    return text
+    found = SuspensionId.parse(text)
+    return text if isinstance(found, Failure) else found.unwrap()
 
 
 def json_of(text: str, option: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,10 +14,18 @@ import click
 from attrs import evolve, frozen
 
 from flowpersist.cli.exits import exit_of
-from flowpersist.cli.views import as_json
-from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError
+from flowpersist.cli.views import as_json, moment
+from flowpersist.errors import (
+    AlreadyResumed,
+    AnswerConflict,
+    ConfigurationError,
+    InputValidationError,
+    PersistenceError,
+    StorageError,
+)
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
+from flowpersist.lifecycle import Receipt
 from flowpersist.opening import FROM_ENV, HubOptions, open_hub
 
 __all__ = ["Command", "Store", "store_options", "with_hub"]
@@ -68,27 +77,47 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except PersistenceError as error:
-            report(error, as_problem=store.json)
+            report(error, store)
             ctx.exit(exit_of(error))
         except BrokenPipeError:
             # Whoever read our output has gone: click ends such a process quietly.
             raise
         except OSError as error:
             problem = ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}")
-            report(problem, as_problem=store.json)
+            report(problem, store)
             ctx.exit(exit_of(problem))
 
 
-def report(error: PersistenceError, *, as_problem: bool) -> None:
-    """Tell an error on standard error: one line and one for each problem, or a problem document (RFC 9457)."""
-    if as_problem:
-        click.echo(as_json(error.to_problem()), err=True)
-        return
-    named = f"{error.setting}: " if isinstance(error, ConfigurationError) and error.setting else ""
-    click.echo(f"flowpersist: {'' if named[:-2] in error.message else named}{error}", err=True)
-    if isinstance(error, InputValidationError):
-        for problem in error.problems:
-            click.echo(f"  {problem.pointer or '(the whole)'}: {problem.message}", err=True)
+def report(error: PersistenceError, store: Store) -> None:
+    """Tell an error on standard error: a line and one for each detail, or a problem document (RFC 9457)."""
+    lines = [as_json(error.to_problem())] if store.json else told(error, store)
+    click.echo("\n".join(lines), err=True)
+
+
+def told(error: PersistenceError, store: Store) -> list[str]:
+    """An error as a person reads it: what failed, and below it what its class carries beside the message."""
+    match error:
+        case InputValidationError(problems=[_, *_] as problems):
+            # The message may repeat the problems behind its first colon.
+            heading = error.message.split(": ", 1)[0]
+            return [f"flowpersist: {heading}", *(f"  {p.pointer or '(the whole)'}: {p.message}" for p in problems)]
+        case AlreadyResumed(receipt=Receipt() as receipt) | AnswerConflict(receipt=Receipt() as receipt):
+            who = receipt.by or "somebody unnamed"
+            return [f"flowpersist: {error}", f"  {receipt.wait} was answered by {who} at {moment(receipt.at)}"]
+        case ConfigurationError(setting=str(setting)) if setting not in error.message:
+            return [f"flowpersist: {setting}: {error}"]
+        case StorageError():
+            return [
+                f"flowpersist: {error}",
+                f"  the store is {place(store.url or os.environ.get('FLOWPERSIST_URL', ''))}",
+            ]
+    return [f"flowpersist: {error}"]
+
+
+def place(url: str) -> str:
+    """What may be shown of a store's URL: a file's path, else the scheme alone, since a password may follow."""
+    scheme = url.partition(":")[0]
+    return url.partition("?")[0] if scheme in {"sqlite", "file"} else f"{scheme}:…"
 
 
 def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:

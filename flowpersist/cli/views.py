@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flowpersist.keys import SuspensionKey
     from flowpersist.lifecycle.views import Receipt, Suspension, Wait
 
-__all__ = ["as_json", "awaiting_data", "receipt_data", "suspension_data", "suspension_lines", "table"]
+__all__ = ["as_json", "awaiting_data", "moment", "receipt_data", "suspension_data", "suspension_lines", "table"]
 
 
 def as_json(data: object) -> str:

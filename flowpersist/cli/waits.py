@@ -9,7 +9,7 @@ import click
 
 from flowpersist.cli.inputs import fields_of, json_of, named, read_key
 from flowpersist.cli.session import Command, Store, store_options, with_hub
-from flowpersist.cli.views import moment, receipt_data, suspension_data, suspension_lines, table
+from flowpersist.cli.views import receipt_data, suspension_data, suspension_lines, table
 from flowpersist.lifecycle.model import Status
 from flowpersist.lifecycle.views import Criteria, new_suspension_of, suspension_of
 from flowpersist.raising import or_raise
@@ -94,7 +94,7 @@ def _listed(page: Page[Suspension]) -> list[str]:
     if not page.items:
         return ["nothing found"]
     rows = [("ID", "STATUS", "CREATED", "WAITS")]
-    rows += [(str(s.id), str(s.status), moment(s.created_at) or "", _open(s)) for s in page.items]
+    rows += [(str(s.id), str(s.status), s.created_at.isoformat(timespec="seconds"), _open(s)) for s in page.items]
     return table(rows) if page.next is None else [*table(rows), f"more: --after {page.next}"]
 
 

@@ -35,9 +35,9 @@ def test_invalid_answer_as_a_problem_document(cli, started):
 
 def test_another_answer_to_the_same_wait_is_closed(cli, started):
     key = started()["ok"]
-    assert json.loads(cli("answer", key, "--value", "true", "--by", "ana", "--json").stdout)["outcome"] == "pending"
+    assert json.loads(cli("answer", key, "--value", "true", "--by", "ana", "--json").stdout)["outcome"] == "accepted"
     assert json.loads(cli("answer", key, "--value", "true", "--json").stdout)["outcome"] == "replayed"
-    refused(cli("answer", key, "--value", "false", "--by", "ben"), 6)
+    refused(cli("answer", key, "--value", "false", "--by", "ben"), 6, "was answered by ana at ")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_cleanup_keeps_what_is_alive_or_in_its_retention(cli, started):
 
 
 def test_cleanup_deletes_what_has_served_its_time(cli, started, monkeypatch):
-    monkeypatch.setenv("FLOWPERSIST_RETENTION", "0s")
+    monkeypatch.setenv("FLOWPERSIST_RETENTION", "0.001s")
     key = started()["ok"]
     cli("cancel", key)
     assert cli("cleanup").stdout == "deleted 1\n"
