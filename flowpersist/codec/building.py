@@ -1,7 +1,7 @@
-"""Objects made again from blocks and rows: empty ones first, then immutable ones, then all contents, then what must wait.
+"""Objects made again from blocks and rows: empty ones, then immutable ones, then contents, then what must wait.
 
 1. Every mutable object is made empty; for immutable ones a ``Later`` stands in the table.
-2. Blocks of immutables are built, then the early rows in their order: these need leaves, mutable objects, and each other.
+2. Blocks of immutables are built, then the early rows in order: these need leaves, mutable objects and each other.
 3. Mutable objects are filled. A row that needs a late object waits for it.
 4. Late rows are built or filled in their order; each object that is built lets those that wait for it go on.
 """
@@ -64,7 +64,7 @@ class Building:
         self._table: list[Cell] = []
         self._next = 0
         self._waiting: dict[int, list[_Waiting]] = {}
-        self._weights = Weights(registry, limits.max_nodes)
+        self._weights = Weights(registry, limits.max_nodes + 1)
         self._hashed = 0
         self._checks: list[tuple[FieldsPlan, list[Cell]]] = []
 

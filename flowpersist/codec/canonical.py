@@ -1,4 +1,4 @@
-"""An order of a set's elements that depends on their values alone, so that equal sets give equal bytes in every process."""
+"""An order of a set's elements by their values alone, so that equal sets give equal bytes in every process."""
 
 from __future__ import annotations
 

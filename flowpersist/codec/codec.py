@@ -30,9 +30,10 @@ def _registry(types: TypeRegistry | Iterable[type]) -> TypeRegistry:
 class Codec:
     """Values to bytes and back.
 
-    ``types``: the classes that may be in a value, besides Python's own (a registry, or classes to register as they are).
-    ``limits`` hold both ways. What was one object is one object again, cycles included; what can't be kept faithfully is
-    refused. A codec has no state of its own and may be shared by threads.
+    ``types``: the classes that may be in a value, besides Python's own (a registry, or classes to register as they
+    are).
+    ``limits`` hold both ways. What was one object is one object again, cycles included; what can't be kept faithfully
+    is refused. A codec has no state of its own and may be shared by threads.
     """
 
     types: TypeRegistry = field(factory=TypeRegistry, converter=_registry)
@@ -68,8 +69,9 @@ class Codec:
     def decode(self, data: bytes) -> Result[object, PersistenceError]:
         """The value of these bytes, which may come from anywhere.
 
-        Fails with ``MalformedPayload``, ``UnknownType``, ``UnsupportedVersion``, ``StateTooLarge`` or ``StateTooDeep``; nothing is
-        imported, and of registered classes only fields are set, or the registered ``decode=`` and upgrades called.
+        Fails with ``MalformedPayload``, ``UnknownType``, ``UnsupportedVersion``, ``StateTooLarge`` or
+        ``StateTooDeep``; nothing is imported, and of registered classes only fields are set, or the registered
+        ``decode=`` and upgrades called.
         """
         try:
             with collector_paused():
@@ -79,12 +81,15 @@ class Codec:
                 return Success(value)
         except Halted as halted:
             return Failure(halted.error)
-        except Exception as error:  # noqa: BLE001 - hostile bytes reach msgpack, constructors, and users' __hash__ and decode=
-            failed = MalformedPayload(
-                f"the bytes can't be decoded ({type(error).__name__}); restore them from where they were kept whole"
-            )
-            failed.__cause__ = error
-            return Failure(failed)
+        except Exception as error:  # noqa: BLE001 - hostile bytes reach constructors, users' __hash__ and decode=
+            return Failure(_undecodable(error))
+
+
+def _undecodable(cause: Exception) -> MalformedPayload:
+    reason = type(cause).__name__
+    error = MalformedPayload(f"the bytes can't be decoded ({reason}); restore them from where they were kept whole")
+    error.__cause__ = cause
+    return error
 
 
 def _is(value: Cell) -> Callable[[Cell], bool]:

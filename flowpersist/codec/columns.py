@@ -1,6 +1,7 @@
 """Columns: many cells of one origin, written as what they are: plain values, floats, references, leaves, or a mixture.
 
-A column that is read may refer to objects that do not exist yet, so it is kept as it came until the table of objects is there.
+A column that is read may refer to objects that do not exist yet, so it is kept as it came until the table of objects
+is there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import compress
 
 from attrs import define, field, frozen
@@ -16,7 +18,7 @@ from attrs import define, field, frozen
 from flowpersist.codec import kinds
 from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Leaf
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import PLAIN_TYPES, Cell, Reader, Writer, pack_cells, unpack_cells
+from flowpersist.codec.packing import PLAIN_TYPES, Cell, Reader, Writer, pack_cells, too_many_nodes, unpack_cells
 from flowpersist.codec.plans import EnumPlan
 from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.codec.registry import Registration
@@ -37,7 +39,7 @@ def _little_endian(values: array[Cell]) -> array[Cell]:
 
 def pack_numbers(values: Iterable[int]) -> bytes:
     """Unsigned numbers of 32 bits, little-endian."""
-    return _little_endian(array("I", values)).tobytes()
+    return _little_endian(array("I", list(values))).tobytes()
 
 
 def numbers(data: bytes) -> Sequence[int]:
@@ -68,7 +70,7 @@ class _Budget:
 
 
 class ColumnWriter:
-    """Writes columns; ``number_of`` maps the id of each object to its number, ``type_numbers`` each class to its own."""
+    """Writes columns; ``number_of`` gives each object's number by its id, ``type_numbers`` each class's."""
 
     def __init__(
         self, writer: Writer, roles: Roles, limits: Limits, number_of: dict[int, int], type_numbers: dict[type, int]
@@ -79,9 +81,23 @@ class ColumnWriter:
         self._number_of = number_of
         self._type_numbers = type_numbers
         self._patterns = _Budget(limits)
+        self._charged = 0
 
-    def write(self, cells: list[Cell]) -> None:
-        """One column of any cells."""
+    def charge(self, count: int) -> None:
+        """Count objects and cells as a reader will, so that nothing is written that is over its limit."""
+        self._charged += count
+        if self._charged > self._limits.max_nodes:
+            raise Halted(too_many_nodes(self._limits))
+
+    def write(self, cells: list[Cell], within: AbstractSet[type] | None = None) -> None:
+        """One column of any cells; ``within`` are classes that it has at most, where known."""
+        self.charge(len(cells))
+        if within is not None and within <= PLAIN_TYPES and cells and type(cells[0]) is not float:
+            self._plain(cells, within - {float})
+            return
+        self._any(cells)
+
+    def _any(self, cells: list[Cell]) -> None:
         classes = set(map(type, cells))
         if classes <= PLAIN_TYPES:
             self._plain(cells, classes)
@@ -117,7 +133,7 @@ class ColumnWriter:
         self._writer.scalar(kind)
         self._writer.binary(data)
 
-    def _plain(self, cells: list[Cell], classes: set[type]) -> None:
+    def _plain(self, cells: list[Cell], classes: AbstractSet[type]) -> None:
         if classes == {float}:
             self._binary(kinds.FLOATS, _little_endian(array("d", cells)).tobytes())
             return
@@ -137,14 +153,14 @@ class ColumnWriter:
         self._writer.array(3)
         self._writer.scalar(kinds.LEAF)
         self._writer.scalar(leaf.code)
-        self.write(leaf.dump(cells))
+        self._any(leaf.dump(cells))
 
     def _members(self, cells: list[Cell]) -> None:
         plans: dict[type, EnumPlan] = {cls: self._roles.registration(cls).plan for cls in set(map(type, cells))}  # type: ignore[misc]
         self._writer.array(3)
         self._writer.scalar(kinds.MEMBERS)
         self._writer.binary(pack_numbers([self._type_numbers[type(cell)] for cell in cells]))
-        self.write([plans[type(cell)].dump(cell) for cell in cells])
+        self._any([plans[type(cell)].dump(cell) for cell in cells])
 
     def _mixed(self, distinct: list[tuple[int, int]], sorts: dict[type, tuple[int, int]], cells: list[Cell]) -> None:
         places = {cls: distinct.index(sort) for cls, sort in sorts.items()}
@@ -153,7 +169,8 @@ class ColumnWriter:
         self._writer.scalar(kinds.MIXED)
         self._writer.binary(mask)
         for place, sort in enumerate(distinct):
-            self._single(sort, list(compress(cells, map(place.__eq__, mask))))
+            chosen = bytes(place) + b"\1" + bytes(255 - place)
+            self._single(sort, list(compress(cells, mask.translate(chosen))))
 
 
 @frozen(eq=False)

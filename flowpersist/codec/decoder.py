@@ -46,8 +46,12 @@ class _Decoder:
     def _version(self) -> None:
         version = self._reader.integer()
         if version != kinds.FORMAT_VERSION:
-            message = f"the value is in version {version} of the codec's format, and this release reads {kinds.FORMAT_VERSION}"
-            raise Halted(UnsupportedVersion(f"{message}; use the release that wrote it, or a later one"))
+            message = f"the value is in version {version} of the codec's format, not in {kinds.FORMAT_VERSION}"
+            raise Halted(
+                UnsupportedVersion(
+                    f"{message}, which this release reads; use the release that wrote it, or a later one"
+                )
+            )
 
     def _type(self) -> TypeEntry:
         fields = self._reader.array() - 2

@@ -21,7 +21,9 @@ FILLED_LATE = frozenset({kinds.SET, kinds.DICT})
 
 
 def encode_graph(root: Cell, types: TypeRegistry, limits: Limits) -> bytes:
-    """The bytes of a value and of all that it reaches; ``Refused``, ``RefusedClass`` or ``Halted`` where that can't be."""
+    """The bytes of a value and of all that it reaches; ``Refused``, ``RefusedClass`` or ``Halted`` where that can't
+    be.
+    """
     roles = Roles(types)
     batches = Discovery(roles, limits).run(root)
     for batch in batches:
@@ -101,6 +103,7 @@ class _Encoder:
                 self.writer.scalar(name)
 
     def _head(self, batch: Batch, parts: int) -> None:
+        self.columns.charge(len(batch.objects))
         self.writer.array(2 + parts)
         self.writer.scalar(batch.kind)
         self.writer.scalar(len(batch.objects))
@@ -157,12 +160,13 @@ class _Encoder:
     def _by_columns(self, batch: Batch) -> None:
         width = batch.width or 0
         for place in range(width):
-            self.columns.write(batch.cells[place::width])
+            self.columns.write(batch.cells[place::width], batch.classes)
         if not width:
             # Objects without fields take a byte each all the same, so that no count stands without bytes.
             self.columns.write([None] * len(batch.objects))
 
     def _section(self, rows: list[Row]) -> None:
+        self.columns.charge(len(rows))
         self.writer.array(4)
         self.writer.binary(bytes([row.batch.kind for row in rows]))
         self.writer.binary(pack_numbers(map(self._subject, rows)))

@@ -1,7 +1,7 @@
 """The leaves beyond MessagePack's own: values without identity, each class with a pair of functions over whole columns.
 
-``dump`` turns a column of one class into ``width`` plain values for each; ``load`` is its inverse, and runs on bytes from
-anywhere: it builds values of the standard library only, from checked parts, in time linear in their size.
+``dump`` turns a column of one class into ``width`` plain values for each; ``load`` is its inverse, and runs on bytes
+from anywhere: it builds values of the standard library only, from checked parts, in time linear in their size.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ class Absent:
 ABSENT = Absent()
 MICROSECOND = dt.timedelta(microseconds=1)
 #: The flags that ``re.compile`` takes for a pattern; DEBUG prints, TEMPLATE is gone.
-PATTERN_FLAGS = re.A | re.I | re.L | re.M | re.S | re.U | re.X
+PATTERN_FLAGS = int(re.ASCII | re.IGNORECASE | re.LOCALE | re.MULTILINE | re.DOTALL | re.UNICODE | re.VERBOSE)
 ID_BYTES = 16
 SECRET_BYTES = 32
 
 
 @frozen
 class Leaf:
-    """How a class without identity goes: its code on the wire, plain values for each, and the functions over a column."""
+    """How a class without identity goes: its code on the wire, plain values for each, and the functions over a
+    column.
+    """
 
     cls: type
     code: int
@@ -97,7 +99,7 @@ def _dump_zone(zone: dt.tzinfo | None, owner: object) -> str:
 
 def _zone_name(zone: dt.timezone) -> str:
     # The name is there only where it was given; the constructor's arguments are the only place that tells.
-    arguments = zone.__reduce__()[1]  # type: ignore[index]  # typeshed gives a plain object's
+    arguments = zone.__reduce__()[1]
     return f"={arguments[1]}" if len(arguments) > 1 else ""
 
 
@@ -148,13 +150,13 @@ def _load_fraction(numerator: Cell, denominator: Cell) -> Fraction:
         raise malformed("a fraction's denominator is not positive")
     # Not by the constructor: its greatest common divisor takes quadratic time, and what was dumped is in lowest terms.
     fraction = object.__new__(Fraction)
-    fraction._numerator = _whole(numerator)  # type: ignore[attr-defined]  # noqa: SLF001 - the slots of the class
-    fraction._denominator = denominator  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    fraction._numerator = _whole(numerator)  # type: ignore[attr-defined]
+    fraction._denominator = denominator  # type: ignore[attr-defined]
     return fraction
 
 
 def _dump_pattern(pattern: re.Pattern[Cell]) -> tuple[str | bytes, int]:
-    return (pattern.pattern, pattern.flags & PATTERN_FLAGS)
+    return (pattern.pattern, int(pattern.flags & PATTERN_FLAGS))
 
 
 def _load_pattern(text: Cell, flags: Cell) -> re.Pattern[Cell]:

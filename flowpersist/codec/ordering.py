@@ -1,11 +1,13 @@
 """The order in which a decoder can make immutable objects again, and fill tables whose keys it must hash.
 
-Mutable objects can be made empty and filled later, so cycles through them cost nothing. A tuple needs its elements first, and
-a key that is hashed by its fields needs these first. So objects fall into three groups:
+Mutable objects can be made empty and filled later, so cycles through them cost nothing. A tuple needs its elements
+first, and a key that is hashed by its fields needs these first. So objects fall into three groups:
 
 - flat: lists, dicts, instances and all that is mutable, and immutables without immutables in them; made in bulk;
-- early: immutables that hold immutables, and hash nothing but leaves and immutables of such; made in order, before any filling;
-- late: what hashes an object of a registered class, or is decoded by a user's function; made or filled in order, at the end.
+- early: immutables that hold immutables, and hash nothing but leaves and immutables of such; made in order, before
+  any filling;
+- late: what hashes an object of a registered class, or is decoded by a user's function; made or filled in order, at
+  the end.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ HASHED_BY_ELEMENTS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET})
 
 @frozen(eq=False)
 class Row:
-    """An object that is made or filled in order, with its batch and its cells (for a dict each key and its value in turn)."""
+    """An object that is made or filled in order, with its batch and its cells (for a dict each key and its value in
+    turn).
+    """
 
     one: Cell
     batch: Batch
@@ -68,7 +72,7 @@ class _Sorter:
         return Order(early, self._late_order(late) if late else [])
 
     def _gather(self, batch: Batch) -> None:
-        classes = set(map(type, batch.cells))
+        classes = batch.classes
         if batch.kind == kinds.PAIR:
             deep = self.immutables | classes
         elif batch.kind == kinds.FROZENSET:
@@ -97,7 +101,7 @@ class _Sorter:
                 if missing:
                     stack += missing
                 else:
-                    known[id(one)] = all([known[id(child)] for child in objects])
+                    known[id(one)] = all(known[id(child)] for child in objects)
         return known.get(id(root), True)
 
     def _finish(self, wanted: Iterable[int]) -> Iterator[Row]:
@@ -129,7 +133,7 @@ class _Sorter:
             return True
         if row.batch.kind == kinds.FROZENSET and not all(map(self.pure, row.cells)):
             return True
-        return any([self.is_late.get(id(cell), False) for cell in row.cells])
+        return any(self.is_late.get(id(cell), False) for cell in row.cells)
 
     def _late_sets(self) -> Iterator[Row]:
         for batch in self.batches:
@@ -149,8 +153,8 @@ class _Sorter:
         return True in {self.roles[cls] for cls in set(map(type, cells))}
 
     def _late_order(self, late: dict[int, Row]) -> list[Row]:
-        # What a key's hash may depend on should be whole before it is hashed: by the order in which a walk over everything
-        # leaves the objects. What a row's own cells are goes before it in any case.
+        # What a key's hash may depend on should be whole before it is hashed: by the order in which a walk over
+        # everything leaves the objects. What a row's own cells are goes before it in any case.
         depth_first = self._leaving_order(late)
         placed: dict[int, Row] = {}
         for start in depth_first:

@@ -1,15 +1,15 @@
 """MessagePack, and the one place where it is imported: written as a flat stream, read header by header.
 
-A reader never hands a nested structure to the library: array headers are read one at a time, and what lies between them are
-scalars. A column of scalars is a MessagePack array inside a ``bin``, which may hold no further array or map. So nesting, and
-counts larger than the bytes behind them, cost nothing.
+A reader never hands a nested structure to the library: array headers are read one at a time, and what lies between
+them are scalars. A column of scalars is a MessagePack array inside a ``bin``, which may hold no further array or map.
+So nesting, and counts larger than the bytes behind them, cost nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 
 from flowpersist.codec.refusals import Halted, Refused, malformed
 from flowpersist.errors import StateTooLarge
@@ -201,8 +201,8 @@ class Reader:
     def charge(self, count: int) -> None:
         """Count objects or cells before any is made: no more than the limit, nor than the bytes can mean.
 
-        A cell takes at least one byte, and an object but the root at least one reference, so an honest total stays under twice
-        the size.
+        A cell takes at least one byte, and an object but the root at least one reference, so an honest total stays
+        under twice the size.
         """
         self._charged += count
         if self._charged > 2 * self._size:

@@ -1,7 +1,9 @@
-"""How objects of a registered class are read and made again: a plan for each kind of class, found once when it is registered.
+"""How objects of a registered class are read and made again: a plan for each kind of class, found once when it is
+registered.
 
 A plan for fields reads declared fields with ``attrgetter`` and sets them with ``object.__setattr__`` on an object that
-``__new__`` of a class of Python's own made: ``__init__``, converters, validators, ``__setstate__`` and ``__reduce__`` never run.
+``__new__`` of a class of Python's own made: ``__init__``, converters, validators, ``__setstate__`` and ``__reduce__``
+never run.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from types import MemberDescriptorType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import attrs
 from attrs import field, frozen
@@ -30,8 +32,8 @@ __all__ = ["EnumPlan", "FieldsPlan", "NamedPlan", "PairPlan", "Plan", "plan_for"
 CACHED_HASH = "_attrs_cached_hash"
 ATTRIBUTES = "__dict__"
 NOTES = "__notes__"
-#: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was raised, not a
-#: part of the error, and pickle leaves it out too.
+#: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was
+#: raised, not a part of the error, and pickle leaves it out too.
 INCIDENTAL_MEMBERS = frozenset({"__suppress_context__", "obj"})
 PYDANTIC_PARTS = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
@@ -45,8 +47,10 @@ PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
 class FieldsPlan:
     """A class whose objects are what their declared fields hold: dataclass, attrs class, pydantic model, exception.
 
-    ``maker`` makes a bare object. ``loose``: attributes beyond the declared ones are expected (exceptions, pydantic), else
-    one is refused, since it would be lost. ``check`` looks at each object when all are filled.
+    ``maker`` makes a bare object. ``loose``: attributes beyond the declared ones are expected (exceptions, pydantic),
+    else one is refused, since it would be lost. ``unset_is_none``: attributes of the interpreter's own that read as
+    None while they are unset, which is another thing to them than None. ``check`` looks at each object when all are
+    filled.
     """
 
     cls: type
@@ -55,6 +59,7 @@ class FieldsPlan:
     loose: bool = False
     check: Callable[[Cell], None] | None = None
     resets_hash: bool = False
+    unset_is_none: frozenset[str] = frozenset()
     _get: Callable[[Cell], Cell] = field(init=False, eq=False)
 
     @_get.default
@@ -78,7 +83,12 @@ class FieldsPlan:
             rows = list(map(self._get, objects))
         except AttributeError:
             return [getattr(one, name, ABSENT) for one in objects for name in self.names]
+        if self.unset_is_none:
+            return [self._present(name, cell) for row in rows for name, cell in zip(self.names, row, strict=True)]
         return rows if len(self.names) == 1 else list(chain.from_iterable(rows))
+
+    def _present(self, name: str, cell: Cell) -> Cell:
+        return ABSENT if cell is None and name in self.unset_is_none else cell
 
     def _refuse_undeclared(self, objects: list[Cell]) -> None:
         if not self.cls.__dictoffset__:
@@ -142,13 +152,16 @@ Plan: TypeAlias = FieldsPlan | NamedPlan | EnumPlan | PairPlan
 
 
 def plan_for(cls: type) -> Plan:
-    """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared fields."""
+    """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared
+    fields.
+    """
     for applies, make in _PLANS:
         if applies(cls):
             return make(cls)
     message = (
-        f"{cls.__module__}.{cls.__qualname__} can't be registered by itself: it is no dataclass, attrs class, pydantic model, "
-        "namedtuple, enumeration or exception of which the fields are known; register it with encode= and decode="
+        f"{cls.__module__}.{cls.__qualname__} can't be registered by itself: it is no dataclass, attrs class, "
+        "pydantic model, namedtuple, enumeration or exception of which the fields are known; register it with encode= "
+        "and decode="
     )
     raise ConfigurationError(message, "types")
 
@@ -193,8 +206,8 @@ def _enum_plan(cls: type) -> Plan:
 
 def _named_plan(cls: type) -> Plan:
     if _own_base(cls) is not tuple or cls.__dictoffset__:
-        message = f"{cls.__qualname__} is a namedtuple with attributes besides its fields; register it with encode= and decode="
-        raise ConfigurationError(message, "types")
+        message = f"{cls.__qualname__} is a namedtuple with attributes besides its fields"
+        raise ConfigurationError(f"{message}; register it with encode= and decode=", "types")
     return NamedPlan(cls, tuple(cls._fields))  # type: ignore[attr-defined]  # _is_namedtuple has looked
 
 
@@ -228,7 +241,13 @@ def _exception_plan(cls: type) -> Plan:
         if type(member) is MemberDescriptorType and name not in INCIDENTAL_MEMBERS
     )
     names = ("args", "__cause__", "__suppress_context__", *members, ATTRIBUTES)
-    return FieldsPlan(cls, names, maker=own.__new__, loose=True, check=_check_exception)
+    unset = frozenset(name for name in members if hasattr(own, name))
+    return FieldsPlan(cls, names, maker=_maker(own), loose=True, unset_is_none=unset, check=_check_exception)
+
+
+def _maker(own: type) -> Callable[[type], Cell]:
+    make: Cell = own.__new__
+    return cast("Callable[[type], Cell]", make)
 
 
 def _check_exception(error: Cell) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Halted", "Refused", "RefusedClass", "malformed"]
 
 
-class Refused(Exception):  # noqa: N818 - never leaves the codec, and is no error of its user's
+class Refused(Exception):
     """This value can't be kept; where it lies is looked for only now."""
 
     def __init__(self, value: object, reason: str) -> None:
@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 - never leaves the codec, and is no erro
         self.reason = reason
 
 
-class RefusedClass(Exception):  # noqa: N818 - as above
+class RefusedClass(Exception):
     """No object of this class can be kept."""
 
     def __init__(self, refused: type) -> None:
@@ -29,7 +29,7 @@ class RefusedClass(Exception):  # noqa: N818 - as above
         self.refused = refused
 
 
-class Halted(Exception):  # noqa: N818 - as above
+class Halted(Exception):
     """Coding stops with this error."""
 
     def __init__(self, error: PersistenceError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar, overload
 
@@ -49,8 +49,8 @@ class Registration:
 class TypeRegistry:
     """Which classes may be encoded and decoded, besides Python's own that the codec knows by itself.
 
-    ``TypeRegistry(Order, Line)`` registers both as they are; ``register`` also takes a name, a version, and functions. Nothing
-    that is not here is ever looked up, imported or called, whatever bytes say.
+    ``TypeRegistry(Order, Line)`` registers both as they are; ``register`` also takes a name, a version, and
+    functions. Nothing that is not here is ever looked up, imported or called, whatever bytes say.
     """
 
     def __init__(self, *classes: type) -> None:
@@ -95,10 +95,11 @@ class TypeRegistry:
     ) -> type[T] | Callable[[type[T]], type[T]]:
         """Register a class, by a call or as a decorator.
 
-        ``name`` stands for it in the bytes, by default its qualified name with its module: give one before moving the class.
-        Raise ``version`` when its fields change, and put into ``upgrades`` for each older version a function from the mapping
-        of that version's fields to that of the next (with ``encode``, from what it gave then). ``encode`` and ``decode`` go
-        together: to and from any supported value. ``ConfigurationError`` for what is registered already or can't be.
+        ``name`` stands for it in the bytes, by default its qualified name with its module: give one before moving the
+        class. Raise ``version`` when its fields change, and put into ``upgrades`` for each older version a function
+        from the mapping of that version's fields to that of the next (with ``encode``, from what it gave then).
+        ``encode`` and ``decode`` go together: to and from any supported value. ``ConfigurationError`` for what is
+        registered already or can't be.
         """
 
         def add(target: type[T]) -> type[T]:
@@ -125,10 +126,10 @@ class TypeRegistry:
         """A new registry with the classes of both; one that both hold by the same registration stands once."""
         both = TypeRegistry()
         for one in dict.fromkeys((*self, *other)):
-            both._add(one)  # noqa: SLF001 - an object of this class
+            both._add(one)
         return both
 
-    def __iter__(self) -> Iterable[Registration]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Registration]:
         return iter(tuple(self._by_class.values()))
 
     def __len__(self) -> int:
@@ -185,10 +186,9 @@ def _load_group(cls: type[BaseExceptionGroup[BaseException]]) -> Callable[[Cell]
 
 def _builtin_exceptions() -> Mapping[type, Registration]:
     classes = {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)}
-    plans: dict[type, Plan] = {}
-    for cls in classes:
-        group = issubclass(cls, BaseExceptionGroup)
-        plans[cls] = PairPlan(cls, _dump_group, _load_group(cls)) if group else plan_for(cls)
+    groups: tuple[type[BaseExceptionGroup[BaseException]], ...] = (BaseExceptionGroup, ExceptionGroup)
+    plans: dict[type, Plan] = {cls: plan_for(cls) for cls in classes.difference(groups)}
+    plans.update((cls, PairPlan(cls, _dump_group, _load_group(cls))) for cls in groups)
     return {cls: Registration(cls, default_name(cls), 1, plan, {}) for cls, plan in plans.items()}
 
 

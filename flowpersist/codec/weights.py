@@ -1,7 +1,8 @@
-"""How much work it is to hash an object: tuples and instances hash all that they hold, anew each time, shared parts too.
+"""How much work it is to hash an object: tuples and instances hash all that they hold, anew each time, shared parts
+too.
 
-Twenty tuples, each of which holds the one before twice, take a million steps to hash, and sixty never end. So what bytes from
-anywhere ask to be hashed is weighed first, each object once.
+Twenty tuples, each of which holds the one before twice, take a million steps to hash, and sixty never end. So what
+bytes from anywhere ask to be hashed is weighed first, each object once.
 """
 
 from __future__ import annotations
