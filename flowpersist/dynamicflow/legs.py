@@ -166,6 +166,7 @@ class Legs:
     async def _fail(self, run: Resumption[Any], error: FlowError) -> _Ended:
         # The message may quote what a tool said, and so the state: only the names are kept outside it.
         named = "".join(f" {what} {name!r}" for what, name in (("step", error.step), ("tool", error.tool)) if name)
+        _log.warning("run %s failed:%s", run_id_of(run.suspension), named)
         ended = await self.hub.fail(run, error=f"FlowError{named}"[:1000])
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 

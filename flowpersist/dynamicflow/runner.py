@@ -129,8 +129,10 @@ class FlowRunner:
         """
 
         async def handle(run: Resumption[Any]) -> object:
+            held = self.hub.holds[run.suspension.id, run.fence]
             driven = await self._legs.drive(run, nothing, held=True)
-            if isinstance(driven, Failure):
+            # A run that has failed has its end, and its error may quote the state: only what is unfinished is raised.
+            if isinstance(driven, Failure) and not held.is_set():
                 raise driven.failure()
             return None
 

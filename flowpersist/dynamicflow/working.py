@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowWorker"]
 
+_log = logging.getLogger("flowpersist.dynamicflow")
+
 
 @frozen
 class FlowWorker(Worker):
@@ -33,4 +36,7 @@ class FlowWorker(Worker):
             return await self.hub.claim(record.head.id, lease=self.lease)
 
         claimed = await claim_each(self.hub, self.criteria, one, free)
-        return () if isinstance(claimed, Failure) else claimed.unwrap()
+        if isinstance(claimed, Failure):
+            _log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
+            return ()
+        return claimed.unwrap()

@@ -541,6 +541,56 @@ async def test_waits_beyond_the_room_open_as_others_are_answered():
     assert (await run.walk({"m[2].q": 3})).value == [1, 2, 3]
 
 
+async def test_what_is_awaited_must_fit_and_so_must_the_path_that_names_it():
+    error = await failure(ask("q", shown={"text": "x" * 120_000}))
+    assert error.step == "q"
+    assert "show less" in error.message
+    deep = ask("q")
+    for number in range(6):
+        deep = {"id": "n" * 95 + str(number), "sequence": [deep]}
+    assert "shorter ids" in (await failure(deep)).message
+
+
+async def test_errors_from_below_name_document_and_step():
+    error = await failure({"id": "c", "condition": "$input > 1"}, input="text")
+    assert (error.document, error.step) == ("doc", "c")
+    error = await failure({"id": "a", "tool": "await_input", "args": {"prompt": "?", "timeout": "soon"}})
+    assert (error.document, error.step, error.tool) == ("doc", "a", "await_input")
+
+
+async def test_the_arguments_of_await_input_may_be_a_reference_and_have_times():
+    run = Run(
+        {"id": "a", "tool": "await_input", "args": "$input"},
+        input={"prompt": "$x?", "deadline": "2030-01-01T00:00:00Z"},
+    )
+    await run.walk()
+    assert (run.awaited["a"].prompt, run.awaited["a"].deadline.year) == ("$x?", 2030)
+    run = Run({**ask("b", timeout=1500, default=None), "timeout": 9_000})
+    await run.walk()
+    assert (run.awaited["b"].timeout.total_seconds(), run.awaited["b"].default) == (1.5, None)
+
+
+async def test_a_registered_await_input_is_filled_from_the_arguments():
+    parameters = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
+    TOOLS.append(AwaitInput(id="confirm", prompt="$what?", parameters=parameters))
+    try:
+        run = Run({"id": "a", "tool": "confirm", "args": {"what": "$input"}}, input="Ship")
+        await run.walk()
+        assert run.awaited["a"].prompt == "Ship?"
+        run = Run(spoken("Ship it"), {"id": "a", "tool": "confirm"})
+        await run.walk()
+        assert run.awaited["a"].prompt == "Ship it?"
+        error = await failure({"id": "a", "tool": "confirm", "args": {"what": 3}})
+        assert (error.step, error.tool, error.document) == ("a", "confirm", "doc")
+        assert (await failure({"id": "a", "tool": "confirm", "args": "$input"}, input=3)).step == "a"
+    finally:
+        TOOLS.pop()
+
+
+async def test_a_tool_that_is_missing_fails_its_step():
+    assert (await failure({"id": "a", "tool": "unheard-of"})).tool == "unheard-of"
+
+
 # --------------------------------------------------------------------------------------------------------------- events
 
 

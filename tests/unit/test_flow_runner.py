@@ -24,6 +24,7 @@ from flowpersist.dynamicflow import (
 )
 from flowpersist.errors import (
     AlreadyResumed,
+    BackendUnavailable,
     ConfigurationError,
     FlowError,
     IdempotencyConflict,
