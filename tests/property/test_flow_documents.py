@@ -85,7 +85,7 @@ def test_reading_text_never_raises(text):
     assert isinstance(result.failure(), FlowError)
 
 
-# ------------------------------------------------------------------------------------------ walks that are cut anywhere
+# ----------------------------------------------------------------------------------------- walks that are cut anywhere
 
 called: list[str] = []
 

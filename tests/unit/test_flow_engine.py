@@ -201,7 +201,7 @@ async def test_arguments_and_results_that_their_schema_refuses_fail_the_step():
     assert "must be an object" in error.message
 
 
-# ------------------------------------------------------------------------------------------------------------ branching
+# ----------------------------------------------------------------------------------------------------------- branching
 
 
 async def test_conditional_takes_a_branch_or_passes_its_input_on():
@@ -232,7 +232,7 @@ async def test_switch_takes_the_branch_of_the_value_or_the_default():
     assert "no branch for 'zzz'" in (await failure(cases, input={"k": "zzz"})).message
 
 
-# ---------------------------------------------------------------------------------------------------------- collections
+# --------------------------------------------------------------------------------------------------------- collections
 
 
 async def test_filter_keeps_the_items_for_which_the_condition_holds():
@@ -375,7 +375,7 @@ async def test_cancelling_the_walk_cancels_its_tools_and_tells_them():
     assert {("cancelled", 1), ("cancelled", 2)} <= set(calls)
 
 
-# ------------------------------------------------------------------------------------------------------------- awaiting
+# ------------------------------------------------------------------------------------------------------------ awaiting
 
 
 async def test_a_step_that_awaits_pauses_and_its_answer_is_its_result():
@@ -591,7 +591,7 @@ async def test_a_tool_that_is_missing_fails_its_step():
     assert (await failure({"id": "a", "tool": "unheard-of"})).tool == "unheard-of"
 
 
-# --------------------------------------------------------------------------------------------------------------- events
+# -------------------------------------------------------------------------------------------------------------- events
 
 
 async def test_events_tell_what_happens_in_order():

@@ -222,7 +222,7 @@ async def test_twice_the_same_tool_join_or_migration_is_a_mistake(hub):
         FlowRunner(hub, [print])
 
 
-# ------------------------------------------------------------------------------------------------------- run ids, again
+# ------------------------------------------------------------------------------------------------------ run ids, again
 
 
 async def test_the_same_run_id_starts_once_and_tells_where_the_run_stands(runner, hub):
@@ -253,8 +253,7 @@ async def test_a_run_under_way_is_busy_for_a_second_start(runner):
     assert isinstance(await task, Success)
 
 
-# ----------------------------------------------------------------------------------------------- several at the same
-# time
+# -------------------------------------------------------------------------------------------- several at the same time
 
 
 async def test_an_answer_to_a_run_under_way_is_accepted_and_taken_by_its_holder(runner, hub):
@@ -311,8 +310,46 @@ async def test_who_pauses_just_before_an_answer_is_recorded_leaves_it_to_the_ans
     assert set(waits_of(middle)) == {"p[1].b"}
 
 
-# ------------------------------------------------------------------------------------------------ deadlines,
-# cancellation
+async def test_who_finds_that_another_was_quicker_tells_what_it_left(runner, hub, monkeypatch):
+    steps = {"id": "p", "parallel": [ask("a"), ask("c"), [ask("b"), {"tool": "held", "args": {"value": "b"}}]]}
+    for error, gives in ((SuspensionBusy("by another"), Suspended), (BackendUnavailable("gone"), Failure)):
+        calls.clear()
+        gates[:] = [asyncio.Event()]
+        keys = waits_of(or_raise(await runner.start(doc(steps))))
+        holder = asyncio.create_task(runner.resume(keys["p[2].b"], answer="B"))
+        while not calls:
+            await asyncio.sleep(0)
+        or_raise(await hub.answer(keys["p[0].a"], "A"))
+
+        async def quicker(*_, error=error, **__):
+            return Failure(error)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(hub, "claim", quicker)
+            gates[0].set()
+            outcome = await holder
+        assert isinstance(outcome if gives is Failure else outcome.unwrap(), gives)
+
+
+async def test_a_pause_that_can_not_be_stored_gives_the_run_back(runner, hub, monkeypatch):
+    async def gone(*_, **__):
+        return Failure(BackendUnavailable("gone"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "suspend_next", gone)
+        assert isinstance((await runner.start(doc(spoken(1), ask()))).failure(), BackendUnavailable)
+    found = await only_run(hub)
+    assert found.status is Status.ANSWERED
+    assert isinstance(or_raise(await runner.resume(found.id)), Suspended)
+    assert calls == [1, 1]
+
+
+async def test_there_is_one_key_only_where_there_is_one_wait(runner):
+    with pytest.raises(ValueError, match="2 open waits"):
+        _ = or_raise(await runner.start(TWO)).key
+
+
+# --------------------------------------------------------------------------------------------- deadlines, cancellation
 
 
 async def test_a_wait_with_a_default_is_answered_by_it(runner, hub):
@@ -355,8 +392,7 @@ async def test_a_run_that_was_cancelled_is_refused_and_one_under_way_ends_at_its
     assert isinstance((await task).failure(), SuspensionCancelled)
 
 
-# -------------------------------------------------------------------------------------------------------------
-# migrations
+# ---------------------------------------------------------------------------------------------------------- migrations
 
 
 async def test_another_document_needs_a_migration(runner, hub):
@@ -392,8 +428,7 @@ async def test_a_migration_that_fails_gives_the_run_back(runner, hub, transform)
     assert or_raise(await runner.resume(key)).result == "old"
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# workers
+# ------------------------------------------------------------------------------------------------------------- workers
 
 
 async def worked(runner, hub, until, **more):
@@ -461,8 +496,7 @@ async def test_a_worker_leaves_other_suspensions_alone(runner, hub):
     assert (await only_run(hub)).attempt == 0
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# streams
+# ------------------------------------------------------------------------------------------------------------- streams
 
 
 async def test_a_stream_tells_a_run_from_begin_to_pause_and_on(runner):
