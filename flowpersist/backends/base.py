@@ -1,8 +1,8 @@
 """The record store with compare-and-set: the one primitive that every backend gives and everything else stands on.
 
-A backend holds records. Each has a reference, a revision, flat attributes that can be queried, a small sealed ``head`` that
-is read with every get and query, and a large sealed ``body`` that is read only on request. What the bytes mean is no
-business of a backend.
+A backend holds records. Each has a reference, a revision, flat attributes that can be queried, a small sealed ``head``
+that is read with every get and query, and a large sealed ``body`` that is read only on request. What the bytes mean is
+no business of a backend.
 
 Laws, which ``flowpersist.testing.BackendConformance`` checks on every implementation:
 
@@ -15,6 +15,7 @@ Laws, which ``flowpersist.testing.BackendConformance`` checks on every implement
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
@@ -26,6 +27,7 @@ __all__ = [
     "KEEP",
     "MAX_HEAD_BYTES",
     "MAX_TEXT_BYTES",
+    "ORDERS",
     "BackendHealth",
     "Capability",
     "Change",
@@ -46,6 +48,7 @@ __all__ = [
 
 Scalar: TypeAlias = str | int | float | bool
 Order: TypeAlias = Literal["key", "created", "updated", "due"]
+ORDERS: Final[tuple[Order, ...]] = ("key", "created", "updated", "due")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -54,6 +57,8 @@ MAX_HEAD_BYTES: Final = 256 * 1024
 MAX_TEXT_BYTES: Final = 512
 _MAX_ATTRIBUTES: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
+#: They become part of index definitions, on servers too.
+_INDEXED_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
 
 def check_text(value: object, what: str) -> str:
@@ -79,7 +84,8 @@ def check_scalar(value: object, what: str) -> Scalar:
     if type(value) is bool or (type(value) is int and value in _INT64):
         return value
     if type(value) is float and math.isfinite(value):
-        return value
+        # -0.0 equals 0.0 but is written otherwise: one form, so that every store finds either by the other.
+        return value + 0.0
     msg = f"{what} must be a str, a 64-bit int, a finite float or a bool"
     raise ValueError(msg)
 
@@ -103,6 +109,15 @@ def _moment(value: datetime | None) -> datetime | None:
         msg = "times must be aware datetimes"
         raise ValueError(msg)
     return value.astimezone(UTC)
+
+
+def _part(change: bytes | Keep | None, what: str) -> bytes:
+    if isinstance(change, bytes):
+        return change
+    if change is None or isinstance(change, Keep):
+        return b""
+    msg = f"a {what} is bytes, KEEP or None, not {type(change).__name__}"
+    raise TypeError(msg)
 
 
 @frozen(order=True)
@@ -148,6 +163,14 @@ class Keep(Enum):
 KEEP: Final = Keep.KEEP
 
 
+def _attributes_change(value: Mapping[str, Scalar | None] | Keep | None) -> Mapping[str, Scalar] | Keep | None:
+    return value if value is None or isinstance(value, Keep) else _attributes(value)
+
+
+def _due_change(value: datetime | Keep | None) -> datetime | Keep | None:
+    return value if isinstance(value, Keep) else _moment(value)
+
+
 @frozen
 class RecordChange:
     """What a put does with each part: a value sets it, ``KEEP`` keeps it, None drops it.
@@ -157,22 +180,19 @@ class RecordChange:
     """
 
     write_id: str
-    attributes: Mapping[str, Scalar] | Keep | None = field(
-        default=KEEP, converter=lambda v: _attributes(v) if isinstance(v, Mapping) else v
-    )
+    attributes: Mapping[str, Scalar] | Keep | None = field(default=KEEP, converter=_attributes_change)
     head: bytes | Keep | None = field(default=KEEP, repr=False)
     body: bytes | Keep | None = field(default=KEEP, repr=False)
-    due_at: datetime | Keep | None = field(
-        default=KEEP, converter=lambda v: _moment(v) if isinstance(v, datetime) else v
-    )
+    due_at: datetime | Keep | None = field(default=KEEP, converter=_due_change)
 
     def __attrs_post_init__(self) -> None:
-        if not 1 <= len(check_text(self.write_id, "a write id")) <= 64:  # noqa: PLR2004
-            msg = "a write id has 1 to 64 characters"
+        if not 1 <= len(check_text(self.write_id, "a write id").encode()) <= 64:  # noqa: PLR2004
+            msg = "a write id has 1 to 64 bytes"
             raise ValueError(msg)
-        if isinstance(self.head, bytes) and len(self.head) > MAX_HEAD_BYTES:
-            msg = f"a head has at most {MAX_HEAD_BYTES} bytes, not {len(self.head)}"
+        if len(_part(self.head, "head")) > MAX_HEAD_BYTES:
+            msg = f"a head has at most {MAX_HEAD_BYTES} bytes"
             raise ValueError(msg)
+        _part(self.body, "body")
 
 
 #: For one part of a change, as a backend applies it.
@@ -211,11 +231,18 @@ class Range:
     before: str | datetime | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.by not in ORDERS:
+            msg = f"a range is by one of {', '.join(ORDERS)}"
+            raise ValueError(msg)
         kind = str if self.by == "key" else datetime
         for bound in (self.since, self.before):
             if bound is not None and not isinstance(bound, kind):
                 msg = f"a range by {self.by} takes {kind.__name__} bounds"
                 raise TypeError(msg)
+            if isinstance(bound, datetime):
+                _moment(bound)
+            elif bound is not None:
+                check_text(bound, "a range's bound")
 
 
 @frozen
@@ -231,7 +258,9 @@ class Where:
 
 @frozen
 class Page(Generic[T_co]):
-    """Some items in order; ``next`` is the cursor of the page after, None at the end. A page may come short with a cursor."""
+    """Some items in order; ``next`` is the cursor of the page after, None at the end. A page may come short with
+    one.
+    """
 
     items: tuple[T_co, ...]
     next: str | None
@@ -240,10 +269,22 @@ class Page(Generic[T_co]):
 
 @frozen
 class NamespaceSchema:
-    """A namespace, and its attributes that get an index. Each of them has one scalar type in all its records."""
+    """A namespace, and its attributes that get an index. Each of them has one scalar type in all its records.
+
+    An indexed name is an ASCII letter or underscore, then up to 62 letters, digits, ``_``, ``.`` and ``-``.
+    """
 
     name: str
-    indexed: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = field(factory=dict)
+    indexed: Mapping[str, type[str | int | float | bool]] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if not check_text(self.name, "a namespace"):
+            msg = "a namespace must not be empty"
+            raise ValueError(msg)
+        for name, kind in self.indexed.items():
+            if not _INDEXED_NAME.fullmatch(name) or kind not in {str, int, float, bool}:
+                msg = f"attribute {name!r} can't be indexed: a plain name, and one of str, int, float, bool"
+                raise ValueError(msg)
 
 
 class Capability(StrEnum):
@@ -269,8 +310,8 @@ class BackendHealth:
 class StorageBackend(Protocol):
     """Six operations on records, and the life of the connection.
 
-    Every operation raises ``StorageError`` subclasses only (``IntegrityError`` where a body is missing or a row can't be
-    read), and ``CancelledError``. ``clock_offset`` is added to the store's clock, so that tests travel in time.
+    Every operation raises ``StorageError`` subclasses only (``IntegrityError`` where a body is missing or a row can't
+    be read), and ``CancelledError``. ``clock_offset`` is added to the store's clock, so that tests travel in time.
     """
 
     name: str
@@ -279,25 +320,33 @@ class StorageBackend(Protocol):
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """Connect and migrate. Twice: a no-op, and new namespaces are added. Safe when many processes start at once."""
+        ...
 
     async def close(self) -> None:
         """Free all that was opened. Twice: a no-op. Operations after it raise ``BackendUnavailable``."""
+        ...
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """Read one record, all its parts as of one revision. Missing: ``Read(None, now)``."""
+        ...
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """Change one record if it stands at ``if_revision`` (0: none is live) and the store's clock is not past ``not_after``.
+        """Change one record if it stands at ``if_revision`` (0: none is live) and the store's clock is not past
+        ``not_after``.
 
         Raises ``RevisionConflict`` or ``DeadlinePassed`` with nothing written; both wrong: ``RevisionConflict``.
         ``UnknownOutcome``: the acknowledgement was lost. A repeat with the same write id that finds itself
         done gives ``RevisionConflict``: the caller reads, and knows its own write id.
         """
+        ...
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
-        """Remove one record with its body and index entries. Missing: False. At another revision: ``RevisionConflict``."""
+        """Remove one record with its body and index entries. Missing: False. At another revision:
+        ``RevisionConflict``.
+        """
+        ...
 
     async def query(
         self,
@@ -311,13 +360,19 @@ class StorageBackend(Protocol):
     ) -> Page[Record]:
         """A page of records without bodies, ``after`` being the cursor of the page before.
 
-        ``order="due"`` lists only records that are due at some time. Ties are ordered by key. What is there throughout a
-        walk over all pages is seen exactly once; what comes or moves meanwhile may be missed.
+        A range is also the order: with one, ``order`` is left out or names the same, else ``ValueError``.
+        ``order="due"`` lists only records that are due at some time. Ties are ordered by key. What is there throughout
+        a walk over all pages is seen exactly once; what comes or moves meanwhile may be missed.
         A cursor that is none of ours raises ``ValueError``.
         """
+        ...
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
-        """Delete at most ``limit`` records with their bodies; gives how many. Each one is still as ``where`` says when it goes."""
+        """Delete at most ``limit`` records with their bodies, in the order of the range (without one: by key); gives
+        how many. Each one is still as ``where`` says when it goes.
+        """
+        ...
 
     async def ping(self) -> BackendHealth:
         """One round trip to the store."""
+        ...

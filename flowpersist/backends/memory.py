@@ -1,21 +1,24 @@
-"""Records in this process's memory: for tests, and for flows that need not outlive it.
+"""A store in this process's memory: for tests and trials. Nothing outlives the process.
 
-``memory://`` is a store of its own; ``memory://name`` is the same one for every backend of that name in the process. Each
-operation is one step without an await, so that no other task can come in between; nothing is durable.
+``memory://name`` is one store for everybody in the process who names it, ``memory://`` one of its own for each backend.
+Every operation is one critical section without a wait in it.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
-import time
-from collections.abc import Iterator, Sequence
+import heapq
+import os
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Final
-from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field, frozen
 
+from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._outcomes import check_deadline, check_revision, revised
+from flowpersist.backends._threads import guard
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -26,95 +29,104 @@ from flowpersist.backends.base import (
     Record,
     RecordChange,
     RecordRef,
-    StorageBackend,
     Where,
     Written,
     applied,
 )
-from flowpersist.backends.matching import EPOCH, matches, page_of
-from flowpersist.errors import BackendUnavailable, DeadlinePassed, RevisionConflict
 
 __all__ = ["MemoryBackend"]
 
 NAME: Final = "memory"
-_shared: WeakValueDictionary[str, _Store] = WeakValueDictionary()
-_shared_lock = threading.Lock()
+
+
+@define(eq=False)
+class _Store:
+    """What backends of one name share. ``floor`` is the highest revision of any record that was deleted."""
+
+    lock: Lock = field(factory=Lock)
+    namespaces: dict[str, dict[str, Record]] = field(factory=dict)
+    floor: int = 0
+
+    def records(self, namespace: str) -> dict[str, Record]:
+        return self.namespaces.setdefault(namespace, {})
+
+    def remove(self, record: Record) -> None:
+        del self.records(record.ref.namespace)[record.ref.key]
+        self.floor = max(self.floor, record.revision)
 
 
 @frozen
-class _Kept:
-    record: Record
-    body: bytes | None = field(repr=False)
+class _Stores:
+    lock: Lock = field(factory=Lock)
+    by_name: dict[str, _Store] = field(factory=dict)
+
+    def get(self, name: str) -> _Store:
+        with self.lock:
+            return self.by_name.setdefault(name, _Store()) if name else _Store()
 
 
-@define(slots=False, eq=False)
-class _Store:
-    """What backends of one name share. The lock is for those in different threads."""
-
-    kept: dict[RecordRef, _Kept] = field(factory=dict)
-    revisions: Iterator[int] = field(factory=lambda: itertools.count(1))
-    lock: threading.Lock = field(factory=threading.Lock)
+_stores: Final = _Stores()
 
 
-class MemoryBackend(StorageBackend):
-    """A dict under the laws of ``backends.base``."""
+class MemoryBackend:
+    """Records in a dict. ``store`` names the one that is shared; empty: one of its own."""
 
-    name = NAME
+    name: str = NAME
     capabilities: frozenset[Capability] = frozenset()
 
-    def __init__(self, shared: str = "", *, clock_offset: timedelta = timedelta(0)) -> None:
+    def __init__(self, store: str = "", *, clock: Clock = host_clock, clock_offset: timedelta = timedelta(0)) -> None:
         self.clock_offset = clock_offset
-        self._open = False
-        with _shared_lock:
-            self._store = _shared.setdefault(shared, _Store()) if shared else _Store()
-
-    @classmethod
-    def from_url(cls, url: str) -> MemoryBackend:
-        """``memory://`` or ``memory://name``."""
-        return cls(url.partition(":")[2].strip("/"))
+        self._clock = clock
+        self._store = _stores.get(store)
+        self._opened_in: int | None = None
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
-        """Nothing to connect to; every query is a scan, whatever is indexed."""
-        del schema
-        self._open = True
+        """See ``StorageBackend``."""
+        self._opened_in = os.getpid()
+        with self._store.lock:
+            for namespace in schema:
+                self._store.records(namespace.name)
 
     async def close(self) -> None:
-        """An anonymous store goes with its backend."""
-        self._open = False
+        """See ``StorageBackend``. What a store holds stays, as long as somebody has the backend or its name."""
+        self._opened_in = None
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
-        """Read one record."""
-        now = self._now()
-        with self._store.lock:
-            kept = self._store.kept.get(ref)
-        if kept is None:
-            return Read(None, now)
-        return Read(evolve(kept.record, body=kept.body) if body else kept.record, now)
+        """See ``StorageBackend``."""
+        store = self._ready()
+        with store.lock:
+            record = store.records(ref.namespace).get(ref.key)
+            return Read(record if record is None or body else evolve(record, body=None), self._now())
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """Change one record."""
-        now = self._now()
-        with self._store.lock:
-            old = self._store.kept.get(ref)
-            self._check(ref, old, if_revision)
-            if not_after is not None and now > not_after:
-                message = f"record {ref.key} was to be written by {not_after}, and it is {now}; decide again"
-                raise DeadlinePassed(message, NAME)
-            self._store.kept[ref] = made = _changed(ref, change, old, next(self._store.revisions), now)
-        return Written(made.record.revision, now)
+        """See ``StorageBackend``."""
+        check_put(if_revision, not_after)
+        store = self._ready()
+        with store.lock:
+            records = store.records(ref.namespace)
+            old = records.get(ref.key)
+            check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
+            now = self._now()
+            check_deadline(NAME, ref, now, not_after)
+            revision = store.floor + 1 if old is None else old.revision + 1
+            body = applied(change.body, None if old is None else old.body, None)
+            made = revised(ref, old, change, revision, now, None if body is None else len(body))
+            records[ref.key] = evolve(made, body=body)
+            return Written(revision, now)
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
-        """Remove one record."""
-        self._now()
-        with self._store.lock:
-            old = self._store.kept.get(ref)
-            if old is None:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        store = self._ready()
+        with store.lock:
+            record = store.records(ref.namespace).get(ref.key)
+            if record is None:
                 return False
-            self._check(ref, old, if_revision)
-            del self._store.kept[ref]
-        return True
+            check_revision(NAME, ref, record.revision, if_revision)
+            store.remove(record)
+            return True
 
     async def query(
         self,
@@ -126,54 +138,40 @@ class MemoryBackend(StorageBackend):
         after: str | None = None,
         descending: bool = False,
     ) -> Page[Record]:
-        """A page, by a scan."""
-        now = self._now()
-        with self._store.lock:
-            records = [kept.record for ref, kept in self._store.kept.items() if ref.namespace == namespace]
-        return page_of(records, where, order, limit, after, descending=descending, now=now)
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        store = self._ready()
+        with store.lock:
+            found = _first(store.records(namespace).values(), asked, limit + 1)
+            items = tuple(evolve(record, body=None) for record in found[:limit])
+            last = position_of(items[-1], asked.order) if len(found) > limit else None
+            return Page(items, None if last is None else asked.cursor(last), self._now())
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
-        """Delete what matches."""
-        self._now()
-        with self._store.lock:
-            gone = [
-                ref
-                for ref, kept in self._store.kept.items()
-                if ref.namespace == namespace and matches(kept.record, where)
-            ][:limit]
-            for ref in gone:
-                del self._store.kept[ref]
-        return len(gone)
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, "key", limit, None, False)
+        store = self._ready()
+        with store.lock:
+            found = _first(store.records(namespace).values(), asked, limit)
+            for record in found:
+                store.remove(record)
+            return len(found)
 
     async def ping(self) -> BackendHealth:
-        """The clock, and the warning that nothing here is durable."""
-        return BackendHealth(NAME, self._now(), timedelta(0), ("nothing is durable: the store ends with its process",))
+        """See ``StorageBackend``."""
+        self._ready()
+        return BackendHealth(NAME, self._now(), timedelta(0), ("nothing outlives this process",))
+
+    def _ready(self) -> _Store:
+        guard(NAME, self._opened_in)
+        return self._store
 
     def _now(self) -> datetime:
-        if not self._open:
-            message = "the memory backend is not open; use it within its async with block"
-            raise BackendUnavailable(message, NAME)
-        return EPOCH + timedelta(microseconds=time.time_ns() // 1000) + self.clock_offset
-
-    def _check(self, ref: RecordRef, old: _Kept | None, if_revision: int) -> None:
-        revision = 0 if old is None else old.record.revision
-        if revision != if_revision:
-            message = f"record {ref.key} stands at revision {revision}, not {if_revision}; read it and decide again"
-            raise RevisionConflict(message, NAME)
+        return self._clock() + self.clock_offset
 
 
-def _changed(ref: RecordRef, change: RecordChange, old: _Kept | None, revision: int, now: datetime) -> _Kept:
-    body = applied(change.body, None if old is None else old.body, None)
-    record = Record(
-        ref=ref,
-        revision=revision,
-        write_id=change.write_id,
-        attributes=applied(change.attributes, {} if old is None else old.record.attributes, {}),
-        head=applied(change.head, b"" if old is None else old.record.head, b""),
-        body=None,
-        body_size=None if body is None else len(body),
-        created_at=now if old is None else old.record.created_at,
-        updated_at=now,
-        due_at=applied(change.due_at, None if old is None else old.record.due_at, None),
-    )
-    return _Kept(record, body)
+def _first(records: Iterable[Record], asked: Selection, count: int) -> list[Record]:
+    placed = ((position_of(record, asked.order), record) for record in records if asked.holds(record))
+    wanted = ((place, record) for place, record in placed if place is not None and asked.beyond(place))
+    choose = heapq.nlargest if asked.descending else heapq.nsmallest
+    return [record for _, record in choose(count, wanted, key=lambda item: item[0])]

@@ -1,0 +1,1 @@
+"""Backends: the record store's contract (``base``), URLs (``registry``), and one module for each store."""

@@ -1,0 +1,28 @@
+"""Times as stores keep them: whole microseconds since 1970-01-01T00:00:00Z, in integers, so that nothing is rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+__all__ = ["Clock", "from_micros", "host_clock", "to_micros"]
+
+Clock: TypeAlias = Callable[[], datetime]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def host_clock() -> datetime:
+    """The time of this machine."""
+    return datetime.now(UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since the epoch of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC datetime of so many microseconds since the epoch; ``OverflowError`` outside the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=micros)

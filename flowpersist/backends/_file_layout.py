@@ -1,0 +1,82 @@
+"""The store's directory: its format, its shards, and bringing an index up to the files when it is opened."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from flowpersist.backends._file_index import FileIndex
+from flowpersist.backends._file_shards import SHARDS, Shards
+from flowpersist.backends._files import NAME, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._outcomes import unreadable
+from flowpersist.errors import BackendUnavailable, UnsupportedVersion
+
+__all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "prepare"]
+
+FORMAT: Final = 1
+FORMAT_FILE: Final = "format.json"
+LOCK: Final = "lock"
+INDEX: Final = "index.sqlite"
+RECORDS: Final = "records"
+
+
+def prepare(root: Path, patience: timedelta) -> None:
+    """Make the directory where it is missing, and refuse one of another program or a later release."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if read_or_none(root / FORMAT_FILE) is None:
+        _refuse_foreign(root)
+    with locked(root / LOCK, threading.Lock(), patience):
+        text = read_or_none(root / FORMAT_FILE)
+        if text is None:
+            _make(root)
+        else:
+            _check(text)
+
+
+def _refuse_foreign(root: Path) -> None:
+    # What an opening that was cut short may have left.
+    ours = {LOCK, RECORDS, f"{FORMAT_FILE}.new"}
+    if any(path.name not in ours and not path.name.startswith(INDEX) for path in root.iterdir()):
+        if (root / FORMAT_FILE).exists():
+            return
+        message = "the filesystem store's directory holds other files; name an empty directory, or one to be made"
+        raise BackendUnavailable(message, NAME)
+
+
+def _make(root: Path) -> None:
+    records = root / RECORDS
+    records.mkdir(mode=0o700, exist_ok=True)
+    for shard in SHARDS:
+        (records / shard).mkdir(mode=0o700, exist_ok=True)
+    flush_directory(records)
+    temporary = root / f"{FORMAT_FILE}.new"
+    remove(temporary)
+    # Last: where it is, everything else is.
+    replace(temporary, root / FORMAT_FILE, [json.dumps({"format": FORMAT, "shards": len(SHARDS)}).encode()])
+
+
+def _check(text: bytes) -> None:
+    try:
+        version = json.loads(text)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise unreadable(NAME, "the file format.json") from error
+    if version != FORMAT:
+        message = (
+            f"the filesystem store has format {version!r}, this release knows {FORMAT}: "
+            "install the release of flowpersist that wrote it, or a later one"
+        )
+        raise UnsupportedVersion(message)
+
+
+def catch_up(shards: Shards, index: FileIndex) -> None:
+    """Bring the index up to the files: all of them where it can't be trusted, else those that disagree."""
+    if index.is_current():
+        for digest in shards.suspects():
+            shards.repair(digest)
+        return
+    for shard in SHARDS:
+        shards.rebuild(shard)
+    index.mark_current()

@@ -1,0 +1,53 @@
+"""The errors that every backend raises alike, and what a change makes of a record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from flowpersist.backends.base import Record, RecordChange, RecordRef, applied
+from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict
+
+__all__ = ["body_missing", "check_deadline", "check_revision", "revised", "unreadable"]
+
+
+def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> None:
+    """Refuse a write at another revision than the record's; 0 stands for none."""
+    if found == expected:
+        return
+    stands = f"stands at revision {found}" if found else "is not there"
+    message = f"record {ref.key} {stands}, not at {expected}: read it and decide again"
+    raise RevisionConflict(message, backend)
+
+
+def check_deadline(backend: str, ref: RecordRef, now: datetime, not_after: datetime | None) -> None:
+    """Refuse a write after its deadline, by the store's clock; its own instant is still in time."""
+    if not_after is not None and now > not_after:
+        raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", backend)
+
+
+def body_missing(backend: str, ref: RecordRef) -> IntegrityError:
+    """A record names a body that is not there, or not as it was written."""
+    return IntegrityError(f"the body of record {ref.key} in the {backend} store is missing or damaged")
+
+
+def unreadable(backend: str, what: str) -> IntegrityError:
+    """A row or file that no release of this library has written."""
+    return IntegrityError(f"{what} in the {backend} store can't be read: it is damaged, or of another program")
+
+
+def revised(
+    ref: RecordRef, old: Record | None, change: RecordChange, revision: int, now: datetime, body_size: int | None
+) -> Record:
+    """The record that a change makes, of a body of ``body_size`` that is not read."""
+    return Record(
+        ref=ref,
+        revision=revision,
+        write_id=change.write_id,
+        attributes=applied(change.attributes, {} if old is None else old.attributes, {}) or {},
+        head=applied(change.head, b"" if old is None else old.head, b"") or b"",
+        body=None,
+        body_size=body_size,
+        created_at=now if old is None else old.created_at,
+        updated_at=now,
+        due_at=applied(change.due_at, None if old is None else old.due_at, None),
+    )

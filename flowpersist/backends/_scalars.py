@@ -1,0 +1,63 @@
+"""Attributes as canonical text, in which equal type and value is equal text, and nothing else is.
+
+A value is one letter for its type and then the value: ``swaiting``, ``i42``, ``f0.5``, ``bTrue``. JSON alone would not
+do: a database that reads ``true``, ``1`` and ``1.0`` makes them one number, and may round what has many digits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from flowpersist.backends.base import Scalar, check_scalar, check_text
+
+__all__ = ["attributes_from_text", "attributes_to_text", "entry_text", "scalar_to_text"]
+
+
+def scalar_to_text(value: Scalar) -> str:
+    """A value's canonical text."""
+    # Python's own forms are canonical: the shortest decimal that reads back as the same float.
+    return type(value).__name__[0] + str(value)
+
+
+def scalar_from_text(text: object) -> Scalar:
+    """The value again; ``ValueError`` for what ``scalar_to_text`` does not give."""
+    if not isinstance(text, str):
+        raise ValueError("an attribute that is no text")  # noqa: TRY004 - data, not an argument
+    kind, rest = text[:1], text[1:]
+    value: Scalar
+    if kind == "s":
+        return check_scalar(rest, "an attribute")
+    if kind == "b":
+        value = rest == "True"
+    elif kind == "i":
+        value = int(rest)
+    elif kind == "f":
+        value = float(rest)
+    else:
+        raise ValueError("an attribute of no known type")
+    if scalar_to_text(check_scalar(value, "an attribute")) != text:
+        raise ValueError("an attribute that is not in canonical form")
+    return value
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def entry_text(name: str, value: Scalar) -> str:
+    """How one attribute stands in the text of all: as this very substring, since quotes inside strings are escaped."""
+    return f"{_quoted(name)}:{_quoted(scalar_to_text(value))}"
+
+
+def attributes_to_text(attributes: Mapping[str, Scalar]) -> str:
+    """All attributes as a JSON object of canonical texts, names in order."""
+    return "{" + ",".join(entry_text(name, attributes[name]) for name in sorted(attributes)) + "}"
+
+
+def attributes_from_text(text: str) -> dict[str, Scalar]:
+    """The attributes again; ``ValueError`` or ``TypeError`` for any other text."""
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise TypeError("attributes are no JSON object")
+    return {check_text(name, "a name"): scalar_from_text(value) for name, value in data.items()}

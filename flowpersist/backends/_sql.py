@@ -1,0 +1,137 @@
+"""What the two users of SQLite share: named statements, selections as SQL, and the driver's errors as ours."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Final
+
+from flowpersist.backends._matching import Selection, bound
+from flowpersist.backends._scalars import entry_text, scalar_to_text
+from flowpersist.backends.base import Order, Scalar
+from flowpersist.errors import BackendUnavailable, IntegrityError, PersistenceError, StorageError, StorageFull
+
+__all__ = ["index_statements", "mapped", "primary_code", "select", "statements", "translated"]
+
+_COLUMNS: Final[Mapping[Order, str]] = {
+    "key": "key",
+    "created": "created_at",
+    "updated": "updated_at",
+    "due": "due_at",
+}
+
+
+def statements(file_name: str) -> dict[str, str]:
+    """The named statements of an SQL file beside this module: each begins with ``-- name: …``."""
+    text = (files("flowpersist.backends") / file_name).read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _attribute(name: str) -> str:
+    # Safe to write into SQL: a declared name is plain (NamespaceSchema refuses others).
+    return f"""json_extract(attributes, '$."{name}"')"""
+
+
+def index_statements(table: str, name: str) -> dict[str, str]:
+    """The indexes of one declared attribute by their names: its values by key, and by due."""
+    value = _attribute(name)
+    return {
+        f"{table}_{name}_by_key": f'create index if not exists "{table}_{name}_by_key" '
+        f"on {table} (namespace, {value}, key) where {value} is not null",
+        f"{table}_{name}_by_due": f'create index if not exists "{table}_{name}_by_due" '
+        f"on {table} (namespace, {value}, due_at, key) where {value} is not null and due_at is not null",
+    }
+
+
+def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: Order) -> str | None:
+    """The one condition that an index answers. A bool comes last: it tells the fewest records apart."""
+    if order not in {"key", "due"}:
+        return None
+    usable = [name for name in equals if name in indexed]
+    return min(usable, key=lambda name: indexed[name] is bool, default=None)
+
+
+def _equalities(asked: Selection, indexed: Mapping[str, type]) -> Iterator[tuple[str, tuple[object, ...]]]:
+    leading = _leading(asked.where.equals, indexed, asked.order)
+    for name, value in asked.where.equals.items():
+        if name == leading:
+            yield f"{_attribute(name)} is not null and {_attribute(name)} = ?", (scalar_to_text(value),)
+        else:
+            # A substring, so that the planner has one index to choose, and any name may be asked for.
+            yield "instr(attributes, ?) > 0", (entry_text(name, value),)
+
+
+def _bounds(asked: Selection) -> Iterator[tuple[str, tuple[object, ...]]]:
+    column = _COLUMNS[asked.order]
+    if asked.order == "due":
+        yield "due_at is not null", ()
+    span = asked.where.range
+    if span is not None and span.since is not None:
+        yield f"{column} >= ?", (bound(span.since),)
+    if span is not None and span.before is not None:
+        yield f"{column} < ?", (bound(span.before),)
+    if asked.after is not None:
+        sign = "<" if asked.descending else ">"
+        if asked.order == "key":
+            yield f"key {sign} ?", asked.after[1:]
+        else:
+            yield f"({column}, key) {sign} (?, ?)", asked.after
+
+
+def select(columns: str, table: str, asked: Selection, indexed: Mapping[str, type]) -> tuple[str, tuple[object, ...]]:
+    """A selection as a statement and its parameters. Every query by at most one declared attribute, in the order of key
+    or due, is answered from an index.
+    """
+    conditions = [("namespace = ?", (asked.namespace,)), *_equalities(asked, indexed), *_bounds(asked)]
+    direction = "desc" if asked.descending else "asc"
+    column = _COLUMNS[asked.order]
+    ordering = f"key {direction}" if asked.order == "key" else f"{column} {direction}, key {direction}"
+    terms = " and ".join(term for term, _ in conditions)
+    statement = f"select {columns} from {table} where {terms} order by {ordering} limit ?"  # noqa: S608 - our words
+    return statement, (*(value for _, values in conditions for value in values), asked.limit)
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where the driver itself refused."""
+    # https://www.sqlite.org/rescode.html: the low byte of an extended code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+_UNAVAILABLE: Final[Mapping[int, tuple[str, bool]]] = {
+    sqlite3.SQLITE_BUSY: ("is locked by another process; try again, or raise busy_timeout in the URL", True),
+    sqlite3.SQLITE_LOCKED: ("is locked by another connection; try again", True),
+    sqlite3.SQLITE_NOTADB: ("is no SQLite database; name another file", False),
+    sqlite3.SQLITE_READONLY: ("is read-only; make the file and its directory writable", False),
+    sqlite3.SQLITE_CANTOPEN: ("can't be opened; look whether its directory exists and is writable", False),
+    sqlite3.SQLITE_PERM: ("may not be opened; look at its permissions", False),
+    sqlite3.SQLITE_AUTH: ("may not be used; look at its permissions", False),
+}
+
+
+def translated(error: sqlite3.Error, backend: str) -> PersistenceError:
+    """The driver's error as ours; what it says about values or SQL stays out of the message."""
+    code = primary_code(error)
+    if code in _UNAVAILABLE:
+        what, retryable = _UNAVAILABLE[code]
+        return BackendUnavailable(f"the {backend} database {what}", backend, retryable)
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"no room is left for the {backend} database; nothing was written", backend)
+    if code == sqlite3.SQLITE_CORRUPT:
+        return IntegrityError(f"the {backend} database is damaged; restore it from a backup")
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if code == sqlite3.SQLITE_IOERR:
+        return BackendUnavailable(f"the disk failed the {backend} database ({name})", backend)
+    return StorageError(f"the {backend} database refused the operation ({name})", backend)
+
+
+@contextmanager
+def mapped(backend: str) -> Iterator[None]:
+    """The one place where the driver's errors become ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error, backend) from error

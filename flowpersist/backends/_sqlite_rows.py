@@ -1,0 +1,188 @@
+"""What the SQLite backend does on a connection, inside a transaction that its caller has begun."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from attrs import evolve
+
+from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._matching import Selection, position_of
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
+from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
+from flowpersist.backends._sql import select, statements
+from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
+
+__all__ = ["NAME", "SQL", "delete", "page", "purge", "put", "read"]
+
+NAME: Final = "sqlite"
+SQL: Final = statements("sqlite.sql")
+COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
+#: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
+BLOB_BYTES: Final = 64 * 1024
+
+
+def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a file may hold
+    if type(value) is not kind:
+        raise TypeError(f"a column is no {kind.__name__}")
+    return value
+
+
+def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
+    """A row as a record. SQLite keeps any type in any column, so a damaged or forged row may hold anything."""
+    key, revision, write_id, created, updated, due, size, attributes, head, _ = row
+    try:
+        return Record(
+            ref=RecordRef(namespace, key),
+            revision=_typed(revision, int),
+            write_id=_typed(write_id, str),
+            attributes=attributes_from_text(attributes),
+            head=_typed(head, bytes),
+            body=body,
+            body_size=None if size is None else _typed(size, int),
+            created_at=from_micros(created),
+            updated_at=from_micros(updated),
+            due_at=None if due is None else from_micros(due),
+        )
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise unreadable(NAME, "a record") from error
+
+
+def read(connection: sqlite3.Connection, ref: RecordRef, now: datetime, *, body: bool) -> Read:
+    """One record; record and body are of one snapshot, since both are read in one transaction."""
+    row = connection.execute(SQL["read_record"], (ref.namespace, ref.key)).fetchone()
+    if row is None:
+        return Read(None, now)
+    record = _record(ref.namespace, row, None)
+    if body and record.body_size is not None:
+        record = _record(ref.namespace, row, _body(connection, record, row[-1]))
+    return Read(record, now)
+
+
+def _body(connection: sqlite3.Connection, record: Record, identity: int) -> bytes:
+    size = record.body_size or 0
+    data = _large(connection, identity) if size >= BLOB_BYTES else _small(connection, identity)
+    if not isinstance(data, bytes) or len(data) != size:
+        raise body_missing(NAME, record.ref)
+    return data
+
+
+def _small(connection: sqlite3.Connection, identity: int) -> object:
+    row = connection.execute(SQL["read_body"], (identity,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _large(connection: sqlite3.Connection, identity: int) -> bytes | None:
+    try:
+        with connection.blobopen("flowpersist_bodies", "data", identity, readonly=True) as blob:
+            return blob.read()
+    except sqlite3.OperationalError as error:
+        # "no such rowid", or a value that is no blob; what else fails is an error of the database.
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            return None
+        raise
+
+
+def put(
+    connection: sqlite3.Connection,
+    ref: RecordRef,
+    change: RecordChange,
+    if_revision: int,
+    not_after: datetime | None,
+    now: datetime,
+) -> Written:
+    """Compare, and set what changes. ``now`` was read after the write lock was taken."""
+    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
+    check_revision(NAME, ref, 0 if row is None else row[1], if_revision)
+    check_deadline(NAME, ref, now, not_after)
+    if row is None:
+        return _insert(connection, ref, change, now)
+    identity, revision, attributes = row
+    assigned = {"revision": revision + 1, "write_id": change.write_id, "updated_at": to_micros(now)}
+    assigned.update(_assignments(change, attributes))
+    _update(connection, identity, assigned)
+    _write_body(connection, identity, change.body)
+    return Written(revision + 1, now)
+
+
+def _insert(connection: sqlite3.Connection, ref: RecordRef, change: RecordChange, now: datetime) -> Written:
+    (floor,) = connection.execute(SQL["read_meta"], ("floor",)).fetchone()
+    at = to_micros(now)
+    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
+    values = (ref.namespace, ref.key, floor + 1, change.write_id, at, at, *parts.values())
+    identity = connection.execute(SQL["insert_record"], values).lastrowid
+    if identity is not None:
+        _write_body(connection, identity, change.body)
+    return Written(floor + 1, now)
+
+
+def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]:
+    """The columns that a change sets. Attributes that stay as they are, are left out: they stand in most indexes."""
+    assigned: dict[str, object] = {}
+    if not isinstance(change.due_at, Keep):
+        assigned["due_at"] = None if change.due_at is None else to_micros(change.due_at)
+    if not isinstance(change.body, Keep):
+        assigned["body_size"] = None if change.body is None else len(change.body)
+    if not isinstance(change.head, Keep):
+        assigned["head"] = change.head or b""
+    if not isinstance(change.attributes, Keep):
+        text = attributes_to_text(change.attributes or {})
+        if text != old_attributes:
+            assigned["attributes"] = text
+    return assigned
+
+
+def _update(connection: sqlite3.Connection, identity: int, assigned: Mapping[str, object]) -> None:
+    columns = ", ".join(f"{column} = ?" for column in assigned)
+    statement = f"update flowpersist_records set {columns} where id = ?"  # noqa: S608 - our own column names
+    connection.execute(statement, (*assigned.values(), identity))
+
+
+def _write_body(connection: sqlite3.Connection, identity: int, body: bytes | Keep | None) -> None:
+    if body is None:
+        connection.execute(SQL["delete_body"], (identity,))
+    elif body is not KEEP:
+        connection.execute(SQL["write_body"], (identity, body))
+
+
+def _remove(connection: sqlite3.Connection, identity: int, revision: int) -> None:
+    connection.execute(SQL["delete_body"], (identity,))
+    connection.execute(SQL["delete_record"], (identity,))
+    connection.execute(SQL["raise_floor"], (revision,))
+
+
+def delete(connection: sqlite3.Connection, ref: RecordRef, if_revision: int) -> bool:
+    """Remove a record and its body."""
+    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
+    if row is None:
+        return False
+    identity, revision, _ = row
+    check_revision(NAME, ref, revision, if_revision)
+    _remove(connection, identity, revision)
+    return True
+
+
+def _found(
+    connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]
+) -> list[tuple[Record, tuple[Any, ...]]]:
+    rows = connection.execute(*select(COLUMNS, "flowpersist_records", asked, indexed)).fetchall()
+    return [(_record(asked.namespace, row, None), row) for row in rows]
+
+
+def page(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type], now: datetime) -> Page[Record]:
+    """A page, and a cursor where more follows: one record more than wanted tells."""
+    found = [record for record, _ in _found(connection, evolve(asked, limit=asked.limit + 1), indexed)]
+    last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
+    items = tuple(record for record in found[: asked.limit] if asked.holds(record))
+    return Page(items, None if last is None else asked.cursor(last), now)
+
+
+def purge(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> int:
+    """Remove what the selection finds."""
+    doomed = [(record, row) for record, row in _found(connection, asked, indexed) if asked.holds(record)]
+    for record, row in doomed:
+        _remove(connection, row[-1], record.revision)
+    return len(doomed)

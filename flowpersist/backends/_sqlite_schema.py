@@ -1,0 +1,152 @@
+"""Opening a SQLite database and bringing its schema up to this release: safe when many processes start at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from attrs import frozen
+
+from flowpersist.backends._sql import index_statements, primary_code
+from flowpersist.backends._sqlite_rows import SQL
+from flowpersist.errors import UnsupportedVersion
+
+__all__ = ["Database", "add_indexes", "connect", "migrate", "transaction"]
+
+T = TypeVar("T")
+#: Larger than the default of 4 KB: halves the time for large bodies, and costs small ones nothing to speak of.
+PAGE_BYTES: Final = 16 * 1024
+#: What the log may keep of the disk once its content is in the database.
+LOG_BYTES: Final = 64 * 1024 * 1024
+#: Each migration is the statements that lead from the version before, run in one transaction. None is ever changed.
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "create_meta",
+        "create_records",
+        "create_bodies",
+        "create_by_key",
+        "create_by_created",
+        "create_by_updated",
+        "create_by_due",
+    ),
+)
+
+
+@frozen
+class Database:
+    """Where the database is, and how it is used."""
+
+    path: Path
+    synchronous: str = "full"
+    busy_timeout: timedelta = timedelta(seconds=10)
+
+
+def connect(database: Database) -> sqlite3.Connection:
+    """A connection, to be used by one thread at a time and closed by any. Raises the driver's errors."""
+    _make_private(database.path)
+    connection = sqlite3.connect(
+        f"{database.path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=database.busy_timeout.total_seconds(),
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        _configure(connection, database)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make a missing file readable by its owner alone; SQLite gives the log the same permissions."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError:
+        # There already, or not to be made: what opens it next says which.
+        return
+
+
+def _configure(connection: sqlite3.Connection, database: Database) -> None:
+    connection.execute(f"pragma page_size = {PAGE_BYTES}")
+    _patiently(database, lambda: connection.execute("pragma journal_mode = wal").fetchone())
+    connection.execute(f"pragma synchronous = {database.synchronous}")
+    # Sealed bytes need no overwriting, and with it deleting a large body takes ten times as long.
+    connection.execute("pragma secure_delete = off")
+    connection.execute(f"pragma journal_size_limit = {LOG_BYTES}")
+
+
+def _patiently(database: Database, action: Callable[[], T]) -> T:
+    """Try again while locked: SQLite does not wait by itself where that could be a deadlock, as in changing to WAL."""
+    deadline = time.monotonic() + database.busy_timeout.total_seconds()
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - to keep starters apart
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """One transaction: ``immediate`` takes the write lock at once, ``deferred`` reads one snapshot."""
+    connection.execute(f"begin {kind}")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    if connection.execute(SQL["has_meta"]).fetchone() == (0,):
+        return 0
+    row = connection.execute(SQL["read_meta"], ("version",)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _checked_version(connection: sqlite3.Connection) -> int:
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        message = (
+            f"the sqlite database has schema {version}, this release knows {len(MIGRATIONS)}: "
+            "install the release of flowpersist that wrote it, or a later one"
+        )
+        raise UnsupportedVersion(message)
+    return version
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to this release's version. Whoever comes second finds it done."""
+    if _checked_version(connection) == len(MIGRATIONS):
+        return
+    with transaction(connection, "immediate"):
+        for names in MIGRATIONS[_checked_version(connection) :]:
+            for name in names:
+                connection.execute(SQL[name])
+        connection.execute(SQL["write_meta"], ("version", len(MIGRATIONS)))
+        connection.execute("insert or ignore into flowpersist_meta (name, value) values ('floor', 0)")
+
+
+def add_indexes(connection: sqlite3.Connection, indexed: Mapping[str, type]) -> None:
+    """Make the indexes of the declared attributes that are not there yet."""
+    wanted = {
+        name: text for attribute in indexed for name, text in index_statements("flowpersist_records", attribute).items()
+    }
+    there = {name for (name,) in connection.execute(SQL["index_names"])}
+    if wanted.keys() <= there:
+        return
+    with transaction(connection, "immediate"):
+        for name in wanted.keys() - there:
+            connection.execute(wanted[name])

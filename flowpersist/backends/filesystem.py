@@ -1,0 +1,247 @@
+"""A store in a directory: a file for each record, durable, for any number of processes on one machine.
+
+For local POSIX file systems: the locks of network file systems are not reliable. Each write is flushed before it is
+acknowledged, file and directory. The files are the truth; ``index.sqlite`` beside them serves queries, and is rebuilt
+where it is missing or behind. A backend belongs to the process that opened it: after a fork the child opens its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from attrs import evolve, frozen
+
+from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._file_index import Entry, FileIndex
+from flowpersist.backends._file_layout import INDEX, LOCK, RECORDS, catch_up, prepare
+from flowpersist.backends._file_shards import Shards
+from flowpersist.backends._files import NAME, file_errors, locked
+from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._sql import mapped
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends.base import (
+    BackendHealth,
+    Capability,
+    NamespaceSchema,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Where,
+    Written,
+)
+from flowpersist.errors import BackendUnavailable, ConfigurationError
+
+__all__ = ["FilesystemBackend"]
+
+T = TypeVar("T")
+THREADS: Final = 8
+PURGE_BATCH: Final = 1000
+
+
+@frozen
+class _Opened:
+    """What is there while the store is open."""
+
+    shards: Shards
+    pool: ThreadPoolExecutor
+    indexed: dict[str, dict[str, type]]
+
+    def stop(self) -> None:
+        """Wait for what is under way, and close the index."""
+        self.pool.shutdown()
+        self.shards.index.close()
+
+
+class FilesystemBackend:
+    """Records in a directory that is made where it is missing, for its owner alone.
+
+    ``busy_timeout`` bounds the wait for another's write to the same shard; after it ``BackendUnavailable`` is
+    retryable.
+    """
+
+    name: str = NAME
+    capabilities: frozenset[Capability] = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS})
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        busy_timeout: timedelta = timedelta(seconds=10),
+        clock: Clock = host_clock,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        if not timedelta(0) <= busy_timeout <= timedelta(hours=1):
+            message = "busy_timeout is between no time and an hour"
+            raise ConfigurationError(message, "busy_timeout")
+        self.clock_offset = clock_offset
+        self._clock = clock
+        self._directory = Path(directory)
+        self._patience = busy_timeout
+        self._opened: _Opened | None = None
+        self._opened_in: int | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the format of a later release."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            if self._opened is None:
+                self._opened = await asyncio.to_thread(self._start)
+                self._opened_in = os.getpid()
+            for namespace in schema:
+                await self._run(partial(_declare, namespace=namespace))
+                self._opened.indexed[namespace.name] = dict(namespace.indexed)
+
+    def _start(self) -> _Opened:
+        with _errors():
+            root = self._directory.absolute()
+            prepare(root, self._patience)
+            with locked(root / LOCK, threading.Lock(), self._patience):
+                index = FileIndex(root / INDEX, self._patience)
+                shards = Shards(root / RECORDS, index, self._now, self._patience)
+                try:
+                    catch_up(shards, index)
+                except BaseException:
+                    index.close()
+                    raise
+        return _Opened(shards, ThreadPoolExecutor(THREADS, f"flowpersist-{NAME}"), {})
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            opened, self._opened = self._opened, None
+            opened_in, self._opened_in = self._opened_in, None
+            if opened is not None and opened_in == os.getpid():
+                await asyncio.to_thread(opened.stop)
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``."""
+        return await self._run(lambda opened: Read(opened.shards.get(ref, body=body), self._now()))
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        check_put(if_revision, not_after)
+        return await self._run(lambda opened: opened.shards.put(ref, change, if_revision, not_after))
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        return await self._run(lambda opened: opened.shards.delete(ref, if_revision))
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        return await self._run(lambda opened: _page(opened, asked, self._now()))
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Deletes shard by shard, several at a time."""
+        asked = selection(namespace, where, "key", limit, None, False)
+        purged = 0
+        more: Selection | None = asked
+        while more is not None and purged < limit:
+            batch = evolve(more, limit=min(PURGE_BATCH, limit - purged))
+            hits = await self._run(partial(_hits, asked=batch))
+            groups = _by_shard(hit.digest for hit in hits[: batch.limit])
+            removals = [self._run(partial(_remove, digests=group, wanted=asked.holds)) for group in groups]
+            purged += sum(await asyncio.gather(*removals))
+            more = _next(batch, hits)
+        return purged
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        started = time.monotonic()
+        now = await self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
+        return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
+
+    async def _run(self, action: Callable[[_Opened], T]) -> T:
+        guard(NAME, self._opened_in)
+        opened = self._opened
+        if opened is None:
+            raise BackendUnavailable("the filesystem store is not open", NAME)
+
+        def mapped_action() -> T:
+            with _errors():
+                return action(opened)
+
+        return await asyncio.get_running_loop().run_in_executor(opened.pool, mapped_action)
+
+    def _now(self) -> datetime:
+        return self._clock() + self.clock_offset
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    with file_errors(), mapped(NAME):
+        yield
+
+
+def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:
+    opened.shards.index.declare(namespace.indexed)
+
+
+def _hits(opened: _Opened, asked: Selection) -> list[Entry]:
+    wanted = evolve(asked, limit=asked.limit + 1)
+    return opened.shards.index.page(wanted, opened.indexed.get(asked.namespace, {}))
+
+
+def _next(asked: Selection, hits: list[Entry]) -> Selection | None:
+    return evolve(asked, after=hits[asked.limit - 1].place) if len(hits) > asked.limit else None
+
+
+def _page(opened: _Opened, asked: Selection, now: datetime) -> Page[Record]:
+    more: Selection | None = asked
+    items: dict[str, Record] = {}
+    while more is not None and not items:
+        hits = _hits(opened, more)
+        for hit in hits[: asked.limit]:
+            stored = opened.shards.stored(hit.digest)
+            # An entry of another revision is a hit too, as long as the record stands where it says.
+            if (
+                stored is not None
+                and asked.holds(stored.record)
+                and position_of(stored.record, asked.order) == hit.place
+            ):
+                items[hit.digest] = stored.record
+        more = _next(more, hits)
+    cursor = None if more is None or more.after is None else asked.cursor(more.after)
+    return Page(tuple(items.values()), cursor, now)
+
+
+def _by_shard(digests: Iterable[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for digest in sorted(set(digests)):
+        groups.setdefault(digest[:2], []).append(digest)
+    return list(groups.values())
+
+
+def _remove(opened: _Opened, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
+    return opened.shards.remove_if(digests, wanted)

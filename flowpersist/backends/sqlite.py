@@ -1,0 +1,232 @@
+"""A store in one SQLite file: durable, for any number of processes on one machine, with nothing to install.
+
+Put the file on a local disk: the locks of network file systems are not reliable. ``synchronous=full`` (the default)
+flushes each commit to the disk; ``normal`` loses the last commits when the power fails, ``off`` may lose the file. A
+backend belongs to the process that opened it: after a fork the child opens its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from attrs import evolve, field, frozen
+
+from flowpersist.backends import _sqlite_rows as rows
+from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._group_commit import Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._sql import mapped
+from flowpersist.backends._sqlite_schema import Database, add_indexes, connect, migrate
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends.base import (
+    BackendHealth,
+    Capability,
+    NamespaceSchema,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Where,
+    Written,
+)
+from flowpersist.errors import BackendUnavailable, ConfigurationError
+
+__all__ = ["SqliteBackend"]
+
+T = TypeVar("T")
+READERS: Final = 2
+#: As many as a purge deletes at a time, so that other writes get in between.
+PURGE_BATCH: Final = 100
+SYNCHRONOUS: Final = ("full", "extra", "normal", "off")
+
+
+@frozen
+class _Threads:
+    """The threads of an open backend and their inboxes."""
+
+    writes: Inbox = field(factory=queue.SimpleQueue)
+    reads: Inbox = field(factory=queue.SimpleQueue)
+    threads: tuple[Writer | Reader, ...] = ()
+
+    def stop(self) -> None:
+        """Let what is queued end, and wait for it."""
+        for thread in self.threads:
+            thread.inbox.put(None)
+        for thread in self.threads:
+            thread.join()
+        for inbox in (self.writes, self.reads):
+            settle_abandoned(inbox, lambda: BackendUnavailable("the sqlite store was closed", rows.NAME))
+
+
+class SqliteBackend:
+    """Records in a SQLite file that is made where it is missing, readable by its owner alone.
+
+    ``busy_timeout`` bounds the wait for another process's write; after it ``BackendUnavailable`` is retryable.
+    """
+
+    name: str = rows.NAME
+    capabilities: frozenset[Capability] = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS})
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: str = "full",
+        busy_timeout: timedelta = timedelta(seconds=10),
+        clock: Clock = host_clock,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        if synchronous not in SYNCHRONOUS:
+            message = f"synchronous is one of {', '.join(SYNCHRONOUS)}"
+            raise ConfigurationError(message, "synchronous")
+        if not timedelta(0) <= busy_timeout <= timedelta(hours=1):
+            message = "busy_timeout is between no time and an hour"
+            raise ConfigurationError(message, "busy_timeout")
+        self.clock_offset = clock_offset
+        self._clock = clock
+        self._database = Database(Path(path), synchronous, busy_timeout)
+        self._indexed: dict[str, dict[str, type]] = {}
+        self._threads = _Threads()
+        self._opened_in: int | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            if self._opened_in is None:
+                self._threads = await asyncio.to_thread(_start, self._database)
+                self._opened_in = os.getpid()
+            declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
+            wanted = {name: kind for indexed in declared.values() for name, kind in indexed.items()}
+            # By a connection of its own: the writer's jobs stand inside a transaction.
+            await asyncio.to_thread(_declare, self._database, wanted)
+            self._indexed.update(declared)
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            opened_in, self._opened_in = self._opened_in, None
+            threads, self._threads = self._threads, _Threads()
+            if opened_in == os.getpid():
+                await asyncio.to_thread(threads.stop)
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``."""
+        return await self._reading(lambda connection: rows.read(connection, ref, self._now(), body=body))
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        check_put(if_revision, not_after)
+        return await self._writing(
+            lambda connection: rows.put(connection, ref, change, if_revision, not_after, self._now())
+        )
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        return await self._writing(lambda connection: rows.delete(connection, ref, if_revision))
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        indexed = self._indexed.get(namespace, {})
+        return await self._reading(lambda connection: rows.page(connection, asked, indexed, self._now()))
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Deletes in batches, each a transaction."""
+        asked = selection(namespace, where, "key", limit, None, False)
+        indexed = self._indexed.get(namespace, {})
+        purged = 0
+        while purged < limit:
+            batch = evolve(asked, limit=min(PURGE_BATCH, limit - purged))
+            removed = await self._writing(partial(rows.purge, asked=batch, indexed=indexed))
+            purged += removed
+            if removed < batch.limit:
+                break
+        return purged
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        started = time.monotonic()
+        now = await self._reading(lambda connection: (connection.execute("select 1").fetchone(), self._now())[1])
+        latency = timedelta(seconds=time.monotonic() - started)
+        return BackendHealth(rows.NAME, now, latency, tuple(self._warnings()))
+
+    def _warnings(self) -> list[str]:
+        level = self._database.synchronous
+        return [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
+
+    async def _reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._queued(lambda threads: threads.reads, action)
+
+    async def _writing(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._queued(lambda threads: threads.writes, action)
+
+    async def _queued(self, inbox: Callable[[_Threads], Inbox], action: Callable[[sqlite3.Connection], T]) -> T:
+        guard(rows.NAME, self._opened_in)
+        job = Work(action)
+        inbox(self._threads).put(job)
+        result: Any = await job.future
+        return result  # type: ignore[no-any-return]
+
+    def _now(self) -> datetime:
+        return self._clock() + self.clock_offset
+
+
+def _start(database: Database) -> _Threads:
+    """Connect and migrate; nothing stays open where that fails."""
+    connections: list[sqlite3.Connection] = []
+    inboxes = _Threads()
+    with mapped(rows.NAME):
+        try:
+            connections.extend(connect(database) for _ in range(1 + READERS))
+            migrate(connections[0])
+        except BaseException:
+            for connection in connections:
+                connection.close()
+            raise
+    writer, *readers = connections
+    threads: tuple[Writer | Reader, ...] = (
+        Writer(rows.NAME, writer, inboxes.writes),
+        *(Reader(rows.NAME, reader, inboxes.reads) for reader in readers),
+    )
+    for thread in threads:
+        thread.start()
+    return evolve(inboxes, threads=threads)
+
+
+def _declare(database: Database, wanted: dict[str, type]) -> None:
+    with mapped(rows.NAME):
+        connection = connect(database)
+        try:
+            add_indexes(connection, wanted)
+        finally:
+            connection.close()
