@@ -30,7 +30,7 @@ async def note(value: object, context: ToolContext) -> object:
 
 @tool()
 async def hang(value: object) -> object:
-    if VERB == "start":
+    if "HANG" in os.environ:
         sys.stdout.write("hanging\n")
         sys.stdout.flush()
         await asyncio.sleep(60)

@@ -5,6 +5,7 @@ work.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ def program(tmp_path):
     """Starts the program on one database and one log; what is still running at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments):
+    def start(*arguments, hang=False):
         command = [sys.executable, str(PROGRAM), f"sqlite:///{tmp_path}/flows.db", str(tmp_path / "log"), *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **({"HANG": "1"} if hang else {})}
+        )
         started.append(process)
         return process
 
@@ -73,14 +76,33 @@ def test_of_several_processes_that_answer_at_once_one_completes(program, tmp_pat
     assert logged(tmp_path) == sorted(['"end" step_2 1', *(f"[{n}, {n}] each[{n}].each_2 1" for n in range(count))])
 
 
-def test_a_worker_goes_on_with_a_run_whose_process_was_killed_in_a_tool(program, tmp_path):
-    first = program("start", document(noted("before"), {"tool": "hang", "args": {"value": 1}}, noted("after")))
-    assert first.stdout.readline() == "hanging\n"
-    first.kill()
-    program("work")
+def finished(program, tmp_path):
+    """A worker goes on with the run until its last step has been called."""
+    worker = program("work")
     deadline = time.monotonic() + 30
-    while '"after" step_3 1' not in logged(tmp_path):
+    while not any(line.startswith('"after"') for line in logged(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    worker.terminate()
+
+
+def test_a_worker_goes_on_with_a_run_whose_process_was_killed_in_a_tool(program, tmp_path):
+    first = program(
+        "start", document(noted("before"), {"tool": "hang", "args": {"value": 1}}, noted("after")), hang=True
+    )
+    assert first.stdout.readline() == "hanging\n"
+    first.kill()
+    finished(program, tmp_path)
     # Nothing was stored since the run began, so the first tool runs again, under the same path and attempt.
     assert logged(tmp_path) == ['"after" step_3 1', '"before" step_1 1', '"before" step_1 1']
+
+
+def test_an_answer_is_not_lost_with_the_process_that_took_it(program, tmp_path):
+    steps = [noted("before"), ASK, noted(["$q"]), {"tool": "hang", "args": {"value": 1}}, noted("after")]
+    keys = said(program("start", document(*steps)))["suspended"]
+    second = program("resume", keys["q"], '"yes"', hang=True)
+    assert second.stdout.readline() == "hanging\n"
+    second.kill()
+    finished(program, tmp_path)
+    # What was done before the pause stays done; what ran after it runs again, with the same answer.
+    assert logged(tmp_path) == ['"after" step_5 1', '"before" step_1 1', '["yes"] step_3 1', '["yes"] step_3 1']
