@@ -23,7 +23,7 @@ DOCUMENT = {
                 {
                     "id": "vote",
                     "tool": "await_input",
-                    "args": {"id": "vote", "prompt": "$voter, yes or no?", "schema": {"enum": ["yes", "no"]}},
+                    "args": {"id": "vote", "prompt": "$voter, yes or no?", "schema": {"enum": ["yes", "no", "void"]}},
                 }
             ],
         },
@@ -35,6 +35,8 @@ from flowpersist.dynamicflow import tool
 
 @tool(id="count")
 async def count(votes: list) -> str:
+    if "void" in votes:
+        raise ValueError("a void vote")
     return f"{votes.count('yes')} of {len(votes)}"
 
 tools = [count]
@@ -139,6 +141,14 @@ def test_process_that_stays_is_told_of_a_cancellation(run, waiting):
     process, keys = waiting
     assert run("cancel", keys[0], "--reason", "no quorum").returncode == 0
     assert process.wait(timeout=30) == 6
+
+
+@pytest.mark.slow
+def test_process_that_stays_fails_with_the_flow(run, waiting):
+    process, keys = waiting
+    for key in keys:
+        run("answer", key, "--value", '"void"')
+    assert process.wait(timeout=30) == 1
 
 
 @pytest.mark.slow
