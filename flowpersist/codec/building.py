@@ -66,7 +66,7 @@ class Building:
         self._waiting: dict[int, list[_Waiting]] = {}
         self._weights = Weights(registry, limits.max_nodes + 1)
         self._hashed = 0
-        self._checks: list[tuple[FieldsPlan, list[Cell]]] = []
+        self._checks: list[tuple[Callable[[Cell], None], list[Cell]]] = []
 
     def build(self, blocks: list[Block], early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches."""
@@ -104,7 +104,7 @@ class Building:
         """Look at these instances when all is filled."""
         plan = entry.registration.plan
         if isinstance(plan, FieldsPlan) and plan.check is not None:
-            self._checks.append((plan, objects))
+            self._checks.append((plan.check, objects))
 
     def check_hashes(self, cells: Iterable[Cell], lengths: Sequence[int]) -> None:
         """Refuse what would take more than linear time to hash: rows of keys or elements, before they are hashed."""
@@ -132,10 +132,7 @@ class Building:
         first = 0
         for block in blocks:
             if block.is_built:
-                built = block.build(self)
-                if len(built) != block.count:
-                    raise malformed("a block holds another number of objects than its count")
-                self._table[first : first + block.count] = built
+                self._table[first : first + block.count] = block.build(self)
             first += block.count
 
     def _run(self, section: Section) -> None:
@@ -202,10 +199,9 @@ class Building:
             raise malformed("an object that is no set or dict is filled as one")
 
     def _check(self) -> None:
-        for plan, objects in self._checks:
-            if plan.check is not None:
-                for one in objects:
-                    plan.check(one)
+        for check, objects in self._checks:
+            for one in objects:
+                check(one)
 
     def _root(self, root: Column) -> Cell:
         return self._resolved(self.cells(root))[0]

@@ -187,11 +187,10 @@ class _Sorter:
                 if child is not None:
                     entered.add(child)
                     stack.append((child, iter(cells_of[child])))
-                    continue
-                stack.pop()
-                if top in late:
+                else:
+                    stack.pop()
                     left.append(top)
-        return left
+        return [number for number in left if number in late]
 
     def _all_cells(self) -> dict[int, list[Cell]]:
         cells_of: dict[int, list[Cell]] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 
-from flowpersist.codec.refusals import Halted, Refused, malformed
+from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.errors import StateTooLarge
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ BIG_INT = 1
 SURROGATE_STR = 2
 
 
-def _extended(value: Cell) -> Cell:
+def _extended(value: int) -> Cell:
     # The packer asks for a substitute for an int beyond 64 bits, and for nothing else: columns hold plain cells only.
-    if type(value) is not int:
-        raise Refused(value, "is not a plain value")
     return msgpack.ExtType(BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 

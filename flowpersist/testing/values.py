@@ -246,7 +246,7 @@ def _same_leaf(one: Cell, other: Cell) -> bool:
     if isinstance(one, complex):
         return _same_leaf(one.real, other.real) and _same_leaf(one.imag, other.imag)
     if isinstance(one, Decimal):
-        return one.as_tuple() == other.as_tuple()
+        return bool(one.as_tuple() == other.as_tuple())
     if isinstance(one, range):
         return (one.start, one.stop, one.step) == (other.start, other.stop, other.step)
     if isinstance(one, (dt.datetime, dt.time)):

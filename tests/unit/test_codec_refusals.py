@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import enum
 import gc
 import struct
 import sys
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import attrs
 import msgpack
+import pydantic
 import pytest
 from returns.result import Failure, Success
 
@@ -41,6 +43,19 @@ class Message:
 @dataclasses.dataclass
 class State:
     messages: Any
+
+
+@attrs.frozen
+class EmptyClass:
+    pass
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Model(pydantic.BaseModel):
+    name: str
 
 
 class Point(NamedTuple):
@@ -71,7 +86,7 @@ def failure(value: Any, *types: type, **limits: int) -> PersistenceError:
         (Point(object()), "state.x"),
         (OrderedDict(a=SimpleNamespace()), "state['a']"),
         ({(1,): int}, "state[<tuple>]"),
-        ([x for x in "a"] + [(y for y in "b")], "state[1]"),
+        (["a", (letter for letter in "b")], "state[1]"),
     ],
 )
 def test_what_is_not_registered_is_refused_with_its_path(value, path):
@@ -127,7 +142,15 @@ def test_a_pair_that_reaches_itself_through_its_own_data_is_refused():
     one = SimpleNamespace()
     one.me = one
     assert "reaches itself" in Codec(types=types).encode(one).failure().message
+    one.me = dt.datetime(2026, 1, 1, tzinfo=OtherZone())
+    error = Codec(types=types).encode(one).failure()
+    assert (error.path, "time zone" in error.message) == ("state<encoded>[0]", True)
+    types = TypeRegistry()
+    types.register(SimpleNamespace, encode=lambda _: dt.time(tzinfo=OtherZone()), decode=lambda _: SimpleNamespace())
+    assert Codec(types=types).encode([one, {1}]).failure().path is None
     one.me = print
+    types = TypeRegistry()
+    types.register(SimpleNamespace, encode=lambda one: (one.me,), decode=lambda parts: SimpleNamespace(me=parts[0]))
     assert Codec(types=types).encode(one).failure().path == "state<encoded>[0]"
 
 
@@ -157,21 +180,52 @@ def test_a_limit_that_makes_no_sense_is_refused(value):
         Limits(max_bytes=value)
 
 
+def test_sizes_are_of_single_values():
+    assert isinstance(Codec(limits=Limits(max_str=50)).encode(["x"] * 100), Success)
+
+
+SHAPES: list[Any] = [
+    None,
+    [1, [2], (3, (4,))],
+    {"a": {1, 2}, (1, 2): {Bad(1): bytearray(b"x")}},
+    [{"a": 1, "b": []} for _ in range(9)],
+    [deque([1], 3), slice(1), Point(2), defaultdict(list)],
+    {Bad(1): {Bad(2)}, frozenset({Bad(3)}): (Bad(4), frozenset({Bad(5)}))},
+    [EmptyClass() for _ in range(5)],
+]
+
+
+@pytest.mark.parametrize("value", SHAPES, ids=repr)
+def test_what_was_encoded_within_limits_can_be_decoded_within_them(value):
+    data = Codec(types=[Bad, Point, EmptyClass]).encode(value).unwrap()
+    for name, enough in (("max_nodes", 100), ("max_bytes", len(data))):
+        outcomes = []
+        for limit in range(max(1, enough - 99), enough + 1):
+            codec = Codec(types=[Bad, Point, EmptyClass], limits=Limits(**{name: limit}))
+            encoded, decoded = codec.encode(value), codec.decode(data)
+            assert isinstance(encoded, Failure) or isinstance(decoded, Success)
+            outcomes.append(isinstance(encoded, Success))
+        assert outcomes == sorted(outcomes)
+        assert outcomes[-1]
+        assert name == "max_nodes" or not outcomes[-2]
+
+
+@dataclasses.dataclass
+class Racing:
+    value: int
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "value":
+            raise RuntimeError
+        return super().__getattribute__(name)
+
+
 def test_a_value_that_changes_meanwhile_is_told():
-    types = TypeRegistry()
-    mapped: dict[int, Any] = {}
-
-    def grow(_: object) -> None:
-        raise RuntimeError
-
-    class Growing(list[Any]):
-        pass
-
-    types.register(Growing, encode=grow, decode=Growing)
-    assert isinstance(Codec(types=types).encode([Growing()]).failure(), UnsupportedType)
+    racing = object.__new__(Racing)
+    assert isinstance(Codec(types=[Racing]).encode(racing).failure(), SerializationError)
     growing = Point.__new__(Point, 1)
     broken = tuple.__new__(Point, (1, 2))
-    error = Codec(types=[Point]).encode([growing, broken, mapped]).failure()
+    error = Codec(types=[Point]).encode([growing, broken]).failure()
     assert isinstance(error, SerializationError)
     assert "changed" in error.message
 
@@ -209,6 +263,8 @@ def rows(kinds: bytes, subjects: tuple[int, ...], lengths: tuple[int, ...], cell
 LIST, TUPLE, NAMED, SET, FROZENSET, DICT, RECORD, DEQUE, BYTEARRAY, SLICE, INSTANCE, PAIR = range(1, 13)
 STATE = [f"{__name__}.State", 1, "messages"]
 POINT = [f"{__name__}.Point", 1, "x"]
+COLOUR = [f"{__name__}.Colour", 1]
+MODEL = [f"{__name__}.Model", 1, "name", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"]
 EMPTY_LIST = [LIST, 1, numbers(0), column()]
 DEEP_KEY = rows(
     bytes([TUPLE]) * 60 + bytes([FROZENSET]),
@@ -235,6 +291,7 @@ BROKEN = {
     "text for bytes": document([LIST, 1, "a", column()]),
     "a count beyond the bytes": document([RECORD, 4_000_000_000, [], column()]),
     "cells beyond the bytes": document([LIST, 1, numbers(4_000_000_000), column()]),
+    "a column of fewer bytes than cells": document([LIST, 1, numbers(20), column()]),
     "an unknown column": document(root=[77, b""]),
     "a mixture in a mixture": document(root=[5, b"\0", [5, b"\0", column(1)]]),
     "a mask of a wrong length": document(root=[5, b"\0\0", column(1), column(1)]),
@@ -271,6 +328,10 @@ BROKEN = {
     ),
     "a dict with a key twice": document([DICT, 1, 0, None, numbers(2), column(1, 1), column(1, 1)]),
     "a record with a key twice": document([RECORD, 1, ["a", "a"], column(1), column(1)]),
+    "a member of a wrong class": document(types=[COLOUR], root=[4, numbers(0), column(1.5)]),
+    "a model whose parts are none": document(
+        [INSTANCE, 1, 0, column("x"), column(None), column(1), column(None)], types=[MODEL]
+    ),
     "a dict of an unknown flavour": document([DICT, 1, 9, None, numbers(0), column(), column()]),
     "an unknown factory": document([DICT, 1, 3, "eval", numbers(0), column(), column()]),
     "a factory of a wrong class": document([DICT, 1, 3, 1.5, numbers(0), column(), column()]),
@@ -312,13 +373,13 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_bytes_are_a_typed_error(name):
-    error = Codec(types=[State, Point]).decode(BROKEN[name]).failure()
+    error = Codec(types=[State, Point, Colour, Model]).decode(BROKEN[name]).failure()
     assert isinstance(error, (MalformedPayload, StateTooLarge)), error
     assert "a" * 20 not in str(error)
 
 
 def test_the_hand_made_documents_are_right_but_for_their_break():
-    codec = Codec(types=[State, Point])
+    codec = Codec(types=[State, Point, Colour, Model])
     assert codec.decode(document(EMPTY_LIST)) == Success([])
     assert codec.decode(document([INSTANCE, 1, 0, column(1)], types=[STATE])) == Success(State(1))
     assert codec.decode(document(late=rows(bytes([FROZENSET]), (0,), (1,), column(1)))) == Success(frozenset({1}))
@@ -349,7 +410,7 @@ def test_nothing_that_bytes_name_is_imported_or_opened():
         if watching and event in {"import", "open", "exec", "subprocess.Popen", "os.system"}:
             seen.append(event)
 
-    codec = Codec(types=[State, Point])
+    codec = Codec(types=[State, Point, Colour, Model])
     codec.decode(BROKEN["an unknown zone"])  # the list of zones is read once
     codec.decode(BROKEN["a pattern that does not compile"])
     sys.addaudithook(hook)
