@@ -173,6 +173,7 @@ class KeyProvider(Protocol):
 
     async def keyring(self) -> KeyRing:
         """The ring as of now."""
+        ...
 
 
 def _parsed(encoded: str, number: int) -> RingKey:

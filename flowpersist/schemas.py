@@ -182,9 +182,9 @@ def schema_of(kind: object) -> dict[str, object]:
 
 def structure(value: object, kind: type[T]) -> Result[T, PersistenceError]:
     """A value of the type from checked JSON data."""
-    own = getattr(kind, "model_validate", None)
+    own: Callable[[object], T] | None = getattr(kind, "model_validate", None)
     try:
-        return Success(own(value) if callable(own) else msgspec.convert(value, kind))
+        return Success(msgspec.convert(value, kind) if own is None else own(value))
     except (ValueError, TypeError) as error:
         # The class's own rules may refuse what its schema can't express; their text may hold the value.
         problem = Problem("", f"is refused by {getattr(kind, '__name__', kind)} ({type(error).__name__})")

@@ -37,6 +37,7 @@ class Authorizer(Protocol):
 
     def __call__(self, verb: str, suspension: Suspension, by: str | None) -> bool | Awaitable[bool]:
         """Whether ``by`` may do this to that suspension."""
+        ...
 
 
 @frozen

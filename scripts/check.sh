@@ -16,7 +16,7 @@ check ruff check .
 check mypy
 # The wheel holds pyright itself; it must not look for a newer one.
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 check pyright --pythonpath "$venv/bin/python"
-check lint-imports --verbose --no-cache
+check lint-imports --no-cache
 
 [ ${#failed[@]} -eq 0 ] || fail "Failed: ${failed[*]}"
 say "All checks passed"

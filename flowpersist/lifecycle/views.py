@@ -36,7 +36,7 @@ class Wait:
     deadline: datetime | None
     answered_by: str | None
     answered_at: datetime | None
-    _data: Mapping[str, object] | None = field(repr=False)
+    _data: Mapping[str, object] | None = field(repr=False, alias="data")
 
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:

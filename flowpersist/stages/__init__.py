@@ -42,9 +42,11 @@ class Stage(Protocol):
 
     def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Onwards."""
+        ...
 
     def revert(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Back."""
+        ...
 
 
 def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
