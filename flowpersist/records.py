@@ -296,9 +296,10 @@ class SealedRecords(Generic[H]):
         self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
     ) -> Written:
         doubtful = False
+        unknown: UnknownOutcome | None = None
 
         async def attempt() -> Written:
-            nonlocal doubtful
+            nonlocal doubtful, unknown
             try:
                 return await self.backend.put(ref, change, if_revision=revision, not_after=not_after)
             except RevisionConflict:
@@ -308,9 +309,16 @@ class SealedRecords(Generic[H]):
                 return mine
             except StorageError as error:
                 doubtful = doubtful or _transient(error)
+                unknown = error if isinstance(error, UnknownOutcome) else unknown
                 raise
 
-        return await self._retried(attempt)
+        try:
+            return await self._retried(attempt)
+        except StorageError as error:
+            # A later attempt that failed says nothing of an earlier one that may have been done.
+            if unknown is None or isinstance(error, RevisionConflict | DeadlinePassed):
+                raise
+            raise unknown from error
 
     async def _mine(self, ref: RecordRef, write_id: str) -> Written | None:
         read = await self._retried(lambda: self.backend.get(ref, body=False))

@@ -26,7 +26,7 @@ async def open_test_hub(
 
     ``options`` are those of ``open_hub``. What they leave out is the library's default, not the environment's.
     """
-    unset: HubOptions = {
+    chosen: HubOptions = {
         "keyring": KeyRing.generate(),
         "limits": Limits(),
         "compression": "auto",
@@ -35,7 +35,8 @@ async def open_test_hub(
         "public_url": None,
         "pace": Pace(base=timedelta(0), slow=timedelta(minutes=1)),
     }
-    async with open_hub(url, **{**unset, **options}) as hub:
+    chosen.update(options)
+    async with open_hub(url, **chosen) as hub:
         yield hub
 
 
