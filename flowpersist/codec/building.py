@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from attrs import define
@@ -16,18 +16,14 @@ from attrs import define
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import Block, Later, build_named, fill_dict, fill_set
 from flowpersist.codec.columns import Column, TypeEntry
-from flowpersist.codec.discovery import collisions, too_many_collisions
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import Cell, too_many_nodes
+from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import FieldsPlan, PairPlan
-from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
-from flowpersist.codec.weights import SIMPLE_TYPES, Weights
+from flowpersist.codec.weights import HashGuard
 
 __all__ = ["Building", "Section"]
-
-#: Classes whose hash no sender can foresee, or of which there are few values: these can't be made to collide.
-SAFE_KEYS: frozenset[type] = frozenset({str, bytes, bool, type(None)})
 
 
 @define(eq=False)
@@ -60,12 +56,10 @@ class Building:
     def __init__(self, types: list[TypeEntry], registry: TypeRegistry, limits: Limits) -> None:
         self.waits = False
         self._types = types
-        self._limits = limits
         self._table: list[Cell] = []
         self._next = 0
         self._waiting: dict[int, list[_Waiting]] = {}
-        self._weights = Weights(registry, limits.max_nodes + 1)
-        self._hashed = 0
+        self._guard = HashGuard(registry, limits)
         self._checks: list[tuple[Callable[[Cell], None], list[Cell]]] = []
 
     def build(self, blocks: list[Block], early: Section, late: Section, root: Column) -> Cell:
@@ -106,27 +100,11 @@ class Building:
         if isinstance(plan, FieldsPlan) and plan.check is not None:
             self._checks.append((plan.check, objects))
 
-    def check_hashes(self, cells: Iterable[Cell], lengths: Sequence[int]) -> None:
+    def check_hashes(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
         """Refuse what would take more than linear time to hash: rows of keys or elements, before they are hashed."""
-        listed = list(cells)
-        classes = set(map(type, listed))
-        if classes <= SAFE_KEYS:
-            return
-        if Later in classes:
+        if Later in set(map(type, cells)):
             raise malformed("a key or element is hashed before it is built")
-        if not classes <= SIMPLE_TYPES:
-            self._weigh(listed)
-        iterator = iter(listed)
-        for length in lengths:
-            if collisions(list(islice(iterator, length))) > self._limits.max_collisions:
-                raise Halted(too_many_collisions(self._limits))
-
-    def _weigh(self, cells: list[Cell]) -> None:
-        for cell in cells:
-            if type(cell) not in SIMPLE_TYPES:
-                self._hashed += self._weights.weigh(cell)
-                if self._hashed > self._limits.max_nodes:
-                    raise Halted(too_many_nodes(self._limits))
+        self._guard.check(cells, lengths)
 
     def _build_flat(self, blocks: list[Block]) -> None:
         first = 0

@@ -21,7 +21,8 @@ from flowpersist.codec.plans import FieldsPlan, NamedPlan, PairPlan
 from flowpersist.codec.refusals import Halted, Refused
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import Roles
-from flowpersist.errors import StateTooDeep, StateTooLarge
+from flowpersist.codec.weights import HashGuard
+from flowpersist.errors import StateTooDeep
 
 __all__ = ["Batch", "Discovery"]
 
@@ -94,6 +95,7 @@ class Discovery:
         self.seen: dict[int, Cell] = {}
         self._batches: dict[Hashable, Batch] = {}
         self._cells = 0
+        self._guard = HashGuard(roles.types, limits)
         self._containers: dict[type, Callable[[list[Cell]], Sequence[Chunk]]] = {
             list: self._lists,
             tuple: self._tuples,
@@ -193,20 +195,17 @@ class Discovery:
     def _sorted(self, kind: int, objects: list[Cell]) -> Sequence[Chunk]:
         batch = self._batch(kind)
         ordered = [in_order(one, self.roles) for one in objects]
-        self._check_hashes(ordered)
-        batch.lengths.extend(map(len, ordered))
-        return (batch.add(objects, list(chain.from_iterable(ordered))),)
+        lengths = list(map(len, ordered))
+        elements = list(chain.from_iterable(ordered))
+        self._guard.check(elements, lengths)
+        batch.lengths += lengths
+        return (batch.add(objects, elements),)
 
     def _sets(self, objects: list[Cell]) -> Sequence[Chunk]:
         return self._sorted(kinds.SET, objects)
 
     def _frozensets(self, objects: list[Cell]) -> Sequence[Chunk]:
         return self._sorted(kinds.FROZENSET, objects)
-
-    def _check_hashes(self, rows: Iterable[Sequence[Cell]]) -> None:
-        for row in rows:
-            if collisions(row) > self.limits.max_collisions:
-                raise Halted(too_many_collisions(self.limits))
 
     def _dicts(self, objects: list[Cell]) -> Sequence[Chunk]:
         if _text_keys(objects):
@@ -238,10 +237,10 @@ class Discovery:
         batch = self._batch(kinds.DICT, flavour, factory, flavour=flavour, factory=factory)
         # By the class's own iteration: an OrderedDict's order is not that of the dict beneath it.
         keys = Chunk(list(chain.from_iterable(objects)))
-        if keys.classes - {str}:
-            self._check_hashes(objects)
+        lengths = list(map(len, objects))
+        self._guard.check(keys.cells, lengths)
         batch.keys += keys.cells
-        batch.lengths.extend(map(len, objects))
+        batch.lengths += lengths
         return keys, batch.add(objects, [value for one in objects for value in one.values()])
 
     def _ordered_dicts(self, objects: list[Cell]) -> Sequence[Chunk]:
@@ -304,21 +303,8 @@ def _encoded(plan: PairPlan, one: Cell) -> Cell:
         raise Refused(one, reason) from error
 
 
-def collisions(hashed: Sequence[Cell]) -> int:
-    """How many of these share their hash with another one: what makes a table of them quadratic."""
-    return len(hashed) - len(set(map(hash, hashed)))
-
-
 def too_deep(limits: Limits) -> StateTooDeep:
     """The error for a value whose objects lie more steps from its root than the limit."""
     return StateTooDeep(
         f"the value is more than {limits.max_depth} steps deep; flatten it, or raise the limit max_depth"
-    )
-
-
-def too_many_collisions(limits: Limits) -> StateTooLarge:
-    """The error for a dict or set that would take quadratic time."""
-    return StateTooLarge(
-        f"over {limits.max_collisions} keys of one dict or set share a hash; mend their __hash__, "
-        "or raise the limit max_collisions"
     )

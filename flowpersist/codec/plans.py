@@ -19,7 +19,7 @@ from types import MemberDescriptorType
 from typing import TypeAlias, cast
 
 import attrs
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
@@ -43,6 +43,10 @@ PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
 }
 
 
+def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:
+    return attrgetter(*names) if names else lambda _: ()
+
+
 @frozen
 class FieldsPlan:
     """A class whose objects are what their declared fields hold: dataclass, attrs class, pydantic model, exception.
@@ -60,11 +64,9 @@ class FieldsPlan:
     check: Callable[[Cell], None] | None = None
     resets_hash: bool = False
     unset_is_none: frozenset[str] = frozenset()
-    _get: Callable[[Cell], Cell] = field(init=False, eq=False)
-
-    @_get.default
-    def _make_getter(self) -> Callable[[Cell], Cell]:
-        return attrgetter(*self.names) if self.names else lambda _: ()
+    _get: Callable[[Cell], Cell] = field(
+        init=False, eq=False, default=Factory(lambda self: _getter(self.names), takes_self=True)
+    )
 
     def shells(self, count: int) -> list[Cell]:
         """Bare objects, whose fields are not set."""

@@ -1,57 +1,106 @@
-"""How much work it is to hash an object: tuples and instances hash all that they hold, anew each time, shared parts
-too.
+"""How much work it is to hash an object, counted before it is hashed.
 
-Twenty tuples, each of which holds the one before twice, take a million steps to hash, and sixty never end. So what
-bytes from anywhere ask to be hashed is weighed first, each object once.
+Tuples and instances hash all that they hold, anew each time, and what is shared once for each place: sixty tuples of
+which each holds the one before twice never end. A tuple hashes its elements by recursion in C, unchecked: a hundred
+thousand tuples within each other end the process. And a table whose keys share a hash takes quadratic time. So what
+bytes from anywhere ask to be hashed is looked at first; and what is encoded too, since it must be decodable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from flowpersist.codec.leaves import LEAVES
-from flowpersist.codec.packing import PLAIN_TYPES, Cell
+from flowpersist.codec.limits import Limits
+from flowpersist.codec.packing import PLAIN_TYPES, Cell, too_many_nodes
 from flowpersist.codec.plans import FieldsPlan
+from flowpersist.codec.refusals import Halted
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.errors import StateTooDeep, StateTooLarge
 
-__all__ = ["Weights"]
+__all__ = ["HashGuard"]
 
-SIMPLE_TYPES = PLAIN_TYPES | LEAVES.keys()
+SIMPLE_TYPES: frozenset[type] = PLAIN_TYPES | LEAVES.keys()
+#: Classes whose hash no sender can foresee, or of which there are few values: these can't be made to collide.
+SAFE_KEYS: frozenset[type] = frozenset({str, bytes, bool, type(None)})
+#: Tuples within tuples that may be hashed; each takes some hundred bytes of a stack that a thread may have little of.
+DEEPEST_HASH = 1000
 
 
-class Weights:
-    """Steps to hash each object, remembered by id; ``most`` is where counting stops."""
+class HashGuard:
+    """Looks at keys and elements before they are hashed; what an object weighs is remembered by its id."""
 
-    def __init__(self, types: TypeRegistry, most: int) -> None:
+    def __init__(self, types: TypeRegistry, limits: Limits) -> None:
         self._types = types
-        self._most = most
-        self._known: dict[int, int] = {}
+        self._limits = limits
+        self._most = limits.max_nodes + 1
+        self._total = 0
+        #: Steps and depth of each object's hash.
+        self._known: dict[int, tuple[int, int]] = {}
 
-    def weigh(self, root: Cell) -> int:
-        """Steps to hash this, at most ``most``."""
+    def check(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
+        """``Halted`` where rows of these lengths would take more than linear time, or too much stack, to hash."""
+        classes = set(map(type, cells))
+        if classes <= SAFE_KEYS:
+            return
+        if not classes <= SIMPLE_TYPES:
+            self._weigh_all(cells)
+        iterator = iter(cells)
+        for length in lengths:
+            if _collisions(list(islice(iterator, length))) > self._limits.max_collisions:
+                raise Halted(_too_many_collisions(self._limits))
+
+    def _weigh_all(self, cells: Iterable[Cell]) -> None:
+        for cell in cells:
+            if type(cell) not in SIMPLE_TYPES:
+                weight, depth = self._weigh(cell)
+                self._total += weight
+                if depth > DEEPEST_HASH:
+                    raise Halted(StateTooDeep(f"a key is nested over {DEEPEST_HASH} deep; use one that is flatter"))
+                if self._total > self._limits.max_nodes:
+                    raise Halted(too_many_nodes(self._limits))
+
+    def _weigh(self, root: Cell) -> tuple[int, int]:
         known = self._known
         entered: set[int] = set()
         stack = [root]
         while stack:
             one = stack[-1]
-            parts = () if id(one) in known else self._parts(one)
+            parts = [] if id(one) in known else self._parts(one)
             missing = [] if id(one) in entered else [part for part in parts if id(part) not in known]
             entered.add(id(one))
             if missing:
                 stack += missing
             else:
                 # A part that is not known by now reaches itself: a hash of its own making, which counts as one step.
-                known.setdefault(id(one), min(1 + sum([known.get(id(part), 1) for part in parts]), self._most))
+                weights = [known.get(id(part), (1, 1)) for part in parts]
+                weight = min(1 + sum(steps for steps, _ in weights), self._most)
+                known.setdefault(id(one), (weight, 1 + max((depth for _, depth in weights), default=0)))
                 stack.pop()
         return known[id(root)]
 
-    def _parts(self, one: Cell) -> Iterable[Cell]:
+    def _parts(self, one: Cell) -> list[Cell]:
+        return [part for part in self._hashed_with(one) if type(part) not in SIMPLE_TYPES]
+
+    def _hashed_with(self, one: Cell) -> Iterable[Cell]:
         if isinstance(one, tuple):
-            parts: Iterable[Cell] = tuple.__iter__(one)
-        elif type(one) is frozenset:
-            parts = one
-        else:
-            registration = self._types.by_class(type(one))
-            plan = None if registration is None else registration.plan
-            parts = plan.read([one]) if isinstance(plan, FieldsPlan) else ()
-        return [part for part in parts if type(part) not in SIMPLE_TYPES]
+            return tuple.__iter__(one)
+        if type(one) is slice:
+            return (one.start, one.stop, one.step)
+        # A frozenset keeps the hashes of its elements, so it has no parts here.
+        registration = self._types.by_class(type(one))
+        plan = None if registration is None else registration.plan
+        return plan.read([one]) if isinstance(plan, FieldsPlan) else ()
+
+
+def _collisions(hashed: Sequence[Cell]) -> int:
+    """How many of these share their hash with another one: what makes a table of them quadratic."""
+    return len(hashed) - len(set(map(hash, hashed)))
+
+
+def _too_many_collisions(limits: Limits) -> StateTooLarge:
+    return StateTooLarge(
+        f"over {limits.max_collisions} keys of one dict or set share a hash; mend their __hash__, "
+        "or raise the limit max_collisions"
+    )

@@ -402,6 +402,17 @@ def test_colliding_keys_are_refused_before_they_cost():
     assert isinstance(Codec().decode(data).failure(), StateTooLarge)
 
 
+def test_a_key_nested_too_deep_to_be_hashed_is_refused_both_ways():
+    key: Any = ()
+    for _ in range(1100):
+        key = (key,)
+    assert isinstance(failure({key}), StateTooDeep)
+    assert isinstance(failure({frozenset({key}): 1}), StateTooDeep)
+    kinds = bytes([TUPLE]) * 20_000 + bytes([FROZENSET])
+    rows_of_key = rows(kinds, (0,) * 20_001, (0,) + (1,) * 20_000, references(*range(20_000)))
+    assert isinstance(Codec().decode(document(early=rows_of_key)).failure(), StateTooDeep)
+
+
 def test_nothing_that_bytes_name_is_imported_or_opened():
     seen: list[str] = []
     watching = True

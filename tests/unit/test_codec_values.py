@@ -429,6 +429,7 @@ def test_equal_sets_give_equal_bytes_however_they_were_filled():
         Named("a"),
         Named(shared),
         Named("b", [1]),
+        Named("c", slice((1,), 2)),
         Point(shared, (shared, shared)),
         shared,
         frozenset({shared, (4,)}),
