@@ -327,15 +327,25 @@ class SealedRecords(Generic[H]):
         return Written(read.record.revision, read.now)
 
     async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
+        # Nearly all succeed at once, and are spared what retrying costs.
+        try:
+            return await operation()
+        except StorageError as error:
+            if self.pace.attempts <= 1 or not _transient(error):
+                raise
+        await self.pace.sleep(self.pace.jitter(1))
+        return await self._again(operation)
+
+    async def _again(self, operation: Callable[[], Awaitable[T]]) -> T:
         def wait(state: RetryCallState) -> float:
-            return self.pace.jitter(state.attempt_number)
+            return self.pace.jitter(state.attempt_number + 1)
 
         async def attempt() -> T:
             return await operation()
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(_transient),
-            stop=stop_after_attempt(self.pace.attempts),
+            stop=stop_after_attempt(self.pace.attempts - 1),
             wait=wait,
             sleep=self.pace.sleep,
             reraise=True,
