@@ -110,9 +110,10 @@ class JsonSchema:
 
     def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
         """The value, or ``InputValidationError`` with every problem (at most 100), each with its JSON pointer."""
-        return check_json(value, what=what).bind(lambda plain: self._checked(plain, what))
+        return check_json(value, what=what).bind(lambda plain: self.validate(plain, what=what))
 
-    def _checked(self, value: object, what: str) -> Result[object, PersistenceError]:
+    def validate(self, value: object, *, what: str) -> Result[object, PersistenceError]:
+        """The same for what is JSON data by construction: of any size, since its maker bounds it."""
         errors = islice(self._validator.iter_errors(value), MAX_PROBLEMS)
         problems = [Problem("".join(f"/{_escaped(str(part))}" for part in e.instance_path), e.message) for e in errors]
         return Failure(_invalid(what, problems)) if problems else Success(value)

@@ -118,7 +118,7 @@ def _checked(
         return Success(value)
     try:
         # Not `check`, whose bounds are for what strangers send: between tools a run's own data goes, of any size.
-        return compiled._checked(value, what)  # noqa: SLF001
+        return compiled.validate(value, what=what)
     except ValueError as error:
         problem = Problem("", f"holds what JSON has no form for: {error}")
         return Failure(InputValidationError(f"{what} {problem.message}", [problem]))
