@@ -616,6 +616,32 @@ class HubMachine(RuleBasedStateMachine):
         number, fence, holder = self.some_holder(data)
         self.both("suspend_next", number, fence, holder, next(self.count), until, self.waits_for(number, planned))
 
+    @precondition(lambda self: any(run.status in {"waiting", "answered"} for run in self.model.runs.values()))
+    @rule(data=st.data(), planned=waits_of_a_pause, until=untils)
+    def go_through_a_pause(self, data, planned, until):
+        """Answer all that is open, claim, and pause again: what chance alone would seldom do, and every flow does."""
+        live = sorted(n for n, run in self.model.runs.items() if run.status in {"waiting", "answered"})
+        number = data.draw(st.sampled_from(live), "run")
+        for wait in list(self.model.runs[number].waits):
+            if wait.needed and wait.status == "open":
+                self.both("answer", number, wait.key, 1, "own")
+        self.both("claim", number, None, None, "own", "own", 30)
+        run = self.model.runs[number]
+        if run.status == "running":
+            held = (number, run.fence, "own")
+            self.both("suspend_next", *held, next(self.count), until, self.waits_for(number, planned))
+
+    @precondition(lambda self: any(run.old for run in self.model.runs.values()))
+    @rule(data=st.data(), verb=st.sampled_from(["claim", "resume"]), value=st.none() | values, own=ids | st.just("own"))
+    def try_an_old_key(self, data, verb, value, own):
+        """The key of an earlier pause, with whatever ids: it takes nothing, and is told how its own wait ended."""
+        old = sorted((number, key) for number, run in self.model.runs.items() for key in run.old)
+        number, key = data.draw(st.sampled_from(old), "old key")
+        calls = {"claim": (number, key, value, own, own, 10), "resume": (number, key, value, own)}
+        before = copy.deepcopy(self.model.runs[number])
+        self.both(verb, *calls[verb])
+        assert self.model.runs[number] == before
+
     @precondition(lambda self: self.model.runs)
     @rule(data=st.data(), lease=leases)
     def claim_due(self, data, lease):
