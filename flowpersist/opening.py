@@ -46,7 +46,7 @@ class HubOptions(TypedDict, total=False):
     - ``retention``: how long closed suspensions stay to tell their callers the truth.
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
     - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is
-    slow.
+    slow. ``settings``: what the environment says, in its place.
     """
 
     keyring: KeyRing | KeyProvider | FromEnvironment | None
@@ -60,6 +60,7 @@ class HubOptions(TypedDict, total=False):
     on_event: Callable[[Event], object] | None
     public_url: str | FromEnvironment | None
     pace: Pace | FromEnvironment
+    settings: Settings | FromEnvironment
 
 
 @asynccontextmanager
@@ -77,6 +78,7 @@ async def open_hub(
     on_event: Callable[[Event], object] | None = None,
     public_url: str | FromEnvironment | None = FROM_ENV,
     pace: Pace | FromEnvironment = FROM_ENV,
+    settings: Settings | FromEnvironment = FROM_ENV,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
 
@@ -84,7 +86,7 @@ async def open_hub(
     sense and ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in
     too.
     """
-    settings = Settings.from_environ()
+    settings = Settings.from_environ() if isinstance(settings, FromEnvironment) else settings
     ring = await _ring(keyring, settings)
     registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
     sealer = Sealer(
@@ -135,10 +137,12 @@ async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, setting
         return keyring
     if not isinstance(keyring, FromEnvironment):
         return await keyring.keyring()
-    if settings.keys is None and settings.keys_file is None:
-        log.warning(
-            "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
-            "or pass keyring=None to say so"
-        )
-        return None
-    return KeyRing.from_env()
+    if settings.keys is not None:
+        return KeyRing.parse(settings.keys)
+    if settings.keys_file is not None:
+        return KeyRing.from_file(settings.keys_file)
+    log.warning(
+        "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
+        "or pass keyring=None to say so"
+    )
+    return None

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Unpack
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.codec import Limits
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
 from flowpersist.opening import HubOptions, open_hub
 from flowpersist.raising import RaisingHub
 from flowpersist.records import Pace
+from flowpersist.settings import Settings
 
 __all__ = ["open_test_hub", "travel"]
 
@@ -28,11 +28,7 @@ async def open_test_hub(
     """
     chosen: HubOptions = {
         "keyring": KeyRing.generate(),
-        "limits": Limits(),
-        "compression": "auto",
-        "default_timeout": None,
-        "retention": timedelta(days=7),
-        "public_url": None,
+        "settings": Settings.from_environ({}),
         "pace": Pace(base=timedelta(0), slow=timedelta(minutes=1)),
     }
     chosen.update(options)

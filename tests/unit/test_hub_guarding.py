@@ -212,3 +212,12 @@ async def test_a_record_that_cannot_be_opened_is_left_out_of_lists_and_reported(
     mine = or_raise(await hub.suspend(2, awaiting=CONFIRM))
     assert [item.id for item in or_raise(await hub.query()).items] == [mine.id]
     assert "left out" in caplog.text
+
+
+async def test_a_test_hub_does_not_look_at_the_environment(monkeypatch):
+    for name in ("KEY_PREFIX", "RETENTION", "DEFAULT_TIMEOUT", "KEYS", "URL"):
+        monkeypatch.setenv(f"FLOWPERSIST_{name}", "makes no sense!")
+    async with open_test_hub() as hub:
+        new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
+        assert str(new.key).startswith("df_susp_")
+        assert new.deadline is None
