@@ -1,0 +1,1 @@
+"""The chapters of the conformance suite; ``flowpersist.testing.conformance`` binds them."""

@@ -1,0 +1,112 @@
+"""What all chapters of the suite stand on: fixtures, and short ways to say what is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import pytest
+import pytest_asyncio
+
+from flowpersist.backends.base import (
+    NamespaceSchema,
+    Order,
+    Page,
+    Record,
+    RecordChange,
+    RecordRef,
+    StorageBackend,
+    Where,
+    Written,
+)
+
+__all__ = ["NAMESPACE", "SCHEMA", "SOON", "BackendFactory", "Ground", "all_pages", "change", "make", "ref", "stored"]
+
+BackendFactory: TypeAlias = Callable[[], StorageBackend]
+NAMESPACE: Final = "conformance"
+SCHEMA: Final = (
+    NamespaceSchema(NAMESPACE, {"status": str, "count": int, "share": float, "live": bool}),
+    NamespaceSchema("conformance.other", {"status": str}),
+)
+SOON: Final = datetime(2040, 1, 1, tzinfo=UTC)
+
+
+class Ground:
+    """A test class derives from ``BackendConformance`` and gives ``make_backend``; sizes may be raised."""
+
+    pytestmark = pytest.mark.asyncio
+
+    #: Rounds of each race, tasks that race, processes that race.
+    race_rounds = 10
+    racers = 32
+    processes = 3
+    #: Records that are paged through, and the largest body in bytes.
+    many = 120
+    largest_body = 3 * 1024 * 1024
+
+    @pytest.fixture
+    def make_backend(self) -> BackendFactory:
+        """What makes a backend, not yet open. Each call gives another one on the same store, new for each test. Must
+        pickle where the backend works with several processes.
+        """
+        raise NotImplementedError("a conformance test gives the fixture make_backend")
+
+    @pytest_asyncio.fixture
+    async def backend(self, make_backend: BackendFactory) -> AsyncIterator[StorageBackend]:
+        """An open backend."""
+        backend = make_backend()
+        await backend.open(SCHEMA)
+        yield backend
+        await backend.close()
+
+
+def ref(key: str) -> RecordRef:
+    """A record of the suite's namespace."""
+    return RecordRef(NAMESPACE, key)
+
+
+def change(**parts: Any) -> RecordChange:  # noqa: ANN401 - the parts of RecordChange
+    """A change under a new write id."""
+    return RecordChange(parts.pop("write_id", os.urandom(8).hex()), **parts)
+
+
+async def make(backend: StorageBackend, key: str, **parts: Any) -> Written:  # noqa: ANN401
+    """A new record."""
+    return await backend.put(ref(key), change(**parts), if_revision=0)
+
+
+async def stored(backend: StorageBackend, key: str) -> Record:
+    """A record that must be there, with its body."""
+    record = (await backend.get(ref(key))).record
+    assert record is not None, f"record {key} is gone"
+    return record
+
+
+async def all_pages(
+    backend: StorageBackend,
+    where: Where = Where(),  # noqa: B008 - frozen
+    *,
+    order: Order = "key",
+    limit: int = 7,
+    descending: bool = False,
+    between: Callable[[Page[Record]], Any] | None = None,
+) -> list[str]:
+    """The keys of a walk over all pages; ``between`` is awaited after each."""
+    keys: list[str] = []
+    after: str | None = None
+    while True:
+        page = await backend.query(NAMESPACE, where, order=order, limit=limit, after=after, descending=descending)
+        assert len(page.items) <= limit
+        keys += [record.ref.key for record in page.items]
+        after = page.next
+        if between is not None:
+            await between(page)
+        if after is None:
+            return keys
+
+
+def later(minutes: float) -> timedelta:
+    """Some minutes."""
+    return timedelta(minutes=minutes)
