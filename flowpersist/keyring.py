@@ -15,6 +15,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
@@ -49,13 +50,22 @@ def _subkey(root: bytes, role: Role) -> bytes:
     return hkdf_expand(root, f"flowpersist/v1/{role}".encode())
 
 
+def _unalterable(keys: Mapping[str, RingKey]) -> Mapping[str, RingKey]:
+    return MappingProxyType(dict(keys))
+
+
+def _in_order(keys: Mapping[str, RingKey]) -> tuple[tuple[str, RingKey], ...]:
+    return tuple(keys.items())
+
+
 @frozen(repr=False)
 class KeyRing:
     """Keys by id, in order: the first seals, all open. Never altered: ``add``, ``promote`` and ``retire`` give a new
     one.
     """
 
-    keys: Mapping[str, RingKey]
+    # Equal rings seal with the same key, so the order counts, which a mapping's own equality leaves out.
+    keys: Mapping[str, RingKey] = field(converter=_unalterable, eq=_in_order)
 
     @classmethod
     def generate(cls, kid: str | None = None, *, entropy: Callable[[int], bytes] = os.urandom) -> KeyRing:
@@ -88,7 +98,10 @@ class KeyRing:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> KeyRing:
-        """The ring that a file holds: entries as in ``FLOWPERSIST_KEYS``, parted by commas or lines."""
+        """The ring that a file holds: entries as in ``FLOWPERSIST_KEYS``, parted by commas, lines or both.
+
+        A file that other users can read or write is a warning. Errors name the file.
+        """
         try:
             text = Path(path).read_text(encoding="ascii")
             mode = Path(path).stat().st_mode
@@ -99,11 +112,17 @@ class KeyRing:
             raise ConfigurationError(message, "FLOWPERSIST_KEYS_FILE") from error
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             log.warning("the keys file %s is open to other users; chmod 600 it", os.fspath(path))
-        return cls.parse(",".join(line for line in text.split() if line))
+        try:
+            return cls.parse(",".join(text.replace(",", " ").split()))
+        except ConfigurationError as error:
+            message = f"the keys file {os.fspath(path)!r} holds no keyring: {error.message}"
+            raise ConfigurationError(message, "FLOWPERSIST_KEYS_FILE") from None
 
     @property
     def primary(self) -> str:
-        """The id of the key that seals."""
+        """The id of the key that seals; ``ConfigurationError`` where the ring is empty."""
+        if not self.keys:
+            raise _unusable("it is empty")
         return next(iter(self.keys))
 
     @property
@@ -140,7 +159,7 @@ class KeyRing:
         """One subkey of one key; ``UnknownKey`` where the ring has none."""
         key = self.keys.get(kid)
         if key is None:
-            known = ", ".join(self.keys)
+            known = ", ".join(self.keys) or "none"
             return Failure(
                 UnknownKey(f"sealed with key {kid!r}, which the keyring lacks (it has {known}); add that key")
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ _DIGITS: Final = {letter: number for number, letter in enumerate(_ALPHABET)}
 #: The digits that 48 bytes and four bytes take in base 62.
 _BODY_DIGITS: Final = 65
 _CHECK_DIGITS: Final = 6
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 def _sized(size: int) -> Callable[[object, object, bytes], None]:
@@ -43,6 +45,12 @@ def _sized(size: int) -> Callable[[object, object, bytes], None]:
     return check
 
 
+def _url_safe(_instance: object, _attribute: object, value: object) -> None:
+    if not isinstance(value, str) or not _PREFIX.fullmatch(value):
+        msg = f"a prefix has 1 to 32 characters of A-Z a-z 0-9 _ -, unlike {value!r}"
+        raise ValueError(msg)
+
+
 @frozen(order=True, repr=False)
 class SuspensionId:
     """Which suspension: 128 bits, safe to show, to log and to query by; it resumes nothing."""
@@ -51,7 +59,10 @@ class SuspensionId:
 
     @classmethod
     def new(cls, *, now: datetime, entropy: Callable[[int], bytes] = os.urandom) -> SuspensionId:
-        """A UUIDv7 of that moment."""
+        """A UUIDv7 of that moment, which must be aware of its time zone."""
+        if now.tzinfo is None:
+            msg = "now must be aware of its time zone; a naive one means another moment on another machine"
+            raise ValueError(msg)
         milliseconds = int(now.timestamp() * 1000)
         return cls(_versioned(milliseconds.to_bytes(6, "big") + entropy(10), 7))
 
@@ -94,7 +105,7 @@ class SuspensionKey:
 
     id: SuspensionId
     secret: bytes = field(validator=_sized(SECRET_BYTES))
-    prefix: str = DEFAULT_PREFIX
+    prefix: str = field(default=DEFAULT_PREFIX, validator=_url_safe)
 
     @classmethod
     def parse(cls, text: str, *, prefix: str = DEFAULT_PREFIX) -> Result[SuspensionKey, PersistenceError]:
@@ -125,6 +136,13 @@ class SuspensionKey:
 
     def __hash__(self) -> int:
         return hash((self.id, self.secret))
+
+    def __copy__(self) -> SuspensionKey:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> SuspensionKey:
+        # A state that holds a key can be copied within the process, where nothing leaves.
+        return self
 
     def __reduce__(self) -> NoReturn:
         msg = "a key does not pickle: its secret would leave in clear; keep str(key) where it is safe"

@@ -35,8 +35,8 @@ def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) ->
 
 
 def aes_gcm_decrypt(key: bytes, nonce: bytes, data: bytes | memoryview, associated: bytes) -> bytes | None:
-    """The plaintext, or None where the tag does not fit."""
+    """The plaintext, or None where the tag does not fit, or the data is longer than anything sealed by this."""
     try:
         return AESGCM(key).decrypt(nonce, data, associated)
-    except InvalidTag:
+    except (InvalidTag, OverflowError):
         return None

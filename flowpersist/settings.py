@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-import environ
+import environ as environ_config
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.keys import DEFAULT_PREFIX
@@ -21,7 +21,8 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)")
 _SIZE: Final = re.compile(r"(\d{1,15})\s*([A-Za-z]*)")
-_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{0,32}")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_SECRET: Final = frozenset({"keys", "url"})
 
 
 def _setting(name: str, default: object, parse: Callable[[str], T | None], expected: str) -> Any:  # noqa: ANN401
@@ -36,7 +37,7 @@ def _setting(name: str, default: object, parse: Callable[[str], T | None], expec
             raise ConfigurationError(f"{variable} makes no sense: it must be {expected}", variable)
         return parsed
 
-    return environ.var(default=default, converter=convert, name=variable)
+    return environ_config.var(default=default, converter=convert, name=variable)
 
 
 def _text(value: str) -> str | None:
@@ -67,9 +68,13 @@ def _number(value: str) -> float | None:
     return number if 0 <= number < float("inf") else None
 
 
-@environ.config(prefix="", frozen=True)
+# The library would put its own reader and help in the place of ours.
+@environ_config.config(prefix="", from_environ="_read", generate_help="_help", frozen=True)
 class Settings:
-    """What the environment says. A variable that is unset has the default that is given here."""
+    """What the environment says. A variable that is unset has the default that is given here.
+
+    Sizes are bytes or such as ``100MiB``, durations seconds or such as ``90s``, ``30m``, ``12h``, ``7d``.
+    """
 
     url: str | None = _setting("URL", None, _text, "the store's URL, as sqlite:///flows.db")
     keys: str | None = _setting("KEYS", None, _text, "kid:base64url,… as flowpersist keygen makes it")
@@ -77,7 +82,7 @@ class Settings:
     key_prefix: str = _setting(
         "KEY_PREFIX",
         DEFAULT_PREFIX,
-        lambda v: v if v and _PREFIX.fullmatch(v) else None,
+        lambda v: v if _PREFIX.fullmatch(v) else None,
         "1 to 32 characters of A-Z a-z 0-9 _ -",
     )
     compression: str = _setting(
@@ -95,6 +100,16 @@ class Settings:
     slow_ms: float = _setting("SLOW_MS", 200.0, _number, "a number of milliseconds")
 
     @classmethod
-    def from_environ(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read them; ``ConfigurationError`` names the variable that makes no sense, and what it must be."""
-        return environ.to_config(cls, environ=dict(environment))
+        return environ_config.to_config(cls, environ=dict(environ))
+
+    def _items(self) -> list[tuple[str, object]]:
+        return [(name, getattr(self, name)) for name in type(self).__annotations__]
+
+    def __repr__(self) -> str:
+        # Keys are secret, and URLs may hold passwords: which of them are set says enough.
+        shown = (
+            f"{name}={'…' if name in _SECRET and value is not None else repr(value)}" for name, value in self._items()
+        )
+        return f"<Settings {', '.join(shown)}>"

@@ -35,10 +35,12 @@ _PIECE: Final = 4096
 #: What does not shrink by this factor is stored as it is.
 _WORTH: Final = 1.06
 _LEVEL: Final = 1
+#: The most that a zstd frame of no content takes: header, one empty block, checksum.
+_EMPTY_FRAME: Final = 18 + 3 + 4
 
 
 class _Codecs(threading.local):
-    """Compressor and decompressor of one thread: costly to make, and not to be shared."""
+    """The compressor of one thread: costly to make, and not to be shared."""
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
@@ -60,19 +62,19 @@ def _compressed(data: bytes, compression: Compression) -> tuple[int, bytes]:
     if compression == "gzip":
         # No time of day, so that equal data gives equal bytes.
         return _GZIP, gzip.compress(data, compresslevel=6, mtime=0)
-    if compression == "none" or (compression == "auto" and not _worth(data)):
+    if compression == "none" or (compression == "auto" and not _promising(data)):
         return _NONE, data
-    return _ZSTD, _codecs.compressor.compress(data)
+    body = _codecs.compressor.compress(data)
+    return (_ZSTD, body) if compression == "zstd" or len(data) >= _WORTH * len(body) else (_NONE, data)
 
 
-def _worth(data: bytes) -> bool:
-    if len(data) < _SMALL:
-        return False
-    sample = data
-    if len(data) > 2 * _PIECES * _PIECE:
-        step = len(data) // _PIECES
-        sample = b"".join(data[start : start + _PIECE] for start in range(0, step * _PIECES, step))
-    return len(sample) > _WORTH * len(_codecs.compressor.compress(sample))
+def _promising(data: bytes) -> bool:
+    if len(data) <= 2 * _PIECES * _PIECE:
+        # A probe of these would cost what compressing them does.
+        return len(data) >= _SMALL
+    view, step = memoryview(data), len(data) // _PIECES
+    sample = b"".join(view[start : start + _PIECE] for start in range(0, step * _PIECES, step))
+    return len(sample) >= _WORTH * len(_codecs.compressor.compress(sample))
 
 
 def decompress(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Result[bytes, PersistenceError]:
@@ -103,12 +105,21 @@ def _unzstd(data: memoryview, length: int) -> bytes | None:
         if zstandard.frame_content_size(data) != length:
             return None
         if not length:
-            return b"" if len(data) else None
+            return _unzstd_empty(data)
         window = max(1 << 10, 1 << (length - 1).bit_length())
         decompressor = zstandard.ZstdDecompressor(max_window_size=window)
         return decompressor.decompress(data, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError, ValueError):
         return None
+
+
+def _unzstd_empty(data: memoryview) -> bytes | None:
+    # The one-shot call takes the header's word for it and looks at nothing behind it; skippable frames look empty too.
+    if len(data) > _EMPTY_FRAME or data[:4] != zstandard.FRAME_HEADER:
+        return None
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 10).decompressobj()
+    plain = decompressor.decompress(data)
+    return plain if decompressor.eof and not decompressor.unused_data else None
 
 
 def _ungzip(data: memoryview, length: int) -> bytes | None:

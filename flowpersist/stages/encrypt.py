@@ -15,7 +15,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import EncryptionRequired, PersistenceError, TamperedEnvelope, UnknownKey
+from flowpersist.errors import EncryptionRequired, PersistenceError, StateTooLarge, TamperedEnvelope, UnknownKey
 from flowpersist.keyring import KeyRing, Role
 from flowpersist.primitives import TAG_BYTES, aes_gcm_decrypt, aes_gcm_encrypt, hkdf_expand, hkdf_extract
 from flowpersist.stages.header import (
@@ -36,6 +36,8 @@ __all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "role_of"]
 CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
 MAC_BYTES: Final = 32
+#: What the library takes in one call, in bytes, with the tag.
+AES_GCM_LIMIT: Final = 2**31 - 1 - TAG_BYTES
 
 
 def role_of(purpose: str) -> Role:
@@ -55,6 +57,7 @@ def encrypt(
     """An envelope of the data: encrypted where there is a keyring, plain where it is None.
 
     ``suite`` 2 authenticates without encrypting. What was sealed under one context and purpose opens under no other.
+    ``UnknownKey`` where the ring is empty or lacks the purpose's subkey; ``StateTooLarge`` from 2 GiB on.
     """
     if keyring is None:
         if suite not in {None, PLAIN}:
@@ -64,6 +67,11 @@ def encrypt(
     if suite == PLAIN:
         msg = "suite 1 is for no keyring: with one nothing is stored in plain text"
         raise ValueError(msg)
+    if not keyring.kids:
+        return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
+    if len(data) > AES_GCM_LIMIT:
+        message = f"{len(data)} bytes are too many for one message, which holds {AES_GCM_LIMIT}; keep less in the state"
+        return Failure(StateTooLarge(message))
     chosen = ENCRYPTED if suite is None else suite
     header = Header(chosen, keyring.primary, entropy(SALT_BYTES), nonce=entropy(NONCE_BYTES))
     subkey = keyring.subkey(keyring.primary, role_of(purpose))
@@ -75,7 +83,7 @@ def _sealed(data: bytes, header: Header, subkey: bytes, binding: bytes) -> bytes
     committed = evolve(header, commitment=commitment)
     if header.suite == AUTHENTICATED:
         raw = evolve(committed, nonce=bytes(NONCE_BYTES)).render(len(data) + MAC_BYTES)
-        return render_envelope(raw, data + _mac(key, raw, binding, data))
+        return render_envelope(raw, data, _mac(key, raw, binding, data))
     raw = committed.render(len(data) + TAG_BYTES)
     return render_envelope(raw, aes_gcm_encrypt(key, header.nonce, data, raw + binding))
 

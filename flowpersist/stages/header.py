@@ -61,10 +61,12 @@ class Envelope:
     payload: memoryview = field(repr=False)
 
 
-def render_envelope(header: bytes, payload: bytes) -> bytes:
-    """Header, payload, and CRC-32 over both, which finds rot without a key."""
-    crc = zlib.crc32(payload, zlib.crc32(header))
-    return b"".join((header, payload, _CRC.pack(crc)))
+def render_envelope(*parts: bytes) -> bytes:
+    """The header, the parts of the payload, and CRC-32 over all of them, which finds rot without a key."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return b"".join((*parts, _CRC.pack(crc)))
 
 
 def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hmac
 import logging
 
 import pytest
@@ -96,6 +98,65 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="UnicodeDecodeError"):
         KeyRing.from_file(tmp_path / "binary")
+
+
+@pytest.mark.parametrize("parting", [",", "\n", ",\n", "\r\n", " , "])
+def test_a_file_may_part_keys_by_commas_lines_or_both(tmp_path, parting):
+    path = tmp_path / "keys"
+    path.write_bytes(RING.export().replace(",", parting).encode())
+    path.chmod(0o600)
+    assert KeyRing.from_file(path) == RING
+
+
+@pytest.mark.parametrize("text", ["", "\n", "nothing", "a:YWJj"])
+def test_a_file_without_a_keyring_is_named(tmp_path, text):
+    path = tmp_path / "keys"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(ConfigurationError, match=r"holds no keyring: .*entry 1") as caught:
+        KeyRing.from_file(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.setting == "FLOWPERSIST_KEYS_FILE"
+    assert "YWJj" not in str(caught.value)
+
+
+def test_rings_are_equal_where_they_seal_alike():
+    assert KeyRing.parse(RING.export()) == RING
+    assert hash(RING) == hash(KeyRing.parse(RING.export()))
+    assert RING.promote("b") != RING
+    assert RING.control_only() != RING
+
+
+def test_a_ring_is_never_altered():
+    source = dict(RING.keys)
+    ring = KeyRing(source)
+    source.clear()
+    assert ring == RING
+    with pytest.raises(TypeError):
+        ring.keys["a"] = ring.keys["b"]
+    with pytest.raises(AttributeError):
+        ring.keys = {}
+
+
+def test_an_empty_ring_has_no_primary_key():
+    with pytest.raises(ConfigurationError, match="it is empty"):
+        _ = KeyRing({}).primary
+
+
+def test_a_control_ring_renders_control_subkeys_alone():
+    text = RING.control_only().export()
+    assert all(entry.partition(":")[2].startswith("control.") for entry in text.split(","))
+    state = RING.subkey("a", "state").unwrap()
+    for secret in (b"a" * 32, state):
+        assert base64.urlsafe_b64encode(secret).rstrip(b"=").decode() not in text
+    assert KeyRing.parse(text).subkey("a", "control") == RING.subkey("a", "control")
+
+
+def test_subkeys_are_hkdf_expand_with_sha_512():
+    """RFC 5869 by hand: one block, T(1) = HMAC(key, info | 0x01)."""
+    for role in ("control", "state"):
+        expected = hmac.digest(b"a" * 32, f"flowpersist/v1/{role}".encode() + b"\x01", "sha512")[:32]
+        assert RING.subkey("a", role) == Success(expected)
 
 
 async def test_a_provider_is_anything_that_gives_a_ring():

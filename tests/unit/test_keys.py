@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -120,3 +121,19 @@ def test_an_id_shows_itself_and_is_sized():
         SuspensionId(b"short")
     with pytest.raises(ValueError, match="32 bytes"):
         SuspensionKey(KEY.id, "text")
+
+
+def test_a_key_can_be_copied_within_the_process():
+    assert copy.deepcopy({"key": KEY})["key"] is KEY
+    assert copy.copy(KEY) is KEY
+
+
+@pytest.mark.parametrize("prefix", ["", "a/b", "with space", "é", "x" * 33, None])
+def test_a_prefix_is_url_safe(prefix):
+    with pytest.raises(ValueError, match="1 to 32 characters"):
+        generate_key(prefix=prefix)
+
+
+def test_a_moment_without_a_time_zone_is_refused():
+    with pytest.raises(ValueError, match="time zone"):
+        SuspensionId.new(now=NOW.replace(tzinfo=None))

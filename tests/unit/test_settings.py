@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from flowpersist import ConfigurationError
+from flowpersist import ConfigurationError, KeyRing
 from flowpersist.settings import Settings
 
 
@@ -59,3 +59,19 @@ def test_a_setting_that_makes_no_sense_is_named_with_what_it_must_be(name, text)
         read(**{name: text})
     assert caught.value.setting == f"FLOWPERSIST_{name}"
     assert len(text) < 3 or text not in str(caught.value)
+
+
+def test_settings_show_neither_keys_nor_passwords():
+    ring = KeyRing.generate()
+    settings = read(KEYS=ring.export(), URL="postgresql://me:hunter2@db/flows", KEYS_FILE="/etc/keys")
+    assert settings.keys == ring.export()
+    assert "hunter2" not in repr(settings)
+    assert ring.export() not in repr(settings)
+    assert "keys_file='/etc/keys'" in repr(settings)
+    assert "url=None" in repr(read())
+
+
+def test_the_environment_is_read_when_none_is_given(monkeypatch):
+    monkeypatch.setenv("FLOWPERSIST_SLOW_MS", "7.5")
+    assert Settings.from_environ().slow_ms == 7.5
+    assert Settings.from_environ(environ={}).slow_ms == 200

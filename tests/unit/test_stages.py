@@ -1,0 +1,176 @@
+"""The stages alone, and the folds over them."""
+
+from __future__ import annotations
+
+import random
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import zstandard
+from returns.result import Success
+
+from flowpersist import KeyRing, Sealer
+from flowpersist.codec import Codec
+from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
+from flowpersist.stages import (
+    Checksum,
+    Compress,
+    Encrypt,
+    apply_all,
+    checksum,
+    compress,
+    decompress,
+    decrypt,
+    deserialize,
+    encrypt,
+    revert_all,
+    serialize,
+)
+
+RING = KeyRing.generate()
+STAGES = (Compress(), Checksum(), Encrypt(RING, b"here"))
+EMPTY = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(b"")
+
+
+def frame(kind: int, length: int, data: bytes) -> bytes:
+    return struct.pack(">BQ", kind, length) + data
+
+
+def test_a_value_goes_through_serialize_and_back():
+    codec = Codec()
+    assert serialize({"a": [1]}, codec=codec).bind(lambda data: deserialize(data, codec=codec)) == Success({"a": [1]})
+    assert isinstance(serialize(object(), codec=codec).failure(), UnsupportedType)
+
+
+def test_the_folds_are_inverse_to_each_other():
+    for data in (b"", b"x", b"y" * 100_000):
+        assert apply_all(data, STAGES).bind(lambda sealed: revert_all(sealed, STAGES)) == Success(data)
+    assert apply_all(b"as it is", ()) == Success(b"as it is")
+
+
+def test_a_fold_stops_at_the_first_failure():
+    reached = []
+
+    class Spy(Checksum):
+        def revert(self, data):
+            reached.append(data)
+            return super().revert(data)
+
+    sealed = bytearray(apply_all(b"state", STAGES).unwrap())
+    sealed[-6] ^= 1
+    assert isinstance(
+        revert_all(bytes(sealed), (Compress(), Spy(), Encrypt(RING, b"here"))).failure(), CorruptedEnvelope
+    )
+    assert not reached
+
+
+def test_the_stage_of_a_limit_holds_it():
+    compressed = compress(b"y" * 2000).unwrap()
+    assert isinstance(Compress(limit=1999).revert(compressed).failure(), StateTooLarge)
+    assert Compress(limit=2000).revert(compressed) == Success(b"y" * 2000)
+
+
+@pytest.mark.parametrize("size", [512, 4096, 131_072, 131_073, 1_000_000])
+def test_auto_stores_what_does_not_shrink_by_its_factor(size):
+    noise = random.Random(size).randbytes(size)
+    assert compress(noise).unwrap() == frame(0, size, noise)
+    assert compress(bytes(size)).unwrap()[0] == 1
+    # What was asked for by name is done, whether it gains or not.
+    assert compress(noise, compression="zstd").unwrap()[0] == 1
+
+
+def test_auto_stores_what_only_looks_as_if_it_shrank():
+    # The samples are zeros, all between them is noise.
+    data = bytearray(random.Random(1).randbytes(16 * 100_000))
+    for start in range(0, len(data), 100_000):
+        data[start : start + 4096] = bytes(4096)
+    assert compress(bytes(data)).unwrap()[0] == 0
+
+
+def test_sixteen_threads_compress_at_once():
+    barrier = threading.Barrier(16)
+
+    def work(seed: int) -> bool:
+        data = random.Random(seed).randbytes(1000) * 200
+        barrier.wait()
+        return all(compress(data).bind(decompress) == Success(data) for _ in range(5))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(work, range(16)))
+
+
+def test_equal_data_gives_equal_bytes():
+    for compression in ("zstd", "gzip"):
+        assert compress(b"y" * 5000, compression=compression) == compress(b"y" * 5000, compression=compression)
+
+
+def test_an_empty_zstd_frame_is_looked_at_like_any_other():
+    """FPE-15: nothing behind it, no skippable frame, no content after a header that says there is none."""
+    assert decompress(frame(1, 0, EMPTY)) == Success(b"")
+    skippable = b"\x50\x2a\x4d\x18" + struct.pack("<I", 2) + b"ab"
+    bomb = EMPTY[:6] + b"\x03\x00\x10" + b"y"
+    for lie in (EMPTY + b"more", skippable, EMPTY[:-1], EMPTY[:-4] + bytes(4), bomb, EMPTY + EMPTY, b""):
+        assert isinstance(decompress(frame(1, 0, lie)).failure(), CompressionError)
+
+
+def test_a_frame_that_claims_a_terabyte_allocates_nothing():
+    """FPE-14, FPE-15"""
+    claim = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**40) + b"\x01\x00\x00"
+    assert isinstance(decompress(frame(1, 2**40, claim)).failure(), StateTooLarge)
+    assert isinstance(decompress(frame(1, 100, claim)).failure(), CompressionError)
+
+
+def test_an_empty_ring_seals_nothing_and_says_why():
+    assert isinstance(encrypt(b"", keyring=KeyRing({}), context=b"").failure(), UnknownKey)
+    sealed = encrypt(b"", keyring=RING, context=b"").unwrap()
+    assert "it has none" in str(decrypt(sealed, keyring=KeyRing({}), context=b"").failure())
+
+
+def test_more_than_one_message_holds_is_too_large(monkeypatch):
+    monkeypatch.setitem(encrypt.__globals__, "AES_GCM_LIMIT", 100)
+    assert isinstance(encrypt(bytes(101), keyring=RING, context=b"").failure(), StateTooLarge)
+    assert isinstance(encrypt(bytes(100), keyring=RING, context=b""), Success)
+
+
+def test_a_payload_shorter_than_its_tag_is_tampering():
+    """FPE-11: header and commitment are true, all of the payload but some bytes is cut off."""
+    for suite, tag in ((2, 32), (3, 16)):
+        sealed = encrypt(b"frame", keyring=RING, context=b"", suite=suite).unwrap()
+        at = len(sealed) - 4 - tag - len(b"frame")
+        for left in range(tag):
+            cut = sealed[: at - 8] + struct.pack(">Q", left) + sealed[at : at + left]
+            assert decrypt(_with_crc(cut), keyring=RING, context=b"").failure().code == "tampered"
+
+
+def _with_crc(data: bytes) -> bytes:
+    return data + struct.pack(">I", crc_32(data))
+
+
+def crc_32(data: bytes) -> int:
+    # Bit by bit, so that the table's CRC is checked against something that is not zlib.
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def test_stages_show_neither_keys_nor_contexts():
+    text = repr(STAGES) + repr(Sealer(keyring=RING))
+    assert "here" not in text
+    assert RING.export().partition(":")[2] not in text
+
+
+def test_another_keyring_makes_another_sealer():
+    sealer = Sealer(keyring=RING)
+    sealed = sealer.seal("x", context=b"").unwrap()
+    other = sealer.with_keyring(KeyRing.generate())
+    assert isinstance(other.open(sealed, context=b"").failure(), UnknownKey)
+    assert sealer.open(sealed, context=b"") == Success("x")
+
+
+def test_the_digest_is_sha_256_over_all_before_it():
+    assert checksum(b"abc").unwrap()[3:].hex().startswith("ba7816bf8f01cfea414140de5dae2223b00361a3")
