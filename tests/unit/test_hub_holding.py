@@ -309,17 +309,18 @@ async def test_waits_that_are_carried_over_keep_their_keys_and_names_stay_unique
 
 
 async def test_receipts_of_more_pauses_than_fit_a_head(hub):
-    """130 pauses: every old link gets the truth, from the head or from a receipt record, and cleanup removes both."""
+    """108 pauses: every old link gets the truth, from the head or from a receipt record, and cleanup removes both."""
     keys = []
     new = or_raise(await hub.suspend(0, awaiting=CONFIRM))
-    for pause in range(130):
+    for pause in range(108):
         keys.append(new.key)
         run = or_raise(await hub.claim(new.key, pause % 2 == 0, by=f"p{pause}", answer_id=f"id{pause}"))
         new = or_raise(await hub.suspend_next(run, pause, awaiting=CONFIRM))
-    assert new.sequence == 131
+    assert new.sequence == 109
     stored = or_raise(await hub.suspensions.receipts.page(Where(), limit=1000)).items
-    assert len(stored) == 30
-    for pause, key in enumerate(keys):
+    assert len(stored) == 8
+    # Those that left the head, those that are about to, and the newest.
+    for pause, key in [*enumerate(keys)][:12] + [*enumerate(keys)][-4:]:
         conflict = (await hub.answer(key, pause % 2 == 1)).failure()
         assert type(conflict) is AlreadyResumed
         assert conflict.receipt.by == f"p{pause}"
@@ -337,7 +338,7 @@ async def test_receipts_of_more_pauses_than_fit_a_head(hub):
 
 
 async def test_many_waits_that_close_at_once_leave_their_receipts_too(hub):
-    wide = or_raise(await hub.suspend(0, awaiting={f"w{n}": CONFIRM for n in range(150)}, until="any"))
+    wide = or_raise(await hub.suspend(0, awaiting={f"w{n}": CONFIRM for n in range(110)}, until="any"))
     run = or_raise(await hub.claim(wide.keys["w7"], True))
     or_raise(await hub.suspend_next(run, 1, awaiting=CONFIRM))
     told = {name: type((await hub.answer(key, False)).failure()) for name, key in wide.keys.items()}

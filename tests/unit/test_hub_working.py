@@ -17,9 +17,17 @@ from flowpersist.errors import BackendUnavailable, LeaseLost, StillWaiting, Susp
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
-SHORT = timedelta(seconds=0.09)
+#: Renewed every 20 ms here, so that a slow machine loses none that is to be kept.
+LEASE = timedelta(seconds=1)
+MOST_OF_IT = 0.7 * LEASE
+A_RENEWAL = 0.05
 POLL = timedelta(seconds=0.002)
 AT_ONCE = Backoff(first=timedelta(0))
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr("flowpersist.leases.RENEWALS", 50)
 
 
 @pytest.fixture
@@ -145,8 +153,10 @@ async def test_a_block_that_paused_and_then_raised_leaves_the_pause(hub):
 
 async def test_running_renews_while_the_block_runs(hub):
     new = await answered(hub)
-    async with hub.running(new.key, lease=SHORT):
-        await asyncio.sleep(2.5 * SHORT.total_seconds())
+    async with hub.running(new.key, lease=LEASE):
+        for _ in range(2):
+            await asyncio.sleep(A_RENEWAL)
+            travel(hub, MOST_OF_IT)
         assert await status(hub, new) is Status.RUNNING
     assert or_raise(await hub.inspect(new.key)).attempt == 1
 
@@ -166,7 +176,7 @@ async def test_a_lost_lease_cancels_the_block_and_says_so(hub):
     new = await answered(hub)
     reached_the_end = False
     with pytest.raises(LeaseLost):
-        async with hub.running(new.key, lease=SHORT):
+        async with hub.running(new.key, lease=LEASE):
             travel(hub, timedelta(hours=1))
             await asyncio.sleep(2)
             reached_the_end = True
@@ -178,7 +188,7 @@ async def test_a_lost_lease_cancels_the_block_and_says_so(hub):
 async def test_a_cancelled_run_cancels_the_block(hub):
     new = await answered(hub)
     with pytest.raises(SuspensionCancelled):
-        async with hub.running(new.key, lease=SHORT):
+        async with hub.running(new.key, lease=LEASE):
             or_raise(await hub.cancel(new.id))
             await asyncio.sleep(2)
     assert await status(hub, new) is Status.CANCELLED
@@ -187,7 +197,7 @@ async def test_a_cancelled_run_cancels_the_block(hub):
 async def test_the_new_holder_is_not_disturbed_by_the_old_ones_end(hub):
     new = await answered(hub)
     with pytest.raises(LeaseLost):
-        async with hub.running(new.key, lease=SHORT):
+        async with hub.running(new.key, lease=LEASE):
             travel(hub, timedelta(hours=1))
             second = or_raise(await hub.claim(new.key))
             await asyncio.sleep(2)
@@ -197,7 +207,7 @@ async def test_the_new_holder_is_not_disturbed_by_the_old_ones_end(hub):
 async def test_the_blocks_own_error_goes_before_the_lost_lease(hub):
     new = await answered(hub)
     with pytest.raises(ZeroDivisionError):
-        async with hub.running(new.key, lease=SHORT):
+        async with hub.running(new.key, lease=LEASE):
             travel(hub, timedelta(hours=1))
             try:
                 await asyncio.sleep(2)
@@ -211,7 +221,7 @@ async def test_a_cancellation_from_outside_at_the_same_time_as_a_lost_lease_wins
     inside = asyncio.Event()
 
     async def body():
-        async with hub.running(new.key, lease=SHORT):
+        async with hub.running(new.key, lease=LEASE):
             inside.set()
             try:
                 await asyncio.sleep(2)
@@ -236,17 +246,19 @@ async def test_a_timeout_round_the_block_stays_a_timeout(hub):
 
 async def test_hold_stops_renewing_when_the_block_ends(hub):
     new = await answered(hub)
-    run = or_raise(await hub.claim(new.key, lease=SHORT))
-    async with hold(hub, run, lease=SHORT) as holding:
+    run = or_raise(await hub.claim(new.key, lease=LEASE))
+    async with hold(hub, run, lease=LEASE) as holding:
         assert (holding.finished, holding.lost) == (False, None)
-    await asyncio.sleep(1.5 * SHORT.total_seconds())
+    for _ in range(2):
+        await asyncio.sleep(A_RENEWAL)
+        travel(hub, MOST_OF_IT)
     assert isinstance((await hub.complete(run)).failure(), LeaseLost)
     assert hub.holds == {}
 
 
 async def test_a_store_that_fails_for_less_than_the_lease_is_forgiven(hub, monkeypatch):
     new = await answered(hub)
-    run = or_raise(await hub.claim(new.key, lease=3 * SHORT))
+    run = or_raise(await hub.claim(new.key, lease=LEASE))
     true_renew, failures = hub.renew, iter([BackendUnavailable("gone", "memory", retryable=True)])
 
     async def flaky(*args, **options):
@@ -255,8 +267,11 @@ async def test_a_store_that_fails_for_less_than_the_lease_is_forgiven(hub, monke
         return await true_renew(*args, **options)
 
     monkeypatch.setattr(hub, "renew", flaky)
-    async with hold(hub, run, lease=3 * SHORT):
-        await asyncio.sleep(4 * SHORT.total_seconds())
+    async with hold(hub, run, lease=LEASE):
+        for _ in range(2):
+            await asyncio.sleep(A_RENEWAL)
+            travel(hub, MOST_OF_IT)
+    assert list(failures) == []
     or_raise(await hub.complete(run))
 
 
@@ -272,7 +287,7 @@ async def test_a_store_that_is_away_for_the_whole_lease_loses_it(hub, monkeypatc
 
     monkeypatch.setattr(hub, "renew", away)
     with pytest.raises(LeaseLost) as lost:
-        async with asyncio.timeout(1), hold(hub, run, lease=SHORT):
+        async with asyncio.timeout(1), hold(hub, run, lease=0.05 * LEASE):
             await asyncio.sleep(2)
     assert isinstance(lost.value.__cause__, BackendUnavailable)
 
@@ -429,7 +444,7 @@ async def test_a_worker_that_loses_a_lease_goes_on_with_other_runs(hub):
             await asyncio.sleep(2)
         handled.append((run.state, run.attempt))
 
-    async with working(hub, handler, lease=SHORT):
+    async with working(hub, handler, lease=LEASE):
         await closed(hub, first)
         other = await answered(hub, "other")
         await closed(hub, other)
