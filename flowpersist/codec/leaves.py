@@ -166,6 +166,13 @@ def _load_pattern(text: Cell, flags: Cell) -> re.Pattern[Cell]:
     return pattern
 
 
+def _dump_windows_path(path: PureWindowsPath) -> str:
+    # CPython 3.11 writes some odd ones ("b:.") as the text of another path.
+    if type(path)(str(path)) != path:
+        raise Refused(path, "is a Windows path whose text is that of another one; use one in its usual form")
+    return str(path)
+
+
 def _dump_key(key: SuspensionKey) -> bytes:
     return key.id.value + key.secret + key.prefix.encode()
 
@@ -209,9 +216,9 @@ LEAVES: dict[type, Leaf] = {
         Leaf(range, 13, 3, _expand(lambda value: (value.start, value.stop, value.step)), _gather(3, range)),
         Leaf(re.Pattern, 14, 2, _expand(_dump_pattern), _gather(2, _load_pattern)),
         _texts(PurePosixPath, 15, PurePosixPath),
-        _texts(PureWindowsPath, 16, PureWindowsPath),
+        _texts(PureWindowsPath, 16, PureWindowsPath, _dump_windows_path),
         _texts(PosixPath, 17, PosixPath),
-        _texts(WindowsPath, 18, WindowsPath),
+        _texts(WindowsPath, 18, WindowsPath, _dump_windows_path),
         _texts(IPv4Address, 19, IPv4Address),
         _texts(IPv6Address, 20, IPv6Address),
         _texts(IPv4Network, 21, IPv4Network),

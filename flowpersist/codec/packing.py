@@ -83,6 +83,10 @@ def _only_once() -> Callable[[list[Cell]], list[Cell]]:
     return accept
 
 
+def _no_list(_: list[Cell]) -> Cell:
+    raise malformed("an array lies where a plain value is due")
+
+
 def unpack_cells(data: bytes, count: int, limits: Limits) -> list[Cell]:
     """Exactly ``count`` plain values, in memory proportional to ``data``."""
     if count > len(data):
@@ -151,7 +155,9 @@ class Reader:
             raw=False,
             ext_hook=_extension,
             max_buffer_size=max(self._size, 1),
-            max_array_len=0,
+            # Headers of arrays are read one by one; what unpack() reads is a scalar, and a list is refused at its end.
+            list_hook=_no_list,
+            max_array_len=max(self._size, 1),
             max_map_len=0,
             max_str_len=limits.max_str,
             max_bin_len=self._size,

@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 from collections import OrderedDict, defaultdict, deque
+from pathlib import PureWindowsPath
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -119,6 +120,15 @@ def test_a_leaf_that_can_not_be_kept_names_itself():
     assert error.path == "state[0]"
     assert "time zone" in error.message
     assert "default_factory" in failure(defaultdict(lambda: 1)).message
+
+
+def test_a_path_is_the_same_or_refused():
+    odd = PureWindowsPath("./b:.")
+    match Codec().encode([odd]):
+        case Success(data):
+            assert Codec().decode(data) == Success([odd])
+        case Failure(error):
+            assert (sys.version_info < (3, 12), error.path) == (True, "state[0]")
 
 
 def test_an_attribute_that_would_be_lost_is_refused():
@@ -278,6 +288,7 @@ BROKEN = {
     "no array": b"\x01",
     "a short array": msgpack.packb([1]),
     "a huge array": b"\xdd\xff\xff\xff\xff",
+    "an array for a version": document(version=[]),
     "text for a version": document(version="1"),
     "a version below zero": document(version=-1),
     "bytes after the end": document(EMPTY_LIST) + b"\0",
