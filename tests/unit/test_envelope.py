@@ -11,6 +11,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+import zstandard
 from returns.pipeline import flow
 from returns.pointfree import bind
 from returns.result import Failure, Success
@@ -56,7 +57,7 @@ def with_crc(data: bytes) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPE-\d+):", (SPECS / "envelope.md").read_text(), re.MULTILINE))
-    assert len(clauses) == 17
+    assert len(clauses) == 19
     docstrings = re.findall(r'"""(FPE[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPE-\d+", " ".join(docstrings)))
 
@@ -246,6 +247,40 @@ def test_what_is_small_or_random_is_stored_as_it_is():
     assert compress(b"y" * 1000).unwrap()[0] == 1
     with pytest.raises(ValueError, match="auto, zstd, gzip, none"):
         compress(b"", compression="lzma")
+
+
+def test_a_zstd_frame_declares_its_size():
+    """FPE-18"""
+    sizeless = zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 5000)
+    assert isinstance(decompress(frame(1, 5000, sizeless)).failure(), CompressionError)
+
+
+def test_an_empty_zstd_frame_has_nothing_behind_it():
+    """FPE-18"""
+    empty = zstandard.ZstdCompressor(level=1).compress(b"")
+    assert decompress(frame(1, 0, empty)) == Success(b"")
+    assert isinstance(decompress(frame(1, 0, empty + b"more")).failure(), CompressionError)
+
+
+@pytest.mark.parametrize("purpose", ["state", "head"])
+def test_errors_tell_no_key_and_no_plain_bytes(purpose):
+    """FPE-19"""
+    secret = "canary-of-the-state"
+    sealed = Sealer(keyring=RING).seal(secret, context=CONTEXT, purpose=purpose).unwrap()
+    plain = Sealer().seal(secret, context=CONTEXT, purpose=purpose).unwrap()
+    rings = (None, RING, KeyRing.generate("k1"), KeyRing.generate("other"), RING.control_only())
+    failures = [
+        outcome.failure()
+        for data in (sealed, plain, sealed[:-1], with_crc(sealed[:-9] + bytes(9)), plain[:-9] + bytes(9))
+        for ring in rings
+        if isinstance(outcome := Sealer(keyring=ring).open(data, context=CONTEXT, purpose=purpose), Failure)
+    ]
+    assert len(failures) > 15
+    root = RING.export().partition(":")[2]
+    for error in failures:
+        told = repr(error.args) + str(error) + json.dumps(error.to_problem())
+        assert secret not in told
+        assert root not in told
 
 
 def vectors() -> list[dict[str, str]]:
