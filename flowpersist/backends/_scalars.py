@@ -46,7 +46,7 @@ def _quoted(text: str) -> str:
 
 
 def entry_text(name: str, value: Scalar) -> str:
-    """How one attribute stands in the text of all: as this very substring, since quotes inside strings are escaped."""
+    """How one attribute stands in the text of all: as this very substring."""
     return f"{_quoted(name)}:{_quoted(scalar_to_text(value))}"
 
 

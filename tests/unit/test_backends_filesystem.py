@@ -1,0 +1,328 @@
+"""Directories that are foreign, damaged, behind, of a later release; orphans; locks; what a failing disk leaves."""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import threading
+from datetime import timedelta
+
+import pytest
+
+from flowpersist.backends import _file_index, _file_shards, _files
+from flowpersist.backends._record_file import INLINE_BYTES, decode, digest_of
+from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
+from flowpersist.backends.filesystem import FilesystemBackend
+from flowpersist.errors import (
+    BackendUnavailable,
+    DeadlinePassed,
+    IntegrityError,
+    StorageFull,
+    UnknownOutcome,
+    UnsupportedVersion,
+)
+
+SCHEMA = [NamespaceSchema("n", {"status": str})]
+REF = RecordRef("n", "k")
+DIGEST = digest_of(REF)
+LARGE = bytes(INLINE_BYTES + 1)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+async def backend(root):
+    backend = FilesystemBackend(root, busy_timeout=timedelta(seconds=0.05))
+    await backend.open(SCHEMA)
+    yield backend
+    await backend.close()
+
+
+def put(backend, **parts):
+    revision = parts.pop("if_revision", 0)
+    return backend.put(REF, RecordChange("w", **parts), if_revision=revision)
+
+
+async def keys(backend, where=Where()):  # noqa: B008
+    return [record.ref.key for record in (await backend.query("n", where, limit=100)).items]
+
+
+def files(root):
+    return sorted(path.name.partition(".")[2] for path in (root / "records" / DIGEST[:2]).glob(f"{DIGEST}.*"))
+
+
+async def reopened(backend):
+    await backend.close()
+    await backend.open(SCHEMA)
+
+
+async def test_files_are_for_their_owner_alone_and_never_named_by_the_user(backend, root):
+    await put(backend, body=LARGE)
+    for path in root.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert files(root) == [files(root)[0], "record"]
+    assert files(root)[0].endswith(".body")
+
+
+async def test_a_large_body_is_neither_read_nor_written_by_a_change(backend, root):
+    written = await put(backend, body=LARGE)
+    before = files(root)
+    await put(backend, head=b"new", if_revision=written.revision)
+    assert files(root) == before
+    assert (await backend.get(REF)).record.body == LARGE
+
+
+async def test_an_old_body_goes_with_the_write_that_replaces_it(backend, root):
+    revision = (await put(backend, body=LARGE)).revision
+    revision = (await put(backend, body=LARGE[::-1], if_revision=revision)).revision
+    assert len(files(root)) == 2
+    revision = (await put(backend, body=b"small", if_revision=revision)).revision
+    assert files(root) == ["record"]
+    await backend.delete(REF, if_revision=revision)
+    assert files(root) == []
+
+
+async def test_a_directory_with_other_files_is_refused(root):
+    root.mkdir()
+    (root / "letter.txt").write_text("dear")
+    with pytest.raises(BackendUnavailable, match="other files"):
+        await FilesystemBackend(root).open(SCHEMA)
+    assert [path.name for path in root.iterdir()] == ["letter.txt"]
+
+
+async def test_a_file_in_place_of_the_directory(root):
+    root.write_text("x")
+    with pytest.raises(BackendUnavailable):
+        await FilesystemBackend(root).open(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [('{"format":2}', UnsupportedVersion), ("{", IntegrityError), ("[]", IntegrityError), ("{}", IntegrityError)],
+)
+async def test_a_format_of_a_later_release_or_none(backend, root, text, error):
+    await backend.close()
+    (root / "format.json").write_text(text)
+    with pytest.raises(error):
+        await backend.open(SCHEMA)
+
+
+@pytest.mark.parametrize("damage", ["delete", "garbage", "columns", "rows", "boot", "no boot id"])
+async def test_an_index_that_is_missing_damaged_or_behind_is_rebuilt(backend, root, damage, monkeypatch):
+    await put(backend, attributes={"status": "x"}, body=LARGE)
+    index = backend._opened.shards.index
+    if damage == "rows":
+        with index._transaction() as connection:
+            connection.execute("delete from entries")
+    elif damage == "columns":
+        with index._transaction() as connection:
+            connection.execute("drop table entries")
+            connection.execute("create table entries (x)")
+    elif damage == "boot":
+        with index._transaction() as connection:
+            connection.execute("update meta set value = '1 another'")
+            connection.execute("delete from entries")
+    elif damage == "no boot id":
+        monkeypatch.setattr(_file_index, "BOOT_ID", root / "nowhere")
+    await backend.close()
+    if damage in {"delete", "garbage"}:
+        for path in root.glob("index.sqlite*"):
+            path.unlink()
+    if damage == "garbage":
+        (root / "index.sqlite").write_bytes(b"no database at all" * 100)
+    await backend.open(SCHEMA)
+    assert await keys(backend, Where({"status": "x"})) == ["k"]
+    assert (await backend.get(REF)).record.body == LARGE
+
+
+async def test_entries_without_a_record_are_passed_over_and_removed(backend, root):
+    await put(backend, attributes={"status": "x"})
+    (root / "records" / DIGEST[:2] / f"{DIGEST}.record").unlink()
+    assert await keys(backend) == []
+    await reopened(backend)
+    assert backend._opened.shards.index.bodies() == {}
+
+
+async def test_orphans_of_a_crash_are_removed_when_the_store_is_opened(backend, root):
+    await put(backend, body=LARGE)
+    shard = root / "records" / DIGEST[:2]
+    named = files(root)
+    for kind in ("00ff.body", "00ff.new"):
+        (shard / f"{DIGEST}.{kind}").write_bytes(b"x")
+    stray = shard / f"{DIGEST[:2]}{'0' * 62}.aa.body"
+    stray.write_bytes(b"x")
+    (shard / "letter.txt").write_text("not ours")
+    await reopened(backend)
+    assert files(root) == named
+    assert not stray.exists()
+    assert (shard / "letter.txt").exists()
+    assert (await backend.get(REF)).record.body == LARGE
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+async def test_a_body_that_is_missing_or_cut_short(backend, root, damage):
+    await put(backend, body=LARGE)
+    (body,) = root.rglob("*.body")
+    if damage == "missing":
+        body.unlink()
+    else:
+        body.write_bytes(b"x")
+    with pytest.raises(IntegrityError, match="body"):
+        await backend.get(REF)
+    assert (await backend.get(REF, body=False)).record is not None
+
+
+async def test_every_flipped_byte_and_every_truncation_of_a_record_is_found(backend, root):
+    await put(backend, attributes={"status": "x"}, head=b"head", body=b"body")
+    data = (root / "records" / DIGEST[:2] / f"{DIGEST}.record").read_bytes()
+    assert decode(data).inline == b"body"
+    for position in range(len(data)):
+        for altered in (data[:position], data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]):
+            with pytest.raises(IntegrityError):
+                decode(altered)
+
+
+async def test_a_damaged_record_is_an_error_and_the_store_still_opens(backend, root):
+    await put(backend, body=LARGE)
+    path = root / "records" / DIGEST[:2] / f"{DIGEST}.record"
+    path.write_bytes(b"rot")
+    for attempt in (backend.get(REF), put(backend), backend.delete(REF, if_revision=1)):
+        with pytest.raises(IntegrityError, match="can't be read"):
+            await attempt
+    await reopened(backend)
+    with pytest.raises(IntegrityError):
+        await keys(backend)
+    for path in root.glob("index.sqlite*"):
+        path.unlink()
+    await reopened(backend)
+    assert await keys(backend) == []
+    assert len(list(root.rglob("*.body"))) == 1
+
+
+async def test_a_record_under_another_s_name_is_found(backend, root):
+    await put(backend)
+    other = RecordRef("n", "other")
+    data = (root / "records" / DIGEST[:2] / f"{DIGEST}.record").read_bytes()
+    (root / "records" / digest_of(other)[:2] / f"{digest_of(other)}.record").write_bytes(data)
+    with pytest.raises(IntegrityError):
+        await backend.get(other)
+
+
+async def test_a_damaged_counter_is_an_error(backend, root):
+    (root / "records" / DIGEST[:2] / "floor").write_bytes(b"x")
+    with pytest.raises(IntegrityError, match="counter"):
+        await put(backend)
+
+
+async def test_a_shard_that_another_process_locks(backend, root):
+    handle = os.open(root / "records" / DIGEST[:2] / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(BackendUnavailable, match="locked") as refused:
+        await put(backend)
+    assert refused.value.retryable
+    os.close(handle)
+    with backend._opened.shards._mutexes[DIGEST[:2]], pytest.raises(BackendUnavailable, match="locked"):
+        await put(backend)
+    assert (await put(backend)).revision == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "retryable"),
+    [
+        (errno.ENOSPC, StorageFull, False),
+        (errno.EDQUOT, StorageFull, False),
+        (errno.EROFS, BackendUnavailable, False),
+        (errno.EACCES, BackendUnavailable, False),
+        (errno.EIO, BackendUnavailable, False),
+        (errno.EMFILE, BackendUnavailable, True),
+    ],
+)
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+async def test_a_failing_disk_leaves_the_old_record_and_nothing_else(
+    backend, root, monkeypatch, code, error, retryable, call
+):
+    revision = (await put(backend, body=b"old")).revision
+    real, failing = getattr(os, call), [True]
+
+    def fail(*arguments, **options):
+        if failing and (call != "open" or str(arguments[0]).endswith((".body", ".new"))):
+            failing.pop()
+            raise OSError(code, "the disk says no")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(_files.os, call, fail)
+    with pytest.raises(error) as refused:
+        await put(backend, body=LARGE, if_revision=revision)
+    assert refused.value.retryable is retryable
+    assert not failing
+    assert files(root) == ["record"]
+    assert (await backend.get(REF)).record.body == b"old"
+    assert (await put(backend, body=LARGE, if_revision=revision)).revision == revision + 1
+
+
+async def test_a_directory_that_can_not_be_flushed_is_an_unknown_outcome(backend, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(_file_shards, "flush_directory", fail)
+    with pytest.raises(UnknownOutcome):
+        await put(backend)
+    monkeypatch.undo()
+    assert (await backend.get(REF)).record.write_id == "w"
+
+
+async def test_an_entry_that_can_not_be_removed_does_not_undo_the_write(backend, monkeypatch, caplog):
+    def fail(*arguments):
+        raise BackendUnavailable("locked", "filesystem", True)
+
+    revision = (await put(backend, attributes={"status": "x"})).revision
+    monkeypatch.setattr(backend._opened.shards.index, "keep_only", fail)
+    await put(backend, attributes={"status": "y"}, if_revision=revision)
+    assert "could not be removed" in caplog.text
+    assert await keys(backend, Where({"status": "x"})) == []
+    assert await keys(backend, Where({"status": "y"})) == ["k"]
+    assert await keys(backend) == ["k"]
+
+
+async def test_a_deadline_that_passes_while_files_are_flushed_still_refuses(backend, root):
+    now = (await backend.get(REF)).now
+    shards = backend._opened.shards
+    moments = iter([now, now + timedelta(hours=1)])
+    shards.now = lambda: next(moments)
+    with pytest.raises(DeadlinePassed):
+        await backend.put(REF, RecordChange("w", body=LARGE), if_revision=0, not_after=now + timedelta(minutes=1))
+    assert files(root) == []
+
+
+async def test_no_use_after_a_fork(backend):
+    opened_in, backend._opened_in = backend._opened_in, -1
+    with pytest.raises(BackendUnavailable, match="fork"):
+        await backend.get(REF)
+    backend._opened_in = opened_in
+
+
+async def test_a_caller_that_is_cancelled_while_opening_leaks_nothing(root):
+    backend = FilesystemBackend(root)
+    opening = asyncio.ensure_future(backend.open(SCHEMA))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await backend.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flowpersist")]
+
+
+async def test_a_store_of_an_opening_that_was_cut_short_is_made_whole(backend, root):
+    await backend.close()
+    (root / "format.json").unlink()
+    shutil.rmtree(root / "records" / "00")
+    (root / "format.json.new").write_text(json.dumps({}))
+    await backend.open(SCHEMA)
+    assert (root / "records" / "00").is_dir()
+    assert (await put(backend)).revision == 1
