@@ -262,6 +262,16 @@ def test_an_empty_zstd_frame_has_nothing_behind_it():
     assert isinstance(decompress(frame(1, 0, empty + b"more")).failure(), CompressionError)
 
 
+def test_a_later_version_is_told_as_such_whatever_its_crc():
+    """FPE-5, FPE-7"""
+    data = bytearray(seal())
+    data[4] = 2
+    assert isinstance(opened(bytes(data)).failure(), UnsupportedVersion)
+    data[4] = 1
+    data[20] ^= 1
+    assert isinstance(opened(bytes(data)).failure(), CorruptedEnvelope)
+
+
 @pytest.mark.parametrize("purpose", ["state", "head"])
 def test_errors_tell_no_key_and_no_plain_bytes(purpose):
     """FPE-19"""
