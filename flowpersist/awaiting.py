@@ -27,6 +27,7 @@ __all__ = ["NO_DEFAULT", "AwaitInput"]
 A = TypeVar("A", default=Any)
 #: ``$name`` in a prompt or title; ``$$`` is a literal ``$``.
 _PLACEHOLDER: Final = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+_KINDS: Final = {"prompt": str, "title": str | None, "parameters": Mapping | None, "shown": Mapping | None}
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -43,6 +44,14 @@ def _named(given: object) -> None:
     if not isinstance(given, str) or not given:
         message = "an AwaitInput needs an id, a text that is not empty"
         raise ConfigurationError(message, "id")
+
+
+def _texts(instance: AwaitInput[Any]) -> None:
+    for name, kind in _KINDS.items():
+        given = getattr(instance, name)
+        if not isinstance(given, kind):
+            message = f"the {name} of {instance.id!r} can't be of the class {type(given).__name__}"
+            raise ConfigurationError(message, name)
 
 
 def _times(instance: AwaitInput[Any]) -> None:
@@ -80,6 +89,7 @@ class AwaitInput(Generic[A]):
 
     def __attrs_post_init__(self) -> None:
         _named(self.id)
+        _texts(self)
         derived = {} if self.schema is None else schema_of(self.schema)
         object.__setattr__(self, "_json_schema", derived)
         JsonSchema.of(derived, what=f"the schema of {self.id!r}")
@@ -164,14 +174,14 @@ class AwaitInput(Generic[A]):
     @classmethod
     def from_data(cls, data: Mapping[str, object]) -> Result[AwaitInput[object], PersistenceError]:
         """What ``to_data`` gave; ``MalformedPayload`` where it is not that."""
-        made: dict[str, Any] = dict(data)
         try:
+            made: dict[str, Any] = dict(data)
             if "timeout" in made:
                 made["timeout"] = made["timeout"] * MICROSECOND
             if "deadline" in made:
                 made["deadline"] = datetime.fromisoformat(made["deadline"])
             return Success(cast("AwaitInput[object]", cls(**made)))
-        except (TypeError, ValueError, ConfigurationError) as error:
+        except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
             return Failure(MalformedPayload(f"this is no AwaitInput of this release ({type(error).__name__})"))
 
 

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import jsonschema_rs
 import msgspec
@@ -28,6 +28,9 @@ MAX_NODES: Final = 10_000
 MAX_DEPTH: Final = 64
 MAX_TEXT: Final = 256 * 1024
 MAX_PROBLEMS: Final = 100
+#: Of an int: below what Python itself refuses to write as text.
+MAX_BITS: Final = 4096
+MAX_SHOWN_POINTER: Final = 200
 #: Stands in messages where the value would: an answer may be personal.
 MASK: Final = "the value"
 
@@ -42,35 +45,49 @@ def check_json(value: object, *, what: str = "the answer") -> Result[object, Per
     return Success(value)
 
 
+#: The way from the root, backwards. A pointer for every value would repeat a long key as often as it has values below.
+_Trail: TypeAlias = tuple[Any, str | int] | None
+
+
+def _pointer(trail: _Trail) -> str:
+    tokens: list[str] = []
+    while trail is not None:
+        trail, token = trail
+        tokens.append("/" + _escaped(str(token)))
+    return "".join(reversed(tokens))
+
+
 def _json_problems(value: object) -> Iterator[Problem]:
     """The first problem of each branch, without recursion."""
-    stack: list[tuple[str, object, int]] = [("", value, 0)]
+    stack: list[tuple[_Trail, object, int]] = [(None, value, 0)]
     nodes = text = 0
     while stack:
-        pointer, item, depth = stack.pop()
+        trail, item, depth = stack.pop()
         nodes += 1
         text += len(item) if isinstance(item, str) else 0
         if nodes > MAX_NODES or text > MAX_TEXT or depth > MAX_DEPTH:
             limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {MAX_DEPTH} levels"
-            yield Problem(pointer, f"is over the limits ({limits})")
+            yield Problem(_pointer(trail), f"is over the limits ({limits})")
             return
         problem = _scalar_problem(item)
         if problem is not None:
-            yield Problem(pointer, problem)
+            yield Problem(_pointer(trail), problem)
         elif type(item) is list:
-            stack.extend((f"{pointer}/{n}", part, depth + 1) for n, part in enumerate(item[: MAX_NODES + 1]))
+            stack.extend(((trail, n), part, depth + 1) for n, part in enumerate(item[: MAX_NODES + 1]))
         elif type(item) is dict:
             text += sum(len(key) for key in item if isinstance(key, str))
             bad_key = next((True for key in item if not isinstance(key, str) or not _encodable(key)), False)
             if bad_key:
-                yield Problem(pointer, "has a key that is no text")
+                yield Problem(_pointer(trail), "has a key that is no text")
             else:
-                stack.extend((pointer + "/" + _escaped(key), part, depth + 1) for key, part in item.items())
+                stack.extend(((trail, key), part, depth + 1) for key, part in islice(item.items(), MAX_NODES + 1))
 
 
 def _scalar_problem(item: object) -> str | None:
-    if type(item) in {dict, list, bool, int} or item is None:
+    if type(item) in {dict, list, bool} or item is None:
         return None
+    if type(item) is int:
+        return None if item.bit_length() <= MAX_BITS else f"is a number of more than {MAX_BITS} bits"
     if type(item) is float:
         return None if math.isfinite(item) else "is no finite number"
     if type(item) is str:
@@ -145,22 +162,27 @@ def _refuse(uri: str) -> Any:  # noqa: ANN401 - the validator's protocol
     raise ValueError(msg)
 
 
+def _shown(pointer: str) -> str:
+    return pointer[:MAX_SHOWN_POINTER] or "(root)"
+
+
 def _invalid(what: str, problems: list[Problem]) -> PersistenceError:
-    shown = "; ".join(f"{problem.pointer or '(root)'}: {problem.message}" for problem in problems[:5])
+    shown = "; ".join(f"{_shown(problem.pointer)}: {problem.message}" for problem in problems[:5])
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""  # noqa: PLR2004
     return InputValidationError(f"{what} does not fit its schema: {shown}{more}", problems)
 
 
 def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
     """Whether the pattern is found in the text, in time linear in the text; ``InputValidationError`` for a bad
-    pattern.
+    pattern, and for a text over the limits.
     """
     try:
         schema = JsonSchema.of({"type": "string", "pattern": pattern}, what="the pattern")
     except ConfigurationError:
         problem = Problem("", "is no pattern of the linear engine (no look-around, no back-references)")
         return Failure(_invalid("the pattern", [problem]))
-    return Success(isinstance(schema.check(text), Success))
+    within = check_json(text, what="the text")
+    return within.map(lambda _: isinstance(schema.check(text), Success))
 
 
 def schema_of(kind: object) -> dict[str, object]:
@@ -172,11 +194,10 @@ def schema_of(kind: object) -> dict[str, object]:
     if isinstance(kind, Mapping):
         return dict(kind)
     own = getattr(kind, "model_json_schema", None)
-    if callable(own):
-        return cast("dict[str, object]", own())
     try:
-        return cast("dict[str, object]", msgspec.json.schema(kind))
-    except (TypeError, RecursionError) as error:
+        return cast("dict[str, object]", own() if callable(own) else msgspec.json.schema(kind))
+    except (TypeError, ValueError, RuntimeError) as error:
+        # pydantic's errors are among these, and the recursion's.
         message = f"no JSON Schema can be derived from {kind!r} ({type(error).__name__}); give the schema as a mapping"
         raise ConfigurationError(message, "schema") from None
 

@@ -26,6 +26,7 @@ __all__ = ["Expression", "evaluate", "parse"]
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 40
 MAX_COMPARED: Final = 10_000
+MAX_NUMBER: Final = 1e300
 
 _TOKEN: Final = re.compile(
     rf"""\s*(?:
@@ -91,6 +92,14 @@ class _Token:
     kind: str
     text: str
     at: int
+
+
+def _number(token: _Token) -> int | float:
+    number = float(token.text) if set(token.text) & set(".eE") else int(token.text)
+    if abs(number) > MAX_NUMBER:
+        msg = f"the number at character {token.at + 1} is beyond {MAX_NUMBER:g}"
+        raise _SyntaxError(msg)
+    return number
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -181,7 +190,7 @@ class _Parser:
             self.references.append(reference.unwrap())
             return reference.unwrap()
         if token.kind == "number":
-            return Literal(float(token.text) if set(token.text) & set(".eE") else int(token.text))
+            return Literal(_number(token))
         if token.kind == "string":
             return Literal(re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), token.text[1:-1]))
         if token.text in _CONSTANTS:
@@ -273,6 +282,8 @@ def _kind(value: object) -> object:
         return type(value)
     if isinstance(value, int | float):
         return "number"
+    if isinstance(value, str):
+        return "text"
     if isinstance(value, Mapping):
         return "mapping"
     return "list" if isinstance(value, list | tuple) else type(value)
@@ -309,7 +320,7 @@ def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
 
 def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operation:
     def ordered(left: object, right: object) -> Result[object, PersistenceError]:
-        if _kind(left) == _kind(right) and _kind(left) in {"number", str}:
+        if _kind(left) == _kind(right) and _kind(left) in {"number", "text"}:
             return Success(compare(left, right))
         return _unfit(name, left, right)
 

@@ -26,13 +26,15 @@ MAX_REFERENCE: Final = 512
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 100_000
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
-_PATH = rf"(?:\.(?:{_NAME}|\d+)|\[\d{{1,9}}\])*"
+#: A hyphen stands within a name, never at its end: ``$from-$to`` are two references.
+_NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_INDEX = r"[0-9]{1,9}"
+_PATH = rf"(?:\.(?:{_NAME}|{_INDEX})|\[{_INDEX}\])*"
 #: The text of a reference, wherever it stands: also in expressions.
-REFERENCE_PATTERN: Final = rf"\$(?:{_NAME}{_PATH}|\.(?:{_NAME}|\d+){_PATH})"
+REFERENCE_PATTERN: Final = rf"\$(?:{_NAME}{_PATH}|\.(?:{_NAME}|{_INDEX}){_PATH})"
 _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
 _IN_TEXT: Final = re.compile(rf"\$\$|{REFERENCE_PATTERN}")
-_PARTS: Final = re.compile(rf"{_NAME}|\d+")
+_PARTS: Final = re.compile(rf"{_NAME}|{_INDEX}")
 _MISSING: Final = object()
 
 
@@ -60,7 +62,8 @@ def parse_reference(text: str) -> Result[Reference, PersistenceError]:
 
 
 def _reference(text: str) -> Reference:
-    parts = tuple(int(part) if part.isdigit() else part for part in _PARTS.findall(text))
+    # "007" is a key, which the number 7 would not find again.
+    parts = tuple(int(part) if part.isdigit() and str(int(part)) == part else part for part in _PARTS.findall(text))
     if text.startswith("$."):
         return Reference("previousOutput", parts)
     return Reference(str(parts[0]), parts[1:])

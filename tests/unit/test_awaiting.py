@@ -242,3 +242,14 @@ def test_a_type_without_a_schema_is_refused():
 
     with pytest.raises(ConfigurationError, match="as a mapping"):
         schema_of(Other)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"prompt": 7}, {"title": []}, {"shown": 7}, {"parameters": [1]}, {"timeout": 10**30}, {"deadline": 7}]
+)
+def test_data_of_the_wrong_classes_is_malformed(wrong):
+    assert isinstance(AwaitInput.from_data({"id": "x", "prompt": "?"} | wrong).failure(), MalformedPayload)
+
+
+def test_a_number_of_thousands_of_digits_is_refused_as_an_argument():
+    assert problems(AwaitInput(id="x", prompt="$n").fill({"n": 10**5000})).keys() == {"/n"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import enum
+
 import attrs
 import pytest
 from hypothesis import given
@@ -237,3 +239,23 @@ def test_text_is_filled():
     assert fill_text("costs $ 5", resolve) == Success("costs $ 5")
     assert fill_text("$order", resolve).unwrap().startswith("Order(")
     assert isinstance(fill_text("Dear $missing", resolve).failure(), FlowError)
+
+
+class Status(enum.StrEnum):
+    OPEN = "open"
+
+
+def test_a_text_of_an_enumeration_is_a_text():
+    parsed = expressions.parse("$s == 'open' and $s < 'p'").unwrap()
+    assert expressions.evaluate(parsed, lambda _: Success(Status.OPEN)) == Success(True)
+
+
+@pytest.mark.parametrize("text", ["1e999", "9" * 400])
+def test_a_number_that_json_can_not_hold_is_refused(text):
+    assert "beyond" in str(expressions.parse(text).failure())
+
+
+def test_a_text_too_long_to_match_is_a_failure_and_not_false():
+    parsed = expressions.parse("matches($s, 'a')").unwrap()
+    found = expressions.evaluate(parsed, lambda _: Success("b" * 300_000 + "a"))
+    assert isinstance(found.failure(), FlowError)
