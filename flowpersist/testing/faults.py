@@ -15,7 +15,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import define, field
 
@@ -60,14 +60,19 @@ class FaultyBackend:
         self.calls: Counter[str] = Counter()
         self._plans = {operation: _Plan() for operation in OPERATIONS}
 
-    @property
-    def clock_offset(self) -> timedelta:
-        """The inner backend's."""
-        return self.inner.clock_offset
+    if TYPE_CHECKING:
+        # A property is no attribute to a type checker, and the protocol asks for one.
+        clock_offset: timedelta
+    else:
 
-    @clock_offset.setter
-    def clock_offset(self, offset: timedelta) -> None:
-        self.inner.clock_offset = offset
+        @property
+        def clock_offset(self) -> timedelta:
+            """The inner backend's."""
+            return self.inner.clock_offset
+
+        @clock_offset.setter
+        def clock_offset(self, offset: timedelta) -> None:
+            self.inner.clock_offset = offset
 
     def lose(self, operation: str, *, times: int = 1) -> None:
         """Let the next calls be done and their acknowledgements be lost (``UnknownOutcome``)."""
