@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from flowpersist.backends.base import (
     KEEP,
@@ -62,9 +62,14 @@ INLINE_BYTES: Final = 32 * 1024
 
 @frozen
 class Pace:
-    """Waiting, chance and time, as parameters. ``slow`` is from when on an operation is reported as slow."""
+    """Waiting, chance and time, as parameters.
+
+    A transient failure is tried ``attempts`` times in all, and not again once ``patience`` has gone by. ``slow`` is
+    from when on an operation is reported as slow.
+    """
 
     attempts: int = 5
+    patience: timedelta = timedelta(seconds=5)
     base: timedelta = timedelta(milliseconds=20)
     cap: timedelta = timedelta(seconds=2)
     slow: timedelta = timedelta(milliseconds=200)
@@ -328,24 +333,28 @@ class SealedRecords(Generic[H]):
 
     async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
         # Nearly all succeed at once, and are spared what retrying costs.
+        ends = self.pace.monotonic() + self.pace.patience.total_seconds()
         try:
             return await operation()
         except StorageError as error:
-            if self.pace.attempts <= 1 or not _transient(error):
+            if self.pace.attempts <= 1 or self.pace.monotonic() > ends or not _transient(error):
                 raise
         await self.pace.sleep(self.pace.jitter(1))
-        return await self._again(operation)
+        return await self._again(operation, ends)
 
-    async def _again(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _again(self, operation: Callable[[], Awaitable[T]], ends: float) -> T:
         def wait(state: RetryCallState) -> float:
             return self.pace.jitter(state.attempt_number + 1)
+
+        def stop(state: RetryCallState) -> bool:
+            return state.attempt_number >= self.pace.attempts - 1 or self.pace.monotonic() > ends
 
         async def attempt() -> T:
             return await operation()
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(_transient),
-            stop=stop_after_attempt(self.pace.attempts - 1),
+            stop=stop,
             wait=wait,
             sleep=self.pace.sleep,
             reraise=True,

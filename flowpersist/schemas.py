@@ -20,6 +20,7 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
+from flowpersist.schema_costs import SchemaCostError, depth_limit
 
 __all__ = ["JsonSchema", "check_json", "matches_pattern", "schema_of", "structure"]
 
@@ -35,11 +36,13 @@ MAX_SHOWN_POINTER: Final = 200
 MASK: Final = "the value"
 
 
-def check_json(value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
+def check_json(
+    value: object, *, what: str = "the answer", max_depth: int = MAX_DEPTH
+) -> Result[object, PersistenceError]:
     """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and
     depth.
     """
-    problems = list(islice(_json_problems(value), 1))
+    problems = list(islice(_json_problems(value, max_depth), 1))
     if problems:
         return Failure(_invalid(what, problems))
     return Success(value)
@@ -57,7 +60,7 @@ def _pointer(trail: _Trail) -> str:
     return "".join(reversed(tokens))
 
 
-def _json_problems(value: object) -> Iterator[Problem]:
+def _json_problems(value: object, max_depth: int) -> Iterator[Problem]:
     """The first problem of each branch, without recursion."""
     stack: list[tuple[_Trail, object, int]] = [(None, value, 0)]
     nodes = text = 0
@@ -65,8 +68,8 @@ def _json_problems(value: object) -> Iterator[Problem]:
         trail, item, depth = stack.pop()
         nodes += 1
         text += len(item) if isinstance(item, str) else 0
-        if nodes > MAX_NODES or text > MAX_TEXT or depth > MAX_DEPTH:
-            limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {MAX_DEPTH} levels"
+        if nodes > MAX_NODES or text > MAX_TEXT or depth > max_depth:
+            limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {max_depth} levels"
             yield Problem(_pointer(trail), f"is over the limits ({limits})")
             return
         problem = _scalar_problem(item)
@@ -113,6 +116,7 @@ class JsonSchema:
     """A schema that was compiled; ``of`` gives it, from a small cache."""
 
     _validator: Any
+    _max_depth: int
 
     @classmethod
     def of(cls, schema: Mapping[str, object], *, what: str = "the schema") -> JsonSchema:
@@ -127,7 +131,9 @@ class JsonSchema:
 
     def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
         """The value, or ``InputValidationError`` with every problem (at most 100), each with its JSON pointer."""
-        return check_json(value, what=what).bind(lambda plain: self.validate(plain, what=what))
+        return check_json(value, what=what, max_depth=self._max_depth).bind(
+            lambda plain: self.validate(plain, what=what)
+        )
 
     def validate(self, value: object, *, what: str) -> Result[object, PersistenceError]:
         """The same for what is JSON data by construction: of any size, since its maker bounds it."""
@@ -138,6 +144,10 @@ class JsonSchema:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(text: str, what: str) -> JsonSchema:
+    try:
+        limit = depth_limit(json.loads(text), MAX_DEPTH)
+    except SchemaCostError as error:
+        raise ConfigurationError(f"{what} is not usable: {error}", "schema") from None
     try:
         validator = jsonschema_rs.validator_for(
             json.loads(text),
@@ -153,7 +163,7 @@ def _compiled(text: str, what: str) -> JsonSchema:
         raise ConfigurationError(f"{what} has a reference that does not resolve: {error}", "schema") from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{what} is no usable JSON Schema ({type(error).__name__})", "schema") from None
-    return JsonSchema(validator)
+    return JsonSchema(validator, limit)
 
 
 def _refuse(uri: str) -> Any:  # noqa: ANN401 - the validator's protocol

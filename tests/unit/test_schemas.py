@@ -51,8 +51,9 @@ def test_another_draft_is_followed_and_an_unknown_one_refused():
         JsonSchema.of({"$schema": "urn:none"})
 
 
-def test_a_schema_that_refers_to_itself_at_once_ends():
-    assert JsonSchema.of({"$ref": "#"}).check(1) == Success(1)
+def test_a_schema_that_refers_to_itself_at_once_is_refused():
+    with pytest.raises(ConfigurationError, match="without going on"):
+        JsonSchema.of({"$ref": "#"})
 
 
 def test_a_repetition_that_grows_too_large_is_refused():

@@ -1,0 +1,60 @@
+"""No schema makes much work of a small instance."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from returns.result import Success
+
+from flowpersist import ConfigurationError, InputValidationError
+from flowpersist.schema_costs import depth_limit
+from flowpersist.schemas import JsonSchema
+
+
+def chain(length: int) -> dict[str, object]:
+    """Each definition asks the next one twice: 2 to the power of the length."""
+    parts = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(length)}
+    return {"$ref": "#/$defs/d0", "$defs": {**parts, f"d{length}": {}}}
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "schema", [chain(28), chain(300), {"allOf": [{"$ref": "#"}]}, {"$dynamicRef": "#x"}, {"$ref": "other"}]
+)
+def test_what_is_not_bounded_is_refused_at_once(schema):
+    started = time.monotonic()
+    with pytest.raises(ConfigurationError):
+        JsonSchema.of(schema)
+    assert time.monotonic() - started < 5
+
+
+def test_a_schema_that_doubles_at_each_level_takes_shallow_instances_only():
+    schema = JsonSchema.of({"items": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}})
+    assert schema.check(nested(10)) == Success(nested(10))
+    assert isinstance(schema.check(nested(30)).failure(), InputValidationError)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}},
+        {"anyOf": [{"type": "integer"}, {"items": {"$ref": "#"}}]},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}, {"$ref": "#/$defs/c"}]}, "b": {}, "c": {}},
+        },
+        {"properties": {"$ref": {"type": "string"}, "a/b": {"$ref": "#/properties/x~1y"}, "x/y": {}}},
+        {"allOf": [{}, {"$ref": "#/allOf/0"}]},
+        chain(5),
+    ],
+)
+def test_ordinary_schemas_are_not_held_back(schema):
+    assert depth_limit(schema, 64) == 64
+    assert JsonSchema.of(schema).check(nested(40)) == Success(nested(40))
