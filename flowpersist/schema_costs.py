@@ -119,7 +119,7 @@ class _Costs:
 
     def _at(self, reference: str) -> object:
         if reference != "#" and not reference.startswith("#/"):
-            msg = f"it refers to {reference[:80]!r}: a reference must be a JSON pointer within the schema, as #/$defs/name"
+            msg = f"it refers to {reference[:80]!r}: use a JSON pointer within the schema, as #/$defs/name"
             raise SchemaCostError(msg)
         found: object = self.root
         for token in reference[2:].split("/") if len(reference) > 1 else ():
