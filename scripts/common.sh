@@ -1,6 +1,9 @@
 # Functions that the scripts share; to be sourced, from bash.
 # Every environment is made by venv and pip alone, so that a machine with Python and nothing else is enough.
 
+# A first run compiles the tests; the next ones need not.
+unset PYTHONDONTWRITEBYTECODE
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '\n== %s\n' "$*"; }

@@ -16,6 +16,7 @@ from flowpersist.errors import (
     InputValidationError,
     StillWaiting,
     SuspensionBusy,
+    SuspensionCancelled,
     SuspensionExpired,
     UnexpectedType,
     UnknownType,
@@ -337,3 +338,29 @@ async def test_a_claim_that_comes_too_early_after_a_release_records_nothing(hub)
     or_raise(await hub.release(run, delay=HOUR))
     assert isinstance((await hub.claim(pair.keys["b"], True)).failure(), SuspensionBusy)
     assert [wait.name for wait in or_raise(await hub.inspect(pair.id)).open_waits] == ["b"]
+
+
+async def largest_answer(hub):
+    """The largest answer that is accepted, as a suspension that has it."""
+    least, most, new = 0, 256 * 1024, None
+    while most - least > 1:
+        size = (least + most) // 2
+        tried = or_raise(await hub.suspend(1, awaiting=AwaitInput(id="note", prompt="?")))
+        if isinstance(await hub.answer(tried.key, "x" * size), Success):
+            least, new = size, tried
+        else:
+            most = size
+    return new
+
+
+@pytest.mark.parametrize("verb", ["resume", "claim", "cancel"])
+async def test_an_answer_never_fills_a_head_so_that_nothing_can_follow(verb):
+    async with open_test_hub(keyring=None, compression="none") as plain:
+        new = await largest_answer(plain)
+        run = or_raise(await plain.claim(new.key))
+        or_raise(await plain.cancel(new.key, "r" * 10_000))
+        assert isinstance((await plain.release(run, "e" * 10_000)).failure(), SuspensionCancelled)
+        new = await largest_answer(plain)
+        run = or_raise(await plain.claim(new.key))
+        or_raise(await plain.release(run, "e" * 10_000))
+        assert isinstance(await getattr(plain, verb)(new.key), Success)
