@@ -383,7 +383,7 @@ class PersistenceHub:
         """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
 
         async def decide(seen: Present) -> Turn[Suspension]:
-            step = verbs.cancel(seen.head, seen.target, seen.now, reason=reason)
+            step = verbs.cancel(seen.head, seen.target, seen.now, reason=_said(reason))
             return Turn(step.head, step.result.map(suspension_of))
 
         return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))

@@ -113,13 +113,16 @@ class Found(Generic[H]):
 
 @frozen
 class Draft:
-    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds."""
+    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds;
+    ``room`` the bytes of a head that must stay free for what follows.
+    """
 
     head: object = field(repr=False)
     attributes: Mapping[str, Scalar | None]
     due_at: datetime | None
     body: bytes | Keep | None = field(default=KEEP, repr=False)
     not_after: datetime | None = None
+    room: int = 0
 
 
 @frozen
@@ -284,7 +287,9 @@ class SealedRecords(Generic[H]):
 
     def _sealed_head(self, key: str, draft: Draft) -> Result[bytes, PersistenceError]:
         context = record_context(self.ref(key), tenant_of(draft.attributes))
-        return self.sealer.seal(draft.head, context=context, purpose=self._purpose).bind(_fitting_head)
+        return self.sealer.seal(draft.head, context=context, purpose=self._purpose).bind(
+            lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
+        )
 
     def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         context = record_context(record.ref, tenant_of(record.attributes))
@@ -382,11 +387,11 @@ def _transient(error: BaseException) -> bool:
     return isinstance(error, StorageError) and (error.retryable or isinstance(error, UnknownOutcome))
 
 
-def _fitting_head(sealed: bytes) -> Result[bytes, PersistenceError]:
-    if len(sealed) <= MAX_HEAD_BYTES:
+def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:
+    if len(sealed) <= limit:
         return Success(sealed)
     message = (
-        f"what is awaited and answered takes {len(sealed)} bytes, over the {MAX_HEAD_BYTES} that fit a head: "
+        f"what is awaited and answered takes {len(sealed)} bytes, over the {limit} that fit a head: "
         "put large data into the state, and keep schemas, metadata and answers small"
     )
     return Failure(StateTooLarge(message))

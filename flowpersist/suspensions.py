@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
@@ -28,6 +28,9 @@ from flowpersist.records import Draft, Found, Loaded, Move, SealedRecords
 __all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
 
 T = TypeVar("T")
+#: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
+ROOM: Final = 12 * 1024
+ROOM_OF_WAIT: Final = 96
 Named: TypeAlias = str | SuspensionKey | SuspensionId
 log = logging.getLogger("flowpersist.hub")
 
@@ -192,7 +195,15 @@ class Suspensions:
     def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft:
         """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
         not_after = None if before is None else next_change(before)
-        return Draft(head=head, attributes=attributes_of(head), due_at=due_at(head), body=body, not_after=not_after)
+        room = _room(head) if before is None or _grown(head, before) else 0
+        return Draft(
+            head=head,
+            attributes=attributes_of(head),
+            due_at=due_at(head),
+            body=body,
+            not_after=not_after,
+            room=room,
+        )
 
     async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
         """What the authorizer says."""
@@ -279,6 +290,20 @@ def record_key(key: SuspensionKey | SuspensionId) -> str:
 def receipt_key(suspension: SuspensionId, digest: bytes) -> str:
     """Where a receipt that left its head stands: found by the key's secret, and telling nothing of it."""
     return f"{suspension}/{digest.hex()}"
+
+
+def _grown(head: Head, before: Head) -> bool:
+    """Whether somebody's words went in: an answer or new waits. What time and holders add is bounded."""
+    return head.sequence > before.sequence or _answered(head) > _answered(before)
+
+
+def _answered(head: Head) -> int:
+    return sum(wait.answer is not None for wait in head.waits)
+
+
+def _room(head: Head) -> int:
+    """What must stay free, or an answer could fill a head so that the run can't be claimed, ended or cancelled."""
+    return 0 if head.status.closed else ROOM + ROOM_OF_WAIT * len(head.open_waits)
 
 
 def _differs(record: Loaded[Head], draft: Draft) -> bool:
