@@ -169,3 +169,18 @@ def test_every_requirement_names_a_test_that_is_there():
         folders = re.findall(r"`unit/cli/`|`benchmarks/\S+`", clause)
         assert files or folders, clause
         assert [one for one in files if not (ROOT / "tests" / one).exists()] == []
+
+
+def table(text: str) -> list[list[str]]:
+    return [
+        [cell.strip(" *").replace(" / ", "/") for cell in line.strip("|\n ").split("|")] for line in text.splitlines()
+    ]
+
+
+def test_the_designs_table_of_transitions_is_the_one_that_is_tested():
+    source = (ROOT / "tests" / "unit" / "test_lifecycle_table.py").read_text(encoding="utf-8")
+    header, *rows = table(re.search(r'TABLE = """\n(.*?)"""', source, re.DOTALL)[1])
+    design = (ROOT / "specs" / "persistence" / "design.md").read_text(encoding="utf-8")
+    shown = table(re.search(r"^\| state \|.*?(?=\n\n)", design, re.MULTILINE | re.DOTALL)[0])
+    assert shown[0][1:] == header[-len(shown[0][1:]) :]
+    assert shown[2:] == rows
