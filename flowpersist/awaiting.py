@@ -60,6 +60,10 @@ def _times(instance: AwaitInput[Any]) -> None:
         raise ConfigurationError(message, "timeout")
     if instance.deadline is not None and instance.deadline.tzinfo is None:
         raise ConfigurationError(f"the deadline of {instance.id!r} must be an aware datetime", "deadline")
+    try:
+        _ = None if instance.deadline is None else instance.deadline.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"the deadline of {instance.id!r} is beyond the calendar in UTC", "deadline") from None
 
 
 @frozen

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -400,7 +400,7 @@ class PersistenceHub:
             raise ValueError(msg)
 
         async def decide(seen: Present) -> Turn[Suspension]:
-            moment = earliest(None if deadline is None else deadline.astimezone(UTC), timeout, seen.now)
+            moment = earliest(deadline, timeout, seen.now)
             step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
             return Turn(step.head, step.result.map(suspension_of))
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from attrs import field, frozen
@@ -16,7 +16,7 @@ from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_scalar, check_text
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
-from flowpersist.lifecycle.changes import settle
+from flowpersist.lifecycle.changes import in_utc, later, settle
 from flowpersist.lifecycle.model import Head, Status, Until, WaitState
 from flowpersist.records import Loaded, SealedRecords, record_context
 
@@ -66,8 +66,9 @@ class Plan:
 
 def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime) -> datetime | None:
     """The earlier of a deadline and a timeout from now; None where neither is given."""
-    relative = None if timeout is None else now + timeout
-    return min((moment for moment in (deadline, relative) if moment is not None), default=None)
+    absolute = None if deadline is None else in_utc(deadline)
+    relative = None if timeout is None else later(now, timeout)
+    return min((moment for moment in (absolute, relative) if moment is not None), default=None)
 
 
 def check_times(timeout: timedelta | None, deadline: datetime | None) -> None:
@@ -99,8 +100,7 @@ def plan(
         msg = f"a pause has at most {MAX_WAITS} waits, not {len(named)}"
         raise ValueError(msg)
     waits = tuple(Planned(check_text(name, "a wait's name"), entropy(32), item) for name, item in named.items())
-    at = None if deadline is None else deadline.astimezone(UTC)
-    return Plan(waits, until, timeout, at, default_timeout)
+    return Plan(waits, until, timeout, deadline, default_timeout)
 
 
 def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:

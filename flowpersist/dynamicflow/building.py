@@ -39,6 +39,8 @@ MAX_ITERATIONS: Final = 1_000
 _MAX_CONCURRENCY: Final = 10_000
 _MAX_RETRIES: Final = 100
 _MAX_BOUND: Final = 1_000_000
+#: In milliseconds, some 300 years: what a timedelta and a deadline can be reckoned with.
+_MAX_TIMEOUT: Final = 10**13
 _MAX_TOOL_BYTES: Final = 128
 
 
@@ -126,8 +128,8 @@ def _timeout(building: _Building) -> float | None:
     value = building.draft.common.get("timeout")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        building.refuse(f"'timeout' is {value!r}: it must be a number of milliseconds over 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:
+        building.refuse(f"'timeout' must be a number of milliseconds over 0 and at most {_MAX_TIMEOUT}")
     return value / 1000
 
 

@@ -7,17 +7,35 @@ happens one microsecond later.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from attrs import evolve
 
 from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus
 
-__all__ = ["close", "due_at", "next_change", "present", "settle"]
+__all__ = ["close", "due_at", "in_utc", "later", "next_change", "present", "settle"]
 
 TICK: Final = timedelta(microseconds=1)
 SYSTEM: Final = "system"
+#: The last moment that is told apart from never: two days before the end of the calendar, so that any zone can show it.
+END: Final = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
+
+
+def later(moment: datetime, pause: timedelta) -> datetime:
+    """``moment + pause``, or ``END`` where the calendar ends before."""
+    try:
+        return min(moment + pause, END)
+    except OverflowError:
+        return END
+
+
+def in_utc(moment: datetime) -> datetime:
+    """An aware datetime in UTC, within what can be reckoned with."""
+    try:
+        return min(moment.astimezone(UTC), END)
+    except OverflowError:
+        return END if moment.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
 def next_change(head: Head) -> datetime | None:
@@ -33,7 +51,7 @@ def next_change(head: Head) -> datetime | None:
 def due_at(head: Head) -> datetime | None:
     """The next moment at which anybody has business with the record: a change, a claim, or its purge."""
     if head.closed_at is not None:
-        return head.closed_at + head.retention
+        return later(head.closed_at, head.retention)
     change = next_change(head)
     moments = [head.claimable_at, None if change is None else change + TICK]
     return min((moment for moment in moments if moment is not None), default=None)

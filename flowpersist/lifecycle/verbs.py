@@ -30,7 +30,7 @@ from flowpersist.errors import (
     UnreadAnswers,
 )
 from flowpersist.keys import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.changes import close, settle
+from flowpersist.lifecycle.changes import close, later, settle
 from flowpersist.lifecycle.model import (
     MAX_DONE,
     Answer,
@@ -183,7 +183,7 @@ def claim(
     if not isinstance(ready.result, Success):
         return ready
     held = _hold(ready.head, now)
-    running = evolve(held, status=Status.RUNNING, claim_id=claim_id, lease_until=now + lease, claimable_at=None)
+    running = evolve(held, status=Status.RUNNING, claim_id=claim_id, lease_until=later(now, lease), claimable_at=None)
     return Step(running, Success(running))
 
 
@@ -259,7 +259,7 @@ def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
 
 def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Step[datetime]:
     """Move the end of the lease to ``now + lease``."""
-    return _held(head, holder, now, lambda: _renewed(head, now + lease))
+    return _held(head, holder, now, lambda: _renewed(head, later(now, lease)))
 
 
 def _renewed(head: Head, until: datetime) -> Step[datetime]:
@@ -307,7 +307,7 @@ def release(head: Head, holder: Holder, now: datetime, *, error: str | None, del
             error=error,
             claim_id=None,
             lease_until=None,
-            claimable_at=now + delay,
+            claimable_at=later(now, delay),
             updated_at=now,
         )
         return Step(free, Success(free))

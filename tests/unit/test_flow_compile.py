@@ -103,6 +103,8 @@ def test_every_form_of_a_step_is_read(step, kind):
         (document(TOOL, {"id": "u", "tool": "x", "output": "t"}), "u", "another step's id"),
         (document({**TOOL, "timeout": 0}), "t", "'timeout'"),
         (document({**TOOL, "timeout": True}), "t", "'timeout'"),
+        (document({**TOOL, "timeout": 1e300}), "t", "'timeout'"),
+        (document({**TOOL, "timeout": 10**400}), "t", "'timeout'"),
         (document({**TOOL, "retry": -1}), "t", "'retry'"),
         (document({**TOOL, "retry": 1.5}), "t", "'retry'"),
         (document({**TOOL, "onError": "x"}), "flow[0].onError", "a step or a list"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from returns.result import Success
 
 from flowpersist import AwaitInput, Criteria, Maintenance, Status, or_raise
-from flowpersist.errors import AnswerConflict, SuspensionExpired
+from flowpersist.errors import AnswerConflict, SuspensionBusy, SuspensionExpired
 from flowpersist.testing.hubs import open_test_hub, travel
 
 HOUR = timedelta(hours=1)
@@ -199,3 +200,25 @@ async def test_an_answer_at_the_deadlines_own_instant_is_in_time_and_later_it_is
 async def test_travel_goes_forward_only(hub):
     with pytest.raises(ValueError, match="forward"):
         travel(hub, -HOUR)
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-12)), timezone(timedelta(hours=14))])
+async def test_a_deadline_at_the_end_of_the_calendar_means_never(zone):
+    async with open_test_hub() as hub:
+        new = or_raise(await hub.suspend(1, awaiting=CONFIRM, deadline=datetime.max.replace(tzinfo=zone)))
+        or_raise(await hub.extend(new.key, deadline=datetime.max.replace(tzinfo=zone)))
+        assert or_raise(await hub.inspect(new.key)).status is Status.WAITING
+        assert isinstance(await hub.resume(new.key, True), Success)
+
+
+async def test_times_without_end_are_kept_within_the_calendar():
+    async with open_test_hub(retention=timedelta.max) as hub:
+        new = or_raise(await hub.suspend(1, awaiting=CONFIRM, timeout=timedelta.max))
+        or_raise(await hub.extend(new.key, timeout=timedelta.max))
+        run = or_raise(await hub.claim(new.key, True, lease=timedelta.max))
+        or_raise(await hub.renew(run, lease=timedelta.max))
+        or_raise(await hub.release(run, delay=timedelta.max))
+        assert isinstance((await hub.claim(new.key)).failure(), SuspensionBusy)
+        or_raise(await hub.cancel(new.key))
+        travel(hub, timedelta(days=365))
+        assert or_raise(await hub.inspect(new.key)).status is Status.CANCELLED
