@@ -208,7 +208,8 @@ class Worker:
             await self._broken(run, holding, completed.failure())
 
     async def _broken(self, run: Resumption[Any], holding: hold, error: Exception) -> None:
-        log.warning("run %s, attempt %d: %s", run.suspension.id, run.attempt, type(error).__name__, exc_info=error)
+        # Its class alone: the text and the frames of an exception may hold the state.
+        log.warning("run %s, attempt %d: the handler raised %s", run.suspension.id, run.attempt, type(error).__name__)
         if holding.finished or error is holding.lost:
             return
         if run.attempt >= self.max_attempts:

@@ -412,11 +412,12 @@ class PersistenceHub:
         *,
         limit: int = 100,
         after: str | None = None,
+        by: str | None = None,
     ) -> Outcome[Page[Suspension]]:
         """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
-        ``next``.
+        ``next``. What the authorizer refuses is left out.
         """
-        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after))
+        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
 
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
         return plan(

@@ -26,10 +26,10 @@ BATCH: Final = 100
 
 
 async def query(
-    suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None
+    suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None, by: str | None = None
 ) -> Result[Page[Suspension], PersistenceError]:
     """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a
-    bound).
+    bound). What the authorizer refuses is left out.
     """
     if after is None and (criteria.status is not None or criteria.due_before is not None):
         # The index knows status and due of the last put; what time has changed since must be put before it is asked.
@@ -38,12 +38,21 @@ async def query(
             return Failure(settled.failure())
     conditions = where(criteria)
     page = await suspensions.records.page(conditions, order=order_of(conditions), limit=limit, after=after)
-    return page.map(lambda found: _shown(found, criteria))
+    if not isinstance(page, Success):
+        return Failure(page.failure())
+    return Success(await _shown(suspensions, page.unwrap(), criteria, by))
 
 
-def _shown(page: Page[Loaded[Head]], criteria: Criteria) -> Page[Suspension]:
-    heads = (present(record.head, page.now) for record in page.items)
-    return Page(tuple(suspension_of(head) for head in heads if matches(criteria, head)), page.next, page.now)
+async def _shown(
+    suspensions: Suspensions, page: Page[Loaded[Head]], criteria: Criteria, by: str | None
+) -> Page[Suspension]:
+    heads = [present(record.head, page.now) for record in page.items]
+    shown = [
+        suspension_of(head)
+        for head in heads
+        if matches(criteria, head) and isinstance(await suspensions.allowed("query", head, by), Success)
+    ]
+    return Page(tuple(shown), page.next, page.now)
 
 
 async def due(

@@ -249,9 +249,10 @@ class RaisingHub:
         *,
         limit: int = 100,
         after: str | None = None,
+        by: str | None = None,
     ) -> Page[Suspension]:
         """A page of suspensions."""
-        return or_raise(await self.hub.query(criteria, limit=limit, after=after))
+        return or_raise(await self.hub.query(criteria, limit=limit, after=after, by=by))
 
     async def iterate(self, criteria: Criteria = Criteria()) -> AsyncIterator[Suspension]:  # noqa: B008 - frozen
         """All suspensions that match, page by page."""

@@ -277,9 +277,9 @@ class Suspensions:
         event = Event(verb, suspension_of(head), by, at)
         try:
             self._on_event(event)
-        except Exception:
+        except Exception as error:  # noqa: BLE001
             # The write is durable: an observer's mistake must not turn it into a failure.
-            log.exception("on_event failed for %s on suspension %s", verb, head.id)
+            log.error("on_event raised %s for %s on suspension %s", type(error).__name__, verb, head.id)  # noqa: TRY400
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:

@@ -8,7 +8,7 @@
 
 ``sqlite`` takes the options ``synchronous`` (full, extra, normal, off) and ``busy_timeout`` (seconds), ``file`` the
 latter. Further packages register a scheme by an entry point of the group ``flowpersist.backends``: its name is the
-scheme, its object takes ``(url: BackendUrl, *, clock_offset: timedelta)`` and gives a ``StorageBackend``.
+scheme, its object takes the URL as a str and gives a ``StorageBackend``.
 
 URLs hold passwords. An error names the scheme and the option, never a value or any other part.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -44,13 +45,13 @@ async def test_the_authorizer_sees_verb_suspension_and_person_and_can_refuse():
             await hub.reserve(by="bob"),
         ):
             assert isinstance(refused.failure(), PermissionDenied)
-        assert [item.id for item in or_raise(await hub.query()).items] == [new.id]
+        assert [item.id for item in or_raise(await hub.query(by="ann")).items] == [new.id]
         assert or_raise(await hub.inspect(new.key, by="ann")).status is Status.WAITING
         or_raise(await hub.resume(new.key, True, by="ann"))
     assert ("suspend", Status.WAITING, "ann") in asked
     assert ("answer", Status.WAITING, "bob") in asked
     assert {verb for verb, _, _ in asked} == {
-        "suspend", "reserve", "inspect", "answer", "resume", "claim", "cancel", "extend", "outcome",
+        "suspend", "reserve", "inspect", "answer", "resume", "claim", "cancel", "extend", "outcome", "query",
     }  # fmt: skip
 
 
@@ -124,7 +125,7 @@ async def test_an_observers_mistake_does_not_undo_the_write(caplog):
     async with open_test_hub(on_event=broken) as hub:
         new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
         assert or_raise(await hub.inspect(new.key)).status is Status.WAITING
-    assert "on_event failed" in caplog.text
+    assert "on_event raised RuntimeError" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------------ keyrings
@@ -221,3 +222,31 @@ async def test_a_test_hub_does_not_look_at_the_environment(monkeypatch):
         new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
         assert str(new.key).startswith("df_susp_")
         assert new.deadline is None
+
+
+async def test_a_query_leaves_out_what_the_authorizer_refuses():
+    def allowed(verb, suspension, by):
+        return verb != "query" or suspension.metadata["team"] == "a"
+
+    async with open_test_hub(authorizer=allowed) as hub:
+        for team in ("a", "b", "a"):
+            or_raise(await hub.suspend(0, metadata={"team": team}))
+        page = or_raise(await hub.query())
+        assert [suspension.metadata["team"] for suspension in page.items] == ["a", "a"]
+
+
+async def test_a_handlers_exception_leaves_its_class_in_the_log_and_nothing_of_its_text(caplog):
+    async with open_test_hub() as hub:
+        new = or_raise(await hub.suspend({"secret": "canary"}, awaiting=CONFIRM))
+        or_raise(await hub.answer(new.key, True))
+
+        async def handler(run):
+            raise ValueError(run.state["secret"])
+
+        worker = asyncio.create_task(hub.work(handler, max_attempts=1))
+        while or_raise(await hub.inspect(new.id)).status is not Status.FAILED:
+            await asyncio.sleep(0.01)
+        worker.cancel()
+        await asyncio.wait({worker})
+    assert "ValueError" in caplog.text
+    assert "canary" not in caplog.text
