@@ -100,7 +100,8 @@ def _input(fields: tuple[str, ...], file: str | None) -> object:
     if fields:
         msg = "--input and --input-file exclude each other"
         raise click.UsageError(msg)
-    with click.open_file(file, encoding="utf-8") as stream:
+    with click.open_file(file, "rb") as stream:
+        # Bytes, since standard input has a decoding of its own; an encoding is found as JSON's rules have it.
         return json_of(stream.read(), "--input-file")
 
 

@@ -33,7 +33,7 @@ def named(text: str) -> str | SuspensionId:
     return text if isinstance(found, Failure) else found.unwrap()
 
 
-def json_of(text: str, option: str) -> object:
+def json_of(text: str | bytes, option: str) -> object:
     """JSON data that must be JSON; ``-`` reads it from standard input."""
     try:
         return json.loads(sys.stdin.read() if text == "-" else text)

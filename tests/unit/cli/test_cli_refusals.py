@@ -198,3 +198,11 @@ def test_wrong_usage_exits_with_2(cli, arguments):
     result = cli(*arguments)
     assert result.exit_code == 2, result.output
     assert re.search(r"^(Error|Usage): ", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", ["bytes.json", "-"])
+def test_input_that_is_no_text_exits_with_2(cli, place, file):
+    (place / "bytes.json").write_bytes(b'"\xff"')
+    result = cli("run", "flow.json", "--tools", "tools.py", "--input-file", file, stdin=b'"\xff"')
+    assert result.exit_code == 2, result.output
+    assert "--input-file" in result.stderr
