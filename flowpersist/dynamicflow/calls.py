@@ -167,4 +167,7 @@ async def _run(
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except Exception:  # noqa: BLE001 - the user's class writes the text, and may fail at it
+        return type(error).__name__

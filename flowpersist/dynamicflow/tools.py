@@ -97,7 +97,14 @@ class Tool:
 
     def check_output(self, value: object) -> Result[object, PersistenceError]:
         """What it returned, as plain data, if its schema lets it through."""
-        return _checked(self._output, self.output_schema, plain(value), f"the output of {self.id!r}")
+        what = f"the output of {self.id!r}"
+        try:
+            flat = plain(value)
+        except Exception as error:  # noqa: BLE001 - the user's classes say what their fields are, and may fail at it
+            deep = isinstance(error, RecursionError)
+            said = "is nested too deep, or contains itself" if deep else f"has no plain form: {type(error).__name__}"
+            return Failure(InputValidationError(f"{what} {said}", [Problem("", said)]))
+        return _checked(self._output, self.output_schema, flat, what)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
         """Call the function as it stands, past the schemas, as its own tests do."""

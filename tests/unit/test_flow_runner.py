@@ -543,3 +543,44 @@ async def test_closing_a_stream_cancels_the_run_and_gives_it_back(runner, hub):
     await stream.aclose()
     assert (await only_run(hub)).status is Status.ANSWERED
     assert {task.get_name() for task in asyncio.all_tasks()} & {"flow"} == set()
+
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Formless:
+    def model_dump(self, **options):
+        raise KeyError("no form")
+
+
+def cyclic():
+    value = []
+    value.append(value)
+    return value
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def wordless():
+    raise Wordless
+
+
+@pytest.mark.parametrize("make", [cyclic, lambda: nested(100_000), Formless, wordless])
+async def test_whatever_a_tool_gives_or_raises_fails_its_step_and_no_more(make):
+    @tool(id="odd", input_schema={}, output_schema={})
+    async def odd():
+        return make()
+
+    async with open_hub("memory://", keyring=None) as plain:
+        runner = FlowRunner(plain, tools=[odd])
+        failed = await runner.start({"flow": [{"id": "a", "tool": "odd"}]})
+        assert isinstance(failed.failure(), FlowError)
+        assert failed.failure().step == "a"
+        assert [one.status for one in or_raise(await plain.query()).items] == [Status.FAILED]
