@@ -198,7 +198,7 @@ class Shards:
         """Make a shard's part of the index from its files, and remove what no record names."""
         with self.locked(shard):
             names = _names(self.directory / shard)
-            found = {digest: self._readable(digest) for digest in names}
+            found = {digest: self.readable(digest) for digest in names}
             self.index.replace_shard(shard, [stored for stored in found.values() if stored is not None])
             for digest, stored in found.items():
                 self._sweep(digest, names[digest], stored)
@@ -206,13 +206,14 @@ class Shards:
     def repair(self, digest: str) -> None:
         """Make the index of one record agree with its file, and remove what the record does not name."""
         with self.locked(digest[:2]):
-            stored = self._readable(digest)
+            stored = self.readable(digest)
             if stored is not None:
                 self.index.add(stored)
             self.index.keep_only(digest, 0 if stored is None else stored.record.revision)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
-    def _readable(self, digest: str) -> Stored | None:
+    def readable(self, digest: str) -> Stored | None:
+        """A record for a query: one that is damaged is reported and left out, so that it does not block the others."""
         try:
             return self.stored(digest)
         except IntegrityError as error:

@@ -223,7 +223,7 @@ def _page(opened: _Opened, asked: Selection, now: datetime) -> Page[Record]:
     while more is not None and not items:
         hits = _hits(opened, more)
         for hit in hits[: asked.limit]:
-            stored = opened.shards.stored(hit.digest)
+            stored = opened.shards.readable(hit.digest)
             # An entry of another revision is a hit too, as long as the record stands where it says.
             if (
                 stored is not None
