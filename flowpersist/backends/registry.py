@@ -33,7 +33,7 @@ __all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "
 ENTRY_POINTS: Final = "flowpersist.backends"
 SETTING: Final = "FLOWPERSIST_URL"
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f]*")
+_PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]*")
 
 
 @frozen

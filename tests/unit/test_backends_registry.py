@@ -57,6 +57,7 @@ def test_paths_and_options_are_decoded():
         ("sqlite:///", "sqlite:///relative.db"),
         ("sqlite:", "sqlite:///relative.db"),
         ("sqlite:///:memory:", "memory://"),
+        (f"sqlite:///\udce9{SECRET}", "malformed"),
         ("sqlite:///a%00b", "no file can have"),
         ("sqlite:///a%ffb", "no file can have"),
         (f"sqlite:///a.db?password={SECRET}", "busy_timeout, synchronous"),
