@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 from returns.result import Failure
@@ -24,7 +25,13 @@ __all__ = ["fields_of", "json_of", "load_tools", "named", "read_key"]
 
 def read_key(text: str) -> str:
     """A key as given, or for ``-`` from standard input: command lines can be read by others, and stay in histories."""
-    return sys.stdin.readline().strip() if text == "-" else text
+    return _standard_input().readline().strip() if text == "-" else text
+
+
+def _standard_input() -> TextIO:
+    """Standard input; an empty one where the process was started without any."""
+    # Whatever its type says, it is None then.
+    return sys.stdin or io.StringIO()
 
 
 def named(text: str) -> str | SuspensionId:
@@ -36,7 +43,7 @@ def named(text: str) -> str | SuspensionId:
 def json_of(text: str | bytes, option: str) -> object:
     """JSON data that must be JSON; ``-`` reads it from standard input."""
     try:
-        return json.loads(sys.stdin.read() if text == "-" else text)
+        return json.loads(_standard_input().read() if text == "-" else text)
     except (ValueError, RecursionError) as error:
         # A decoder's message quotes nothing of the text, which may be secret.
         raise click.BadParameter(f"not JSON: {error}", param_hint=option) from error

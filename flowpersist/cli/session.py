@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from attrs import evolve, frozen
@@ -31,6 +32,8 @@ from flowpersist.opening import FROM_ENV, HubOptions, open_hub
 __all__ = ["Command", "Store", "store_options", "with_hub"]
 
 T = TypeVar("T")
+#: But for tabs and the ends of lines.
+CONTROLS: Final = re.compile(r"(?!\t|\r?\n)[\x00-\x1f\x7f-\x9f]")
 
 
 @frozen
@@ -44,7 +47,7 @@ class Store:
 
     def show(self, data: object, lines: list[str]) -> None:
         """Print what was asked for: as JSON, or as text."""
-        click.echo(as_json(data) if self.json else "\n".join(lines))
+        click.echo(writable(as_json(data)) if self.json else printable("\n".join(lines)))
 
 
 OPTIONS = (
@@ -88,10 +91,22 @@ class Command(click.Command):
             ctx.exit(exit_of(problem))
 
 
+def writable(text: str) -> str:
+    """Text with lone surrogates escaped, as JSON and Python do: no stream takes them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    """The same with control characters escaped: names and answers of strangers must not steer a person's terminal."""
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", writable(text))
+
+
 def report(error: PersistenceError, store: Store) -> None:
     """Tell an error on standard error: a line and one for each detail, or a problem document (RFC 9457)."""
-    lines = [as_json(error.to_problem())] if store.json else told(error, store)
-    click.echo("\n".join(lines), err=True)
+    if store.json:
+        click.echo(writable(as_json(error.to_problem())), err=True)
+    else:
+        click.echo(printable("\n".join(told(error, store))), err=True)
 
 
 def told(error: PersistenceError, store: Store) -> list[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import click
 import pytest
+
+from flowpersist.cli.inputs import json_of, read_key
 
 
 def refused(result, code, *words):
@@ -206,3 +209,28 @@ def test_input_that_is_no_text_exits_with_2(cli, place, file):
     result = cli("run", "flow.json", "--tools", "tools.py", "--input-file", file, stdin=b'"\xff"')
     assert result.exit_code == 2, result.output
     assert "--input-file" in result.stderr
+
+
+def test_text_of_strangers_does_not_steer_the_terminal(cli, started):
+    key = started()["ok"]
+    assert cli("answer", key, "--value", "true", "--by", "eve\x1b]0;title\x07").exit_code == 0
+    shown = cli("show", key)
+    assert r"eve\x1b]0;title\x07" in shown.stdout
+    refused = cli("answer", key, "--value", "false")
+    assert r"eve\x1b]0;title\x07" in refused.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_lone_surrogates_in_a_result_are_escaped(cli, place, options):
+    (place / "all.json").write_text('{"flow": [{"id": "all", "filter": "$input.items", "condition": "true"}]}')
+    result = cli("run", "all.json", "--input", r'items=["\ud800", "é"]', *options)
+    assert result.exit_code == 0
+    assert r'"\ud800"' in result.stdout
+    assert '"é"' in result.stdout
+
+
+def test_standard_input_that_is_closed_is_empty(cli, started, monkeypatch):
+    monkeypatch.setattr("flowpersist.cli.inputs.sys.stdin", None)
+    assert read_key("-") == ""
+    with pytest.raises(click.BadParameter):
+        json_of("-", "--value")
