@@ -37,7 +37,8 @@ async def query(
         if not isinstance(settled, Success):
             return Failure(settled.failure())
     conditions = where(criteria)
-    page = await suspensions.records.page(conditions, order=order_of(conditions), limit=limit, after=after)
+    order, first = order_of(conditions), after is None
+    page = await suspensions.records.page(conditions, order=order, limit=limit, after=after, told=first)
     if not isinstance(page, Success):
         return Failure(page.failure())
     return Success(await _shown(suspensions, page.unwrap(), criteria, by))

@@ -39,6 +39,7 @@ from flowpersist.backends.base import (
 from flowpersist.envelope import Sealer
 from flowpersist.errors import (
     DeadlinePassed,
+    EncryptionError,
     InputValidationError,
     IntegrityError,
     PersistenceError,
@@ -241,10 +242,17 @@ class SealedRecords(Generic[H]):
             return Failure(error)
 
     async def page(
-        self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
+        self,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+        told: bool = False,
     ) -> Result[Page[Loaded[H]], PersistenceError]:
         """A page of records without bodies. One that can't be opened is reported in the log and left out, so that it
-        blocks nobody.
+        blocks nobody. ``told``: where none of them can be for want of a key, that is the failure.
         """
         try:
             async with self._timed("query"):
@@ -259,6 +267,9 @@ class SealedRecords(Generic[H]):
             problem = Problem("/after", "is no cursor of this query")
             return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
         opened = [self._loaded(record, page.now) for record in page.items]
+        failures = [result.failure() for result in opened if isinstance(result, Failure)]
+        if told and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
+            return Failure(failures[0])
         for record, result in zip(page.items, opened, strict=True):
             if isinstance(result, Failure):
                 log.error("record %s can't be opened and was left out: %s", record.ref.key, result.failure())

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from flowpersist import AwaitInput, Criteria, RaisingHub, Status, or_raise
-from flowpersist.errors import InputValidationError
+from flowpersist import AwaitInput, Criteria, KeyRing, RaisingHub, Status, open_hub, or_raise
+from flowpersist.errors import InputValidationError, UnknownKey
 from flowpersist.testing.hubs import open_test_hub, travel
 
 HOUR = timedelta(hours=1)
@@ -219,3 +219,13 @@ async def test_claim_due_of_another_class_leaves_them_as_they_were(hub):
     await answered(hub, 2)
     assert or_raise(await hub.claim_due(limit=2, expect=dict)) == ()
     assert len(or_raise(await hub.claim_due(limit=2, expect=int))) == 2
+
+
+async def test_a_store_of_which_no_record_can_be_opened_is_not_empty(tmp_path):
+    url = f"sqlite:///{tmp_path / 'flows.db'}"
+    async with open_hub(url, keyring=KeyRing.generate("old")) as sealing:
+        or_raise(await sealing.suspend(1))
+    for ring in (None, KeyRing.generate("new")):
+        async with open_hub(url, keyring=ring) as keyless:
+            assert isinstance((await keyless.query()).failure(), UnknownKey)
+            assert or_raise(await keyless.claim_due()) == ()
