@@ -59,6 +59,8 @@ log = logging.getLogger("flowpersist.records")
 MAX_CONFLICTS: Final = 64
 #: Opening and sealing of more than this goes to a thread, so that the event loop is not held up.
 INLINE_BYTES: Final = 32 * 1024
+#: After opening a head of more than this, a page lets others have the event loop.
+BRIEF_BYTES: Final = 4 * 1024
 
 
 @frozen
@@ -266,7 +268,11 @@ class SealedRecords(Generic[H]):
         except ValueError:
             problem = Problem("/after", "is no cursor of this query")
             return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
-        opened = [self._loaded(record, page.now) for record in page.items]
+        opened = []
+        for record in page.items:
+            opened.append(self._loaded(record, page.now))
+            if len(record.head) > BRIEF_BYTES:
+                await asyncio.sleep(0)
         failures = [result.failure() for result in opened if isinstance(result, Failure)]
         if told and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
             return Failure(failures[0])

@@ -229,3 +229,22 @@ async def test_a_store_of_which_no_record_can_be_opened_is_not_empty(tmp_path):
         async with open_hub(url, keyring=ring) as keyless:
             assert isinstance((await keyless.query()).failure(), UnknownKey)
             assert or_raise(await keyless.claim_due()) == ()
+
+
+async def test_a_page_of_large_heads_lets_others_have_the_event_loop(hub):
+    waits = {f"wait-{number}": CONFIRM for number in range(200)}
+    for number in range(10):
+        or_raise(await hub.suspend(number, awaiting=waits))
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    found = or_raise(await hub.query())
+    other.cancel()
+    assert len(found.items) == 10
+    assert turns >= 10
