@@ -22,7 +22,7 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
-from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend
+from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Worker, claim_each, running
 from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
@@ -199,7 +199,8 @@ class PersistenceHub:
         class stays as it was.
         """
         own = self._random_id() if answer_id is None else answer_id
-        offer = None if value is MISSING else verbs.Offer(value, by, own)
+        given = verbs.Offer(value, by, own)
+        offer = None if value is MISSING else given
 
         async def decide(seen: Present) -> Turn[Resumption[S]]:
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
@@ -225,7 +226,7 @@ class PersistenceHub:
         again.
         """
         _check_lease(lease)
-        own = self._random_id() if claim_id is None else claim_id
+        own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         offer = None if value is MISSING else verbs.Offer(value, by, answer_id)
 
         async def decide(seen: Present) -> Turn[Resumption[S]]:
@@ -417,6 +418,9 @@ class PersistenceHub:
         """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
         ``next``. What the authorizer refuses is left out.
         """
+        if limit < 1:
+            msg = f"query needs a limit of at least 1, not {limit}"
+            raise ValueError(msg)
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
 
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:

@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
+from flowpersist.backends.base import check_text
 from flowpersist.errors import (
     AlreadyResumed,
     AnswerConflict,
@@ -79,11 +80,16 @@ class Step(Generic[T]):
 
 @frozen
 class Offer:
-    """An answer as it comes in, not yet checked."""
+    """An answer as it comes in, its value not yet checked. Who gives it and its id are texts of at most 512 bytes."""
 
     value: object
     by: str | None
     answer_id: str | None
+
+    def __attrs_post_init__(self) -> None:
+        for what, text in (("by", self.by), ("answer_id", self.answer_id)):
+            if text is not None:
+                check_text(text, what)
 
 
 @frozen

@@ -364,3 +364,18 @@ async def test_an_answer_never_fills_a_head_so_that_nothing_can_follow(verb):
         run = or_raise(await plain.claim(new.key))
         or_raise(await plain.release(run, "e" * 10_000))
         assert isinstance(await getattr(plain, verb)(new.key), Success)
+
+
+@pytest.mark.parametrize("wrong", [{1}, 7, b"ann", "x" * 600, "\0", "\ud800"])
+async def test_who_answers_and_the_ids_of_calls_are_bounded_texts(hub, wrong):
+    new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
+    for call in (
+        lambda: hub.answer(new.key, True, by=wrong),
+        lambda: hub.answer(new.key, True, answer_id=wrong),
+        lambda: hub.resume(new.key, by=wrong),
+        lambda: hub.resume(new.key, True, answer_id=wrong),
+        lambda: hub.claim(new.key, True, claim_id=wrong),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            await call()
+    assert or_raise(await hub.inspect(new.key)).status is Status.WAITING

@@ -248,3 +248,8 @@ async def test_a_page_of_large_heads_lets_others_have_the_event_loop(hub):
     other.cancel()
     assert len(found.items) == 10
     assert turns >= 10
+
+
+async def test_a_page_has_room_for_something(hub):
+    with pytest.raises(ValueError, match="at least 1"):
+        await hub.query(limit=0)
