@@ -31,6 +31,7 @@ from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.model import Head, Status, Until
+from flowpersist.lifecycle.refusals import closed_error
 from flowpersist.lifecycle.views import (
     Criteria,
     NewSuspension,
@@ -554,5 +555,5 @@ def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
 
 def _no_outcome(head: Head) -> PersistenceError:
     if head.status.closed:
-        return verbs.closed_error(head, None)
+        return closed_error(head, None)
     return StillWaiting(f"run {head.id} is {head.status}: it has no outcome yet", suspension_of(head))

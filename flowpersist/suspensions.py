@@ -21,7 +21,8 @@ from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, secret_digest
-from flowpersist.lifecycle.verbs import Step, not_found
+from flowpersist.lifecycle.refusals import not_found
+from flowpersist.lifecycle.verbs import Step
 from flowpersist.lifecycle.views import Suspension, suspension_of
 from flowpersist.records import Draft, Found, Loaded, Move, SealedRecords
 

@@ -18,19 +18,10 @@ from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import check_text
 from flowpersist.errors import (
     AlreadyResumed,
-    AnswerConflict,
-    KeyValidationError,
-    LeaseLost,
     PersistenceError,
     StillWaiting,
-    SuspensionBusy,
-    SuspensionCancelled,
-    SuspensionClosed,
-    SuspensionExpired,
-    SuspensionNotFound,
     UnreadAnswers,
 )
-from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import close, later, settle
 from flowpersist.lifecycle.model import (
     MAX_DONE,
@@ -46,6 +37,7 @@ from flowpersist.lifecycle.model import (
     fingerprint,
     secret_digest,
 )
+from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, lost
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
 __all__ = [
@@ -66,7 +58,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Target = WaitState | Slip | None
 ANY_VALUE = AwaitInput[object](id="answer", prompt="")
 
 
@@ -123,7 +114,7 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Rece
         return _answer_late(head, target, same=_same(target, offer))
     wait = _only_open(head) if target is None else target
     if wait is None:
-        return refused(head, _ambiguous(head))
+        return refused(head, ambiguous(head))
     if not wait.open:
         return _answer_late(head, wait, same=_same(slip_of(wait, now), offer))
     return _accept(head, wait, offer, now)
@@ -170,15 +161,6 @@ def _only_open(head: Head) -> WaitState | None:
     return head.waits[0] if len(head.waits) == 1 else None
 
 
-def _ambiguous(head: Head) -> PersistenceError:
-    if head.status.closed:
-        return closed_error(head, None)
-    return KeyValidationError(
-        f"suspension {head.id} has {len(head.open_waits)} open waits: "
-        "answer with the key of one of them, not with the id"
-    )
-
-
 def claim(
     head: Head, target: Target, offer: Offer | None, now: datetime, *, lease: timedelta, claim_id: str
 ) -> Step[Head]:
@@ -216,7 +198,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
     # Before the offer is looked at: who is told to come back later finds nothing recorded.
     busy_until = head.lease_until if head.status is Status.RUNNING else head.claimable_at
     if busy_until is not None and (head.status is Status.RUNNING or busy_until > now):
-        return refused(head, _busy(head, busy_until))
+        return refused(head, busy(head, busy_until))
     receipt: Receipt | None = None
     if offer is not None:
         answered = answer(head, target, offer, now)
@@ -243,10 +225,6 @@ def _claimable(head: Head, receipt: Receipt | None) -> Step[Head]:
 
 def _optional(head: Head) -> bool:
     return any(wait.open and wait.awaiting is None for wait in head.waits)
-
-
-def _busy(head: Head, retry_at: datetime | None) -> PersistenceError:
-    return SuspensionBusy(f"suspension {head.id} is held by another process; try again at {retry_at}", retry_at)
 
 
 def _hold(head: Head, now: datetime) -> Head:
@@ -278,7 +256,7 @@ def complete(head: Head, holder: Holder, now: datetime, *, discard: bool) -> Ste
     if repeated is not None:
         return repeated
     if not _holds(head, holder):
-        return refused(head, _lost(head))
+        return refused(head, lost(head))
     unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
     if unread and not discard:
         message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
@@ -404,7 +382,7 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
 def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Step[T]]) -> Step[T]:
     """Only the holder, and not after a cancellation, which is carried out here."""
     if not _holds(head, holder):
-        return refused(head, _lost(head))
+        return refused(head, lost(head))
     if not head.cancelling:
         return go_on()
     cancelled = close(head, Status.CANCELLED, now)
@@ -415,12 +393,6 @@ def _holds(head: Head, holder: Holder) -> bool:
     return head.status is Status.RUNNING and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
 
 
-def _lost(head: Head) -> PersistenceError:
-    if head.status is Status.CANCELLED:
-        return closed_error(head, None)
-    return LeaseLost(f"the lease on run {head.id} has ended (it is {head.status} now): stop, and claim it again")
-
-
 def _finish(head: Head, holder: Holder, verb: str) -> Head:
     return evolve(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
 
@@ -428,51 +400,3 @@ def _finish(head: Head, holder: Holder, verb: str) -> Head:
 def _repeated(head: Head, holder: Holder, verb: str) -> Step[Head] | None:
     """A lost reply: the verb was committed under this fence, and its repeat is a success."""
     return Step(head, Success(head)) if Done(holder.fence, verb) in head.done else None
-
-
-def closed_error(head: Head, target: Target) -> PersistenceError:
-    """What the caller of a closed suspension is told."""
-    ended = next((w for w in head.waits if w.answer is not None), None) if target is None else target
-    receipt = None if ended is None else receipt_of(head, ended, "replayed")
-    kind, what = _CLOSED.get(head.status, (SuspensionClosed, "is closed"))
-    return kind(f"suspension {head.id} {what} at {head.closed_at}", head.status, head.closed_at, receipt)
-
-
-_CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
-    Status.COMPLETED: (AlreadyResumed, "was resumed and completed"),
-    Status.FAILED: (AlreadyResumed, "was resumed and failed"),
-    Status.EXPIRED: (SuspensionExpired, "expired"),
-    Status.CANCELLED: (SuspensionCancelled, "was cancelled"),
-}
-
-
-def ended_error(head: Head, target: Target) -> PersistenceError:
-    """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
-    if target is None or (head.status.closed and _unread(target)):
-        return closed_error(head, target)
-    kind, what = _ended(target)
-    receipt = receipt_of(head, target, "replayed")
-    name = target.wait if isinstance(target, Slip) else target.name
-    return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
-
-
-def _ended(target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
-    if target.status is WaitStatus.EXPIRED:
-        return SuspensionExpired, "expired without an answer"
-    if target.status is WaitStatus.SUPERSEDED:
-        return AnswerConflict, "was closed by the answer to another wait"
-    if isinstance(target, Slip) or target.delivery is not None or target.status is WaitStatus.CLOSED:
-        return AlreadyResumed, "was used: the run has gone on"
-    return AnswerConflict, "has another answer already"
-
-
-def _unread(target: WaitState | Slip) -> bool:
-    """A wait that no holder was given before the end: what became of it is what became of the suspension."""
-    ended = {WaitStatus.ANSWERED, WaitStatus.CLOSED}
-    return isinstance(target, WaitState) and target.delivery is None and target.status in ended
-
-
-def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:
-    """One answer for an unknown id and a wrong secret."""
-    named = key.id if isinstance(key, SuspensionKey) else key
-    return SuspensionNotFound(f"no suspension for this key (id {named}): check the link, the store and the namespace")

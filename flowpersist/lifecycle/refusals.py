@@ -1,0 +1,97 @@
+"""What callers are told when a transition is refused: the truth about the suspension, and about their own wait."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+from flowpersist.errors import (
+    AlreadyResumed,
+    AnswerConflict,
+    KeyValidationError,
+    LeaseLost,
+    PersistenceError,
+    SuspensionBusy,
+    SuspensionCancelled,
+    SuspensionClosed,
+    SuspensionExpired,
+    SuspensionNotFound,
+)
+from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.model import Head, Slip, Status, WaitState, WaitStatus
+from flowpersist.lifecycle.views import receipt_of
+
+__all__ = ["Target", "ambiguous", "busy", "closed_error", "ended_error", "lost", "not_found"]
+
+#: What a key opens: a wait, the receipt of one, or nothing, where an id names the suspension.
+Target: TypeAlias = WaitState | Slip | None
+
+
+def ambiguous(head: Head) -> PersistenceError:
+    """An id names no wait where there are several."""
+    if head.status.closed:
+        return closed_error(head, None)
+    return KeyValidationError(
+        f"suspension {head.id} has {len(head.open_waits)} open waits: "
+        "answer with the key of one of them, not with the id"
+    )
+
+
+def busy(head: Head, retry_at: datetime | None) -> PersistenceError:
+    """Somebody holds it, or its time has not come."""
+    return SuspensionBusy(f"suspension {head.id} is held by another process; try again at {retry_at}", retry_at)
+
+
+def lost(head: Head) -> PersistenceError:
+    """The caller holds the run no more."""
+    if head.status is Status.CANCELLED:
+        return closed_error(head, None)
+    return LeaseLost(f"the lease on run {head.id} has ended (it is {head.status} now): stop, and claim it again")
+
+
+def closed_error(head: Head, target: Target) -> PersistenceError:
+    """What the caller of a closed suspension is told."""
+    ended = next((w for w in head.waits if w.answer is not None), None) if target is None else target
+    receipt = None if ended is None else receipt_of(head, ended, "replayed")
+    kind, what = _CLOSED.get(head.status, (SuspensionClosed, "is closed"))
+    return kind(f"suspension {head.id} {what} at {head.closed_at}", head.status, head.closed_at, receipt)
+
+
+_CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
+    Status.COMPLETED: (AlreadyResumed, "was resumed and completed"),
+    Status.FAILED: (AlreadyResumed, "was resumed and failed"),
+    Status.EXPIRED: (SuspensionExpired, "expired"),
+    Status.CANCELLED: (SuspensionCancelled, "was cancelled"),
+}
+
+
+def ended_error(head: Head, target: Target) -> PersistenceError:
+    """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
+    if target is None or (head.status.closed and _unread(target)):
+        return closed_error(head, target)
+    kind, what = _ended(target)
+    receipt = receipt_of(head, target, "replayed")
+    name = target.wait if isinstance(target, Slip) else target.name
+    return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
+
+
+def _ended(target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
+    if target.status is WaitStatus.EXPIRED:
+        return SuspensionExpired, "expired without an answer"
+    if target.status is WaitStatus.SUPERSEDED:
+        return AnswerConflict, "was closed by the answer to another wait"
+    if isinstance(target, Slip) or target.delivery is not None or target.status is WaitStatus.CLOSED:
+        return AlreadyResumed, "was used: the run has gone on"
+    return AnswerConflict, "has another answer already"
+
+
+def _unread(target: WaitState | Slip) -> bool:
+    """A wait that no holder was given before the end: what became of it is what became of the suspension."""
+    ended = {WaitStatus.ANSWERED, WaitStatus.CLOSED}
+    return isinstance(target, WaitState) and target.delivery is None and target.status in ended
+
+
+def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:
+    """One answer for an unknown id and a wrong secret."""
+    named = key.id if isinstance(key, SuspensionKey) else key
+    return SuspensionNotFound(f"no suspension for this key (id {named}): check the link, the store and the namespace")
