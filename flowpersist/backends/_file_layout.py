@@ -73,6 +73,7 @@ def _check(text: bytes) -> None:
 
 def catch_up(shards: Shards, index: FileIndex) -> None:
     """Bring the index up to the files: all of them where it can't be trusted, else those that disagree."""
+    shards.sweep_counters()
     if index.is_current():
         for digest in shards.suspects():
             shards.repair(digest)

@@ -27,6 +27,8 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 DIGEST_LETTERS: Final = 64
 #: Without the lock a large body can vanish between reading its record and reading it; then the lock is taken.
 LOCK_FREE_READS: Final = 3
+#: A shard's counter while it is written.
+FLOOR_REST: Final = "floor.new"
 
 
 @define(eq=False)
@@ -189,7 +191,7 @@ class Shards:
     def _raise_floor(self, shard: str, revision: int) -> None:
         if self._floor(shard) >= revision:
             return
-        temporary = self.directory / shard / "floor.new"
+        temporary = self.directory / shard / FLOOR_REST
         # One that is there under the lock is the rest of a crash.
         remove(temporary)
         replace(temporary, self.directory / shard / "floor", [b"%d" % revision])
@@ -228,6 +230,14 @@ class Shards:
         for kind in kinds:
             if kind not in named:
                 remove(self.path(digest, kind))
+
+    def sweep_counters(self) -> None:
+        """Remove what crashes have left of shards' counters; one that is under way is there no more under the lock."""
+        for shard in SHARDS:
+            rest = self.directory / shard / FLOOR_REST
+            if rest.exists():
+                with self.locked(shard):
+                    remove(rest)
 
     def suspects(self) -> set[str]:
         """The records of which files and index disagree, as after a crash; those under way are among them."""

@@ -326,3 +326,12 @@ async def test_a_store_of_an_opening_that_was_cut_short_is_made_whole(backend, r
     await backend.open(SCHEMA)
     assert (root / "records" / "00").is_dir()
     assert (await put(backend)).revision == 1
+
+
+async def test_what_a_crash_left_of_a_shards_counter_goes_when_the_store_is_opened(backend, root):
+    await put(backend)
+    rest = root / "records" / DIGEST[:2] / "floor.new"
+    rest.write_bytes(b"1")
+    await reopened(backend)
+    assert not rest.exists()
+    assert await keys(backend) == ["k"]
