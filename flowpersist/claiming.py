@@ -113,6 +113,8 @@ async def claim_each(
 async def _pass_over(hub: PersistenceHub, record: Loaded[Head], error: PersistenceError) -> None:
     log.debug("run %s was passed over: %s", record.ref.key, error)
     # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
+    if not hub.suspensions.unsettled(record, record.now):
+        return
     settled = await hub.suspensions.settle(record.ref.key)
     if isinstance(settled, Failure):
         log.warning("run %s could not be settled: %s", record.ref.key, settled.failure())
@@ -175,8 +177,12 @@ class Worker:
                 if not runs:
                     await self.hub.pace.sleep(self.poll.total_seconds())
 
+    async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        """Claim one run that is due; a failure passes it over."""
+        return await self.hub.claim(record.head.id, lease=self.lease)
+
     async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
-        claimed = await self.hub.claim_due(self.criteria, limit=free, lease=self.lease)
+        claimed = await claim_each(self.hub, self.criteria, self.claim, free)
         if isinstance(claimed, Failure):
             log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
             return ()

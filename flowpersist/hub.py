@@ -246,9 +246,7 @@ class PersistenceHub:
     ) -> Outcome[tuple[Resumption[S], ...]]:
         """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
         _check_lease(lease)
-        if limit < 1:
-            msg = f"claim_due needs a limit of at least 1, not {limit}"
-            raise ValueError(msg)
+        _check_limit("claim_due", limit)
 
         async def one(record: Loaded[Head]) -> Result[Resumption[S], PersistenceError]:
             # By id only: what the index says may be behind, and the transition decides again.
@@ -419,9 +417,7 @@ class PersistenceHub:
         """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
         ``next``. What the authorizer refuses is left out.
         """
-        if limit < 1:
-            msg = f"query needs a limit of at least 1, not {limit}"
-            raise ValueError(msg)
+        _check_limit("query", limit)
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
 
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
@@ -532,6 +528,12 @@ def _holder(run: Resumption[Any]) -> verbs.Holder:
 
 def _carried(head: Head) -> bool:
     return any(wait.open or wait.undelivered for wait in head.waits)
+
+
+def _check_limit(verb: str, limit: int) -> None:
+    if limit < 1:
+        msg = f"{verb} needs a limit of at least 1, not {limit}"
+        raise ValueError(msg)
 
 
 def _check_lease(lease: timedelta) -> None:

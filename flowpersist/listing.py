@@ -87,6 +87,6 @@ async def settle_due(suspensions: Suspensions, statuses: Sequence[Status] = CHAN
             result = await suspensions.settle(key)
             if isinstance(result, Failure):
                 log.error("suspension %s could not be settled: %s", key, result.failure())
-            elif result.unwrap() is not None:
+            elif result.unwrap():
                 settled += 1
     return Success(settled)

@@ -179,10 +179,6 @@ class SealedRecords(Generic[H]):
             return Success(Found(None, read.now))
         return self._loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
 
-    async def now(self) -> Result[datetime, PersistenceError]:
-        """The store's clock."""
-        return (await self.health()).map(lambda health: health.now)
-
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
         try:

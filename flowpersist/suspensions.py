@@ -166,19 +166,20 @@ class Suspensions:
             self._report(verb, by, moves[-1][0].draft.head, moves[-1][1])
         return result
 
-    async def settle(self, key: str) -> Result[Suspension | None, PersistenceError]:
-        """Put what time has changed, and mend copies that differ from the head; None where nothing was to do."""
+    async def settle(self, key: str) -> Result[bool, PersistenceError]:
+        """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
 
-        async def decide(found: Found[Head]) -> Move[Suspension | None]:
-            if found.record is None:
-                return Move(None, Success(None))
-            head = present(found.record.head, found.now)
-            draft = self.draft(head, before=head)
-            if head is found.record.head and not _differs(found.record, draft):
-                return Move(None, Success(None))
-            return Move(draft, Success(suspension_of(head)))
+        async def decide(found: Found[Head]) -> Move[bool]:
+            draft = None if found.record is None else self.unsettled(found.record, found.now)
+            return Move(draft, Success(draft is not None))
 
         return await self.told("tick", "system", key, decide)
+
+    def unsettled(self, record: Loaded[Head], now: datetime) -> Draft | None:
+        """What a record must become where time has changed it, or its copies differ from the head; else None."""
+        head = present(record.head, now)
+        draft = self.draft(head, before=head)
+        return draft if head is not record.head or _differs(record, draft) else None
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
         """Delete a closed suspension, its receipts first; False where somebody else did, or it has changed."""

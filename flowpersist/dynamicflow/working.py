@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from returns.result import Failure, Result
 
-from flowpersist.claiming import Worker, claim_each
+from flowpersist.claiming import Worker
 from flowpersist.dynamicflow.facts import needs
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.lifecycle import Resumption
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowWorker"]
 
-_log = logging.getLogger("flowpersist.dynamicflow")
-
 
 @frozen
 class FlowWorker(Worker):
@@ -29,14 +26,8 @@ class FlowWorker(Worker):
 
     can_run: Callable[[frozenset[str]], bool] = field(kw_only=True)
 
-    async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
-        async def one(record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
-            if not self.can_run(needs(record.head.metadata)):
-                return Failure(FlowError(f"run {record.head.id} needs tools that this worker lacks"))
-            return await self.hub.claim(record.head.id, lease=self.lease)
-
-        claimed = await claim_each(self.hub, self.criteria, one, free)
-        if isinstance(claimed, Failure):
-            _log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
-            return ()
-        return claimed.unwrap()
+    async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        """Pass over a run whose tools are not here, before anything is taken."""
+        if not self.can_run(needs(record.head.metadata)):
+            return Failure(FlowError(f"run {record.head.id} needs tools that this worker lacks"))
+        return await super().claim(record)
