@@ -18,7 +18,7 @@ from flowpersist.keyring import KeyRing
 from flowpersist.stages import Checksum, Compress, Encrypt, Stage
 from flowpersist.stages.checksum import digest, verified
 from flowpersist.stages.compress import Compression, compressed, decompress
-from flowpersist.stages.encrypt import decrypt, encrypt_parts, role_of
+from flowpersist.stages.encrypt import decrypt, encrypt_parts
 from flowpersist.stages.zstd import Dictionaries
 
 __all__ = ["Sealer"]
@@ -30,8 +30,8 @@ _NONE: Final = Dictionaries()
 class Sealer:
     """Values to sealed bytes. Without a keyring they are stored plain, with checksums only.
 
-    ``dictionaries`` serve what is sealed with the state subkey, as they are themselves: whoever may only answer needs
-    none.
+    ``dictionaries`` serve what is sealed for the purpose ``state``, of which they are trained, and nothing else: heads
+    open without them.
     """
 
     codec: Codec = field(factory=Codec)
@@ -79,4 +79,4 @@ class Sealer:
         return evolve(self, dictionaries=dictionaries)
 
     def _dictionaries(self, purpose: str) -> Dictionaries:
-        return self.dictionaries if role_of(purpose) == "state" else _NONE
+        return self.dictionaries if purpose == "state" else _NONE

@@ -24,6 +24,7 @@ from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Worker, claim_each, running
+from flowpersist.dictionaries import DictionaryStore
 from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
 from flowpersist.keys import SuspensionId
@@ -93,9 +94,10 @@ class PersistenceHub:
     ``SuspensionId``.
     """
 
-    def __init__(self, suspensions: Suspensions, defaults: HubDefaults) -> None:
+    def __init__(self, suspensions: Suspensions, defaults: HubDefaults, dictionaries: DictionaryStore) -> None:
         self.suspensions = suspensions
         self.defaults = defaults
+        self.dictionaries = dictionaries
         #: The runs that are held by this process, so that whoever finishes one stops its renewals.
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
 

@@ -77,8 +77,7 @@ def aes_gcm_decrypt_pieces(
     """
     decryptor = Cipher(algorithms.AES256(key), modes.GCM(nonce, tag)).decryptor()
     decryptor.authenticate_additional_data(associated)
-    for piece in pieces:
-        into.write(decryptor.update(piece))
+    into.writelines(map(decryptor.update, pieces))
     try:
         decryptor.finalize()
     except InvalidTag:

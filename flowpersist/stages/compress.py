@@ -33,7 +33,7 @@ _PREFIX: Final = struct.Struct(">BQ")
 _NONE, _ZSTD, _GZIP, _ZSTD_DICTIONARY = 0, 1, 2, 3
 #: Below this many bytes compressing costs more than it saves; with a dictionary less is enough.
 _SMALL: Final = 512
-_SMALL_WITH_DICTIONARY: Final = 64
+_DICTIONARY_FROM: Final = 64
 #: Below this many bytes a probe costs what it can save: zstd passes over a random MiB in a quarter of a millisecond.
 _PROBED_FROM: Final = 1024 * 1024
 #: A probe of this many pieces of this many bytes tells whether it gains anything.
@@ -49,7 +49,7 @@ def compress(
 ) -> Result[bytes, PersistenceError]:
     """Compress data. ``auto`` stores what is small or random, and uses zstd for the rest.
 
-    A ``dictionary`` serves data up to 64 KiB under ``auto`` and ``zstd``; who reads it needs the same one.
+    A ``dictionary`` serves data of 64 bytes to 64 KiB under ``auto`` and ``zstd``; who reads it needs the same one.
     """
     return Success(b"".join(compressed(data, compression, dictionary)))
 
@@ -59,7 +59,8 @@ def compressed(data: bytes, compression: Compression, dictionary: Dictionary | N
     if compression not in COMPRESSIONS:
         msg = f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
         raise ValueError(msg)
-    kind, body = _body(data, compression, dictionary if len(data) <= DICTIONARY_REACH else None)
+    fitting = _DICTIONARY_FROM <= len(data) <= DICTIONARY_REACH
+    kind, body = _body(data, compression, dictionary if fitting else None)
     return _PREFIX.pack(kind, len(data)), body
 
 
@@ -77,7 +78,7 @@ def _body(data: bytes, compression: Compression, dictionary: Dictionary | None) 
 
 def _promising(data: bytes, dictionary: Dictionary | None) -> bool:
     if len(data) < _PROBED_FROM:
-        return len(data) >= (_SMALL if dictionary is None else _SMALL_WITH_DICTIONARY)
+        return dictionary is not None or len(data) >= _SMALL
     view, step = memoryview(data), len(data) // _PIECES
     sample = b"".join(view[start : start + _PIECE] for start in range(0, step * _PIECES, step))
     return len(sample) >= _WORTH * len(packed(sample))

@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from flowpersist.errors import CompressionError
 
-__all__ = ["DICTIONARY_REACH", "Dictionaries", "Dictionary", "dictionary_id", "packed", "unpacked"]
+__all__ = ["DICTIONARY_REACH", "PRIVATE_IDS", "Dictionaries", "Dictionary", "dictionary_id", "packed", "unpacked"]
 
 _THOROUGH: Final = 3
 _FAST: Final = 1
@@ -30,7 +30,7 @@ _THREADS: Final = 2
 #: A dictionary helps the beginning of a state, until the state is its own dictionary.
 DICTIONARY_REACH: Final = 64 * 1024
 #: Ids outside of it are kept for dictionaries of public registers (RFC 8878, 3.1.1.1.3).
-_PRIVATE_IDS: Final = range(2**15, 2**31)
+PRIVATE_IDS: Final = range(2**15, 2**31)
 #: The most that a zstd frame of no content takes: header, dictionary id, one empty block, checksum.
 _EMPTY_FRAME: Final = 18 + 3 + 4
 #: Decompressors for windows up to this are kept, since to make one costs more than to decompress a small state.
@@ -64,8 +64,8 @@ class Dictionary:
 
         ``CompressionError`` where they are too few or too alike to learn from.
         """
-        if id not in _PRIVATE_IDS:
-            msg = f"a dictionary's id is from {_PRIVATE_IDS.start} to {_PRIVATE_IDS.stop - 1}, not {id}"
+        if id not in PRIVATE_IDS:
+            msg = f"a dictionary's id is from {PRIVATE_IDS.start} to {PRIVATE_IDS.stop - 1}, not {id}"
             raise ValueError(msg)
         try:
             trained = zstandard.train_dictionary(size, list(samples), dict_id=id, level=_THOROUGH)
