@@ -31,6 +31,8 @@ _THREADS: Final = 2
 DICTIONARY_REACH: Final = 64 * 1024
 #: Ids outside of it are kept for dictionaries of public registers (RFC 8878, 3.1.1.1.3).
 PRIVATE_IDS: Final = range(2**15, 2**31)
+#: The library makes none smaller, and each process that uses one holds it in memory.
+_SIZES: Final = range(256, 2**20 + 1)
 #: The most that a zstd frame of no content takes: header, dictionary id, one empty block, checksum.
 _EMPTY_FRAME: Final = 18 + 3 + 4
 #: Decompressors for windows up to this are kept, since to make one costs more than to decompress a small state.
@@ -62,8 +64,11 @@ class Dictionary:
     def train(cls, samples: Iterable[bytes], *, id: int, size: int = 64 * 1024) -> Dictionary:
         """A dictionary of at most ``size`` bytes; the same samples give the same one.
 
-        ``CompressionError`` where they are too few or too alike to learn from.
+        ``CompressionError`` where they are too few or too small to learn from.
         """
+        if size not in _SIZES:
+            msg = f"a dictionary has {_SIZES.start} to {_SIZES.stop - 1} bytes, not {size}"
+            raise ValueError(msg)
         if id not in PRIVATE_IDS:
             msg = f"a dictionary's id is from {PRIVATE_IDS.start} to {PRIVATE_IDS.stop - 1}, not {id}"
             raise ValueError(msg)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import struct
 import threading
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
 import zstandard
@@ -14,6 +18,7 @@ from returns.result import Success
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
+from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces
 from flowpersist.stages import (
     Checksum,
     Compress,
@@ -28,6 +33,8 @@ from flowpersist.stages import (
     revert_all,
     serialize,
 )
+from flowpersist.stages.encrypt import encrypt_parts
+from flowpersist.stages.header import PIECE_BYTES, in_pieces
 
 RING = KeyRing.generate()
 STAGES = (Compress(), Checksum(), Encrypt(RING, b"here"))
@@ -87,6 +94,92 @@ def test_auto_stores_what_only_looks_as_if_it_shrank():
     for start in range(0, len(data), 100_000):
         data[start : start + 4096] = bytes(4096)
     assert compress(bytes(data)).unwrap()[0] == 0
+
+
+def test_what_is_half_random_pays_for_the_other_half_only():
+    noise, text = random.Random(1).randbytes(1_000_000), b"a state that waits " * 50_000
+    for data in (noise + text, text + noise):
+        framed = compress(data).unwrap()
+        assert framed[0] == 1
+        assert len(framed) < len(noise) + 2000
+        assert decompress(framed) == Success(data)
+
+
+@pytest.mark.parametrize("size", [256 * 1024, 256 * 1024 + 1, 4 * 2**20 - 1, 4 * 2**20])
+def test_every_level_gives_equal_bytes_for_equal_data(size):
+    data = (random.Random(1).randbytes(50_000) * 100)[:size]
+    framed = compress(data).unwrap()
+    assert framed == compress(bytearray(data)).unwrap()
+    assert decompress(framed) == Success(data)
+
+
+def test_what_two_threads_make_is_what_any_number_makes():
+    data = random.Random(1).randbytes(2_200_000).hex().encode()
+    alone = zstandard.ZstdCompressor(level=1, write_checksum=True, threads=1).compress(data)
+    assert alone != zstandard.ZstdCompressor(level=1, write_checksum=True).compress(data)
+    assert compress(data).unwrap() == frame(1, len(data), alone)
+
+
+def test_gzip_is_everybodys():
+    data = b"a state that waits " * 500
+    framed = compress(data, compression="gzip").unwrap()
+    assert gzip.decompress(framed[9:]) == data
+    # No time and no name, so that equal data gives equal bytes.
+    assert framed[9:17] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+    foreign = gzip.compress(data, compresslevel=9, mtime=1_700_000_000)
+    assert decompress(frame(2, len(data), foreign)) == Success(data)
+    two_members = gzip.compress(data[:100]) + gzip.compress(data[100:])
+    assert isinstance(decompress(frame(2, len(data), two_members)).failure(), CompressionError)
+
+
+def test_a_gzip_bomb_takes_no_more_than_it_declares():
+    bomb = gzip.compress(bytes(20_000_000), compresslevel=1)
+    tracemalloc.start()
+    outcome = decompress(frame(2, 1000, bomb))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome.failure(), CompressionError)
+    assert most < 100_000 + 2 * len(bomb)
+
+
+SIZES = [0, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 7]
+
+
+@pytest.mark.parametrize("suite", [1, 2, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_parts_are_sealed_as_the_whole_is(suite, size):
+    data = random.Random(size).randbytes(size)
+    ring, asked = (None, None) if suite == 1 else (RING, suite)
+    sealed = [
+        encrypt_parts(parts, keyring=ring, context=b"", suite=asked, entropy=bytes).unwrap()
+        for parts in ((data,), (data[:9], data[9:]), (b"", data[:-32], data[-32:]))
+    ]
+    assert (
+        sealed[0]
+        == sealed[1]
+        == sealed[2]
+        == encrypt(data, keyring=ring, context=b"", suite=asked, entropy=bytes).unwrap()
+    )
+    assert decrypt(sealed[0], keyring=ring, context=b"") == Success(data)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pieces_are_encrypted_as_one_message(size):
+    key, nonce, data = bytes(range(32)), bytes(12), random.Random(size).randbytes(size)
+    whole = aes_gcm_encrypt(key, nonce, data, b"bound")
+    assert b"".join(aes_gcm_encrypt_pieces(key, nonce, in_pieces([data]), b"bound")) == whole
+    pieces, tag = list(in_pieces([whole[:-16]])), whole[-16:]
+    assert aes_gcm_decrypt_pieces(key, nonce, pieces, tag, b"bound", into=BytesIO()) == data
+    assert aes_gcm_decrypt_pieces(key, nonce, pieces, tag, b"other", into=BytesIO()) is None
+
+
+def test_a_flip_in_any_piece_is_tampering():
+    sealed = encrypt(bytes(3 * PIECE_BYTES), keyring=RING, context=b"").unwrap()
+    for at in (200, PIECE_BYTES, 2 * PIECE_BYTES + 500, len(sealed) - 5):
+        flipped = bytearray(sealed[:-4])
+        flipped[at] ^= 1
+        altered = bytes(flipped) + struct.pack(">I", zlib.crc32(flipped))
+        assert decrypt(altered, keyring=RING, context=b"").failure().code == "tampered"
 
 
 def test_sixteen_threads_compress_at_once():
