@@ -1,8 +1,9 @@
-"""The stages one by one: encoding, compression, digest, encryption, and the way back.
+"""The stages one by one, as ``Sealer`` runs them: encoding, compression, digest, encryption, and the way back.
 
-Run with ``python benchmarks/stages.py``. Times are medians of several rounds, in milliseconds. *Peak* is the most memory
-that Python held at once while encoded bytes became an envelope, or an envelope encoded bytes, as a multiple of the
-encoded bytes, which are not counted when sealing; the room that zstd asks for and does not touch is.
+Run with ``python benchmarks/stages.py``. Times are medians of several rounds, in milliseconds. *Share* is what digest
+and encryption (with the CRC) take of the whole. *Peak* is the most memory that Python held at once while encoded bytes
+became an envelope, or an envelope encoded bytes, as a multiple of the encoded bytes; when sealing those are not counted,
+and the room that zstd asks for and does not touch is.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from states import STATES, agent, of_size, rows
 
 from flowpersist import Codec, KeyRing, Sealer
-from flowpersist.stages import Dictionary, checksum, compress, decompress, decrypt, encrypt, verify
+from flowpersist.stages import Dictionary, compress, decompress, decrypt
+from flowpersist.stages.checksum import digest, verified
+from flowpersist.stages.compress import compressed
+from flowpersist.stages.encrypt import encrypt_parts
 
 SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
 CONTEXT = b"benchmark"
@@ -52,6 +56,19 @@ def median(operation: Callable[[], T], rounds: int) -> tuple[float, T]:
     return statistics.median(times) * 1000, result
 
 
+def chain(value: object, steps: Sequence[Callable[[Any], Any]], rounds: int) -> list[float]:
+    """Milliseconds of each step, the steps of a round one after another as they are in earnest."""
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds + 1):
+        result = value
+        for step, taken in zip(steps, times, strict=True):
+            started = time.perf_counter()
+            result = step(result)
+            taken.append(time.perf_counter() - started)
+    # The first round warms what is kept.
+    return [statistics.median(taken[1:]) * 1000 for taken in times]
+
+
 def peak(operation: Callable[[], object]) -> int:
     """The most bytes that Python held at once meanwhile, beyond what it held before."""
     tracemalloc.start()
@@ -66,36 +83,42 @@ def speed(size: int, milliseconds: float) -> str:
     return f"{milliseconds:.3g} ({size / milliseconds / 1000:.0f})"
 
 
+def row(name: str, figures: Sequence[float], plain: int, framed: int, memory: float) -> str:
+    """Codec, compression, digest, encryption, whole, share, peak."""
+    codec, compression, digesting, encryption = figures
+    whole = sum(figures)
+    return (
+        f"| {name} | {codec:.3g} | {speed(plain, compression)} | {speed(framed, digesting)} "
+        f"| {speed(framed, encryption)} | {whole:.3g} | {100 * (digesting + encryption) / whole:.0f} % | {memory:.2f} |"
+    )
+
+
 def stages(name: str, label: str, size: int, rounds: int) -> None:
     """Print two rows: onwards and back."""
     codec = Codec(types=STATES[name][1] if name in STATES else ())
     sealer = Sealer(codec=codec, keyring=RING)
     state = state_of(name, size)
     rounds = rounds * 30 if size < 100_000 else rounds
-    encoding, data = median(lambda: codec.encode(state).unwrap(), rounds)
-    compressing, frame = median(lambda: compress(data).unwrap(), rounds)
-    digesting, digested = median(lambda: checksum(frame).unwrap(), rounds)
-    encrypting, envelope = median(lambda: encrypt(digested, keyring=RING, context=CONTEXT).unwrap(), rounds)
-    sealing, _ = median(lambda: sealer.seal(state, context=CONTEXT).unwrap(), rounds)
-    copies = peak(lambda: sealer.seal_bytes(data, context=CONTEXT)) / len(data)
-    print(
-        f"| {name} | {label} | seal | {encoding:.3g} | {speed(len(data), compressing)} "
-        f"| {speed(len(frame), digesting)} | {speed(len(frame), encrypting)} | {sealing:.3g} | {100 * (digesting + encrypting) / sealing:.0f} % "
-        f"| {len(data) / len(envelope):.2f} | {copies:.2f} |",
-        flush=True,
+    data = codec.encode(state).unwrap()
+    envelope = sealer.seal_bytes(data, context=CONTEXT).unwrap()
+    seal = (
+        lambda value: codec.encode(value).unwrap(),
+        lambda encoded: compressed(encoded, "auto"),
+        lambda parts: (*parts, digest(parts)),
+        lambda parts: encrypt_parts(parts, keyring=RING, context=CONTEXT).unwrap(),
     )
-    decrypting, digested = median(lambda: decrypt(envelope, keyring=RING, context=CONTEXT).unwrap(), rounds)
-    verifying, frame = median(lambda: verify(digested).unwrap(), rounds)
-    decompressing, data = median(lambda: decompress(frame).unwrap(), rounds)
-    decoding, _ = median(lambda: codec.decode(data).unwrap(), rounds)
-    opening, _ = median(lambda: sealer.open(envelope, context=CONTEXT).unwrap(), rounds)
-    copies = peak(lambda: sealer.open_bytes(envelope, context=CONTEXT)) / len(data)
-    print(
-        f"| | | open | {decoding:.3g} | {speed(len(data), decompressing)} | {speed(len(frame), verifying)} "
-        f"| {speed(len(frame), decrypting)} | {opening:.3g} | {100 * (verifying + decrypting) / opening:.0f} % "
-        f"| | {copies:.2f} |",
-        flush=True,
+    memory = peak(lambda: sealer.seal_bytes(data, context=CONTEXT)) / len(data)
+    ratio = f"{len(data) / len(envelope):.2f}"
+    print(row(f"{name} | {label} | {ratio} | seal", chain(state, seal, rounds), len(data), len(envelope), memory))
+    open_ = (
+        lambda sealed: decrypt(sealed, keyring=RING, context=CONTEXT).unwrap(),
+        lambda frame: verified(frame).unwrap(),
+        lambda frame: decompress(frame).unwrap(),
+        lambda encoded: codec.decode(encoded).unwrap(),
     )
+    memory = peak(lambda: sealer.open_bytes(envelope, context=CONTEXT)) / len(data)
+    back = chain(envelope, open_, rounds)[::-1]
+    print(row(" | | | open", back, len(data), len(envelope), memory), flush=True)
 
 
 def dictionaries(rounds: int) -> None:
