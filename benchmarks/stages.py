@@ -2,8 +2,8 @@
 
 Run with ``python benchmarks/stages.py``. Times are medians of several rounds, in milliseconds. *Share* is what digest
 and encryption (with the CRC) take of the whole. *Peak* is the most memory that Python held at once while encoded bytes
-became an envelope, or an envelope encoded bytes, as a multiple of the encoded bytes; when sealing those are not counted,
-and the room that zstd asks for and does not touch is.
+became an envelope, or an envelope encoded bytes, as a multiple of the encoded bytes. When sealing those do not count,
+and the room that zstd asks for and does not touch does.
 """
 
 from __future__ import annotations

@@ -146,7 +146,8 @@ class PersistenceHub:
             return await self._fill(key, state, by)
         planned = self._plan(awaiting, until, timeout, deadline)
         facts = self._facts(metadata, tenant, idempotency_key)
-        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state)
+        compared = idempotency_key is not None
+        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state, compared=compared)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         return await self._create("suspend", facts, planned, sealed.unwrap(), by)
@@ -318,7 +319,8 @@ class PersistenceHub:
         """
         planned = self._plan(awaiting, until, timeout, deadline)
         suspension = run.suspension
-        sealed = await seal_state(self.suspensions.records, str(suspension.id), suspension.tenant, state)
+        records, key = self.suspensions.records, str(suspension.id)
+        sealed = await seal_state(records, key, suspension.tenant, state, compared=False)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
@@ -469,7 +471,7 @@ class PersistenceHub:
     async def _fill(self, key: Named, state: object, by: str | None) -> Outcome[NewSuspension]:
         async def decide(seen: Present) -> Turn[NewSuspension]:
             records = self.suspensions.records
-            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state)
+            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state, compared=True)
             if not isinstance(sealed, Success):
                 return Turn(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:

@@ -17,17 +17,19 @@ def state(number: int) -> dict[str, object]:
     return {"order": order, "history": ["created", "checked by accounting", "sent"]}
 
 
+SAMPLES = [repr(state(number)).encode() for number in range(60)]
+DICTIONARY = Dictionary.train(SAMPLES, id=2**15, size=2048)
+
+
 def test_the_same_samples_give_the_same_dictionary():
-    samples = [repr(state(number)).encode() for number in range(60)]
-    one, other = (Dictionary.train(samples, id=2**15, size=2048) for _ in range(2))
-    assert one.data == other.data
-    assert Dictionary(one.data).id == 2**15
-    assert "accounting" not in repr(one)
+    assert Dictionary.train(SAMPLES, id=2**15, size=2048).data == DICTIONARY.data
+    assert Dictionary(DICTIONARY.data).id == 2**15
+    assert "accounting" not in repr(DICTIONARY)
     with pytest.raises(ValueError, match="32768"):
-        Dictionary.train(samples, id=7)
+        Dictionary.train(SAMPLES, id=7)
     for size in (255, 2**20 + 1):
         with pytest.raises(ValueError, match="256"):
-            Dictionary.train(samples, id=2**15, size=size)
+            Dictionary.train(SAMPLES, id=2**15, size=size)
     with pytest.raises(CompressionError, match="no zstd dictionary"):
         Dictionary(b"rubbish")
 
@@ -35,10 +37,9 @@ def test_the_same_samples_give_the_same_dictionary():
 @pytest.mark.parametrize("compression", ["auto", "zstd", "gzip", "none"])
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 5000, 64 * 1024, 64 * 1024 + 1])
 def test_a_dictionary_serves_what_is_small(compression, size):
-    dictionary = Dictionary.train([repr(state(number)).encode() for number in range(60)], id=2**15, size=2048)
     data = (repr(state(100)).encode() * 400)[:size]
-    framed = compress(data, compression=compression, dictionary=dictionary).unwrap()
+    framed = compress(data, compression=compression, dictionary=DICTIONARY).unwrap()
     served = compression in {"auto", "zstd"} and 64 <= size <= 64 * 1024
     assert (framed[0] == 3) == served
-    assert decompress(framed, dictionaries={dictionary.id: dictionary}).unwrap() == data
+    assert decompress(framed, dictionaries={DICTIONARY.id: DICTIONARY}).unwrap() == data
     assert served or framed == compress(data, compression=compression).unwrap()
