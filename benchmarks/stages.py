@@ -118,7 +118,7 @@ def stages(name: str, label: str, size: int, rounds: int) -> None:
     )
     memory = peak(lambda: sealer.open_bytes(envelope, context=CONTEXT)) / len(data)
     back = chain(envelope, open_, rounds)[::-1]
-    print(row(" | | | open", back, len(data), len(envelope), memory), flush=True)
+    print(row("| | | open", back, len(data), len(envelope), memory), flush=True)
 
 
 def dictionaries(rounds: int) -> None:

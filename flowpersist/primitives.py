@@ -11,10 +11,8 @@ from io import BytesIO
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 __all__ = [
     "KEY_BYTES",
@@ -38,7 +36,8 @@ def hkdf_extract(salt: bytes, key: bytes) -> bytes:
 
 def hkdf_expand(key: bytes, info: bytes) -> bytes:
     """32 bytes for this purpose."""
-    return HKDFExpand(hashes.SHA512(), KEY_BYTES, info).derive(key)
+    # They are less than one block, so the first is all there is to compute (RFC 5869, 2.3).
+    return hmac.digest(key, info + b"\x01", "sha512")[:KEY_BYTES]
 
 
 def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:

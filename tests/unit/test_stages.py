@@ -13,12 +13,14 @@ from io import BytesIO
 
 import pytest
 import zstandard
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from returns.result import Success
 
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
-from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces
+from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces, hkdf_expand
 from flowpersist.stages import (
     Checksum,
     Compress,
@@ -161,6 +163,12 @@ def test_parts_are_sealed_as_the_whole_is(suite, size):
         == encrypt(data, keyring=ring, context=b"", suite=asked, entropy=bytes).unwrap()
     )
     assert decrypt(sealed[0], keyring=ring, context=b"") == Success(data)
+
+
+@pytest.mark.parametrize("info", [b"", b"key", bytes(200)])
+def test_keys_are_expanded_as_the_library_does_it(info):
+    key = bytes(range(64))
+    assert hkdf_expand(key, info) == HKDFExpand(hashes.SHA512(), 32, info).derive(key)
 
 
 @pytest.mark.parametrize("size", SIZES)
