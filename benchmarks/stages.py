@@ -151,9 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     print(f"CPython {platform.python_version()}, {sys.platform}, medians of {rounds} rounds: milliseconds (MB/s)\n")
-    print(
-        "| state | size | | codec | compression | digest | encryption | whole | digest and encryption | ratio | peak |"
-    )
+    print("| state | size | ratio | | codec | compression | digest | encryption | whole | share | peak |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name in (*STATES, "floats"):
         for label, size in SIZES.items():

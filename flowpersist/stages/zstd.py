@@ -1,9 +1,9 @@
 """zstd frames (RFC 8878), and the one place that knows the library: levels, threads, dictionaries, and what a hostile
 frame may cost.
 
-The level goes by size, as benchmarks/stages.py measures it. Up to 256 KiB level 3 costs some hundredths of a
-millisecond and saves 3 to 8 %; above, level 1 is a third faster for the same. From 4 MiB on two threads share the
-work, where a second core is idle in three fifths of the time. Equal data gives equal bytes, whatever the cores do.
+The level goes by size; benchmarks/README.md has what was measured. Up to 128 KiB level 3 costs at most some tenths of a
+millisecond and saves 1 to 8 %; above, the time counts, and level 1 takes a third less. From 4 MiB on two threads share
+the work, with a second core idle in two thirds of the time. Equal data gives equal bytes, whatever the cores do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["DICTIONARY_REACH", "PRIVATE_IDS", "Dictionaries", "Dictionary", "dic
 _THOROUGH: Final = 3
 _FAST: Final = 1
 #: Up to this many bytes the thorough level pays, and from this many on two threads.
-_THOROUGH_UP_TO: Final = 256 * 1024
+_THOROUGH_UP_TO: Final = 128 * 1024
 _THREADED_FROM: Final = 4 * 1024 * 1024
 #: Fixed, and not the number of cores: what threads make is the same for any number of them, and not that of none.
 _THREADS: Final = 2
