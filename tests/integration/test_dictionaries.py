@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -89,6 +92,34 @@ async def test_a_process_that_meets_an_unknown_dictionary_looks_it_up_once(files
         record = (await kept(reader))[0]
         await reader.backend.delete(record.ref, if_revision=record.revision)
         assert or_raise(await reader.resume(second.key)).state == state(101)
+
+
+RESUME = """
+import asyncio, sys
+from flowpersist import RaisingHub
+
+async def main():
+    async with RaisingHub.open() as hub:
+        print((await hub.resume(sys.argv[1])).state["order"]["customer"])
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_that_was_told_nothing_opens_the_state(files, tmp_path):
+    async with files(dictionaries=True) as writer:
+        await suspended(writer, 60)
+        or_raise(await Maintenance(writer).train_dictionary(size=4096))
+        new = or_raise(await writer.suspend(state(100)))
+    environment = {"FLOWPERSIST_URL": f"sqlite:///{tmp_path / 'flows.db'}", "FLOWPERSIST_KEYS": RING.export()}
+    other = subprocess.run(
+        [sys.executable, "-c", RESUME, str(new.key)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (other.stdout.strip(), other.stderr) == (state(100)["order"]["customer"], "")
 
 
 async def test_a_dictionary_that_is_gone_is_named_and_the_run_stays(files):

@@ -24,6 +24,7 @@ from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_
 from flowpersist.stages import (
     Checksum,
     Compress,
+    Dictionary,
     Encrypt,
     apply_all,
     checksum,
@@ -221,6 +222,12 @@ def test_a_frame_that_claims_a_terabyte_allocates_nothing():
     claim = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**40) + b"\x01\x00\x00"
     assert isinstance(decompress(frame(1, 2**40, claim)).failure(), StateTooLarge)
     assert isinstance(decompress(frame(1, 100, claim)).failure(), CompressionError)
+    dictionary = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+    named = b"\x28\xb5\x2f\xfd\xe2\x00\x80" + claim[5:]
+    assert zstandard.get_frame_parameters(named).dict_id == dictionary.id
+    for length, error in ((2**40, StateTooLarge), (100, CompressionError)):
+        outcome = decompress(frame(3, length, named), dictionaries={dictionary.id: dictionary})
+        assert type(outcome.failure()) is error
 
 
 def test_an_empty_ring_seals_nothing_and_says_why():
