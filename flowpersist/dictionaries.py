@@ -198,11 +198,12 @@ async def _encoded(
     read = await records.read(listed.ref.key, body=True)
     if not isinstance(read, Success):
         return Failure(read.failure())
-    record, now = read.unwrap().record, read.unwrap().now
-    # It may have ended since it was listed, and its body is an outcome then.
-    if record is None or record.body is None or record.head.status.closed:
+    record = read.unwrap().record
+    if record is None or record.body is None:
         return Success(())
-    if not matches(criteria, present(record.head, now)):
+    # It may have ended since it was listed, and its body is an outcome then.
+    head = present(record.head, record.now)
+    if head.status.closed or not matches(criteria, head):
         return Success(())
     opened = await records.open_body_bytes(record, purpose="state")
     if isinstance(opened, Failure) and isinstance(opened.failure(), IntegrityError):

@@ -213,6 +213,24 @@ async def test_samples_are_small_states_of_live_suspensions_that_the_criteria_na
     assert 100 * 1024 <= trained.sample_bytes < 100 * 1024 + 6000
 
 
+async def test_the_heads_say_what_is_live_and_what_it_is_and_not_their_copies(hub, caplog):
+    async def altered(id, **attributes):
+        record = (await hub.backend.get(RecordRef("default", str(id)))).record
+        change = RecordChange("altered", attributes={**record.attributes, **attributes})
+        await hub.backend.put(record.ref, change, if_revision=record.revision)
+
+    await suspended(hub, 30, metadata={"kind": "order"})
+    or_raise(await hub.suspend(state(40), timeout=timedelta(hours=1), metadata={"kind": "order"}))
+    run = or_raise(await hub.claim(or_raise(await hub.suspend(state(41), metadata={"kind": "order"})).key))
+    or_raise(await hub.complete(run, "an outcome"))
+    await altered(run.suspension.id, live=True)
+    await altered(or_raise(await hub.suspend(state(42), metadata={"kind": "else"})).id, **{"m.kind": "order"})
+    travel(hub, timedelta(hours=2))
+    orders = Criteria(metadata={"kind": "order"})
+    assert or_raise(await Maintenance(hub).train_dictionary(orders, size=2048)).samples == 30
+    assert not caplog.records
+
+
 async def test_a_damaged_state_is_left_out_of_the_samples(hub, caplog):
     damaged = (await suspended(hub, 31))[5]
     read = await hub.backend.get(RecordRef("default", str(damaged.id)))

@@ -230,6 +230,20 @@ def test_a_frame_that_claims_a_terabyte_allocates_nothing():
         assert type(outcome.failure()) is error
 
 
+@pytest.mark.parametrize("kind", [1, 3])
+def test_a_zstd_bomb_takes_no_more_than_it_declares(kind):
+    """FPE-15"""
+    dictionary = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+    maker = zstandard.ZstdCompressor() if kind == 1 else dictionary.compressor()
+    bomb = frame(kind, 1000, maker.compress(bytes(20_000_000)))
+    tracemalloc.start()
+    outcome = decompress(bomb, dictionaries={dictionary.id: dictionary})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert type(outcome.failure()) is CompressionError
+    assert most < 100_000
+
+
 def test_an_empty_ring_seals_nothing_and_says_why():
     assert isinstance(encrypt(b"", keyring=KeyRing({}), context=b"").failure(), UnknownKey)
     sealed = encrypt(b"", keyring=RING, context=b"").unwrap()
