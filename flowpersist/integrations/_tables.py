@@ -44,7 +44,7 @@ def _unpack_table(cell: Any) -> pa.Table:  # noqa: ANN401 - any cell
     token, *groups = cell
     spend(token)
     placed: dict[int, tuple[pa.Field[Any], pa.ChunkedArray[Any]]] = {}
-    metadata = None
+    metadata: Any = None
     for positions, stream in groups:
         schema, batches = read(stream)
         metadata = schema.metadata
