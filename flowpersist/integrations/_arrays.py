@@ -52,6 +52,8 @@ def pack(array: AnyArray) -> tuple[object, ...]:
 
 def _bytes(array: AnyArray, layout: Layout) -> bytes:
     data = array.tobytes(layout)
+    if array.dtype.fields is None or not data:
+        return data
     used = np.zeros(array.dtype.itemsize, np.bool_)
     _mark(array.dtype, used)
     if used.all():
