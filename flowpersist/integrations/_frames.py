@@ -194,8 +194,8 @@ def _unpack_timestamp(cell: Any) -> pd.Timestamp:  # noqa: ANN401 - any cell
 
 
 def _whole(cell: object) -> int:
-    if type(cell) is not int:
-        raise malformed("a number is none")
+    if type(cell) is not int or not -(2**63) <= cell < 2**63:
+        raise malformed("a whole number of 64 bits is none")
     return cell
 
 
