@@ -23,7 +23,7 @@ from flowpersist.integrations._refusals import malformed, once, spend, unsupport
 if TYPE_CHECKING:
     from flowpersist.codec import TypeRegistry
 
-__all__ = ["pack", "register", "unpack"]
+__all__ = ["SCALARS", "pack", "register", "unpack"]
 
 AnyArray: TypeAlias = NDArray[Any]
 Layout: TypeAlias = Literal["C", "F"]
@@ -34,8 +34,10 @@ MOST_EMPTY_ELEMENTS = 2**20
 #: Fields may lie over each other, and each is looked at: so many times the bytes of an element, together.
 MOST_OVERLAP = 8
 LAST_CHARACTER = 0x10FFFF
-#: One character of each of numpy's scalar classes that are the same on every machine.
-SCALARS = "?bBhHiIlLqQefdFDmMSUV"
+#: numpy's scalar classes that are the same on every machine.
+SCALARS: tuple[type[Any], ...] = tuple(
+    dict.fromkeys([*(np.dtype(one).type for one in "?bBhHiIlLqQefdFDSUV"), np.datetime64, np.timedelta64])
+)
 
 
 def pack(array: AnyArray) -> tuple[object, ...]:
@@ -232,7 +234,7 @@ _OTHERS: dict[type[np.generic], tuple[Callable[[Any], object], Callable[[Any], A
 def register(types: TypeRegistry) -> TypeRegistry:
     """Add arrays and scalars to a registry."""
     types.register(np.ndarray, name="numpy.ndarray", encode=pack, decode=unpack)
-    for cls in dict.fromkeys(np.dtype(character).type for character in SCALARS):
+    for cls in SCALARS:
         encode, decode = _pair(cls)
         types.register(cls, name=f"numpy.{cls.__name__}", encode=encode, decode=decode)
     return types

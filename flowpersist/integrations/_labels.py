@@ -16,6 +16,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
+from flowpersist.integrations._arrays import SCALARS
 from flowpersist.integrations._refusals import unsupported
 
 __all__ = ["checked_labels", "checked_name"]
@@ -25,9 +26,9 @@ SIMPLE: frozenset[type] = frozenset(
         *(NoneType, bool, int, float, complex, str, bytes, Decimal, UUID),
         *(dt.date, dt.datetime, dt.time, dt.timedelta),
         *(pd.Timestamp, pd.Timedelta, pd.Period, type(pd.NaT), type(pd.NA)),
-        *(np.dtype(character).type for character in "?bBhHiIlLqQefdFDmMSU"),
+        *SCALARS,
     }
-)
+).difference({np.void})
 MOST_COLLISIONS = 256
 
 

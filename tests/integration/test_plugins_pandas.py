@@ -252,6 +252,7 @@ REFUSED = {
     "extension types of Arrow": pd.Series(pd.arrays.ArrowExtensionArray(pa.array([b"1" * 16], pa.uuid()))),
     "lone surrogates": pd.Series(["\ud800"], dtype=pd.StringDtype("python")),
     "holidays": pd.date_range("2020", periods=3, freq=pd.offsets.CustomBusinessDay(holidays=["2020-01-02"])),
+    "a frequency without a name": pd.date_range("2020", periods=3, freq=pd.DateOffset(months=1, days=2)),
     "attributes without a text": with_attributes({1: 2}),
     "itself": holding_itself(),
     "a name of objects": pd.Series([1], name=frozenset([1])),
@@ -297,6 +298,13 @@ def stream(*arrays: Any) -> bytes:
     from flowpersist.integrations._columns import write_columns  # noqa: PLC0415
 
     return write_columns([pa.array(array) for array in arrays])
+
+
+def two_batches() -> bytes:
+    from flowpersist.integrations._streams import write  # noqa: PLC0415
+
+    batch = pa.record_batch({"0": [1]})
+    return write(batch.schema, [batch, batch])
 
 
 def token() -> bytearray:
@@ -355,6 +363,8 @@ HOSTILE: dict[str, tuple[str, Any]] = {
     "masked of a list": ("Series", series_cell(("masked", []))),
     "no unit": ("Series", series_cell(("zoned", "D", dt.UTC))),
     "a zone by name": ("Series", series_cell(("zoned", "ns", "../../etc/passwd"))),
+    "moments in days": ("Series", series_cell("<M8[D]")),
+    "two batches": ("Series", series_cell("<i8", two_batches(), pd.RangeIndex(2))),
     "a frequency that is none": ("Series", series_cell(("period", "nonsense"))),
     "a frequency too long": ("Series", series_cell(("period", "D" * 100_000))),
     "categories that are none": ("Series", series_cell(("categorical", False, ["a"]))),

@@ -48,11 +48,12 @@ def spaced() -> Any:
 STRUCTURED = np.dtype([(("title", "a"), "<i4"), ("b", [("c", "<U3"), ("d", "?", (2, 2))]), ("e", ">M8[3ms]")])
 UNION = np.dtype({"names": ["whole", "low"], "formats": ["<u4", "<u2"], "offsets": [0, 0]})
 ARRAYS = {
-    **{f"dtype {character}": np.zeros((2, 3), character) for character in "?bBhHiIlLqQefdFDSUVMm"},
+    **{f"dtype {character}": np.zeros((2, 3), character) for character in "?bBhHiIlLqQefdFDSUV"},
     **{f"big-endian {code}": np.arange(6).astype(f">{code}").reshape(2, 3) for code in ("i2", "u8", "f4", "c16", "U4")},
     "texts": np.array(["ä", "\U0001f600x", ""]),
     "binary": np.array([b"a", b"\0b"]),
     "moments": np.array(["2020-01-01", "NaT"], "M8[25s]"),
+    "moments of any unit": np.zeros(2, "M8[us]"),
     "spans": np.array([1, 2], "m8[as]"),
     "no dimensions": np.array(5.5),
     "empty": np.zeros((0, 4), "<f4"),
@@ -134,7 +135,7 @@ SCALARS = [
     *(np.dtype(character).type(0.1 + 3j) for character in "FD"),
     np.array([0xFFA00001], "u4").view("f4")[0],
     np.float64(-0.0),
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "D"),
     np.datetime64("2020-02-03T04:05:06", "25s"),
     np.timedelta64(-(2**62), "as"),
     np.str_("ä\0"),
@@ -165,7 +166,12 @@ def many(count: int) -> Any:
     return np.dtype({"names": [str(n) for n in range(count)], "formats": ["?"] * count, "offsets": [0] * count})
 
 
+def deep(depth: int) -> Any:
+    return np.dtype("i4") if not depth else np.dtype([("a", deep(depth - 1))])
+
+
 REFUSED = {
+    "nested too deep": np.zeros(2, deep(40)),
     "machine": np.zeros(2, np.longdouble),
     "machine's complex": np.zeros(2, np.clongdouble),
     "texts of any size": np.array(["a"], np.dtypes.StringDType()),
