@@ -15,7 +15,7 @@ Indexes, names and attributes are ordinary cells.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,7 +32,7 @@ from flowpersist.integrations._columns import (
     unpack_values,
     write_columns,
 )
-from flowpersist.integrations._labels import checked_labels, checked_name
+from flowpersist.integrations._labels import checked_labels, checked_name, own_level
 from flowpersist.integrations._refusals import malformed, once, spend, unsupported
 
 if TYPE_CHECKING:
@@ -52,13 +52,14 @@ def _pack_attributes(attributes: dict[Any, object]) -> tuple[object, ...]:
     return tuple([part for item in attributes.items() for part in item])
 
 
-def _set_attributes(made: Labelled, unique: object, cells: Any) -> Labelled:  # noqa: ANN401 - any cell
+def _finish(made: Labelled, axes: Iterable[pd.Index[Any]], unique: object, cells: Any) -> Labelled:  # noqa: ANN401
+    """The frame or series with its attributes and flags."""
     keys = cells[::2]
     if type(unique) is not bool or any(type(key) is not str for key in keys):
         raise malformed("an attribute has no name")
     made.attrs = dict(zip(keys, cells[1::2], strict=True))
     if unique:
-        for axis in made.axes:
+        for axis in axes:
             checked_labels(axis)
         flags: Any = made.flags
         flags.allows_duplicate_labels = False
@@ -95,7 +96,7 @@ def _unpack_frame(cell: Any) -> pd.DataFrame:  # noqa: ANN401 - any cell
     frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = _index_cell(labels)
     _check_end(columns)
-    return _set_attributes(frame, unique, attributes)
+    return _finish(frame, (index, labels), unique, attributes)
 
 
 def _series(values: Any, index: pd.Index[Any], name: Any = None) -> pd.Series[Any]:  # noqa: ANN401 - any array and cell
@@ -123,7 +124,7 @@ def _unpack_series(cell: Any) -> pd.Series[Any]:  # noqa: ANN401 - any cell
     columns = read_columns(stream)
     series = _series(unpack_values(form, columns), _index_cell(index), name)
     _check_end(columns)
-    return _set_attributes(series, unique, attributes)
+    return _finish(series, (index,), unique, attributes)
 
 
 def _pack_index(index: Any) -> tuple[object, ...]:  # noqa: ANN401 - of many classes
@@ -175,7 +176,7 @@ def _unpack_multi(cell: Any) -> pd.MultiIndex:  # noqa: ANN401 - any cell
     if sort_order is not None:
         _whole(sort_order)
     places: list[Any] = [codes(column) for column in read_columns(stream)]
-    parts: list[Any] = [checked_labels(_index_cell(level)) for level in levels]
+    parts: list[Any] = [own_level(_index_cell(level)) for level in levels]
     return pd.MultiIndex(parts, places, sort_order, [checked_name(name) for name in names])
 
 

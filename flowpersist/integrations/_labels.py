@@ -12,14 +12,15 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
 
 from flowpersist.integrations._arrays import SCALARS
-from flowpersist.integrations._refusals import unsupported
+from flowpersist.integrations._refusals import malformed, unsupported
 
-__all__ = ["checked_labels", "checked_name"]
+__all__ = ["checked_labels", "checked_name", "own_level"]
 
 SIMPLE: frozenset[type] = frozenset(
     {
@@ -29,23 +30,46 @@ SIMPLE: frozenset[type] = frozenset(
         *SCALARS,
     }
 ).difference({np.void})
+#: A name is hashed for each object that has it, and a large number is hashed anew each time.
+NAMES = SIMPLE.difference({Decimal})
+LONGEST_NAME = 64
+LARGEST_NUMBER = 2**64
 MOST_COLLISIONS = 256
+
+#: Indexes by their id that were looked at: in bytes from anywhere, thousands of objects may refer to one.
+_CHECKED: WeakValueDictionary[int, pd.Index[Any]] = WeakValueDictionary()
+#: Those that are levels of an index with several.
+_LEVELS: WeakValueDictionary[int, pd.Index[Any]] = WeakValueDictionary()
 
 
 def checked_name(name: Any) -> Any:  # noqa: ANN401 - any cell
     """The name of a series or index: a simple value, or a tuple of them."""
     parts = name if type(name) is tuple else (name,)
-    if not SIMPLE.issuperset(map(type, parts)):
-        raise unsupported("a name that is no simple value, and no tuple of them", "use a text")
+    if len(parts) > LONGEST_NAME or not all(map(_is_short, parts)):
+        raise unsupported("a name that is no simple value, and no tuple of them,", "use a text")
     return name
+
+
+def _is_short(part: Any) -> bool:  # noqa: ANN401 - any cell
+    return type(part) in NAMES and (type(part) is not int or -LARGEST_NUMBER < part < LARGEST_NUMBER)
 
 
 def checked_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
     """Labels that pandas will hash, all of them."""
-    for level in labels.levels if isinstance(labels, pd.MultiIndex) else [labels]:
-        if level.dtype == np.dtype(object):
-            _check_objects(level.tolist())
+    if _CHECKED.get(id(labels)) is not labels:
+        for level in labels.levels if isinstance(labels, pd.MultiIndex) else [labels]:
+            if level.dtype == np.dtype(object):
+                _check_objects(level.tolist())
+        _CHECKED[id(labels)] = labels
     return labels
+
+
+def own_level(level: pd.Index[Any]) -> pd.Index[Any]:
+    """A level that belongs to one index alone, as pandas gives them: it goes through all of it for each index."""
+    if _LEVELS.get(id(level)) is level:
+        raise malformed("two indexes have the same level")
+    _LEVELS[id(level)] = level
+    return checked_labels(level)
 
 
 def _check_objects(labels: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 import tracemalloc
 from decimal import Decimal
 from typing import Any
@@ -256,6 +257,8 @@ REFUSED = {
     "attributes without a text": with_attributes({1: 2}),
     "itself": holding_itself(),
     "a name of objects": pd.Series([1], name=frozenset([1])),
+    "a name too long": pd.Index([1], name=(1,) * 65),
+    "a name of a large number": pd.Series([1], name=2**64),
     "a name too deep": pd.Index([1], name=((1,),)),
     "categories of tuples": pd.Series(pd.Categorical([(1, 2)])),
     "colliding categories": pd.Series(pd.Categorical(COLLIDING[:1], pd.Index(COLLIDING, dtype=object))),
@@ -432,6 +435,36 @@ def test_every_few_bytes_changed_give_a_value_or_a_typed_error(seed):
         for byte in (0, 0xFF, data[place] ^ 1):
             result = CODEC.decode(data[:place] + bytes([byte]) + data[place + 1 :])
             assert isinstance(result, Success) or isinstance(result.failure(), PersistenceError)
+
+
+LABELS = pd.Index([str(number) for number in range(50_000)], dtype=object)
+MANY = 2_000
+
+
+def many_of_one_index(kind: str) -> bytes:
+    """Objects that refer to the same labels, which pandas looks at for each."""
+    if kind == "Series":
+        one = stream(np.array([0], "i1"))
+        cells = [series_cell(("categorical", False, LABELS), one) for _ in range(MANY)]
+    elif kind == "MultiIndex":
+        one = stream(np.array([0], "i1"))
+        cells = [(token(), (None,), (LABELS,), one, None) for _ in range(MANY)]
+    else:
+        cells = [(token(), LABELS, pd.RangeIndex(0), (), stream(), True, ()) for _ in range(MANY)]
+    types = pandas.register(TypeRegistry())
+    types.register(Forged, name="forged", encode=lambda one: one.cell, decode=Forged)
+    data = Codec(types=types).encode([Forged(cell) for cell in cells]).unwrap()
+    return data.replace(b"\xa6forged", bytes([0xA7 + len(kind)]) + b"pandas." + kind.encode(), 1)
+
+
+@pytest.mark.parametrize("kind", ["Series", "MultiIndex", "DataFrame"])
+def test_many_objects_of_one_index_are_not_each_as_much_work_as_all_its_labels(kind):
+    data = many_of_one_index(kind)
+    started = time.process_time()
+    result = CODEC.decode(data)
+    # Looking at the labels of each anew takes over four seconds here.
+    assert time.process_time() - started < 2.5
+    assert isinstance(result, Success) == (kind != "MultiIndex")
 
 
 def test_nothing_of_it_is_a_pickle():

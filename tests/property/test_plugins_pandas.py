@@ -18,7 +18,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 CONVERSIONS = st.sampled_from(
     ["f4", "f8", "i2", "u8", "bool", "object", "str", "string", "category", "Int64", "Float32", "M8[ns]", "m8[s]"]
 )
-NAMES = st.one_of(st.none(), st.integers(), TEXTS, st.tuples(TEXTS, st.integers()))
+NUMBERS = st.integers(-(2**64) + 1, 2**64 - 1)
+NAMES = st.one_of(st.none(), NUMBERS, TEXTS, st.tuples(TEXTS, NUMBERS))
 
 
 @st.composite
