@@ -205,7 +205,7 @@ SCALARS = [
     pd.Timestamp("2020-10-25 02:30").tz_localize(BERLIN, ambiguous=False),
     pd.Timestamp("2020-10-25 02:30").tz_localize(BERLIN, ambiguous=True),
     pd.Timestamp("2020", tz=dt.UTC),
-    pd.Timestamp(2020, 1, 1, fold=1),
+    pd.Timestamp(2020, 1, 1).replace(fold=1),
     pd.Timestamp("2020").as_unit("s"),
     pd.Timedelta(5),
     pd.Timedelta(-3, "D").as_unit("s"),
