@@ -97,16 +97,13 @@ class Building:
     def add(self, block: Block) -> None:
         """Take one block: what refers to nothing is whole at once, while its cells are in the processor's cache."""
         refers = any(column.refers for column in block.columns)
-        if not block.is_built:
-            self._place_runs(block, block.make())
-            if refers:
-                self._unfilled.append(block)
-            else:
-                block.fill(self)
-        elif refers:
+        if not refers:
+            self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
+        elif block.is_built:
             self._unbuilt.append(block)
         else:
-            self._place_runs(block, block.build(self))
+            self._place_runs(block, block.make())
+            self._unfilled.append(block)
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches, once all blocks are there."""

@@ -26,8 +26,10 @@ __all__ = ["encode_graph"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
+#: So many cells are written at once, however few objects they are of.
+MOST_WAITING = 2**12
 #: A block holds no more objects than this, so that its cells stay in the processor's cache from one column to the next.
-MOST_IN_BLOCK = 1024
+MOST_IN_BLOCK = 2048
 #: Fewer than this are rows: a block's columns would cost more than they save.
 FEWEST_IN_BLOCK = 16
 #: Kinds of batches whose objects may be rows.
@@ -118,7 +120,7 @@ class _Encoder:
             # Another thread may have changed a list between the look at its length and the look at its cells.
             message = "an object changed while it was encoded; encode a copy, or hold its lock meanwhile"
             raise Halted(SerializationError(message))
-        if len(some.numbers) >= FEWEST_AT_ONCE:
+        if len(some.numbers) >= FEWEST_AT_ONCE or len(some.cells) >= MOST_WAITING:
             self._block(batch, some)
             return
         self._columns.note(some.cells)
@@ -126,7 +128,7 @@ class _Encoder:
             self._columns.note(some.keys)
         batch.add(some)
         self._waiting[batch.identity] = batch
-        if len(batch.numbers) >= MOST_IN_BLOCK:
+        if len(batch.numbers) >= MOST_IN_BLOCK or len(batch.cells) >= MOST_WAITING:
             self._block(batch, batch.take())
 
     def _row(self, row: Row) -> None:
