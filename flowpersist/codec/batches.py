@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.registry import Registration
@@ -13,7 +13,7 @@ from flowpersist.codec.registry import Registration
 __all__ = ["Batch", "Cells", "Row"]
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Row:
     """An object, or a part of one, that is written for itself: its cells as the format's table of rows gives them.
 
@@ -29,7 +29,7 @@ class Row:
     batch: Batch | None = None
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Cells:
     """The cells of some objects, one object after the other.
 

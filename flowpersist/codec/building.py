@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from operator import countOf
 
-from attrs import define, frozen
+from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import (
@@ -28,6 +28,7 @@ from flowpersist.codec.blocks import (
     one_setter,
 )
 from flowpersist.codec.columns import Column, TypeEntry
+from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
@@ -44,7 +45,7 @@ BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE,
 FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Row:
     """One row with its cells, of which some may not be there yet."""
 
@@ -58,7 +59,7 @@ class Row:
 class Section:
     """Rows: kind, number of the object, class and number of cells of each."""
 
-    kinds: bytes
+    kinds: Sequence[int]
     numbers: Sequence[int]
     entries: list[TypeEntry | None]
     lengths: Sequence[int]
@@ -260,7 +261,10 @@ class Building:
 
     def _fill_fields(self, one: Cell, entry: TypeEntry, cells: list[Cell]) -> None:
         if entry.is_older or not self.waits:
-            self.when_built(cells, field_setter(one, entry))
+            if ABSENT in cells or entry.is_older:
+                self.when_built(cells, field_setter(one, entry))
+            else:
+                deque(map(object.__setattr__, repeat(one), entry.names, cells), maxlen=0)
         else:
             # Each by itself: what is built late may need the fields of this object that are there.
             for name, cell in zip(entry.names, cells, strict=True):

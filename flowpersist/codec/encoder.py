@@ -8,6 +8,7 @@ processor's cache. What is too little for a block waits for more of its kind, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from flowpersist.codec import kinds
 from flowpersist.codec.batches import Batch, Cells, Row
@@ -165,13 +166,15 @@ class _Encoder:
         self._columns.write([root])
         head = Writer(self._limits)
         head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
-        head.array(len(self._registrations))
-        for one in self._registrations:
-            head.array(2 + len(one.plan.names))
-            for part in (one.name, one.version, *one.plan.names):
-                head.scalar(part)
+        head.cells(
+            [
+                part
+                for one in self._registrations
+                for part in (one.name, one.version, len(one.plan.names), *one.plan.names)
+            ]
+        )
         head.scalar(len(self._numbering))
-        head.array(self._blocks)
+        head.header(self._blocks)
         return self._writer.finish(head)
 
     def _block(self, batch: Batch, some: Cells) -> None:
@@ -218,16 +221,15 @@ class _Encoder:
         factory: Cell = batch.factory
         name: str | None = getattr(factory, "__name__", None)
         named = factory is None or factory in kinds.FACTORIES.values()
-        self._writer.scalar(name if named else self._type_number(factory))  # pyright: ignore[reportArgumentType]
+        cell = name if named else self._type_number(factory)  # pyright: ignore[reportArgumentType]
+        self._writer.cells([cell])
         self._writer.numbers(numbers_of(some.lengths))
         self._columns.write(some.keys)
         self._columns.write(some.cells)
 
     def _record(self, batch: Batch, some: Cells) -> None:
         self._head(batch, some, 1 + len(batch.shape))
-        self._writer.array(len(batch.shape))
-        for key in batch.shape:
-            self._writer.scalar(key)
+        self._writer.cells(list(batch.shape))
         self._by_columns(len(batch.shape), some)
 
     def _instances(self, batch: Batch, some: Cells) -> None:
@@ -246,13 +248,14 @@ class _Encoder:
             self._columns.write([None] * len(some.numbers))
 
     def _section(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            self._writer.raw(kinds.EMPTY_SECTION)
+            return
         self._columns.charge(len(rows))
-        self._writer.array(5)
-        self._writer.binary(bytes([row.kind for row in rows]))
-        self._writer.numbers(numbers_of([row.number for row in rows]))
-        self._writer.numbers(numbers_of(map(self._class_of, rows)))
-        self._writer.numbers(numbers_of([len(row.cells) for row in rows]))
-        self._columns.write([cell for row in rows for cell in row.cells])
+        self._writer.header(2)
+        parts = [(row.kind, row.number, self._class_of(row), len(row.cells)) for row in rows]
+        self._writer.numbers(numbers_of(chain.from_iterable(parts)))
+        self._columns.write(list(chain.from_iterable([row.cells for row in rows])))
 
     def _class_of(self, row: Row) -> int:
         return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
