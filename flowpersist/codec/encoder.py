@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from flowpersist.codec import kinds
-from flowpersist.codec.batches import Batch, Cells, Row
+from flowpersist.codec.batches import Batch, Cells, Row, Rows
 from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.limits import Limits
@@ -63,7 +63,7 @@ class _Encoder:
         self._gathering = Gathering(roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity)
         self._waiting: dict[object, Batch] = {}
         self._blocks = 0
-        self._rows: list[Row] = []
+        self._rows: list[Rows] = []
 
     def encode(self, root: Cell) -> bytes:
         self._columns.note([root])
@@ -134,7 +134,7 @@ class _Encoder:
 
     def _row(self, row: Row) -> None:
         self._columns.note(row.cells)
-        self._rows.append(row)
+        self._rows.append(row.alone())
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -142,8 +142,7 @@ class _Encoder:
             if not batch.numbers:
                 continue
             if len(batch.numbers) < FEWEST_IN_BLOCK and self._may_be_rows(batch):
-                kind = kinds.DICT if batch.kind == kinds.RECORD else batch.kind
-                self._rows += [Row(kind, number, cells, batch.registration) for number, cells in batch.rows()]
+                self._rows.append(batch.rows())
                 batch.take()
             else:
                 self._block(batch, batch.take())
@@ -161,8 +160,8 @@ class _Encoder:
 
     def _document(self, root: Cell, order: Order) -> bytes:
         self._section(self._rows)
-        self._section(order.early)
-        self._section(order.late)
+        self._section([row.alone() for row in order.early])
+        self._section([row.alone() for row in order.late])
         self._columns.write([root])
         head = Writer(self._limits)
         head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
@@ -247,17 +246,21 @@ class _Encoder:
             # Objects without fields take a byte each all the same, so that no count stands without bytes.
             self._columns.write([None] * len(some.numbers))
 
-    def _section(self, rows: Sequence[Row]) -> None:
-        if not rows:
+    def _section(self, groups: Sequence[Rows]) -> None:
+        if not groups:
             self._writer.raw(kinds.EMPTY_SECTION)
             return
-        self._columns.charge(len(rows))
+        rows: list[int] = []
+        for group in groups:
+            own = self._class_of(group)
+            for number, length in zip(group.numbers, group.lengths, strict=True):
+                rows += (group.kind, number, own, length)
+        self._columns.charge(len(rows) // 4)
         self._writer.header(2)
-        parts = [(row.kind, row.number, self._class_of(row), len(row.cells)) for row in rows]
-        self._writer.numbers(numbers_of(chain.from_iterable(parts)))
-        self._columns.write(list(chain.from_iterable([row.cells for row in rows])))
+        self._writer.numbers(numbers_of(rows))
+        self._columns.write(list(chain.from_iterable([group.cells for group in groups])))
 
-    def _class_of(self, row: Row) -> int:
+    def _class_of(self, row: Rows) -> int:
         return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
 
 

@@ -14,7 +14,8 @@ import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from sys import byteorder
+from io import BytesIO
+from sys import byteorder, getsizeof
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
@@ -199,10 +200,12 @@ class Writer:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._parts: list[bytes] = []
+        #: A large text stands among them as it is, to be encoded where it goes.
+        self._parts: list[bytes | str] = []
+        self._has_texts = False
         self._size = 0
 
-    def _add(self, part: bytes) -> None:
+    def _add(self, part: bytes | str) -> None:
         self._size += len(part)
         if self._size > self._limits.max_bytes:
             raise Halted(too_many_bytes(self._limits))
@@ -231,9 +234,12 @@ class Writer:
 
     def cells(self, cells: list[Cell]) -> None:
         """Plain values as an array within a ``bin``."""
-        parts = _large_parts(cells) if len(cells) <= FEW else None
-        if parts is None:
-            parts = [pack_cells(cells)]
+        parts: list[bytes | str] = []
+        if len(cells) <= FEW and sum(map(getsizeof, cells)) >= LARGE:
+            parts = _large_parts(cells)
+            self._has_texts = self._has_texts or str in set(map(type, parts))
+        else:
+            parts.append(pack_cells(cells))
         size = sum(map(len, parts))
         if size > self._limits.max_str:
             self._check_sizes(cells)
@@ -251,19 +257,29 @@ class Writer:
         parts = head._parts + self._parts
         if sum(map(len, parts)) > self._limits.max_bytes:
             raise Halted(too_many_bytes(self._limits))
-        return b"".join(parts)
+        return _joined(parts) if self._has_texts else b"".join(cast("list[bytes]", parts))
 
 
-def _large_parts(cells: list[Cell]) -> list[bytes] | None:
-    """An array of these cells, in parts of which the large ones are the cells themselves; None where none is large."""
-    if not any(type(cell) in {str, bytes} and len(cell) >= LARGE for cell in cells):
-        return None
-    parts = [array_header(len(cells))]
+def _joined(parts: list[bytes | str]) -> bytes:
+    # What a BytesIO holds it gives without a copy; and a text is encoded in pieces that stay in the cache.
+    whole = BytesIO()
+    for part in parts:
+        if type(part) is str:
+            for start in range(0, len(part), LARGE):
+                whole.write(part[start : start + LARGE].encode())
+        else:
+            whole.write(part)  # type: ignore[arg-type]  # mypy does not narrow by type(…) is
+    return whole.getvalue()
+
+
+def _large_parts(cells: list[Cell]) -> list[bytes | str]:
+    """An array of these cells, in parts of which the large ones are the cells themselves."""
+    parts: list[bytes | str] = [array_header(len(cells))]
     for cell in cells:
         if type(cell) is bytes and len(cell) >= LARGE:
             parts += (_binary_header(len(cell)), cell)
         elif type(cell) is str and len(cell) >= LARGE and cell.isascii():
-            parts += (_text_header(len(cell)), cell.encode())
+            parts += (_text_header(len(cell)), cell)
         else:
             parts.append(pack_one(cell))
     return parts
