@@ -12,6 +12,9 @@ import attrs
 
 __all__ = ["losses"]
 
+#: One object to Python, however often it is written: nothing can be told of its identity.
+EMPTY: tuple[()] = ()
+
 
 def losses(before: object, after: object) -> list[str]:
     """What is not as it was, the most frequent first; an empty list where all is.
@@ -31,22 +34,21 @@ def losses(before: object, after: object) -> list[str]:
             found[f"another {_called(one)}"] += 1
         if _parts(one) is None or _parts(other) is None:
             continue
-        if id(one) in forth:
-            if forth[id(one)] is not other:
-                found["sharing lost"] += 1
-        else:
-            if id(other) in back:
-                found["several become one"] += 1
-            forth[id(one)], back[id(other)] = other, one
-            stack += _pairs(one, other, found)
-    return [name if times == 1 else f"{name} ({times:,} times)" for name, times in found.most_common()]
+        if one is not EMPTY and id(one) in forth:
+            found["sharing lost"] += forth[id(one)] is not other
+            continue
+        if other is not EMPTY and id(other) in back:
+            found["several become one"] += 1
+        forth[id(one)], back[id(other)] = other, one
+        stack += _pairs(one, other, found)
+    return [name if times == 1 else f"{name} ({times:,} times)" for name, times in (+found).most_common()]
 
 
 def _called(value: object) -> str:
     return type(value).__qualname__
 
 
-def _fields(value: object) -> list[str] | None:
+def _fields(value: Any) -> list[str] | None:  # noqa: ANN401 - any value
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
     if attrs.has(type(value)):
@@ -59,7 +61,7 @@ def _parts(value: Any) -> list[Any] | None:  # noqa: ANN401 - any value
     if isinstance(value, dict):
         return list(chain.from_iterable(value.items()))
     if isinstance(value, (list, tuple, deque)):
-        return list(value) or None
+        return list(value)
     if isinstance(value, BaseException):
         return [*value.args, value.__cause__]
     names = _fields(value)
@@ -85,7 +87,7 @@ def _traits(value: object) -> object:
 
 def _same_leaf(one: Any, other: Any) -> bool:  # noqa: ANN401 - any values
     if isinstance(one, FunctionType):
-        return one.__code__.co_code == other.__code__.co_code
+        return bool(one.__code__.co_code == other.__code__.co_code)
     if isinstance(one, (str, bytes, set, frozenset, list, tuple, deque)):
         return bool(one == other)
     # The text of a float, a Decimal or a datetime also tells the sign of zero, NaN, digits, fold and zone.

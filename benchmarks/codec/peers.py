@@ -13,7 +13,7 @@ from returns.result import Failure, Result
 
 from flowpersist import Codec, PersistenceError
 
-__all__ = ["PEERS", "Peer", "make_peers"]
+__all__ = ["PEERS", "Peer", "make_peers", "missing"]
 
 Types: TypeAlias = tuple[type, ...]
 
@@ -122,7 +122,13 @@ PEERS: Mapping[str, tuple[str, Callable[[Types], Peer]]] = {
 }
 
 
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of the named codecs that are not installed."""
+    return [name for name in names if find_spec(PEERS[name][0]) is None]
+
+
 def make_peers(names: Iterable[str], types: Types) -> list[Peer]:
-    """Those of the named codecs that are installed."""
-    chosen = [PEERS[name] for name in names]
-    return [make(types) for module, make in chosen if find_spec(module) is not None]
+    """Those that are, for these classes."""
+    wanted = list(names)
+    absent = set(missing(wanted))
+    return [PEERS[name][1](types) for name in wanted if name not in absent]

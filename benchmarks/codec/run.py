@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from attrs import asdict
 from cases import CASES, Case
 from measure import Figures, block_of, peak_of, rounds_of
-from peers import PEERS, make_peers
+from peers import PEERS, make_peers, missing
 from probes import PROBE_TYPES, PROBES, outcome, runs_code
 from pythons import print_pythons
 from report import block_table, goal_table, peak_table, probe_table, state_table
@@ -59,6 +59,8 @@ def main() -> None:
     if arguments.pythons:
         print_pythons(arguments.pythons.split(","), arguments.states, arguments.rounds)
         return
+    if absent := missing(arguments.peers):
+        _say(f"Left out, since not installed: {', '.join(absent)}. They come with: pip install -e '.[bench]'")
     if arguments.size:
         cases = [case.at_most(arguments.size) for case in cases]
     if arguments.json:
