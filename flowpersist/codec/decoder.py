@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import Block
 from flowpersist.codec.building import Building, Section
-from flowpersist.codec.columns import Column, ColumnReader, TypeEntry, numbers
+from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell, Reader
 from flowpersist.codec.refusals import Halted, malformed
@@ -33,15 +33,21 @@ class _Decoder:
         self._columns = ColumnReader(self._reader)
 
     def decode(self) -> tuple[Cell, int]:
-        self._reader.fixed_array(6)
+        parts = self._reader.array()
         self._version()
+        if parts != PARTS:
+            raise malformed("a document has a wrong number of parts")
         self._columns.types = [self._type() for _ in range(self._reader.array())]
-        blocks = [self._block() for _ in range(self._reader.array())]
-        early, late = self._section(), self._section()
+        count = self._reader.integer()
+        if count > self._reader.size:
+            raise malformed("the counts are larger than the bytes behind them")
+        building = Building(count, self._columns.types, self._registry, self._limits)
+        for _ in range(self._reader.array()):
+            building.add(self._block())
+        rows, early, late = self._section(ROWS), self._section(EARLY), self._section(LATE)
         root = self._columns.read(1)
         self._reader.finish()
-        building = Building(self._columns.types, self._registry, self._limits)
-        return building.build(blocks, early, late, root), self._reader.charged
+        return building.build(rows, early, late, root), self._reader.charged
 
     def _version(self) -> None:
         version = self._reader.integer()
@@ -84,19 +90,23 @@ class _Decoder:
             raise malformed("a class has a number beyond the table of classes")
         return self._columns.types[number]
 
-    def _lengths(self, count: int | None = None) -> Sequence[int]:
-        lengths = numbers(self._reader.binary())
-        if count is not None and len(lengths) != count:
+    def _lengths(self, count: int) -> Sequence[int]:
+        lengths = self._reader.numbers()
+        if len(lengths) != count:
             raise malformed("a block holds another number of lengths than its count")
         return lengths
 
     def _block(self) -> Block:
         length = self._reader.array()
-        kind, count = self._reader.integer(), self._reader.integer()
+        kind, runs = self._reader.integer(), self._reader.numbers()
+        if len(runs) % 2:
+            raise malformed("a block has half a run of numbers")
+        count = sum(runs[1::2])
         self._reader.charge(count)
         block, parts = self._contents(kind, count)
         if length != 2 + parts:
             raise malformed("a block has a wrong number of parts")
+        block.runs = list(zip(runs[::2], runs[1::2], strict=True))
         return block
 
     def _contents(self, kind: int, count: int) -> tuple[Block, int]:
@@ -132,7 +142,7 @@ class _Decoder:
         return Block(kinds.DICT, count, lengths, columns, flavour, factory), 5
 
     def _factory(self) -> type | None:
-        value = self._reader.scalar()
+        value = self._reader.text_or_number()
         if value is None:
             return None
         if type(value) is int and 0 <= value < len(self._columns.types):
@@ -168,14 +178,31 @@ class _Decoder:
     def _slices(self, count: int) -> tuple[Block, int]:
         return Block(kinds.SLICE, count, columns=(self._columns.read(3 * count),)), 1
 
-    def _section(self) -> Section:
-        self._reader.fixed_array(4)
-        codes = self._reader.binary()
-        if not ROW_KINDS.issuperset(codes):
-            raise malformed("a row is of an unknown kind")
+    def _section(self, allowed: frozenset[int]) -> Section:
+        self._reader.fixed_array(5)
+        codes = bytes(self._reader.binary())
+        if not allowed.issuperset(codes):
+            raise malformed("a row is of an unknown kind, or lies where none of its kind may be")
         self._reader.charge(len(codes))
-        subjects, lengths = self._lengths(len(codes)), self._lengths(len(codes))
-        return Section(codes, subjects, lengths, self._columns.read(sum(lengths)))
+        numbers, classes, lengths = (self._lengths(len(codes)) for _ in range(3))
+        entries = [None, *self._columns.types]
+        if classes and max(classes) >= len(entries):
+            raise malformed("a class has a number beyond the table of classes")
+        found = [entries[number] for number in classes]
+        return Section(codes, numbers, found, lengths, self._columns.read(sum(lengths)))
 
 
-ROW_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.SET, kinds.FROZENSET, kinds.DICT, kinds.SLICE, kinds.PAIR})
+PARTS = 8
+EARLY = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
+LATE = EARLY | {kinds.SET, kinds.DICT, kinds.PAIR, kinds.STATE}
+ROWS = EARLY | {
+    kinds.LIST,
+    kinds.SET,
+    kinds.DICT,
+    kinds.DEQUE,
+    kinds.BYTEARRAY,
+    kinds.INSTANCE,
+    kinds.SCALAR,
+    kinds.ATTRIBUTES,
+    kinds.SHELL,
+}

@@ -6,9 +6,9 @@ from collections import Counter, OrderedDict, defaultdict, deque
 
 __all__ = ["FACTORIES", "FLAVOURS"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-# Blocks of the object table, and rows of its two sections.
+# Blocks of the object table, and rows of its sections.
 LIST = 1
 TUPLE = 2
 NAMED = 3
@@ -21,6 +21,10 @@ BYTEARRAY = 9
 SLICE = 10
 INSTANCE = 11
 PAIR = 12
+SCALAR = 13
+ATTRIBUTES = 14
+STATE = 15
+SHELL = 16
 
 # Columns.
 PLAIN = 0
