@@ -61,6 +61,8 @@ class _Decoder:
 
     def _type(self) -> TypeEntry:
         fields = self._reader.array() - 2
+        if fields < 0:
+            raise malformed("a class lacks its name or its version")
         name, version = self._reader.text(), self._reader.integer()
         names = tuple([self._reader.text() for _ in range(fields)])
         if len(set(names)) != len(names):

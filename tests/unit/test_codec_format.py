@@ -7,9 +7,10 @@ import re
 import struct
 import sys
 import tracemalloc
+from collections import defaultdict, deque
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgpack
 import pytest
@@ -43,7 +44,7 @@ class Label:
 class Watched:
     name: Any
 
-    def __new__(cls, *_: object) -> Watched:
+    def __new__(cls, *_: object) -> Self:
         ran.append("__new__")
         return object.__new__(cls)
 
@@ -214,10 +215,14 @@ def references_of(data: bytes) -> dict[int, list[int]]:
     parts = [(rows[1], rows[3], rows[4])]
     for _, runs, lengths, cells in blocks:
         bounds = struct.iter_unpack("<2I", runs)
-        parts.append((u32(*(number for first, length in bounds for number in range(first, first + length))), lengths, cells))
+        parts.append(
+            (u32(*(number for first, length in bounds for number in range(first, first + length))), lengths, cells)
+        )
     for numbers, lengths, cells in parts:
         column_ = iter(struct.unpack(f"<{len(cells[1]) // 4}I", cells[1]) if cells[0] == REFERENCES else ())
-        for (number,), (length,) in zip(struct.iter_unpack("<I", numbers), struct.iter_unpack("<I", lengths), strict=True):
+        for (number,), (length,) in zip(
+            struct.iter_unpack("<I", numbers), struct.iter_unpack("<I", lengths), strict=True
+        ):
             found[number] = [next(column_) for _ in range(length)]
     return found
 
@@ -332,7 +337,9 @@ def test_only_declared_fields_are_set_and_nothing_of_the_class_runs():
     ran.clear()
     copy = codec.decode(document(1, types=[["Watched", 1, "name"]], rows=[(INSTANCE, 0, 0, "x")])).unwrap()
     block = [INSTANCE, run(0), 0, column("x")]
-    assert vars(copy) == vars(codec.decode(document(1, block, types=[["Watched", 1, "name"]])).unwrap()) == {"name": "x"}
+    assert (
+        vars(copy) == vars(codec.decode(document(1, block, types=[["Watched", 1, "name"]])).unwrap()) == {"name": "x"}
+    )
     for names in (["other"], ["name", "other"], ["__class__"], ["__dict__"], []):
         cells = ["x"] * len(names)
         refused(document(1, types=[["Watched", 1, *names]], rows=[(INSTANCE, 0, 0, *cells)]), UnknownType, codec)
@@ -437,7 +444,9 @@ def test_every_object_is_made_once():
     refused(document(1, [LIST, u32(0), u32(0), column()]))
 
 
-@pytest.mark.parametrize("key", ["../../../etc/passwd", "/etc/passwd", "Etc/../UTC", "", "europe/berlin", "\0", "tzdata.zi"])
+@pytest.mark.parametrize(
+    "key", ["../../../etc/passwd", "/etc/passwd", "Etc/../UTC", "", "europe/berlin", "\0", "tzdata.zi"]
+)
 def test_zones_are_those_that_are_installed(key):
     """Clause 14."""
     refused(leaf(9, "Z" + key))
@@ -480,8 +489,70 @@ def test_coding_does_not_recurse():
     for chain in chains:
         value = decoded(document(depth, rows=chain))
         assert isinstance(CODEC.encode(value), Success)
-    tuples = [(TUPLE, depth - 1, None)] + [(TUPLE, number, None, To(number + 1)) for number in reversed(range(depth - 1))]
+    tuples = [(TUPLE, depth - 1, None)] + [
+        (TUPLE, number, None, To(number + 1)) for number in reversed(range(depth - 1))
+    ]
     assert isinstance(CODEC.encode(decoded(document(depth, early=tuples))), Success)
+
+
+def ladder(depth: int) -> dict[str, bytes]:
+    """Documents of objects that are nested so deep, of each class that CPython frees by recursion."""
+    down = [To(number + 1) for number in range(depth - 1)]
+    lengths = u32(*[1] * (depth - 1), 0)
+    keys = column(*["a"] * (depth - 1))
+    nones = column(*[None] * depth)
+    errors = [(INSTANCE, number, 0, To(number + 1)) for number in range(depth - 1)] + [(INSTANCE, depth - 1, 0, 1)]
+    slices = [(SLICE, number, None, 1, To(number + 1), 2) for number in reversed(range(depth - 1))]
+    filled = [(DICT, number, None, "a", To(number + 1)) for number in range(depth - 1)]
+    empty = [DICT, run(0, depth), 3, None, u32(*[0] * depth), column(), column()]
+    return {
+        "deques": document(depth, [DEQUE, run(0, depth), lengths, nones, column(*down)]),
+        "defaultdicts": document(depth, [DICT, run(0, depth), 3, None, lengths, keys, column(*down)]),
+        "defaultdicts, late": document(depth, empty, late=filled),
+        "slices": document(depth, early=[(SLICE, depth - 1, None, 1, 2, 3), *slices]),
+        "exceptions": document(depth, types=[["builtins.SystemExit", 1, "code"]], rows=errors),
+        "exceptions, many": document(
+            depth, [INSTANCE, run(0, depth), 0, column(*down, 1)], types=[["builtins.SystemExit", 1, "code"]]
+        ),
+        "a ring of deques": document(
+            depth, [DEQUE, run(0, depth), u32(*[1] * depth), nones, column(*down, To(0))], root=column(To(0))
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ladder(1))
+def test_what_python_frees_by_recursion_is_nested_within_bounds(name):
+    """Clause 17."""
+    assert isinstance(CODEC.decode(ladder(900)[name]), Success)
+    refused(ladder(1200)[name], StateTooDeep)
+
+
+def test_what_could_not_be_freed_is_not_written():
+    """Clause 17."""
+
+    def deep(depth: int, wrap: Any) -> Any:
+        value = None
+        for _ in range(depth):
+            value = wrap(value)
+        return value
+
+    def caused(cause: Any) -> OSError:
+        error = OSError(1)
+        error.__cause__ = cause
+        return error
+
+    wraps = [lambda one: deque([one]), slice, lambda one: defaultdict(None, {1: one}), caused]
+    for wrap in wraps:
+        assert isinstance(CODEC.encode(deep(900, wrap)), Success)
+        assert isinstance(CODEC.encode(deep(1200, wrap)).failure(), StateTooDeep)
+    # Between lists they are freed one by one.
+    assert isinstance(CODEC.encode(deep(1200, lambda one: deque([[one]]))), Success)
+    hub: deque[Any] = deque()
+    hub.extend([deque([hub, number]) for number in range(900)])
+    assert isinstance(CODEC.encode(hub), Success)
+    pointing = [defaultdict(None, {"hub": ring}) for ring in [deque()] for _ in range(2000)]
+    pointing[0]["hub"].append(pointing[0]["hub"])
+    assert isinstance(CODEC.encode(pointing), Success)
 
 
 def test_objects_and_cells_are_counted():
