@@ -67,7 +67,7 @@ class Right(enum.Flag):
 class Money:
     """Kept by a pair of functions."""
 
-    def __init__(self, amount: Any) -> None:
+    def __init__(self, amount: object) -> None:
         self.amount = amount
 
     def __eq__(self, other: object) -> bool:
@@ -127,7 +127,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "timedeltas": "value = [dt.timedelta(0), dt.timedelta.max, dt.timedelta.min, dt.timedelta(microseconds=-1)]",
         "zones": "value = [dt.timezone.utc, dt.timezone(dt.timedelta(hours=1), ''), ZoneInfo('Europe/Berlin')]",
         "uuid": "value = UUID(int=2**127 + 5)",
-        "decimals": "value = [Decimal('1.50'), Decimal('-0'), Decimal('1E+999999'), Decimal('sNaN7'), Decimal('-Infinity')]",
+        "decimals": "value = [Decimal(text) for text in ('1.50', '-0', '1E+999999', 'sNaN7', '-Infinity')]",
         "fractions": "value = [Fraction(-3, 7), Fraction(0), Fraction(2**70, 3)]",
         "ranges": "value = [range(3), range(5, 0, -2), range(2**70, 2**71)]",
         "patterns": "value = [re.compile('a|(?i:b)', re.DOTALL), re.compile(b'\\\\d')]",
@@ -152,7 +152,9 @@ SOURCES: dict[str, dict[str, str]] = {
         "frozensets": "value = [frozenset({3, 1}), frozenset({frozenset({1}), frozenset()}), frozenset({(1, (2,))})]",
         "dicts keep their order": "value = [{'b': 1, 'a': 2}, {'a': 2, 'b': 1}]",
         "keys of any class": "value = {1: 'a', '1': 'b', None: [], (1, ('x',)): {}, frozenset({2}): 2, 1.5: ()}",
-        "many dicts of the same keys": "value = [{'id': number, 'text': str(number), 'of': [number]} for number in range(9)]",
+        "many dicts of the same keys": (
+            "value = [{'id': number, 'text': str(number), 'of': [number]} for number in range(20)]"
+        ),
         "few dicts of the same keys": "value = [{'id': number} for number in range(3)]",
         "an ordered dict": "value = OrderedDict([('b', 1), ('a', [2])])",
         "a counter": "value = Counter('abracadabra')",
@@ -161,9 +163,10 @@ SOURCES: dict[str, dict[str, str]] = {
         "bytearrays": "value = [bytearray(), bytearray(b'xy')]",
         "slices": "value = [slice(3), slice(None, [1], 'x'), slice((1,), ((2,),))]",
         "many of each kind": (
-            "value = [[[n], (n,), {n}, frozenset({n}), {n: n}, deque([n]), bytearray([n]), slice(n)] for n in range(12)]"
+            "each = lambda n: [[n], (n,), {n}, frozenset({n}), {n: n}, deque([n]), bytearray([n]), slice(n)]\n"
+            "value = [each(number) for number in range(20)]"
         ),
-        "tuples in tuples, many": "value = [(n, (n, (n, 'x'))) for n in range(12)]",
+        "tuples in tuples, many": "value = [(n, (n, (n, 'x'))) for n in range(20)]",
     },
     "graphs": {
         "what is shared": "shared = [1]\nvalue = [shared, (shared,), {'a': shared}, shared]",
@@ -176,7 +179,9 @@ SOURCES: dict[str, dict[str, str]] = {
         "nodes in a ring": "value, other = Node('a'), Node('b')\nvalue.link, other.link = other, value",
         "a node in its own set": "value = Node('a')\nvalue.link = {value}",
         "a node in its own frozenset": "value = Node('a')\nvalue.link = frozenset({(value, 1)})",
-        "a key that holds its dict": "mapped = {}\nkey = Label(('a', ('b',)), mapped)\nmapped[key] = [key]\nvalue = [mapped, {key}]",
+        "a key that holds its dict": (
+            "mapped = {}\nkey = Label(('a', ('b',)), mapped)\nmapped[key] = [key]\nvalue = [mapped, {key}]"
+        ),
         "a frozenset of values in a key": (
             "inner = frozenset({Label('x'), Label('y')})\n"
             "value = [{Label(inner): 1, Label((inner, 2)): 2}, {'late': inner}, [inner]]"
@@ -187,17 +192,15 @@ SOURCES: dict[str, dict[str, str]] = {
     },
     "classes": {
         "an instance": "value = Node('a', [1])",
-        "many instances": "value = [Node(str(number), Label(number, [number])) for number in range(12)]",
+        "many instances": "value = [Node(str(number), Label(number, [number])) for number in range(20)]",
         "a field that is not set": "value = object.__new__(Node)\nvalue.link = 1",
         "namedtuples": "value = [Point(1), Point([2], (3,))]",
-        "many namedtuples": "value = [Point(number, number / 2) for number in range(12)]",
+        "many namedtuples": "value = [Point(number, number / 2) for number in range(20)]",
         "members": "value = [Colour.RED, Colour.BLUE, Right.READ, Right.READ | Right.WRITE, Right(0)]",
         "members as keys": "value = {Colour.RED: Right.WRITE, Right.READ: 1}",
         "by a pair of functions": "one = Money(1)\nvalue = [one, {one: Money((one,))}, {Money(2)}]",
         "exceptions": (
-            "value = ValueError('a', {'b': 1})\n"
-            "value.__cause__ = OSError(2, 'gone', 'file')\n"
-            "value.add_note('a note')"
+            "value = ValueError('a', {'b': 1})\nvalue.__cause__ = OSError(2, 'gone', 'file')\nvalue.add_note('a note')"
         ),
         "a group of exceptions": "value = ExceptionGroup('outer', [ValueError(1), KeyError('k')])",
         "values in a set": "value = {Label('b'), Label('a', 1), Label(('c', ('d',)))}",
@@ -205,7 +208,7 @@ SOURCES: dict[str, dict[str, str]] = {
 }
 
 
-def made(source: str) -> Any:
+def made(source: str) -> object:
     """The value that a source leaves."""
     names = dict(NAMES)
     exec(source, names)  # noqa: S102 - the sources above
@@ -223,7 +226,10 @@ def files() -> dict[str, str]:
     classes = {f"vectors.{cls.__name__}": inspect.getsource(cls) for cls in CLASSES}
     return {
         f"{kind}.json": json.dumps(
-            {"classes": classes if kind == "classes" else list(classes), "vectors": [vector(*one) for one in sources.items()]},
+            {
+                "classes": classes if kind == "classes" else list(classes),
+                "vectors": [vector(*one) for one in sources.items()],
+            },
             indent=1,
         )
         + "\n"

@@ -1,6 +1,7 @@
 """Fuzz a target with atheris: ``fuzz.py codec|sealer FOUND [LIBFUZZER-ARGUMENT…] [CORPUS…]``; scripts/fuzz.sh runs it.
 
-FOUND is a directory, into which the seeds are laid. Half of the inputs come of libFuzzer's own changes, half of changes that keep a document readable.
+FOUND is a directory, into which the seeds are laid. Half of the inputs come of libFuzzer's own changes, half of changes
+that keep a document readable.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 with atheris.instrument_imports(include=["flowpersist"]):
     import targets
 
-import mutations  # noqa: E402 - after the imports that are instrumented
+import mutations
 
 name, found = sys.argv[1], Path(sys.argv[2])
 run = targets.TARGETS[name]
@@ -27,7 +28,7 @@ documents = targets.seeds() + targets.kept("codec")
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """libFuzzer's hook for changes."""
     random = Random(seed)
-    if random.random() < 0.5 :
+    if random.random() < 0.5:
         return atheris.Mutate(data, max_size)
     other = random.choice(documents)
     if name == "sealer":

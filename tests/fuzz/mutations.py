@@ -1,7 +1,7 @@
 """Changes of documents: of their bytes, and of their structure, which changes of bytes seldom leave readable.
 
-A document is MessagePack, and many of its ``bin`` hold MessagePack or numbers of 32 bits. ``restructured`` changes one part
-of it, at any depth, and writes it again.
+A document is MessagePack, and many of its ``bin`` hold MessagePack or numbers of 32 bits. ``restructured`` changes some
+parts of it, at any depth, and writes it again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-INTERESTING = (0, 1, 2, 3, 7, 8, 15, 16, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, -1, -(2**63))
-PARTS = (None, True, 1.5, float("nan"), "", "a", "\u0130", b"", b"\0", [], {}, msgpack.ExtType(1, b"\x80" * 9), msgpack.ExtType(5, b""))
+INTERESTING = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    15,
+    16,
+    255,
+    256,
+    2**16,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**63,
+    2**64 - 1,
+    -1,
+    -(2**63),
+)
+PARTS = (
+    None,
+    True,
+    1.5,
+    float("nan"),
+    "",
+    "a",
+    "\u0130",
+    b"",
+    b"\0",
+    [],
+    {},
+    msgpack.ExtType(1, b"\x80" * 9),
+    msgpack.ExtType(5, b""),
+)
 
 
 def altered(random: Random, data: bytes, other: bytes) -> bytes:
@@ -31,7 +65,9 @@ def _flip(random: Random, data: bytearray, _: bytes) -> bytes:
 
 
 def _overwrite(random: Random, data: bytearray, _: bytes) -> bytes:
-    data[random.randrange(len(data))] = random.choice((0, 1, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xC7, 0xDC, 0xDD, 0xDF, 0xFF))
+    data[random.randrange(len(data))] = random.choice(
+        (0, 1, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xC7, 0xDC, 0xDD, 0xDF, 0xFF)
+    )
     return bytes(data)
 
 
@@ -53,7 +89,14 @@ def _splice(random: Random, data: bytearray, other: bytes) -> bytes:
     return bytes(data[: random.randrange(len(data))]) + other[random.randrange(len(other) + 1) :]
 
 
-BYTEWISE: tuple[Callable[[Random, bytearray, bytes], bytes], ...] = (_flip, _overwrite, _cut, _truncate, _insert, _splice)
+BYTEWISE: tuple[Callable[[Random, bytearray, bytes], bytes], ...] = (
+    _flip,
+    _overwrite,
+    _cut,
+    _truncate,
+    _insert,
+    _splice,
+)
 
 
 def restructured(random: Random, data: bytes, other: bytes) -> bytes:
@@ -115,7 +158,9 @@ def _any_part(random: Random, donor: Any) -> Any:
 def _changed_bin(random: Random, part: bytes, donor: Any) -> bytes:
     if random.random() < 0.5:
         try:
-            return msgpack.packb(_changed(random, _tree(part), donor), use_bin_type=True, unicode_errors="surrogatepass")
+            return msgpack.packb(
+                _changed(random, _tree(part), donor), use_bin_type=True, unicode_errors="surrogatepass"
+            )
         except Exception:  # noqa: BLE001, S110 - then it is no MessagePack, but numbers or bytes
             pass
     if len(part) % 4 == 0 and random.random() < 0.8:

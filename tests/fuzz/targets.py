@@ -1,4 +1,4 @@
-"""What is fuzzed: bytes from anywhere go to the codec, or to a sealer without a keyring, and what must hold then is asserted.
+"""What is fuzzed: bytes from anywhere go to the codec or to a sealer without a keyring, and what must hold is asserted.
 
 The tests that replay the corpus use these functions too. ``TARGETS`` has them by name.
 """
@@ -11,10 +11,11 @@ import json
 import struct
 import sys
 import zlib
+from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from zoneinfo import TZPATH, ZoneInfo
 
 import attrs
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 VECTORS = HERE.parents[1] / "specs" / "codec" / "vectors"
-LIMITS = Limits(max_bytes=2**18, max_nodes=20_000, max_str=2**16)
+#: Patterns are short, since compiling one of the greatest length takes seconds.
+LIMITS = Limits(max_bytes=2**18, max_nodes=20_000, max_str=2**16, max_pattern=256)
 CONTEXT = b"fuzz"
 
 #: Code of the classes below that ran though decoding must not run it.
@@ -112,6 +114,77 @@ class Renamed(NamedTuple):
     full: Any
 
 
+class Listed(list[Any]):
+    """Subclasses of Python's own classes, whose own methods must not run."""
+
+    def append(self, _: object) -> None:
+        ran.append("Listed.append")
+
+    def extend(self, _: object) -> None:
+        ran.append("Listed.extend")
+
+
+class Keyed(dict[Any, Any]):
+    def __setitem__(self, key: object, value: object) -> None:
+        ran.append("Keyed.__setitem__")
+
+
+class Arranged(OrderedDict[Any, Any]):
+    pass
+
+
+class Pile(set[Any]):
+    def add(self, _: object) -> None:
+        ran.append("Pile.add")
+
+
+class Packed(frozenset[Any]):
+    def __new__(cls, *_: object) -> Self:
+        ran.append("Packed.__new__")
+        return super().__new__(cls)
+
+
+class Row(tuple[Any, ...]):
+    __slots__ = ()
+
+
+class Queue(deque[Any]):
+    pass
+
+
+class Buffer(bytearray):
+    pass
+
+
+class Text(str):  # noqa: SLOT000 - it has attributes
+    def __init__(self, *_: object) -> None:
+        ran.append("Text.__init__")
+
+
+class Whole(int):
+    pass
+
+
+class Real(float):
+    __slots__ = ("unit",)
+
+
+SUBCLASSES = (Listed, Keyed, Arranged, Pile, Packed, Row, Queue, Buffer, Text, Whole, Real)
+
+
+class Stateful:
+    """Its own code is run with what a state holds, and may refuse it."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __getstate__(self) -> object:
+        return (self.held,)
+
+    def __setstate__(self, state: Any) -> None:
+        (self.held,) = state
+
+
 class Before(NamedTuple):
     """What Renamed was in its first version."""
 
@@ -126,9 +199,11 @@ def _older() -> TypeRegistry:
 
 def _registry() -> TypeRegistry:
     types = TypeRegistry()
-    for cls in (Node, Valued, Slotted, Pair, Colour, Right, Model, Failed):
+    for cls in (Node, Valued, Slotted, Pair, Colour, Right, Model, Failed, Stateful, *SUBCLASSES):
         types.register(cls, name=f"fuzz.{cls.__name__}")
-    types.register(Vector, name="fuzz.Vector", encode=lambda one: list(one.parts), decode=lambda parts: Vector(tuple(parts)))
+    types.register(
+        Vector, name="fuzz.Vector", encode=lambda one: list(one.parts), decode=lambda parts: Vector(tuple(parts))
+    )
     types.register(Renamed, name="fuzz.Renamed", version=2, upgrades={1: lambda fields: {"full": fields["name"]}})
     return types
 
@@ -139,19 +214,33 @@ SEALER = Sealer(codec=CODEC, keyring=None)
 
 # What decoding must not do.
 
-FORBIDDEN = ("import", "exec", "compile", "open", "os.", "subprocess.", "socket.", "shutil.", "tempfile.", "ctypes.", "marshal.", "pickle.")
+FORBIDDEN = (
+    "import",
+    "exec",
+    "compile",
+    "open",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "shutil.",
+    "tempfile.",
+    "ctypes.",
+    "marshal.",
+    "pickle.",
+)
 seen: list[str] = []
-_watching = False
+watching: list[bool] = []
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if _watching and event.startswith(FORBIDDEN) and not (event in {"open", "os.listdir", "os.scandir"} and _of_zones(arguments[0])):
+    if watching and event.startswith(FORBIDDEN) and not _of_zones(event, arguments[0]):
         seen.append(f"{event} {arguments[0]!r:.100}")
 
 
-def _of_zones(path: object) -> bool:
-    """Whether this is a part of the time zones that are installed."""
-    return isinstance(path, str) and (path.startswith(tuple(TZPATH)) or "tzdata" in Path(path).parts)
+def _of_zones(event: str, path: object) -> bool:
+    """Whether a file of the time zones that are installed is read."""
+    is_path = event == "open" and isinstance(path, str)
+    return is_path and (path.startswith(tuple(TZPATH)) or "tzdata" in Path(path).parts)
 
 
 sys.addaudithook(_hook)
@@ -162,14 +251,13 @@ CODEC.decode(CODEC.encode(ZoneInfo("Europe/Berlin")).unwrap()).unwrap()
 @contextmanager
 def watched() -> Iterator[None]:
     """Within, nothing may be imported, run or opened, nor any code of the guarded classes."""
-    global _watching
     seen.clear()
     ran.clear()
-    _watching = True
+    watching.append(True)
     try:
         yield
     finally:
-        _watching = False
+        watching.clear()
     assert not seen, seen
     assert not ran, ran
 
@@ -203,7 +291,7 @@ def codec(data: bytes) -> None:
 
 
 def sealer(data: bytes) -> None:
-    """Any bytes to the sealer: as they are, and with length, digest and checksum made right, which would hide the rest."""
+    """Any bytes to the sealer: as they are, and with length, digest and checksum made right, which hide the rest."""
     for envelope in (data, mended(data)):
         with watched():
             outcome = SEALER.open(envelope, context=CONTEXT)
@@ -248,11 +336,40 @@ def values() -> list[Any]:
         [[Node(n), Valued(n), Slotted([n]), Pair(n, (n,)), Model(name=n), {"a": Colour.RED, "b": n}] for n in range(9)],
         [{Vector((1,)), Vector((2,))}, {Valued(Vector((3,))): 1}, slice(Valued(1), [Slotted()])],
         [Renamed("x"), Renamed(("y", []))],
+        subclasses(),
+        {"state": (stateful := Stateful([ring])), "again": {stateful}, "of": Stateful((stateful, Valued(1)))},
+        [deque([defaultdict(list, {"a": slice(1)}), OrderedDict(a=bytearray(b"x"))], maxlen=3), Counter("abc")],
+    ]
+
+
+def subclasses() -> list[Any]:
+    """One of each, some with attributes, as elements and as keys."""
+    packed = frozenset.__new__(Packed, [1, Valued("x")])
+    text = str.__new__(Text, "a")
+    text.of = [text]
+    listed = Listed([1, (2,)])
+    listed.colour = "red"
+    queue = Queue([listed, text], 4)
+    queue.append(queue)
+    real = Real(1.5)
+    real.unit = "m"
+    keyed = Keyed()
+    dict.__setitem__(keyed, text, {packed: real})
+    return [
+        listed,
+        queue,
+        keyed,
+        Arranged(a=[packed]),
+        Pile([text, (1,)]),
+        Row((1, Row(()))),
+        Buffer(b"x"),
+        real,
+        Whole(2**70),
     ]
 
 
 def seeds() -> list[bytes]:
-    """Valid documents: of the values above, and the vectors of the specification, whose own classes are not known here."""
+    """Valid documents: of the values above, and the specification's vectors, whose own classes are not known here."""
     documents = [CODEC.encode(value).unwrap() for value in values()]
     documents.append(Codec(types=_older()).encode([Before("x"), {Before(("y", Before(None)))}]).unwrap())
     for file in sorted(VECTORS.glob("*.json")):
