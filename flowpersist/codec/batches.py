@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Hashable, Sequence
+from itertools import chain
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from flowpersist.codec import kinds
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.registry import Registration
 
-__all__ = ["Batch", "Cells", "Row"]
+__all__ = ["Batch", "Cells", "Row", "Rows"]
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Row:
     """An object, or a part of one, that is written for itself: its cells as the format's table of rows gives them.
 
@@ -28,8 +29,23 @@ class Row:
     one: Cell = None
     batch: Batch | None = None
 
+    def alone(self) -> Rows:
+        """The same, to be written."""
+        return Rows(self.kind, [self.number], [len(self.cells)], self.cells, self.registration)
 
-@frozen(eq=False)
+
+@define(eq=False)
+class Rows:
+    """Rows of one kind and class: the number of each, the number of its cells, and all cells."""
+
+    kind: int
+    numbers: Sequence[int]
+    lengths: Sequence[int]
+    cells: list[Cell]
+    registration: Registration | None = None
+
+
+@define(eq=False)
 class Cells:
     """The cells of some objects, one object after the other.
 
@@ -76,14 +92,12 @@ class Batch:
         self.numbers, self.lengths, self.keys, self.cells = [], [], [], []
         return kept
 
-    def rows(self) -> Iterator[tuple[int, list[Cell]]]:
-        """Each object's number and cells; of a dict each key and its value in turn."""
-        lengths: Iterable[int] = self.lengths if self.width is None else [self.width] * len(self.numbers)
-        cells = iter(self.cells)
-        keys = iter(self.shape * len(self.numbers) if self.shape else self.keys)
-        keyed = bool(self.shape or self.keys)
-        for number, length in zip(self.numbers, lengths, strict=True):
-            own = list(islice(cells, length))
-            if keyed:
-                own = [part for entry in zip(islice(keys, length), own, strict=True) for part in entry]
-            yield number, own
+    def rows(self) -> Rows:
+        """All that was kept, as rows; of a dict each key and its value in turn."""
+        count = len(self.numbers)
+        lengths = self.lengths if self.width is None else [self.width] * count
+        if self.kind not in {kinds.RECORD, kinds.DICT}:
+            return Rows(self.kind, self.numbers, lengths, self.cells, self.registration)
+        keys = self.shape * count if self.shape else self.keys
+        entries = list(chain.from_iterable(zip(keys, self.cells, strict=True)))
+        return Rows(kinds.DICT, self.numbers, [2 * length for length in lengths], entries)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, islice, repeat
+from itertools import accumulate, chain, islice, repeat
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -65,6 +65,16 @@ class Block:
         """The block's mutable objects, empty."""
         self.objects = _MAKERS[self.kind](self)
         return self.objects
+
+    def whole(self, building: Building) -> list[Cell]:
+        """The block's mutable objects, full, where they refer to nothing."""
+        if self.kind == kinds.LIST:
+            cells = self.columns[0].ready_cells()
+            ends = list(accumulate(self.lengths))
+            return [cells[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
+        made = self.make()
+        self.fill(building)
+        return made
 
     def build(self, building: Building) -> list[Cell]:
         """The immutable objects, whose cells are leaves and mutable objects."""
@@ -280,14 +290,23 @@ def _fill_instances(block: Block, building: Building) -> None:
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
             building.when_built(list(row), field_setter(one, entry))
     else:
-        for name, column in zip(entry.names, block.columns, strict=False):
-            _fill_field(block, name, column, building)
+        _fill_fields(block, entry, building)
     building.check_later(entry, block.objects)
+
+
+def _fill_fields(block: Block, entry: TypeEntry, building: Building) -> None:
+    assign = fields_of(entry).assign
+    if assign is not None and not building.waits and all(column.is_set for column in block.columns):
+        columns = dict(zip(entry.names, map(building.cells, block.columns), strict=True))
+        assign(block.objects, [columns[name] for name in fields_of(entry).names])
+        return
+    for name, column in zip(entry.names, block.columns, strict=False):
+        _fill_field(block, name, column, building)
 
 
 def _fill_field(block: Block, name: str, column: Column, building: Building) -> None:
     cells = building.cells(column)
-    if column.is_whole or {Later, Absent}.isdisjoint(map(type, cells)):
+    if (column.is_set and not (building.waits and column.refers)) or {Later, Absent}.isdisjoint(map(type, cells)):
         _consume(map(object.__setattr__, block.objects, repeat(name), cells))
         return
     for one, cell in zip(block.objects, cells, strict=True):

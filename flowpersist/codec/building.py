@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from operator import countOf
 
-from attrs import define, frozen
+from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import (
@@ -28,6 +28,7 @@ from flowpersist.codec.blocks import (
     one_setter,
 )
 from flowpersist.codec.columns import Column, TypeEntry
+from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, is_recursing
 from flowpersist.codec.packing import Cell
@@ -45,7 +46,7 @@ BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE,
 FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Row:
     """One row with its cells, of which some may not be there yet."""
 
@@ -59,7 +60,7 @@ class Row:
 class Section:
     """Rows: kind, number of the object, class and number of cells of each."""
 
-    kinds: bytes
+    kinds: Sequence[int]
     numbers: Sequence[int]
     entries: list[TypeEntry | None]
     lengths: Sequence[int]
@@ -102,16 +103,13 @@ class Building:
         refers = any(column.refers for column in block.columns)
         if is_recursing(block):
             self._recursing.append(block)
-        if not block.is_built:
-            self._place_runs(block, block.make())
-            if refers:
-                self._unfilled.append(block)
-            else:
-                block.fill(self)
-        elif refers:
+        if not refers:
+            self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
+        elif block.is_built:
             self._unbuilt.append(block)
         else:
-            self._place_runs(block, block.build(self))
+            self._place_runs(block, block.make())
+            self._unfilled.append(block)
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches, once all blocks are there."""
@@ -273,7 +271,10 @@ class Building:
 
     def _fill_fields(self, one: Cell, entry: TypeEntry, cells: list[Cell]) -> None:
         if entry.is_older or not self.waits:
-            self.when_built(cells, field_setter(one, entry))
+            if ABSENT in cells or entry.is_older:
+                self.when_built(cells, field_setter(one, entry))
+            else:
+                deque(map(object.__setattr__, repeat(one), entry.names, cells), maxlen=0)
         else:
             # Each by itself: what is built late may need the fields of this object that are there.
             for name, cell in zip(entry.names, cells, strict=True):

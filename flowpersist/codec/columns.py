@@ -207,24 +207,23 @@ class TypeEntry:
 class Column:
     """Cells as they were read: ``ready`` ones, ``references`` into the table, or a ``mask`` over several columns.
 
-    ``is_plain``: every cell is a value that is there, and none stands for a field that is not set.
+    ``is_set``: no cell stands for a field that is not set.
     """
 
     ready: list[Cell] = field(factory=list)
     references: Sequence[int] | None = None
     mask: bytes | None = None
     parts: tuple[Column, ...] = ()
-    is_plain: bool = False
+    is_set: bool = True
 
     @property
     def refers(self) -> bool:
         """Whether any cell is a reference."""
         return self.references is not None or any(part.refers for part in self.parts)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every cell is a value that is there, and none stands for a field that is not set."""
-        return self.is_plain or (bool(self.parts) and all(part.is_plain for part in self.parts))
+    def ready_cells(self) -> list[Cell]:
+        """The cells of a column that refers to nothing."""
+        return self.cells([])
 
     def cells(self, table: list[Cell]) -> list[Cell]:
         """The cells, with the objects of the table where references are."""
@@ -280,11 +279,11 @@ class ColumnReader:
 
     def _plain(self, length: int, count: int) -> Column:
         self._expect(length, 2)
-        return Column(unpack_cells(self._reader.binary(), count, self._reader.limits), is_plain=True)
+        return Column(unpack_cells(self._reader.binary(), count, self._reader.limits))
 
     def _floats(self, length: int, count: int) -> Column:
         self._expect(length, 2)
-        return Column(_unpack_floats(self._reader.binary(), count), is_plain=True)
+        return Column(_unpack_floats(self._reader.binary(), count))
 
     def _references(self, length: int, count: int) -> Column:
         self._expect(length, 2)
@@ -301,7 +300,7 @@ class ColumnReader:
         parts = self._nested(count * leaf.width).ready
         if leaf.cls is re.Pattern:
             self._patterns.take(parts[::2])
-        return Column(leaf.load(parts), is_plain=leaf.cls is not Absent)
+        return Column(leaf.load(parts), is_set=leaf.cls is not Absent)
 
     def _members(self, length: int, count: int) -> Column:
         self._expect(length, 3)
@@ -311,9 +310,9 @@ class ColumnReader:
             raise malformed("a column of members does not hold what its count says")
         pairs = list(zip(classes, members, strict=True))
         if not {str}.issuperset(map(type, members)):
-            return Column([self.types[number].member(cell) for number, cell in pairs], is_plain=True)
+            return Column([self.types[number].member(cell) for number, cell in pairs])
         found = {pair: self.types[pair[0]].member(pair[1]) for pair in set(pairs)}
-        return Column(list(map(found.__getitem__, pairs)), is_plain=True)
+        return Column(list(map(found.__getitem__, pairs)))
 
     def _mixed(self, length: int, count: int) -> Column:
         mask = bytes(self._reader.binary())
@@ -321,4 +320,5 @@ class ColumnReader:
         if len(mask) != count or (mask and max(mask) >= places):
             raise malformed("a mask does not fit its columns")
         allowed = frozenset(self._kinds)
-        return Column(mask=mask, parts=tuple(self._single_of(mask.count(place), allowed) for place in range(places)))
+        parts = tuple([self._single_of(mask.count(place), allowed) for place in range(places)])
+        return Column(mask=mask, parts=parts, is_set=all(part.is_set for part in parts))

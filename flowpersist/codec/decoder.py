@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import Block
@@ -37,7 +38,7 @@ class _Decoder:
         self._version()
         if parts != PARTS:
             raise malformed("a document has a wrong number of parts")
-        self._columns.types = [self._type() for _ in range(self._reader.array())]
+        self._columns.types = list(self._types(iter(self._reader.cells())))
         count = self._reader.integer()
         if count > self._reader.size:
             raise malformed("the counts are larger than the bytes behind them")
@@ -59,15 +60,15 @@ class _Decoder:
                 )
             )
 
-    def _type(self) -> TypeEntry:
-        fields = self._reader.array() - 2
-        if fields < 0:
-            raise malformed("a class lacks its name or its version")
-        name, version = self._reader.text(), self._reader.integer()
-        names = tuple([self._reader.text() for _ in range(fields)])
-        if len(set(names)) != len(names):
-            raise malformed("a class has a field twice")
-        return TypeEntry(self._registered(name, version), version, names)
+    def _types(self, cells: Iterator[Cell]) -> Iterator[TypeEntry]:
+        for name in cells:
+            version, fields = next(cells, None), next(cells, None)
+            if type(name) is not str or type(version) is not int or type(fields) is not int or fields < 0:
+                raise malformed("a class lacks its name, version or number of fields")
+            names = tuple(islice(cells, fields))
+            if len(names) != fields or not _are_different_texts(names):
+                raise malformed("a class lacks a field, or has one twice")
+            yield TypeEntry(self._registered(name, version), version, names)
 
     def _registered(self, name: str, version: int) -> Registration:
         found = self._registry.by_name(name)
@@ -144,7 +145,10 @@ class _Decoder:
         return Block(kinds.DICT, count, lengths, columns, flavour, factory), 5
 
     def _factory(self) -> type | None:
-        value = self._reader.text_or_number()
+        cells = self._reader.cells()
+        if len(cells) != 1:
+            raise malformed("a defaultdict has an unknown factory")
+        value = cells[0]
         if value is None:
             return None
         if type(value) is int and 0 <= value < len(self._columns.types):
@@ -155,9 +159,9 @@ class _Decoder:
         return factory
 
     def _records(self, count: int) -> tuple[Block, int]:
-        shape = tuple([self._reader.text() for _ in range(self._reader.array())])
-        if len(set(shape)) != len(shape):
-            raise malformed("a dict holds a key twice")
+        shape = tuple(self._reader.cells())
+        if not _are_different_texts(shape):
+            raise malformed("a dict holds a key twice, or one that is no text")
         columns = self._several(len(shape), count)
         return Block(kinds.RECORD, count, columns=columns, shape=shape), 1 + len(shape)
 
@@ -181,12 +185,16 @@ class _Decoder:
         return Block(kinds.SLICE, count, columns=(self._columns.read(3 * count),)), 1
 
     def _section(self, allowed: frozenset[int]) -> Section:
-        self._reader.fixed_array(5)
-        codes = bytes(self._reader.binary())
+        if self._reader.skip(kinds.EMPTY_SECTION):
+            return Section((), (), [], (), Column())
+        self._reader.fixed_array(2)
+        parts = self._reader.numbers()
+        if len(parts) % PARTS_OF_ROW:
+            raise malformed("a row lacks a part")
+        codes, numbers, classes, lengths = (parts[part::PARTS_OF_ROW] for part in range(PARTS_OF_ROW))
         if not allowed.issuperset(codes):
             raise malformed("a row is of an unknown kind, or lies where none of its kind may be")
         self._reader.charge(len(codes))
-        numbers, classes, lengths = (self._lengths(len(codes)) for _ in range(3))
         entries = [None, *self._columns.types]
         if classes and max(classes) >= len(entries):
             raise malformed("a class has a number beyond the table of classes")
@@ -194,7 +202,12 @@ class _Decoder:
         return Section(codes, numbers, found, lengths, self._columns.read(sum(lengths)))
 
 
+def _are_different_texts(names: tuple[Cell, ...]) -> bool:
+    return {str}.issuperset(map(type, names)) and len(set(names)) == len(names)
+
+
 PARTS = 8
+PARTS_OF_ROW = 4
 EARLY = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
 LATE = EARLY | {kinds.SET, kinds.DICT, kinds.PAIR, kinds.STATE}
 ROWS = EARLY | {

@@ -8,9 +8,10 @@ processor's cache. What is too little for a block waits for more of its kind, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from flowpersist.codec import kinds
-from flowpersist.codec.batches import Batch, Cells, Row
+from flowpersist.codec.batches import Batch, Cells, Row, Rows
 from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.limits import Limits
@@ -27,8 +28,10 @@ __all__ = ["encode_graph"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
+#: So many cells are written at once, however few objects they are of.
+MOST_WAITING = 2**12
 #: A block holds no more objects than this, so that its cells stay in the processor's cache from one column to the next.
-MOST_IN_BLOCK = 1024
+MOST_IN_BLOCK = 2048
 #: Fewer than this are rows: a block's columns would cost more than they save.
 FEWEST_IN_BLOCK = 16
 #: Kinds of batches whose objects may be rows.
@@ -61,7 +64,7 @@ class _Encoder:
         self._gathering = Gathering(roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity)
         self._waiting: dict[object, Batch] = {}
         self._blocks = 0
-        self._rows: list[Row] = []
+        self._rows: list[Rows] = []
 
     def encode(self, root: Cell) -> bytes:
         self._columns.note([root])
@@ -120,7 +123,7 @@ class _Encoder:
             # Another thread may have changed a list between the look at its length and the look at its cells.
             message = "an object changed while it was encoded; encode a copy, or hold its lock meanwhile"
             raise Halted(SerializationError(message))
-        if len(some.numbers) >= FEWEST_AT_ONCE:
+        if len(some.numbers) >= FEWEST_AT_ONCE or len(some.cells) >= MOST_WAITING:
             self._block(batch, some)
             return
         self._columns.note(some.cells)
@@ -128,12 +131,12 @@ class _Encoder:
             self._columns.note(some.keys)
         batch.add(some)
         self._waiting[batch.identity] = batch
-        if len(batch.numbers) >= MOST_IN_BLOCK:
+        if len(batch.numbers) >= MOST_IN_BLOCK or len(batch.cells) >= MOST_WAITING:
             self._block(batch, batch.take())
 
     def _row(self, row: Row) -> None:
         self._columns.note(row.cells)
-        self._rows.append(row)
+        self._rows.append(row.alone())
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -141,8 +144,7 @@ class _Encoder:
             if not batch.numbers:
                 continue
             if len(batch.numbers) < FEWEST_IN_BLOCK and self._may_be_rows(batch):
-                kind = kinds.DICT if batch.kind == kinds.RECORD else batch.kind
-                self._rows += [Row(kind, number, cells, batch.registration) for number, cells in batch.rows()]
+                self._rows.append(batch.rows())
                 batch.take()
             else:
                 self._block(batch, batch.take())
@@ -160,18 +162,20 @@ class _Encoder:
 
     def _document(self, root: Cell, order: Order) -> bytes:
         self._section(self._rows)
-        self._section(order.early)
-        self._section(order.late)
+        self._section([row.alone() for row in order.early])
+        self._section([row.alone() for row in order.late])
         self._columns.write([root])
         head = Writer(self._limits)
         head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
-        head.array(len(self._registrations))
-        for one in self._registrations:
-            head.array(2 + len(one.plan.names))
-            for part in (one.name, one.version, *one.plan.names):
-                head.scalar(part)
+        head.cells(
+            [
+                part
+                for one in self._registrations
+                for part in (one.name, one.version, len(one.plan.names), *one.plan.names)
+            ]
+        )
         head.scalar(len(self._numbering))
-        head.array(self._blocks)
+        head.header(self._blocks)
         return self._writer.finish(head)
 
     def _block(self, batch: Batch, some: Cells) -> None:
@@ -218,16 +222,15 @@ class _Encoder:
         factory: Cell = batch.factory
         name: str | None = getattr(factory, "__name__", None)
         named = factory is None or factory in kinds.FACTORIES.values()
-        self._writer.scalar(name if named else self._type_number(factory))  # pyright: ignore[reportArgumentType]
+        cell = name if named else self._type_number(factory)  # pyright: ignore[reportArgumentType]
+        self._writer.cells([cell])
         self._writer.numbers(numbers_of(some.lengths))
         self._columns.write(some.keys)
         self._columns.write(some.cells)
 
     def _record(self, batch: Batch, some: Cells) -> None:
         self._head(batch, some, 1 + len(batch.shape))
-        self._writer.array(len(batch.shape))
-        for key in batch.shape:
-            self._writer.scalar(key)
+        self._writer.cells(list(batch.shape))
         self._by_columns(len(batch.shape), some)
 
     def _instances(self, batch: Batch, some: Cells) -> None:
@@ -245,16 +248,21 @@ class _Encoder:
             # Objects without fields take a byte each all the same, so that no count stands without bytes.
             self._columns.write([None] * len(some.numbers))
 
-    def _section(self, rows: Sequence[Row]) -> None:
-        self._columns.charge(len(rows))
-        self._writer.array(5)
-        self._writer.binary(bytes([row.kind for row in rows]))
-        self._writer.numbers(numbers_of([row.number for row in rows]))
-        self._writer.numbers(numbers_of(map(self._class_of, rows)))
-        self._writer.numbers(numbers_of([len(row.cells) for row in rows]))
-        self._columns.write([cell for row in rows for cell in row.cells])
+    def _section(self, groups: Sequence[Rows]) -> None:
+        if not groups:
+            self._writer.raw(kinds.EMPTY_SECTION)
+            return
+        rows: list[int] = []
+        for group in groups:
+            own = self._class_of(group)
+            for number, length in zip(group.numbers, group.lengths, strict=True):
+                rows += (group.kind, number, own, length)
+        self._columns.charge(len(rows) // 4)
+        self._writer.header(2)
+        self._writer.numbers(numbers_of(rows))
+        self._columns.write(list(chain.from_iterable([group.cells for group in groups])))
 
-    def _class_of(self, row: Row) -> int:
+    def _class_of(self, row: Rows) -> int:
         return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
 
 

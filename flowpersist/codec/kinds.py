@@ -34,6 +34,9 @@ LEAF = 3
 MEMBERS = 4
 MIXED = 5
 
+#: A section without rows: no numbers, and a column of no cells.
+EMPTY_SECTION = b"\x92\xc4\x00\x92\x00\xc4\x01\x90"
+
 #: The kinds of dict, by their code.
 FLAVOURS: tuple[type, ...] = (dict, OrderedDict, Counter, defaultdict)
 

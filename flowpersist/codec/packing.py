@@ -13,7 +13,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
-from sys import byteorder
+from functools import lru_cache
+from io import BytesIO
+from sys import byteorder, getsizeof
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
@@ -86,7 +88,10 @@ def pack_cells(cells: list[Cell]) -> bytes:
 
 def pack_one(cell: Cell) -> bytes:
     """One plain value."""
-    return cast("bytes", _packer().pack(_encodable(cell)))
+    try:
+        return _fast.encode(cell)
+    except (OverflowError, UnicodeEncodeError):
+        return cast("bytes", _packer().pack(_encodable(cell)))
 
 
 def pack_floats(cells: list[Cell]) -> bytes | None:
@@ -119,6 +124,12 @@ def array_header(length: int) -> bytes:
     return struct.pack(">BH", 0xDC, length) if length < 1 << 16 else struct.pack(">BI", 0xDD, length)
 
 
+@lru_cache(maxsize=1024)
+def _header(length: int, numbers: tuple[int, ...]) -> bytes:
+    return array_header(length) + b"".join(map(_fast.encode, numbers))
+
+
+@lru_cache(maxsize=1024)
 def _binary_header(length: int) -> bytes:
     if length < 1 << 8:
         return bytes((0xC4, length))
@@ -189,22 +200,20 @@ class Writer:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._parts: list[bytes] = []
+        #: A large text stands among them as it is, to be encoded where it goes.
+        self._parts: list[bytes | str] = []
+        self._has_texts = False
         self._size = 0
 
-    def _add(self, *parts: bytes) -> None:
-        self._size += sum(map(len, parts))
+    def _add(self, part: bytes | str) -> None:
+        self._size += len(part)
         if self._size > self._limits.max_bytes:
             raise Halted(too_many_bytes(self._limits))
-        self._parts += parts
+        self._parts.append(part)
 
-    def array(self, length: int) -> None:
-        """Begin an array."""
-        self._add(array_header(length))
-
-    def header(self, *numbers: int) -> None:
+    def header(self, length: int, *numbers: int) -> None:
         """Begin an array by whole numbers: its length, and its first elements."""
-        self._add(array_header(numbers[0]), *map(_fast.encode, numbers[1:]))
+        self._parts.append(_header(length, numbers))
 
     def scalar(self, value: Cell) -> None:
         """One plain value."""
@@ -212,7 +221,12 @@ class Writer:
 
     def binary(self, data: bytes) -> None:
         """A block of bytes."""
-        self._add(_binary_header(len(data)), data)
+        self._parts.append(_binary_header(len(data)))
+        self._add(data)
+
+    def raw(self, data: bytes) -> None:
+        """What is MessagePack already."""
+        self._add(data)
 
     def numbers(self, values: Numbers) -> None:
         """Unsigned numbers of 32 bits, little-endian."""
@@ -220,13 +234,18 @@ class Writer:
 
     def cells(self, cells: list[Cell]) -> None:
         """Plain values as an array within a ``bin``."""
-        parts = _large_parts(cells) if len(cells) <= FEW else None
-        if parts is None:
-            parts = [pack_cells(cells)]
+        parts: list[bytes | str] = []
+        if len(cells) <= FEW and sum(map(getsizeof, cells)) >= LARGE:
+            parts = _large_parts(cells)
+            self._has_texts = self._has_texts or str in set(map(type, parts))
+        else:
+            parts.append(pack_cells(cells))
         size = sum(map(len, parts))
         if size > self._limits.max_str:
             self._check_sizes(cells)
-        self._add(_binary_header(size), *parts)
+        self._parts.append(_binary_header(size))
+        for part in parts:
+            self._add(part)
 
     def _check_sizes(self, cells: list[Cell]) -> None:
         if any(len(pack_one(cell)) > self._limits.max_str for cell in cells):
@@ -235,20 +254,32 @@ class Writer:
 
     def finish(self, head: Writer) -> bytes:
         """All that was written, behind what ``head`` holds."""
-        head._add(*self._parts)
-        return b"".join(head._parts)
+        parts = head._parts + self._parts
+        if sum(map(len, parts)) > self._limits.max_bytes:
+            raise Halted(too_many_bytes(self._limits))
+        return _joined(parts) if self._has_texts else b"".join(cast("list[bytes]", parts))
 
 
-def _large_parts(cells: list[Cell]) -> list[bytes] | None:
-    """An array of these cells, in parts of which the large ones are the cells themselves; None where none is large."""
-    if not any(type(cell) in {str, bytes} and len(cell) >= LARGE for cell in cells):
-        return None
-    parts = [array_header(len(cells))]
+def _joined(parts: list[bytes | str]) -> bytes:
+    # What a BytesIO holds it gives without a copy; and a text is encoded in pieces that stay in the cache.
+    whole = BytesIO()
+    for part in parts:
+        if type(part) is str:
+            for start in range(0, len(part), LARGE):
+                whole.write(part[start : start + LARGE].encode())
+        else:
+            whole.write(part)  # type: ignore[arg-type]  # mypy does not narrow by type(…) is
+    return whole.getvalue()
+
+
+def _large_parts(cells: list[Cell]) -> list[bytes | str]:
+    """An array of these cells, in parts of which the large ones are the cells themselves."""
+    parts: list[bytes | str] = [array_header(len(cells))]
     for cell in cells:
         if type(cell) is bytes and len(cell) >= LARGE:
             parts += (_binary_header(len(cell)), cell)
         elif type(cell) is str and len(cell) >= LARGE and cell.isascii():
-            parts += (_text_header(len(cell)), cell.encode())
+            parts += (_text_header(len(cell)), cell)
         else:
             parts.append(pack_one(cell))
     return parts
@@ -277,20 +308,15 @@ def too_many_bytes(limits: Limits) -> StateTooLarge:
 #: For the first byte of each form of one sort: the bytes of its length, in big-endian order.
 _ARRAYS = {0xDC: 2, 0xDD: 4}
 _BINS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
-_TEXTS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
 _INTEGERS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-_NIL = 0xC0
 _MOST_FIXED_INTEGER = 0x7F
-_FIXED_TEXT, _FIXED_ARRAY = 0xA0, 0x90
-#: Extension types of a length that their first byte tells, and of one that follows it.
-_EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4}
-_FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+_FIXED_ARRAY = 0x90
 
 
 class Reader:
     """Reads one MessagePack stream, header by header; each length is held against the bytes that are there."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: bytes | memoryview, limits: Limits) -> None:
         if len(data) > limits.max_bytes:
             raise Halted(too_many_bytes(limits))
         self.limits = limits
@@ -344,30 +370,20 @@ class Reader:
             raise malformed("a whole number is missing")
         return self._number(_INTEGERS[first])
 
-    def text(self) -> str:
-        """A str."""
-        first = self._byte()
-        if first >> 5 == _FIXED_TEXT >> 5:
-            return str(self._take(first & 0x1F), "utf-8")
-        if first in _TEXTS:
-            return str(self._take(self._number(_TEXTS[first])), "utf-8")
-        return self._extended_text(first)
+    def skip(self, expected: bytes) -> bool:
+        """Whether these bytes come next; then they are read."""
+        end = self._at + len(expected)
+        if self._view[self._at : end] != expected:
+            return False
+        self._at = end
+        return True
 
-    def _extended_text(self, first: int) -> str:
-        length = _FIXED_EXTENSIONS.get(first)
-        if length is None and first in _EXTENSIONS:
-            length = self._number(_EXTENSIONS[first])
-        if length is None or self._byte() != SURROGATE_STR:
-            raise malformed("a text is missing")
-        return str(self._take(length), "utf-8", "surrogatepass")
-
-    def text_or_number(self) -> str | int | None:
-        """A str, a whole number, or nil."""
-        if self._at < self.size and self._view[self._at] == _NIL:
-            self._at += 1
-            return None
-        first = self._view[self._at] if self._at < self.size else 0
-        return self.integer() if first <= _MOST_FIXED_INTEGER or first in _INTEGERS else self.text()
+    def cells(self) -> list[Cell]:
+        """Plain values, as many as there are."""
+        data = self.binary()
+        inner = Reader(data, self.limits)
+        count = inner.array()
+        return unpack_cells(data, count, self.limits)
 
     def binary(self) -> memoryview:
         """A block of bytes, which stays where it is."""

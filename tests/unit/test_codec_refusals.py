@@ -257,7 +257,7 @@ def references(*values: int) -> list[Any]:
     return [2, numbers(*values)]
 
 
-NO_ROWS = [b"", b"", b"", b"", column()]
+NO_ROWS = [b"", column()]
 FILLED = {4, 6, 15}
 ATTRIBUTES = 14
 
@@ -275,16 +275,19 @@ def document(
     for kind, count, *parts in blocks:
         laid.append([kind, numbers(first, count), *parts])
         first += count
-    count = first + sum(kind != ATTRIBUTES for kind in few[0])
-    count += sum(kind not in FILLED for section in (early, late) for kind in section[0])
+    few_kinds, *ordered = ([row[0] for row in struct.iter_unpack("<4I", section[0])] for section in (few, early, late))
+    count = first + sum(kind != ATTRIBUTES for kind in few_kinds)
+    count += sum(kind not in FILLED for kinds in ordered for kind in kinds)
     root = references(0) if root is None else root
-    return msgpack.packb([version, list(types), min(count, 2**32), laid, few, early, late, root])
+    described = [part for name, one, *names in types for part in (name, one, len(names), *names)]
+    return msgpack.packb([version, msgpack.packb(described), min(count, 2**32), laid, few, early, late, root])
 
 
 def rows(
     kinds: bytes, made: tuple[int, ...], lengths: tuple[int, ...], cells: Any, classes: tuple[int, ...] = ()
 ) -> list[Any]:
-    return [kinds, numbers(*made), numbers(*(classes or (0,) * len(kinds))), numbers(*lengths), cells]
+    found = zip(kinds, made, classes or (0,) * len(kinds), lengths, strict=True)
+    return [numbers(*(part for row in found for part in row)), cells]
 
 
 LIST, TUPLE, NAMED, SET, FROZENSET, DICT, RECORD, DEQUE, BYTEARRAY, SLICE, INSTANCE, PAIR = range(1, 13)
