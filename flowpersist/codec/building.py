@@ -28,7 +28,7 @@ from flowpersist.codec.blocks import (
     one_setter,
 )
 from flowpersist.codec.columns import Column, TypeEntry
-from flowpersist.codec.leaves import ABSENT
+from flowpersist.codec.leaves import Absent
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, is_recursing
 from flowpersist.codec.packing import Cell
@@ -271,7 +271,8 @@ class Building:
 
     def _fill_fields(self, one: Cell, entry: TypeEntry, cells: list[Cell]) -> None:
         if entry.is_older or not self.waits:
-            if ABSENT in cells or entry.is_older:
+            # By class: a look for the value itself would ask each cell's own __eq__.
+            if entry.is_older or Absent in map(type, cells):
                 self.when_built(cells, field_setter(one, entry))
             else:
                 deque(map(object.__setattr__, repeat(one), entry.names, cells), maxlen=0)

@@ -186,7 +186,8 @@ class Gathering:
     def _dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         shape = tuple(objects[0])
         keys = list(chain.from_iterable(objects))
-        if keys == list(shape) * len(objects) and countOf(map(type, keys), str) == len(keys):
+        # Only texts are compared: keys of other classes have an __eq__ of their own.
+        if countOf(map(type, keys), str) == len(keys) and keys == list(shape) * len(objects):
             self._record(shape, objects, numbers)
             return
         by_shape: dict[tuple[str, ...] | None, tuple[list[Cell], list[int]]] = {}

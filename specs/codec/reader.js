@@ -76,6 +76,26 @@ function u32(value, what) {
   return Array.from({ length: bytes.length / 4 }, (_, index) => view.getUint32(4 * index, true));
 }
 
+// An array of plain values within a bin.
+function plainValues(bytes) {
+  const cells = unpack(binary(bytes, "cells"));
+  check(Array.isArray(cells) && cells.every(isPlain), "cells are plain values");
+  return cells;
+}
+
+// Each class as its name and its fields.
+function classes(cells) {
+  const found = [];
+  for (let at = 0; at < cells.length; at += 3 + cells[at + 2]) {
+    const [name, version, count] = cells.slice(at, at + 3);
+    const fields = cells.slice(at + 3, at + 3 + whole(count, cells.length, "the number of fields"));
+    check(typeof name === "string" && version >= 1 && fields.length === count && areTexts(fields), "a class");
+    found.push([name, fields]);
+  }
+  return found;
+}
+
+const areTexts = (names) => names.every((name) => typeof name === "string") && new Set(names).size === names.length;
 const sum = (lengths) => lengths.reduce((total, length) => total + length, 0);
 
 class Document {
@@ -83,12 +103,9 @@ class Document {
     const parts = unpack(bytes);
     check(Array.isArray(parts) && parts[0] === VERSION, `version ${VERSION}`);
     const [, types, count, blocks, rows, early, late, root] = fixed(parts, 8, "a document");
-    this.types = types;
+    this.types = classes(plainValues(types));
     this.count = whole(count, 2 * bytes.length, "the number of objects");
     this.objects = new Map();
-    for (const [name, version, ...fields] of types) {
-      check(typeof name === "string" && Number.isSafeInteger(version) && new Set(fields).size === fields.length, "a class");
-    }
     const fills = [];
     blocks.forEach((block) => this.block(block));
     this.section(rows, [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 16], [ATTRIBUTES], fills);
@@ -129,13 +146,14 @@ class Document {
       case DICT: {
         const [flavour, factory, lengths, keys, values] = fixed(parts, 5, "a block of dicts");
         const [mine, theirs] = [this.rows(lengths, keys, count), this.rows(lengths, values, count)];
-        const isClass = factory === null || typeof factory === "string" || this.type(factory);
-        check(isClass && (factory === null || flavour === 3), "a factory");
+        const [named, ...more] = plainValues(factory);
+        const isKnown = named === null || (flavour === 3 && (typeof named === "string" || this.type(named)));
+        check(isKnown && more.length === 0, "a factory");
         return [FLAVOURS[whole(flavour, 4, "a flavour")], null, mine.map((row, at) => row.flatMap((key, i) => [key, theirs[at][i]]))];
       }
       case RECORD: {
-        const keys = parts[0];
-        check(Array.isArray(keys) && keys.every((key) => typeof key === "string") && new Set(keys).size === keys.length, "keys");
+        const keys = plainValues(parts[0]);
+        check(areTexts(keys), "keys");
         return [name, null, this.across(fixed(parts, 1 + keys.length, "a block of records").slice(1), count)];
       }
       case DEQUE: {
@@ -150,11 +168,11 @@ class Document {
         return [name, null, this.even(fixed(parts, 1, "a block of slices")[0], 3, count)];
       case NAMED: {
         const [number, cells] = fixed(parts, 2, "a block of namedtuples");
-        const [type, , ...fields] = this.type(number);
+        const [type, fields] = this.type(number);
         return [name, type, this.even(cells, fields.length, count)];
       }
       case INSTANCE: {
-        const [type, , ...fields] = this.type(parts[0]);
+        const [type, fields] = this.type(parts[0]);
         return [name, type, this.across(fixed(parts, 1 + Math.max(fields.length, 1), "a block of instances").slice(1), count)];
       }
       default: {
@@ -169,6 +187,10 @@ class Document {
   rows(lengths, cells, count) {
     const sizes = u32(lengths, "lengths");
     check(sizes.length === count, "a length for each object");
+    return this.split(cells, sizes);
+  }
+
+  split(cells, sizes) {
     const all = this.column(cells, sum(sizes));
     let at = 0;
     return sizes.map((size) => all.slice(at, (at += size)));
@@ -186,16 +208,16 @@ class Document {
   }
 
   section(parts, allowed, filling, fills) {
-    const [codes, subjects, classes, lengths, cells] = fixed(parts, 5, "a section");
-    const [kinds, numbers] = [binary(codes, "kinds"), u32(subjects, "numbers")];
-    const types = u32(classes, "classes");
-    const rows = this.rows(lengths, cells, kinds.length);
-    check(numbers.length === kinds.length && types.length === kinds.length, "a number and a class for each row");
-    kinds.forEach((kind, index) => {
+    const [table, cells] = fixed(parts, 2, "a section");
+    const flat = u32(table, "rows");
+    check(flat.length % 4 === 0, "rows have four numbers each");
+    const rows = Array.from({ length: flat.length / 4 }, (_, index) => flat.slice(4 * index, 4 * index + 4));
+    const own = this.split(cells, rows.map(([, , , length]) => length));
+    rows.forEach(([kind, number, type], index) => {
       check(allowed.includes(kind), `no row of kind ${kind} here`);
-      check(numbers[index] < this.count, "a row of an object");
-      if (filling.includes(kind)) fills.push([numbers[index], rows[index]]);
-      else this.make(numbers[index], OBJECTS[kind], types[index] ? this.type(types[index] - 1)[0] : null, rows[index]);
+      check(number < this.count, "a row of an object");
+      if (filling.includes(kind)) fills.push([number, own[index]]);
+      else this.make(number, OBJECTS[kind], type ? this.type(type - 1)[0] : null, own[index]);
     });
   }
 
@@ -205,8 +227,8 @@ class Document {
     const [kind, first, second] = parts;
     switch (kind) {
       case 0: {
-        const cells = unpack(binary(fixed(parts, 2, "a column")[1], "plain values"));
-        check(Array.isArray(cells) && cells.length === count && cells.every(isPlain), `${count} plain values`);
+        const cells = plainValues(fixed(parts, 2, "a column")[1]);
+        check(cells.length === count, `${count} plain values`);
         return cells;
       }
       case 1:

@@ -125,15 +125,16 @@ from flowpersist.codec import Codec
 depth = 200_000
 u32 = lambda *numbers: struct.pack(f"<{len(numbers)}I", *numbers)
 plain = lambda cells: [0, msgpack.packb(cells)]
-nothing = [b"", b"", b"", b"", plain([])]
+nothing = [b"", plain([])]
 down = [2, u32(*range(1, depth))]
 lengths = u32(*[1] * (depth - 1), 0)
 blocks = {
     "deques": [8, u32(0, depth), lengths, plain([None] * depth), down],
-    "defaultdicts": [6, u32(0, depth), 3, None, lengths, plain(["a"] * (depth - 1)), down],
+    "defaultdicts": [6, u32(0, depth), 3, msgpack.packb([None]), lengths, plain(["a"] * (depth - 1)), down],
 }
 root = [2, u32(0)]
-print(Codec().decode(msgpack.packb([2, [], depth, [blocks[sys.argv[1]]], nothing, nothing, nothing, root])).failure())
+document = [2, msgpack.packb([]), depth, [blocks[sys.argv[1]]], nothing, nothing, nothing, root]
+print(Codec().decode(msgpack.packb(document)).failure())
 """
 
 

@@ -101,7 +101,7 @@ def _plain(cell: Any) -> Any:
 def column(*cells: Any) -> list[Any]:
     """A column of plain values, of references, or a mixture of both."""
     numbers = [cell.number for cell in cells if isinstance(cell, To)]
-    plain = [PLAIN, msgpack.packb([_plain(cell) for cell in cells if not isinstance(cell, To)])]
+    plain = [PLAIN, packed(*(cell for cell in cells if not isinstance(cell, To)))]
     if not numbers:
         return plain
     references = [REFERENCES, u32(*numbers)]
@@ -112,14 +112,11 @@ def column(*cells: Any) -> list[Any]:
 
 def section(*rows: tuple[Any, ...]) -> list[Any]:
     """Rows, each its kind, the number of its object, its class (None, or an index in types), and its cells."""
-    kinds, numbers, classes, lengths, cells = [], [], [], [], []
+    table, cells = [], []
     for kind, number, cls, *own in rows:
-        kinds.append(kind)
-        numbers.append(number)
-        classes.append(0 if cls is None else cls + 1)
-        lengths.append(len(own))
+        table += [kind, number, 0 if cls is None else cls + 1, len(own)]
         cells += own
-    return [bytes(kinds), u32(*numbers), u32(*classes), u32(*lengths), column(*cells)]
+    return [u32(*table), column(*cells)]
 
 
 def document(
@@ -134,8 +131,18 @@ def document(
 ) -> bytes:
     cells = column(To(0) if count else None) if root is None else root
     return msgpack.packb(
-        [version, list(types), count, list(blocks), section(*rows), section(*early), section(*late), cells]
+        [version, classes(types), count, list(blocks), section(*rows), section(*early), section(*late), cells]
     )
+
+
+def packed(*cells: Any) -> bytes:
+    """Plain values within a bin."""
+    return msgpack.packb([_plain(cell) for cell in cells])
+
+
+def classes(types: Any) -> bytes:
+    """The table of classes, each given as its name, its version and its fields."""
+    return packed(*(cell for name, version, *fields in types for cell in (name, version, len(fields), *fields)))
 
 
 def run(first: int, length: int = 1) -> bytes:
@@ -201,29 +208,32 @@ def test_maps_are_refused_wherever_they_are(map_):
     parts = msgpack.unpackb(document(1, [LIST, run(0), u32(0), column()], types=[LABEL]))
     for place in range(len(parts)):
         refused(msgpack.packb([*parts[:place], map_, *parts[place + 1 :]]))
-    refused(document(types=[map_]))
     refused(document(1, map_))
     refused(document(root=[PLAIN, map_]))
     refused(document(root=[PLAIN, msgpack.packb(map_)]))
     refused(document(root=[PLAIN, msgpack.packb([map_])]))
 
 
+def numbers_in(data: bytes) -> list[int]:
+    return [number for (number,) in struct.iter_unpack("<I", data)]
+
+
 def references_of(data: bytes) -> dict[int, list[int]]:
     """What each list in a document of lists refers to."""
-    _, _, _, blocks, rows, *_ = msgpack.unpackb(data)
-    found: dict[int, list[int]] = {}
-    parts = [(rows[1], rows[3], rows[4])]
-    for _, runs, lengths, cells in blocks:
-        bounds = struct.iter_unpack("<2I", runs)
+    _, _, _, blocks, (table, cells), *_ = msgpack.unpackb(data)
+    rows = numbers_in(table)
+    parts = [(rows[1::4], rows[3::4], cells)]
+    for _, runs, lengths, own in blocks:
+        bounds = zip(numbers_in(runs)[::2], numbers_in(runs)[1::2], strict=True)
         parts.append(
-            (u32(*(number for first, length in bounds for number in range(first, first + length))), lengths, cells)
+            ([number for first, length in bounds for number in range(first, first + length)], numbers_in(lengths), own)
         )
-    for numbers, lengths, cells in parts:
-        column_ = iter(struct.unpack(f"<{len(cells[1]) // 4}I", cells[1]) if cells[0] == REFERENCES else ())
-        for (number,), (length,) in zip(
-            struct.iter_unpack("<I", numbers), struct.iter_unpack("<I", lengths), strict=True
-        ):
-            found[number] = [next(column_) for _ in range(length)]
+    found: dict[int, list[int]] = {}
+    for numbers, lengths, (kind, own) in parts:
+        references = iter(numbers_in(own) if kind == REFERENCES else ())
+        found.update(
+            (number, [next(references) for _ in range(length)]) for number, length in zip(numbers, lengths, strict=True)
+        )
     return found
 
 
@@ -292,7 +302,7 @@ def test_what_waits_is_in_late():
     assert decoded(document(2, late=[(FROZENSET, 0, None, To(1))], **keyed)) == frozenset({Label("x")})
     refused(document(2, early=[(FROZENSET, 0, None, To(1))], **keyed))
     refused(document(1, [SET, run(0), u32(0), column()], early=[(SET, 0, None, 1)]))
-    refused(document(1, [RECORD, run(0), [], column(None)], early=[(DICT, 0, None, 1, 1)]))
+    refused(document(1, [RECORD, run(0), packed(), column(None)], early=[(DICT, 0, None, 1, 1)]))
     for kind in (PAIR, STATE, LIST, DEQUE, BYTEARRAY, INSTANCE, SCALAR, ATTRIBUTES, SHELL, 7, 0, 17, 255):
         refused(document(1, types=[LABEL], early=[(kind, 0, 0, 1)]))
     assert decoded(document(1, rows=[(SET, 0, None)], late=[(SET, 0, None, 1)])) == {1}
@@ -304,8 +314,8 @@ def test_elements_and_keys_are_there_once():
     refused(document(1, [SET, run(0), u32(2), column(1, 1)]))
     refused(document(1, [SET, run(0), u32(2), column(1, True)]))
     refused(document(1, [FROZENSET, run(0), u32(2), column("a", "a")]))
-    refused(document(1, [DICT, run(0), 0, None, u32(2), column(1, 1), column(2, 3)]))
-    refused(document(1, [RECORD, run(0), ["a", "a"], column(1), column(1)]))
+    refused(document(1, [DICT, run(0), 0, packed(None), u32(2), column(1, 1), column(2, 3)]))
+    refused(document(1, [RECORD, run(0), packed("a", "a"), column(1), column(1)]))
     refused(document(1, rows=[(SET, 0, None, 1, 1)]))
     refused(document(1, rows=[(FROZENSET, 0, None, 1, 1)]))
     refused(document(1, rows=[(DICT, 0, None, 1, 2, 1, 3)]))
@@ -326,7 +336,17 @@ def test_classes_are_looked_up_in_the_registry_alone():
     refused(document(types=[LABEL]), UnknownType, Codec(types=later))
     refused(document(types=[[1, 1]]))
     refused(document(types=[["Label", "1", "name"]]))
-    refused(document(types=[["Label"]]))
+    parts = msgpack.unpackb(document())
+    for broken in (
+        (1,),
+        ("Label",),
+        ("Label", 1),
+        ("Label", 1, 2, "name"),
+        ("Label", 1, -1),
+        ("Label", 1, 1, 5),
+        (None, 1, 0),
+    ):
+        refused(msgpack.packb([2, packed(*broken), *parts[2:]]))
 
 
 def test_only_declared_fields_are_set_and_nothing_of_the_class_runs():
@@ -411,7 +431,7 @@ def test_counts_are_held_against_the_bytes(huge):
         document(huge, [BYTEARRAY, run(0, huge), column(b"")]),
         document(huge, [SLICE, run(0, huge), column()]),
         document(huge, [INSTANCE, run(0, huge), 0, column("x")], types=[LABEL]),
-        document(huge, [RECORD, run(0, huge), ["a"], column(1)]),
+        document(huge, [RECORD, run(0, huge), packed("a"), column(1)]),
         document(1, rows=[(LIST, huge, None)]),
         document(1, early=[(TUPLE, huge, None)]),
         document(1, types=[LABEL], rows=[(INSTANCE, 0, huge - 1, 1)]),
@@ -504,10 +524,10 @@ def ladder(depth: int) -> dict[str, bytes]:
     errors = [(INSTANCE, number, 0, To(number + 1)) for number in range(depth - 1)] + [(INSTANCE, depth - 1, 0, 1)]
     slices = [(SLICE, number, None, 1, To(number + 1), 2) for number in reversed(range(depth - 1))]
     filled = [(DICT, number, None, "a", To(number + 1)) for number in range(depth - 1)]
-    empty = [DICT, run(0, depth), 3, None, u32(*[0] * depth), column(), column()]
+    empty = [DICT, run(0, depth), 3, packed(None), u32(*[0] * depth), column(), column()]
     return {
         "deques": document(depth, [DEQUE, run(0, depth), lengths, nones, column(*down)]),
-        "defaultdicts": document(depth, [DICT, run(0, depth), 3, None, lengths, keys, column(*down)]),
+        "defaultdicts": document(depth, [DICT, run(0, depth), 3, packed(None), lengths, keys, column(*down)]),
         "defaultdicts, late": document(depth, empty, late=filled),
         "slices": document(depth, early=[(SLICE, depth - 1, None, 1, 2, 3), *slices]),
         "exceptions": document(depth, types=[["builtins.SystemExit", 1, "code"]], rows=errors),
@@ -585,7 +605,7 @@ def test_what_is_hashed_is_weighed_before():
     equal = [number * sys.hash_info.modulus for number in range(1, 300)]
     refused(document(1, rows=[(SET, 0, None, *equal)]), StateTooLarge)
     refused(document(1, [SET, run(0), u32(299), column(*equal)]), StateTooLarge)
-    refused(document(1, [DICT, run(0), 0, None, u32(299), column(*equal), column(*equal)]), StateTooLarge)
+    refused(document(1, [DICT, run(0), 0, packed(None), u32(299), column(*equal), column(*equal)]), StateTooLarge)
     assert isinstance(CODEC.decode(document(1, rows=[(SET, 0, None, *equal[:200])])), Success)
 
 
