@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from uuid import UUID
 
 from attrs import define
@@ -27,7 +29,7 @@ class Role(Enum):
     TOOL = "tool"
 
 
-@define
+@dataclass
 class Tool:
     """A tool's definition, shared by all messages that call it."""
 
@@ -36,7 +38,7 @@ class Tool:
     parameters: dict[str, object]
 
 
-@define
+@dataclass
 class Message:
     """One message of an agent's history; a reply points at the message that it replies to."""
 
@@ -50,6 +52,36 @@ class Message:
     tags: list[str]
 
 
+@dataclass
+class Source:
+    """Where a node is from, shared by many."""
+
+    name: str
+    labels: dict[str, str]
+
+
+@dataclass(eq=False)
+class Node:
+    """A node of an object graph: it knows its parent and its children."""
+
+    number: int
+    title: str
+    weight: float
+    source: Source
+    parent: Node | None
+    children: list[Node] = field(default_factory=list, repr=False)
+
+
+@define(eq=False)
+class Edge:
+    """From one node to another."""
+
+    tail: Node
+    head: Node
+    kind: str
+    weight: float
+
+
 def sentence(rng: random.Random, words: int) -> str:
     """Some words."""
     return " ".join(rng.choices(WORDS, k=words))
@@ -57,7 +89,10 @@ def sentence(rng: random.Random, words: int) -> str:
 
 def agent(rng: random.Random, messages: int) -> dict[str, object]:
     """An agent's history: texts of some hundred characters to some KB, typed leaves, sharing."""
-    tools = [Tool(f"tool_{n}", sentence(rng, 40), {"type": "object", "properties": {}}) for n in range(20)]
+    tools = [
+        Tool(f"tool_{n}", sentence(rng, 40), {"type": "object", "properties": {}})
+        for n in range(min(20, 2 + messages // 20))
+    ]
     history: list[Message] = []
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(messages):
@@ -66,7 +101,7 @@ def agent(rng: random.Random, messages: int) -> dict[str, object]:
                 id=UUID(int=rng.getrandbits(128)),
                 role=rng.choice(list(Role)),
                 at=start + timedelta(seconds=number),
-                text=sentence(rng, rng.randint(20, 300)),
+                text=sentence(rng, rng.randint(20, 560)),
                 cost=Decimal(rng.randint(1, 10_000)) / 100,
                 tool=rng.choice(tools) if rng.random() < 0.3 else None,
                 reply_to=rng.choice(history) if history and rng.random() < 0.5 else None,
@@ -77,11 +112,42 @@ def agent(rng: random.Random, messages: int) -> dict[str, object]:
 
 
 def rows(rng: random.Random, count: int) -> list[dict[str, object]]:
-    """Many small nodes: rows of dicts."""
+    """Many small nodes: rows of dicts of 14 plain values each, a short list among them."""
     return [
-        {"id": n, "name": sentence(rng, 2), "price": rng.random(), "stock": rng.randint(0, 99), "active": n % 3 == 0}
-        for n in range(count)
+        {
+            "id": number,
+            "account": rng.randrange(2**16),
+            "name": sentence(rng, 2),
+            "region": rng.choice(WORDS),
+            "status": rng.choice(WORDS),
+            "quantity": rng.randrange(100),
+            "price": rng.random() * 100,
+            "discount": rng.random() if number % 4 == 0 else None,
+            "tax": rng.choice((0.0, 0.07, 0.19)),
+            "active": number % 3 == 0,
+            "open": rng.random() < 0.5,
+            "priority": rng.randrange(5),
+            "retries": 0,
+            "tags": rng.choices(WORDS, k=2),
+        }
+        for number in range(count)
     ]
+
+
+def graph(rng: random.Random, count: int) -> dict[str, object]:
+    """An object graph: so many nodes in a tree whose ends know each other, and half as many edges across it."""
+    sources = [Source(f"source {number}", {"owner": rng.choice(WORDS)}) for number in range(50)]
+    nodes: list[Node] = []
+    for number in range(count):
+        parent = rng.choice(nodes) if nodes else None
+        node = Node(number, sentence(rng, 9), rng.random(), rng.choice(sources), parent)
+        if parent is not None:
+            parent.children.append(node)
+        nodes.append(node)
+    edges = [
+        Edge(rng.choice(nodes), rng.choice(nodes), rng.choice(WORDS), rng.random()) for _ in range(max(1, count // 2))
+    ]
+    return {"nodes": nodes, "edges": edges}
 
 
 def blobs(rng: random.Random, kilobytes: int) -> dict[str, object]:
@@ -92,17 +158,43 @@ def blobs(rng: random.Random, kilobytes: int) -> dict[str, object]:
     }
 
 
-#: Name, what makes it, and the classes that must be registered.
-STATES: dict[str, tuple[Callable[[random.Random, int], object], tuple[type, ...]]] = {
+def floats(rng: random.Random, count: int) -> list[list[float]]:
+    """Embeddings: so many random numbers, in lists of 768."""
+    return [[rng.random() for _ in range(768)] for _ in range(max(1, count // 768))]
+
+
+Maker = Callable[[random.Random, int], object]
+
+#: Name, what makes it, and the classes that must be registered: what the benchmarks of the whole way use.
+STATES: dict[str, tuple[Maker, tuple[type, ...]]] = {
     "agent history": (agent, (Message, Tool, Role)),
     "rows": (rows, ()),
     "blobs": (blobs, ()),
 }
 
+#: Those, and what is hard for codecs.
+ALL_STATES: dict[str, tuple[Maker, tuple[type, ...]]] = {
+    **STATES,
+    "object graph": (graph, (Node, Edge, Source)),
+    "floats": (floats, ()),
+}
+
+
+@cache
+def _count(name: str, target: int) -> int:
+    """How many units of the named state make about so many bytes. The larger a state, the larger each unit in it, since
+    pickle's references grow: so what a first guess gives is measured too.
+    """
+    make, _ = ALL_STATES[name]
+    count = 2_000
+    for _ in range(3):
+        size = len(pickle.dumps(make(random.Random(1), count), protocol=5))
+        if abs(size - target) < target / 100:
+            break
+        count = max(1, round(count * target / size))
+    return count
+
 
 def of_size(name: str, target: int) -> object:
     """The named state with about ``target`` bytes as pickle protocol 5."""
-    make, _ = STATES[name]
-    probe = 200
-    unit = len(pickle.dumps(make(random.Random(1), probe), protocol=5)) / probe
-    return make(random.Random(1), max(1, int(target / unit)))
+    return ALL_STATES[name][0](random.Random(1), _count(name, target))

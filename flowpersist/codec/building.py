@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import accumulate, islice, pairwise
 from operator import countOf
 
 from attrs import define
@@ -21,14 +21,10 @@ from flowpersist.codec.blocks import (
     Block,
     Later,
     build_named,
-    field_setter,
-    fields_of,
     fill_dict,
     fill_set,
-    one_setter,
 )
 from flowpersist.codec.columns import Column, TypeEntry
-from flowpersist.codec.leaves import Absent
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, is_recursing
 from flowpersist.codec.packing import Cell
@@ -42,6 +38,8 @@ __all__ = ["Building", "Section"]
 MISSING = Later(-1)
 #: Kinds of rows that make an object with all that it holds.
 BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE, kinds.PAIR, kinds.SCALAR})
+#: Kinds of rows that are made and filled as those of a block are.
+GROUPED_KINDS = frozenset({kinds.LIST, kinds.SET, kinds.DICT, kinds.INSTANCE})
 #: Kinds of late rows that fill an object that is there.
 FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
 
@@ -62,7 +60,7 @@ class Section:
 
     kinds: Sequence[int]
     numbers: Sequence[int]
-    entries: list[TypeEntry | None]
+    entries: Sequence[TypeEntry | None]
     lengths: Sequence[int]
     column: Column
 
@@ -71,6 +69,62 @@ class Section:
         iterator = iter(cells)
         for kind, number, entry, length in zip(self.kinds, self.numbers, self.entries, self.lengths, strict=True):
             yield Row(kind, number, entry, list(islice(iterator, length)))
+
+    def groups(self) -> list[Group]:
+        """The rows, those of one kind and class that follow each other together."""
+        if not self.kinds:
+            return []
+        ends = [0, *accumulate(self.lengths)]
+        identities = list(zip(self.kinds, map(id, self.entries), strict=True))
+        changes = [place for place in range(1, len(identities)) if identities[place] != identities[place - 1]]
+        return [self._group(start, end, ends) for start, end in pairwise([0, *changes, len(identities)])]
+
+    def _group(self, start: int, end: int, ends: list[int]) -> Group:
+        part = slice(start, end)
+        lengths = self.lengths[part]
+        rows = Section(self.kinds[part], self.numbers[part], self.entries[part], lengths, self.column)
+        return Group(rows, slice(ends[start], ends[end]))
+
+
+@define(eq=False)
+class Group:
+    """Rows of one kind and class, and where their cells are in the column that they share with others."""
+
+    rows: Section
+    place: slice
+    block: Block | None = None
+
+    def as_block(self) -> Block | None:
+        """A block of the same objects, where there is one of their kind."""
+        kind, entry, count = self.rows.kinds[0], self.rows.entries[0], len(self.rows.kinds)
+        if kind not in GROUPED_KINDS or (entry is None) == (kind == kinds.INSTANCE):
+            return None
+        self.block = Block(kind, count, self.rows.lengths, entry=entry)
+        first = self.rows.numbers[0]
+        is_run = list(self.rows.numbers) == list(range(first, first + count))
+        self.block.runs = [(first, count)] if is_run else [(number, 1) for number in self.rows.numbers]
+        return self.block
+
+    def columns(self, cells: list[Cell]) -> tuple[Column, ...]:
+        """The columns of that block, of these cells."""
+        source = self.rows.column
+        if self.rows.kinds[0] == kinds.DICT:
+            self.rows.lengths = [_half(length) for length in self.rows.lengths]
+            parts = [cells[::2], cells[1::2]]
+        elif self.rows.kinds[0] == kinds.INSTANCE:
+            width = len(_given(self.rows.entries[0]).names)
+            if any(length != width for length in self.rows.lengths):
+                raise malformed("an instance has another number of fields than its class")
+            parts = [cells[place::width] for place in range(width)] or [[None] * len(self.rows.kinds)]
+        else:
+            parts = [cells]
+        return tuple([Column(part, refers=source.refers, is_set=source.is_set) for part in parts])
+
+
+def _half(length: int) -> int:
+    if length % 2:
+        raise malformed("a dict has a key without a value")
+    return length // 2
 
 
 @define(eq=False)
@@ -93,6 +147,7 @@ class Building:
         self._unbuilt: list[Block] = []
         self._unfilled: list[Block] = []
         self._recursing: list[Block] = []
+        self._groups: list[Group] = []
         self._waiting: dict[int, list[_Waiting]] = {}
         self._stateless: set[int] = set()
         self._guard = HashGuard(registry, limits)
@@ -121,9 +176,7 @@ class Building:
         self.waits = not FILLED_KINDS.issuperset(late.kinds)
         for block in self._unfilled:
             block.fill(self)
-        for row in rows.rows(self.cells(rows.column)):
-            if row.kind not in BUILT_KINDS:
-                self._fill_row(row)
+        self._fill_groups(rows)
         self._run_late(late)
         if self._stateless:
             raise malformed("an object is made without its state")
@@ -197,11 +250,28 @@ class Building:
         self._placed += 1
 
     def _make_rows(self, rows: Section) -> None:
-        for kind, number, entry in zip(rows.kinds, rows.numbers, rows.entries, strict=True):
-            if kind not in BUILT_KINDS and kind != kinds.ATTRIBUTES:
-                self._place(number, self._shell(kind, entry))
-            if kind == kinds.SHELL:
-                self._stateless.add(number)
+        self._groups = rows.groups()
+        for group in self._groups:
+            block = group.as_block()
+            if block is not None:
+                self._place_runs(block, block.make())
+            elif group.rows.kinds[0] not in BUILT_KINDS and group.rows.kinds[0] != kinds.ATTRIBUTES:
+                for number in group.rows.numbers:
+                    self._place(number, self._shell(group.rows.kinds[0], group.rows.entries[0]))
+            if group.rows.kinds[0] == kinds.SHELL:
+                self._stateless.update(group.rows.numbers)
+
+    def _fill_groups(self, rows: Section) -> None:
+        cells = self.cells(rows.column)
+        for group in self._groups:
+            own = cells[group.place]
+            if group.block is not None:
+                group.block.columns = group.columns(own)
+                group.block.lengths = group.rows.lengths
+                group.block.fill(self)
+            elif group.rows.kinds[0] not in BUILT_KINDS:
+                for row in group.rows.rows(own):
+                    self._fill_row(row)
 
     def _expect(self, section: Section) -> None:
         """Stand in for what is built in order."""
@@ -210,13 +280,9 @@ class Building:
                 self._place(number, Later(number))
 
     def _shell(self, kind: int, entry: TypeEntry | None) -> Cell:
-        if kind == kinds.INSTANCE:
-            return fields_of(_given(entry)).shells(1)[0]
         if kind == kinds.SHELL:
             return _state_plan(entry).shell()
-        if entry is None:
-            return _plain_shell(kind)
-        return _builtin_plan(kind, entry).shell()
+        return _builtin_plan(kind, _given(entry)).shell()
 
     # Building and filling rows.
 
@@ -261,26 +327,11 @@ class Building:
         if row.number >= len(self._table):
             raise malformed("a row fills an object beyond the table")
         one = self._table[row.number]
-        if row.kind == kinds.INSTANCE:
-            self._fill_fields(one, _given(row.entry), row.cells)
-        elif row.kind == kinds.ATTRIBUTES:
+        if row.kind == kinds.ATTRIBUTES:
             # The object itself may be built late.
             self.when_built([one, *row.cells], _attribute_setter(_given(row.entry)))
         else:
             self.when_built(row.cells, lambda cells: self._fill(row.kind, one, cells))
-
-    def _fill_fields(self, one: Cell, entry: TypeEntry, cells: list[Cell]) -> None:
-        if entry.is_older or not self.waits:
-            # By class: a look for the value itself would ask each cell's own __eq__.
-            if entry.is_older or Absent in map(type, cells):
-                self.when_built(cells, field_setter(one, entry))
-            else:
-                deque(map(object.__setattr__, repeat(one), entry.names, cells), maxlen=0)
-        else:
-            # Each by itself: what is built late may need the fields of this object that are there.
-            for name, cell in zip(entry.names, cells, strict=True):
-                self.when_built([cell], one_setter(one, name))
-        self.check_later(entry, [one])
 
     def _fill(self, kind: int, one: Cell, cells: list[Cell]) -> None:
         if kind == kinds.SET and isinstance(one, set):
@@ -350,15 +401,6 @@ def _state_plan(entry: TypeEntry | None) -> StatePlan:
         raise malformed("a class without a state of its own is restored by one")
     return plan
 
-
-def _plain_shell(kind: int) -> Cell:
-    make = _SHELLS.get(kind)
-    if make is None:
-        raise malformed("a row lacks its class")
-    return make()
-
-
-_SHELLS: dict[int, Callable[[], Cell]] = {kinds.LIST: list, kinds.SET: set, kinds.DICT: dict}
 
 #: Which of Python's own classes a row of each kind fills or makes, where it names a class.
 _BASES: dict[int, tuple[type, ...]] = {

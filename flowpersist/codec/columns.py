@@ -207,19 +207,15 @@ class TypeEntry:
 class Column:
     """Cells as they were read: ``ready`` ones, ``references`` into the table, or a ``mask`` over several columns.
 
-    ``is_set``: no cell stands for a field that is not set.
+    ``refers``: whether any cell is a reference. ``is_set``: no cell stands for a field that is not set.
     """
 
     ready: list[Cell] = field(factory=list)
     references: Sequence[int] | None = None
     mask: bytes | None = None
     parts: tuple[Column, ...] = ()
+    refers: bool = False
     is_set: bool = True
-
-    @property
-    def refers(self) -> bool:
-        """Whether any cell is a reference."""
-        return self.references is not None or any(part.refers for part in self.parts)
 
     def ready_cells(self) -> list[Cell]:
         """The cells of a column that refers to nothing."""
@@ -290,7 +286,7 @@ class ColumnReader:
         references = self._reader.numbers()
         if len(references) != count:
             raise malformed("a column of references does not hold what its count says")
-        return Column(references=references)
+        return Column(references=references, refers=True)
 
     def _leaf(self, length: int, count: int) -> Column:
         self._expect(length, 3)
@@ -321,4 +317,5 @@ class ColumnReader:
             raise malformed("a mask does not fit its columns")
         allowed = frozenset(self._kinds)
         parts = tuple([self._single_of(mask.count(place), allowed) for place in range(places)])
-        return Column(mask=mask, parts=parts, is_set=all(part.is_set for part in parts))
+        refers = any(part.refers for part in parts)
+        return Column(mask=mask, parts=parts, refers=refers, is_set=all(part.is_set for part in parts))

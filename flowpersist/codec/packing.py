@@ -14,7 +14,6 @@ import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from io import BytesIO
 from sys import byteorder, getsizeof
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -202,7 +201,6 @@ class Writer:
         self._limits = limits
         #: A large text stands among them as it is, to be encoded where it goes.
         self._parts: list[bytes | str] = []
-        self._has_texts = False
         self._size = 0
 
     def _add(self, part: bytes | str) -> None:
@@ -237,7 +235,6 @@ class Writer:
         parts: list[bytes | str] = []
         if len(cells) <= FEW and sum(map(getsizeof, cells)) >= LARGE:
             parts = _large_parts(cells)
-            self._has_texts = self._has_texts or str in set(map(type, parts))
         else:
             parts.append(pack_cells(cells))
         size = sum(map(len, parts))
@@ -257,19 +254,7 @@ class Writer:
         parts = head._parts + self._parts
         if sum(map(len, parts)) > self._limits.max_bytes:
             raise Halted(too_many_bytes(self._limits))
-        return _joined(parts) if self._has_texts else b"".join(cast("list[bytes]", parts))
-
-
-def _joined(parts: list[bytes | str]) -> bytes:
-    # What a BytesIO holds it gives without a copy; and a text is encoded in pieces that stay in the cache.
-    whole = BytesIO()
-    for part in parts:
-        if type(part) is str:
-            for start in range(0, len(part), LARGE):
-                whole.write(part[start : start + LARGE].encode())
-        else:
-            whole.write(part)  # type: ignore[arg-type]  # mypy does not narrow by type(…) is
-    return whole.getvalue()
+        return b"".join([part.encode() if isinstance(part, str) else part for part in parts])
 
 
 def _large_parts(cells: list[Cell]) -> list[bytes | str]:
