@@ -191,10 +191,35 @@ class Before(NamedTuple):
     name: Any
 
 
+@dataclasses.dataclass(eq=False)
+class Small:
+    """What Grown was."""
+
+    name: Any
+    more: Any = None
+
+
+@dataclasses.dataclass(eq=False)
+class Grown(Guarded):
+    title: Any
+    more: Any
+    size: Any
+
+
 def _older() -> TypeRegistry:
     types = TypeRegistry()
     types.register(Before, name="fuzz.Renamed")
+    types.register(Small, name="fuzz.Grown")
     return types
+
+
+def _old_value() -> list[Any]:
+    many = [Small("z", Before(())) for _ in range(18)]
+    return [Before("x"), {Before(("y", Before(None)))}, Small("a", [Small("b")]), many, [Before(n) for n in range(18)]]
+
+
+def _grow(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"title": fields["name"], "more": fields["more"], "size": None}
 
 
 def _registry() -> TypeRegistry:
@@ -205,6 +230,7 @@ def _registry() -> TypeRegistry:
         Vector, name="fuzz.Vector", encode=lambda one: list(one.parts), decode=lambda parts: Vector(tuple(parts))
     )
     types.register(Renamed, name="fuzz.Renamed", version=2, upgrades={1: lambda fields: {"full": fields["name"]}})
+    types.register(Grown, name="fuzz.Grown", version=2, upgrades={1: _grow})
     return types
 
 
@@ -333,7 +359,12 @@ def values() -> list[Any]:
         pair,
         [failed, ExceptionGroup("many", [failed, OSError(1, "x", "y")])],
         {Valued(("k",)): Colour.RED, Right.READ | Right.WRITE: Vector(([],)), Colour.BLUE: {Right.READ}},
-        [[Node(n), Valued(n), Slotted([n]), Pair(n, (n,)), Model(name=n), {"a": Colour.RED, "b": n}] for n in range(9)],
+        [
+            [Node(n), Valued(n), Slotted([n]), Pair(n, (n,)), Model(name=n), {"a": Colour.RED, "b": n}]
+            for n in range(18)
+        ],
+        [[(n,), {n}, frozenset({n}), {n: ()}, deque([n]), slice(n, ()), bytearray([n]), Slotted()] for n in range(18)],
+        [defaultdict(Node, {"a": Colour.RED, "b": 1.5}) for _ in range(18)],
         [{Vector((1,)), Vector((2,))}, {Valued(Vector((3,))): 1}, slice(Valued(1), [Slotted()])],
         [Renamed("x"), Renamed(("y", []))],
         subclasses(),
@@ -371,7 +402,7 @@ def subclasses() -> list[Any]:
 def seeds() -> list[bytes]:
     """Valid documents: of the values above, and the specification's vectors, whose own classes are not known here."""
     documents = [CODEC.encode(value).unwrap() for value in values()]
-    documents.append(Codec(types=_older()).encode([Before("x"), {Before(("y", Before(None)))}]).unwrap())
+    documents.append(Codec(types=_older()).encode(_old_value()).unwrap())
     for file in sorted(VECTORS.glob("*.json")):
         documents += [bytes.fromhex(one["document"]) for one in json.loads(file.read_text(encoding="utf-8"))["vectors"]]
     return documents
