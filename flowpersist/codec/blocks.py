@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, chain, islice, repeat
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -56,6 +56,10 @@ class Block:
     def is_built(self) -> bool:
         """Whether its objects are immutable, so that they are made with their cells."""
         return self.kind in BUILT_KINDS
+
+    def numbers(self) -> Iterable[int]:
+        """Those of its objects."""
+        return chain.from_iterable(range(first, first + length) for first, length in self.runs)
 
     def make(self) -> list[Cell]:
         """The block's mutable objects, empty."""

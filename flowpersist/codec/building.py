@@ -26,6 +26,7 @@ from flowpersist.codec.blocks import (
 )
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.nesting import check_document, is_recursing
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
@@ -145,14 +146,18 @@ class Building:
         self._placed = 0
         self._unbuilt: list[Block] = []
         self._unfilled: list[Block] = []
+        self._recursing: list[Block] = []
         self._groups: list[Group] = []
         self._waiting: dict[int, list[_Waiting]] = {}
+        self._stateless: set[int] = set()
         self._guard = HashGuard(registry, limits)
         self._checks: list[tuple[Callable[[Cell], None], list[Cell]]] = []
 
     def add(self, block: Block) -> None:
         """Take one block: what refers to nothing is whole at once, while its cells are in the processor's cache."""
         refers = any(column.refers for column in block.columns)
+        if is_recursing(block):
+            self._recursing.append(block)
         if not refers:
             self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
         elif block.is_built:
@@ -163,6 +168,7 @@ class Building:
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches, once all blocks are there."""
+        check_document(len(self._table), self._recursing, (rows, early, late))
         self._build_immutables(rows, early)
         self._expect(late)
         if self._placed != len(self._table):
@@ -172,6 +178,8 @@ class Building:
             block.fill(self)
         self._fill_groups(rows)
         self._run_late(late)
+        if self._stateless:
+            raise malformed("an object is made without its state")
         self._check()
         return self._resolved(self.cells(root))[0]
 
@@ -250,6 +258,8 @@ class Building:
             elif group.rows.kinds[0] not in BUILT_KINDS and group.rows.kinds[0] != kinds.ATTRIBUTES:
                 for number in group.rows.numbers:
                     self._place(number, self._shell(group.rows.kinds[0], group.rows.entries[0]))
+            if group.rows.kinds[0] == kinds.SHELL:
+                self._stateless.update(group.rows.numbers)
 
     def _fill_groups(self, rows: Section) -> None:
         cells = self.cells(rows.column)
@@ -369,6 +379,9 @@ class Building:
         plan = _state_plan(entry)
         if type(one) is not plan.cls or len(cells) != 1:
             raise malformed("an object is filled as one of another class")
+        if row.number not in self._stateless:
+            raise malformed("a state is handed over twice, or to an object that has its own")
+        self._stateless.remove(row.number)
         plan.restore(one, _upgraded(entry, cells[0]))
 
 

@@ -15,6 +15,7 @@ from flowpersist.codec.batches import Batch, Cells, Row, Rows
 from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.nesting import check_objects
 from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
 from flowpersist.codec.ordering import Order, in_building_order
 from flowpersist.codec.packing import Cell, Writer, numbers_of
@@ -74,6 +75,7 @@ class _Encoder:
         for candidate in order.late:
             self._gathering.settle(candidate, is_late=True)
         self._find_all()
+        check_objects(self._gathering.recursing, self._roles.types)
         return self._document(root, order)
 
     def _find_all(self) -> None:

@@ -12,6 +12,7 @@ from flowpersist.codec import kinds
 from flowpersist.codec.batches import Batch, Cells, Row
 from flowpersist.codec.canonical import in_order
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.nesting import frees_by_recursion
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
 from flowpersist.codec.refusals import Refused
@@ -34,7 +35,7 @@ class Gathering:
     """Hands the cells of objects to ``add``, with the batch that they belong to, or as a row of their own to ``row``.
 
     What can be placed only when all is known stands in ``candidates``, its cells told to ``note``: immutable objects
-    that hold immutable ones, and what hashes objects.
+    that hold immutable ones, and what hashes objects. ``recursing`` are the objects that are freed by recursion.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Gathering:
         needs_identity: Callable[[], None],
     ) -> None:
         self.candidates: list[Row] = []
+        self.recursing: list[Cell] = []
         self._roles = roles
         self._add = add
         self._row = row
@@ -122,6 +124,7 @@ class Gathering:
         self._add(batch, Cells(numbers, cells, lengths))
 
     def _deques(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self.recursing += objects
         cells = list(chain.from_iterable(objects))
         maxlens = [one.maxlen for one in objects]
         self._add(self._batch(kinds.DEQUE), Cells(numbers, cells, list(map(len, objects)), maxlens))
@@ -144,6 +147,7 @@ class Gathering:
                 self._add(batch, Cells([number], cells, [len(cells)] if batch.width is None else ()))
 
     def _slices(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self.recursing += objects
         rows = [[one.start, one.stop, one.step] for one in objects]
         self._each_built(self._batch(kinds.SLICE, width=3), None, zip(objects, numbers, rows, strict=True))
 
@@ -182,7 +186,8 @@ class Gathering:
     def _dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         shape = tuple(objects[0])
         keys = list(chain.from_iterable(objects))
-        if keys == list(shape) * len(objects) and countOf(map(type, keys), str) == len(keys):
+        # Only texts are compared: keys of other classes have an __eq__ of their own.
+        if countOf(map(type, keys), str) == len(keys) and keys == list(shape) * len(objects):
             self._record(shape, objects, numbers)
             return
         by_shape: dict[tuple[str, ...] | None, tuple[list[Cell], list[int]]] = {}
@@ -226,6 +231,7 @@ class Gathering:
         self._entries(kinds.FLAVOURS.index(Counter), objects, numbers)
 
     def _defaultdicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self.recursing += objects
         for one, number in zip(objects, numbers, strict=True):
             self._entries(DEFAULT_FLAVOUR, [one], [number], self._factory(one))
 
@@ -256,7 +262,14 @@ class Gathering:
         if not plan.is_direct:
             self._needs_identity()
         batch = self._batch(kinds.INSTANCE, registration.cls, width=width, registration=registration)
-        return lambda objects, numbers: self._add(batch, Cells(numbers, plan.read(objects)))
+        recurses = frees_by_recursion(registration.cls)
+
+        def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            if recurses:
+                self.recursing += objects
+            self._add(batch, Cells(numbers, plan.read(objects)))
+
+        return gather
 
     def _named(self, registration: Registration, plan: NamedPlan) -> Gatherer:
         batch = self._batch(kinds.NAMED, registration.cls, width=len(plan.names), registration=registration)

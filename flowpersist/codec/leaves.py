@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import warnings
 from collections import deque
 from decimal import Decimal
 from fractions import Fraction
@@ -39,6 +40,9 @@ class Absent:
 
 ABSENT = Absent()
 MICROSECOND = dt.timedelta(microseconds=1)
+# What a pattern may mean in a later Python was said where it was written. Said here, nobody could mend it, and showing
+# it opens a source file.
+warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{re.escape(__name__)}\Z")
 #: The flags that ``re.compile`` takes for a pattern; DEBUG prints, TEMPLATE is gone.
 PATTERN_FLAGS = int(re.ASCII | re.IGNORECASE | re.LOCALE | re.MULTILINE | re.DOTALL | re.UNICODE | re.VERBOSE)
 ID_BYTES = 16

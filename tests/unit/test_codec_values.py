@@ -460,3 +460,25 @@ class Tied:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+
+@dataclasses.dataclass(eq=False)
+class Aloof:
+    """Is compared with nothing."""
+
+    name: Any
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def test_no_object_is_asked_whether_it_is_equal():
+    one, other = Aloof("a"), Aloof("b")
+    value = [Node("n", one), {one: other}, {other: 1}, {"text": one}, {one}, frozenset({other}), (one,), deque([other])]
+    copy = again(value * 2, Node, Aloof)
+    assert copy[0].links.name == "a"
+    assert next(iter(copy[1])) is copy[0].links
+    assert [type(part) for part in copy] == [type(part) for part in value * 2]
