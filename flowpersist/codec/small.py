@@ -178,8 +178,10 @@ class _SmallDecoder:
         codes, order, classes, lengths = (numbers[part::PARTS_OF_ROW] for part in range(PARTS_OF_ROW))
         total = sum(lengths)
         size = count + total + 1
+        if len(lengths) != count or size > min(self._limits.max_nodes, 2 * MOST_BYTES):
+            raise _NotSmall
         common = (version, blocks, early, late, root) == (2, [], EMPTY_SECTION, EMPTY_SECTION, FIRST_OBJECT)
-        if not common or list(order) != list(range(count)) or len(lengths) != count or size > self._limits.max_nodes:
+        if not common or list(order) != list(range(count)):
             raise _NotSmall
         self._registrations = list(self._described(iter(unpack_all(memoryview(types), self._limits))))
         table = [self._shell(kind, cls) for kind, cls in zip(codes, classes, strict=True)]
