@@ -15,6 +15,7 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.paths import path_to
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
 
 __all__ = ["Codec"]
@@ -44,7 +45,8 @@ class Codec:
         """
         try:
             with collector_paused():
-                return Success(encode_graph(value, self.types, self.limits))
+                small = encode_small(value, self.types, self.limits)
+                return Success(encode_graph(value, self.types, self.limits) if small is None else small)
         except RefusedClass as refused:
             return Failure(self._unsupported(value, _is_of(refused.refused), _about(refused.refused)))
         except Refused as refused:
@@ -73,7 +75,8 @@ class Codec:
         """
         try:
             with collector_paused():
-                value, size = decode_graph(data, self.types, self.limits)
+                small = decode_small(data, self.types, self.limits)
+                value, size = small or decode_graph(data, self.types, self.limits)
                 if size > self.limits.max_depth:
                     # Nothing but another walk tells how deep the value is; it is a setting that few lower.
                     encode_graph(value, self.types, self.limits)

@@ -11,13 +11,13 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from operator import countOf
+from typing import Protocol
 
 from attrs import define, field, frozen
 
 from flowpersist.codec import kinds
 from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Absent, Leaf
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.numbering import Numbering
 from flowpersist.codec.packing import (
     FLOAT,
     PLAIN_TYPES,
@@ -50,6 +50,18 @@ def _unpack_floats(data: memoryview, count: int) -> list[Cell]:
     return little_endian(array("d", bytes(data))).tolist()
 
 
+class Numbers(Protocol):
+    """Numbers objects, as ``Numbering`` does."""
+
+    def number(self, objects: list[Cell]) -> tuple[array[int], list[Cell]]:
+        """The number of each object, and those that were not known before."""
+        ...
+
+    def number_owned(self, objects: list[Cell], lists: int) -> tuple[array[int], list[Cell]]:
+        """The same for objects of which each was read from a place of its own, and which so many lists hold besides."""
+        ...
+
+
 class _Budget:
     """How many characters of regular expressions are left."""
 
@@ -68,7 +80,7 @@ class ColumnWriter:
     """Writes columns, numbering the objects in them; ``found`` takes those that were not known before."""
 
     def __init__(
-        self, writer: Writer, roles: Roles, limits: Limits, numbering: Numbering, type_number: Callable[[type], int]
+        self, writer: Writer, roles: Roles, limits: Limits, numbering: Numbers, type_number: Callable[[type], int]
     ) -> None:
         self.found: list[list[Cell]] = []
         self._writer = writer
@@ -107,14 +119,23 @@ class ColumnWriter:
         if classes <= PLAIN_TYPES:
             self._plain(cells)
             return
-        sorts = {cls: self._sort(cls) for cls in classes}
+        sorts = {cls: self.sort_of(cls) for cls in classes}
         distinct = sorted(set(sorts.values()))
         if len(distinct) == 1:
             self._single(distinct[0], cells, lists)
         else:
             self._mixed(distinct, sorts, cells, lists)
 
-    def _sort(self, cls: type) -> tuple[int, int]:
+    def write_parts(self, mask: bytes, parts: list[tuple[tuple[int, int], list[Cell]]]) -> None:
+        """One column whose cells lie apart already: for each place in the mask the sort of its cells, and these."""
+        self.charge(len(mask))
+        if len(parts) > 1:
+            self._writer.header(2 + len(parts), kinds.MIXED)
+            self._writer.binary(mask)
+        for sort, cells in parts:
+            self._single(sort, cells, 1)
+
+    def sort_of(self, cls: type) -> tuple[int, int]:
         """Which kind of column a class goes into, and for leaves their code."""
         if cls in PLAIN_TYPES:
             return (kinds.PLAIN, 0)

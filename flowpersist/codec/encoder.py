@@ -24,7 +24,7 @@ from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.errors import SerializationError, StateTooDeep
 
-__all__ = ["encode_graph"]
+__all__ = ["encode_graph", "whole_document"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
@@ -165,18 +165,7 @@ class _Encoder:
         self._section([row.alone() for row in order.early])
         self._section([row.alone() for row in order.late])
         self._columns.write([root])
-        head = Writer(self._limits)
-        head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
-        head.cells(
-            [
-                part
-                for one in self._registrations
-                for part in (one.name, one.version, len(one.plan.names), *one.plan.names)
-            ]
-        )
-        head.scalar(len(self._numbering))
-        head.header(self._blocks)
-        return self._writer.finish(head)
+        return whole_document(self._writer, self._limits, self._registrations, len(self._numbering), self._blocks)
 
     def _block(self, batch: Batch, some: Cells) -> None:
         self._blocks += 1
@@ -264,6 +253,21 @@ class _Encoder:
 
     def _class_of(self, row: Rows) -> int:
         return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
+
+
+def whole_document(
+    contents: Writer, limits: Limits, registrations: Sequence[Registration], count: int, blocks: int
+) -> bytes:
+    """The document of these contents: so many blocks of an object table with so many objects, and what follows it."""
+    head = Writer(limits)
+    head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
+    types: list[Cell] = []
+    for one in registrations:
+        types += (one.name, one.version, len(one.plan.names), *one.plan.names)
+    head.cells(types)
+    head.scalar(count)
+    head.header(blocks)
+    return contents.finish(head)
 
 
 def _merged(wave: list[list[Cell]]) -> Iterator[list[Cell]]:

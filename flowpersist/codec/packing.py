@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
     from flowpersist.codec.limits import Limits
 
-__all__ = ["PLAIN_TYPES", "Cell", "Reader", "Writer", "pack_cells", "pack_floats", "pack_one", "unpack_cells"]
+__all__ = [
+    "PLAIN_TYPES",
+    "Cell",
+    "Reader",
+    "Writer",
+    "pack_cells",
+    "pack_floats",
+    "pack_one",
+    "unpack_cells",
+    "unpack_document",
+]
 
 #: A value of any class: what the codec carries without looking into it.
 Cell: TypeAlias = Any
@@ -54,6 +64,9 @@ FEW = 64
 _fast = msgspec.msgpack.Encoder()
 _fast_texts = msgspec.msgpack.Decoder(list[bool | int | float | str | None])
 _fast_bytes = msgspec.msgpack.Decoder(list[bool | int | float | bytes | None])
+_Column: TypeAlias = list[int | bytes | list[int | bytes | list[int | bytes]]]
+_Section: TypeAlias = tuple[bytes, _Column]
+_fast_documents = msgspec.msgpack.Decoder(tuple[int, bytes, int, list[None], _Section, _Section, _Section, _Column])
 #: The first bytes of a ``bin`` in MessagePack.
 BIN_MARKS = frozenset({0xC4, 0xC5, 0xC6})
 
@@ -177,6 +190,16 @@ def unpack_cells(data: memoryview, count: int, limits: Limits) -> list[Cell]:
     return _unpack_slowly(data, count, limits)
 
 
+def unpack_document(data: bytes) -> Cell:
+    """The parts of a document without blocks; any other is an error of msgspec's."""
+    return _fast_documents.decode(data)
+
+
+def unpack_numbers(data: bytes) -> array[int]:
+    """Unsigned numbers of 32 bits."""
+    return little_endian(array("I", data))
+
+
 def _unpack_slowly(data: memoryview, count: int, limits: Limits) -> list[Cell]:
     cells = msgpack.unpackb(
         data,
@@ -290,6 +313,11 @@ def too_many_bytes(limits: Limits) -> StateTooLarge:
     )
 
 
+def unpack_all(data: memoryview, limits: Limits) -> list[Cell]:
+    """Plain values, as many as there are."""
+    return unpack_cells(data, Reader(data, limits).array(), limits)
+
+
 #: For the first byte of each form of one sort: the bytes of its length, in big-endian order.
 _ARRAYS = {0xDC: 2, 0xDD: 4}
 _BINS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
@@ -365,10 +393,7 @@ class Reader:
 
     def cells(self) -> list[Cell]:
         """Plain values, as many as there are."""
-        data = self.binary()
-        inner = Reader(data, self.limits)
-        count = inner.array()
-        return unpack_cells(data, count, self.limits)
+        return unpack_all(self.binary(), self.limits)
 
     def binary(self) -> memoryview:
         """A block of bytes, which stays where it is."""
@@ -382,7 +407,7 @@ class Reader:
         data = self.binary()
         if len(data) % NUMBER:
             raise malformed("a block of numbers has a broken length")
-        return little_endian(array("I", bytes(data)))
+        return unpack_numbers(bytes(data))
 
     def charge(self, count: int) -> None:
         """Count objects or cells before any is made: no more than the limit, nor than the bytes can mean.

@@ -189,12 +189,20 @@ class EnumPlan:
 
     cls: type[Enum]
     names: tuple[str, ...] = ()
+    _name_of: dict[int, str] = field(
+        init=False,
+        eq=False,
+        repr=False,
+        # By identity: a member's own hash and name are Python code.
+        default=Factory(
+            lambda self: {id(one): str(one.name) for one in self.cls.__members__.values()}, takes_self=True
+        ),
+    )
 
     def dump(self, member: Enum) -> str | int:
         """The name of a member, or the value of an unnamed combination of flags."""
-        if member.name in self.cls.__members__:
-            return str(member.name)
-        return int(member.value)
+        name = self._name_of.get(id(member))
+        return int(member.value) if name is None else name
 
     def load(self, cell: Cell) -> Enum:
         """The member that ``dump`` gave this for; ``KeyError`` where there is none."""
