@@ -26,7 +26,7 @@ from flowpersist.codec.blocks import (
 )
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.nesting import check_document, is_recursing
+from flowpersist.codec.nesting import check_document, steps_of_block
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
@@ -156,7 +156,7 @@ class Building:
     def add(self, block: Block) -> None:
         """Take one block: what refers to nothing is whole at once, while its cells are in the processor's cache."""
         refers = any(column.refers for column in block.columns)
-        if is_recursing(block):
+        if not refers and steps_of_block(block):
             self._recursing.append(block)
         if not refers:
             self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
@@ -168,7 +168,8 @@ class Building:
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches, once all blocks are there."""
-        check_document(len(self._table), self._recursing, (rows, early, late))
+        blocks = [*self._recursing, *self._unbuilt, *self._unfilled]
+        check_document(len(self._table), blocks, (rows, early, late))
         self._build_immutables(rows, early)
         self._expect(late)
         if self._placed != len(self._table):

@@ -75,7 +75,7 @@ class _Encoder:
         for candidate in order.late:
             self._gathering.settle(candidate, is_late=True)
         self._find_all()
-        check_objects(self._gathering.recursing, self._roles.types)
+        check_objects(self._gathering.recursing, self._gathering.encoded, self._roles.types)
         return self._document(root, order)
 
     def _find_all(self) -> None:

@@ -12,7 +12,7 @@ from flowpersist.codec import kinds
 from flowpersist.codec.batches import Batch, Cells, Row
 from flowpersist.codec.canonical import in_order
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.nesting import frees_by_recursion
+from flowpersist.codec.nesting import steps_to_free
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
 from flowpersist.codec.refusals import Refused
@@ -35,7 +35,8 @@ class Gathering:
     """Hands the cells of objects to ``add``, with the batch that they belong to, or as a row of their own to ``row``.
 
     What can be placed only when all is known stands in ``candidates``, its cells told to ``note``: immutable objects
-    that hold immutable ones, and what hashes objects. ``recursing`` are the objects that are freed by recursion.
+    that hold immutable ones, and what hashes objects. ``recursing`` are the objects that are freed by recursion,
+    ``encoded`` those of extensions, each with what it was encoded as.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Gathering:
     ) -> None:
         self.candidates: list[Row] = []
         self.recursing: list[Cell] = []
+        self.encoded: list[tuple[Cell, Cell]] = []
         self._roles = roles
         self._add = add
         self._row = row
@@ -262,7 +264,7 @@ class Gathering:
         if not plan.is_direct:
             self._needs_identity()
         batch = self._batch(kinds.INSTANCE, registration.cls, width=width, registration=registration)
-        recurses = frees_by_recursion(registration.cls)
+        recurses = steps_to_free(registration.cls)
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             if recurses:
@@ -286,10 +288,13 @@ class Gathering:
 
     def _encoded(self, registration: Registration, plan: PairPlan | StatePlan) -> Gatherer:
         self._needs_identity()
+        recurses = steps_to_free(registration.cls)
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             for one, number in zip(objects, numbers, strict=True):
                 cells = [_encoded(plan, one)]
+                if recurses:
+                    self.encoded.append((one, cells[0]))
                 if isinstance(plan, StatePlan):
                     self._row(Row(kinds.SHELL, number, [None], registration))
                 kind = kinds.STATE if isinstance(plan, StatePlan) else kinds.PAIR

@@ -9,7 +9,7 @@ import sys
 import tracemalloc
 from collections import defaultdict, deque
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import msgpack
@@ -545,6 +545,30 @@ def test_what_python_frees_by_recursion_is_nested_within_bounds(name):
     """Clause 17."""
     assert isinstance(CODEC.decode(ladder(900)[name]), Success)
     refused(ladder(1200)[name], StateTooDeep)
+
+
+def test_what_extensions_free_by_recursion_is_nested_within_bounds():
+    """Clause 17."""
+    types = TypeRegistry()
+    types.register(MappingProxyType, name="View", encode=dict, decode=MappingProxyType)
+    codec = Codec(types=types)
+
+    def views(depth: int) -> bytes:
+        rows = [(DICT, 2 * number + 1, None, "a", To(2 * number + 2)) for number in range(depth)]
+        late = [(PAIR, 2 * number, 0, To(2 * number + 1)) for number in reversed(range(depth))]
+        end = (LIST, 2 * depth, None)
+        return document(2 * depth + 1, types=[["View", 1]], rows=[*rows, end], late=late)
+
+    value: Any = []
+    for _ in range(50):
+        value = MappingProxyType({"a": value})
+    assert isinstance(codec.encode(value), Success)
+    assert isinstance(codec.decode(views(50)), Success)
+    for _ in range(50):
+        value = MappingProxyType({"a": value})
+    assert isinstance(codec.encode(value).failure(), StateTooDeep)
+    refused(views(100), StateTooDeep, codec)
+    assert isinstance(codec.encode([MappingProxyType({"a": number}) for number in range(200)]), Success)
 
 
 def test_what_could_not_be_freed_is_not_written():
