@@ -25,6 +25,7 @@
     │   ├── UnexpectedType
     │   └── MalformedPayload
     ├── CompressionError
+    │   └── UnknownDictionary     carries id
     ├── IntegrityError
     │   ├── CorruptedEnvelope     a checksum does not match
     │   ├── TamperedEnvelope      authentication failed
@@ -89,6 +90,7 @@ __all__ = [
     "SuspensionNotFound",
     "TamperedEnvelope",
     "UnexpectedType",
+    "UnknownDictionary",
     "UnknownKey",
     "UnknownOutcome",
     "UnknownType",
@@ -340,6 +342,19 @@ class CompressionError(PersistenceError):
     """The bytes can't be decompressed within their declared length and the limit."""
 
     code = "compression"
+
+
+class UnknownDictionary(CompressionError):
+    """The state was compressed with a dictionary that is not there: carries its ``id``."""
+
+    code = "unknown-dictionary"
+
+    def __init__(self, message: str, id: int | None = None) -> None:
+        super().__init__(message, id)
+        self.id = id
+
+    def _members(self) -> dict[str, object]:
+        return {"dictionary": self.id}
 
 
 class IntegrityError(PersistenceError):

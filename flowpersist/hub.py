@@ -24,6 +24,7 @@ from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Worker, claim_each, running
+from flowpersist.dictionaries import DictionaryStore
 from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
 from flowpersist.keys import SuspensionId
@@ -93,9 +94,10 @@ class PersistenceHub:
     ``SuspensionId``.
     """
 
-    def __init__(self, suspensions: Suspensions, defaults: HubDefaults) -> None:
+    def __init__(self, suspensions: Suspensions, defaults: HubDefaults, dictionaries: DictionaryStore) -> None:
         self.suspensions = suspensions
         self.defaults = defaults
+        self.dictionaries = dictionaries
         #: The runs that are held by this process, so that whoever finishes one stops its renewals.
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
 
@@ -144,7 +146,8 @@ class PersistenceHub:
             return await self._fill(key, state, by)
         planned = self._plan(awaiting, until, timeout, deadline)
         facts = self._facts(metadata, tenant, idempotency_key)
-        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state)
+        compared = idempotency_key is not None
+        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state, compared=compared)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         return await self._create("suspend", facts, planned, sealed.unwrap(), by)
@@ -316,7 +319,8 @@ class PersistenceHub:
         """
         planned = self._plan(awaiting, until, timeout, deadline)
         suspension = run.suspension
-        sealed = await seal_state(self.suspensions.records, str(suspension.id), suspension.tenant, state)
+        records, key = self.suspensions.records, str(suspension.id)
+        sealed = await seal_state(records, key, suspension.tenant, state, compared=False)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
@@ -467,7 +471,7 @@ class PersistenceHub:
     async def _fill(self, key: Named, state: object, by: str | None) -> Outcome[NewSuspension]:
         async def decide(seen: Present) -> Turn[NewSuspension]:
             records = self.suspensions.records
-            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state)
+            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state, compared=True)
             if not isinstance(sealed, Success):
                 return Turn(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:

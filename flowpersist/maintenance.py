@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Where
+from flowpersist.dictionaries import TrainedDictionary, samples_of
 from flowpersist.errors import PersistenceError
 from flowpersist.hub import Outcome, PersistenceHub, as_outcome
 from flowpersist.lifecycle.changes import due_at, present
@@ -18,7 +19,7 @@ from flowpersist.lifecycle.views import Criteria
 from flowpersist.listing import due, settle_due
 from flowpersist.records import Loaded
 
-__all__ = ["Cleanup", "Health", "Maintenance", "Tick"]
+__all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
 
 log = logging.getLogger("flowpersist.maintenance")
 
@@ -86,6 +87,23 @@ class Maintenance:
         sealer = self._hub.suspensions.records.sealer
         seen = await self._hub.suspensions.records.health()
         return as_outcome(seen.map(lambda it: Health(it.backend, it.latency, sealer.keyring is not None, it.warnings)))
+
+    async def train_dictionary(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        samples: int = 1000,
+        size: int = 64 * 1024,
+    ) -> Outcome[TrainedDictionary]:
+        """Learn from the states of live suspensions what small ones have in common, and keep it as the newest version.
+
+        Hubs that are opened with ``dictionaries=True`` compress with the newest from their opening on, this one at
+        once. ``CompressionError`` where there are too few states to learn from. Older versions stay.
+        """
+        learned = await samples_of(self._hub.suspensions.records, criteria, most=samples, size=size)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
+        return as_outcome(await self._hub.dictionaries.train(learned.unwrap(), size=size))
 
     async def run_forever(self, interval: timedelta = timedelta(seconds=30)) -> None:
         """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries

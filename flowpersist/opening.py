@@ -9,9 +9,12 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict
 
+from returns.result import Failure
+
 from flowpersist.backends.base import NamespaceSchema, StorageBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.codec import Codec, Limits, TypeRegistry
+from flowpersist.dictionaries import DICTIONARY_TYPES, DictionaryStore, dictionary_schema
 from flowpersist.envelope import Sealer
 from flowpersist.errors import ConfigurationError
 from flowpersist.hub import HubDefaults, PersistenceHub
@@ -42,6 +45,8 @@ class HubOptions(TypedDict, total=False):
     - ``keyring``: a ``KeyRing``, a ``KeyProvider``, or None for plaintext, said knowingly.
     - ``types``: the classes that states may hold, or a ``TypeRegistry``.
     - ``limits``: bounds on a state (``Limits``). ``compression``: ``auto``, ``zstd``, ``gzip`` or ``none``.
+    - ``dictionaries``: whether small states are compressed with the namespace's newest trained dictionary. What was so
+    compressed is read by any hub.
     - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
     - ``retention``: how long closed suspensions stay to tell their callers the truth.
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
@@ -53,6 +58,7 @@ class HubOptions(TypedDict, total=False):
     types: TypeRegistry | Iterable[type]
     limits: Limits | FromEnvironment
     compression: str | FromEnvironment
+    dictionaries: bool | FromEnvironment
     namespace: str
     default_timeout: timedelta | FromEnvironment | None
     retention: timedelta | FromEnvironment
@@ -71,6 +77,7 @@ async def open_hub(
     types: TypeRegistry | Iterable[type] = (),
     limits: Limits | FromEnvironment = FROM_ENV,
     compression: str | FromEnvironment = FROM_ENV,
+    dictionaries: bool | FromEnvironment = FROM_ENV,
     namespace: str = "default",
     default_timeout: timedelta | FromEnvironment | None = FROM_ENV,
     retention: timedelta | FromEnvironment = FROM_ENV,
@@ -91,7 +98,7 @@ async def open_hub(
     registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
     sealer = Sealer(
         codec=Codec(
-            types=registry.merged(HEAD_TYPES),
+            types=registry.merged(HEAD_TYPES).merged(DICTIONARY_TYPES),
             limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
         ),
         compression=_chosen(compression, settings.compression),
@@ -100,8 +107,10 @@ async def open_hub(
     backend = _backend(url, settings)
     pacing = _chosen(pace, Pace(slow=timedelta(milliseconds=settings.slow_ms)))
     receipts = f"{namespace}.receipts"
+    records = SealedRecords(backend, sealer, namespace, Head, pace=pacing)
+    trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
-        SealedRecords(backend, sealer, namespace, Head, pace=pacing),
+        records,
         SealedRecords(backend, sealer, receipts, Slip, purpose="receipt", pace=pacing),
         prefix=settings.key_prefix,
         authorizer=authorizer,
@@ -114,8 +123,14 @@ async def open_hub(
         public_url=_chosen(public_url, settings.public_url),
     )
     try:
-        await backend.open([schema(namespace), NamespaceSchema(receipts, {"suspension": str})])
-        yield PersistenceHub(suspensions, defaults)
+        await backend.open(
+            [schema(namespace), NamespaceSchema(receipts, {"suspension": str}), dictionary_schema(namespace)]
+        )
+        if trained.used:
+            loaded = await trained.load()
+            if isinstance(loaded, Failure):
+                raise loaded.failure()
+        yield PersistenceHub(suspensions, defaults, trained)
     finally:
         await backend.close()
 

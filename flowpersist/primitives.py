@@ -6,14 +6,24 @@ HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-__all__ = ["KEY_BYTES", "TAG_BYTES", "aes_gcm_decrypt", "aes_gcm_encrypt", "hkdf_expand", "hkdf_extract"]
+__all__ = [
+    "KEY_BYTES",
+    "TAG_BYTES",
+    "aes_gcm_decrypt",
+    "aes_gcm_decrypt_pieces",
+    "aes_gcm_encrypt",
+    "aes_gcm_encrypt_pieces",
+    "hkdf_expand",
+    "hkdf_extract",
+]
 
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
@@ -26,7 +36,8 @@ def hkdf_extract(salt: bytes, key: bytes) -> bytes:
 
 def hkdf_expand(key: bytes, info: bytes) -> bytes:
     """32 bytes for this purpose."""
-    return HKDFExpand(hashes.SHA512(), KEY_BYTES, info).derive(key)
+    # They are less than one block, so the first is all there is to compute (RFC 5869, 2.3).
+    return hmac.digest(key, info + b"\x01", "sha512")[:KEY_BYTES]
 
 
 def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:
@@ -40,3 +51,34 @@ def aes_gcm_decrypt(key: bytes, nonce: bytes, data: bytes | memoryview, associat
         return AESGCM(key).decrypt(nonce, data, associated)
     except (InvalidTag, OverflowError):
         return None
+
+
+# What is small is done sooner in one call, which holds the interpreter's lock throughout; between pieces others get it.
+
+
+def aes_gcm_encrypt_pieces(
+    key: bytes, nonce: bytes, pieces: Iterable[bytes | memoryview], associated: bytes
+) -> Iterator[bytes]:
+    """The same of data that comes in pieces, in pieces; the tag is the last."""
+    encryptor = Cipher(algorithms.AES256(key), modes.GCM(nonce)).encryptor()
+    encryptor.authenticate_additional_data(associated)
+    for piece in pieces:
+        yield encryptor.update(piece)
+    yield encryptor.finalize() + encryptor.tag
+
+
+def aes_gcm_decrypt_pieces(
+    key: bytes, nonce: bytes, pieces: Iterable[bytes | memoryview], tag: bytes, associated: bytes, *, into: BytesIO
+) -> bytes | None:
+    """The plaintext of pieces, or None where the tag does not fit: nothing of it is given before that is known.
+
+    ``into`` is an empty buffer, of which nobody else makes use.
+    """
+    decryptor = Cipher(algorithms.AES256(key), modes.GCM(nonce, tag)).decryptor()
+    decryptor.authenticate_additional_data(associated)
+    into.writelines(map(decryptor.update, pieces))
+    try:
+        decryptor.finalize()
+    except InvalidTag:
+        return None
+    return into.getvalue()

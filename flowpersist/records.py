@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
@@ -47,6 +47,7 @@ from flowpersist.errors import (
     RevisionConflict,
     StateTooLarge,
     StorageError,
+    UnknownDictionary,
     UnknownOutcome,
 )
 
@@ -54,6 +55,7 @@ __all__ = ["Draft", "Found", "Loaded", "Move", "Pace", "SealedRecords"]
 
 H = TypeVar("H")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 log = logging.getLogger("flowpersist.records")
 
 MAX_CONFLICTS: Final = 64
@@ -61,6 +63,14 @@ MAX_CONFLICTS: Final = 64
 INLINE_BYTES: Final = 32 * 1024
 #: After opening a head of more than this, a page lets others have the event loop.
 BRIEF_BYTES: Final = 4 * 1024
+
+
+class Opening(Protocol[T_co]):
+    """``Sealer.open`` or ``Sealer.open_bytes``."""
+
+    def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
+        """What was sealed for this context and purpose."""
+        ...
 
 
 @frozen
@@ -90,7 +100,9 @@ class Pace:
 
 @frozen
 class Loaded(Generic[H]):
-    """A record whose head was authenticated. ``body`` is still sealed, None where there is none or it was not read."""
+    """A record whose head was authenticated. ``body`` is still sealed, None where there is none or it was not read;
+    ``body_size`` (bytes, sealed; None without a body) tells which.
+    """
 
     ref: RecordRef
     revision: int
@@ -98,6 +110,7 @@ class Loaded(Generic[H]):
     attributes: Mapping[str, Scalar]
     due_at: datetime | None
     body: bytes | None = field(repr=False)
+    body_size: int | None
     now: datetime
 
     @property
@@ -165,6 +178,8 @@ class SealedRecords(Generic[H]):
         self.sealer = sealer
         self.namespace = namespace
         self.pace = Pace() if pace is None else pace
+        #: How an unknown dictionary is looked up; False where the store has none of that id.
+        self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
         self._head_type = head_type
         self._purpose = purpose
 
@@ -287,12 +302,27 @@ class SealedRecords(Generic[H]):
 
     async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
         """Open a record's body; a missing one is an ``IntegrityError``."""
+        return await self._open_body(loaded, purpose, lambda: self.sealer.open)
+
+    async def open_body_bytes(self, loaded: Loaded[H], *, purpose: str) -> Result[bytes, PersistenceError]:
+        """The same as it was encoded."""
+        return await self._open_body(loaded, purpose, lambda: self.sealer.open_bytes)
+
+    async def _open_body(
+        self, loaded: Loaded[H], purpose: str, opening: Callable[[], Opening[T]]
+    ) -> Result[T, PersistenceError]:
         if loaded.body is None:
             return Failure(IntegrityError(f"record {loaded.ref.key} has no {purpose}: it was dropped, or never there"))
         context = record_context(loaded.ref, loaded.tenant)
-        if len(loaded.body) <= INLINE_BYTES:
-            return self.sealer.open(loaded.body, context=context, purpose=purpose)
-        return await asyncio.to_thread(self.sealer.open, loaded.body, context=context, purpose=purpose)
+        opened = await _opened(opening(), loaded.body, context, purpose)
+        unknown = opened.failure() if isinstance(opened, Failure) else None
+        if not isinstance(unknown, UnknownDictionary) or unknown.id is None or self.learn is None:
+            return opened
+        # Another process may have trained it since this one was opened.
+        learned = await self.learn(unknown.id)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
+        return (await _opened(opening(), loaded.body, context, purpose)) if learned.unwrap() else opened
 
     def ref(self, key: str) -> RecordRef:
         """Where the record of that key stands."""
@@ -312,8 +342,18 @@ class SealedRecords(Generic[H]):
         head = opened.unwrap()
         if not isinstance(head, self._head_type):
             return Failure(IntegrityError(f"the head of record {record.ref.key} is no {self._head_type.__name__}"))
-        loaded = Loaded(record.ref, record.revision, head, record.attributes, record.due_at, record.body, now)
-        return Success(loaded)
+        return Success(
+            Loaded(
+                ref=record.ref,
+                revision=record.revision,
+                head=head,
+                attributes=record.attributes,
+                due_at=record.due_at,
+                body=record.body,
+                body_size=record.body_size,
+                now=now,
+            )
+        )
 
     async def _written(
         self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
@@ -394,6 +434,12 @@ class SealedRecords(Generic[H]):
                     took.total_seconds() * 1000,
                     self.pace.slow.total_seconds() * 1000,
                 )
+
+
+async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
+    if len(body) <= INLINE_BYTES:
+        return opening(body, context=context, purpose=purpose)
+    return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
 
 
 def _transient(error: BaseException) -> bool:

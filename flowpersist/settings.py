@@ -88,6 +88,7 @@ class Settings:
     compression: str = _setting(
         "COMPRESSION", "auto", lambda v: v if v in COMPRESSIONS else None, f"one of {', '.join(COMPRESSIONS)}"
     )
+    dictionaries: bool = _setting("DICTIONARIES", False, {"on": True, "off": False}.get, "on or off")
     max_state_bytes: int = _setting("MAX_STATE_BYTES", 100 * 2**20, _bytes, "a size such as 104857600 or 100MiB")
     default_timeout: timedelta | None = _setting("DEFAULT_TIMEOUT", None, _duration, "a duration as 90s, 30m or 7d")
     retention: timedelta = _setting("RETENTION", timedelta(days=7), _duration, "a duration such as 12h or 7d")

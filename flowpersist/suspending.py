@@ -155,14 +155,18 @@ class SealedState:
     """A state as its record keeps it, and the digest that tells it from another (None where nobody will ask)."""
 
     body: bytes = field(repr=False)
-    digest: bytes = field(repr=False)
-    fingerprint: bytes = field(repr=False)
+    digest: bytes | None = field(default=None, repr=False)
+    fingerprint: bytes | None = field(default=None, repr=False)
 
 
 async def seal_state(
-    records: SealedRecords[Head], key: str, tenant: str | None, state: object
+    records: SealedRecords[Head], key: str, tenant: str | None, state: object, *, compared: bool
 ) -> Result[SealedState, PersistenceError]:
-    """Encode once, and seal the bytes and their digest. In a thread: the size of a state is not known before."""
+    """Encode once, and seal the bytes. In a thread: the size of a state is not known before.
+
+    ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
+    It takes as long as all other digests and the cipher together.
+    """
     context = record_context(records.ref(key), tenant)
     sealer = records.sealer
 
@@ -171,12 +175,13 @@ async def seal_state(
         if not isinstance(encoded, Success):
             return Failure(encoded.failure())
         data = encoded.unwrap()
+        body = sealer.seal_bytes(data, context=context, purpose="state")
+        if not compared:
+            return body.map(SealedState)
         digest = hashlib.sha256(data).digest()
         # The digest is sealed as the state is: whoever may only answer must not be able to confirm a guess of it.
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
-        return sealer.seal_bytes(data, context=context, purpose="state").bind(
-            lambda body: fingerprint.map(lambda mark: SealedState(body, digest, mark))
-        )
+        return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
 
     return await asyncio.to_thread(sealed)
 
@@ -185,14 +190,15 @@ def same_state(
     records: SealedRecords[Head], record: Loaded[Head], state: SealedState | None
 ) -> Result[None, PersistenceError]:
     """Whether an existing suspension was made with this state (None: no state was named)."""
-    if state is None:
+    # Without a digest the suspension was found by a random id, which nobody but this call knows.
+    if state is None or state.digest is None:
         return Success(None)
     if record.head.fingerprint is None:
         return Failure(_conflict(record.head))
     context = record_context(record.ref, record.tenant)
     opened = records.sealer.open_bytes(record.head.fingerprint, context=context, purpose="fingerprint")
     match opened:
-        case Success(digest) if hmac.compare_digest(bytes(digest), state.digest):
+        case Success(digest) if hmac.compare_digest(digest, state.digest):
             return Success(None)
         case Success(_):
             return Failure(_conflict(record.head))

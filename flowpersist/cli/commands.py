@@ -41,6 +41,7 @@ for one in (
     waits.answer,
     waits.cancel,
     upkeep.cleanup,
+    upkeep.train_dictionary,
     upkeep.health,
     upkeep.keygen,
 ):

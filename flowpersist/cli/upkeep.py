@@ -1,4 +1,4 @@
-"""``cleanup``, ``health`` and ``keygen``: looking after a store and its keys."""
+"""``cleanup``, ``train-dictionary``, ``health`` and ``keygen``: looking after a store and its keys."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import click
 
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.keyring import KeyRing
-from flowpersist.maintenance import Cleanup, Health, Maintenance
+from flowpersist.lifecycle import Criteria
+from flowpersist.maintenance import Cleanup, Health, Maintenance, TrainedDictionary
 from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
 
-__all__ = ["cleanup", "health", "keygen"]
+__all__ = ["cleanup", "health", "keygen", "train_dictionary"]
 
 
 @click.command(cls=Command)
@@ -31,6 +32,23 @@ def cleanup(*, store: Store, dry_run: bool) -> None:
     done = with_hub(store, verb)
     said = "would delete" if done.dry_run else "deleted"
     store.show({"deleted": done.deleted, "dryRun": done.dry_run}, [f"{said} {done.deleted}"])
+
+
+@click.command(name="train-dictionary", cls=Command)
+@click.option("--tenant", help="Learn from this tenant's states alone.")
+@click.option("--samples", type=click.IntRange(min=1), default=1000, help="From how many states at most; 1000.")
+@click.option("--size", type=click.IntRange(256, 2**20), default=64 * 1024, help="The most bytes it may have; 65536.")
+@store_options
+def train_dictionary(*, store: Store, tenant: str | None, samples: int, size: int) -> None:
+    """Learn what small states have in common. FLOWPERSIST_DICTIONARIES=on says where it is used."""
+
+    async def verb(hub: PersistenceHub) -> TrainedDictionary:
+        return or_raise(await Maintenance(hub).train_dictionary(Criteria(tenant=tenant), samples=samples, size=size))
+
+    made = with_hub(store, verb)
+    data = {"id": made.id, "version": made.version, "bytes": made.size, "samples": made.samples}
+    said = f"version {made.version}: dictionary {made.id} of {made.size} bytes, from {made.samples} states"
+    store.show(data, [said])
 
 
 @click.command(cls=Command)

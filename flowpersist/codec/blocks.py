@@ -6,16 +6,16 @@ stands in the table as a ``Later``; a row that holds one is filled as soon as th
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, repeat
+from itertools import accumulate, islice, repeat
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from flowpersist.codec import kinds
 from flowpersist.codec.columns import Column, TypeEntry
-from flowpersist.codec.leaves import ABSENT
+from flowpersist.codec.leaves import ABSENT, Absent
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import FieldsPlan, NamedPlan, Plan
 from flowpersist.codec.refusals import Halted, malformed
@@ -24,9 +24,7 @@ from flowpersist.errors import UnknownType
 if TYPE_CHECKING:
     from flowpersist.codec.building import Building
 
-__all__ = ["Block", "Later", "build_named", "fill_dict", "fill_set", "rows_of_width"]
-
-SLICE_LENGTH = 1000
+__all__ = ["Block", "Later", "build_named", "field_setter", "fields_of", "fill_dict", "fill_set", "one_setter"]
 
 
 class Later:
@@ -40,10 +38,11 @@ class Later:
 
 @define(eq=False)
 class Block:
-    """One block: ``objects`` are made by ``make``; the rest is as in the encoder's batches."""
+    """One block: ``objects`` are made by ``make``, ``runs`` their numbers; the rest is as in the encoder's batches."""
 
     kind: int
     count: int
+    runs: list[tuple[int, int]] = field(factory=list, init=False)
     lengths: Sequence[int] = ()
     columns: tuple[Column, ...] = ()
     flavour: int = 0
@@ -58,18 +57,24 @@ class Block:
         """Whether its objects are immutable, so that they are made with their cells."""
         return self.kind in BUILT_KINDS
 
-    def make(self, first: int) -> list[Cell]:
-        """The block's objects, empty; for immutable ones what stands for them, numbered from ``first``."""
-        if self.is_built:
-            return [Later(first + place) for place in range(self.count)]
+    def make(self) -> list[Cell]:
+        """The block's mutable objects, empty."""
         self.objects = _MAKERS[self.kind](self)
         return self.objects
 
+    def whole(self, building: Building) -> list[Cell]:
+        """The block's mutable objects, full, where they refer to nothing."""
+        if self.kind == kinds.LIST:
+            cells = self.columns[0].ready_cells()
+            ends = list(accumulate(self.lengths))
+            return [cells[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
+        made = self.make()
+        self.fill(building)
+        return made
+
     def build(self, building: Building) -> list[Cell]:
         """The immutable objects, whose cells are leaves and mutable objects."""
-        cells = building.cells(self.columns[0])
-        if Later in set(map(type, cells)):
-            raise malformed("an immutable object comes before one that it holds")
+        cells = building.built_cells(self.columns[0])
         if self.kind == kinds.NAMED:
             rows = rows_of_width(cells, _width(self)) if _width(self) else [()] * self.count
             return build_named(_entry(self), rows)
@@ -172,18 +177,23 @@ def _make_bytearrays(block: Block) -> list[Cell]:
 
 
 def _make_instances(block: Block) -> list[Cell]:
-    plan = _entry(block).registration.plan
+    return fields_of(_entry(block)).shells(block.count)
+
+
+def fields_of(entry: TypeEntry) -> FieldsPlan:
+    """The plan of a class with fields, once it is sure that they are those in the bytes."""
+    plan = entry.registration.plan
     if not isinstance(plan, FieldsPlan):
         raise malformed("a class without fields has an instance with some")
-    if not _entry(block).is_older:
-        check_names(_entry(block), plan, _entry(block).names)
-    return plan.shells(block.count)
+    if not entry.is_older:
+        check_names(entry, plan, entry.names)
+    return plan
 
 
 _MAKERS: dict[int, Callable[[Block], list[Cell]]] = {
     kinds.LIST: lambda block: [[] for _ in range(block.count)],
     kinds.SET: lambda block: [set() for _ in range(block.count)],
-    kinds.RECORD: lambda block: [{} for _ in range(block.count)],
+    kinds.RECORD: lambda block: list(map(dict.copy, repeat(dict.fromkeys(block.shape), block.count))),
     kinds.DICT: _make_dicts,
     kinds.DEQUE: _make_deques,
     kinds.BYTEARRAY: _make_bytearrays,
@@ -220,17 +230,17 @@ def _fill_sets(block: Block, building: Building) -> None:
 
 def fill_set(one: set[Cell], elements: list[Cell]) -> None:
     """Fill a set with elements that are all there and all different."""
-    one.update(elements)
-    if len(one) != len(elements):
+    set.update(one, elements)
+    if set.__len__(one) != len(elements):
         raise malformed("a set holds an element twice")
 
 
 def fill_dict(one: dict[Cell, Cell], keys: Sequence[Cell], values: Iterable[Cell]) -> None:
     """Fill a dict with keys that are all there and all different."""
-    # Not by update: that of a Counter adds to what is there.
-    for key, one[key] in zip(keys, values, strict=True):  # noqa: B007 - the next target uses it
-        pass
-    if len(one) != len(keys):
+    # Not by update: that of a Counter adds to what is there. And not by methods of a subclass.
+    put: Cell = OrderedDict.__setitem__ if isinstance(one, OrderedDict) else dict.__setitem__
+    _consume(map(put, repeat(one), keys, values))
+    if dict.__len__(one) != len(keys):
         raise malformed("a dict holds a key twice")
 
 
@@ -257,32 +267,51 @@ def _fill_records(block: Block, building: Building) -> None:
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
             building.when_built(list(row), _dict_filler(one, block.shape))
         return
-    # Some objects at a time, which stay in the processor's cache from one column to the next.
-    for start in range(0, block.count, SLICE_LENGTH):
-        end = start + SLICE_LENGTH
-        some = block.objects[start:end]
-        for key, column in zip(block.shape, columns, strict=False):
-            for one, one[key] in zip(some, column[start:end], strict=True):  # noqa: B007 - the next target uses it
-                pass
+    pairs = list(zip(block.shape, columns, strict=True))
+    whole = len(pairs) - len(pairs) % 4
+    # Four at a time: the dict is found in the cache once for all of them.
+    for place in range(0, whole, 4):
+        (a, first), (b, second), (c, third), (d, fourth) = pairs[place : place + 4]
+        for one, one[a], one[b], one[c], one[d] in zip(block.objects, first, second, third, fourth, strict=True):  # noqa: B007
+            pass
+    for key, column in pairs[whole:]:
+        for one, one[key] in zip(block.objects, column, strict=True):  # noqa: B007 - the next target uses it
+            pass
 
 
 def _fill_instances(block: Block, building: Building) -> None:
     entry = _entry(block)
     if entry.is_older:
-        _fill_upgraded(block, entry, building)
-        return
-    for name, column in zip(entry.names, block.columns, strict=False):
-        cells = building.cells(column)
-        classes = set(map(type, cells))
-        if Later in classes or type(ABSENT) in classes:
-            for one, cell in zip(block.objects, cells, strict=True):
-                building.when_built([cell], _field_setter(one, name))
-        else:
-            _consume(map(object.__setattr__, block.objects, repeat(name), cells))
+        columns = [building.cells(column) for column in block.columns]
+        for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
+            building.when_built(list(row), field_setter(one, entry))
+    else:
+        _fill_fields(block, entry, building)
     building.check_later(entry, block.objects)
 
 
-def _field_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
+def _fill_fields(block: Block, entry: TypeEntry, building: Building) -> None:
+    assign = fields_of(entry).assign
+    if assign is not None and not building.waits and all(column.is_set for column in block.columns):
+        columns = dict(zip(entry.names, map(building.cells, block.columns), strict=True))
+        assign(block.objects, [columns[name] for name in fields_of(entry).names])
+        return
+    for name, column in zip(entry.names, block.columns, strict=False):
+        _fill_field(block, name, column, building)
+
+
+def _fill_field(block: Block, name: str, column: Column, building: Building) -> None:
+    cells = building.cells(column)
+    if (column.is_set and not (building.waits and column.refers)) or {Later, Absent}.isdisjoint(map(type, cells)):
+        _consume(map(object.__setattr__, block.objects, repeat(name), cells))
+        return
+    for one, cell in zip(block.objects, cells, strict=True):
+        building.when_built([cell], one_setter(one, name))
+
+
+def one_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
+    """What sets one field, unless it is one that is not set."""
+
     def fill(cells: list[Cell]) -> None:
         if cells[0] is not ABSENT:
             object.__setattr__(one, name, cells[0])
@@ -290,15 +319,15 @@ def _field_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
     return fill
 
 
-def _fill_upgraded(block: Block, entry: TypeEntry, building: Building) -> None:
-    columns = [building.cells(column) for column in block.columns]
-    for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
-        building.when_built(list(row), _upgrader(one, entry))
-    building.check_later(entry, block.objects)
+def field_setter(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
+    """What sets the fields of one instance; those of an older version by its upgrades."""
 
-
-def _upgrader(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
     def fill(cells: list[Cell]) -> None:
+        for name, cell in zip(entry.names, cells, strict=False):
+            if cell is not ABSENT:
+                object.__setattr__(one, name, cell)
+
+    def upgrade(cells: list[Cell]) -> None:
         stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
         fields = entry.registration.upgrade(stored, entry.version)
         absent = {name for name, cell in zip(entry.names, cells, strict=False) if cell is ABSENT}
@@ -307,7 +336,7 @@ def _upgrader(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
         for name, value in fields.items():
             object.__setattr__(one, name, value)
 
-    return fill
+    return upgrade if entry.is_older else fill
 
 
 _FILLERS: dict[int, Callable[[Block, Building], None]] = {

@@ -1,44 +1,129 @@
 """Objects made again from blocks and rows: empty ones, then immutable ones, then contents, then what must wait.
 
-1. Every mutable object is made empty; for immutable ones a ``Later`` stands in the table.
-2. Blocks of immutables are built, then the early rows in order: these need leaves, mutable objects and each other.
+1. Every mutable object is made empty.
+2. Immutables of blocks and rows are built, then the early rows in order: these need leaves, mutable objects and each
+   other. A ``Later`` stands in the table for each late object.
 3. Mutable objects are filled. A row that needs a late object waits for it.
 4. Late rows are built or filled in their order; each object that is built lets those that wait for it go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice, pairwise
+from operator import countOf
 
 from attrs import define
 
 from flowpersist.codec import kinds
-from flowpersist.codec.blocks import Block, Later, build_named, fill_dict, fill_set
+from flowpersist.codec.blocks import (
+    Block,
+    Later,
+    build_named,
+    fill_dict,
+    fill_set,
+)
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import FieldsPlan, PairPlan
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.weights import HashGuard
 
 __all__ = ["Building", "Section"]
 
+MISSING = Later(-1)
+#: Kinds of rows that make an object with all that it holds.
+BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE, kinds.PAIR, kinds.SCALAR})
+#: Kinds of rows that are made and filled as those of a block are.
+GROUPED_KINDS = frozenset({kinds.LIST, kinds.SET, kinds.DICT, kinds.INSTANCE})
+#: Kinds of late rows that fill an object that is there.
+FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
+
+
+@define(eq=False)
+class Row:
+    """One row with its cells, of which some may not be there yet."""
+
+    kind: int
+    number: int
+    entry: TypeEntry | None
+    cells: list[Cell]
+
 
 @define(eq=False)
 class Section:
-    """Rows in building order: kind, subject (an object's or a class's number) and number of cells of each."""
+    """Rows: kind, number of the object, class and number of cells of each."""
 
-    kinds: bytes
-    subjects: Sequence[int]
+    kinds: Sequence[int]
+    numbers: Sequence[int]
+    entries: Sequence[TypeEntry | None]
     lengths: Sequence[int]
     column: Column
 
-    @property
-    def built(self) -> int:
-        """How many of the rows make an object, and do not fill one."""
-        return sum(kind not in FILLED_KINDS for kind in self.kinds)
+    def rows(self, cells: list[Cell]) -> Iterator[Row]:
+        """Each row, with its part of these cells of the section's column."""
+        iterator = iter(cells)
+        for kind, number, entry, length in zip(self.kinds, self.numbers, self.entries, self.lengths, strict=True):
+            yield Row(kind, number, entry, list(islice(iterator, length)))
+
+    def groups(self) -> list[Group]:
+        """The rows, those of one kind and class that follow each other together."""
+        if not self.kinds:
+            return []
+        ends = [0, *accumulate(self.lengths)]
+        identities = list(zip(self.kinds, map(id, self.entries), strict=True))
+        changes = [place for place in range(1, len(identities)) if identities[place] != identities[place - 1]]
+        return [self._group(start, end, ends) for start, end in pairwise([0, *changes, len(identities)])]
+
+    def _group(self, start: int, end: int, ends: list[int]) -> Group:
+        part = slice(start, end)
+        lengths = self.lengths[part]
+        rows = Section(self.kinds[part], self.numbers[part], self.entries[part], lengths, self.column)
+        return Group(rows, slice(ends[start], ends[end]))
+
+
+@define(eq=False)
+class Group:
+    """Rows of one kind and class, and where their cells are in the column that they share with others."""
+
+    rows: Section
+    place: slice
+    block: Block | None = None
+
+    def as_block(self) -> Block | None:
+        """A block of the same objects, where there is one of their kind."""
+        kind, entry, count = self.rows.kinds[0], self.rows.entries[0], len(self.rows.kinds)
+        if kind not in GROUPED_KINDS or (entry is None) == (kind == kinds.INSTANCE):
+            return None
+        self.block = Block(kind, count, self.rows.lengths, entry=entry)
+        first = self.rows.numbers[0]
+        is_run = list(self.rows.numbers) == list(range(first, first + count))
+        self.block.runs = [(first, count)] if is_run else [(number, 1) for number in self.rows.numbers]
+        return self.block
+
+    def columns(self, cells: list[Cell]) -> tuple[Column, ...]:
+        """The columns of that block, of these cells."""
+        source = self.rows.column
+        if self.rows.kinds[0] == kinds.DICT:
+            self.rows.lengths = [_half(length) for length in self.rows.lengths]
+            parts = [cells[::2], cells[1::2]]
+        elif self.rows.kinds[0] == kinds.INSTANCE:
+            width = len(_given(self.rows.entries[0]).names)
+            if any(length != width for length in self.rows.lengths):
+                raise malformed("an instance has another number of fields than its class")
+            parts = [cells[place::width] for place in range(width)] or [[None] * len(self.rows.kinds)]
+        else:
+            parts = [cells]
+        return tuple([Column(part, refers=source.refers, is_set=source.is_set) for part in parts])
+
+
+def _half(length: int) -> int:
+    if length % 2:
+        raise malformed("a dict has a key without a value")
+    return length // 2
 
 
 @define(eq=False)
@@ -53,40 +138,72 @@ class _Waiting:
 class Building:
     """Makes the graph of one value; nothing of it leaves before it is whole."""
 
-    def __init__(self, types: list[TypeEntry], registry: TypeRegistry, limits: Limits) -> None:
+    def __init__(self, count: int, types: list[TypeEntry], registry: TypeRegistry, limits: Limits) -> None:
         self.waits = False
         self._types = types
-        self._table: list[Cell] = []
-        self._next = 0
+        self._table: list[Cell] = [MISSING] * count
+        self._placed = 0
+        self._unbuilt: list[Block] = []
+        self._unfilled: list[Block] = []
+        self._groups: list[Group] = []
         self._waiting: dict[int, list[_Waiting]] = {}
         self._guard = HashGuard(registry, limits)
         self._checks: list[tuple[Callable[[Cell], None], list[Cell]]] = []
 
-    def build(self, blocks: list[Block], early: Section, late: Section, root: Column) -> Cell:
-        """The root, with all that it reaches."""
-        table = self._table
-        for block in blocks:
-            table.extend(block.make(len(table)))
-        self._next = len(table)
-        pending = early.built + late.built
-        table.extend([Later(self._next + place) for place in range(pending)])
-        self._build_flat(blocks)
-        self._run(early)
-        self.waits = late.built > 0
-        for block in blocks:
-            if not block.is_built:
-                block.fill(self)
-        self._run(late)
+    def add(self, block: Block) -> None:
+        """Take one block: what refers to nothing is whole at once, while its cells are in the processor's cache."""
+        refers = any(column.refers for column in block.columns)
+        if not refers:
+            self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
+        elif block.is_built:
+            self._unbuilt.append(block)
+        else:
+            self._place_runs(block, block.make())
+            self._unfilled.append(block)
+
+    def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
+        """The root, with all that it reaches, once all blocks are there."""
+        self._build_immutables(rows, early)
+        self._expect(late)
+        if self._placed != len(self._table):
+            raise malformed("an object that is counted is not made")
+        self.waits = not FILLED_KINDS.issuperset(late.kinds)
+        for block in self._unfilled:
+            block.fill(self)
+        self._fill_groups(rows)
+        self._run_late(late)
         self._check()
-        return self._root(root)
+        return self._resolved(self.cells(root))[0]
+
+    def _build_immutables(self, rows: Section, early: Section) -> None:
+        self._make_rows(rows)
+        for block in self._unbuilt:
+            self._place_runs(block, block.build(self))
+        if not BUILT_KINDS.isdisjoint(rows.kinds):
+            for row in rows.rows(self.cells(rows.column)):
+                if row.kind in BUILT_KINDS:
+                    self._place(row.number, self._built(row, self._there(row.cells)))
+        self._expect(early)
+        for row in early.rows(self.cells(early.column)):
+            self._table[row.number] = self._built(row, self._resolved(row.cells))
+
+    def _check(self) -> None:
+        for check, objects in self._checks:
+            for one in objects:
+                check(one)
 
     def cells(self, column: Column) -> list[Cell]:
         """The cells of a column, as far as they are there."""
         return column.cells(self._table)
 
+    def built_cells(self, column: Column) -> list[Cell]:
+        """The cells of a column, which must all be there."""
+        cells = self.cells(column)
+        return self._there(cells) if column.refers else cells
+
     def when_built(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
         """Act on the cells now, or once the last of them is there."""
-        missing = {cell.number for cell in cells if type(cell) is Later}
+        missing = {cell.number for cell in cells if type(cell) is Later} if self.waits else ()
         if not missing:
             act(cells)
             return
@@ -102,57 +219,91 @@ class Building:
 
     def check_hashes(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
         """Refuse what would take more than linear time to hash: rows of keys or elements, before they are hashed."""
-        if Later in set(map(type, cells)):
+        if self.waits and Later in set(map(type, cells)):
             raise malformed("a key or element is hashed before it is built")
         self._guard.check(cells, lengths)
 
-    def _build_flat(self, blocks: list[Block]) -> None:
-        first = 0
-        for block in blocks:
-            if block.is_built:
-                self._table[first : first + block.count] = block.build(self)
-            first += block.count
+    # Placing objects in the table.
 
-    def _run(self, section: Section) -> None:
-        cells = iter(self.cells(section.column))
-        for kind, subject, length in zip(section.kinds, section.subjects, section.lengths, strict=True):
-            row = self._resolved(list(islice(cells, length)))
-            if kind in FILLED_KINDS:
-                self._fill_row(kind, self._table[subject], row)
-            else:
-                self._place(self._build_row(kind, subject, row))
+    def _place_runs(self, block: Block, objects: list[Cell]) -> None:
+        start = 0
+        for first, length in block.runs:
+            end = first + length
+            if end > len(self._table) or countOf(map(type, self._table[first:end]), Later) != length:
+                raise malformed("a number is made twice, or is beyond the table of objects")
+            self._table[first:end] = objects[start : start + length]
+            start += length
+        self._placed += start
+
+    def _place(self, number: int, one: Cell) -> None:
+        if number >= len(self._table) or self._table[number] is not MISSING:
+            raise malformed("a number is made twice, or is beyond the table of objects")
+        self._table[number] = one
+        self._placed += 1
+
+    def _make_rows(self, rows: Section) -> None:
+        self._groups = rows.groups()
+        for group in self._groups:
+            block = group.as_block()
+            if block is not None:
+                self._place_runs(block, block.make())
+            elif group.rows.kinds[0] not in BUILT_KINDS and group.rows.kinds[0] != kinds.ATTRIBUTES:
+                for number in group.rows.numbers:
+                    self._place(number, self._shell(group.rows.kinds[0], group.rows.entries[0]))
+
+    def _fill_groups(self, rows: Section) -> None:
+        cells = self.cells(rows.column)
+        for group in self._groups:
+            own = cells[group.place]
+            if group.block is not None:
+                group.block.columns = group.columns(own)
+                group.block.lengths = group.rows.lengths
+                group.block.fill(self)
+            elif group.rows.kinds[0] not in BUILT_KINDS:
+                for row in group.rows.rows(own):
+                    self._fill_row(row)
+
+    def _expect(self, section: Section) -> None:
+        """Stand in for what is built in order."""
+        for kind, number in zip(section.kinds, section.numbers, strict=True):
+            if kind not in FILLED_KINDS:
+                self._place(number, Later(number))
+
+    def _shell(self, kind: int, entry: TypeEntry | None) -> Cell:
+        if kind == kinds.SHELL:
+            return _state_plan(entry).shell()
+        return _builtin_plan(kind, _given(entry)).shell()
+
+    # Building and filling rows.
+
+    def _there(self, cells: list[Cell]) -> list[Cell]:
+        if Later in set(map(type, cells)):
+            raise malformed("an immutable object comes before one that it holds")
+        return cells
 
     def _resolved(self, row: list[Cell]) -> list[Cell]:
         if Later in set(map(type, row)):
-            row = [self._table[cell.number] if type(cell) is Later else cell for cell in row]
-            if Later in set(map(type, row)):
-                raise malformed("an immutable object comes before one that it holds")
-        return row
+            row = [self._now(cell) if type(cell) is Later else cell for cell in row]
+        return self._there(row)
 
-    def _place(self, built: Cell) -> None:
-        number = self._next
-        self._next += 1
-        self._table[number] = built
-        for waiting in self._waiting.pop(number, ()):
-            waiting.missing -= 1
-            if not waiting.missing:
-                waiting.act(self._resolved(waiting.cells))
+    def _now(self, cell: Later) -> Cell:
+        return self._table[cell.number] if cell is not MISSING else cell
 
-    def _build_row(self, kind: int, subject: int, row: list[Cell]) -> Cell:
-        if kind == kinds.TUPLE:
-            return tuple(row)
-        if kind == kinds.FROZENSET:
-            return self._frozenset(row)
-        if kind == kinds.SLICE:
-            return slice(*row)
-        if kind == kinds.NAMED:
-            return build_named(self._types[subject], [tuple(row)])[0]
-        return self._decoded(self._types[subject], row)
-
-    def _frozenset(self, row: list[Cell]) -> frozenset[Cell]:
-        self.check_hashes(row, [len(row)])
-        made = frozenset(row)
-        if len(made) != len(row):
+    def _built(self, row: Row, cells: list[Cell]) -> Cell:
+        if row.kind == kinds.NAMED:
+            return build_named(_given(row.entry), [tuple(cells)])[0]
+        if row.kind == kinds.SLICE:
+            return slice(*cells)
+        if row.kind == kinds.PAIR:
+            return self._decoded(_given(row.entry), cells)
+        if row.kind == kinds.FROZENSET:
+            self.check_hashes(cells, [len(cells)])
+        content: Cell = cells[0] if row.kind == kinds.SCALAR and len(cells) == 1 else cells
+        if row.entry is None:
+            made: Cell = tuple(cells) if row.kind == kinds.TUPLE else frozenset(cells)
+        else:
+            made = _builtin_plan(row.kind, row.entry, content).built(content)
+        if row.kind == kinds.FROZENSET and frozenset.__len__(made) != len(cells):
             raise malformed("a frozenset holds an element twice")
         return made
 
@@ -160,29 +311,119 @@ class Building:
         plan = entry.registration.plan
         if not isinstance(plan, PairPlan) or len(row) != 1:
             raise malformed("a class without a decode= function is decoded by one")
-        value = entry.registration.upgrade(row[0], entry.version) if entry.is_older else row[0]
-        return plan.decode(value)
+        return plan.decode(_upgraded(entry, row[0]))
 
-    def _fill_row(self, kind: int, one: Cell, row: list[Cell]) -> None:
-        if one:
-            raise malformed("an object is filled twice")
-        if kind == kinds.SET and type(one) is set:
-            self.check_hashes(row, [len(row)])
-            fill_set(one, row)
-        elif kind == kinds.DICT and type(one) in kinds.FLAVOURS:
-            keys = row[::2]
-            self.check_hashes(keys, [len(keys)])
-            fill_dict(one, keys, row[1::2])
+    def _fill_row(self, row: Row) -> None:
+        if row.number >= len(self._table):
+            raise malformed("a row fills an object beyond the table")
+        one = self._table[row.number]
+        if row.kind == kinds.ATTRIBUTES:
+            # The object itself may be built late.
+            self.when_built([one, *row.cells], _attribute_setter(_given(row.entry)))
         else:
-            raise malformed("an object that is no set or dict is filled as one")
+            self.when_built(row.cells, lambda cells: self._fill(row.kind, one, cells))
 
-    def _check(self) -> None:
-        for check, objects in self._checks:
-            for one in objects:
-                check(one)
+    def _fill(self, kind: int, one: Cell, cells: list[Cell]) -> None:
+        if kind == kinds.SET and isinstance(one, set):
+            self._empty(set.__len__(one))
+            self.check_hashes(cells, [len(cells)])
+            fill_set(one, cells)
+        elif kind == kinds.DICT and isinstance(one, dict) and not len(cells) % 2:
+            keys = cells[::2]
+            self._empty(dict.__len__(one))
+            self.check_hashes(keys, [len(keys)])
+            fill_dict(one, keys, cells[1::2])
+        elif kind == kinds.LIST:
+            list.extend(one, cells)  # pyright: ignore[reportArgumentType]  # its shell is a list
+        elif kind == kinds.DEQUE and cells and (cells[0] is None or type(cells[0]) is int):
+            _fill_deque(one, cells[0], cells[1:])  # pyright: ignore[reportArgumentType]  # as above
+        elif kind == kinds.BYTEARRAY and list(map(type, cells)) == [bytes]:
+            bytearray.extend(one, cells[0])  # pyright: ignore[reportArgumentType]  # as above
+        elif kind != kinds.SHELL or cells != [None]:
+            raise malformed("an object is filled as one of another class")
 
-    def _root(self, root: Column) -> Cell:
-        return self._resolved(self.cells(root))[0]
+    def _empty(self, length: int) -> None:
+        if length:
+            raise malformed("an object is filled twice")
+
+    def _run_late(self, late: Section) -> None:
+        for row in late.rows(self.cells(late.column)):
+            cells = self._resolved(row.cells)
+            if row.kind in FILLED_KINDS:
+                self._fill_late(row, cells)
+                continue
+            built = self._table[row.number] = self._built(row, cells)
+            if type(built) is Later:
+                raise malformed("a number is made twice, or is beyond the table of objects")
+            for waiting in self._waiting.pop(row.number, ()):
+                waiting.missing -= 1
+                if not waiting.missing:
+                    waiting.act(self._resolved(waiting.cells))
+
+    def _fill_late(self, row: Row, cells: list[Cell]) -> None:
+        one = self._table[row.number]
+        if row.kind != kinds.STATE:
+            self._fill(row.kind, one, cells)
+            return
+        entry = _given(row.entry)
+        plan = _state_plan(entry)
+        if type(one) is not plan.cls or len(cells) != 1:
+            raise malformed("an object is filled as one of another class")
+        plan.restore(one, _upgraded(entry, cells[0]))
 
 
-FILLED_KINDS = frozenset({kinds.SET, kinds.DICT})
+def _given(entry: TypeEntry | None) -> TypeEntry:
+    if entry is None:
+        raise malformed("a row lacks its class")
+    return entry
+
+
+def _upgraded(entry: TypeEntry, value: Cell) -> Cell:
+    return entry.registration.upgrade(value, entry.version) if entry.is_older else value
+
+
+def _state_plan(entry: TypeEntry | None) -> StatePlan:
+    plan = _given(entry).registration.plan
+    if not isinstance(plan, StatePlan):
+        raise malformed("a class without a state of its own is restored by one")
+    return plan
+
+
+#: Which of Python's own classes a row of each kind fills or makes, where it names a class.
+_BASES: dict[int, tuple[type, ...]] = {
+    kinds.LIST: (list,),
+    kinds.TUPLE: (tuple,),
+    kinds.SET: (set,),
+    kinds.FROZENSET: (frozenset,),
+    kinds.DICT: (dict, OrderedDict),
+    kinds.DEQUE: (deque,),
+    kinds.BYTEARRAY: (bytearray,),
+    kinds.SCALAR: (str, bytes, int, float, complex),
+}
+
+
+def _builtin_plan(kind: int, entry: TypeEntry, content: Cell = None) -> BuiltinPlan:
+    plan = entry.registration.plan
+    if not isinstance(plan, BuiltinPlan) or plan.base not in _BASES[kind]:
+        raise malformed("a class is used as a subclass of another one than its own")
+    if kind == kinds.SCALAR and type(content) is not plan.base:
+        raise malformed("a scalar is of a wrong class")
+    return plan
+
+
+def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
+    plan = entry.registration.plan
+
+    def fill(cells: list[Cell]) -> None:
+        if not isinstance(plan, BuiltinPlan) or type(cells[0]) is not plan.cls:
+            raise malformed("attributes are set on an object of another class")
+        found = dict(zip(cells[1::2], cells[2::2], strict=True))
+        set_attributes(cells[0], _upgraded(entry, found))
+
+    return fill
+
+
+def _fill_deque(one: deque[Cell], maxlen: int | None, elements: list[Cell]) -> None:
+    if maxlen is not None and maxlen < len(elements):
+        raise malformed("a deque is longer than its maxlen")
+    deque.__init__(one, elements, maxlen)

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell, pack_cells, pack_one
-from flowpersist.codec.plans import EnumPlan, FieldsPlan, NamedPlan
+from flowpersist.codec.plans import BuiltinPlan, EnumPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.vocabulary import Roles
 
 __all__ = ["in_order"]
@@ -100,9 +100,9 @@ def _frame(one: Cell, roles: Roles) -> _Frame:
     registration = roles.types.by_class(cls)
     if registration is None:
         return _Frame(one, cls.__name__.encode(), iter(()), ordered=True)
-    return _Frame(
-        one, registration.name.encode("utf-8", "surrogatepass"), iter(_fields(one, registration.plan)), ordered=True
-    )
+    plan = registration.plan
+    ordered = not (isinstance(plan, BuiltinPlan) and plan.base is frozenset)
+    return _Frame(one, registration.name.encode("utf-8", "surrogatepass"), iter(_fields(one, plan)), ordered=ordered)
 
 
 def _fields(one: Cell, plan: object) -> Iterable[Cell]:
@@ -111,4 +111,6 @@ def _fields(one: Cell, plan: object) -> Iterable[Cell]:
             return tuple.__iter__(one)
         case FieldsPlan():
             return plan.read([one])
+        case BuiltinPlan():
+            return plan.content(one)
     return ()

@@ -9,14 +9,12 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.discovery import Discovery
 from flowpersist.codec.encoder import encode_graph
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.paths import path_to
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass
 from flowpersist.codec.registry import TypeRegistry
-from flowpersist.codec.vocabulary import Roles
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
 
 __all__ = ["Codec"]
@@ -77,7 +75,8 @@ class Codec:
             with collector_paused():
                 value, size = decode_graph(data, self.types, self.limits)
                 if size > self.limits.max_depth:
-                    Discovery(Roles(self.types), self.limits).run(value)
+                    # Nothing but another walk tells how deep the value is; it is a setting that few lower.
+                    encode_graph(value, self.types, self.limits)
                 return Success(value)
         except Halted as halted:
             return Failure(halted.error)

@@ -7,52 +7,47 @@ is there.
 from __future__ import annotations
 
 import re
-import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import compress
+from operator import countOf
 
 from attrs import define, field, frozen
 
 from flowpersist.codec import kinds
-from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Leaf
+from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Absent, Leaf
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import PLAIN_TYPES, Cell, Reader, Writer, pack_cells, too_many_nodes, unpack_cells
+from flowpersist.codec.numbering import Numbering
+from flowpersist.codec.packing import (
+    FLOAT,
+    PLAIN_TYPES,
+    Cell,
+    Reader,
+    Writer,
+    little_endian,
+    numbers_of,
+    pack_floats,
+    too_many_nodes,
+    unpack_cells,
+)
 from flowpersist.codec.plans import EnumPlan
 from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.errors import StateTooLarge, UnknownType
 
-__all__ = ["Column", "ColumnReader", "ColumnWriter", "TypeEntry", "numbers", "pack_numbers"]
+__all__ = ["Column", "ColumnReader", "ColumnWriter", "TypeEntry"]
 
-NUMBER = 4
-FLOAT = 8
-
-
-def _little_endian(values: array[Cell]) -> array[Cell]:
-    if sys.byteorder == "big":  # pragma: no cover - no such machine runs the tests
-        values.byteswap()
-    return values
+#: Fewer floats than this are written as other plain values are: eight bytes each would hardly be less.
+FEWEST_FLOATS = 4
+#: After so many columns that began with floats and held something else, classes are looked at first.
+MOST_MISLED = 16
 
 
-def pack_numbers(values: Iterable[int]) -> bytes:
-    """Unsigned numbers of 32 bits, little-endian."""
-    return _little_endian(array("I", list(values))).tobytes()
-
-
-def numbers(data: bytes) -> Sequence[int]:
-    """The inverse of ``pack_numbers``."""
-    if len(data) % NUMBER:
-        raise malformed("a block of numbers has a broken length")
-    return _little_endian(array("I", data))
-
-
-def _unpack_floats(data: bytes, count: int) -> list[Cell]:
+def _unpack_floats(data: memoryview, count: int) -> list[Cell]:
     if len(data) != FLOAT * count:
         raise malformed("a column of floats does not hold what its count says")
-    return _little_endian(array("d", data)).tolist()
+    return little_endian(array("d", bytes(data))).tolist()
 
 
 class _Budget:
@@ -70,18 +65,20 @@ class _Budget:
 
 
 class ColumnWriter:
-    """Writes columns; ``number_of`` gives each object's number by its id, ``type_numbers`` each class's."""
+    """Writes columns, numbering the objects in them; ``found`` takes those that were not known before."""
 
     def __init__(
-        self, writer: Writer, roles: Roles, limits: Limits, number_of: dict[int, int], type_numbers: dict[type, int]
+        self, writer: Writer, roles: Roles, limits: Limits, numbering: Numbering, type_number: Callable[[type], int]
     ) -> None:
+        self.found: list[list[Cell]] = []
         self._writer = writer
         self._roles = roles
         self._limits = limits
-        self._number_of = number_of
-        self._type_numbers = type_numbers
+        self._numbering = numbering
+        self._type_number = type_number
         self._patterns = _Budget(limits)
         self._charged = 0
+        self._misled = 0
 
     def charge(self, count: int) -> None:
         """Count objects and cells as a reader will, so that nothing is written that is over its limit."""
@@ -89,25 +86,33 @@ class ColumnWriter:
         if self._charged > self._limits.max_nodes:
             raise Halted(too_many_nodes(self._limits))
 
-    def write(self, cells: list[Cell], within: AbstractSet[type] | None = None) -> None:
-        """One column of any cells; ``within`` are classes that it has at most, where known."""
-        self.charge(len(cells))
-        if within is not None and within <= PLAIN_TYPES and cells and type(cells[0]) is not float:
-            self._plain(cells, within - {float})
-            return
-        self._any(cells)
+    def note(self, cells: list[Cell]) -> None:
+        """Find the objects in cells that are written later."""
+        roles = self._roles
+        if any(map(roles.__getitem__, set(map(type, cells)))):
+            self._found(*self._numbering.number([cell for cell in cells if roles[type(cell)]]))
 
-    def _any(self, cells: list[Cell]) -> None:
-        classes = set(map(type, cells))
+    def _found(self, numbers: array[int], fresh: list[Cell]) -> array[int]:
+        if fresh:
+            self.found.append(fresh)
+        return numbers
+
+    def write(self, cells: list[Cell], *, lists: int = 1) -> None:
+        """One column of any cells, which so many lists of ours hold."""
+        self.charge(len(cells))
+        if len(cells) >= FEWEST_FLOATS and type(cells[0]) is float and self._floats(cells):
+            return
+        first = type(cells[0]) if cells else str
+        classes = {first} if countOf(map(type, cells), first) == len(cells) else set(map(type, cells))
         if classes <= PLAIN_TYPES:
-            self._plain(cells, classes)
+            self._plain(cells)
             return
         sorts = {cls: self._sort(cls) for cls in classes}
         distinct = sorted(set(sorts.values()))
         if len(distinct) == 1:
-            self._single(distinct[0], cells)
+            self._single(distinct[0], cells, lists)
         else:
-            self._mixed(distinct, sorts, cells)
+            self._mixed(distinct, sorts, cells, lists)
 
     def _sort(self, cls: type) -> tuple[int, int]:
         """Which kind of column a class goes into, and for leaves their code."""
@@ -117,60 +122,58 @@ class ColumnWriter:
             return (kinds.LEAF, LEAVES[cls].code)
         return (kinds.REFERENCES, 0) if self._roles[cls] else (kinds.MEMBERS, 0)
 
-    def _single(self, sort: tuple[int, int], cells: list[Cell]) -> None:
+    def _single(self, sort: tuple[int, int], cells: list[Cell], lists: int) -> None:
         kind, code = sort
         if kind == kinds.PLAIN:
-            self._plain(cells, set(map(type, cells)))
+            self._plain(cells)
         elif kind == kinds.REFERENCES:
-            self._binary(kind, pack_numbers(map(self._number_of.__getitem__, map(id, cells))))
+            self._writer.header(2, kind)
+            self._writer.numbers(self._found(*self._numbering.number_owned(cells, lists)))
         elif kind == kinds.LEAF:
             self._leaf(LEAVES_BY_CODE[code], cells)
         else:
             self._members(cells)
 
-    def _binary(self, kind: int, data: bytes) -> None:
-        self._writer.array(2)
-        self._writer.scalar(kind)
+    def _floats(self, cells: list[Cell]) -> bool:
+        if self._misled > MOST_MISLED and {float} != set(map(type, cells)):
+            return False
+        data = pack_floats(cells)
+        if data is None:
+            self._misled += 1
+            return False
+        self._writer.header(2, kinds.FLOATS)
         self._writer.binary(data)
+        return True
 
-    def _plain(self, cells: list[Cell], classes: AbstractSet[type]) -> None:
-        if classes == {float}:
-            self._binary(kinds.FLOATS, _little_endian(array("d", cells)).tobytes())
-            return
-        data = pack_cells(cells)
-        if len(data) > self._limits.max_str:
-            self._check_sizes(cells)
-        self._binary(kinds.PLAIN, data)
-
-    def _check_sizes(self, cells: list[Cell]) -> None:
-        if any(len(pack_cells([cell])) > self._limits.max_str for cell in cells):
-            message = f"a single value takes over {self._limits.max_str} bytes"
-            raise Halted(StateTooLarge(f"{message}; make it smaller, or raise the limit max_str"))
+    def _plain(self, cells: list[Cell]) -> None:
+        self._writer.header(2, kinds.PLAIN)
+        self._writer.cells(cells)
 
     def _leaf(self, leaf: Leaf, cells: list[Cell]) -> None:
         if leaf.cls is re.Pattern:
             self._patterns.take([pattern.pattern for pattern in cells])
-        self._writer.array(3)
-        self._writer.scalar(kinds.LEAF)
-        self._writer.scalar(leaf.code)
-        self._any(leaf.dump(cells))
+        self._writer.header(3, kinds.LEAF, leaf.code)
+        self._plain(leaf.dump(cells))
 
     def _members(self, cells: list[Cell]) -> None:
         plans: dict[type, EnumPlan] = {cls: self._roles.registration(cls).plan for cls in set(map(type, cells))}  # type: ignore[misc]
-        self._writer.array(3)
-        self._writer.scalar(kinds.MEMBERS)
-        self._writer.binary(pack_numbers([self._type_numbers[type(cell)] for cell in cells]))
-        self._any([plans[type(cell)].dump(cell) for cell in cells])
+        numbers = {cls: self._type_number(cls) for cls in dict.fromkeys(map(type, cells))}
+        members = dict(zip(map(id, cells), cells, strict=True))
+        dumped = {key: plans[type(member)].dump(member) for key, member in members.items()}
+        self._writer.header(3, kinds.MEMBERS)
+        self._writer.numbers(numbers_of(map(numbers.__getitem__, map(type, cells))))
+        self._plain(list(map(dumped.__getitem__, map(id, cells))))
 
-    def _mixed(self, distinct: list[tuple[int, int]], sorts: dict[type, tuple[int, int]], cells: list[Cell]) -> None:
+    def _mixed(
+        self, distinct: list[tuple[int, int]], sorts: dict[type, tuple[int, int]], cells: list[Cell], lists: int
+    ) -> None:
         places = {cls: distinct.index(sort) for cls, sort in sorts.items()}
         mask = bytes(map(places.__getitem__, map(type, cells)))
-        self._writer.array(2 + len(distinct))
-        self._writer.scalar(kinds.MIXED)
+        self._writer.header(2 + len(distinct), kinds.MIXED)
         self._writer.binary(mask)
         for place, sort in enumerate(distinct):
             chosen = bytes(place) + b"\1" + bytes(255 - place)
-            self._single(sort, list(compress(cells, mask.translate(chosen))))
+            self._single(sort, list(compress(cells, mask.translate(chosen))), lists + 1)
 
 
 @frozen(eq=False)
@@ -202,17 +205,21 @@ class TypeEntry:
 
 @define(eq=False)
 class Column:
-    """Cells as they were read: ``ready`` ones, ``references`` into the table, or a ``mask`` over several columns."""
+    """Cells as they were read: ``ready`` ones, ``references`` into the table, or a ``mask`` over several columns.
+
+    ``refers``: whether any cell is a reference. ``is_set``: no cell stands for a field that is not set.
+    """
 
     ready: list[Cell] = field(factory=list)
     references: Sequence[int] | None = None
     mask: bytes | None = None
     parts: tuple[Column, ...] = ()
+    refers: bool = False
+    is_set: bool = True
 
-    @property
-    def refers(self) -> bool:
-        """Whether any cell is a reference."""
-        return self.references is not None or any(part.refers for part in self.parts)
+    def ready_cells(self) -> list[Cell]:
+        """The cells of a column that refers to nothing."""
+        return self.cells([])
 
     def cells(self, table: list[Cell]) -> list[Cell]:
         """The cells, with the objects of the table where references are."""
@@ -276,10 +283,10 @@ class ColumnReader:
 
     def _references(self, length: int, count: int) -> Column:
         self._expect(length, 2)
-        references = numbers(self._reader.binary())
+        references = self._reader.numbers()
         if len(references) != count:
             raise malformed("a column of references does not hold what its count says")
-        return Column(references=references)
+        return Column(references=references, refers=True)
 
     def _leaf(self, length: int, count: int) -> Column:
         self._expect(length, 3)
@@ -289,20 +296,26 @@ class ColumnReader:
         parts = self._nested(count * leaf.width).ready
         if leaf.cls is re.Pattern:
             self._patterns.take(parts[::2])
-        return Column(leaf.load(parts))
+        return Column(leaf.load(parts), is_set=leaf.cls is not Absent)
 
     def _members(self, length: int, count: int) -> Column:
         self._expect(length, 3)
-        classes = numbers(self._reader.binary())
+        classes = self._reader.numbers()
         members = self._nested(count).ready
         if len(classes) != count:
             raise malformed("a column of members does not hold what its count says")
-        return Column([self.types[number].member(cell) for number, cell in zip(classes, members, strict=True)])
+        pairs = list(zip(classes, members, strict=True))
+        if not {str}.issuperset(map(type, members)):
+            return Column([self.types[number].member(cell) for number, cell in pairs])
+        found = {pair: self.types[pair[0]].member(pair[1]) for pair in set(pairs)}
+        return Column(list(map(found.__getitem__, pairs)))
 
     def _mixed(self, length: int, count: int) -> Column:
-        mask = self._reader.binary()
+        mask = bytes(self._reader.binary())
         places = length - 2
         if len(mask) != count or (mask and max(mask) >= places):
             raise malformed("a mask does not fit its columns")
         allowed = frozenset(self._kinds)
-        return Column(mask=mask, parts=tuple(self._single_of(mask.count(place), allowed) for place in range(places)))
+        parts = tuple([self._single_of(mask.count(place), allowed) for place in range(places)])
+        refers = any(part.refers for part in parts)
+        return Column(mask=mask, parts=parts, refers=refers, is_set=all(part.is_set for part in parts))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import Block
 from flowpersist.codec.building import Building, Section
-from flowpersist.codec.columns import Column, ColumnReader, TypeEntry, numbers
+from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell, Reader
 from flowpersist.codec.refusals import Halted, malformed
@@ -33,15 +34,21 @@ class _Decoder:
         self._columns = ColumnReader(self._reader)
 
     def decode(self) -> tuple[Cell, int]:
-        self._reader.fixed_array(6)
+        parts = self._reader.array()
         self._version()
-        self._columns.types = [self._type() for _ in range(self._reader.array())]
-        blocks = [self._block() for _ in range(self._reader.array())]
-        early, late = self._section(), self._section()
+        if parts != PARTS:
+            raise malformed("a document has a wrong number of parts")
+        self._columns.types = list(self._types(iter(self._reader.cells())))
+        count = self._reader.integer()
+        if count > self._reader.size:
+            raise malformed("the counts are larger than the bytes behind them")
+        building = Building(count, self._columns.types, self._registry, self._limits)
+        for _ in range(self._reader.array()):
+            building.add(self._block())
+        rows, early, late = self._section(ROWS), self._section(EARLY), self._section(LATE)
         root = self._columns.read(1)
         self._reader.finish()
-        building = Building(self._columns.types, self._registry, self._limits)
-        return building.build(blocks, early, late, root), self._reader.charged
+        return building.build(rows, early, late, root), self._reader.charged
 
     def _version(self) -> None:
         version = self._reader.integer()
@@ -53,13 +60,15 @@ class _Decoder:
                 )
             )
 
-    def _type(self) -> TypeEntry:
-        fields = self._reader.array() - 2
-        name, version = self._reader.text(), self._reader.integer()
-        names = tuple([self._reader.text() for _ in range(fields)])
-        if len(set(names)) != len(names):
-            raise malformed("a class has a field twice")
-        return TypeEntry(self._registered(name, version), version, names)
+    def _types(self, cells: Iterator[Cell]) -> Iterator[TypeEntry]:
+        for name in cells:
+            version, fields = next(cells, None), next(cells, None)
+            if type(name) is not str or type(version) is not int or type(fields) is not int or fields < 0:
+                raise malformed("a class lacks its name, version or number of fields")
+            names = tuple(islice(cells, fields))
+            if len(names) != fields or not _are_different_texts(names):
+                raise malformed("a class lacks a field, or has one twice")
+            yield TypeEntry(self._registered(name, version), version, names)
 
     def _registered(self, name: str, version: int) -> Registration:
         found = self._registry.by_name(name)
@@ -84,19 +93,23 @@ class _Decoder:
             raise malformed("a class has a number beyond the table of classes")
         return self._columns.types[number]
 
-    def _lengths(self, count: int | None = None) -> Sequence[int]:
-        lengths = numbers(self._reader.binary())
-        if count is not None and len(lengths) != count:
+    def _lengths(self, count: int) -> Sequence[int]:
+        lengths = self._reader.numbers()
+        if len(lengths) != count:
             raise malformed("a block holds another number of lengths than its count")
         return lengths
 
     def _block(self) -> Block:
         length = self._reader.array()
-        kind, count = self._reader.integer(), self._reader.integer()
+        kind, runs = self._reader.integer(), self._reader.numbers()
+        if len(runs) % 2:
+            raise malformed("a block has half a run of numbers")
+        count = sum(runs[1::2])
         self._reader.charge(count)
         block, parts = self._contents(kind, count)
         if length != 2 + parts:
             raise malformed("a block has a wrong number of parts")
+        block.runs = list(zip(runs[::2], runs[1::2], strict=True))
         return block
 
     def _contents(self, kind: int, count: int) -> tuple[Block, int]:
@@ -132,7 +145,10 @@ class _Decoder:
         return Block(kinds.DICT, count, lengths, columns, flavour, factory), 5
 
     def _factory(self) -> type | None:
-        value = self._reader.scalar()
+        cells = self._reader.cells()
+        if len(cells) != 1:
+            raise malformed("a defaultdict has an unknown factory")
+        value = cells[0]
         if value is None:
             return None
         if type(value) is int and 0 <= value < len(self._columns.types):
@@ -143,9 +159,9 @@ class _Decoder:
         return factory
 
     def _records(self, count: int) -> tuple[Block, int]:
-        shape = tuple([self._reader.text() for _ in range(self._reader.array())])
-        if len(set(shape)) != len(shape):
-            raise malformed("a dict holds a key twice")
+        shape = tuple(self._reader.cells())
+        if not _are_different_texts(shape):
+            raise malformed("a dict holds a key twice, or one that is no text")
         columns = self._several(len(shape), count)
         return Block(kinds.RECORD, count, columns=columns, shape=shape), 1 + len(shape)
 
@@ -168,14 +184,40 @@ class _Decoder:
     def _slices(self, count: int) -> tuple[Block, int]:
         return Block(kinds.SLICE, count, columns=(self._columns.read(3 * count),)), 1
 
-    def _section(self) -> Section:
-        self._reader.fixed_array(4)
-        codes = self._reader.binary()
-        if not ROW_KINDS.issuperset(codes):
-            raise malformed("a row is of an unknown kind")
+    def _section(self, allowed: frozenset[int]) -> Section:
+        if self._reader.skip(kinds.EMPTY_SECTION):
+            return Section((), (), [], (), Column())
+        self._reader.fixed_array(2)
+        parts = self._reader.numbers()
+        if len(parts) % PARTS_OF_ROW:
+            raise malformed("a row lacks a part")
+        codes, numbers, classes, lengths = (parts[part::PARTS_OF_ROW] for part in range(PARTS_OF_ROW))
+        if not allowed.issuperset(codes):
+            raise malformed("a row is of an unknown kind, or lies where none of its kind may be")
         self._reader.charge(len(codes))
-        subjects, lengths = self._lengths(len(codes)), self._lengths(len(codes))
-        return Section(codes, subjects, lengths, self._columns.read(sum(lengths)))
+        entries = [None, *self._columns.types]
+        if classes and max(classes) >= len(entries):
+            raise malformed("a class has a number beyond the table of classes")
+        found = [entries[number] for number in classes]
+        return Section(codes, numbers, found, lengths, self._columns.read(sum(lengths)))
 
 
-ROW_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.SET, kinds.FROZENSET, kinds.DICT, kinds.SLICE, kinds.PAIR})
+def _are_different_texts(names: tuple[Cell, ...]) -> bool:
+    return {str}.issuperset(map(type, names)) and len(set(names)) == len(names)
+
+
+PARTS = 8
+PARTS_OF_ROW = 4
+EARLY = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
+LATE = EARLY | {kinds.SET, kinds.DICT, kinds.PAIR, kinds.STATE}
+ROWS = EARLY | {
+    kinds.LIST,
+    kinds.SET,
+    kinds.DICT,
+    kinds.DEQUE,
+    kinds.BYTEARRAY,
+    kinds.INSTANCE,
+    kinds.SCALAR,
+    kinds.ATTRIBUTES,
+    kinds.SHELL,
+}

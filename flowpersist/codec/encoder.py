@@ -1,23 +1,43 @@
-"""Values to bytes: the objects found, put in order, numbered, and written block by block."""
+"""Values to bytes: objects found in waves from the root, and written block by block as they are found.
+
+A wave is handled by iterators written in C, a class at a time, without recursion. The cells of a block are read once,
+so that a value which changes meanwhile can't give bytes that contradict themselves, and written while they are in the
+processor's cache. What is too little for a block waits for more of its kind, or becomes rows at the end.
+"""
 
 from __future__ import annotations
 
-from itertools import chain, count
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from flowpersist.codec import kinds
-from flowpersist.codec.columns import ColumnWriter, pack_numbers
-from flowpersist.codec.discovery import Batch, Discovery
+from flowpersist.codec.batches import Batch, Cells, Row, Rows
+from flowpersist.codec.columns import ColumnWriter
+from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.ordering import Order, Row, in_building_order
-from flowpersist.codec.packing import Cell, Writer
+from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
+from flowpersist.codec.ordering import Order, in_building_order
+from flowpersist.codec.packing import Cell, Writer, numbers_of
 from flowpersist.codec.refusals import Halted
-from flowpersist.codec.registry import NATIVE, Registration, TypeRegistry
+from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
-from flowpersist.errors import SerializationError
+from flowpersist.errors import SerializationError, StateTooDeep
 
 __all__ = ["encode_graph"]
 
-FILLED_LATE = frozenset({kinds.SET, kinds.DICT})
+#: So many objects of one class are written at once; fewer wait.
+FEWEST_AT_ONCE = 64
+#: So many cells are written at once, however few objects they are of.
+MOST_WAITING = 2**12
+#: A block holds no more objects than this, so that its cells stay in the processor's cache from one column to the next.
+MOST_IN_BLOCK = 2048
+#: Fewer than this are rows: a block's columns would cost more than they save.
+FEWEST_IN_BLOCK = 16
+#: Kinds of batches whose objects may be rows.
+ROW_KINDS = frozenset(
+    {kinds.LIST, kinds.TUPLE, kinds.NAMED, kinds.SET, kinds.FROZENSET, kinds.RECORD, kinds.SLICE, kinds.INSTANCE}
+)
+PARTS_OF_DOCUMENT = 8
 
 
 def encode_graph(root: Cell, types: TypeRegistry, limits: Limits) -> bytes:
@@ -25,156 +45,241 @@ def encode_graph(root: Cell, types: TypeRegistry, limits: Limits) -> bytes:
     be.
     """
     roles = Roles(types)
-    batches = Discovery(roles, limits).run(root)
-    for batch in batches:
-        _check_whole(batch)
-    order = in_building_order(batches, roles)
-    return _Encoder(roles, limits, _flat(batches, order), order).encode(root)
-
-
-def _check_whole(batch: Batch) -> None:
-    # Another thread may have changed a list between the look at its length and the look at its cells.
-    cells = sum(batch.lengths) if batch.width is None else batch.width * len(batch.objects)
-    if cells != len(batch.cells):
-        message = "an object changed while it was encoded; encode a copy, or hold its lock meanwhile"
-        raise Halted(SerializationError(message))
-
-
-def _flat(batches: list[Batch], order: Order) -> list[Batch]:
-    """The batches without what is built in order; late sets and dicts stay, empty."""
-    moved = {id(row.one) for row in chain(order.early, order.late)}
-    touched = {id(row.batch) for row in chain(order.early, order.late)}
-    return [_without(batch, moved) if id(batch) in touched else batch for batch in batches]
-
-
-def _without(batch: Batch, moved: set[int]) -> Batch:
-    rest = Batch(batch.kind, batch.width, batch.flavour, batch.factory, batch.shape, batch.registration)
-    keys = iter(batch.key_rows()) if batch.kind == kinds.DICT else None
-    for one, cells in batch.rows():
-        row_keys = next(keys)[1] if keys is not None else []
-        if id(one) not in moved:
-            rest.add([one], cells)
-            rest.lengths.append(len(cells))
-            rest.keys += row_keys
-        elif batch.kind in FILLED_LATE:
-            rest.objects.append(one)
-            rest.lengths.append(0)
-    return rest
-
-
-def _registrations(roles: Roles, batches: list[Batch]) -> list[Registration]:
-    """What is named in the bytes: every registered class that was met, and the factories, sorted by name."""
-    met = {cls for cls in roles if cls not in NATIVE or issubclass(cls, BaseException)}
-    met.update(batch.factory for batch in batches if batch.factory not in {None, *kinds.FACTORIES.values()})
-    return sorted(map(roles.registration, met), key=lambda registration: registration.name)
+    try:
+        return _Encoder(roles, limits, Numbering(by_owners=COUNTS_OWNERS)).encode(root)
+    except ReachedIndirectly:
+        return _Encoder(roles, limits, Numbering(by_owners=False)).encode(root)
 
 
 class _Encoder:
-    def __init__(self, roles: Roles, limits: Limits, batches: list[Batch], order: Order) -> None:
-        self.batches = [batch for batch in batches if batch.objects]
-        self.order = order
-        self.writer = Writer(limits)
-        self.registrations = _registrations(roles, batches)
-        self.type_numbers = {one.cls: number for number, one in enumerate(self.registrations)}
-        built = [row.one for row in chain(order.early, order.late) if row.batch.kind not in FILLED_LATE]
-        everything = chain(chain.from_iterable([batch.objects for batch in self.batches]), built)
-        self.number_of = dict(zip(map(id, everything), count()))
-        self.columns = ColumnWriter(self.writer, roles, limits, self.number_of, self.type_numbers)
+    def __init__(self, roles: Roles, limits: Limits, numbering: Numbering) -> None:
+        self._roles = roles
+        self._limits = limits
+        self._writer = Writer(limits)
+        self._numbering = numbering
+        self._type_numbers: dict[type, int] = {}
+        self._registrations: list[Registration] = []
+        self._columns = ColumnWriter(self._writer, roles, limits, self._numbering, self._type_number)
+        self._gathering = Gathering(roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity)
+        self._waiting: dict[object, Batch] = {}
+        self._blocks = 0
+        self._rows: list[Rows] = []
 
     def encode(self, root: Cell) -> bytes:
-        self.writer.array(6)
-        self.writer.scalar(kinds.FORMAT_VERSION)
-        self._types()
-        self.writer.array(len(self.batches))
-        for batch in self.batches:
-            self._block(batch)
-        self._section(self.order.early)
-        self._section(self.order.late)
-        self.columns.write([root])
-        return self.writer.finish()
+        self._columns.note([root])
+        self._find_all()
+        order = in_building_order(self._gathering.candidates, self._roles, root)
+        for candidate in order.flat:
+            self._gathering.settle(candidate, is_late=False)
+        for candidate in order.late:
+            self._gathering.settle(candidate, is_late=True)
+        self._find_all()
+        return self._document(root, order)
 
-    def _types(self) -> None:
-        self.writer.array(len(self.registrations))
-        for one in self.registrations:
-            self.writer.array(2 + len(one.plan.names))
-            self.writer.scalar(one.name)
-            self.writer.scalar(one.version)
-            for name in one.plan.names:
-                self.writer.scalar(name)
+    def _find_all(self) -> None:
+        depth = 0
+        first = len(self._numbering) - sum(map(len, self._columns.found))
+        while self._columns.found or self._waiting:
+            wave, self._columns.found = self._columns.found, []
+            if wave:
+                depth += 1
+                if depth > self._limits.max_depth:
+                    raise Halted(_too_deep(self._limits))
+                first = self._wave(wave, first)
+            else:
+                # Written last, so that their objects are in as few blocks as can be; all that they reach is known.
+                self._flush()
 
-    def _head(self, batch: Batch, parts: int) -> None:
-        self.columns.charge(len(batch.objects))
-        self.writer.array(2 + parts)
-        self.writer.scalar(batch.kind)
-        self.writer.scalar(len(batch.objects))
+    def _wave(self, wave: list[list[Cell]], first: int) -> int:
+        for objects in _merged(wave):
+            classes = set(map(type, objects))
+            numbers = range(first, first + len(objects))
+            first += len(objects)
+            if len(classes) == 1:
+                self._gather(objects, numbers)
+                continue
+            by_class: dict[type, tuple[list[Cell], list[int]]] = {}
+            for number, one in zip(numbers, objects, strict=True):
+                some = by_class.setdefault(type(one), ([], []))
+                some[0].append(one)
+                some[1].append(number)
+            for members, own_numbers in by_class.values():
+                self._gather(members, own_numbers)
+        return first
 
-    def _block(self, batch: Batch) -> None:
-        match batch.kind:
-            case kinds.RECORD:
-                self._record(batch)
-            case kinds.INSTANCE:
-                self._head(batch, 1 + max(len(batch.registration.plan.names), 1))  # type: ignore[union-attr]
-                self._type(batch)
-                self._by_columns(batch)
-            case kinds.NAMED:
-                self._head(batch, 2)
-                self._type(batch)
-                self.columns.write(batch.cells)
-            case kinds.DICT:
-                self._entries(batch)
-            case kinds.BYTEARRAY | kinds.SLICE:
-                self._head(batch, 1)
-                self.columns.write(batch.cells)
-            case _:
-                self._sequence(batch)
+    def _gather(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        if len(objects) <= MOST_IN_BLOCK:
+            self._gathering.gather(objects, numbers)
+            return
+        for start in range(0, len(objects), MOST_IN_BLOCK):
+            end = start + MOST_IN_BLOCK
+            self._gathering.gather(objects[start:end], numbers[start:end])
+
+    def _add(self, batch: Batch, some: Cells) -> None:
+        expected = sum(some.lengths) if batch.width is None else batch.width * len(some.numbers)
+        if expected != len(some.cells):
+            # Another thread may have changed a list between the look at its length and the look at its cells.
+            message = "an object changed while it was encoded; encode a copy, or hold its lock meanwhile"
+            raise Halted(SerializationError(message))
+        if len(some.numbers) >= FEWEST_AT_ONCE or len(some.cells) >= MOST_WAITING:
+            self._block(batch, some)
+            return
+        self._columns.note(some.cells)
+        if some.keys:
+            self._columns.note(some.keys)
+        batch.add(some)
+        self._waiting[batch.identity] = batch
+        if len(batch.numbers) >= MOST_IN_BLOCK or len(batch.cells) >= MOST_WAITING:
+            self._block(batch, batch.take())
+
+    def _row(self, row: Row) -> None:
+        self._columns.note(row.cells)
+        self._rows.append(row.alone())
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for batch in waiting.values():
+            if not batch.numbers:
+                continue
+            if len(batch.numbers) < FEWEST_IN_BLOCK and self._may_be_rows(batch):
+                self._rows.append(batch.rows())
+                batch.take()
+            else:
+                self._block(batch, batch.take())
+
+    @staticmethod
+    def _may_be_rows(batch: Batch) -> bool:
+        return batch.kind in ROW_KINDS or (batch.kind == kinds.DICT and not batch.flavour)
+
+    def _type_number(self, cls: type) -> int:
+        number = self._type_numbers.get(cls)
+        if number is None:
+            number = self._type_numbers[cls] = len(self._registrations)
+            self._registrations.append(self._roles.registration(cls))
+        return number
+
+    def _document(self, root: Cell, order: Order) -> bytes:
+        self._section(self._rows)
+        self._section([row.alone() for row in order.early])
+        self._section([row.alone() for row in order.late])
+        self._columns.write([root])
+        head = Writer(self._limits)
+        head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
+        head.cells(
+            [
+                part
+                for one in self._registrations
+                for part in (one.name, one.version, len(one.plan.names), *one.plan.names)
+            ]
+        )
+        head.scalar(len(self._numbering))
+        head.header(self._blocks)
+        return self._writer.finish(head)
+
+    def _block(self, batch: Batch, some: Cells) -> None:
+        self._blocks += 1
+        self._columns.charge(len(some.numbers))
+        write = {
+            kinds.RECORD: self._record,
+            kinds.INSTANCE: self._instances,
+            kinds.NAMED: self._named,
+            kinds.DICT: self._entries,
+            kinds.DEQUE: self._deques,
+            kinds.BYTEARRAY: self._cells,
+            kinds.SLICE: self._cells,
+        }.get(batch.kind, self._sequences)
+        write(batch, some)
+
+    def _head(self, batch: Batch, some: Cells, parts: int) -> None:
+        self._writer.header(2 + parts, batch.kind)
+        self._writer.numbers(runs_of(some.numbers))
+
+    def _sequences(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 2)
+        self._writer.numbers(numbers_of(some.lengths))
+        self._columns.write(some.cells)
+
+    def _deques(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 3)
+        self._writer.numbers(numbers_of(some.lengths))
+        self._columns.write(some.keys)
+        self._columns.write(some.cells)
+
+    def _cells(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 1)
+        self._columns.write(some.cells)
+
+    def _named(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 2)
+        self._type(batch)
+        self._columns.write(some.cells)
+
+    def _entries(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 5)
+        self._writer.scalar(batch.flavour)
+        factory: Cell = batch.factory
+        name: str | None = getattr(factory, "__name__", None)
+        named = factory is None or factory in kinds.FACTORIES.values()
+        cell = name if named else self._type_number(factory)  # pyright: ignore[reportArgumentType]
+        self._writer.cells([cell])
+        self._writer.numbers(numbers_of(some.lengths))
+        self._columns.write(some.keys)
+        self._columns.write(some.cells)
+
+    def _record(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 1 + len(batch.shape))
+        self._writer.cells(list(batch.shape))
+        self._by_columns(len(batch.shape), some)
+
+    def _instances(self, batch: Batch, some: Cells) -> None:
+        self._head(batch, some, 1 + max(batch.width or 0, 1))
+        self._type(batch)
+        self._by_columns(batch.width or 0, some)
 
     def _type(self, batch: Batch) -> None:
-        self.writer.scalar(self.type_numbers[batch.registration.cls])  # type: ignore[union-attr]  # its kind has one
+        self._writer.scalar(self._type_number(batch.registration.cls))  # type: ignore[union-attr]  # its kind has one
 
-    def _sequence(self, batch: Batch) -> None:
-        is_deque = batch.kind == kinds.DEQUE
-        self._head(batch, 2 + is_deque)
-        self.writer.binary(pack_numbers(batch.lengths))
-        if is_deque:
-            self.columns.write([one.maxlen for one in batch.objects])
-        self.columns.write(batch.cells)
-
-    def _entries(self, batch: Batch) -> None:
-        self._head(batch, 5)
-        self.writer.scalar(batch.flavour)
-        self.writer.scalar(self._factory(batch.factory))
-        self.writer.binary(pack_numbers(batch.lengths))
-        self.columns.write(batch.keys)
-        self.columns.write(batch.cells)
-
-    def _factory(self, factory: type | None) -> str | int | None:
-        return factory.__name__ if factory in kinds.FACTORIES.values() else self.type_numbers.get(factory)  # type: ignore[union-attr, arg-type]
-
-    def _record(self, batch: Batch) -> None:
-        self._head(batch, 1 + len(batch.shape))
-        self.writer.array(len(batch.shape))
-        for key in batch.shape:
-            self.writer.scalar(key)
-        self._by_columns(batch)
-
-    def _by_columns(self, batch: Batch) -> None:
-        width = batch.width or 0
+    def _by_columns(self, width: int, some: Cells) -> None:
         for place in range(width):
-            self.columns.write(batch.cells[place::width], batch.classes)
+            self._columns.write(some.cells[place::width], lists=2)
         if not width:
             # Objects without fields take a byte each all the same, so that no count stands without bytes.
-            self.columns.write([None] * len(batch.objects))
+            self._columns.write([None] * len(some.numbers))
 
-    def _section(self, rows: list[Row]) -> None:
-        self.columns.charge(len(rows))
-        self.writer.array(4)
-        self.writer.binary(bytes([row.batch.kind for row in rows]))
-        self.writer.binary(pack_numbers(map(self._subject, rows)))
-        self.writer.binary(pack_numbers([len(row.cells) for row in rows]))
-        self.columns.write(list(chain.from_iterable([row.cells for row in rows])))
+    def _section(self, groups: Sequence[Rows]) -> None:
+        if not groups:
+            self._writer.raw(kinds.EMPTY_SECTION)
+            return
+        rows: list[int] = []
+        for group in groups:
+            own = self._class_of(group)
+            for number, length in zip(group.numbers, group.lengths, strict=True):
+                rows += (group.kind, number, own, length)
+        self._columns.charge(len(rows) // 4)
+        self._writer.header(2)
+        self._writer.numbers(numbers_of(rows))
+        self._columns.write(list(chain.from_iterable([group.cells for group in groups])))
 
-    def _subject(self, row: Row) -> int:
-        """What a row is about besides its cells: the object that it fills, or the class that it makes."""
-        if row.batch.kind in FILLED_LATE:
-            return self.number_of[id(row.one)]
-        return 0 if row.batch.registration is None else self.type_numbers[row.batch.registration.cls]
+    def _class_of(self, row: Rows) -> int:
+        return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
+
+
+def _merged(wave: list[list[Cell]]) -> Iterator[list[Cell]]:
+    """The objects of a wave in their order; small finds together, since each look at a class costs the same."""
+    small: list[Cell] = []
+    for objects in wave:
+        if len(objects) < FEWEST_AT_ONCE:
+            small += objects
+            continue
+        if small:
+            yield small
+            small = []
+        yield objects
+    if small:
+        yield small
+
+
+def _too_deep(limits: Limits) -> StateTooDeep:
+    return StateTooDeep(
+        f"the value is more than {limits.max_depth} steps deep; flatten it, or raise the limit max_depth"
+    )

@@ -6,9 +6,9 @@ from collections import Counter, OrderedDict, defaultdict, deque
 
 __all__ = ["FACTORIES", "FLAVOURS"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-# Blocks of the object table, and rows of its two sections.
+# Blocks of the object table, and rows of its sections.
 LIST = 1
 TUPLE = 2
 NAMED = 3
@@ -21,6 +21,10 @@ BYTEARRAY = 9
 SLICE = 10
 INSTANCE = 11
 PAIR = 12
+SCALAR = 13
+ATTRIBUTES = 14
+STATE = 15
+SHELL = 16
 
 # Columns.
 PLAIN = 0
@@ -29,6 +33,9 @@ REFERENCES = 2
 LEAF = 3
 MEMBERS = 4
 MIXED = 5
+
+#: A section without rows: no numbers, and a column of no cells.
+EMPTY_SECTION = b"\x92\xc4\x00\x92\x00\xc4\x01\x90"
 
 #: The kinds of dict, by their code.
 FLAVOURS: tuple[type, ...] = (dict, OrderedDict, Counter, defaultdict)

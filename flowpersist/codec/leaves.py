@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import deque
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import EllipsisType
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from attrs import frozen
@@ -66,6 +68,12 @@ def _expand(function: Callable[[Cell], Iterable[Cell]]) -> Callable[[list[Cell]]
 
 def _gather(width: int, function: Callable[..., Cell]) -> Callable[[list[Cell]], list[Cell]]:
     return lambda cells: list(map(function, *(cells[offset::width] for offset in range(width))))
+
+
+def _all_of(column: list[Cell], cls: type) -> list[Cell]:
+    if not {cls}.issuperset(map(type, column)):
+        raise malformed("a part of a leaf is of a wrong class")
+    return column
 
 
 def _checked(value: Cell, *classes: type) -> Cell:
@@ -134,15 +142,55 @@ def _dump_moment(value: dt.datetime | dt.time) -> str:
     return f"{value.replace(tzinfo=None).isoformat()};{value.fold};{_dump_zone(value.tzinfo, value)}"
 
 
-def _load_moment(cls: type[dt.datetime | dt.time]) -> Callable[[Cell], dt.datetime | dt.time]:
-    def load(cell: Cell) -> dt.datetime | dt.time:
-        moment, _, rest = _text(cell).partition(";")
+def _is_offset(zone: dt.tzinfo | None) -> bool:
+    return zone is None or (type(zone) is dt.timezone and not _zone_name(zone))
+
+
+def _dump_moments(cls: type[dt.datetime | dt.time]) -> Callable[[list[Cell]], list[Cell]]:
+    def dump(column: list[Cell]) -> list[Cell]:
+        # By identity: a named zone equals an unnamed one of the same offset.
+        zones = {id(zone): zone for zone in map(_tzinfo, column)}
+        if all(map(_is_offset, zones.values())) and not any(map(_fold, column)):
+            return list(map(cls.isoformat, column))
+        return list(map(_dump_moment, column))
+
+    return dump
+
+
+def _load_moments(cls: type[dt.datetime | dt.time]) -> Callable[[list[Cell]], list[Cell]]:
+    def load(cell: str) -> dt.datetime | dt.time:
+        moment, _, rest = cell.partition(";")
         plain = cls.fromisoformat(moment)
         if not rest:
             return plain
         return plain.replace(fold=int(rest[:1]), tzinfo=_load_zone(rest[2:]))
 
-    return load
+    def load_all(column: list[Cell]) -> list[Cell]:
+        texts = _all_of(column, str)
+        return list(map(load if any(";" in text for text in texts) else cls.fromisoformat, texts))
+
+    return load_all
+
+
+_tzinfo = attrgetter("tzinfo")
+_fold = attrgetter("fold")
+_int = attrgetter("int")
+
+
+def _dump_uuids(column: list[Cell]) -> list[Cell]:
+    to_bytes: Cell = int.to_bytes
+    return list(map(to_bytes, map(_int, column), repeat(ID_BYTES), repeat("big")))
+
+
+def _load_uuids(column: list[Cell]) -> list[Cell]:
+    if not {ID_BYTES}.issuperset(map(len, _all_of(column, bytes))):
+        raise malformed("a UUID has a wrong length")
+    # Not by the constructor, which takes ten times as long to look at arguments that are known to be right.
+    made = list(map(object.__new__, repeat(UUID, len(column))))
+    from_bytes: Cell = int.from_bytes
+    deque(map(object.__setattr__, made, repeat("int"), map(from_bytes, column, repeat("big"))), maxlen=0)
+    deque(map(object.__setattr__, made, repeat("is_safe"), repeat(SafeUUID.unknown)), maxlen=0)
+    return made
 
 
 def _load_fraction(numerator: Cell, denominator: Cell) -> Fraction:
@@ -184,7 +232,7 @@ def _load_key(cell: Cell) -> SuspensionKey:
 
 
 def _texts(cls: type, code: int, load: Callable[[str], Cell], dump: Callable[[Cell], str] = str) -> Leaf:
-    return Leaf(cls, code, 1, _each(dump), _each(lambda cell: load(_text(cell))))
+    return Leaf(cls, code, 1, _each(dump), lambda column: list(map(load, _all_of(column, str))))
 
 
 def _zone_cell(zone: Cell) -> str:
@@ -198,9 +246,9 @@ LEAVES: dict[type, Leaf] = {
         Leaf(Absent, 1, 1, _each(lambda _: None), _each(lambda _: ABSENT)),
         Leaf(EllipsisType, 2, 1, _each(lambda _: None), _each(lambda _: ...)),
         Leaf(complex, 3, 2, _expand(lambda z: (z.real, z.imag)), _gather(2, complex)),
-        _texts(dt.datetime, 4, _load_moment(dt.datetime), _dump_moment),
+        Leaf(dt.datetime, 4, 1, _dump_moments(dt.datetime), _load_moments(dt.datetime)),
         _texts(dt.date, 5, dt.date.fromisoformat, dt.date.isoformat),
-        _texts(dt.time, 6, _load_moment(dt.time), _dump_moment),
+        Leaf(dt.time, 6, 1, _dump_moments(dt.time), _load_moments(dt.time)),
         Leaf(
             dt.timedelta,
             7,
@@ -210,7 +258,7 @@ LEAVES: dict[type, Leaf] = {
         ),
         _texts(dt.timezone, 8, _load_zone, _zone_cell),
         _texts(ZoneInfo, 9, _load_zone, _zone_cell),
-        Leaf(UUID, 10, 1, _each(lambda value: value.bytes), _each(lambda cell: UUID(bytes=_checked(cell, bytes)))),
+        Leaf(UUID, 10, 1, _dump_uuids, _load_uuids),
         _texts(Decimal, 11, Decimal),
         Leaf(Fraction, 12, 2, _expand(lambda value: (value.numerator, value.denominator)), _gather(2, _load_fraction)),
         Leaf(range, 13, 3, _expand(lambda value: (value.start, value.stop, value.step)), _gather(3, range)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import FieldsPlan, NamedPlan, PairPlan
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
 from flowpersist.codec.registry import TypeRegistry
 
 __all__ = ["path_to"]
@@ -48,7 +48,7 @@ def _children(one: Cell, types: TypeRegistry) -> Iterator[tuple[str, Cell]]:
         for key, value in one.items():
             yield "[<key>]", key
             yield f"[{_key(key)}]", value
-    elif type(one) in {list, tuple, deque}:
+    elif isinstance(one, list | tuple | deque) and not hasattr(one, "_fields"):
         for place, value in zip(count(), one):
             yield f"[{place}]", value
     elif type(one) in {set, frozenset}:
@@ -65,8 +65,11 @@ def _parts(one: Cell, types: TypeRegistry) -> Iterator[tuple[str, Cell]]:
     match None if registration is None else registration.plan:
         case FieldsPlan(names=names) | NamedPlan(names=names):
             yield from ((f".{name}", getattr(one, name)) for name in names if hasattr(one, name))
-        case PairPlan(encode=encode):
-            yield "<encoded>", encode(one)
+        case PairPlan() | StatePlan() as plan:
+            yield "<encoded>", plan.encode(one)
+        case BuiltinPlan() as builtin:
+            attributes = iter(builtin.attributes(one))
+            yield from ((f".{name}", value) for name, value in zip(attributes, attributes, strict=True))
 
 
 def _key(key: Cell) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar, overload
 
@@ -34,6 +34,7 @@ class Registration:
     version: int
     plan: Plan
     upgrades: Upgrades
+    aliases: tuple[str, ...] = ()
 
     def missing_upgrade(self, version: int) -> int | None:
         """The first version from ``version`` on that nothing upgrades; None where the way is whole."""
@@ -66,6 +67,7 @@ class TypeRegistry:
         *,
         name: str | None = None,
         version: int = 1,
+        aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
         encode: Callable[[T], object] | None = None,
         decode: Callable[[Cell], T] | None = None,
@@ -78,6 +80,7 @@ class TypeRegistry:
         *,
         name: str | None = None,
         version: int = 1,
+        aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
@@ -89,6 +92,7 @@ class TypeRegistry:
         *,
         name: str | None = None,
         version: int = 1,
+        aliases: Iterable[str] = (),
         upgrades: Upgrades = MappingProxyType({}),
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
@@ -96,16 +100,19 @@ class TypeRegistry:
         """Register a class, by a call or as a decorator.
 
         ``name`` stands for it in the bytes, by default its qualified name with its module: give one before moving the
-        class. Raise ``version`` when its fields change, and put into ``upgrades`` for each older version a function
-        from the mapping of that version's fields to that of the next (with ``encode``, from what it gave then).
+        class; ``aliases`` are names that it had before, under which it is still read. Raise ``version`` when its
+        fields change, and put into ``upgrades`` for each older version a function from the mapping of that version's
+        fields to that of the next (with ``encode``, from what it gave then; with a ``__getstate__``, from that state;
+        of a subclass of a builtin class, from its attributes).
         ``encode`` and ``decode`` go together: to and from any supported value. ``ConfigurationError`` for what is
         registered already or can't be.
         """
 
         def add(target: type[T]) -> type[T]:
             plan = _plan(target, encode, decode)
+            own = name or default_name(target)
             self._add(
-                Registration(target, name or default_name(target), _version(target, version), plan, dict(upgrades))
+                Registration(target, own, _version(target, version), plan, dict(upgrades), _aliases(target, aliases))
             )
             return target
 
@@ -116,11 +123,13 @@ class TypeRegistry:
             raise ConfigurationError(
                 f"{new.cls.__qualname__} needs no registration: the codec knows it; leave it out", "types"
             )
-        if new.cls in self._by_class or new.name in self._by_name:
-            message = f"{new.cls.__qualname__} or its name {new.name!r} is registered already; give it another name="
-            raise ConfigurationError(message, "types")
+        names = (new.name, *new.aliases)
+        taken = next((name for name in names if name in self._by_name or names.count(name) > 1), None)
+        if new.cls in self._by_class or taken is not None:
+            message = f"{new.cls.__qualname__} or its name {taken or new.name!r} is registered already"
+            raise ConfigurationError(f"{message}; give it another name=", "types")
         self._by_class[new.cls] = new
-        self._by_name[new.name] = new
+        self._by_name.update(dict.fromkeys(names, new))
 
     def merged(self, other: TypeRegistry) -> TypeRegistry:
         """A new registry with the classes of both; one that both hold by the same registration stands once."""
@@ -153,6 +162,13 @@ def _version(cls: type, version: int) -> int:
     if type(version) is not int or version < 1:
         raise ConfigurationError(f"the version of {cls.__qualname__} must be a whole number from 1 on", "types")
     return version
+
+
+def _aliases(cls: type, aliases: Iterable[str]) -> tuple[str, ...]:
+    found = () if isinstance(aliases, str) else tuple(aliases)
+    if isinstance(aliases, str) or not all(type(alias) is str and alias for alias in found):
+        raise ConfigurationError(f"the aliases of {cls.__qualname__} must be names, in a tuple", "types")
+    return found
 
 
 def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None) -> Plan:

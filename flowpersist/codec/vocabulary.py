@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES
-from flowpersist.codec.plans import EnumPlan
+from flowpersist.codec.plans import EnumPlan, is_built
 from flowpersist.codec.refusals import RefusedClass
 from flowpersist.codec.registry import BUILTIN_CONTAINERS, Registration, TypeRegistry
 
-__all__ = ["Roles"]
+__all__ = ["IMMUTABLE", "LEAF", "MUTABLE", "Roles"]
+
+#: The roles: a leaf is false, an object true.
+LEAF = 0
+MUTABLE = 1
+IMMUTABLE = 2
+
+IMMUTABLE_CONTAINERS: tuple[type, ...] = (tuple, frozenset, slice)
 
 
-class Roles(dict[type, bool]):
-    """Whether objects of a class have identity (True) or are leaves (False); ``RefusedClass`` for what can't be kept.
+class Roles(dict[type, int]):
+    """The role of each class; ``RefusedClass`` for what can't be kept.
 
     One is made for each value that is encoded, so that a class registered meanwhile is seen.
     """
@@ -21,8 +28,9 @@ class Roles(dict[type, bool]):
         super().__init__(_NATIVE_ROLES)
         self.types = types
 
-    def __missing__(self, cls: type) -> bool:
-        role = self[cls] = not isinstance(self.registration(cls).plan, EnumPlan)
+    def __missing__(self, cls: type) -> int:
+        plan = self.registration(cls).plan
+        role = self[cls] = LEAF if isinstance(plan, EnumPlan) else IMMUTABLE if is_built(plan) else MUTABLE
         return role
 
     def registration(self, cls: type) -> Registration:
@@ -33,8 +41,9 @@ class Roles(dict[type, bool]):
         return found
 
 
-_NATIVE_ROLES: dict[type, bool] = {
-    **dict.fromkeys(PLAIN_TYPES, False),
-    **dict.fromkeys(LEAVES, False),
-    **dict.fromkeys(BUILTIN_CONTAINERS, True),
+_NATIVE_ROLES: dict[type, int] = {
+    **dict.fromkeys(PLAIN_TYPES, LEAF),
+    **dict.fromkeys(LEAVES, LEAF),
+    **dict.fromkeys(BUILTIN_CONTAINERS, MUTABLE),
+    **dict.fromkeys(IMMUTABLE_CONTAINERS, IMMUTABLE),
 }

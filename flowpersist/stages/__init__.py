@@ -17,10 +17,13 @@ from flowpersist.stages.checksum import Checksum, checksum, verify
 from flowpersist.stages.compress import Compress, compress, decompress
 from flowpersist.stages.encrypt import Encrypt, decrypt, encrypt
 from flowpersist.stages.serialize import deserialize, serialize
+from flowpersist.stages.zstd import Dictionaries, Dictionary
 
 __all__ = [
     "Checksum",
     "Compress",
+    "Dictionaries",
+    "Dictionary",
     "Encrypt",
     "Stage",
     "apply_all",

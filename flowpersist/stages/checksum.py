@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import frozen
@@ -13,27 +14,40 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import CorruptedEnvelope, PersistenceError
 
-__all__ = ["DIGEST_BYTES", "Checksum", "checksum", "verify"]
+__all__ = ["DIGEST_BYTES", "Checksum", "checksum", "digest", "verified", "verify"]
 
 DIGEST_BYTES: Final = 32
 
 
 def checksum(data: bytes) -> Result[bytes, PersistenceError]:
     """The data with its digest behind it."""
-    return Success(b"".join((data, hashlib.sha256(data).digest())))
+    return Success(b"".join((data, digest((data,)))))
+
+
+def digest(parts: Iterable[bytes]) -> bytes:
+    """The digest of data in parts, which need not be joined for it."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.digest()
 
 
 def verify(data: bytes) -> Result[bytes, PersistenceError]:
     """The data without its digest; ``CorruptedEnvelope`` where that does not match."""
+    return verified(data).map(bytes)
+
+
+def verified(data: bytes) -> Result[memoryview, PersistenceError]:
+    """The same without a copy: a view of the data that was given."""
     if len(data) < DIGEST_BYTES:
         return Failure(
             CorruptedEnvelope(f"a frame ends with {DIGEST_BYTES} bytes of digest, and this has {len(data)} in all")
         )
     view = memoryview(data)
-    body, digest = view[:-DIGEST_BYTES], view[-DIGEST_BYTES:]
-    if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
+    body = view[:-DIGEST_BYTES]
+    if not hmac.compare_digest(hashlib.sha256(body).digest(), view[-DIGEST_BYTES:]):
         return Failure(CorruptedEnvelope("the frame's digest does not match; restore the record from a backup"))
-    return Success(bytes(body))
+    return Success(body)
 
 
 @frozen

@@ -3,82 +3,97 @@
 It makes ``compression u8 | plain length u64 | compressed bytes``, big-endian: the first three parts of a frame. A zstd
 frame (RFC 8878) carries its own content size, which must equal the plain length and be within the limit before a byte
 is decompressed; gzip (RFC 1952) is decompressed into a bounded buffer.
+
+Half of a state may be random: zstd finds that block by block (128 KiB) and stores those blocks, passing over them at
+some GB/s. So the probe is only for what is large and random throughout.
 """
 
 from __future__ import annotations
 
 import gzip
 import struct
-import threading
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-import zstandard
-from attrs import frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge
+from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge, UnknownDictionary
+from flowpersist.stages.zstd import DICTIONARY_REACH, Dictionaries, Dictionary, dictionary_id, packed, unpacked
 
-__all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "decompress"]
+__all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "compressed", "decompress"]
 
 Compression: TypeAlias = Literal["auto", "zstd", "gzip", "none"]
 COMPRESSIONS: Final = ("auto", "zstd", "gzip", "none")
 DEFAULT_LIMIT: Final = 100 * 1024 * 1024
 
 _PREFIX: Final = struct.Struct(">BQ")
-_NONE, _ZSTD, _GZIP = 0, 1, 2
-#: Below this many bytes compressing costs more than it saves.
+_NONE, _ZSTD, _GZIP, _ZSTD_DICTIONARY = 0, 1, 2, 3
+#: Below this many bytes compressing costs more than it saves; with a dictionary less is enough.
 _SMALL: Final = 512
+_DICTIONARY_FROM: Final = 64
+#: Below this many bytes a probe costs what it can save: zstd passes over a random MiB in a quarter of a millisecond.
+_PROBED_FROM: Final = 1024 * 1024
 #: A probe of this many pieces of this many bytes tells whether it gains anything.
 _PIECES: Final = 16
 _PIECE: Final = 4096
 #: What does not shrink by this factor is stored as it is.
 _WORTH: Final = 1.06
-_LEVEL: Final = 1
-#: The most that a zstd frame of no content takes: header, one empty block, checksum.
-_EMPTY_FRAME: Final = 18 + 3 + 4
+_NO_DICTIONARIES: Final[Mapping[int, Dictionary]] = MappingProxyType({})
 
 
-class _Codecs(threading.local):
-    """The compressor of one thread: costly to make, and not to be shared."""
+def compress(
+    data: bytes, *, compression: Compression = "auto", dictionary: Dictionary | None = None
+) -> Result[bytes, PersistenceError]:
+    """Compress data. ``auto`` stores what is small or random, and uses zstd for the rest.
 
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+    A ``dictionary`` serves data of 64 bytes to 64 KiB under ``auto`` and ``zstd``; who reads it needs the same one.
+    """
+    return Success(b"".join(compressed(data, compression, dictionary)))
 
 
-_codecs = _Codecs()
-
-
-def compress(data: bytes, *, compression: Compression = "auto") -> Result[bytes, PersistenceError]:
-    """Compress data. ``auto`` stores what is small or random, and uses zstd for the rest."""
+def compressed(data: bytes, compression: Compression, dictionary: Dictionary | None = None) -> tuple[bytes, bytes]:
+    """The same in two parts, so that nothing is copied that a later stage would copy again."""
     if compression not in COMPRESSIONS:
         msg = f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
         raise ValueError(msg)
-    kind, body = _compressed(data, compression)
-    return Success(_PREFIX.pack(kind, len(data)) + body)
+    fitting = _DICTIONARY_FROM <= len(data) <= DICTIONARY_REACH
+    kind, body = _body(data, compression, dictionary if fitting else None)
+    return _PREFIX.pack(kind, len(data)), body
 
 
-def _compressed(data: bytes, compression: Compression) -> tuple[int, bytes]:
+def _body(data: bytes, compression: Compression, dictionary: Dictionary | None) -> tuple[int, bytes]:
     if compression == "gzip":
         # No time of day, so that equal data gives equal bytes.
         return _GZIP, gzip.compress(data, compresslevel=6, mtime=0)
-    if compression == "none" or (compression == "auto" and not _promising(data)):
+    if compression == "none" or (compression == "auto" and not _promising(data, dictionary)):
         return _NONE, data
-    body = _codecs.compressor.compress(data)
-    return (_ZSTD, body) if compression == "zstd" or len(data) >= _WORTH * len(body) else (_NONE, data)
+    body = packed(data, dictionary)
+    if compression == "auto" and len(data) < _WORTH * len(body):
+        return _NONE, data
+    return (_ZSTD if dictionary is None else _ZSTD_DICTIONARY), body
 
 
-def _promising(data: bytes) -> bool:
-    if len(data) <= 2 * _PIECES * _PIECE:
-        # A probe of these would cost what compressing them does.
-        return len(data) >= _SMALL
+def _promising(data: bytes, dictionary: Dictionary | None) -> bool:
+    if len(data) < _PROBED_FROM:
+        return dictionary is not None or len(data) >= _SMALL
     view, step = memoryview(data), len(data) // _PIECES
     sample = b"".join(view[start : start + _PIECE] for start in range(0, step * _PIECES, step))
-    return len(sample) >= _WORTH * len(_codecs.compressor.compress(sample))
+    return len(sample) >= _WORTH * len(packed(sample))
 
 
-def decompress(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Result[bytes, PersistenceError]:
-    """What ``compress`` was given. Memory is bounded by ``limit`` (bytes), whatever the data says of itself."""
+def decompress(
+    data: bytes | memoryview,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    dictionaries: Mapping[int, Dictionary] = _NO_DICTIONARIES,
+) -> Result[bytes, PersistenceError]:
+    """What ``compress`` was given. Memory is bounded by ``limit`` (bytes), whatever the data says of itself.
+
+    ``UnknownDictionary`` where it was compressed with a dictionary that is none of these, by their ids.
+    """
     if len(data) < _PREFIX.size:
         return Failure(CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}"))
     kind, length = _PREFIX.unpack_from(data)
@@ -87,10 +102,32 @@ def decompress(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Result[bytes, Pers
             f"it declares {length} bytes, over the limit of {limit}; raise FLOWPERSIST_MAX_STATE_BYTES if that is meant"
         )
         return Failure(StateTooLarge(message))
+    body = memoryview(data)[_PREFIX.size :]
+    if kind == _ZSTD_DICTIONARY:
+        return _with_dictionary(body, length, dictionaries)
     revert = _REVERTS.get(kind)
     if revert is None:
         return Failure(CompressionError(f"compression {kind} is unknown to this release; upgrade flowpersist"))
-    plain = revert(memoryview(data)[_PREFIX.size :], length)
+    return _whole(revert(body, length), length)
+
+
+def _with_dictionary(
+    body: memoryview, length: int, dictionaries: Mapping[int, Dictionary]
+) -> Result[bytes, PersistenceError]:
+    named = dictionary_id(body)
+    if not named:
+        return Failure(CompressionError("the data was to be compressed with a dictionary, and names none"))
+    dictionary = dictionaries.get(named)
+    if dictionary is None:
+        message = (
+            f"it was compressed with dictionary {named}, which is not here; open it in the namespace where it was "
+            "written, or restore the records of that namespace's dictionaries from a backup"
+        )
+        return Failure(UnknownDictionary(message, named))
+    return _whole(unpacked(body, length, dictionary), length)
+
+
+def _whole(plain: bytes | None, length: int) -> Result[bytes, PersistenceError]:
     if plain is None or len(plain) != length:
         return Failure(CompressionError(f"the data does not decompress to the {length} bytes that it declares"))
     return Success(plain)
@@ -98,28 +135,6 @@ def decompress(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Result[bytes, Pers
 
 def _stored(data: memoryview, length: int) -> bytes | None:
     return bytes(data) if len(data) == length else None
-
-
-def _unzstd(data: memoryview, length: int) -> bytes | None:
-    try:
-        if zstandard.frame_content_size(data) != length:
-            return None
-        if not length:
-            return _unzstd_empty(data)
-        window = max(1 << 10, 1 << (length - 1).bit_length())
-        decompressor = zstandard.ZstdDecompressor(max_window_size=window)
-        return decompressor.decompress(data, allow_extra_data=False)
-    except (zstandard.ZstdError, MemoryError, ValueError):
-        return None
-
-
-def _unzstd_empty(data: memoryview) -> bytes | None:
-    # The one-shot call takes the header's word for it and looks at nothing behind it; skippable frames look empty too.
-    if len(data) > _EMPTY_FRAME or data[:4] != zstandard.FRAME_HEADER:
-        return None
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 10).decompressobj()
-    plain = decompressor.decompress(data)
-    return plain if decompressor.eof and not decompressor.unused_data else None
 
 
 def _ungzip(data: memoryview, length: int) -> bytes | None:
@@ -131,7 +146,7 @@ def _ungzip(data: memoryview, length: int) -> bytes | None:
     return plain if decompressor.eof and not decompressor.unused_data else None
 
 
-_REVERTS: Final = {_NONE: _stored, _ZSTD: _unzstd, _GZIP: _ungzip}
+_REVERTS: Final = {_NONE: _stored, _ZSTD: unpacked, _GZIP: _ungzip}
 
 
 @frozen
@@ -140,11 +155,12 @@ class Compress:
 
     compression: Compression = "auto"
     limit: int = DEFAULT_LIMIT
+    dictionaries: Dictionaries = field(factory=Dictionaries)
 
     def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Compress."""
-        return compress(data, compression=self.compression)
+        return compress(data, compression=self.compression, dictionary=self.dictionaries.current)
 
     def revert(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Decompress."""
-        return decompress(data, limit=self.limit)
+        return decompress(data, limit=self.limit, dictionaries=self.dictionaries.known)

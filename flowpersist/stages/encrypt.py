@@ -9,29 +9,40 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import EncryptionRequired, PersistenceError, StateTooLarge, TamperedEnvelope, UnknownKey
 from flowpersist.keyring import KeyRing, Role
-from flowpersist.primitives import TAG_BYTES, aes_gcm_decrypt, aes_gcm_encrypt, hkdf_expand, hkdf_extract
+from flowpersist.primitives import (
+    TAG_BYTES,
+    aes_gcm_decrypt,
+    aes_gcm_decrypt_pieces,
+    aes_gcm_encrypt,
+    aes_gcm_encrypt_pieces,
+    hkdf_expand,
+    hkdf_extract,
+)
 from flowpersist.stages.header import (
     AUTHENTICATED,
     ENCRYPTED,
     NONCE_BYTES,
+    PIECE_BYTES,
     PLAIN,
     SALT_BYTES,
     Envelope,
     Header,
     Suite,
+    buffer_of,
+    in_pieces,
     parse_envelope,
     render_envelope,
 )
 
-__all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "role_of"]
+__all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "encrypt_parts", "role_of"]
 
 CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
@@ -59,33 +70,63 @@ def encrypt(
     ``suite`` 2 authenticates without encrypting. What was sealed under one context and purpose opens under no other.
     ``UnknownKey`` where the ring is empty or lacks the purpose's subkey; ``StateTooLarge`` from 2 GiB on.
     """
+    return encrypt_parts((data,), keyring=keyring, context=context, purpose=purpose, suite=suite, entropy=entropy)
+
+
+def encrypt_parts(
+    parts: Sequence[bytes],
+    *,
+    keyring: KeyRing | None,
+    context: bytes,
+    purpose: str = "state",
+    suite: Suite | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Result[bytes, PersistenceError]:
+    """The same of data in parts, which are not joined before."""
+    size = sum(map(len, parts))
     if keyring is None:
         if suite not in {None, PLAIN}:
             msg = f"suite {suite} needs a keyring"
             raise ValueError(msg)
-        return Success(render_envelope(Header(PLAIN).render(len(data)), data))
+        return Success(render_envelope(Header(PLAIN).render(size), in_pieces(parts), size))
     if suite == PLAIN:
         msg = "suite 1 is for no keyring: with one nothing is stored in plain text"
         raise ValueError(msg)
     if not keyring.kids:
         return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
-    if len(data) > AES_GCM_LIMIT:
-        message = f"{len(data)} bytes are too many for one message, which holds {AES_GCM_LIMIT}; keep less in the state"
+    if size > AES_GCM_LIMIT:
+        message = f"{size} bytes are too many for one message, which holds {AES_GCM_LIMIT}; keep less in the state"
         return Failure(StateTooLarge(message))
     chosen = ENCRYPTED if suite is None else suite
-    header = Header(chosen, keyring.primary, entropy(SALT_BYTES), nonce=entropy(NONCE_BYTES))
+    salt, nonce, binding = entropy(SALT_BYTES), entropy(NONCE_BYTES), _binding(purpose, context)
     subkey = keyring.subkey(keyring.primary, role_of(purpose))
-    return subkey.map(lambda key: _sealed(data, header, key, _binding(purpose, context)))
+    return subkey.map(lambda key: _sealed(parts, size, Seal(chosen, keyring.primary, key, salt, nonce), binding))
 
 
-def _sealed(data: bytes, header: Header, subkey: bytes, binding: bytes) -> bytes:
-    key, commitment = _message_keys(header, subkey)
-    committed = evolve(header, commitment=commitment)
-    if header.suite == AUTHENTICATED:
-        raw = evolve(committed, nonce=bytes(NONCE_BYTES)).render(len(data) + MAC_BYTES)
-        return render_envelope(raw, data, _mac(key, raw, binding, data))
-    raw = committed.render(len(data) + TAG_BYTES)
-    return render_envelope(raw, aes_gcm_encrypt(key, header.nonce, data, raw + binding))
+@frozen
+class Seal:
+    """What a message is sealed with."""
+
+    suite: Suite
+    kid: str
+    subkey: bytes = field(repr=False)
+    salt: bytes
+    nonce: bytes
+
+
+def _sealed(parts: Sequence[bytes], size: int, seal: Seal, binding: bytes) -> bytes:
+    key, commitment = _message_keys(seal.suite, seal.salt, seal.subkey)
+    if seal.suite == AUTHENTICATED:
+        raw = Header(seal.suite, seal.kid, seal.salt, commitment).render(size + MAC_BYTES)
+        return render_envelope(raw, in_pieces((*parts, _mac(key, raw, binding, parts))), size + MAC_BYTES)
+    raw = Header(seal.suite, seal.kid, seal.salt, commitment, seal.nonce).render(size + TAG_BYTES)
+    return render_envelope(raw, _ciphertext(key, seal.nonce, parts, size, raw + binding), size + TAG_BYTES)
+
+
+def _ciphertext(key: bytes, nonce: bytes, parts: Sequence[bytes], size: int, associated: bytes) -> Iterable[bytes]:
+    if size <= PIECE_BYTES:
+        return (aes_gcm_encrypt(key, nonce, b"".join(parts), associated),)
+    return aes_gcm_encrypt_pieces(key, nonce, in_pieces(parts), associated)
 
 
 def decrypt(
@@ -123,31 +164,39 @@ def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, Persist
 
 
 def _authenticated(envelope: Envelope, subkey: bytes, binding: bytes) -> Result[bytes, PersistenceError]:
-    key, commitment = _message_keys(envelope.header, subkey)
-    if not hmac.compare_digest(commitment, envelope.header.commitment):
+    header = envelope.header
+    key, commitment = _message_keys(header.suite, header.salt, subkey)
+    if not hmac.compare_digest(commitment, header.commitment):
         return Failure(_tampered())
-    if envelope.header.suite == AUTHENTICATED:
+    if header.suite == AUTHENTICATED:
         plain = _verified(envelope, key, binding)
     else:
-        plain = aes_gcm_decrypt(key, envelope.header.nonce, envelope.payload, envelope.raw + binding)
+        plain = _plaintext(key, header.nonce, envelope.payload, envelope.raw + binding)
     return Failure(_tampered()) if plain is None else Success(plain)
 
 
+def _plaintext(key: bytes, nonce: bytes, payload: memoryview, associated: bytes) -> bytes | None:
+    if len(payload) <= PIECE_BYTES:
+        return aes_gcm_decrypt(key, nonce, payload, associated)
+    sealed, tag = payload[:-TAG_BYTES], bytes(payload[-TAG_BYTES:])
+    room = buffer_of(len(sealed))
+    return aes_gcm_decrypt_pieces(key, nonce, in_pieces((sealed,)), tag, associated, into=room)
+
+
 def _verified(envelope: Envelope, key: bytes, binding: bytes) -> bytes | None:
-    data, mac = bytes(envelope.payload[:-MAC_BYTES]), envelope.payload[-MAC_BYTES:]
-    return data if hmac.compare_digest(_mac(key, envelope.raw, binding, data), mac) else None
+    data, mac = envelope.payload[:-MAC_BYTES], envelope.payload[-MAC_BYTES:]
+    return bytes(data) if hmac.compare_digest(_mac(key, envelope.raw, binding, (data,)), mac) else None
 
 
-def _message_keys(header: Header, subkey: bytes) -> tuple[bytes, bytes]:
-    extracted = hkdf_extract(header.salt, subkey)
-    suite = header.suite.to_bytes(2, "big")
-    return hkdf_expand(extracted, suite + b"key"), hkdf_expand(extracted, suite + b"commit")
+def _message_keys(suite: int, salt: bytes, subkey: bytes) -> tuple[bytes, bytes]:
+    extracted, name = hkdf_extract(salt, subkey), suite.to_bytes(2, "big")
+    return hkdf_expand(extracted, name + b"key"), hkdf_expand(extracted, name + b"commit")
 
 
-def _mac(key: bytes, raw: bytes, binding: bytes, data: bytes) -> bytes:
+def _mac(key: bytes, raw: bytes, binding: bytes, parts: Sequence[bytes | memoryview]) -> bytes:
     mac = hmac.new(key, raw, "sha256")
-    mac.update(binding)
-    mac.update(data)
+    for part in (binding, *parts):
+        mac.update(part)
     return mac.digest()
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -17,7 +19,19 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import CorruptedEnvelope, PersistenceError, UnsupportedVersion
 
-__all__ = ["AUTHENTICATED", "ENCRYPTED", "PLAIN", "Envelope", "Header", "Suite", "parse_envelope", "render_envelope"]
+__all__ = [
+    "AUTHENTICATED",
+    "ENCRYPTED",
+    "PIECE_BYTES",
+    "PLAIN",
+    "Envelope",
+    "Header",
+    "Suite",
+    "buffer_of",
+    "in_pieces",
+    "parse_envelope",
+    "render_envelope",
+]
 
 Suite: TypeAlias = Literal[1, 2, 3]
 PLAIN: Final = 1
@@ -29,6 +43,10 @@ VERSION: Final = 1
 MAX_KID_BYTES: Final = 64
 SALT_BYTES: Final = 32
 NONCE_BYTES: Final = 12
+#: What is done at a time: it stays in the cache from one step to the next, and others get the interpreter in between.
+PIECE_BYTES: Final = 64 * 1024
+#: What a buffer is made for at once.
+MAX_ROOM: Final = 16 * 1024 * 1024
 
 _START: Final = struct.Struct(">4sBBHI")
 _END: Final = struct.Struct(">32s32s12sQ")
@@ -61,12 +79,39 @@ class Envelope:
     payload: memoryview = field(repr=False)
 
 
-def render_envelope(*parts: bytes) -> bytes:
-    """The header, the parts of the payload, and CRC-32 over all of them, which finds rot without a key."""
-    crc = 0
+def buffer_of(size: int) -> BytesIO:
+    """An empty buffer with room for so much, so that it is not moved while it grows."""
+    out = BytesIO()
+    # Zeroes are written with the interpreter's lock held: what is very large grows from here.
+    out.seek(min(size, MAX_ROOM) - 1)
+    out.write(b"\0")
+    out.seek(0)
+    return out
+
+
+def in_pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The same bytes, none of the pieces large and none copied."""
     for part in parts:
-        crc = zlib.crc32(part, crc)
-    return b"".join((*parts, _CRC.pack(crc)))
+        if len(part) <= PIECE_BYTES:
+            yield part
+        else:
+            view = memoryview(part)
+            yield from (view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES))
+
+
+def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: int) -> bytes:
+    """The header, the pieces of the payload, which has ``size`` bytes in all, and CRC-32 over all of them, which finds
+    rot without a key.
+    """
+    # Pieces that are made while they are written are never all there at once, and getvalue does not copy.
+    out = buffer_of(len(header) + size + _CRC.size)
+    out.write(header)
+    crc = zlib.crc32(header)
+    for piece in payload:
+        crc = zlib.crc32(piece, crc)
+        out.write(piece)
+    out.write(_CRC.pack(crc))
+    return out.getvalue()
 
 
 def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:

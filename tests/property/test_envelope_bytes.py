@@ -13,11 +13,13 @@ from returns.result import Failure, Result, Success
 
 from flowpersist import KeyRing, Sealer, SuspensionKey
 from flowpersist.errors import CorruptedEnvelope, EncryptionRequired, PersistenceError, TamperedEnvelope
-from flowpersist.stages import checksum, compress, decompress, decrypt, encrypt, verify
+from flowpersist.stages import Dictionary, checksum, compress, decompress, decrypt, encrypt, verify
 
 RING = KeyRing({}).add("k1", bytes(range(32)))
 CONTEXT = b"here"
 LIMIT = 1_000_000
+DICTIONARY = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+KNOWN = {DICTIONARY.id: DICTIONARY}
 SUITES = st.sampled_from([1, 2, 3])
 PURPOSES = ["head", "state", "outcome", "audit", "receipt", "answer", "fingerprint", "run-state"]
 
@@ -31,7 +33,7 @@ def seal(data: bytes, suite: int, compression: str = "auto") -> bytes:
 
 def unsealed(data: bytes, suite: int) -> Result[bytes, PersistenceError]:
     opened = decrypt(data, keyring=None if suite == 1 else RING, context=CONTEXT)
-    return opened.bind(verify).bind(lambda framed: decompress(framed, limit=LIMIT))
+    return opened.bind(verify).bind(lambda framed: decompress(framed, limit=LIMIT, dictionaries=KNOWN))
 
 
 def with_crc(data: bytes) -> bytes:
@@ -106,6 +108,8 @@ def test_any_bytes_give_errors_of_ours_only(data, suite):
 
 @given(st.integers(0, 255), st.one_of(st.integers(0, 5000), st.integers(0, 2**64 - 1)), st.binary(max_size=400))
 @example(1, 0, b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00\x99\xe9\xd8\x51")
+@example(3, 0, b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00\x99\xe9\xd8\x51")
+@example(3, 2**40, b"\x28\xb5\x2f\xfd\xe2\x00\x80" + struct.pack("<Q", 2**40) + b"\x01\x00\x00")
 @example(1, 0, b"\x50\x2a\x4d\x18\x00\x00\x00\x00")
 def test_any_frame_that_is_authentic_gives_its_length_or_an_error_of_ours(kind, length, body):
     framed = checksum(struct.pack(">BQ", kind, length) + body).unwrap()
@@ -122,6 +126,18 @@ def test_an_altered_compressed_frame_never_gives_other_than_its_length(data, com
     framed = bytearray(compress(data, compression=compression).unwrap())
     framed[draw.draw(st.integers(9, len(framed) - 1))] = draw.draw(st.integers(0, 255))
     match decompress(bytes(framed), limit=LIMIT):
+        case Success(plain):
+            assert plain == data
+        case Failure(error):
+            assert isinstance(error, PersistenceError)
+
+
+@given(st.one_of(st.binary(max_size=3000), st.integers(1, 200).map(b"state 7 waits for 49 ".__mul__)), st.data())
+def test_a_dictionary_goes_both_ways_and_an_altered_frame_never_gives_other_data(data, draw):
+    framed = bytearray(compress(data, compression="zstd", dictionary=DICTIONARY).unwrap())
+    assert decompress(bytes(framed), limit=LIMIT, dictionaries=KNOWN) == Success(data)
+    framed[draw.draw(st.integers(9, len(framed) - 1))] = draw.draw(st.integers(0, 255))
+    match decompress(bytes(framed), limit=LIMIT, dictionaries=KNOWN):
         case Success(plain):
             assert plain == data
         case Failure(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -152,7 +153,7 @@ class Plain:
     pass
 
 
-class Extended(list[Any]):
+class Ticks(datetime):
     pass
 
 
@@ -160,21 +161,11 @@ class Attributed(OldPoint):
     pass
 
 
-@dataclasses.dataclass
-class Mapped(dict[str, int]):
-    x: int
-
-
-@attrs.define(slots=False)
-class Listed(list[Any]):
-    x: int = 0
-
-
 class Group(ExceptionGroup[Exception]):
     pass
 
 
-@pytest.mark.parametrize("cls", [Plain, Extended, Attributed, Mapped, Listed, Group, int, list, ValueError, ...])
+@pytest.mark.parametrize("cls", [Plain, Ticks, Attributed, Group, int, list, ValueError, ...])
 def test_what_can_not_be_registered_is_refused(cls):
     with pytest.raises((ConfigurationError, TypeError)):
         TypeRegistry().register(cls)

@@ -25,10 +25,11 @@ from flowpersist.errors import (
     PersistenceError,
     StateTooLarge,
     TamperedEnvelope,
+    UnknownDictionary,
     UnknownKey,
     UnsupportedVersion,
 )
-from flowpersist.stages import checksum, compress, decompress, decrypt, encrypt, verify
+from flowpersist.stages import Dictionaries, Dictionary, checksum, compress, decompress, decrypt, encrypt, verify
 
 SPECS = Path(__file__).parents[2] / "specs" / "persistence"
 RING = KeyRing({}).add("k1", bytes(range(32)))
@@ -46,9 +47,10 @@ def seal(data=b"some state", **changes) -> bytes:
     return encrypt(compress(data).bind(checksum).unwrap(), **arguments).unwrap()
 
 
-def opened(data, **changes):
+def opened(data, dictionaries=(), **changes):
     arguments = {"keyring": RING, "context": CONTEXT, "purpose": "state"} | changes
-    return decrypt(data, **arguments).bind(verify).bind(decompress)
+    known = {dictionary.id: dictionary for dictionary in dictionaries}
+    return decrypt(data, **arguments).bind(verify).bind(lambda framed: decompress(framed, dictionaries=known))
 
 
 def with_crc(data: bytes) -> bytes:
@@ -57,7 +59,7 @@ def with_crc(data: bytes) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPE-\d+):", (SPECS / "envelope.md").read_text(), re.MULTILINE))
-    assert len(clauses) == 19
+    assert len(clauses) == 22
     docstrings = re.findall(r'"""(FPE[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPE-\d+", " ".join(docstrings)))
 
@@ -91,7 +93,9 @@ def test_the_same_state_twice_shares_nothing():
     assert not any(other[at : at + 16] in blocks for at in range(60, len(other) - 16, 16))
 
 
-@pytest.mark.parametrize("value", [None, "text" * 1000, {"a": [1, 2.5, "x"]}, list(range(5000))])
+@pytest.mark.parametrize(
+    "value", [None, "text" * 1000, {"a": [1, 2.5, "x"]}, list(range(5000)), random.Random(1).randbytes(1_200_000)]
+)
 def test_the_sealer_is_the_stages_composed_by_hand(value):
     """FPE-3"""
     sealer = Sealer(keyring=None)
@@ -262,6 +266,61 @@ def test_an_empty_zstd_frame_has_nothing_behind_it():
     assert isinstance(decompress(frame(1, 0, empty + b"more")).failure(), CompressionError)
 
 
+DICTIONARY = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+STATE = b"state 7 waits for 1000 " * 8
+WITH_DICTIONARY = compress(STATE, dictionary=DICTIONARY).unwrap()[9:]
+
+
+def test_a_dictionary_serves_states_alone_and_only_where_it_was_given():
+    """FPE-20"""
+    assert compress(STATE).unwrap()[0] == 0
+    assert frame(3, len(STATE), WITH_DICTIONARY) == compress(STATE, dictionary=DICTIONARY).unwrap()
+    assert zstandard.get_frame_parameters(WITH_DICTIONARY).dict_id == DICTIONARY.id == 2**15
+    sealer = Sealer(dictionaries=Dictionaries().using(DICTIONARY))
+    for purpose in ("state", "head", "fingerprint", "outcome", "dictionary"):
+        sealed = sealer.seal(STATE, context=CONTEXT, purpose=purpose).unwrap()
+        assert (decrypt(sealed, keyring=None, context=CONTEXT, purpose=purpose).unwrap()[0] == 3) == (
+            purpose == "state"
+        )
+        assert sealer.open(sealed, context=CONTEXT, purpose=purpose) == Success(STATE)
+
+
+def test_an_unknown_dictionary_is_told_by_its_id():
+    """FPE-21"""
+    sealed = encrypt(checksum(frame(3, len(STATE), WITH_DICTIONARY)).unwrap(), keyring=RING, context=CONTEXT).unwrap()
+    assert opened(sealed, [DICTIONARY]) == Success(STATE)
+    error = opened(sealed).failure()
+    assert isinstance(error, UnknownDictionary)
+    assert error.id == error.to_problem()["dictionary"] == DICTIONARY.id
+    assert str(DICTIONARY.id) in str(error)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(3, 0, b""),
+        frame(3, 5000, ZSTD),
+        frame(3, len(STATE), b"rubbish"),
+        frame(3, len(STATE) - 1, WITH_DICTIONARY),
+        frame(3, len(STATE) + 1, WITH_DICTIONARY),
+        frame(3, len(STATE), WITH_DICTIONARY[:-5]),
+        frame(3, len(STATE), WITH_DICTIONARY + b"more"),
+        frame(1, len(STATE), WITH_DICTIONARY),
+    ],
+)
+def test_frames_with_a_dictionary_that_lie_are_refused(data):
+    """FPE-15, FPE-18, FPE-21"""
+    error = decompress(data, dictionaries={DICTIONARY.id: DICTIONARY}).failure()
+    assert type(error) is CompressionError
+
+
+def test_another_dictionary_under_the_same_id_is_noticed():
+    """FPE-22"""
+    other = Dictionary.train([b"run %d of %d has ended " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+    framed = frame(3, len(STATE), WITH_DICTIONARY)
+    assert isinstance(decompress(framed, dictionaries={other.id: other}).failure(), CompressionError)
+
+
 def test_a_later_version_is_told_as_such_whatever_its_crc():
     """FPE-5, FPE-7"""
     data = bytearray(seal())
@@ -303,7 +362,8 @@ def test_vectors_open_for_ever(vector):
     ring = KeyRing({}).add(vector["kid"], bytes.fromhex(vector["key"])) if vector["key"] else None
     where = {"context": bytes.fromhex(vector["context"]), "purpose": vector["purpose"]}
     plain, envelope = bytes.fromhex(vector["plain"]), bytes.fromhex(vector["envelope"])
-    assert opened(envelope, keyring=ring, **where) == Success(plain)
+    needed = [Dictionary(bytes.fromhex(vector["dictionary"]))] if "dictionary" in vector else []
+    assert opened(envelope, needed, keyring=ring, **where) == Success(plain)
     if vector["compression"] == "none":
         framed = compress(plain, compression="none").bind(checksum).unwrap()
         suite = int(vector["suite"])

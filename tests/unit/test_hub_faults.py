@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flowpersist import AwaitInput, Status, or_raise
+from flowpersist.backends.base import RecordChange
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import BackendUnavailable, StorageError, UnknownOutcome
 from flowpersist.testing.faults import FaultyBackend
@@ -129,3 +130,35 @@ async def test_each_verb_takes_one_read_and_one_write(store, hub):
     assert (store.calls["get"], store.calls["put"], store.calls["query"]) == (4, 4, 0)
     or_raise(await hub.inspect(new.key))
     assert (store.calls["get"], store.calls["put"]) == (5, 4)
+
+
+class Overtaken(MemoryBackend):
+    """Loses the first acknowledgement, and somebody else has changed the record before it is asked for again."""
+
+    lost = False
+
+    async def put(self, ref, change, *, if_revision, not_after=None):
+        written = await super().put(ref, change, if_revision=if_revision, not_after=not_after)
+        if self.lost:
+            return written
+        self.lost = True
+        await super().put(ref, RecordChange("somebody else's"), if_revision=written.revision)
+        raise UnknownOutcome("lost", self.name)
+
+
+@pytest.mark.parametrize("named", [None, "order-1"])
+async def test_a_suspension_that_changed_before_its_lost_acknowledgement_was_cleared_up_is_its_own(named):
+    async with open_test_hub(Overtaken()) as hub:
+        new = or_raise(await hub.suspend("state", idempotency_key=named))
+        assert hub.backend.lost
+        assert or_raise(await hub.resume(new.key)).state == "state"
+
+
+async def test_a_digest_of_the_state_is_kept_only_where_somebody_can_come_with_another(hub):
+    async def fingerprint(new):
+        return or_raise(await hub.suspensions.look("inspect", new.id)).head.fingerprint
+
+    assert await fingerprint(or_raise(await hub.suspend("state"))) is None
+    assert await fingerprint(or_raise(await hub.suspend("state", idempotency_key="order-1"))) is not None
+    reserved = or_raise(await hub.reserve())
+    assert await fingerprint(or_raise(await hub.suspend("state", key=reserved.key))) is not None

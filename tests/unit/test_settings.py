@@ -17,6 +17,8 @@ def test_defaults():
     assert (settings.url, settings.keys, settings.default_timeout, settings.public_url) == (None,) * 4
     assert settings.key_prefix == "df_susp_"
     assert settings.compression == "auto"
+    assert settings.dictionaries is False
+    assert read(DICTIONARIES="on").dictionaries is True
     assert settings.max_state_bytes == 100 * 2**20
     assert settings.retention == timedelta(days=7)
     assert settings.slow_ms == 200
@@ -46,6 +48,7 @@ def test_sizes(text, size):
         ("MAX_STATE_BYTES", "0"),
         ("MAX_STATE_BYTES", "5 lightyears"),
         ("COMPRESSION", "lzma"),
+        ("DICTIONARIES", "yes"),
         ("KEY_PREFIX", "with space"),
         ("KEY_PREFIX", ""),
         ("PUBLIC_URL", "ftp://somewhere"),

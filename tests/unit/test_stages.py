@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import struct
 import threading
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
 import zstandard
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from returns.result import Success
 
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
+from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces, hkdf_expand
 from flowpersist.stages import (
     Checksum,
     Compress,
+    Dictionary,
     Encrypt,
     apply_all,
     checksum,
@@ -28,6 +36,8 @@ from flowpersist.stages import (
     revert_all,
     serialize,
 )
+from flowpersist.stages.encrypt import encrypt_parts
+from flowpersist.stages.header import PIECE_BYTES, in_pieces
 
 RING = KeyRing.generate()
 STAGES = (Compress(), Checksum(), Encrypt(RING, b"here"))
@@ -89,6 +99,98 @@ def test_auto_stores_what_only_looks_as_if_it_shrank():
     assert compress(bytes(data)).unwrap()[0] == 0
 
 
+def test_what_is_half_random_pays_for_the_other_half_only():
+    noise, text = random.Random(1).randbytes(1_000_000), b"a state that waits " * 50_000
+    for data in (noise + text, text + noise):
+        framed = compress(data).unwrap()
+        assert framed[0] == 1
+        assert len(framed) < len(noise) + 2000
+        assert decompress(framed) == Success(data)
+
+
+@pytest.mark.parametrize("size", [128 * 1024, 128 * 1024 + 1, 4 * 2**20 - 1, 4 * 2**20])
+def test_every_level_gives_equal_bytes_for_equal_data(size):
+    data = (random.Random(1).randbytes(50_000) * 100)[:size]
+    framed = compress(data).unwrap()
+    assert framed == compress(bytearray(data)).unwrap()
+    assert decompress(framed) == Success(data)
+
+
+def test_what_two_threads_make_is_what_any_number_makes():
+    data = random.Random(1).randbytes(2_200_000).hex().encode()
+    alone = zstandard.ZstdCompressor(level=1, write_checksum=True, threads=1).compress(data)
+    assert alone != zstandard.ZstdCompressor(level=1, write_checksum=True).compress(data)
+    assert compress(data).unwrap() == frame(1, len(data), alone)
+
+
+def test_gzip_is_everybodys():
+    data = b"a state that waits " * 500
+    framed = compress(data, compression="gzip").unwrap()
+    assert gzip.decompress(framed[9:]) == data
+    # No time and no name, so that equal data gives equal bytes.
+    assert framed[9:17] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+    foreign = gzip.compress(data, compresslevel=9, mtime=1_700_000_000)
+    assert decompress(frame(2, len(data), foreign)) == Success(data)
+    two_members = gzip.compress(data[:100]) + gzip.compress(data[100:])
+    assert isinstance(decompress(frame(2, len(data), two_members)).failure(), CompressionError)
+
+
+def test_a_gzip_bomb_takes_no_more_than_it_declares():
+    bomb = gzip.compress(bytes(20_000_000), compresslevel=1)
+    tracemalloc.start()
+    outcome = decompress(frame(2, 1000, bomb))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome.failure(), CompressionError)
+    assert most < 100_000 + 2 * len(bomb)
+
+
+SIZES = [0, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 7]
+
+
+@pytest.mark.parametrize("suite", [1, 2, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_parts_are_sealed_as_the_whole_is(suite, size):
+    data = random.Random(size).randbytes(size)
+    ring, asked = (None, None) if suite == 1 else (RING, suite)
+    sealed = [
+        encrypt_parts(parts, keyring=ring, context=b"", suite=asked, entropy=bytes).unwrap()
+        for parts in ((data,), (data[:9], data[9:]), (b"", data[:-32], data[-32:]))
+    ]
+    assert (
+        sealed[0]
+        == sealed[1]
+        == sealed[2]
+        == encrypt(data, keyring=ring, context=b"", suite=asked, entropy=bytes).unwrap()
+    )
+    assert decrypt(sealed[0], keyring=ring, context=b"") == Success(data)
+
+
+@pytest.mark.parametrize("info", [b"", b"key", bytes(200)])
+def test_keys_are_expanded_as_the_library_does_it(info):
+    key = bytes(range(64))
+    assert hkdf_expand(key, info) == HKDFExpand(hashes.SHA512(), 32, info).derive(key)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pieces_are_encrypted_as_one_message(size):
+    key, nonce, data = bytes(range(32)), bytes(12), random.Random(size).randbytes(size)
+    whole = aes_gcm_encrypt(key, nonce, data, b"bound")
+    assert b"".join(aes_gcm_encrypt_pieces(key, nonce, in_pieces([data]), b"bound")) == whole
+    pieces, tag = list(in_pieces([whole[:-16]])), whole[-16:]
+    assert aes_gcm_decrypt_pieces(key, nonce, pieces, tag, b"bound", into=BytesIO()) == data
+    assert aes_gcm_decrypt_pieces(key, nonce, pieces, tag, b"other", into=BytesIO()) is None
+
+
+def test_a_flip_in_any_piece_is_tampering():
+    sealed = encrypt(bytes(3 * PIECE_BYTES), keyring=RING, context=b"").unwrap()
+    for at in (200, PIECE_BYTES, 2 * PIECE_BYTES + 500, len(sealed) - 5):
+        flipped = bytearray(sealed[:-4])
+        flipped[at] ^= 1
+        altered = bytes(flipped) + struct.pack(">I", zlib.crc32(flipped))
+        assert decrypt(altered, keyring=RING, context=b"").failure().code == "tampered"
+
+
 def test_sixteen_threads_compress_at_once():
     barrier = threading.Barrier(16)
 
@@ -120,6 +222,26 @@ def test_a_frame_that_claims_a_terabyte_allocates_nothing():
     claim = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**40) + b"\x01\x00\x00"
     assert isinstance(decompress(frame(1, 2**40, claim)).failure(), StateTooLarge)
     assert isinstance(decompress(frame(1, 100, claim)).failure(), CompressionError)
+    dictionary = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+    named = b"\x28\xb5\x2f\xfd\xe2\x00\x80" + claim[5:]
+    assert zstandard.get_frame_parameters(named).dict_id == dictionary.id
+    for length, error in ((2**40, StateTooLarge), (100, CompressionError)):
+        outcome = decompress(frame(3, length, named), dictionaries={dictionary.id: dictionary})
+        assert type(outcome.failure()) is error
+
+
+@pytest.mark.parametrize("kind", [1, 3])
+def test_a_zstd_bomb_takes_no_more_than_it_declares(kind):
+    """FPE-15"""
+    dictionary = Dictionary.train([b"state %d waits for %d " % (n, n * n) * 5 for n in range(100)], id=2**15, size=1024)
+    maker = zstandard.ZstdCompressor() if kind == 1 else dictionary.compressor()
+    bomb = frame(kind, 1000, maker.compress(bytes(20_000_000)))
+    tracemalloc.start()
+    outcome = decompress(bomb, dictionaries={dictionary.id: dictionary})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert type(outcome.failure()) is CompressionError
+    assert most < 100_000
 
 
 def test_an_empty_ring_seals_nothing_and_says_why():

@@ -41,6 +41,17 @@ def test_cleanup_deletes_what_has_served_its_time(cli, started, monkeypatch):
     assert cli("list").stdout == "nothing found\n"
 
 
+def test_train_dictionary_learns_from_the_states_that_wait(cli, started):
+    too_few = cli("train-dictionary")
+    assert too_few.exit_code == Exit.UNREADABLE
+    assert "too few" in too_few.stderr
+    for _ in range(12):
+        started()
+    made = json.loads(cli("train-dictionary", "--size", "1024", "--samples", "10", "--json").stdout)
+    assert (made["version"], made["samples"]) == (1, 10)
+    assert cli("train-dictionary", "--size", "1024").stdout.startswith("version 2: dictionary ")
+
+
 def test_keygen_prints_a_keyring_for_the_environment(cli, monkeypatch):
     result = cli("keygen", "--kid", "k7")
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")

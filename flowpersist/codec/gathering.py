@@ -1,0 +1,337 @@
+"""How the cells of objects of each class are read: many objects of one class at once, by iterators written in C."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
+from operator import countOf
+from typing import TypeAlias
+
+from flowpersist.codec import kinds
+from flowpersist.codec.batches import Batch, Cells, Row
+from flowpersist.codec.canonical import in_order
+from flowpersist.codec.limits import Limits
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
+from flowpersist.codec.refusals import Refused
+from flowpersist.codec.registry import Registration
+from flowpersist.codec.vocabulary import IMMUTABLE, Roles
+from flowpersist.codec.weights import HashGuard
+from flowpersist.errors import UnsupportedType
+
+__all__ = ["Gathering"]
+
+MOST_RECORD_KEYS = 256
+#: Lists of more cells than this together are read in several portions.
+MOST_CELLS = 2**16
+DEFAULT_FLAVOUR = kinds.FLAVOURS.index(defaultdict)
+
+Gatherer: TypeAlias = Callable[[list[Cell], Sequence[int]], None]
+
+
+class Gathering:
+    """Hands the cells of objects to ``add``, with the batch that they belong to, or as a row of their own to ``row``.
+
+    What can be placed only when all is known stands in ``candidates``, its cells told to ``note``: immutable objects
+    that hold immutable ones, and what hashes objects.
+    """
+
+    def __init__(
+        self,
+        roles: Roles,
+        limits: Limits,
+        add: Callable[[Batch, Cells], None],
+        row: Callable[[Row], None],
+        note: Callable[[list[Cell]], None],
+        needs_identity: Callable[[], None],
+    ) -> None:
+        self.candidates: list[Row] = []
+        self._roles = roles
+        self._add = add
+        self._row = row
+        self._note = note
+        self._needs_identity = needs_identity
+        self._guard = HashGuard(roles.types, limits)
+        self._batches: dict[Hashable, Batch] = {}
+        self._gatherers: dict[type, Gatherer] = {
+            list: self._lists,
+            tuple: self._tuples,
+            set: self._sets,
+            frozenset: self._frozensets,
+            dict: self._dicts,
+            OrderedDict: self._ordered_dicts,
+            Counter: self._counters,
+            defaultdict: self._defaultdicts,
+            deque: self._deques,
+            bytearray: self._bytearrays,
+            slice: self._slices,
+        }
+
+    def gather(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        """Read objects of one class, which have these numbers."""
+        cls = type(objects[0])
+        gatherer = self._gatherers.get(cls)
+        if gatherer is None:
+            gatherer = self._gatherers[cls] = self._registered(self._roles.registration(cls))
+        gatherer(objects, numbers)
+
+    def settle(self, candidate: Row, *, is_late: bool) -> None:
+        """Place what a set or dict holds at once, or, where that is done late, the empty object."""
+        if candidate.kind not in {kinds.SET, kinds.DICT}:
+            return
+        cells = [] if is_late else candidate.cells
+        if candidate.batch is None:
+            self._row(Row(candidate.kind, candidate.number, cells, candidate.registration))
+        elif candidate.kind == kinds.SET:
+            self._add(candidate.batch, Cells([candidate.number], cells, [len(cells)]))
+        else:
+            entries = Cells([candidate.number], cells[1::2], [len(cells) // 2], cells[::2])
+            self._add(candidate.batch, entries)
+
+    def _candidate(self, row: Row) -> None:
+        self._note(row.cells)
+        self.candidates.append(row)
+
+    def _batch(self, kind: int, *identity: Hashable, **parts: Cell) -> Batch:
+        whole = (kind, *identity)
+        found = self._batches.get(whole)
+        if found is None:
+            found = self._batches[whole] = Batch(whole, kind, **parts)
+        return found
+
+    def _holds(self, cells: Iterable[Cell], role: int) -> bool:
+        return role in map(self._roles.__getitem__, set(map(type, cells)))
+
+    def _holds_objects(self, cells: Iterable[Cell]) -> bool:
+        return any(map(self._roles.__getitem__, set(map(type, cells))))
+
+    # Sequences.
+
+    def _lists(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._in_portions(self._batch(kinds.LIST), objects, numbers)
+
+    def _in_portions(self, batch: Batch, objects: list[Cell], numbers: Sequence[int]) -> None:
+        lengths = list(map(len, objects))
+        if sum(lengths) > MOST_CELLS and len(objects) > 1:
+            half = len(objects) // 2
+            self._in_portions(batch, objects[:half], numbers[:half])
+            self._in_portions(batch, objects[half:], numbers[half:])
+            return
+        cells = list(objects[0]) if len(objects) == 1 else list(chain.from_iterable(objects))
+        self._add(batch, Cells(numbers, cells, lengths))
+
+    def _deques(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        cells = list(chain.from_iterable(objects))
+        maxlens = [one.maxlen for one in objects]
+        self._add(self._batch(kinds.DEQUE), Cells(numbers, cells, list(map(len, objects)), maxlens))
+
+    def _tuples(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        cells = list(chain.from_iterable(objects))
+        if not self._holds(cells, IMMUTABLE):
+            self._add(self._batch(kinds.TUPLE), Cells(numbers, cells, list(map(len, objects))))
+            return
+        self._each_built(self._batch(kinds.TUPLE), None, zip(objects, numbers, map(list, objects), strict=True))
+
+    def _each_built(
+        self, batch: Batch, registration: Registration | None, rows: Iterable[tuple[Cell, int, list[Cell]]]
+    ) -> None:
+        """Immutable objects of which some hold immutable ones."""
+        for one, number, cells in rows:
+            if self._holds(cells, IMMUTABLE):
+                self._candidate(Row(batch.kind, number, cells, registration, one))
+            else:
+                self._add(batch, Cells([number], cells, [len(cells)] if batch.width is None else ()))
+
+    def _slices(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        rows = [[one.start, one.stop, one.step] for one in objects]
+        self._each_built(self._batch(kinds.SLICE, width=3), None, zip(objects, numbers, rows, strict=True))
+
+    def _bytearrays(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._add(self._batch(kinds.BYTEARRAY, width=1), Cells(numbers, list(map(bytes, objects))))
+
+    # Sets.
+
+    def _sets(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._sorted(self._batch(kinds.SET), None, objects, numbers, objects)
+
+    def _frozensets(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._sorted(self._batch(kinds.FROZENSET), None, objects, numbers, objects)
+
+    def _sorted(
+        self,
+        batch: Batch | None,
+        registration: Registration | None,
+        objects: list[Cell],
+        numbers: Sequence[int],
+        contents: Iterable[Iterable[Cell]],
+    ) -> None:
+        kind = kinds.SET if batch is None else batch.kind
+        for one, number, content in zip(objects, numbers, contents, strict=True):
+            cells = in_order(content, self._roles)
+            self._guard.check(cells, [len(cells)])
+            if self._holds_objects(cells):
+                self._candidate(Row(kind, number, cells, registration, one, batch))
+            elif batch is None:
+                self._row(Row(kind, number, cells, registration))
+            else:
+                self._add(batch, Cells([number], cells, [len(cells)]))
+
+    # Dicts.
+
+    def _dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        shape = tuple(objects[0])
+        keys = list(chain.from_iterable(objects))
+        if keys == list(shape) * len(objects) and countOf(map(type, keys), str) == len(keys):
+            self._record(shape, objects, numbers)
+            return
+        by_shape: dict[tuple[str, ...] | None, tuple[list[Cell], list[int]]] = {}
+        for one, number in zip(objects, numbers, strict=True):
+            own = tuple(one)
+            texts = {str}.issuperset(map(type, own))
+            alike, their_numbers = by_shape.setdefault(own if texts else None, ([], []))
+            alike.append(one)
+            their_numbers.append(number)
+        for own_shape, (members, own_numbers) in by_shape.items():
+            if own_shape is None:
+                self._entries(0, members, own_numbers)
+            else:
+                self._record(own_shape, members, own_numbers)
+
+    def _record(self, shape: tuple[str, ...], objects: list[Cell], numbers: Sequence[int]) -> None:
+        if not 0 < len(shape) <= MOST_RECORD_KEYS:
+            self._entries(0, objects, numbers)
+            return
+        batch = self._batch(kinds.RECORD, shape, width=len(shape), shape=shape)
+        self._add(batch, Cells(numbers, list(chain.from_iterable(map(dict.values, objects)))))
+
+    def _entries(self, flavour: int, objects: list[Cell], numbers: Sequence[int], factory: Cell = None) -> None:
+        batch = self._batch(kinds.DICT, flavour, factory, flavour=flavour, factory=factory)
+        # By the class's own iteration: an OrderedDict's order is not that of the dict beneath it.
+        keys = list(chain.from_iterable(objects))
+        lengths = list(map(len, objects))
+        self._guard.check(keys, lengths)
+        if not self._holds_objects(keys):
+            values = [value for one in objects for value in one.values()]
+            self._add(batch, Cells(numbers, values, lengths, keys))
+            return
+        for one, number in zip(objects, numbers, strict=True):
+            cells = list(chain.from_iterable(one.items()))
+            self._candidate(Row(kinds.DICT, number, cells, None, one, batch))
+
+    def _ordered_dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._entries(kinds.FLAVOURS.index(OrderedDict), objects, numbers)
+
+    def _counters(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        self._entries(kinds.FLAVOURS.index(Counter), objects, numbers)
+
+    def _defaultdicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        for one, number in zip(objects, numbers, strict=True):
+            self._entries(DEFAULT_FLAVOUR, [one], [number], self._factory(one))
+
+    def _factory(self, one: defaultdict[Cell, Cell]) -> Cell:
+        factory = one.default_factory
+        if factory is None or kinds.FACTORIES.get(getattr(factory, "__name__", "")) is factory:
+            return factory
+        if isinstance(factory, type) and self._roles.types.by_class(factory) is not None:
+            return factory
+        raise Refused(one, "has a default_factory that is no class known to the codec; use a registered class, or None")
+
+    # Registered classes.
+
+    def _registered(self, registration: Registration) -> Gatherer:
+        match registration.plan:
+            case FieldsPlan() as plan:
+                return self._instances(registration, plan)
+            case NamedPlan() as named:
+                return self._named(registration, named)
+            case PairPlan() | StatePlan() as encoding:
+                return self._encoded(registration, encoding)
+            case BuiltinPlan() as builtin:
+                return self._subclass(registration, builtin)
+        raise AssertionError(registration)  # pragma: no cover - enumerations are leaves, so none is ever gathered
+
+    def _instances(self, registration: Registration, plan: FieldsPlan) -> Gatherer:
+        width = len(plan.names)
+        if not plan.is_direct:
+            self._needs_identity()
+        batch = self._batch(kinds.INSTANCE, registration.cls, width=width, registration=registration)
+        return lambda objects, numbers: self._add(batch, Cells(numbers, plan.read(objects)))
+
+    def _named(self, registration: Registration, plan: NamedPlan) -> Gatherer:
+        batch = self._batch(kinds.NAMED, registration.cls, width=len(plan.names), registration=registration)
+
+        def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            cells = list(chain.from_iterable(map(tuple.__iter__, objects)))
+            if self._holds(cells, IMMUTABLE):
+                rows = map(list, map(tuple.__iter__, objects))
+                self._each_built(batch, registration, zip(objects, numbers, rows, strict=True))
+            else:
+                self._add(batch, Cells(numbers, cells))
+
+        return gather
+
+    def _encoded(self, registration: Registration, plan: PairPlan | StatePlan) -> Gatherer:
+        self._needs_identity()
+
+        def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            for one, number in zip(objects, numbers, strict=True):
+                cells = [_encoded(plan, one)]
+                if isinstance(plan, StatePlan):
+                    self._row(Row(kinds.SHELL, number, [None], registration))
+                kind = kinds.STATE if isinstance(plan, StatePlan) else kinds.PAIR
+                self._candidate(Row(kind, number, cells, registration, one))
+
+        return gather
+
+    def _subclass(self, registration: Registration, plan: BuiltinPlan) -> Gatherer:
+        self._needs_identity()
+        kind = ROW_OF_BASE[plan.base]
+
+        def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            for one, number in zip(objects, numbers, strict=True):
+                self._row(Row(kinds.ATTRIBUTES, number, plan.attributes(one), registration))
+                self._content(kind, one, number, plan.content(one), registration)
+
+        return gather
+
+    def _content(self, kind: int, one: Cell, number: int, cells: list[Cell], registration: Registration) -> None:
+        row = Row(kind, number, cells, registration, one)
+        if kind in {kinds.SET, kinds.FROZENSET}:
+            cells = in_order(cells, self._roles)
+            self._guard.check(cells, [len(cells)])
+            row = Row(kind, number, cells, registration, one)
+            waits = self._holds_objects(cells)
+        elif kind == kinds.DICT:
+            self._guard.check(cells[::2], [len(cells) // 2])
+            waits = self._holds_objects(cells[::2])
+        else:
+            waits = kind == kinds.TUPLE and self._holds(cells, IMMUTABLE)
+        if waits:
+            self._candidate(row)
+        else:
+            self._row(row)
+
+
+#: Which row a subclass of each class makes.
+ROW_OF_BASE: dict[type, int] = {
+    list: kinds.LIST,
+    tuple: kinds.TUPLE,
+    set: kinds.SET,
+    frozenset: kinds.FROZENSET,
+    dict: kinds.DICT,
+    OrderedDict: kinds.DICT,
+    deque: kinds.DEQUE,
+    bytearray: kinds.BYTEARRAY,
+    **dict.fromkeys((str, bytes, int, float, complex), kinds.SCALAR),
+}
+
+
+def _encoded(plan: PairPlan | StatePlan, one: Cell) -> Cell:
+    try:
+        return plan.encode(one)
+    except UnsupportedType as error:
+        raise Refused(one, str(error)) from error
+    except Exception as error:
+        reason = f"could not be encoded: its encode= function raised {type(error).__name__}"
+        raise Refused(one, reason) from error

@@ -1,0 +1,183 @@
+"""zstd frames (RFC 8878), and the one place that knows the library: levels, threads, dictionaries, and what a hostile
+frame may cost.
+
+The level goes by size; benchmarks/README.md has what was measured. Up to 128 KiB level 3 costs at most some tenths of a
+millisecond and saves 1 to 8 %; above, the time counts, and level 1 takes a third less. From 4 MiB on two threads share
+the work, with a second core idle in two thirds of the time. Equal data gives equal bytes, whatever the cores do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import zstandard
+from attrs import field, frozen
+
+from flowpersist.errors import CompressionError
+
+__all__ = ["DICTIONARY_REACH", "PRIVATE_IDS", "Dictionaries", "Dictionary", "dictionary_id", "packed", "unpacked"]
+
+_THOROUGH: Final = 3
+_FAST: Final = 1
+#: Up to this many bytes the thorough level pays, and from this many on two threads.
+_THOROUGH_UP_TO: Final = 128 * 1024
+_THREADED_FROM: Final = 4 * 1024 * 1024
+#: Fixed, and not the number of cores: what threads make is the same for any number of them, and not that of none.
+_THREADS: Final = 2
+#: A dictionary helps the beginning of a state, until the state is its own dictionary.
+DICTIONARY_REACH: Final = 64 * 1024
+#: Ids outside of it are kept for dictionaries of public registers (RFC 8878, 3.1.1.1.3).
+PRIVATE_IDS: Final = range(2**15, 2**31)
+#: The library makes none smaller, and each process that uses one holds it in memory.
+_SIZES: Final = range(256, 2**20 + 1)
+#: The most that a zstd frame of no content takes: header, dictionary id, one empty block, checksum.
+_EMPTY_FRAME: Final = 18 + 3 + 4
+#: Decompressors for windows up to this are kept, since to make one costs more than to decompress a small state.
+_WINDOW: Final = 128 * 1024
+
+
+# Compared and found by identity: its table for the library is made once and shared by all threads.
+@frozen(eq=False)
+class Dictionary:
+    """A trained dictionary: what small states of one kind have in common, said once. As secret as they are.
+
+    ``id`` stands in each frame that was made with it, and is in the dictionary's own bytes too.
+    """
+
+    data: bytes = field(repr=False)
+    id: int = field(init=False)
+    _table: zstandard.ZstdCompressionDict = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            table = zstandard.ZstdCompressionDict(self.data, dict_type=zstandard.DICT_TYPE_FULLDICT)
+            table.precompute_compress(level=_THOROUGH)
+        except zstandard.ZstdError as error:
+            raise CompressionError("these bytes are no zstd dictionary; train one from states") from error
+        object.__setattr__(self, "id", table.dict_id())
+        object.__setattr__(self, "_table", table)
+
+    @classmethod
+    def train(cls, samples: Iterable[bytes], *, id: int, size: int = 64 * 1024) -> Dictionary:
+        """A dictionary of at most ``size`` bytes; the same samples give the same one.
+
+        ``CompressionError`` where they are too few or too small to learn from.
+        """
+        if size not in _SIZES:
+            msg = f"a dictionary has {_SIZES.start} to {_SIZES.stop - 1} bytes, not {size}"
+            raise ValueError(msg)
+        if id not in PRIVATE_IDS:
+            msg = f"a dictionary's id is from {PRIVATE_IDS.start} to {PRIVATE_IDS.stop - 1}, not {id}"
+            raise ValueError(msg)
+        try:
+            trained = zstandard.train_dictionary(size, list(samples), dict_id=id, level=_THOROUGH)
+        except zstandard.ZstdError as error:
+            message = "the samples are too few or too small to train a dictionary; take more states of one kind"
+            raise CompressionError(message) from error
+        return cls(trained.as_bytes())
+
+    def compressor(self) -> zstandard.ZstdCompressor:
+        """A compressor with it, for one thread."""
+        return zstandard.ZstdCompressor(level=_THOROUGH, write_checksum=True, dict_data=self._table)
+
+    def decompressor(self, window: int) -> zstandard.ZstdDecompressor:
+        """A decompressor with it, for one thread."""
+        return zstandard.ZstdDecompressor(max_window_size=window, dict_data=self._table)
+
+
+@frozen
+class Dictionaries:
+    """The dictionaries at hand: ``current`` compresses (None: nothing does), every ``known`` one decompresses."""
+
+    current: Dictionary | None = None
+    known: Mapping[int, Dictionary] = field(factory=dict)
+
+    def knowing(self, dictionary: Dictionary) -> Dictionaries:
+        """With one more that decompresses."""
+        return Dictionaries(self.current, {**self.known, dictionary.id: dictionary})
+
+    def using(self, dictionary: Dictionary) -> Dictionaries:
+        """With this one to compress."""
+        return Dictionaries(dictionary, self.knowing(dictionary).known)
+
+
+class _Kept(threading.local):
+    """The codecs of one thread: costly to make, and not to be shared."""
+
+    def __init__(self) -> None:
+        self.thorough = zstandard.ZstdCompressor(level=_THOROUGH, write_checksum=True)
+        self.fast = zstandard.ZstdCompressor(level=_FAST, write_checksum=True)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        self.compressors: WeakKeyDictionary[Dictionary, zstandard.ZstdCompressor] = WeakKeyDictionary()
+        self.decompressors: WeakKeyDictionary[Dictionary, zstandard.ZstdDecompressor] = WeakKeyDictionary()
+
+
+_kept = _Kept()
+
+
+def packed(data: bytes | memoryview, dictionary: Dictionary | None = None) -> bytes:
+    """A frame that declares its content's size, with a checksum."""
+    return _compressor(len(data), dictionary).compress(data)
+
+
+def _compressor(size: int, dictionary: Dictionary | None) -> zstandard.ZstdCompressor:
+    if dictionary is not None:
+        known = _kept.compressors.get(dictionary)
+        if known is None:
+            known = _kept.compressors[dictionary] = dictionary.compressor()
+        return known
+    if size >= _THREADED_FROM:
+        # Made anew: its threads would not live through a fork, and idle ones would keep their buffers.
+        return zstandard.ZstdCompressor(level=_FAST, write_checksum=True, threads=_THREADS)
+    return _kept.thorough if size <= _THOROUGH_UP_TO else _kept.fast
+
+
+def dictionary_id(data: memoryview) -> int | None:
+    """The dictionary that a frame names, 0 for none; None where it is no frame."""
+    try:
+        return int(zstandard.get_frame_parameters(data).dict_id)
+    except zstandard.ZstdError:
+        return None
+
+
+def unpacked(data: memoryview, length: int, dictionary: Dictionary | None = None) -> bytes | None:
+    """What ``packed`` was given, if that has this length; None where the frame lies or is damaged.
+
+    The library believes the size that a frame declares, and allocates it: so it is compared before.
+    """
+    try:
+        if zstandard.frame_content_size(data) != length:
+            return None
+        if not length:
+            return _unpacked_empty(data)
+        return _decompressor(length, dictionary).decompress(data, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError, ValueError):
+        return None
+
+
+def _decompressor(length: int, dictionary: Dictionary | None) -> zstandard.ZstdDecompressor:
+    if length > _WINDOW:
+        window = 1 << (length - 1).bit_length()
+        return (
+            zstandard.ZstdDecompressor(max_window_size=window)
+            if dictionary is None
+            else dictionary.decompressor(window)
+        )
+    if dictionary is None:
+        return _kept.decompressor
+    known = _kept.decompressors.get(dictionary)
+    if known is None:
+        known = _kept.decompressors[dictionary] = dictionary.decompressor(_WINDOW)
+    return known
+
+
+def _unpacked_empty(data: memoryview) -> bytes | None:
+    # The one-shot call takes the header's word for it and looks at nothing behind it; skippable frames look empty too.
+    if len(data) > _EMPTY_FRAME or data[:4] != zstandard.FRAME_HEADER:
+        return None
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 10).decompressobj()
+    plain = decompressor.decompress(data)
+    return plain if decompressor.eof and not decompressor.unused_data else None
