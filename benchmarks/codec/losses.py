@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, deque
+from collections import defaultdict, deque
 from itertools import chain
 from types import FunctionType
 from typing import Any
@@ -17,31 +17,37 @@ EMPTY: tuple[()] = ()
 
 
 def losses(before: object, after: object) -> list[str]:
-    """What is not as it was, the most frequent first; an empty list where all is.
+    """What is not as it was; an empty list where all is.
 
     A class that became another, a leaf with another value, and identity: one object that became several, and several
     that became one. Iterative, so that depth is no limit.
     """
-    found: Counter[str] = Counter()
+    found: set[str] = set()
+    turned: dict[str, set[str]] = defaultdict(set)
     forth: dict[int, Any] = {}
     back: dict[int, Any] = {}
     stack: list[tuple[Any, Any]] = [(before, after)]
     while stack:
         one, other = stack.pop()
         if type(one) is not type(other):
-            found[f"{_called(one)} becomes {_called(other)}"] += 1
+            turned[_called(other)].add(_called(one))
         elif _parts(one) is None and not _same_leaf(one, other):
-            found[f"another {_called(one)}"] += 1
+            found.add(f"another {_called(one)}")
         if _parts(one) is None or _parts(other) is None:
             continue
         if one is not EMPTY and id(one) in forth:
-            found["sharing lost"] += forth[id(one)] is not other
+            if forth[id(one)] is not other:
+                found.add("sharing lost")
             continue
         if other is not EMPTY and id(other) in back:
-            found["several become one"] += 1
+            found.add("several become one")
         forth[id(one)], back[id(other)] = other, one
         stack += _pairs(one, other, found)
-    return [name if times == 1 else f"{name} ({times:,} times)" for name, times in (+found).most_common()]
+    return [*(_turned(classes, into) for into, classes in sorted(turned.items())), *sorted(found)]
+
+
+def _turned(classes: set[str], into: str) -> str:
+    return f"{', '.join(sorted(classes))} {'become' if len(classes) > 1 else 'becomes'} {into}"
 
 
 def _called(value: object) -> str:
@@ -68,16 +74,16 @@ def _parts(value: Any) -> list[Any] | None:  # noqa: ANN401 - any value
     return None if names is None else [getattr(value, name) for name in names]
 
 
-def _pairs(one: Any, other: Any, found: Counter[str]) -> list[tuple[Any, Any]]:  # noqa: ANN401 - any values
+def _pairs(one: Any, other: Any, found: set[str]) -> list[tuple[Any, Any]]:  # noqa: ANN401 - any values
     mine, theirs = _parts(one) or [], _parts(other) or []
     names = _fields(one)
     if names is not None and isinstance(other, dict):
         theirs = [other.get(name) for name in names]
     if len(mine) != len(theirs):
-        found[f"{_called(one)} of another length"] += 1
+        found.add(f"{_called(one)} of another length")
         return []
     if _traits(one) != _traits(other):
-        found[f"another {_called(one)}"] += 1
+        found.add(f"another {_called(one)}")
     return list(zip(mine, theirs, strict=True))
 
 

@@ -71,14 +71,7 @@ def _check(case: Case, peer: Peer, figures: Figures) -> None:
     try:
         figures.lost = losses(state, peer.decode(peer.encode(state)))
     except Exception as error:  # noqa: BLE001 - what a codec raises is what is asked
-        figures.failed = _why(error)
-
-
-def _why(error: BaseException) -> str:
-    """What was at the bottom of it."""
-    while cause := error.__cause__:
-        error = cause
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:60]}"
+        figures.failed = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:80]}"
 
 
 def _round(state: object, peer: Peer, figures: Figures, times: int) -> None:
@@ -93,16 +86,15 @@ def _round(state: object, peer: Peer, figures: Figures, times: int) -> None:
 
 
 def rounds_of(case: Case, peers: Sequence[Peer], rounds: int) -> dict[str, Figures]:
-    """So many rounds: in each a fresh state, and each codec once, another one first each time.
-
-    Small states go through each codec several times a round, since a clock can't see one.
+    """So many rounds, more of them where they are quick: in each a fresh state, and each codec once, another one first
+    each time. Small states go through each codec several times a round, since a clock can't see one.
     """
     figures: dict[str, Figures] = defaultdict(Figures)
     for peer in peers:
         _check(case, peer, figures[peer.name])
     able = [peer for peer in peers if not figures[peer.name].failed]
     times = max(1, 2_000_000 // case.size)
-    for number in range(rounds):
+    for number in range(rounds * case.repeats):
         state = case.make()
         first = number % max(1, len(able))
         for peer in able[first:] + able[:first]:

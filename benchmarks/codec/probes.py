@@ -96,7 +96,7 @@ def outcome(make: Callable[[], object], peer: Peer) -> str:
         lost = losses(value, peer.decode(peer.encode(value)))
     except Exception as error:  # noqa: BLE001 - what a codec raises is what is asked
         return type(error).__name__
-    return ", ".join(lost) or "kept"
+    return "; ".join(lost) or "kept"
 
 
 _ran: list[str] = []

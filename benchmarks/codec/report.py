@@ -25,12 +25,6 @@ def _met(value: float, goal: float) -> str:
     return "met" if value <= goal else "**missed**"
 
 
-def _lost(figures: Figures) -> str:
-    shown = figures.lost[:4]
-    more = len(figures.lost) - len(shown)
-    return "; ".join(shown + [f"{more} more"] * bool(more)) or "nothing"
-
-
 def _size(size: int) -> str:
     return f"{size / 1_000_000:.2f} MB" if size >= 1_000_000 else f"{size / 1000:.1f} KB"
 
@@ -54,7 +48,7 @@ def state_table(figures: Mapping[str, Figures]) -> str:
             for mine, theirs in ((one.encode, pickle.encodes), (one.decode, pickle.decodes))
             for cell in (_number(mine), _ratio(mine, theirs))
         ]
-        rows.append([name, *times, _size(one.size), _lost(one)])
+        rows.append([name, *times, _size(one.size), "; ".join(one.lost) or "nothing"])
     return table(["codec", "encode", "to pickle", "decode", "to pickle", "size", "lost"], rows)
 
 

@@ -80,7 +80,7 @@ def _watched(cases: Sequence[Case], names: Sequence[str], rounds: int) -> tuple[
     peaks: Peaks = {}
     watched = [name for name in names if name in WATCHED]
     for case in cases:
-        if case.large:
+        if case.large and watched:
             _say(f"{case.title}: loop, memory")
             peers = make_peers(watched, case.types)
             blocks[case] = {peer.name: block_of(case, peer, rounds) for peer in peers}

@@ -70,8 +70,9 @@ def test_losses_are_found():
     assert losses([1, 2, (), ()], [1, 2, (), ()]) == []
     assert losses([(1,)], [()]) == ["tuple of another length"]
     assert losses([[]], [[2]]) == ["list of another length"]
-    assert losses([(1,), (2,)], [[1], [2]]) == ["tuple becomes list (2 times)"]
-    assert losses([0.0, 1, "a"], [-0.0, 1, "b"]) == ["another str", "another float"]
+    assert losses([(1,), (2,)], [[1], [2]]) == ["tuple becomes list"]
+    assert losses([1, 2.0, {}], ["1", "2.0", {}]) == ["float, int become str"]
+    assert losses([0.0, 1, "a"], [-0.0, 1, "b"]) == ["another float", "another str"]
 
 
 @pytest.mark.slow
