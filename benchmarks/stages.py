@@ -9,7 +9,6 @@ and the room that zstd asks for and does not touch does.
 from __future__ import annotations
 
 import argparse
-import pickle
 import platform
 import random
 import statistics
@@ -19,7 +18,7 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from states import STATES, agent, of_size, rows
+from states import ALL_STATES, STATES, agent, of_size, rows
 
 from flowpersist import Codec, KeyRing, Sealer
 from flowpersist.stages import Dictionary, compress, decompress, decrypt
@@ -31,19 +30,6 @@ SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "10 MB": 10_000_000}
 CONTEXT = b"benchmark"
 RING = KeyRing.generate()
 T = TypeVar("T")
-
-
-def floats(rng: random.Random, count: int) -> list[list[float]]:
-    """Embeddings: lists of 768 random numbers."""
-    return [[rng.random() for _ in range(768)] for _ in range(max(1, count // 768))]
-
-
-def state_of(name: str, size: int) -> object:
-    """One of the states, floats among them."""
-    if name != "floats":
-        return of_size(name, size)
-    unit = len(pickle.dumps(floats(random.Random(1), 7680), protocol=5)) / 7680
-    return floats(random.Random(1), int(size / unit))
 
 
 def median(operation: Callable[[], T], rounds: int) -> tuple[float, T]:
@@ -95,9 +81,9 @@ def row(name: str, figures: Sequence[float], plain: int, framed: int, memory: fl
 
 def stages(name: str, label: str, size: int, rounds: int) -> None:
     """Print two rows: onwards and back."""
-    codec = Codec(types=STATES[name][1] if name in STATES else ())
+    codec = Codec(types=ALL_STATES[name][1])
     sealer = Sealer(codec=codec, keyring=RING)
-    state = state_of(name, size)
+    state = of_size(name, size)
     rounds = rounds * 30 if size < 100_000 else rounds
     data = codec.encode(state).unwrap()
     envelope = sealer.seal_bytes(data, context=CONTEXT).unwrap()

@@ -26,8 +26,8 @@ def _measured(version: str, states: Sequence[str], rounds: int) -> dict[str, Any
     directory = ROOT / ".cache" / "benchmarks" / version
     directory.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["bash", "-euc", ENVIRONMENT, "bash", version, str(directory)], cwd=ROOT, check=True)
-    command = [str(directory / "bin" / "python"), str(Path(__file__).parent), "--json", "--peers", "ours,pickle"]
-    options = ["--states", ",".join(states), "--rounds", str(rounds)]
+    command = [str(directory / "bin" / "python"), str(Path(__file__).parent), "--json", "--times"]
+    options = ["--peers", "ours,pickle", "--states", ",".join(states), "--rounds", str(rounds)]
     done = subprocess.run([*command, *options], cwd=ROOT, check=True, stdout=subprocess.PIPE)
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured

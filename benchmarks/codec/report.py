@@ -22,7 +22,8 @@ def _number(value: float) -> str:
 
 
 def _met(value: float, goal: float) -> str:
-    return "met" if value <= goal else "**missed**"
+    # As it is printed: a third digit would be chance.
+    return "met" if round(value, 2) <= goal else "**missed**"
 
 
 def _size(size: int) -> str:

@@ -43,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--states", type=_among(list(CASES)), default=list(CASES), help=",".join(CASES))
     parser.add_argument("--peers", type=_among(list(PEERS)), default=list(PEERS), help=",".join(PEERS))
     parser.add_argument("--size", type=int, help="bytes that each state has at most, to see that all runs")
+    parser.add_argument("--times", action="store_true", help="neither the event loop, memory nor small values")
     parser.add_argument("--json", action="store_true", help="figures for programs, in place of tables")
     parser.add_argument("--pythons", help="versions, as 3.12,3.13: ours to pickle on each, and nothing else")
     return parser.parse_args()
@@ -64,9 +65,9 @@ def main() -> None:
     if arguments.size:
         cases = [case.at_most(arguments.size) for case in cases]
     if arguments.json:
-        _print_json(cases, arguments.peers, arguments.rounds)
+        _print_json(cases, arguments.peers, arguments.rounds, alone=arguments.times)
     else:
-        _print_tables(cases, arguments.peers, arguments.rounds)
+        _print_tables(cases, arguments.peers, arguments.rounds, alone=arguments.times)
 
 
 def _figures(case: Case, names: Sequence[str], rounds: int) -> dict[str, Figures]:
@@ -100,7 +101,7 @@ def _by_key(measured: Mapping[Case, Any]) -> dict[str, Any]:
     return {case.key: one for case, one in measured.items()}
 
 
-def _print_json(cases: Sequence[Case], names: Sequence[str], rounds: int) -> None:
+def _print_json(cases: Sequence[Case], names: Sequence[str], rounds: int, *, alone: bool) -> None:
     states = {
         case.key: {
             name: asdict(one) | ({} if one.failed else {"encode": one.encode, "decode": one.decode})
@@ -108,21 +109,25 @@ def _print_json(cases: Sequence[Case], names: Sequence[str], rounds: int) -> Non
         }
         for case in cases
     }
-    blocks, peaks = _watched(cases, names, rounds)
-    measured = {"blocks": _by_key(blocks), "peaks": _by_key(peaks), "probes": _probed(names)}
-    print(json.dumps({"python": platform.python_version(), "states": states, **measured}, indent=1))
+    measured: dict[str, Any] = {"python": platform.python_version(), "states": states}
+    if not alone:
+        blocks, peaks = _watched(cases, names, rounds)
+        measured |= {"blocks": _by_key(blocks), "peaks": _by_key(peaks), "probes": _probed(names)}
+    print(json.dumps(measured, indent=1))
 
 
-def _print_tables(cases: Sequence[Case], names: Sequence[str], rounds: int) -> None:
+def _print_tables(cases: Sequence[Case], names: Sequence[str], rounds: int, *, alone: bool) -> None:
     version = platform.python_version()
     print(f"CPython {version}, {sys.platform}; milliseconds, medians of {rounds} interleaved rounds\n")
     measured = {}
     for case in cases:
         measured[case] = _figures(case, names, rounds)
         print(f"**{case.title}**\n\n{state_table(measured[case])}\n", flush=True)
-    blocks, peaks = _watched(cases, names, rounds)
     if {"ours", "pickle"} <= set(names):
-        print(f"**Goals**\n\n{goal_table(measured)}\n")
+        print(f"**Goals**\n\n{goal_table(measured)}\n", flush=True)
+    if alone:
+        return
+    blocks, peaks = _watched(cases, names, rounds)
     if blocks:
         print(f"**The event loop's longest block, with the work in a thread**\n\n{block_table(blocks)}\n")
         print(f"**Memory while decoding**\n\n{peak_table(peaks)}\n")

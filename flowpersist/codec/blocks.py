@@ -66,6 +66,17 @@ class Block:
         self.objects = _MAKERS[self.kind](self)
         return self.objects
 
+    def fill_ready(self, building: Building) -> None:
+        """Fill what refers to nothing, as far as that can be done before the rest."""
+        if self.kind != kinds.RECORD:
+            return
+        pairs = list(zip(self.shape, self.columns, strict=True))
+        ready = [(key, column) for key, column in pairs if not column.refers]
+        self.shape, self.columns = tuple(key for key, _ in ready), tuple(column for _, column in ready)
+        self.fill(building)
+        rest = [(key, column) for key, column in pairs if column.refers]
+        self.shape, self.columns = tuple(key for key, _ in rest), tuple(column for _, column in rest)
+
     def whole(self, building: Building) -> list[Cell]:
         """The block's mutable objects, full, where they refer to nothing."""
         if self.kind == kinds.LIST:
@@ -261,6 +272,10 @@ def _fill_dicts(block: Block, building: Building) -> None:
             fill_dict(one, own_keys, islice(values, length))
 
 
+def _record_filler(one: dict[Cell, Cell], keys: Sequence[Cell]) -> Callable[[list[Cell]], None]:
+    return lambda values: one.update(zip(keys, values, strict=True))
+
+
 def _dict_filler(one: dict[Cell, Cell], keys: Sequence[Cell]) -> Callable[[list[Cell]], None]:
     return lambda values: fill_dict(one, keys, values)
 
@@ -269,7 +284,7 @@ def _fill_records(block: Block, building: Building) -> None:
     columns = [building.cells(column) for column in block.columns]
     if building.waits and any(column.refers for column in block.columns):
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
-            building.when_built(list(row), _dict_filler(one, block.shape))
+            building.when_built(list(row), _record_filler(one, block.shape))
         return
     pairs = list(zip(block.shape, columns, strict=True))
     whole = len(pairs) - len(pairs) % 4

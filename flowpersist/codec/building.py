@@ -164,6 +164,7 @@ class Building:
             self._unbuilt.append(block)
         else:
             self._place_runs(block, block.make())
+            block.fill_ready(self)
             self._unfilled.append(block)
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:

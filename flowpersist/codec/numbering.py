@@ -45,7 +45,10 @@ class Numbering:
         """The number of each object, and those that were not known before, which have the latest numbers."""
         before = len(self._number_of)
         first = self._count
-        numbers = numbers_of(map(self._number_of.__getitem__, map(id, objects)))
+        numbers = numbers_of(())
+        for start in range(0, len(objects), MOST_AT_ONCE):
+            # In portions, between which other threads may run.
+            numbers.extend(map(self._number_of.__getitem__, map(id, objects[start : start + MOST_AT_ONCE])))
         new = len(self._number_of) - before
         if not new:
             return numbers, []
@@ -70,6 +73,7 @@ class Numbering:
         return numbers_of(range(first, self._count)), objects
 
 
+MOST_AT_ONCE = 2**13
 #: Fewer objects than this are not worth a look at their references.
 FEWEST = 8
 #: What an object's count of references is, less one for each list that holds it, where one other place holds it.

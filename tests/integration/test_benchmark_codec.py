@@ -56,6 +56,12 @@ def test_programs_get_the_same_figures():
     assert figures["probes"]["100,000 lists deep"] == {"ours": "kept", "pickle": "RecursionError"}
 
 
+def test_times_can_be_had_alone():
+    figures = json.loads(run("--states", "d", "--json", "--times"))
+    assert set(figures) == {"python", "states"}
+    assert "What becomes of" not in run("--states", "d", "--times")
+
+
 @pytest.mark.usefixtures("benchmarks")
 def test_losses_are_found():
     from losses import losses  # noqa: PLC0415 - on the path for this test alone
