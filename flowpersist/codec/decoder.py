@@ -10,7 +10,7 @@ from flowpersist.codec.blocks import Block
 from flowpersist.codec.building import Building, Section
 from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import Cell, Reader
+from flowpersist.codec.packing import Cell, Reader, too_many_nodes
 from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.errors import UnknownType, UnsupportedVersion
@@ -42,6 +42,8 @@ class _Decoder:
         count = self._reader.integer()
         if count > self._reader.size:
             raise malformed("the counts are larger than the bytes behind them")
+        if count > self._limits.max_nodes:
+            raise Halted(too_many_nodes(self._limits))
         building = Building(count, self._columns.types, self._registry, self._limits)
         for _ in range(self._reader.array()):
             building.add(self._block())

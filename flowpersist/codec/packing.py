@@ -58,6 +58,8 @@ FLOAT_MARK = 0xCB
 PACKED_FLOAT = 1 + FLOAT
 #: From this many characters or bytes on a str or bytes is written without a copy between.
 LARGE = 2**16
+#: So many names of classes, fields and keys are read whatever the limit of nodes, among which they do not count.
+MOST_NAMES = 2**16
 #: Columns of more cells than this have none that is worth looking for.
 FEW = 64
 
@@ -315,7 +317,10 @@ def too_many_bytes(limits: Limits) -> StateTooLarge:
 
 def unpack_all(data: memoryview, limits: Limits) -> list[Cell]:
     """Plain values, as many as there are."""
-    return unpack_cells(data, Reader(data, limits).array(), limits)
+    count = Reader(data, limits).array()
+    if count > max(limits.max_nodes, MOST_NAMES):
+        raise Halted(too_many_nodes(limits))
+    return unpack_cells(data, count, limits)
 
 
 #: For the first byte of each form of one sort: the bytes of its length, in big-endian order.

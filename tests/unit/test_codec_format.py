@@ -614,6 +614,22 @@ def test_objects_and_cells_are_counted():
     refused(document(10**6, [SLICE, run(0, 10**6), column()]), (MalformedPayload, StateTooLarge))
 
 
+def test_what_is_made_before_it_is_counted_is_within_the_limit_too():
+    """Clause 18."""
+    codec = Codec(limits=Limits(max_nodes=50))
+    padding = column("x" * 2**20)
+    names = packed(*[None] * 2**20)
+    parts = msgpack.unpackb(document())
+    tables = msgpack.packb([2, names, *parts[2:]])
+    hostile = [document(2**20, root=padding), tables, document(1, [RECORD, run(0), names, column()])]
+    tracemalloc.start()
+    for data in hostile:
+        refused(data, StateTooLarge, codec)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
 def nested(depth: int, width: int = 1) -> list[tuple[Any, ...]]:
     """Tuples of which each holds the one before, and a frozenset of the last, which is number 0."""
     rows: list[tuple[Any, ...]] = [(TUPLE, 1, None)]
