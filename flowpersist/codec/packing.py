@@ -59,7 +59,7 @@ PACKED_FLOAT = 1 + FLOAT
 #: From this many characters or bytes on a str or bytes is written without a copy between.
 LARGE = 2**16
 #: Columns of more cells than this have none that is worth looking for.
-FEW = 64
+FEW = 16
 
 _fast = msgspec.msgpack.Encoder()
 _fast_texts = msgspec.msgpack.Decoder(list[bool | int | float | str | None])
