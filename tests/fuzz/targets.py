@@ -24,7 +24,10 @@ from returns.result import Failure, Success
 
 from flowpersist import Sealer
 from flowpersist.codec import Codec, Limits, TypeRegistry
+from flowpersist.codec.decoder import decode_graph
+from flowpersist.codec.small import decode_small
 from flowpersist.errors import PersistenceError
+from flowpersist.testing import same_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -314,6 +317,16 @@ def codec(data: bytes) -> None:
     with watched():
         outcome = CODEC.decode(data)
     _harmless(outcome)
+    _is_read_in_one_way(data)
+
+
+def _is_read_in_one_way(data: bytes) -> None:
+    """What the reader of small documents takes, the general one takes for the same."""
+    small = decode_small(data, CODEC.types, LIMITS)
+    if small is not None:
+        value, size = decode_graph(data, CODEC.types, LIMITS)
+        assert small[1] == size
+        assert same_graph(small[0], value, types=CODEC.types)
 
 
 def sealer(data: bytes) -> None:
