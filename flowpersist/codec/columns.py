@@ -76,6 +76,12 @@ class _Budget:
             raise Halted(StateTooLarge(f"{message}; keep fewer, or raise the limit max_pattern"))
 
 
+_NATIVE_SORTS: dict[type, tuple[int, int]] = {
+    **{cls: (kinds.LEAF, leaf.code) for cls, leaf in LEAVES.items()},
+    **dict.fromkeys(PLAIN_TYPES, (kinds.PLAIN, 0)),
+}
+
+
 class ColumnWriter:
     """Writes columns, numbering the objects in them; ``found`` takes those that were not known before."""
 
@@ -137,11 +143,10 @@ class ColumnWriter:
 
     def sort_of(self, cls: type) -> tuple[int, int]:
         """Which kind of column a class goes into, and for leaves their code."""
-        if cls in PLAIN_TYPES:
-            return (kinds.PLAIN, 0)
-        if cls in LEAVES:
-            return (kinds.LEAF, LEAVES[cls].code)
-        return (kinds.REFERENCES, 0) if self._roles[cls] else (kinds.MEMBERS, 0)
+        found = _NATIVE_SORTS.get(cls)
+        if found is None:
+            found = (kinds.REFERENCES, 0) if self._roles[cls] else (kinds.MEMBERS, 0)
+        return found
 
     def _single(self, sort: tuple[int, int], cells: list[Cell], lists: int) -> None:
         kind, code = sort

@@ -147,7 +147,7 @@ def _dump_moment(value: dt.datetime | dt.time) -> str:
 
 
 def _is_offset(zone: dt.tzinfo | None) -> bool:
-    return zone is None or (type(zone) is dt.timezone and not _zone_name(zone))
+    return zone is None or zone is dt.UTC or (type(zone) is dt.timezone and not _zone_name(zone))
 
 
 def _dump_moments(cls: type[dt.datetime | dt.time]) -> Callable[[list[Cell]], list[Cell]]:

@@ -61,7 +61,7 @@ LARGE = 2**16
 #: So many names of classes, fields and keys are read whatever the limit of nodes, among which they do not count.
 MOST_NAMES = 2**16
 #: Columns of more cells than this have none that is worth looking for.
-FEW = 64
+FEW = 16
 
 _fast = msgspec.msgpack.Encoder()
 _fast_texts = msgspec.msgpack.Decoder(list[bool | int | float | str | None])
