@@ -21,8 +21,8 @@ import targets
 SEEDS = targets.seeds()
 DOCUMENTS = SEEDS + targets.kept("codec")
 MOST_SECONDS = 2.0
-#: Decoding alone takes a little, whatever the bytes: this is the bound for the smallest.
-LEAST_PEAK = 2**18
+#: What any bytes may take: to write again what was read, msgpack's packer begins with 256 KiB.
+LEAST_PEAK = 2**19
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def test_the_corpus_is_small():
 
 def test_the_seeds_are_valid():
     outcomes = [targets.CODEC.decode(data).map(lambda _: None).value_or("refused") for data in SEEDS]
-    assert outcomes.count(None) > 80
+    assert outcomes.count(None) > 70
 
 
 def test_the_watch_sees_what_must_not_happen():
@@ -72,7 +72,7 @@ def test_the_watch_sees_what_must_not_happen():
 
 
 @given(st.sampled_from(DOCUMENTS), st.sampled_from(DOCUMENTS), st.integers(0, 2**32))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 def test_changed_documents_do_no_harm(document, other, seed):
     """Their structure is changed: parts taken out, doubled, exchanged, replaced; counts and lengths altered."""
     changed = mutations.restructured(Random(seed), document, other)
@@ -81,7 +81,7 @@ def test_changed_documents_do_no_harm(document, other, seed):
 
 
 @given(st.sampled_from(DOCUMENTS), st.sampled_from(DOCUMENTS), st.integers(0, 2**32))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 def test_changed_bytes_do_no_harm(document, other, seed):
     """Flipped, overwritten, cut, longer, and two documents spliced."""
     changed = mutations.altered(Random(seed), document, other)
