@@ -20,6 +20,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from flowpersist.codec import Codec, TypeRegistry
+from flowpersist.errors import UnsupportedType
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.testing import assert_round_trips, same_graph
 
@@ -482,3 +483,26 @@ def test_no_object_is_asked_whether_it_is_equal():
     assert copy[0].links.name == "a"
     assert next(iter(copy[1])) is copy[0].links
     assert [type(part) for part in copy] == [type(part) for part in value * 2]
+
+
+class Rate(enum.Enum):
+    FULL = 1.5
+
+
+class Share(float, enum.Enum):
+    HALF = 0.5
+
+
+@pytest.mark.parametrize("member", [Rate.FULL, Share.HALF])
+def test_a_member_whose_value_is_a_float_is_none_among_floats(member):
+    assert again([0.25] * 600 + [member], type(member))[-1] is member
+    assert isinstance(Codec().encode([0.25] * 600 + [member]).failure(), UnsupportedType)
+
+
+def test_a_graph_among_floats_is_not_walked_along_each_of_its_ways():
+    """There are 2 to the 60th of them."""
+    graph: list[Any] = []
+    for _ in range(60):
+        graph = [graph, graph]
+    made = again([0.25] * 600 + [graph])[-1]
+    assert made[0] is made[1]
