@@ -506,3 +506,33 @@ def test_a_graph_among_floats_is_not_walked_along_each_of_its_ways():
         graph = [graph, graph]
     made = again([0.25] * 600 + [graph])[-1]
     assert made[0] is made[1]
+
+
+@dataclasses.dataclass
+class Holder:
+    held: Any
+
+
+def test_what_an_object_holds_is_the_same_in_its_dict():
+    """One reference, two ways to it."""
+    holders = [Holder([number]) for number in range(600)]
+    objects, dicts = again([holders, [vars(one) for one in holders]], Holder)
+    assert all(one.held is entries["held"] for one, entries in zip(objects, dicts, strict=True))
+
+
+def test_what_objects_share_by_one_dict_is_shared_again():
+    holders = [Holder([number]) for number in range(600)]
+    others = [Holder(None) for _ in holders]
+    for one, other in zip(holders, others, strict=True):
+        other.__dict__ = one.__dict__
+    objects, [[same]] = again([holders, [[others]]], Holder)
+    assert all(one.held is other.held for one, other in zip(objects, same, strict=True))
+
+
+def test_what_a_class_holds_for_its_objects_is_one_object():
+    made = dataclasses.make_dataclass("Falling", ["held"])
+    some, others = ([made([number]) for number in range(600)] for _ in range(2))
+    del some[3].held, others[5].held
+    made.held = [0]
+    first, [[second]] = again([some, [[others]]], made)
+    assert first[3].held is second[5].held
