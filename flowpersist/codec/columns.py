@@ -40,8 +40,6 @@ __all__ = ["Column", "ColumnReader", "ColumnWriter", "TypeEntry"]
 
 #: Fewer floats than this are written as other plain values are: eight bytes each would hardly be less.
 FEWEST_FLOATS = 4
-#: After so many columns that began with floats and held something else, classes are looked at first.
-MOST_MISLED = 16
 
 
 def _unpack_floats(data: memoryview, count: int) -> list[Cell]:
@@ -96,7 +94,6 @@ class ColumnWriter:
         self._type_number = type_number
         self._patterns = _Budget(limits)
         self._charged = 0
-        self._misled = 0
 
     def charge(self, count: int) -> None:
         """Count objects and cells as a reader will, so that nothing is written that is over its limit."""
@@ -118,10 +115,13 @@ class ColumnWriter:
     def write(self, cells: list[Cell], *, lists: int = 1) -> None:
         """One column of any cells, which so many lists of ours hold."""
         self.charge(len(cells))
-        if len(cells) >= FEWEST_FLOATS and type(cells[0]) is float and self._floats(cells):
-            return
+        # Not by what a library makes of cells: it takes a member of an enumeration for its value, and walks a graph.
         first = type(cells[0]) if cells else str
         classes = {first} if countOf(map(type, cells), first) == len(cells) else set(map(type, cells))
+        if first is float and len(classes) == 1 and len(cells) >= FEWEST_FLOATS:
+            self._writer.header(2, kinds.FLOATS)
+            self._writer.binary(pack_floats(cells))
+            return
         if classes <= PLAIN_TYPES:
             self._plain(cells)
             return
@@ -159,17 +159,6 @@ class ColumnWriter:
             self._leaf(LEAVES_BY_CODE[code], cells)
         else:
             self._members(cells)
-
-    def _floats(self, cells: list[Cell]) -> bool:
-        if self._misled > MOST_MISLED and {float} != set(map(type, cells)):
-            return False
-        data = pack_floats(cells)
-        if data is None:
-            self._misled += 1
-            return False
-        self._writer.header(2, kinds.FLOATS)
-        self._writer.binary(data)
-        return True
 
     def _plain(self, cells: list[Cell]) -> None:
         self._writer.header(2, kinds.PLAIN)

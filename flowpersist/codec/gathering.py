@@ -13,6 +13,7 @@ from flowpersist.codec.batches import Batch, Cells, Row
 from flowpersist.codec.canonical import in_order
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import steps_to_free
+from flowpersist.codec.numbering import are_owners
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
 from flowpersist.codec.refusals import Refused
@@ -269,6 +270,8 @@ class Gathering:
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             if recurses:
                 self.recursing += objects
+            if not are_owners(objects, plan.names):
+                self._needs_identity()
             self._add(batch, Cells(numbers, plan.read(objects)))
 
         return gather

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from itertools import count, pairwise
 from operator import countOf
 from sys import getrefcount
+from types import MemberDescriptorType
 
+from flowpersist.codec.leaves import ABSENT, Absent
 from flowpersist.codec.packing import Cell, numbers_of
 
-__all__ = ["COUNTS_OWNERS", "Numbering", "ReachedIndirectly", "runs_of"]
+__all__ = ["COUNTS_OWNERS", "Numbering", "ReachedIndirectly", "are_owners", "runs_of"]
 
 
 class ReachedIndirectly(Exception):
@@ -80,6 +82,22 @@ FEWEST = 8
 ALONE = next(map(getrefcount, [object()]))
 #: Without a global lock references are counted in another way.
 COUNTS_OWNERS = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def are_owners(objects: list[Cell], names: Sequence[str]) -> bool:
+    """Whether what is read from the fields of these objects of one class is held by each of them alone.
+
+    It is not where their ``__dict__`` is held elsewhere too, from which the same is reached without a reference more,
+    or where one that lacks a field reads it from its class.
+    """
+    cls = type(objects[0])
+    if not cls.__dictoffset__:
+        return True
+    dicts = list(map(vars, objects))
+    if countOf(map(getrefcount, dicts), ALONE + 1) != len(dicts):
+        return False
+    defaults = {name for name in names if not isinstance(getattr(cls, name, ABSENT), MemberDescriptorType | Absent)}
+    return not defaults or all(map(defaults.issubset, dicts))
 
 
 def runs_of(numbers: Sequence[int]) -> array[int]:

@@ -199,6 +199,9 @@ class _SmallDecoder:
     def _described(self, cells: Iterator[Cell]) -> Iterator[Registration]:
         for name in cells:
             version, width = next(cells), next(cells)
+            if type(version) is not int or type(width) is not int:
+                # True and 1.0 are equal to a 1.
+                raise _NotSmall
             registration = self._types.by_name(name)
             plan = None if registration is None else registration.plan
             if registration is None or plan is None or registration.version != version or registration.name != name:

@@ -673,3 +673,16 @@ def test_functions_that_decode_run_for_their_own_class_alone():
     assert codec.decode(document(2, types=[["Space", 1]], rows=[fields], late=[row])).unwrap() == SimpleNamespace(a=1)
     refused(document(2, types=[LABEL], rows=[fields], late=[row]))
     refused(document(2, types=[["Space", 1]], rows=[fields, (INSTANCE, 0, 0)]), (MalformedPayload, UnknownType), codec)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("number", [True, 1.0])
+def test_what_equals_a_whole_number_is_none(place, number):
+    """Neither as the version of a class nor as its number of fields, however small the document."""
+    one = dataclasses.make_dataclass("One", ["only"])
+    codec = Codec(types=TypeRegistry(one))
+    version, described, *rest = msgpack.unpackb(codec.encode([one(2)]).unwrap())
+    cells = msgpack.unpackb(described)
+    cells[place] = number
+    data = msgpack.packb([version, msgpack.packb(cells), *rest])
+    assert isinstance(codec.decode(data).failure(), MalformedPayload)

@@ -20,6 +20,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from flowpersist.codec import Codec, TypeRegistry
+from flowpersist.errors import UnsupportedType
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.testing import assert_round_trips, same_graph
 
@@ -482,3 +483,56 @@ def test_no_object_is_asked_whether_it_is_equal():
     assert copy[0].links.name == "a"
     assert next(iter(copy[1])) is copy[0].links
     assert [type(part) for part in copy] == [type(part) for part in value * 2]
+
+
+class Rate(enum.Enum):
+    FULL = 1.5
+
+
+class Share(float, enum.Enum):
+    HALF = 0.5
+
+
+@pytest.mark.parametrize("member", [Rate.FULL, Share.HALF])
+def test_a_member_whose_value_is_a_float_is_none_among_floats(member):
+    assert again([0.25] * 600 + [member], type(member))[-1] is member
+    assert isinstance(Codec().encode([0.25] * 600 + [member]).failure(), UnsupportedType)
+
+
+def test_a_graph_among_floats_is_not_walked_along_each_of_its_ways():
+    """There are 2 to the 60th of them."""
+    graph: list[Any] = []
+    for _ in range(60):
+        graph = [graph, graph]
+    made = again([0.25] * 600 + [graph])[-1]
+    assert made[0] is made[1]
+
+
+@dataclasses.dataclass
+class Holder:
+    held: Any
+
+
+def test_what_an_object_holds_is_the_same_in_its_dict():
+    """One reference, two ways to it."""
+    holders = [Holder([number]) for number in range(600)]
+    objects, dicts = again([holders, [vars(one) for one in holders]], Holder)
+    assert all(one.held is entries["held"] for one, entries in zip(objects, dicts, strict=True))
+
+
+def test_what_objects_share_by_one_dict_is_shared_again():
+    holders = [Holder([number]) for number in range(600)]
+    others = [Holder(None) for _ in holders]
+    for one, other in zip(holders, others, strict=True):
+        other.__dict__ = one.__dict__
+    objects, [[same]] = again([holders, [[others]]], Holder)
+    assert all(one.held is other.held for one, other in zip(objects, same, strict=True))
+
+
+def test_what_a_class_holds_for_its_objects_is_one_object():
+    made = dataclasses.make_dataclass("Falling", ["held"])
+    some, others = ([made([number]) for number in range(600)] for _ in range(2))
+    del some[3].held, others[5].held
+    made.held = [0]
+    first, [[second]] = again([some, [[others]]], made)
+    assert first[3].held is second[5].held
