@@ -23,7 +23,7 @@ from flowpersist.errors import StateTooDeep
 
 if TYPE_CHECKING:
     from flowpersist.codec.building import Row, Section
-    from flowpersist.codec.columns import TypeEntry
+    from flowpersist.codec.columns import Column, TypeEntry
 
 __all__ = ["check_document", "check_objects", "steps_of_block", "steps_to_free"]
 
@@ -32,6 +32,8 @@ __all__ = ["check_document", "check_objects", "steps_of_block", "steps_to_free"]
 MOST_STEPS = 1000
 #: What an object of an extension counts for: numpy's arrays take over a kilobyte.
 HEAVY = 16
+#: Levels of which all objects are looked at in each; even of heavy ones they are no more than may be.
+FEW_LEVELS = 8
 RECURSING = frozenset({deque, defaultdict, slice})
 
 
@@ -57,8 +59,11 @@ def check_objects(objects: Sequence[Cell], encoded: Sequence[tuple[Cell, Cell]],
     """``Halted`` where these are nested too deep: objects, and those of extensions with what they were encoded as."""
     if len(objects) + HEAVY * len(encoded) <= MOST_STEPS:
         return
+    parts = [list(_parts(one, types)) for one in objects]
+    if not encoded and set(map(id, objects)).isdisjoint(map(id, chain.from_iterable(parts))):
+        return
     steps = {id(one): 1 for one in objects}
-    held = {id(one): list(map(id, _parts(one, types))) for one in objects}
+    held = {id(one): list(map(id, own)) for one, own in zip(objects, parts, strict=True)}
     for one, cell in encoded:
         # The object holds what the list or tuple holds that it was encoded as, which itself takes no step.
         steps[id(one)] = HEAVY
@@ -103,10 +108,21 @@ def check_document(count: int, blocks: Sequence[Block], sections: Sequence[Secti
     for section in sections:
         of_rows = zip(section.kinds, section.numbers, section.entries, strict=True)
         steps.update((number, each) for kind, number, entry in of_rows if (each := _steps(kind, entry)))
-    if sum(steps.values()) > MOST_STEPS:
+    if sum(steps.values()) > MOST_STEPS and _refer_to(steps, blocks, sections):
         # Numbers in place of the objects, of which there are none yet.
         marks: list[Cell] = list(map(Later, range(count)))
         _check_all(steps, blocks, [row for one in sections for row in one.rows(one.column.cells(marks))], marks)
+
+
+def _refer_to(steps: Mapping[int, int], blocks: Sequence[Block], sections: Sequence[Section]) -> bool:
+    """Whether anything that may hold such an object refers to one."""
+    columns = [section.column for section in sections]
+    columns += [column for block in blocks if steps_of_block(block) for column in block.columns]
+    return HEAVY in steps.values() or not all(steps.keys().isdisjoint(_references(column)) for column in columns)
+
+
+def _references(column: Column) -> Iterator[int]:
+    return chain(column.references or (), chain.from_iterable(map(_references, column.parts)))
 
 
 def _check_all(steps: dict[int, int], blocks: Sequence[Block], rows: Sequence[Row], marks: list[Cell]) -> None:
@@ -142,7 +158,10 @@ def _width(block: Block) -> int:
 
 def _check(steps: Mapping[int, int], held: Mapping[int, Iterable[int]]) -> None:
     # It is counted from its inner end and from its outer one; of what lies in cycles or between them, all counts.
-    inward = {one: [other for other in others if other in held] for one, others in held.items()}
+    inward = {one: own for one, others in held.items() if (own := [other for other in others if other in held])}
+    if _is_shallow(inward):
+        return
+    inward = {other: [] for own in inward.values() for other in own} | inward
     inner, left = _peeled(inward, steps)
     outer, core = _peeled(_reversed({one: [other for other in inward[one] if other in left] for one in left}), steps)
     if inner + outer + sum(steps[one] for one in core) > MOST_STEPS:
@@ -152,6 +171,16 @@ def _check(steps: Mapping[int, int], held: Mapping[int, Iterable[int]]) -> None:
                 "each other for Python to free them; put lists or dicts between them"
             )
         )
+
+
+def _is_shallow(inward: Mapping[int, list[int]]) -> bool:
+    """Whether no chain has more than a few objects, as is usual; to see that costs little."""
+    holding = set(inward)
+    for _ in range(FEW_LEVELS):
+        holding = {other for one in holding for other in inward[one] if other in inward}
+        if not holding:
+            return True
+    return False
 
 
 def _peeled(links: Mapping[int, list[int]], steps: Mapping[int, int]) -> tuple[int, set[int]]:
