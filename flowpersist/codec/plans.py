@@ -347,11 +347,18 @@ def _extends_builtin(cls: type) -> bool:
 
 
 def _own_base(cls: type) -> type:
-    return next(base for base in cls.__mro__ if not base.__flags__ & HEAP_TYPE)
+    return next(base for base in cls.__mro__ if not _is_users(base))
+
+
+def _is_users(cls: type) -> bool:
+    # From CPython 3.12 on deque and others of the interpreter's own are no static classes, but immutable ones.
+    return bool(cls.__flags__ & HEAP_TYPE) and not cls.__flags__ & IMMUTABLE_TYPE and cls not in _CONTENTS
 
 
 #: CPython's Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it, static ones of the interpreter do not.
 HEAP_TYPE = 1 << 9
+#: Py_TPFLAGS_IMMUTABLETYPE: no class statement makes a class that has it.
+IMMUTABLE_TYPE = 1 << 8
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -405,7 +412,7 @@ def _builtin_plan(cls: type) -> Plan:
         name
         for base in cls.__mro__
         for name, member in vars(base).items()
-        if type(member) is MemberDescriptorType and base.__flags__ & HEAP_TYPE
+        if type(member) is MemberDescriptorType and _is_users(base)
     )
     return BuiltinPlan(cls, _own_base(cls), tuple(slots))
 
