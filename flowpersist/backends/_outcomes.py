@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from flowpersist.backends.base import Record, RecordChange, RecordRef, applied
-from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict
+from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict, StorageError
 
-__all__ = ["body_missing", "check_deadline", "check_revision", "revised", "unreadable"]
+__all__ = ["body_missing", "check_body", "check_deadline", "check_revision", "revised", "unreadable"]
 
 
 def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> None:
@@ -23,6 +23,16 @@ def check_deadline(backend: str, ref: RecordRef, now: datetime, not_after: datet
     """Refuse a write after its deadline, by the store's clock; its own instant is still in time."""
     if not_after is not None and now > not_after:
         raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", backend)
+
+
+def check_body(backend: str, ref: RecordRef, body: object, largest: int) -> None:
+    """Refuse a body that the store can't take."""
+    if isinstance(body, bytes) and len(body) > largest:
+        message = (
+            f"the body of record {ref.key} has {len(body)} bytes, and the {backend} store takes {largest}: "
+            "keep large bodies in a blob store, or make the state smaller"
+        )
+        raise StorageError(message, backend)
 
 
 def body_missing(backend: str, ref: RecordRef) -> IntegrityError:

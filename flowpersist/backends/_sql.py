@@ -1,12 +1,10 @@
-"""What the two users of SQLite share: named statements, selections as SQL, and the driver's errors as ours."""
+"""What the two users of SQLite share: selections as SQL, and the driver's errors as ours."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import Final
 
 from flowpersist.backends._matching import Selection, bound
@@ -14,7 +12,7 @@ from flowpersist.backends._scalars import entry_text, scalar_to_text
 from flowpersist.backends.base import Order, Scalar
 from flowpersist.errors import BackendUnavailable, IntegrityError, PersistenceError, StorageError, StorageFull
 
-__all__ = ["index_statements", "mapped", "primary_code", "select", "statements", "translated"]
+__all__ = ["index_statements", "mapped", "primary_code", "select", "translated"]
 
 _COLUMNS: Final[Mapping[Order, str]] = {
     "key": "key",
@@ -22,13 +20,6 @@ _COLUMNS: Final[Mapping[Order, str]] = {
     "updated": "updated_at",
     "due": "due_at",
 }
-
-
-def statements(file_name: str) -> dict[str, str]:
-    """The named statements of an SQL file beside this module: each begins with ``-- name: …``."""
-    text = (files("flowpersist.backends") / file_name).read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _attribute(name: str) -> str:

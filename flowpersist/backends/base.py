@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 
@@ -29,10 +30,14 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "ORDERS",
     "BackendHealth",
+    "BodyLimited",
     "Capability",
     "Change",
+    "Joining",
     "Keep",
+    "Migrating",
     "NamespaceSchema",
+    "Notifying",
     "Order",
     "Page",
     "Range",
@@ -288,12 +293,18 @@ class NamespaceSchema:
 
 
 class Capability(StrEnum):
-    """What a backend has beyond the primitive."""
+    """What a backend has beyond the primitive.
+
+    ``notifications`` is the method of ``Notifying``, ``transactions`` that of ``Joining``, ``migrations`` that of
+    ``Migrating``, ``body-limit`` the attribute of ``BodyLimited``.
+    """
 
     DURABLE = "durable"
     MULTI_PROCESS = "multi-process"
     NOTIFICATIONS = "notifications"
     TRANSACTIONS = "transactions"
+    MIGRATIONS = "migrations"
+    BODY_LIMIT = "body-limit"
 
 
 @frozen
@@ -376,3 +387,48 @@ class StorageBackend(Protocol):
     async def ping(self) -> BackendHealth:
         """One round trip to the store."""
         ...
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """A backend that says what has changed, without being asked again and again."""
+
+    def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """The keys of records of a namespace that were put or deleted from the moment of entering on, as they come.
+
+        A hint, no log: one may come twice, and after a broken connection some are missing. So who waits still
+        looks from time to time. Raises ``StorageError`` where the connection is lost for good.
+        """
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """A backend whose operations can be part of a transaction of the user's own."""
+
+    def joined(self, transaction: Any) -> StorageBackend:  # noqa: ANN401 - the driver's connection or session
+        """The same store within a transaction that the caller has begun and will commit: what is put is there for
+        others once that has happened. ``open`` and ``close`` of it do nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class Migrating(Protocol):
+    """A backend that has a schema."""
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """The statements that ``open`` would run on the store as it stands, in their order; none where nothing is to be
+        done. Nothing is changed, and the backend need not be open.
+        """
+        ...
+
+
+@runtime_checkable
+class BodyLimited(Protocol):
+    """A backend that takes bodies of a certain size at most; a put of more raises ``StorageError``, with nothing
+    written.
+    """
+
+    #: Bytes.
+    largest_body: int

@@ -22,13 +22,14 @@ from typing import Final, TypeVar
 from attrs import evolve, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
-from flowpersist.backends._file_index import Entry, FileIndex
-from flowpersist.backends._file_layout import INDEX, LOCK, RECORDS, catch_up, prepare
-from flowpersist.backends._file_shards import Shards
-from flowpersist.backends._files import NAME, file_errors, locked
+from flowpersist.backends._filesystem.files import NAME, file_errors, locked
+from flowpersist.backends._filesystem.index import Entry, FileIndex
+from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, prepare
+from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -44,7 +45,7 @@ from flowpersist.backends.base import (
 )
 from flowpersist.errors import BackendUnavailable, ConfigurationError
 
-__all__ = ["FilesystemBackend"]
+__all__ = ["FilesystemBackend", "from_url"]
 
 T = TypeVar("T")
 THREADS: Final = 8
@@ -245,3 +246,11 @@ def _by_shard(digests: Iterable[str]) -> list[list[str]]:
 
 def _remove(opened: _Opened, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
     return opened.shards.remove_if(digests, wanted)
+
+
+def from_url(url: BackendUrl) -> FilesystemBackend:
+    """The backend that a URL names."""
+    url.check_options({"busy_timeout"})
+    if url.authority or not url.path.strip("/"):
+        raise url.refuse("is file:relative/directory or file:///absolute/directory")
+    return FilesystemBackend(url.file_path(url.path), busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)))

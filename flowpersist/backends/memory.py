@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final
+from urllib.parse import unquote
 
 from attrs import define, evolve, field, frozen
 
@@ -19,6 +20,7 @@ from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
 from flowpersist.backends._outcomes import check_deadline, check_revision, revised
 from flowpersist.backends._threads import guard
+from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -34,7 +36,7 @@ from flowpersist.backends.base import (
     applied,
 )
 
-__all__ = ["MemoryBackend"]
+__all__ = ["MemoryBackend", "from_url"]
 
 NAME: Final = "memory"
 
@@ -175,3 +177,11 @@ def _first(records: Iterable[Record], asked: Selection, count: int) -> list[Reco
     wanted = ((place, record) for place, record in placed if place is not None and asked.beyond(place))
     choose = heapq.nlargest if asked.descending else heapq.nsmallest
     return [record for _, record in choose(count, wanted, key=lambda item: item[0])]
+
+
+def from_url(url: BackendUrl) -> MemoryBackend:
+    """The backend that a URL names."""
+    url.check_options(())
+    if url.authority is None or url.path not in {"", "/"}:
+        raise url.refuse("is memory:// or memory://name")
+    return MemoryBackend(unquote(url.authority))

@@ -16,111 +16,54 @@ URLs hold passwords. An error names the scheme and the option, never a value or 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
-from attrs import field, frozen
+from attrs import frozen
 
+from flowpersist.backends._url import SETTING, BackendUrl
 from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
 
 __all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes"]
 
 ENTRY_POINTS: Final = "flowpersist.backends"
-SETTING: Final = "FLOWPERSIST_URL"
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]*")
 
 
 @frozen
-class BackendUrl:
-    """A URL in its parts, as they stand there. ``text`` is the whole, for drivers that parse it themselves; nothing of
-    it shows in ``repr``.
-    """
+class _BuiltIn:
+    """A module of ours whose ``from_url`` makes the backend, and the extra that brings its driver."""
 
-    scheme: str
-    text: str = field(repr=False)
-    authority: str | None = field(repr=False)
-    path: str = field(repr=False)
-    options: Mapping[str, str] = field(repr=False)
+    module: str
+    extra: str | None = None
 
-    def refuse(self, why: str) -> ConfigurationError:
-        """An error that names the scheme alone."""
-        return ConfigurationError(f"the {self.scheme} URL {why}", SETTING)
-
-    def check_options(self, known: Collection[str]) -> None:
-        """Refuse options that the backend does not know."""
-        for name in self.options:
-            if name not in known:
-                takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-                raise self.refuse(f"has an option that is not known; {takes}")
-
-    def seconds(self, name: str, default: timedelta) -> timedelta:
-        """An option in seconds."""
-        text = self.options.get(name)
-        if text is None:
-            return default
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
-            raise self.refuse(f"needs a number of seconds for {name}")
-        return timedelta(seconds=float(text))
+    def load(self) -> BackendFactory:
+        try:
+            factory: BackendFactory = import_module(f"flowpersist.backends.{self.module}").from_url
+        except ImportError as error:
+            if self.extra is None:
+                raise
+            message = f"the driver for {self.module} can't be imported; pip install 'flowpersist[{self.extra}]'"
+            raise ConfigurationError(message, SETTING) from error
+        return factory
 
 
 #: What makes a backend of a URL. Raises ``ConfigurationError`` for a URL that makes no sense; does no I/O.
 BackendFactory: TypeAlias = Callable[[BackendUrl], StorageBackend]
-
-
-def _memory(url: BackendUrl) -> StorageBackend:
-    from flowpersist.backends.memory import MemoryBackend  # noqa: PLC0415
-
-    url.check_options(())
-    if url.authority is None or url.path not in {"", "/"}:
-        raise url.refuse("is memory:// or memory://name")
-    return MemoryBackend(unquote(url.authority))
-
-
-def _sqlite(url: BackendUrl) -> StorageBackend:
-    from flowpersist.backends.sqlite import SqliteBackend  # noqa: PLC0415
-
-    url.check_options({"synchronous", "busy_timeout"})
-    if url.authority or len(url.path) < len("/x"):
-        raise url.refuse("is sqlite:///relative.db or sqlite:////absolute.db")
-    path = _file_path(url, url.path[1:])
-    if path == ":memory:":
-        raise url.refuse("names no file; for a store in memory use memory://")
-    return SqliteBackend(
-        path,
-        synchronous=url.options.get("synchronous", "full").lower(),
-        busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)),
-    )
-
-
-def _file(url: BackendUrl) -> StorageBackend:
-    from flowpersist.backends.filesystem import FilesystemBackend  # noqa: PLC0415
-
-    url.check_options({"busy_timeout"})
-    if url.authority or not url.path.strip("/"):
-        raise url.refuse("is file:relative/directory or file:///absolute/directory")
-    return FilesystemBackend(
-        _file_path(url, url.path),
-        busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)),
-    )
-
-
-def _file_path(url: BackendUrl, text: str) -> str:
-    try:
-        path = unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        path = "\0"
-    if "\0" in path:
-        raise url.refuse("has a path that no file can have")
-    return path
-
-
-_BUILT_IN: Final[Mapping[str, BackendFactory]] = MappingProxyType({"memory": _memory, "sqlite": _sqlite, "file": _file})
+_BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
+    {
+        "memory": _BuiltIn("memory"),
+        "sqlite": _BuiltIn("sqlite"),
+        "file": _BuiltIn("filesystem"),
+    }
+)
 
 
 def _registered() -> dict[str, EntryPoint]:
@@ -139,7 +82,8 @@ def backend_from_url(url: str, *, clock_offset: timedelta = timedelta(0)) -> Sto
     can't be imported.
     """
     parsed = _parsed(url)
-    factory = _BUILT_IN.get(parsed.scheme) or _loaded(parsed.scheme)
+    built_in = _BUILT_IN.get(parsed.scheme)
+    factory = _loaded(parsed.scheme) if built_in is None else built_in.load()
     backend = factory(parsed)
     backend.clock_offset += clock_offset
     return backend

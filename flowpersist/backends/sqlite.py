@@ -20,13 +20,14 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
-from flowpersist.backends import _sqlite_rows as rows
 from flowpersist.backends._clock import Clock, host_clock
-from flowpersist.backends._group_commit import Inbox, Reader, Work, Writer, settle_abandoned
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._sql import mapped
-from flowpersist.backends._sqlite_schema import Database, add_indexes, connect, migrate
+from flowpersist.backends._sqlite import rows
+from flowpersist.backends._sqlite.group_commit import Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._sqlite.schema import Database, add_indexes, connect, migrate
 from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -42,7 +43,7 @@ from flowpersist.backends.base import (
 )
 from flowpersist.errors import BackendUnavailable, ConfigurationError
 
-__all__ = ["SqliteBackend"]
+__all__ = ["SqliteBackend", "from_url"]
 
 T = TypeVar("T")
 READERS: Final = 2
@@ -230,3 +231,18 @@ def _declare(database: Database, wanted: dict[str, type]) -> None:
             add_indexes(connection, wanted)
         finally:
             connection.close()
+
+
+def from_url(url: BackendUrl) -> SqliteBackend:
+    """The backend that a URL names."""
+    url.check_options({"synchronous", "busy_timeout"})
+    if url.authority or len(url.path) < len("/x"):
+        raise url.refuse("is sqlite:///relative.db or sqlite:////absolute.db")
+    path = url.file_path(url.path[1:])
+    if path == ":memory:":
+        raise url.refuse("names no file; for a store in memory use memory://")
+    return SqliteBackend(
+        path,
+        synchronous=url.options.get("synchronous", "full").lower(),
+        busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)),
+    )

@@ -2,19 +2,17 @@
 
 A backend's own test file is some 16 lines::
 
-    from functools import partial
-
     import pytest
 
-    from flowpersist.backends.registry import backend_from_url
     from flowpersist.testing.conformance import BackendConformance
 
 
     class TestSqlite(BackendConformance):
         @pytest.fixture
-        def make_backend(self, tmp_path):
-            return partial(backend_from_url, f"sqlite:///{tmp_path}/store.db")
+        def url(self, tmp_path):
+            return f"sqlite:///{tmp_path}/store.db"
 
+What has no URL gives the fixture ``make_backend`` in its place: a function that makes a backend, not yet open.
 It needs pytest and pytest-asyncio (the ``testing`` extra). ``race_rounds``, ``racers``, ``processes``, ``many`` and
 ``largest_body`` are class attributes: raise them for the long form.
 """
@@ -30,4 +28,4 @@ __all__ = ["BackendConformance"]
 
 
 class BackendConformance(Parts, Races, Queries, Values):
-    """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``make_backend`` makes."""
+    """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""

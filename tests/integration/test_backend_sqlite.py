@@ -1,14 +1,11 @@
 """The sqlite backend passes the conformance suite."""
 
-from functools import partial
-
 import pytest
 
-from flowpersist.backends.registry import backend_from_url
 from flowpersist.testing.conformance import BackendConformance
 
 
 class TestSqlite(BackendConformance):
     @pytest.fixture
-    def make_backend(self, tmp_path):
-        return partial(backend_from_url, f"sqlite:///{tmp_path}/store.db")
+    def url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/store.db"

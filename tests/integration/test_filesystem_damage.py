@@ -12,8 +12,9 @@ from datetime import timedelta
 
 import pytest
 
-from flowpersist.backends import _file_index, _file_shards, _files
-from flowpersist.backends._record_file import INLINE_BYTES, decode, digest_of
+from flowpersist.backends._filesystem import files as plain_files
+from flowpersist.backends._filesystem import shards
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, decode, digest_of
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.filesystem import FilesystemBackend
 from flowpersist.errors import (
@@ -129,7 +130,7 @@ async def test_an_index_that_is_missing_damaged_or_behind_is_rebuilt(backend, ro
             connection.execute("update meta set value = '1 another'")
             connection.execute("delete from entries")
     elif damage == "no boot id":
-        monkeypatch.setattr(_file_index, "BOOT_ID", root / "nowhere")
+        monkeypatch.setattr(file_index, "BOOT_ID", root / "nowhere")
     await backend.close()
     if damage in {"delete", "garbage"}:
         for path in root.glob("index.sqlite*"):
@@ -256,7 +257,7 @@ async def test_a_failing_disk_leaves_the_old_record_and_nothing_else(
             raise OSError(code, "the disk says no")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(_files.os, call, fail)
+    monkeypatch.setattr(plain_files.os, call, fail)
     with pytest.raises(error) as refused:
         await put(backend, body=LARGE, if_revision=revision)
     assert refused.value.retryable is retryable
@@ -270,7 +271,7 @@ async def test_a_directory_that_can_not_be_flushed_is_an_unknown_outcome(backend
     def fail(path):
         raise OSError(errno.EIO, "no")
 
-    monkeypatch.setattr(_file_shards, "flush_directory", fail)
+    monkeypatch.setattr(shards, "flush_directory", fail)
     with pytest.raises(UnknownOutcome):
         await put(backend)
     monkeypatch.undo()

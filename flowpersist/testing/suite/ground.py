@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pytest
@@ -21,6 +22,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
+from flowpersist.backends.registry import backend_from_url
 
 __all__ = ["NAMESPACE", "SCHEMA", "SOON", "BackendFactory", "Ground", "all_pages", "change", "make", "ref", "stored"]
 
@@ -34,7 +36,7 @@ SOON: Final = datetime(2040, 1, 1, tzinfo=UTC)
 
 
 class Ground:
-    """A test class derives from ``BackendConformance`` and gives ``make_backend``; sizes may be raised."""
+    """A test class derives from ``BackendConformance`` and gives ``url`` or ``make_backend``; sizes may be raised."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -47,11 +49,16 @@ class Ground:
     largest_body = 3 * 1024 * 1024
 
     @pytest.fixture
-    def make_backend(self) -> BackendFactory:
+    def url(self) -> str:
+        """The URL of a store that is new for each test."""
+        raise NotImplementedError("a conformance test gives the fixture url, or make_backend")
+
+    @pytest.fixture
+    def make_backend(self, url: str) -> BackendFactory:
         """What makes a backend, not yet open. Each call gives another one on the same store, new for each test. Must
         pickle where the backend works with several processes.
         """
-        raise NotImplementedError("a conformance test gives the fixture make_backend")
+        return partial(backend_from_url, url)
 
     @pytest_asyncio.fixture
     async def backend(self, make_backend: BackendFactory) -> AsyncIterator[StorageBackend]:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from attrs import frozen
 
 from flowpersist.backends._sql import index_statements, primary_code
-from flowpersist.backends._sqlite_rows import SQL
+from flowpersist.backends._sqlite.rows import SQL
 from flowpersist.errors import UnsupportedVersion
 
 __all__ = ["Database", "add_indexes", "connect", "migrate", "transaction"]

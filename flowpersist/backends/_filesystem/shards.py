@@ -13,10 +13,10 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from flowpersist.backends._file_index import FileIndex
-from flowpersist.backends._files import NAME, create, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.files import NAME, create, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.index import FileIndex
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, decode, digest_of, encode
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
-from flowpersist.backends._record_file import INLINE_BYTES, Stored, decode, digest_of, encode
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
 from flowpersist.errors import IntegrityError, PersistenceError, UnknownOutcome
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from flowpersist.backends._file_index import FileIndex
-from flowpersist.backends._file_shards import SHARDS, Shards
-from flowpersist.backends._files import NAME, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.index import FileIndex
+from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.errors import BackendUnavailable, UnsupportedVersion
 

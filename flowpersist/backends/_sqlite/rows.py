@@ -13,13 +13,14 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Selection, position_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends._sql import select, statements
+from flowpersist.backends._sql import select
+from flowpersist.backends._statements import statements
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 
 __all__ = ["NAME", "SQL", "delete", "page", "purge", "put", "read"]
 
 NAME: Final = "sqlite"
-SQL: Final = statements("sqlite.sql")
+SQL: Final = statements("flowpersist.backends._sqlite")
 COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
 BLOB_BYTES: Final = 64 * 1024

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from flowpersist.backends._sql import mapped, primary_code, translated
-from flowpersist.backends._sqlite_schema import transaction
+from flowpersist.backends._sqlite.schema import transaction
 from flowpersist.backends._threads import Job, Settled, deliver
 from flowpersist.errors import PersistenceError, UnknownOutcome
 

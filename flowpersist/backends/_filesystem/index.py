@@ -14,15 +14,16 @@ from typing import Final
 from attrs import frozen
 
 from flowpersist.backends._clock import to_micros
-from flowpersist.backends._files import NAME
+from flowpersist.backends._filesystem.files import NAME
+from flowpersist.backends._filesystem.record_file import Stored, digest_of
 from flowpersist.backends._matching import Position, Selection, position
-from flowpersist.backends._record_file import Stored, digest_of
 from flowpersist.backends._scalars import attributes_to_text
-from flowpersist.backends._sql import index_statements, mapped, primary_code, select, statements
+from flowpersist.backends._sql import index_statements, mapped, primary_code, select
+from flowpersist.backends._statements import statements
 
 __all__ = ["Entry", "FileIndex"]
 
-SQL: Final = statements("filesystem.sql")
+SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
 #: Where Linux names the time since the machine was started.

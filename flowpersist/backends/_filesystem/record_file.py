@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._files import NAME
+from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends.base import Record, RecordRef

@@ -1,0 +1,99 @@
+"""A store's URL in its parts, and how a backend takes its own options out of it.
+
+URLs hold passwords. An error names the scheme and the option, never a value or any other part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Final
+from urllib.parse import unquote, urlencode
+
+from attrs import field, frozen
+
+from flowpersist.errors import ConfigurationError
+
+__all__ = ["PREFIX", "SETTING", "BackendUrl", "check_prefix"]
+
+SETTING: Final = "FLOWPERSIST_URL"
+#: What the names of tables, collections, labels and keys begin with.
+PREFIX: Final = "flowpersist"
+_PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+def check_prefix(prefix: str) -> str:
+    """Refuse a prefix that some server could not take as part of a name: it is written into statements."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ConfigurationError("a prefix is a-z, then up to 31 of a-z, 0-9 and _", "prefix")
+    return prefix
+
+
+@frozen
+class BackendUrl:
+    """A URL in its parts, as they stand there. ``text`` is the whole, for drivers that parse it themselves; nothing of
+    it shows in ``repr``.
+    """
+
+    scheme: str
+    text: str = field(repr=False)
+    authority: str | None = field(repr=False)
+    path: str = field(repr=False)
+    options: Mapping[str, str] = field(repr=False)
+
+    def refuse(self, why: str) -> ConfigurationError:
+        """An error that names the scheme alone."""
+        return ConfigurationError(f"the {self.scheme} URL {why}", SETTING)
+
+    def check_options(self, known: Collection[str]) -> None:
+        """Refuse options that the backend does not know."""
+        for name in self.options:
+            if name not in known:
+                takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+                raise self.refuse(f"has an option that is not known; {takes}")
+
+    def seconds(self, name: str, default: timedelta) -> timedelta:
+        """An option in seconds."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
+            raise self.refuse(f"needs a number of seconds for {name}")
+        return timedelta(seconds=float(text))
+
+    def number(self, name: str, default: int, allowed: range) -> int:
+        """An option that is a whole number in a range."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"\d{1,9}", text) or int(text) not in allowed:
+            raise self.refuse(f"needs a whole number from {allowed.start} to {allowed.stop - 1} for {name}")
+        return int(text)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """An option that is on or off."""
+        text = self.options.get(name, "on" if default else "off").lower()
+        if text not in {"on", "off"}:
+            raise self.refuse(f"needs on or off for {name}")
+        return text == "on"
+
+    def prefix(self) -> str:
+        """The option ``prefix``."""
+        return check_prefix(self.options.get("prefix", PREFIX))
+
+    def without(self, ours: Collection[str]) -> str:
+        """The whole for the driver: without the options that are ours, the others as they were meant."""
+        theirs = {name: value for name, value in self.options.items() if name not in ours}
+        base = self.text.partition("?")[0]
+        return f"{base}?{urlencode(theirs)}" if theirs else base
+
+    def file_path(self, text: str) -> str:
+        """A part of the URL as the path of a file."""
+        try:
+            path = unquote(text, errors="strict")
+        except UnicodeDecodeError:
+            path = "\0"
+        if "\0" in path:
+            raise self.refuse("has a path that no file can have")
+        return path
