@@ -13,6 +13,7 @@ from datetime import timedelta
 import pytest
 
 from flowpersist.backends._filesystem import files as plain_files
+from flowpersist.backends._filesystem import index as file_index
 from flowpersist.backends._filesystem import shards
 from flowpersist.backends._filesystem.record_file import INLINE_BYTES, decode, digest_of
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
