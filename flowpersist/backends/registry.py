@@ -62,6 +62,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "memory": _BuiltIn("memory"),
         "sqlite": _BuiltIn("sqlite"),
         "file": _BuiltIn("filesystem"),
+        "postgresql": _BuiltIn("postgres", "postgres"),
+        "postgres": _BuiltIn("postgres", "postgres"),
     }
 )
 
