@@ -36,7 +36,7 @@ from attrs import evolve
 
 from flowpersist.backends._postgres.connections import Connections, Options
 from flowpersist.backends._postgres.errors import mapped
-from flowpersist.backends._postgres.layout import NAME, Layout
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._postgres.listening import Listener
 from flowpersist.backends._postgres.schema import check_server, migrate, pending
 from flowpersist.backends._postgres.verbs import Known, Verbs
@@ -167,14 +167,14 @@ class PostgresBackend(Verbs):
             finally:
                 await listener.stop()
 
-    def joined(self, transaction: asyncpg.Connection) -> StorageBackend:
+    def joined(self, transaction: Link) -> StorageBackend:
         """See ``Joining``. Takes the connection on which the transaction was begun; the backend must be open."""
         guard(NAME, self._opened_in)
         joined = _Joined(self._layout, self._known, notify=self._notify, clock_offset=self.clock_offset)
         joined.connection = transaction
         return joined
 
-    async def _run(self, action: Callable[[asyncpg.Connection], Awaitable[T]], *, writes: bool = False) -> T:
+    async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         guard(NAME, self._opened_in)
         async with self._connections.lent() as connection:
             with mapped(connection, writes=writes):
@@ -185,7 +185,7 @@ class _Joined(Verbs):
     """The same store on the user's own connection, inside their transaction."""
 
     capabilities: frozenset[Capability] = _ALWAYS
-    connection: asyncpg.Connection
+    connection: Link
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """Nothing: it is open."""
@@ -193,7 +193,7 @@ class _Joined(Verbs):
     async def close(self) -> None:
         """Nothing: the connection is the user's."""
 
-    async def _run(self, action: Callable[[asyncpg.Connection], Awaitable[T]], *, writes: bool = False) -> T:
+    async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         del writes
         try:
             # Before the user's commit nothing is written, so that no outcome is in doubt.

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -22,12 +22,11 @@ from asyncpg.pool import PoolConnectionProxy
 from attrs import field, frozen, mutable
 
 from flowpersist.backends._postgres.errors import connecting, lost
-from flowpersist.backends._postgres.layout import NAME
+from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.errors import BackendUnavailable
 
 __all__ = ["Connections", "Options", "connect"]
 
-Lent: TypeAlias = PoolConnectionProxy
 #: After so many seconds without use a connection may have been closed without the event loop having had a turn to see.
 RESTED: Final = 0.1
 #: After so many it is asked whether it lives: firewalls forget connections silently.
@@ -76,7 +75,7 @@ async def connect(*arguments: Any, **named: Any) -> Connection:  # noqa: ANN401 
         raise BackendUnavailable(message, NAME, True) from error
 
 
-async def _leave(connection: Connection) -> None:
+async def _leave(_connection: Connection) -> None:
     """What becomes of a connection that comes back. Operations leave nothing behind, so it costs no round trip."""
 
 
@@ -118,7 +117,7 @@ class Connections:
                 await asyncio.wait_for(pool.close(), PATIENCE)
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[Connection]:
+    async def lent(self) -> AsyncIterator[Link]:
         """A connection for one operation."""
         pool = self._pool
         if pool is None:
@@ -140,7 +139,7 @@ class Connections:
             if not self._lent:
                 self._idle.set()
 
-    async def _alive(self, pool: asyncpg.Pool) -> Lent:
+    async def _alive(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
         timeout = self.options.acquire_timeout.total_seconds()
         ends = time.monotonic() + timeout
         while True:
@@ -155,7 +154,7 @@ class Connections:
             connection.terminate()
             await self._give_back(pool, connection)
 
-    async def _answers(self, connection: Lent) -> bool:
+    async def _answers(self, connection: PoolConnectionProxy) -> bool:
         """Whether a connection that comes from the pool lives. One that was in use just now is taken at its word."""
         used = self._used.get(connection.get_server_pid())
         rested = 0.0 if used is None else time.monotonic() - used
@@ -171,7 +170,7 @@ class Connections:
                 return False
         return True
 
-    async def _give_back(self, pool: asyncpg.Pool, connection: Lent) -> None:
+    async def _give_back(self, pool: asyncpg.Pool, connection: PoolConnectionProxy) -> None:
         if not connection.is_closed():
             self._note(connection.get_server_pid())
         # What went wrong has been told already, and a connection that can't be used again, the pool drops.

@@ -16,7 +16,7 @@ from typing import Final
 import asyncpg
 from asyncpg import exceptions as pg
 
-from flowpersist.backends._postgres.layout import NAME
+from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -123,7 +123,7 @@ _DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, *_LOST)
 
 
 @contextmanager
-def mapped(connection: asyncpg.Connection, *, writes: bool = False) -> Iterator[None]:
+def mapped(connection: Link, *, writes: bool = False) -> Iterator[None]:
     """Operations on a connection."""
     try:
         yield
@@ -133,7 +133,7 @@ def mapped(connection: asyncpg.Connection, *, writes: bool = False) -> Iterator[
         raise translated(error, writes=writes) from error
 
 
-def _not_sent(connection: asyncpg.Connection) -> StorageError:
+def _not_sent(connection: Link) -> StorageError:
     """The driver looks before it sends: nothing has left this process."""
     if connection.is_closed():
         message = f"the connection to the {NAME} server was closed before anything was sent; try again"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
+from asyncpg import Connection
+from asyncpg.pool import PoolConnectionProxy
 from attrs import field, frozen
 
 from flowpersist.backends._statements import statements
 from flowpersist.backends._url import PREFIX, check_prefix
 
-__all__ = ["NAME", "Layout", "attribute"]
+__all__ = ["NAME", "Layout", "Link", "attribute"]
 
 NAME: Final = "postgres"
+#: A connection, be it the user's or lent by a pool.
+Link: TypeAlias = Connection | PoolConnectionProxy
 _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63

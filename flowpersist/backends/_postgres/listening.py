@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-import asyncpg
-
 from flowpersist.backends._postgres.errors import mapped
-from flowpersist.backends._postgres.layout import NAME
+from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.errors import BackendUnavailable
 
 __all__ = ["Listener"]
@@ -21,7 +19,7 @@ WAITING: Final = 10_000
 class Listener:
     """The keys that come on one channel, in their order, until the connection is gone."""
 
-    def __init__(self, connection: asyncpg.Connection, channel: str) -> None:
+    def __init__(self, connection: Link, channel: str) -> None:
         self._connection = connection
         self._channel = channel
         self._keys: asyncio.Queue[str | None] = asyncio.Queue()

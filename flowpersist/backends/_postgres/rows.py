@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
 
-from asyncpg import Connection
+from asyncpg import Record as Row
 from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Selection, position_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._postgres import selections
-from flowpersist.backends._postgres.layout import NAME, Layout
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 from flowpersist.errors import RevisionConflict
 
 __all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read"]
-
-#: A row of the driver's.
-Row: TypeAlias = Mapping[str, Any]
-
 
 
 @frozen
@@ -37,7 +32,7 @@ class Store:
     indexed: Mapping[str, type]
 
 
-async def one(connection: Connection, statement: str, *arguments: object) -> Row:
+async def one(connection: Link, statement: str, *arguments: object) -> Row:
     """The row of a statement that gives one, whatever it finds."""
     row = await connection.fetchrow(statement, *arguments)
     if row is None:
@@ -65,7 +60,7 @@ def _record(namespace: str, row: Row, body: bytes | None) -> Record:
         raise unreadable(NAME, "a record") from error
 
 
-async def read(connection: Connection, store: Store, ref: RecordRef, *, body: bool) -> Read:
+async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) -> Read:
     """One record, all of it of one snapshot."""
     statement = store.layout.sql["read_record_and_body" if body else "read_record"]
     row = await one(connection, statement, store.offset, ref.namespace, ref.key)
@@ -79,7 +74,7 @@ async def read(connection: Connection, store: Store, ref: RecordRef, *, body: bo
 
 
 async def put(
-    connection: Connection,
+    connection: Link,
     store: Store,
     ref: RecordRef,
     change: RecordChange,
@@ -119,7 +114,7 @@ def _alteration(change: RecordChange, if_revision: int) -> tuple[str, tuple[obje
 
 
 async def _refusal(
-    connection: Connection, store: Store, ref: RecordRef, row: Row, expected: int, not_after: datetime | None
+    connection: Link, store: Store, ref: RecordRef, row: Row, expected: int, not_after: datetime | None
 ) -> Exception:
     """Why a write was refused. Where it waited for another one, the snapshot of its statement is older than the row
     that it was compared with, and still shows the revision that was expected: then another look tells.
@@ -132,7 +127,7 @@ async def _refusal(
     return RevisionConflict(message, NAME)
 
 
-async def delete(connection: Connection, store: Store, ref: RecordRef, if_revision: int) -> bool:
+async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record and its body."""
     arguments = (store.offset, ref.namespace, ref.key, store.channel, if_revision)
     row = await one(connection, store.layout.sql["delete_record"], *arguments)
@@ -147,7 +142,7 @@ async def delete(connection: Connection, store: Store, ref: RecordRef, if_revisi
     raise RevisionConflict(f"record {ref.key} was locked by another at this moment: read it and decide again", NAME)
 
 
-async def page(connection: Connection, store: Store, asked: Selection) -> Page[Record]:
+async def page(connection: Link, store: Store, asked: Selection) -> Page[Record]:
     """A page, and a cursor where more follows: one record more than wanted tells."""
     more = evolve(asked, limit=asked.limit + 1)
     statement = selections.page(store.layout, more, store.indexed, store.offset)
@@ -158,7 +153,7 @@ async def page(connection: Connection, store: Store, asked: Selection) -> Page[R
     return Page(tuple(found[: asked.limit]), None if last is None else asked.cursor(last), now)
 
 
-async def purge(connection: Connection, store: Store, asked: Selection) -> int:
+async def purge(connection: Link, store: Store, asked: Selection) -> int:
     """Remove what the selection finds, records and bodies in one transaction."""
     statement = selections.doomed(store.layout, asked, store.indexed, store.channel)
     async with connection.transaction():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from asyncpg import Connection
-
-from flowpersist.backends._postgres.layout import NAME, Layout
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._postgres.rows import one
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import BackendUnavailable, ConfigurationError, UnsupportedVersion
@@ -42,7 +40,7 @@ def check_version(major: int) -> None:
         raise BackendUnavailable(message, NAME)
 
 
-async def check_server(connection: Connection, layout: Layout) -> str:
+async def check_server(connection: Link, layout: Layout) -> str:
     """Refuse a server or a database that can't hold a store; gives the schema in which the tables stand."""
     check_version(connection.get_server_version().major)
     row = await one(connection, layout.sql["about_server"])
@@ -61,7 +59,7 @@ async def check_server(connection: Connection, layout: Layout) -> str:
     return str(row["schema"])
 
 
-async def pending(connection: Connection, layout: Layout, indexed: Mapping[str, type]) -> tuple[str, ...]:
+async def pending(connection: Link, layout: Layout, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """The statements that would bring the schema up to this release, with the indexes of the declared attributes."""
     version = await _version(connection, layout)
     steps = [layout.sql[name] for names in MIGRATIONS[version:] for name in names]
@@ -76,7 +74,7 @@ async def pending(connection: Connection, layout: Layout, indexed: Mapping[str, 
     return (*steps, *(text for name, text in wanted.items() if name not in there))
 
 
-async def _version(connection: Connection, layout: Layout) -> int:
+async def _version(connection: Link, layout: Layout) -> int:
     if not await connection.fetchval(layout.sql["has_meta"], layout.meta):
         return 0
     version = int(await connection.fetchval(layout.sql["read_version"]) or 0)
@@ -89,7 +87,7 @@ async def _version(connection: Connection, layout: Layout) -> int:
     return version
 
 
-async def migrate(connection: Connection, layout: Layout, indexed: Mapping[str, type], schema: str) -> None:
+async def migrate(connection: Link, layout: Layout, indexed: Mapping[str, type], schema: str) -> None:
     """Run what is pending. Whoever comes second finds it done."""
     if not await pending(connection, layout, indexed):
         return

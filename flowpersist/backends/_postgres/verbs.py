@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from asyncpg import Connection
 from attrs import evolve, field, mutable
 
 from flowpersist.backends._clock import from_micros
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._postgres import rows
-from flowpersist.backends._postgres.layout import NAME, Layout
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends.base import (
     BackendHealth,
     Order,
@@ -33,8 +32,8 @@ __all__ = ["LARGEST_BODY", "Verbs"]
 T = TypeVar("T")
 #: As many as a purge deletes in a transaction, so that other writes get in between.
 PURGE_BATCH: Final = 500
-#: A bytea holds 1 GiB, but pg_dump writes two characters for each of its bytes, and fails where a row is longer than 1 GiB
-#: in that form. A store that can't be backed up is none.
+#: A bytea holds 1 GiB, but pg_dump writes two characters for each of its bytes, and fails where that makes a row longer
+#: than 1 GiB. A store that can't be backed up is none.
 LARGEST_BODY: Final = 500 * 1024 * 1024
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -60,7 +59,7 @@ class Verbs:
         self._known = known
         self._notify = notify
 
-    async def _run(self, action: Callable[[Connection], Awaitable[T]], *, writes: bool = False) -> T:
+    async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         raise NotImplementedError
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
