@@ -107,7 +107,7 @@ class PostgresBackend(Verbs):
         async with self._opening:
             first = self._opened_in is None
             if first:
-                await self._connections.start()
+                self._connections.start()
             try:
                 await self._migrated(schema)
             except BaseException:
@@ -136,7 +136,7 @@ class PostgresBackend(Verbs):
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``."""
         connections = Connections(evolve(self._connections.options, pool_size=1), self._connections.given)
-        await connections.start()
+        connections.start()
         try:
             async with connections.lent() as connection:
                 with mapped(connection):
@@ -176,9 +176,7 @@ class PostgresBackend(Verbs):
 
     async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         guard(NAME, self._opened_in)
-        async with self._connections.lent() as connection:
-            with mapped(connection, writes=writes):
-                return await action(connection)
+        return await self._connections.run(action, writes=writes)
 
 
 class _Joined(Verbs):

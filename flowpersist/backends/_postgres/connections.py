@@ -8,31 +8,29 @@ each operation another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from asyncpg import Connection
-from asyncpg.pool import PoolConnectionProxy
 from attrs import field, frozen, mutable
 
-from flowpersist.backends._postgres.errors import connecting, lost
+from flowpersist.backends._postgres.errors import DRIVER, connecting, lost, mapped
 from flowpersist.backends._postgres.layout import NAME, Link
-from flowpersist.errors import BackendUnavailable
+from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source
+from flowpersist.errors import BackendUnavailable, StorageError
 
-__all__ = ["Connections", "Options", "connect"]
+__all__ = ["Connections", "Options"]
 
+T = TypeVar("T")
 #: After so many seconds without use a connection may have been closed without the event loop having had a turn to see.
 RESTED: Final = 0.1
 #: After so many it is asked whether it lives: firewalls forget connections silently.
 ASLEEP: Final = 30.0
-#: Seconds that such a question, and a cancelled statement, may take until the connection is given up.
-PATIENCE: Final = 5.0
 #: Turns of the event loop after which it has seen all that has arrived.
 _TURNS: Final = 3
 
@@ -66,118 +64,140 @@ class Options:
         return given
 
 
-async def connect(*arguments: Any, **named: Any) -> Connection:  # noqa: ANN401 - the driver's
+async def connect(options: Options) -> Connection:
     """A new connection. Its own time limit must not be taken for that of waiting for a free one."""
     try:
-        return await asyncpg.connect(*arguments, **named)
+        return await asyncpg.connect(**options.arguments())
     except TimeoutError as error:
         message = f"the {NAME} server did not answer in time; look whether it runs, and at host and port in the URL"
         raise BackendUnavailable(message, NAME, True) from error
 
 
-async def _leave(_connection: Connection) -> None:
-    """What becomes of a connection that comes back. Operations leave nothing behind, so it costs no round trip."""
-
-
 @mutable(eq=False)
 class Connections:
-    """Lends connections of one pool. ``given`` is the user's, which stays open."""
+    """Lends connections of one pool. ``given`` is the user's."""
 
     options: Options
     given: asyncpg.Pool | None = None
-    _pool: asyncpg.Pool | None = None
-    _used: dict[int, float] = field(factory=dict)
+    _source: Source | None = None
     _lent: int = 0
+    _settling: set[asyncio.Task[None]] = field(factory=set)
     _idle: asyncio.Event = field(factory=asyncio.Event)
 
-    async def start(self) -> None:
-        """Make the pool; connections come when they are needed."""
-        if self.given is not None:
-            self._pool = self.given
-            return
-        arguments = self.options.arguments()
-        self._pool = asyncpg.create_pool(
-            arguments.pop("dsn"),
-            min_size=0,
-            max_size=self.options.pool_size,
-            connect=connect,
-            reset=_leave,
-            **arguments,
-        )
-        _ = await self._pool
+    def start(self) -> None:
+        """From here on connections are lent; they are made when they are needed."""
+        options = self.options
+        own = OwnPool(partial(connect, options), options.pool_size)
+        self._source = own if self.given is None else GivenPool(self.given)
 
     async def stop(self) -> None:
-        """Wait for what is under way, and close the pool if it is ours."""
-        pool, self._pool = self._pool, None
+        """Wait for what is under way, and close what is ours."""
+        source, self._source = self._source, None
         while self._lent:
             self._idle.clear()
             await self._idle.wait()
-        if pool is not None and pool is not self.given:
-            with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await asyncio.wait_for(pool.close(), PATIENCE)
+        if source is not None:
+            await source.close()
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[Link]:
-        """A connection for one operation."""
-        pool = self._pool
-        if pool is None:
+        """A connection for as long as it takes."""
+        source, link = await self._take()
+        error: BaseException | None = None
+        try:
+            yield link
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await self._give_back(source, link, error)
+
+    async def run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool) -> T:
+        """One operation on a connection."""
+        source, link = await self._take()
+        error: BaseException | None = None
+        try:
+            with mapped(link, writes=writes):
+                return await action(link)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await self._give_back(source, link, error)
+
+    async def _take(self) -> tuple[Source, Link]:
+        source = self._source
+        if source is None:
             raise BackendUnavailable(f"the {NAME} store is not open", NAME)
         self._lent += 1
         try:
             with connecting():
-                connection = await self._alive(pool)
-            try:
-                yield connection
-            except BaseException as error:
-                if lost(error.__cause__ or error):
-                    connection.terminate()
-                raise
-            finally:
-                await self._give_back(pool, connection)
-        finally:
-            self._lent -= 1
-            if not self._lent:
-                self._idle.set()
+                return source, await self._alive(source)
+        except BaseException:
+            self._returned()
+            raise
 
-    async def _alive(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
+    def _returned(self) -> None:
+        self._lent -= 1
+        if not self._lent:
+            self._idle.set()
+
+    async def _alive(self, source: Source) -> Link:
         timeout = self.options.acquire_timeout.total_seconds()
-        ends = time.monotonic() + timeout
         while True:
-            connection = await pool.acquire(timeout=max(ends - time.monotonic(), 0.001))
+            link, rested = await source.acquire(timeout)
             try:
-                alive = await self._answers(connection)
+                if rested < RESTED or await _answers(link, rested):
+                    return link
             except BaseException:
-                await self._give_back(pool, connection)
+                link.terminate()
+                await source.release(link)
                 raise
-            if alive:
-                return connection
-            connection.terminate()
-            await self._give_back(pool, connection)
+            link.terminate()
+            await source.release(link)
 
-    async def _answers(self, connection: PoolConnectionProxy) -> bool:
-        """Whether a connection that comes from the pool lives. One that was in use just now is taken at its word."""
-        used = self._used.get(connection.get_server_pid())
-        rested = 0.0 if used is None else time.monotonic() - used
-        if rested > RESTED:
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
-        if connection.is_closed():
+    async def _give_back(self, source: Source, link: Link, error: BaseException | None) -> None:
+        """What has ended in time goes back at once. Where the server may still be at work on a statement for which nobody
+        waits any more, the connection is nobody's until that has ended.
+        """
+        cause = None if error is None else error.__cause__ or error
+        if cause is None or (isinstance(cause, asyncpg.PostgresError | StorageError) and not lost(cause)):
+            await self._released(source, link)
+        elif isinstance(cause, TimeoutError | asyncio.CancelledError):
+            task = asyncio.ensure_future(self._settled(source, link))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+        else:
+            link.terminate()
+            await self._released(source, link)
+
+    async def _settled(self, source: Source, link: Link) -> None:
+        if not await _answers(link, ASLEEP):
+            link.terminate()
+        await self._released(source, link)
+
+    async def _released(self, source: Source, link: Link) -> None:
+        try:
+            if not link.is_closed() and link.is_in_transaction():
+                link.terminate()
+            await source.release(link)
+        except DRIVER:
+            # The user's pool could not make it fit for use, and has dropped it.
+            link.terminate()
+        finally:
+            self._returned()
+
+
+async def _answers(link: Link, rested: float) -> bool:
+    """Whether a connection that has rested lives."""
+    for _ in range(_TURNS):
+        # What has arrived in the meantime, such as its end, the event loop has yet to see.
+        await asyncio.sleep(0)
+    if link.is_closed():
+        return False
+    if rested >= ASLEEP:
+        try:
+            await link.fetchval("select 1", timeout=PATIENCE)
+        except DRIVER:
             return False
-        if rested > ASLEEP:
-            try:
-                await connection.fetchval("select 1", timeout=PATIENCE)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-                return False
-        return True
-
-    async def _give_back(self, pool: asyncpg.Pool, connection: PoolConnectionProxy) -> None:
-        if not connection.is_closed():
-            self._note(connection.get_server_pid())
-        # What went wrong has been told already, and a connection that can't be used again, the pool drops.
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            await pool.release(connection, timeout=PATIENCE)
-
-    def _note(self, server: int) -> None:
-        if len(self._used) > 1000:  # noqa: PLR2004 - servers' processes that are long gone
-            self._used.clear()
-        self._used[server] = time.monotonic()
+    return True

@@ -28,7 +28,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 
-__all__ = ["connecting", "lost", "mapped", "translated"]
+__all__ = ["DRIVER", "connecting", "lost", "mapped", "translated"]
 
 #: The connection is gone, or goes; what was under way on it may have been done or not.
 _LOST: Final = (
@@ -119,7 +119,8 @@ def lost(error: BaseException) -> bool:
     return isinstance(error, (*_LOST, pg.ReadOnlySQLTransactionError))
 
 
-_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, *_LOST)
+#: All that the driver and the network raise.
+DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, *_LOST)
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def mapped(connection: Link, *, writes: bool = False) -> Iterator[None]:
         yield
     except asyncpg.InterfaceError as error:
         raise _not_sent(connection) from error
-    except _DRIVER as error:
+    except DRIVER as error:
         raise translated(error, writes=writes) from error
 
 
