@@ -62,6 +62,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "memory": _BuiltIn("memory"),
         "sqlite": _BuiltIn("sqlite"),
         "file": _BuiltIn("filesystem"),
+        "redis": _BuiltIn("redis", "redis"),
+        "rediss": _BuiltIn("redis", "redis"),
     }
 )
 
