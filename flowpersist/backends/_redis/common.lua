@@ -49,7 +49,8 @@ local function reindex(tag, key, old_text, old_due, new_text, new_due)
     if #declared == 0 then
         return
     end
-    local old, new = attributes_of(old_text), attributes_of(new_text)
+    local old = attributes_of(old_text)
+    local new = new_text == old_text and old or attributes_of(new_text)
     for _, name in ipairs(declared) do
         local was, is = old[name], new[name]
         if was ~= is then

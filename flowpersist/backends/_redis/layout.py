@@ -21,6 +21,7 @@ the microseconds of far years. A time is 18 digits: the microseconds since the y
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 from zlib import crc32
@@ -134,9 +135,15 @@ class Layout:
         return tuple(self._tag(namespace, number) for number in range(self.shards))
 
     def _tag(self, namespace: str, number: int) -> Tag:
-        return Tag(f"{{{self.prefix}:{_escaped(namespace)}:{number:02}}}".encode())
+        return _tag(self.prefix, namespace, number)
 
 
+@lru_cache(maxsize=4096)
+def _tag(prefix: str, namespace: str, number: int) -> Tag:
+    return Tag(f"{{{prefix}:{_escaped(namespace)}:{number:02}}}".encode())
+
+
+@lru_cache(maxsize=1024)
 def _escaped(namespace: str) -> str:
     """A namespace without what would end the tag, or a part of it."""
     return quote(namespace)

@@ -18,15 +18,15 @@ local function refuse(outcome, revision, now)
 end
 
 local now = clock(ARGV[5], ARGV[6])
-local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u')
-local revision, old_attributes, old_due, old_updated = old[1], old[2], old[3], old[4]
+local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u', 's')
+local revision, old_attributes, old_due, old_updated, old_size = old[1], old[2], old[3], old[4], old[5]
 if (revision or '0') ~= expected then
     return refuse('conflict', revision or '0', now)
 end
 if not_after ~= '' and is_after(now, not_after) then
     return refuse('late', expected, now)
 end
-if uploaded and (redis.call('EXISTS', upload) == 0 or redis.call('STRLEN', upload) ~= tonumber(size)) then
+if uploaded and (redis.call('STRLEN', upload) ~= tonumber(size) or (size == '0' and redis.call('EXISTS', upload) == 0)) then
     return refuse('no-body', expected, now)
 end
 
@@ -54,7 +54,8 @@ end
 
 -- First the one command that a full server refuses: once a script has written, the rest of it is let through.
 redis.call('HSET', record, unpack(fields))
-if size ~= '=' then
+if size ~= '=' and old_size and old_size ~= '' then
+    -- Before another takes its name: that would free a large one at once.
     redis.call('UNLINK', body)
 end
 if uploaded then

@@ -6,10 +6,10 @@ Fields: ``v`` revision, ``w`` write id, ``a`` attributes (``_scalars.py``), ``h`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
-from uuid import uuid4
 
 from attrs import frozen
 
@@ -79,7 +79,7 @@ def upload_of(tag: Tag, ref: RecordRef, change: RecordChange) -> Upload:
     """What goes before the script that names the body in its record."""
     if not isinstance(change.body, bytes):
         return Upload(tag.body(ref.key), ())
-    key = tag.upload(uuid4().hex)
+    key = tag.upload(os.urandom(16).hex())
     return Upload(key, (("SET", key, change.body, "EX", UPLOAD_SECONDS),))
 
 
