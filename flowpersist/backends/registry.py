@@ -64,6 +64,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "file": _BuiltIn("filesystem"),
         "postgresql": _BuiltIn("postgres", "postgres"),
         "postgres": _BuiltIn("postgres", "postgres"),
+        "redis": _BuiltIn("redis", "redis"),
+        "rediss": _BuiltIn("redis", "redis"),
     }
 )
 
