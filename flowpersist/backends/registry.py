@@ -66,6 +66,12 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "postgres": _BuiltIn("postgres", "postgres"),
         "redis": _BuiltIn("redis", "redis"),
         "rediss": _BuiltIn("redis", "redis"),
+        "neo4j": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+s": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+ssc": _BuiltIn("neo4j", "neo4j"),
+        "bolt": _BuiltIn("neo4j", "neo4j"),
+        "bolt+s": _BuiltIn("neo4j", "neo4j"),
+        "bolt+ssc": _BuiltIn("neo4j", "neo4j"),
     }
 )
 
