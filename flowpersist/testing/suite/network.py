@@ -109,8 +109,8 @@ class Network(Ground):
             written = await self._lost(
                 proxy,
                 replies,
-                lambda: proxied.put(ref(key), mine, if_revision=revision),
-                unchanged,  # noqa: B023
+                lambda: proxied.put(ref(key), mine, if_revision=revision),  # noqa: B023
+                unchanged,
             )
             done = (await backend.get(ref(key))).record
             made = await settled(proxied, key, mine, revision)
@@ -138,8 +138,8 @@ class Network(Ground):
             gone = await self._lost(
                 proxy,
                 replies,
-                lambda: proxied.delete(ref("a"), if_revision=revision),
-                unchanged,  # noqa: B023
+                lambda: proxied.delete(ref("a"), if_revision=revision),  # noqa: B023
+                unchanged,
             )
             assert gone is not False, "it was there, and this caller has deleted it"
             told += gone is None

@@ -237,7 +237,7 @@ class Queries(Ground):
             try:
                 await backend.put(ref(key), change(attributes={"status": "kept"}), if_revision=revision)
             except Exception as error:  # noqa: BLE001 - the assertion names what is not expected
-                assert type(error).__name__ == "RevisionConflict"  # noqa: PT017
+                assert type(error).__name__ == "RevisionConflict"
                 return False
             return True
 
