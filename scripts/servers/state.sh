@@ -3,7 +3,9 @@
 # Everything is below one directory, so that a test can have servers of its own beside those of the checkout.
 servers=${FLOWPERSIST_TEST_SERVERS:-$root/.cache/servers}
 # What was downloaded or built is the same for all of them.
+# shellcheck disable=SC2034 # for who sources this
 builds=$root/.cache/builds
+# shellcheck disable=SC2034 # as above
 fixtures=$root/tests/fixtures
 
 all_servers=(postgres redis redis_cluster neo4j mongodb ferretdb)
@@ -45,7 +47,7 @@ url_of() {
         redis_cluster) echo "redis://127.0.0.1:$port/0?cluster=on" ;;
         neo4j) echo "bolt://127.0.0.1:$port" ;;
         mongodb)
-            ! in_container "$1" || options=?replicaSet=rs0
+            ! in_container "$1" || options='?replicaSet=rs0'
             echo "mongodb://127.0.0.1:$port/flowpersist$options"
             ;;
         ferretdb) echo "mongodb://127.0.0.1:$port/flowpersist" ;;
