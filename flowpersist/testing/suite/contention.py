@@ -48,7 +48,7 @@ class Contention(Ground):
         self, backend: StorageBackend, make_backend: BackendFactory
     ) -> None:
         need_processes(backend)
-        given = [(make_backend, KEYS, self.race_rounds * 4, seed) for seed in range(self.processes)]
+        given = [(make_backend, KEYS, self.race_rounds * 2, seed) for seed in range(self.processes)]
         results = await run_processes(contend_in_process, given)
         histories = [history for result in results for history in result]
         explain(histories, {key: (await backend.get(ref(key))).record for key in KEYS})
