@@ -187,8 +187,6 @@ class Store:
         except Torn:
             return (await self.get(link, found.ref, 0, body=False)).record
         except (ValueError, TypeError):
-            if found.snapshot is None:
-                return None
             raise unreadable(NAME, f"record {found.ref.key}") from None
 
     async def _find(
