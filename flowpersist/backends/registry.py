@@ -62,6 +62,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "memory": _BuiltIn("memory"),
         "sqlite": _BuiltIn("sqlite"),
         "file": _BuiltIn("filesystem"),
+        "mongodb": _BuiltIn("mongodb", "mongodb"),
+        "mongodb+srv": _BuiltIn("mongodb", "mongodb"),
     }
 )
 
