@@ -180,7 +180,7 @@ class MongodbBackend:
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
         opened = self._ready()
-        return await self._underway.awaited(records.read(opened.desk, ref, body=body))
+        return await self._underway.uninterrupted(records.read(opened.desk, ref, body=body))
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
@@ -210,7 +210,7 @@ class MongodbBackend:
         """See ``StorageBackend``."""
         asked = selection(namespace, where, order, limit, after, descending)
         opened = self._ready()
-        return await self._underway.awaited(pages.page(opened.desk, asked))
+        return await self._underway.uninterrupted(pages.page(opened.desk, asked))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Deletes in batches. Then sweeps, where it is time (see ``_mongodb/bodies.py``)."""
@@ -229,7 +229,7 @@ class MongodbBackend:
         """See ``StorageBackend``."""
         opened = self._ready()
         started = time.monotonic()
-        await self._underway.awaited(tell_time(opened.client))
+        await self._underway.uninterrupted(tell_time(opened.client))
         latency = timedelta(seconds=time.monotonic() - started)
         return BackendHealth(NAME, await opened.desk.now(), latency, opened.server.warnings)
 
