@@ -5,8 +5,8 @@
     mongodb://user:password@host1,host2/flows?replicaSet=rs0        the database "flows"; without one, "flowpersist"
     mongodb+srv://user:password@cluster.example.net/flows
 
-Of the URL's options ours are ``prefix`` (what the collections' names begin with) and ``allow_unsafe_ferretdb`` (``on`` for
-trials with FerretDB, whose updates are not atomic); all others go to the driver. Whatever they say, a write is
+Of the URL's options ours are ``prefix`` (what the collections' names begin with) and ``allow_unsafe_ferretdb`` (``on``
+for trials with FerretDB, whose updates are not atomic); all others go to the driver. Whatever they say, a write is
 acknowledged when a majority has it in its journal, and reads are of the primary.
 
 The server's clock can only be sampled (see ``_mongodb/clock.py``): a write that comes within a round trip of its
@@ -60,9 +60,7 @@ __all__ = ["MongodbBackend", "from_url"]
 
 OPTIONS: Final = frozenset({"prefix", "allow_unsafe_ferretdb"})
 _DATABASE: Final = re.compile(r'[^/\\. "$*<>:|?\0]{1,63}')
-_ALWAYS: Final = frozenset(
-    {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS, Capability.BODY_LIMIT}
-)
+_ALWAYS: Final = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS, Capability.BODY_LIMIT})
 
 
 @frozen(eq=False)
@@ -78,8 +76,8 @@ class _Opened:
 class MongodbBackend:
     """Records in three collections of a MongoDB database.
 
-    ``source`` is a URL, or a client: PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``, which is used as it
-    is and never closed. ``client_class`` makes the client of a URL. ``database`` goes before the one in the URL.
+    ``source`` is a URL, or a client: PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``, which is used as
+    it is and never closed. ``client_class`` makes the client of a URL. ``database`` goes before the one in the URL.
     ``capabilities`` names notifications once the backend is open, where the server has them.
     """
 
@@ -96,7 +94,8 @@ class MongodbBackend:
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         if database is not None and not _DATABASE.fullmatch(database):
-            raise ConfigurationError("the name of a mongodb database has 1 to 63 characters, none of them special", SETTING)
+            message = "the name of a mongodb database has 1 to 63 characters, none of them special"
+            raise ConfigurationError(message, SETTING)
         self.capabilities: frozenset[Capability] = _ALWAYS
         self.clock_offset = clock_offset
         self.largest_body = LARGEST_BODY
@@ -268,5 +267,7 @@ def _check(url: BackendUrl, text: str) -> None:
         parse_uri(text, validate=True, warn=False)
     except (PyMongoError, ValueError) as error:
         # Not as its cause: the driver's message may hold a part of the URL.
-        why = f"is refused by the driver ({type(error).__name__}): look at its hosts, and write special characters as %40"
-        raise url.refuse(why) from None
+        name = type(error).__name__
+        raise url.refuse(
+            f"is refused by the driver ({name}): look at its options, and write special characters as %40"
+        ) from None

@@ -87,13 +87,14 @@ async def fetch(store: Collections, stored: Stored) -> bytes | None:
     """A body's bytes; None where a chunk is missing."""
     ids = stored.ids()
     with mapped():
-        if len(ids) == 1:
-            found = [await store.bodies.find_one({"_id": ids[0]})]
-        else:
-            found = await store.bodies.find({"_id": {"$in": ids}}).to_list(None)
-    parts = {chunk["_id"]: chunk.get("b") for chunk in found if chunk is not None}
-    pieces = [parts.get(name) for name in ids]
-    return b"".join(pieces) if all(isinstance(piece, bytes) for piece in pieces) else None
+        # The chunks of most bodies are one.
+        chunks = {"_id": ids[0]} if len(ids) == 1 else {"_id": {"$in": ids}}
+        found = await store.bodies.find(chunks).to_list(None)
+    parts = {chunk["_id"]: chunk.get("b") for chunk in found}
+    pieces = [piece for name in ids if isinstance(piece := parts.get(name), bytes)]
+    if len(pieces) < len(ids):
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def remove(store: Collections, bodies: Iterable[Stored]) -> None:

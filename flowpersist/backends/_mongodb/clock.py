@@ -105,5 +105,3 @@ def _tighter(old: _Bound, found: _Bound, least: float) -> _Bound:
     """
     aged = old.aged(found.at)
     return found if least > aged or found.ahead < aged else _Bound(aged, found.at)
-
-

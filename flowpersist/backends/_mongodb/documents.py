@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+from flowpersist.backends._mongodb.errors import NAME
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._scalars import attributes_from_text, entry_text
 from flowpersist.backends.base import Order, Record, RecordRef, Scalar
-from flowpersist.backends._mongodb.errors import NAME
 
 __all__ = [
     "FIELDS",

@@ -9,7 +9,6 @@ from typing import Final
 from bson.errors import BSONError
 from pymongo.errors import (
     AutoReconnect,
-    ConfigurationError as DriverConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -21,6 +20,9 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
+)
+from pymongo.errors import (
+    ConfigurationError as DriverConfigurationError,
 )
 
 from flowpersist.errors import (

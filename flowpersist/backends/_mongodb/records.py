@@ -43,7 +43,7 @@ class Desk:
         """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
         gone = [stored for stored in bodies if stored is not None]
         if gone:
-            self.underway.background(remove(self.store, gone))
+            _ = self.underway.background(remove(self.store, gone))
 
 
 def stored_body(document: Document | None) -> Stored | None:

@@ -47,7 +47,7 @@ async def first_revision(store: Collections, document_id: str) -> int:
             drawn = await store.meta.find_one_and_update(
                 {"_id": counter}, {"$inc": {"n": Int64(1)}}, upsert=True, return_document=ReturnDocument.AFTER
             )
-            return int(drawn["n"]) << CHANGE_BITS
+            return int((drawn or {})["n"]) << CHANGE_BITS
         # Two made the counter at once: it is there now.
 
 
