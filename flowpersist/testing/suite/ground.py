@@ -23,6 +23,7 @@ from flowpersist.backends.base import (
     Written,
 )
 from flowpersist.backends.registry import backend_from_url
+from flowpersist.testing.proxy import Proxy, address_of, rerouted
 
 __all__ = ["NAMESPACE", "SCHEMA", "SOON", "BackendFactory", "Ground", "all_pages", "change", "make", "ref", "stored"]
 
@@ -59,6 +60,37 @@ class Ground:
         pickle where the backend works with several processes.
         """
         return partial(backend_from_url, url)
+
+    @pytest.fixture
+    def address(self, request: pytest.FixtureRequest) -> tuple[str, int]:
+        """Host and port of the server, as the URL names them. Tests that need a network are skipped without them."""
+        try:
+            url: str = request.getfixturevalue("url")
+        except NotImplementedError:
+            pytest.skip("no URL names a server: give the fixtures address and make_proxied beside make_backend")
+        found = address_of(url)
+        if found is None:
+            pytest.skip("no network leads to the store, or several addresses do: nothing can be put between")
+        return found
+
+    @pytest_asyncio.fixture
+    async def proxy(self, address: tuple[str, int]) -> AsyncIterator[Proxy]:
+        """A proxy in front of the server."""
+        async with Proxy(*address) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    def make_proxied(self, url: str, proxy: Proxy) -> BackendFactory:
+        """As ``make_backend``, by way of the proxy."""
+        return partial(backend_from_url, rerouted(url, proxy.address))
+
+    @pytest_asyncio.fixture
+    async def proxied(self, make_proxied: BackendFactory) -> AsyncIterator[StorageBackend]:
+        """An open backend behind the proxy."""
+        backend = make_proxied()
+        await backend.open(SCHEMA)
+        yield backend
+        await backend.close()
 
     @pytest_asyncio.fixture
     async def backend(self, make_backend: BackendFactory) -> AsyncIterator[StorageBackend]:
