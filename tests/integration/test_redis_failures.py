@@ -271,7 +271,8 @@ async def test_out_of_connections_on_the_server(own_server):
     server = own_server("--maxclients", 3).start()
     taken = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     backend = backend_from_url(server.url)
-    with pytest.raises(BackendUnavailable, match="maxclients") as refused:
+    # The server's own words may be lost: it closes the connection at once.
+    with pytest.raises(BackendUnavailable, match="connection") as refused:
         await backend.open(SCHEMA)
     assert refused.value.retryable
     for one in taken:
@@ -303,7 +304,7 @@ async def test_a_primary_that_becomes_a_replica_and_a_primary_again(own_server):
 
 
 async def test_a_server_that_can_not_save(own_server, tmp_path):
-    server = own_server().start()
+    server = own_server("--enable-protected-configs", "yes").start()
     admin = server.client()
     async with opened(server.url) as backend:
         (tmp_path / "gone").mkdir()
@@ -398,6 +399,8 @@ async def proxied(own_server):
 
 async def test_a_lost_acknowledgement_is_an_unknown_outcome(proxied):
     server, proxy, backend = proxied
+    # A server that does not know the script yet would have to be asked twice.
+    await make(backend, "first")
     for number in range(10):
         mine = change(body=os.urandom(3000))
         proxy.lose()
@@ -413,6 +416,7 @@ async def test_a_lost_acknowledgement_is_an_unknown_outcome(proxied):
 async def test_slow_is_a_time_out_and_the_next_ones_work(proxied):
     _, proxy, backend = proxied
     written = await make(backend, "a", body=b"b")
+    await asyncio.gather(got(backend, "a"), got(backend, "a"))
     proxy.stall()
     with pytest.raises(BackendUnavailable) as slow:
         await backend.get(RecordRef("n", "a"))
@@ -465,7 +469,8 @@ async def test_a_cancelled_operation_leaves_its_reply_to_nobody(proxied):
         assert (record.ref.key, record.head, record.body) == (f"k{number}", b"%d" % number, b"%d" % number * 500)
 
     async def cancelled(number):
-        task = asyncio.ensure_future(chance.choice([look(number), backend.query("n", Where(), limit=3)]))
+        work = look(number) if chance.random() < 0.5 else backend.query("n", Where(), limit=3)
+        task = asyncio.ensure_future(work)
         await asyncio.sleep(chance.random() * 0.008)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
