@@ -58,6 +58,16 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "memory": _BuiltIn("memory"),
         "sqlite": _BuiltIn("sqlite"),
         "file": _BuiltIn("filesystem"),
+        "postgresql": _BuiltIn("postgres", "postgres"),
+        "postgres": _BuiltIn("postgres", "postgres"),
+        "redis": _BuiltIn("redis", "redis"),
+        "rediss": _BuiltIn("redis", "redis"),
+        "neo4j": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+s": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+ssc": _BuiltIn("neo4j", "neo4j"),
+        "bolt": _BuiltIn("neo4j", "neo4j"),
+        "bolt+s": _BuiltIn("neo4j", "neo4j"),
+        "bolt+ssc": _BuiltIn("neo4j", "neo4j"),
     }
 )
 

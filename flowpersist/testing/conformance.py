@@ -19,6 +19,9 @@ It needs pytest and pytest-asyncio (the ``testing`` extra). ``race_rounds``, ``r
 
 from __future__ import annotations
 
+from flowpersist.testing.suite.cancelling import Cancelling
+from flowpersist.testing.suite.contention import Contention
+from flowpersist.testing.suite.network import Network
 from flowpersist.testing.suite.parts import Parts
 from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
@@ -27,5 +30,5 @@ from flowpersist.testing.suite.values import Values
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Parts, Races, Queries, Values):
+class BackendConformance(Parts, Races, Queries, Values, Contention, Cancelling, Network):
     """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""

@@ -28,3 +28,35 @@ def server():
 def prefix():
     """What the names of tables, collections, labels and keys begin with in this test alone."""
     return f"t{uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="session")
+def neo4j_prefix(server):
+    """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
+    found = f"t{uuid4().hex[:16]}"
+    yield found
+    neo4j_run(server("neo4j"), f"SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="CONSTRAINT")
+    neo4j_run(server("neo4j"), f"SHOW INDEXES YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="INDEX")
+    neo4j_wipe(server("neo4j"), found)
+
+
+@pytest.fixture
+def wiped_neo4j(server, neo4j_prefix):
+    """The URL of a store in Neo4j that holds nothing."""
+    neo4j_wipe(server("neo4j"), neo4j_prefix)
+    return f"{server('neo4j')}?prefix={neo4j_prefix}"
+
+
+def neo4j_wipe(url, prefix):
+    """Remove every node of a prefix."""
+    labels = f"any(label IN labels(n) WHERE label STARTS WITH '{prefix.capitalize()}')"
+    neo4j_run(url, f"MATCH (n) WHERE {labels} CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
+
+
+def neo4j_run(url, cypher, drop=None):
+    """Run a statement; ``drop`` drops what it names."""
+    import neo4j
+
+    with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
+        for (name,) in session.run(cypher).values():
+            session.run(f"DROP {drop} `{name}`").consume()

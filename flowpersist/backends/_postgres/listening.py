@@ -1,0 +1,56 @@
+"""Change notification by LISTEN and NOTIFY, on a connection of its own for as long as somebody listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from flowpersist.backends._postgres.errors import mapped
+from flowpersist.backends._postgres.layout import NAME, Link
+from flowpersist.errors import BackendUnavailable
+
+__all__ = ["Listener"]
+
+#: Keys that wait for a slow listener. More are dropped, the newest first: it has enough to look at.
+WAITING: Final = 10_000
+
+
+class Listener:
+    """The keys that come on one channel, in their order, until the connection is gone."""
+
+    def __init__(self, connection: Link, channel: str) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._keys: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def start(self) -> None:
+        """From here on nothing is missed."""
+        self._connection.add_termination_listener(self._ended)
+        with mapped(self._connection):
+            await self._connection.add_listener(self._channel, self._heard)
+
+    async def stop(self) -> None:
+        """Free the connection of it."""
+        self._connection.remove_termination_listener(self._ended)
+        if not self._connection.is_closed():
+            with mapped(self._connection):
+                await self._connection.remove_listener(self._channel, self._heard)
+
+    def _heard(self, _connection: Any, _process: int, _channel: str, key: object) -> None:  # noqa: ANN401 - the driver's
+        if self._keys.qsize() < WAITING:
+            self._keys.put_nowait(str(key))
+
+    def _ended(self, _connection: Any) -> None:  # noqa: ANN401 - the driver's
+        self._keys.put_nowait(None)
+
+    async def keys(self) -> AsyncGenerator[str, None]:
+        """As they come."""
+        while True:
+            key = await self._keys.get()
+            if key is None:
+                message = (
+                    f"the connection that listens to the {NAME} server was lost; listen again, and look what is due"
+                )
+                raise BackendUnavailable(message, NAME, True)
+            yield key

@@ -1,0 +1,164 @@
+"""What the PostgreSQL backend does on a connection. Every write is one statement, but for the two of a purge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from asyncpg import Record as Row
+from attrs import evolve, frozen
+
+from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._matching import Selection, position_of
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
+from flowpersist.backends._postgres import selections
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
+from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
+from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
+from flowpersist.errors import RevisionConflict
+
+__all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read"]
+
+
+@frozen
+class Store:
+    """What every operation needs to know: the statements, the clock's offset in microseconds, where changes of the
+    namespace are notified, and what it declares.
+    """
+
+    layout: Layout
+    offset: int
+    channel: str | None
+    indexed: Mapping[str, type]
+
+
+async def one(connection: Link, statement: str, *arguments: object) -> Row:
+    """The row of a statement that gives one, whatever it finds."""
+    row = await connection.fetchrow(statement, *arguments)
+    if row is None:
+        raise unreadable(NAME, "an answer")
+    return row
+
+
+def _record(namespace: str, row: Row, body: bytes | None) -> Record:
+    """A row as a record. A damaged or forged row may hold any value of a column's type."""
+    key, revision, write_id, created, updated, due, size, attributes, head, *_ = row.values()
+    try:
+        return Record(
+            ref=RecordRef(namespace, key),
+            revision=revision,
+            write_id=write_id,
+            attributes=attributes_from_text(attributes),
+            head=head,
+            body=body,
+            body_size=size,
+            created_at=from_micros(created),
+            updated_at=from_micros(updated),
+            due_at=None if due is None else from_micros(due),
+        )
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise unreadable(NAME, "a record") from error
+
+
+async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) -> Read:
+    """One record, all of it of one snapshot."""
+    statement = store.layout.sql["read_record_and_body" if body else "read_record"]
+    row = await one(connection, statement, store.offset, ref.namespace, ref.key)
+    now = from_micros(row["now"])
+    if row["key"] is None:
+        return Read(None, now)
+    data = row["data"] if body else None
+    if body and row["body_size"] != (None if data is None else len(data)):
+        raise body_missing(NAME, ref)
+    return Read(_record(ref.namespace, row, data), now)
+
+
+async def put(
+    connection: Link,
+    store: Store,
+    ref: RecordRef,
+    change: RecordChange,
+    if_revision: int,
+    not_after: datetime | None,
+) -> Written:
+    """Compare, and set what changes."""
+    deadline = None if not_after is None else to_micros(not_after)
+    common = (store.offset, ref.namespace, ref.key, store.channel, change.write_id, deadline)
+    name, arguments = _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
+    row = await one(connection, store.layout.sql[name], *common, *arguments)
+    if row["done"]:
+        return Written(row["revision"], from_micros(row["now"]))
+    raise await _refusal(connection, store, ref, row, if_revision, not_after)
+
+
+def _due(due_at: datetime | Keep | None) -> int | None:
+    return None if due_at is None or isinstance(due_at, Keep) else to_micros(due_at)
+
+
+def _insertion(change: RecordChange) -> tuple[str, tuple[object, ...]]:
+    attributes = {} if change.attributes is None or isinstance(change.attributes, Keep) else change.attributes
+    head = b"" if change.head is None or change.head is KEEP else change.head
+    parts = (_due(change.due_at), attributes_to_text(attributes), head)
+    if isinstance(change.body, bytes):
+        return "insert_record_and_body", (*parts, len(change.body), change.body)
+    return "insert_record", (*parts, None)
+
+
+def _alteration(change: RecordChange, if_revision: int) -> tuple[str, tuple[object, ...]]:
+    attributes = None if isinstance(change.attributes, Keep) else attributes_to_text(change.attributes or {})
+    head = None if isinstance(change.head, Keep) else change.head or b""
+    parts = (if_revision, change.due_at is KEEP, _due(change.due_at), attributes, head)
+    if isinstance(change.body, bytes):
+        return "change_record_and_body", (*parts, len(change.body), change.body)
+    return ("change_record" if change.body is KEEP else "change_record_and_drop_body"), parts
+
+
+async def _refusal(
+    connection: Link, store: Store, ref: RecordRef, row: Row, expected: int, not_after: datetime | None
+) -> Exception:
+    """Why a write was refused. Where it waited for another one, the snapshot of its statement is older than the row
+    that it was compared with, and still shows the revision that was expected: then another look tells.
+    """
+    if (row["revision"] or 0) == expected and not_after is not None:
+        row = await one(connection, store.layout.sql["read_standing"], store.offset, ref.namespace, ref.key)
+    check_revision(NAME, ref, row["revision"] or 0, expected)
+    check_deadline(NAME, ref, from_micros(row["now"]), not_after)
+    message = f"record {ref.key} was changed by another at this moment: read it and decide again"
+    return RevisionConflict(message, NAME)
+
+
+async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: int) -> bool:
+    """Remove a record and its body."""
+    arguments = (store.offset, ref.namespace, ref.key, store.channel, if_revision)
+    row = await one(connection, store.layout.sql["delete_record"], *arguments)
+    if row["done"]:
+        return True
+    if row["revision"] == if_revision:
+        # It waited for another's write or delete, and the snapshot of its statement is older than that.
+        row = await one(connection, store.layout.sql["read_standing"], *arguments[:3])
+    if row["revision"] is None:
+        return False
+    check_revision(NAME, ref, row["revision"], if_revision)
+    raise RevisionConflict(f"record {ref.key} was locked by another at this moment: read it and decide again", NAME)
+
+
+async def page(connection: Link, store: Store, asked: Selection) -> Page[Record]:
+    """A page, and a cursor where more follows: one record more than wanted tells."""
+    more = evolve(asked, limit=asked.limit + 1)
+    statement = selections.page(store.layout, more, store.indexed, store.offset)
+    rows = await connection.fetch(statement.text, *statement.arguments)
+    now = from_micros(rows[0]["now"])
+    found = [_record(asked.namespace, row, None) for row in rows if row["key"] is not None]
+    last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
+    return Page(tuple(found[: asked.limit]), None if last is None else asked.cursor(last), now)
+
+
+async def purge(connection: Link, store: Store, asked: Selection) -> int:
+    """Remove what the selection finds, records and bodies in one transaction."""
+    statement = selections.doomed(store.layout, asked, store.indexed, store.channel)
+    async with connection.transaction():
+        rows = await connection.fetch(statement.text, *statement.arguments)
+        ids = [row["id"] for row in rows]
+        if ids:
+            await connection.execute(store.layout.sql["purge_bodies"], ids)
+    return len(ids)

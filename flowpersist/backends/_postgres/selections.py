@@ -1,0 +1,97 @@
+"""Selections as SQL: a query by at most one declared attribute, in the order of key or due, is answered from an index.
+
+The planner knows what the texts say of the indexes: ``attribute = $n`` implies the ``is not null`` of a partial index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import field, mutable
+
+from flowpersist.backends._matching import Selection, bound
+from flowpersist.backends._postgres.layout import Layout, attribute
+from flowpersist.backends._scalars import attributes_to_text, scalar_to_text
+from flowpersist.backends.base import Order
+
+__all__ = ["Statement", "doomed", "page"]
+
+_COLUMNS: Final[Mapping[Order, str]] = {
+    "key": "key",
+    "created": "created_at",
+    "updated": "updated_at",
+    "due": "due_at",
+}
+
+
+@mutable
+class Statement:
+    """A statement in the making: its arguments get their numbers as they come."""
+
+    arguments: list[object] = field(factory=list)
+    text: str = ""
+
+    def number(self, value: object) -> str:
+        """Add an argument; gives how it is referred to."""
+        self.arguments.append(value)
+        return f"${len(self.arguments)}"
+
+
+def _conditions(statement: Statement, asked: Selection, indexed: Mapping[str, type]) -> list[str]:
+    equals = asked.where.equals
+    terms = [f"namespace = {statement.number(asked.namespace)}"]
+    terms += [
+        f"{attribute(name)} = {statement.number(scalar_to_text(value))}"
+        for name, value in equals.items()
+        if name in indexed
+    ]
+    free = {name: value for name, value in equals.items() if name not in indexed}
+    if free:
+        terms.append(f"attributes @> {statement.number(attributes_to_text(free))}::text::jsonb")
+    return terms + _bounds(statement, asked)
+
+
+def _bounds(statement: Statement, asked: Selection) -> list[str]:
+    column, span = _COLUMNS[asked.order], asked.where.range
+    terms = ["due_at is not null"] if asked.order == "due" else []
+    if span is not None and span.since is not None:
+        terms.append(f"{column} >= {statement.number(bound(span.since))}")
+    if span is not None and span.before is not None:
+        terms.append(f"{column} < {statement.number(bound(span.before))}")
+    if asked.after is not None:
+        sign = "<" if asked.descending else ">"
+        time, key = asked.after
+        if asked.order == "key":
+            terms.append(f"key {sign} {statement.number(key)}")
+        else:
+            terms.append(f"({column}, key) {sign} ({statement.number(time)}, {statement.number(key)})")
+    return terms
+
+
+def _order(asked: Selection) -> str:
+    direction = "desc" if asked.descending else "asc"
+    time = "" if asked.order == "key" else f"{_COLUMNS[asked.order]} {direction}, "
+    return f"order by {time}key {direction}"
+
+
+def _rest(statement: Statement, asked: Selection, indexed: Mapping[str, type]) -> str:
+    terms = " and ".join(_conditions(statement, asked, indexed))
+    return f"where {terms} {_order(asked)} limit {statement.number(asked.limit)}"
+
+
+def page(layout: Layout, asked: Selection, indexed: Mapping[str, type], offset: int) -> Statement:
+    """The statement that reads a page. Its last column is the clock, which stands there also where no record does."""
+    statement = Statement([offset])
+    statement.text = layout.sql["page"].format(
+        selected=f"from {layout.records} {_rest(statement, asked, indexed)}", order=_order(asked)
+    )
+    return statement
+
+
+def doomed(layout: Layout, asked: Selection, indexed: Mapping[str, type], channel: str | None) -> Statement:
+    """The statement that deletes the records that are selected, without their bodies, and gives their ids."""
+    statement = Statement([channel])
+    rest = _rest(statement, asked, indexed)
+    statement.text = layout.sql["purge_records"].format(selected=f"from {layout.records} {rest}")
+    return statement

@@ -1,0 +1,191 @@
+-- The statements of the PostgreSQL backend. Each begins with a line that names it.
+--
+-- Where these say flowpersist_, a backend of another prefix has its own, and {names} in braces stand for other parts of
+-- this file (layout.py). In what reads or writes records $1 is the clock's offset, $2 the namespace, $3 the key. Times are whole microseconds since
+-- the epoch, UTC; the clock is clock_timestamp(), since now() stands still for the length of a transaction. Attributes are
+-- a JSON object of canonical texts (_scalars.py), so that no two values of different types are one to jsonb.
+--
+-- A write is one statement, and so one transaction, at READ COMMITTED: an update that waited for another's lock evaluates
+-- its whole WHERE again, on the row as it is then. Nothing that decides may come from a subquery or CTE, which would not
+-- be evaluated again.
+
+-- name: create_meta
+create table if not exists flowpersist_meta (name text collate "C" primary key, value bigint not null)
+
+-- name: create_revisions
+-- All revisions of all records come from here, so that none is ever used twice, also not after a delete or a rollback.
+create sequence if not exists flowpersist_revisions
+
+-- name: create_records
+create table if not exists flowpersist_records (
+    id bigint generated always as identity primary key,
+    namespace text collate "C" not null,
+    key text collate "C" not null,
+    revision bigint not null,
+    write_id text collate "C" not null,
+    created_at bigint not null,
+    updated_at bigint not null,
+    due_at bigint,
+    body_size bigint,
+    attributes jsonb not null,
+    head bytea not null
+)
+
+-- name: create_bodies
+-- Apart from the records, so that changing or listing a record neither writes nor reads its body.
+create table if not exists flowpersist_bodies (record bigint primary key, data bytea not null)
+
+-- name: store_heads_plain
+-- Sealed bytes don't compress; trying takes seven times as long as storing them.
+alter table flowpersist_records alter column head set storage external
+
+-- name: store_bodies_plain
+alter table flowpersist_bodies alter column data set storage external
+
+-- name: create_by_key
+create unique index if not exists flowpersist_records_by_key on flowpersist_records (namespace, key)
+
+-- name: create_by_created
+create index if not exists flowpersist_records_by_created on flowpersist_records (namespace, created_at, key)
+
+-- name: create_by_updated
+create index if not exists flowpersist_records_by_updated on flowpersist_records (namespace, updated_at, key)
+
+-- name: create_by_due
+create index if not exists flowpersist_records_by_due on flowpersist_records (namespace, due_at, key)
+where due_at is not null
+
+-- name: create_by_attributes
+-- For attributes that no namespace declares. It holds hashes, so that long values fit.
+create index if not exists flowpersist_records_by_attributes on flowpersist_records using gin (attributes jsonb_path_ops)
+
+-- name: about_server
+select
+    current_setting('server_encoding') as encoding,
+    pg_is_in_recovery() as standby,
+    current_setting('transaction_read_only') = 'on' as read_only,
+    current_schema()::text as schema
+
+-- name: has_meta
+select to_regclass($1::text) is not null
+
+-- name: read_version
+select value from flowpersist_meta where name = 'version'
+
+-- name: index_names
+select c.relname::text as name, i.indisvalid as valid
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where i.indrelid = to_regclass($1::text)
+
+-- name: lock_schema
+-- Until the end of the transaction: of many processes that start at once, one migrates, and the rest find it done.
+select pg_advisory_xact_lock(hashtextextended($1::text, 0))
+
+-- name: now
+(extract(epoch from clock_timestamp()) * 1000000)::bigint + $1::bigint
+
+-- name: columns
+key, revision, write_id, created_at, updated_at, due_at, body_size, attributes::text as attributes, head
+
+-- name: read_record
+select {columns}, {now} as now
+from (values (1)) as always
+left join flowpersist_records on namespace = $2 and key = $3
+
+-- name: read_record_and_body
+select {columns}, {now} as now, data
+from (values (1)) as always
+left join flowpersist_records on namespace = $2 and key = $3
+left join flowpersist_bodies on record = id
+
+-- name: read_standing
+select {now} as now, revision
+from (values (1)) as always
+left join flowpersist_records on namespace = $2 and key = $3
+
+-- name: outcome
+-- What a write gives: that it was done, or what stood there as the statement began. $4 is the channel to notify.
+select true as done, revision, now, case when $4::text is not null then pg_notify($4, $3) end from done
+union all
+select false, revision, {now}, null
+from (values (1)) as always
+left join flowpersist_records on namespace = $2 and key = $3
+where not exists (select from done)
+
+-- name: insert_record
+-- $6 is the deadline.
+with done as (
+    insert into flowpersist_records
+        (namespace, key, revision, write_id, created_at, updated_at, due_at, attributes, head, body_size)
+    select $2, $3, nextval('flowpersist_revisions'), $5, clock.now, clock.now, $7, $8::text::jsonb, $9, $10
+    from (select {now} as now) as clock
+    where $6::bigint is null or clock.now <= $6
+    on conflict (namespace, key) do nothing
+    returning id, revision, updated_at as now
+){body}
+{outcome}
+
+-- name: insert_body
+, body as (
+    insert into flowpersist_bodies (record, data) select id, $11::bytea from done
+)
+
+-- name: change_record
+-- $6 is the deadline, $7 the revision. A part that stays is given as null; for due_at $8 says that it stays.
+with done as (
+    update flowpersist_records set
+        revision = nextval('flowpersist_revisions'),
+        write_id = $5,
+        updated_at = {now},
+        due_at = case when $8::boolean then due_at else $9::bigint end,
+        attributes = coalesce($10::text::jsonb, attributes),
+        head = coalesce($11::bytea, head){body_size}
+    where namespace = $2 and key = $3 and revision = $7 and ($6::bigint is null or {now} <= $6)
+    returning id, revision, updated_at as now
+){body}
+{outcome}
+
+-- name: set_body
+, body as (
+    insert into flowpersist_bodies (record, data) select id, $13::bytea from done
+    on conflict (record) do update set data = excluded.data
+)
+
+-- name: drop_body
+, body as (
+    delete from flowpersist_bodies using done where record = done.id
+)
+
+-- name: delete_record
+with done as (
+    delete from flowpersist_records where namespace = $2 and key = $3 and revision = $5
+    returning id, revision, {now} as now
+), body as (
+    delete from flowpersist_bodies using done where record = done.id
+)
+{outcome}
+
+-- name: page
+-- {selected} is a selection. It is joined to the clock, which is told also where nothing is found.
+select {columns}, now
+from (select {now} as now) as clock
+left join lateral (select * {selected}) as found on true
+{order}
+
+-- name: purge_records
+-- {selected} is a selection, whose rows are locked; $1 is the channel to notify. What another has locked is busy, so it is
+-- passed over. The conditions hold for the rows as they are once they are locked.
+with doomed as (
+    select id {selected} for update skip locked
+)
+delete from flowpersist_records as gone using doomed where gone.id = doomed.id
+returning gone.id, case when $1::text is not null then pg_notify($1, gone.key) end
+
+-- name: purge_bodies
+-- A statement of its own in the same transaction: it sees a body that was written while the one before waited.
+delete from flowpersist_bodies where record = any ($1::bigint[])
+
+-- name: ping
+select {now} as now, current_setting('synchronous_commit') as synchronous_commit, current_setting('fsync') as fsync,
+    current_setting('full_page_writes') as full_page_writes, current_setting('transaction_read_only') as read_only

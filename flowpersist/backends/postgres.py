@@ -1,0 +1,222 @@
+"""A store in a PostgreSQL database: durable, for any number of processes on any number of machines.
+
+::
+
+    postgresql://user:password@host/database?prefix=flowpersist&pool_size=10
+
+The URL's own options, all others go to the driver, and from there to the server (``sslmode``, ``target_session_attrs``,
+``search_path``, ``synchronous_commit``, …):
+
+``prefix``
+    What the names of tables and indexes begin with: ``flowpersist``.
+``pool_size``
+    At most so many connections: 10. They are made when they are needed.
+``acquire_timeout``, ``connect_timeout``, ``command_timeout``
+    Seconds to wait for a free connection (30), for a new one (10), and for the answer to a statement (60).
+``statement_cache``
+    ``off`` behind a pooler that gives each transaction another connection, such as pgbouncer.
+``notify``
+    ``on`` tells listeners of each change; then the server commits one write after the other.
+
+Transactions, ``joined``: what is put is there for others once the user's own transaction has committed. Until then its
+record is locked, and others who write it wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import asyncpg
+from attrs import evolve
+
+from flowpersist.backends._postgres.connections import Connections, Options
+from flowpersist.backends._postgres.errors import mapped
+from flowpersist.backends._postgres.layout import NAME, Layout, Link
+from flowpersist.backends._postgres.listening import Listener
+from flowpersist.backends._postgres.schema import check_server, migrate, pending
+from flowpersist.backends._postgres.verbs import Known, Verbs
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import PREFIX, BackendUrl
+from flowpersist.backends.base import Capability, NamespaceSchema, StorageBackend
+from flowpersist.errors import ConfigurationError, StorageError
+
+__all__ = ["PostgresBackend", "from_url"]
+
+T = TypeVar("T")
+_OURS: Final = (
+    "prefix",
+    "pool_size",
+    "acquire_timeout",
+    "connect_timeout",
+    "command_timeout",
+    "statement_cache",
+    "notify",
+)
+_ALWAYS: Final = frozenset(
+    {
+        Capability.DURABLE,
+        Capability.MULTI_PROCESS,
+        Capability.TRANSACTIONS,
+        Capability.MIGRATIONS,
+        Capability.BODY_LIMIT,
+    }
+)
+
+
+class PostgresBackend(Verbs):
+    """Records in the tables of a PostgreSQL database, in the schema that ``search_path`` names first.
+
+    ``source`` is a URL for the driver or a pool of the user's, which stays open: the options of connections are then
+    its own. Make it with a ``reset`` that does nothing where nothing else needs it: the driver's own costs a round trip
+    for each operation.
+    """
+
+    capabilities: frozenset[Capability]
+
+    def __init__(
+        self,
+        source: str | asyncpg.Pool,
+        *,
+        prefix: str = PREFIX,
+        pool_size: int = 10,
+        acquire_timeout: timedelta = timedelta(seconds=30),
+        connect_timeout: timedelta = timedelta(seconds=10),
+        command_timeout: timedelta = timedelta(seconds=60),
+        statement_cache: bool = True,
+        notify: bool = False,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        super().__init__(Layout(prefix), Known(), notify=notify, clock_offset=clock_offset)
+        dsn, given = (source, None) if isinstance(source, str) else ("", source)
+        options = Options(dsn, pool_size, acquire_timeout, connect_timeout, command_timeout, statement_cache)
+        self.capabilities = _ALWAYS | ({Capability.NOTIFICATIONS} if notify else set())
+        self._connections = Connections(options, given)
+        self._opened_in: int | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            first = self._opened_in is None
+            if first:
+                self._connections.start()
+            try:
+                await self._migrated(schema)
+            except BaseException:
+                if first:
+                    await self._connections.stop()
+                raise
+            self._opened_in = os.getpid()
+            self._known.indexed.update({one.name: dict(one.indexed) for one in schema})
+
+    async def _migrated(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._connections.lent() as connection:
+            with mapped(connection):
+                self._known.schema = await check_server(connection, self._layout)
+                await migrate(connection, self._layout, _declared(schema), self._known.schema)
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            opened_in, self._opened_in = self._opened_in, None
+            if opened_in == os.getpid():
+                await self._connections.stop()
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``."""
+        connections = Connections(evolve(self._connections.options, pool_size=1), self._connections.given)
+        connections.start()
+        try:
+            async with connections.lent() as connection:
+                with mapped(connection):
+                    await check_server(connection, self._layout)
+                    return await pending(connection, self._layout, _declared(schema))
+        finally:
+            await connections.stop()
+
+    def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """See ``Notifying``. Listening takes a connection of the pool, and does not work through a pooler of
+        transactions.
+        """
+        return self._changes(namespace)
+
+    @asynccontextmanager
+    async def _changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
+        guard(NAME, self._opened_in)
+        if not self._notify:
+            raise ConfigurationError(
+                "changes are not notified; put notify=on into the URL, for all who write", "notify"
+            )
+        async with self._connections.lent() as connection:
+            listener = Listener(connection, self._layout.channel(self._known.schema, namespace))
+            await listener.start()
+            try:
+                async with aclosing(listener.keys()) as keys:
+                    yield keys
+            finally:
+                await listener.stop()
+
+    def joined(self, transaction: Link) -> StorageBackend:
+        """See ``Joining``. Takes the connection on which the transaction was begun; the backend must be open."""
+        guard(NAME, self._opened_in)
+        joined = _Joined(self._layout, self._known, notify=self._notify, clock_offset=self.clock_offset)
+        joined.connection = transaction
+        return joined
+
+    async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
+        guard(NAME, self._opened_in)
+        return await self._connections.run(action, writes=writes)
+
+
+class _Joined(Verbs):
+    """The same store on the user's own connection, inside their transaction."""
+
+    capabilities: frozenset[Capability] = _ALWAYS
+    connection: Link
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """Nothing: it is open."""
+
+    async def close(self) -> None:
+        """Nothing: the connection is the user's."""
+
+    async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
+        del writes
+        try:
+            # Before the user's commit nothing is written, so that no outcome is in doubt.
+            with mapped(self.connection):
+                return await action(self.connection)
+        except StorageError as error:
+            if not error.retryable:
+                raise
+            # The transaction has failed as a whole: trying this part of it again can't help.
+            raise type(error)(error.message, error.backend) from error
+
+
+def _declared(schema: Sequence[NamespaceSchema]) -> dict[str, type]:
+    return {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
+
+
+def from_url(url: BackendUrl) -> PostgresBackend:
+    """The backend that a URL names."""
+    return PostgresBackend(
+        url.without(_OURS),
+        prefix=url.prefix(),
+        pool_size=url.number("pool_size", 10, range(1, 1001)),
+        acquire_timeout=url.seconds("acquire_timeout", timedelta(seconds=30)),
+        connect_timeout=url.seconds("connect_timeout", timedelta(seconds=10)),
+        command_timeout=url.seconds("command_timeout", timedelta(seconds=60)),
+        statement_cache=url.flag("statement_cache", default=True),
+        notify=url.flag("notify", default=False),
+    )
