@@ -70,9 +70,12 @@ class Contention(Ground):
                         await asyncio.sleep(0)
                     return (await stale.put(ref(key), change(head=b"stale"), if_revision=seen)).revision
 
-                renewed, *late = await asyncio.gather(
-                    renew(key, old), *(lag(key, seen, number * step) for step in range(4)), return_exceptions=True
+                # Some begin before the new life and some after it.
+                writes = [lag(key, seen, number * step) for step in range(4)]
+                first, second, renewed, *rest = await asyncio.gather(
+                    *writes[:2], renew(key, old), *writes[2:], return_exceptions=True
                 )
+                late = (first, second, *rest)
                 done = [one for one in (renewed, *late) if not isinstance(one, RevisionConflict)]
                 assert len(done) == 1, f"{len(done)} believe that they have taken revision {old}: {done}"
                 record = await stored(other, key)
