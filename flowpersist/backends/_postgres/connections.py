@@ -157,8 +157,8 @@ class Connections:
             await source.release(link)
 
     async def _give_back(self, source: Source, link: Link, error: BaseException | None) -> None:
-        """What has ended in time goes back at once. Where the server may still be at work on a statement for which nobody
-        waits any more, the connection is nobody's until that has ended.
+        """What has ended in time goes back at once. Where the server may still be at work on a statement for which
+        nobody waits any more, the connection is nobody's until that has ended.
         """
         cause = None if error is None else error.__cause__ or error
         if cause is None or (isinstance(cause, asyncpg.PostgresError | StorageError) and not lost(cause)):

@@ -87,8 +87,8 @@ class Layout:
 
     def indexes(self, name: str) -> dict[str, str]:
         """The indexes of one declared attribute by their names: its values by key, and by due."""
-        # By bytes, so that no new version of the system's collations spoils it. Written as a collation of the expression, that
-        # would be another expression than the one of which the planner knows statistics.
+        # By bytes, so that no new version of the system's collations spoils it. Written as a collation, it would be
+        # another expression than the one of which the planner knows statistics.
         value, by_bytes = attribute(name), "text_pattern_ops"
         by_key, by_due = self._index(name, "key"), self._index(name, "due")
         return {
