@@ -31,8 +31,8 @@ T = TypeVar("T")
 RESTED: Final = 0.1
 #: After so many it is asked whether it lives: firewalls forget connections silently.
 ASLEEP: Final = 30.0
-#: Turns of the event loop after which it has seen all that has arrived.
-_TURNS: Final = 3
+#: Turns of the event loop after which it has seen all that has arrived: a last message, the end, and what follows.
+_TURNS: Final = 8
 
 
 @frozen
@@ -191,10 +191,9 @@ class Connections:
 async def _answers(link: Link, rested: float) -> bool:
     """Whether a connection that has rested lives."""
     for _ in range(_TURNS):
-        # What has arrived in the meantime, such as its end, the event loop has yet to see.
         await asyncio.sleep(0)
-    if link.is_closed():
-        return False
+        if link.is_closed():
+            return False
     if rested >= ASLEEP:
         try:
             await link.fetchval("select 1", timeout=PATIENCE)
