@@ -21,7 +21,7 @@ Link: TypeAlias = Connection | PoolConnectionProxy
 _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63
-_COMMON: Final = ("columns", "outcome", "now")
+_COMMON: Final = ("columns", "outcome", "late", "now")
 _BODIES: Final[Mapping[str, tuple[str, str, str]]] = {
     "insert_record": ("insert_record", "", ""),
     "insert_record_and_body": ("insert_record", "insert_body", ""),
