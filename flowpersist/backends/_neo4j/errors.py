@@ -102,7 +102,9 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
     if isinstance(error, UnsupportedServerProduct):
         return _unavailable("is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later")
     if isinstance(error, DriverConfigurationError):
-        return ConfigurationError("the driver of neo4j refuses its settings: look at the URL's scheme and options", "url")
+        return ConfigurationError(
+            "the driver of neo4j refuses its settings: look at the URL's scheme and options", "url"
+        )
     if _untrusted(error):
         return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
     if isinstance(error, ServiceUnavailable | SessionExpired):

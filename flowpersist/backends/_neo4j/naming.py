@@ -16,7 +16,19 @@ from flowpersist.backends._clock import to_micros
 from flowpersist.backends._statements import statements
 from flowpersist.backends.base import RecordRef
 
-__all__ = ["ATTRIBUTE", "BIAS", "SHARDS", "TOP", "Names", "loaded", "moment_text", "ordered", "plain", "shard", "unordered"]
+__all__ = [
+    "ATTRIBUTE",
+    "BIAS",
+    "SHARDS",
+    "TOP",
+    "Names",
+    "loaded",
+    "moment_text",
+    "ordered",
+    "plain",
+    "shard",
+    "unordered",
+]
 
 #: How many counters of deleted revisions a store has. Part of the schema: never changed.
 SHARDS: Final = 64

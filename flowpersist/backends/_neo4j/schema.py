@@ -89,9 +89,7 @@ def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str,
     return made
 
 
-async def migrate(
-    link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]
-) -> None:
+async def migrate(link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]) -> None:
     """Run what is missing. Whoever comes second finds it done."""
     texts = await missing(link, names, indexed, relations)
     if not texts:
