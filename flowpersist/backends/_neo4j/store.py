@@ -187,8 +187,6 @@ class Store:
         except Torn:
             return (await self.get(link, found.ref, 0, body=False)).record
         except (ValueError, TypeError):
-            if found.snapshot is None:
-                return None
             raise unreadable(NAME, f"record {found.ref.key}") from None
 
     async def _find(
@@ -277,7 +275,7 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
 
 
 def _doomed(found: Found) -> Record | None:
-    if found.snapshot is None:
+    if not isinstance(found.snapshot, str):
         return None
     try:
         return snapshot_of(found.ref, found.snapshot).record
@@ -317,8 +315,8 @@ def _position(found: Found, order: Order) -> Position:
 
 
 def _stands(record: Record, found: Found, asked: Selection) -> bool:
-    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but must
-    not stand where it does not belong.
+    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
+    must not stand where it does not belong.
     """
     place = position_of(record, asked.order)
     return place is not None and _text_of(asked.order, place) == found.place and asked.holds(record)
