@@ -25,7 +25,7 @@ DATABASE: Final = "flowpersist"
 #: Where the URL does not say otherwise. The driver itself would wait for half a minute, or for ever, and open a hundred
 #: connections, of which one event loop can't make use.
 _OPTIONS: Final[Mapping[str, int]] = {
-    "maxPoolSize": 32,
+    "maxPoolSize": 16,
     "maxConnecting": 8,
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
