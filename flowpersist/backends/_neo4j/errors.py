@@ -59,6 +59,10 @@ _AGAIN: Final = frozenset(
         "Neo.TransientError.Transaction.Outdated",
         "Neo.ClientError.Statement.EntityNotFound",
         "Neo.ClientError.Schema.ConstraintValidationFailed",
+        # IF NOT EXISTS looks before it locks.
+        "Neo.ClientError.Schema.ConstraintAlreadyExists",
+        "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+        "Neo.ClientError.Schema.IndexAlreadyExists",
     }
 )
 _NO_SPACE: Final = "No space left on device"
