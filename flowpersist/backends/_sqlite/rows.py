@@ -17,7 +17,7 @@ from flowpersist.backends._sql import select
 from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 
-__all__ = ["delete", "page", "purge", "put", "read"]
+__all__ = ["delete", "inserted", "page", "purge", "put", "read"]
 
 COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
@@ -95,12 +95,12 @@ def put(
     now: datetime,
 ) -> Written:
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
-    row = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
-    check_revision(NAME, ref, 0 if row is None else row[1], if_revision)
+    standing = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    identity, revision, attributes, floor = standing
+    check_revision(NAME, ref, 0 if identity is None else revision, if_revision)
     check_deadline(NAME, ref, now, not_after)
-    if row is None:
-        return _insert(connection, tables, ref, change, now)
-    identity, revision, attributes = row
+    if identity is None:
+        return _insert(connection, tables, ref, change, floor + 1, now)
     assigned = {"revision": revision + 1, "write_id": change.write_id, "updated_at": to_micros(now)}
     assigned.update(_assignments(change, attributes))
     _update(connection, tables, identity, assigned)
@@ -109,16 +109,19 @@ def put(
 
 
 def _insert(
-    connection: sqlite3.Connection, tables: Tables, ref: RecordRef, change: RecordChange, now: datetime
+    connection: sqlite3.Connection, tables: Tables, ref: RecordRef, change: RecordChange, revision: int, now: datetime
 ) -> Written:
-    (floor,) = connection.execute(tables.sql["read_meta"], ("floor",)).fetchone()
-    at = to_micros(now)
-    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
-    values = (ref.namespace, ref.key, floor + 1, change.write_id, at, at, *parts.values())
+    values = inserted(ref, change, revision, to_micros(now), None)
     identity = connection.execute(tables.sql["insert_record"], values).lastrowid
-    if identity is not None:
-        _write_body(connection, tables, identity, change.body)
-    return Written(floor + 1, now)
+    if isinstance(change.body, bytes):
+        connection.execute(tables.sql["write_body"], (identity, change.body))
+    return Written(revision, now)
+
+
+def inserted(ref: RecordRef, change: RecordChange, revision: int, at: int, identity: int | None) -> tuple[object, ...]:
+    """The row of a new record; SQLite chooses an id where there is none."""
+    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
+    return (identity, ref.namespace, ref.key, revision, change.write_id, at, at, *parts.values())
 
 
 def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]:
@@ -158,10 +161,9 @@ def _remove(connection: sqlite3.Connection, tables: Tables, identity: int, revis
 
 def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record and its body."""
-    row = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
-    if row is None:
+    identity, revision, *_ = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    if identity is None:
         return False
-    identity, revision, _ = row
     check_revision(NAME, ref, revision, if_revision)
     _remove(connection, tables, identity, revision)
     return True
