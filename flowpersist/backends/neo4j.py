@@ -53,6 +53,7 @@ from flowpersist.backends.base import (
 __all__ = ["Neo4jBackend", "Relation", "from_url"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MARGIN: Final = timedelta(seconds=1)
 _OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout")
 
 
@@ -61,8 +62,8 @@ class Neo4jBackend:
 
     ``database`` is that of a driver given (a URL has it as its path); None is the user's home database. ``graph`` maps
     attributes to what they are in the graph: None is runs, tools and tenants, an empty mapping none at all. All
-    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the driver
-    of a URL; ``timeout`` bounds each statement.
+    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the
+    driver of a URL; ``timeout`` bounds each statement.
     """
 
     name: str = NAME
@@ -133,13 +134,15 @@ class Neo4jBackend:
             while self._under_way:
                 self._idle.clear()
                 await self._idle.wait()
+            if isinstance(self._link, Sessions):
+                await self._link.ended()
             await self._let_go(driver)
 
     def _new_driver(self) -> AsyncDriver:
         return connected(self._target, self._limits) if isinstance(self._target, Target) else self._target
 
     def _sessions(self, driver: AsyncDriver) -> Sessions:
-        return Sessions(driver, self._database, self._limits.operation)
+        return Sessions(driver, self._database, self._limits.operation, self._limits.connect + _MARGIN)
 
     async def _let_go(self, driver: AsyncDriver) -> None:
         if driver is not self._target:

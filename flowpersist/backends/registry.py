@@ -68,6 +68,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "bolt": _BuiltIn("neo4j", "neo4j"),
         "bolt+s": _BuiltIn("neo4j", "neo4j"),
         "bolt+ssc": _BuiltIn("neo4j", "neo4j"),
+        "mongodb": _BuiltIn("mongodb", "mongodb"),
+        "mongodb+srv": _BuiltIn("mongodb", "mongodb"),
     }
 )
 

@@ -24,7 +24,8 @@ from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
-from flowpersist.backends._sqlite.group_commit import Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._sqlite.group_commit import Gathering, Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._sqlite.inserts import Insert
 from flowpersist.backends._sqlite.schema import Database, add_indexes, connect, migrate
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -41,7 +42,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError
+from flowpersist.errors import ConfigurationError
 
 __all__ = ["SqliteBackend", "from_url"]
 
@@ -59,6 +60,10 @@ class _Threads:
     writes: Inbox = field(factory=queue.SimpleQueue)
     reads: Inbox = field(factory=queue.SimpleQueue)
     threads: tuple[Writer | Reader, ...] = ()
+    gathering: Gathering = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "gathering", Gathering(self.writes))
 
     def stop(self) -> None:
         """Let what is queued end, and wait for it."""
@@ -67,7 +72,7 @@ class _Threads:
         for thread in self.threads:
             thread.join()
         for inbox in (self.writes, self.reads):
-            settle_abandoned(inbox, lambda: BackendUnavailable("the sqlite store was closed", rows.NAME))
+            settle_abandoned(inbox)
 
 
 class SqliteBackend:
@@ -126,6 +131,7 @@ class SqliteBackend:
             opened_in, self._opened_in = self._opened_in, None
             threads, self._threads = self._threads, _Threads()
             if opened_in == os.getpid():
+                threads.gathering.end(asyncio.get_running_loop())
                 await asyncio.to_thread(threads.stop)
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
@@ -137,6 +143,8 @@ class SqliteBackend:
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may still happen."""
         check_put(if_revision, not_after)
+        if if_revision == 0:
+            return await self._writing(Insert(ref, change, not_after, self._now))
         return await self._writing(
             lambda connection: rows.put(connection, ref, change, if_revision, not_after, self._now())
         )
@@ -186,15 +194,16 @@ class SqliteBackend:
         return [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
 
     async def _reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._queued(lambda threads: threads.reads, action)
-
-    async def _writing(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._queued(lambda threads: threads.writes, action)
-
-    async def _queued(self, inbox: Callable[[_Threads], Inbox], action: Callable[[sqlite3.Connection], T]) -> T:
         guard(rows.NAME, self._opened_in)
         job = Work(action)
-        inbox(self._threads).put(job)
+        self._threads.reads.put([job])
+        result: Any = await job.future
+        return result  # type: ignore[no-any-return]
+
+    async def _writing(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        guard(rows.NAME, self._opened_in)
+        job = Work(action)
+        self._threads.gathering.add(job)
         result: Any = await job.future
         return result  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 import os
 from uuid import uuid4
 
+import neo4j
 import pytest
 
 
@@ -35,7 +36,9 @@ def neo4j_prefix(server):
     """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
     found = f"t{uuid4().hex[:16]}"
     yield found
-    neo4j_run(server("neo4j"), f"SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="CONSTRAINT")
+    neo4j_run(
+        server("neo4j"), f"SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="CONSTRAINT"
+    )
     neo4j_run(server("neo4j"), f"SHOW INDEXES YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="INDEX")
     neo4j_wipe(server("neo4j"), found)
 
@@ -55,8 +58,6 @@ def neo4j_wipe(url, prefix):
 
 def neo4j_run(url, cypher, drop=None):
     """Run a statement; ``drop`` drops what it names."""
-    import neo4j
-
     with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
         for (name,) in session.run(cypher).values():
             session.run(f"DROP {drop} `{name}`").consume()

@@ -16,11 +16,23 @@ from flowpersist.backends._clock import to_micros
 from flowpersist.backends._statements import statements
 from flowpersist.backends.base import RecordRef
 
-__all__ = ["ATTRIBUTE", "BIAS", "SHARDS", "TOP", "Names", "loaded", "moment_text", "ordered", "plain", "shard", "unordered"]
+__all__ = [
+    "ATTRIBUTE",
+    "BIAS",
+    "SHARDS",
+    "TOP",
+    "Names",
+    "loaded",
+    "moment_text",
+    "ordered",
+    "plain",
+    "shard",
+    "unordered",
+]
 
 #: How many counters of deleted revisions a store has. Part of the schema: never changed.
 SHARDS: Final = 64
-#: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits, and texts are ordered as the times are.
+#: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits: texts are ordered as the times are.
 BIAS: Final = 2 * 10**18
 #: Above every text that is compared with it: longer than any key of the highest characters, as they are written.
 TOP: Final = "\ue001\U0010ffff" * 129

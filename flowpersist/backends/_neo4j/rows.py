@@ -26,7 +26,7 @@ _LINES: Final = 8
 Parameters: TypeAlias = dict[str, Any]
 
 
-class Torn(Exception):  # noqa: N818 - never leaves the backend
+class Torn(Exception):
     """What was read is of several revisions: Neo4j reads without locks, and a put came in between."""
 
 
@@ -142,11 +142,14 @@ def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
 
 
 def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
-    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no release
-    has written, ``Torn`` for what is of two revisions.
+    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no
+    release has written, ``Torn`` for what is of two revisions.
     """
+    if text is None:
+        # It comes, or goes.
+        raise Torn
     if not isinstance(text, str) or text.count("\n") != _LINES - 1:
-        raise TypeError("a node without a snapshot")
+        raise TypeError("a node with no snapshot of ours")
     found = snapshot_of(ref, text)
     if not isinstance(head, bytes) or head[:_TAG_BYTES] != found.head_tag.encode():
         raise Torn

@@ -7,17 +7,39 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._matching import Position, Selection, bound, position_of
+from flowpersist.backends._matching import Position, Selection, position_of
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link
-from flowpersist.backends._neo4j.naming import ATTRIBUTE, BIAS, TOP, Names, loaded, moment_text, ordered, shard, unordered
+from flowpersist.backends._neo4j.naming import (
+    ATTRIBUTE,
+    BIAS,
+    TOP,
+    Names,
+    loaded,
+    moment_text,
+    ordered,
+    shard,
+    unordered,
+)
 from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, snapshot_of
 from flowpersist.backends._outcomes import body_missing, check_revision, unreadable
 from flowpersist.backends._scalars import entry_text
-from flowpersist.backends.base import KEEP, Keep, Order, Page, Range, Read, Record, RecordChange, RecordRef, Scalar, Written
+from flowpersist.backends.base import (
+    KEEP,
+    Keep,
+    Order,
+    Page,
+    Range,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Scalar,
+    Written,
+)
 from flowpersist.errors import DeadlinePassed
 
 __all__ = ["Store"]
@@ -83,7 +105,13 @@ class Store:
         raise body_missing(NAME, ref)
 
     async def put(
-        self, link: Link, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None, offset: int
+        self,
+        link: Link,
+        ref: RecordRef,
+        change: RecordChange,
+        if_revision: int,
+        not_after: datetime | None,
+        offset: int,
     ) -> Written:
         """Compare, and set what changes."""
         given = {
@@ -159,8 +187,6 @@ class Store:
         except Torn:
             return (await self.get(link, found.ref, 0, body=False)).record
         except (ValueError, TypeError):
-            if found.snapshot is None:
-                return None
             raise unreadable(NAME, f"record {found.ref.key}") from None
 
     async def _find(
@@ -182,7 +208,8 @@ class Store:
         text = self._page_text(leading, asked.order, asked.descending, head)
         ((now, rows),) = await link.run(text, parameters, writes=False)
         found = [
-            Found(place, RecordRef(asked.namespace, unordered(key)), snapshot, part) for place, key, snapshot, part in rows
+            Found(place, RecordRef(asked.namespace, unordered(key)), snapshot, part)
+            for place, key, snapshot, part in rows
         ]
         return now, found
 
@@ -211,7 +238,9 @@ class Store:
             while purged < asked.limit:
                 batch = evolve(asked, limit=min(_PURGE_RECORDS, asked.limit - purged), after=after)
                 _, found = await self._find(link, batch, indexed, 0, head="null")
-                doomed = [record for one in found if (record := _doomed(one)) is not None and _stands(record, one, asked)]
+                doomed = [
+                    record for one in found if (record := _doomed(one)) is not None and _stands(record, one, asked)
+                ]
                 gone = [await self._purge(link, asked.namespace, records) for records in _portions(doomed)]
                 purged += sum(gone)
                 missed += len(found) - sum(gone)
@@ -246,7 +275,7 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
 
 
 def _doomed(found: Found) -> Record | None:
-    if found.snapshot is None:
+    if not isinstance(found.snapshot, str):
         return None
     try:
         return snapshot_of(found.ref, found.snapshot).record
@@ -286,8 +315,8 @@ def _position(found: Found, order: Order) -> Position:
 
 
 def _stands(record: Record, found: Found, asked: Selection) -> bool:
-    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but must
-    not stand where it does not belong.
+    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
+    must not stand where it does not belong.
     """
     place = position_of(record, asked.order)
     return place is not None and _text_of(asked.order, place) == found.place and asked.holds(record)

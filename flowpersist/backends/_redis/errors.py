@@ -48,6 +48,7 @@ _BY_CODE: Final[Mapping[str, tuple[str, bool]]] = {
     "LOADING": ("is still loading its data; try again", True),
 }
 _DATABASE: Final = ("DB index", "SELECT is not allowed")
+_NO_CLUSTER: Final = "Cluster mode is not enabled"
 _CLIENTS: Final = "max number of clients"
 
 
@@ -74,13 +75,17 @@ def translated(error: Exception) -> PersistenceError:
     if known is not None:
         what, retryable = known
         return BackendUnavailable(f"the {NAME} server {what}", NAME, retryable)
-    if isinstance(error, theirs.RedisClusterException):
-        return ConfigurationError(
-            f"the {NAME} server is no part of a cluster; leave cluster=on out of the URL", "cluster"
-        )
+    if _NO_CLUSTER in said:
+        message = f"the {NAME} server is no part of a cluster; leave cluster=on out of the URL"
+        return ConfigurationError(message, "cluster")
+    if isinstance(error, theirs.RedisClusterException) and isinstance(error.__cause__, Exception):
+        # No node of the cluster could be asked: why is what the last of them said.
+        return translated(error.__cause__)
     if isinstance(error, theirs.ResponseError | theirs.DataError):
         return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
-    return BackendUnavailable(f"the {NAME} server can't be reached; look whether it runs and answers", NAME, True)
+    return BackendUnavailable(
+        f"the {NAME} server can't be reached; look whether it runs, answers and has a connection left", NAME, True
+    )
 
 
 def _known(error: Exception, said: str) -> tuple[str, bool] | None:

@@ -17,7 +17,7 @@ from flowpersist.backends._sql import select
 from flowpersist.backends._statements import statements
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 
-__all__ = ["NAME", "SQL", "delete", "page", "purge", "put", "read"]
+__all__ = ["NAME", "SQL", "delete", "inserted", "page", "purge", "put", "read"]
 
 NAME: Final = "sqlite"
 SQL: Final = statements("flowpersist.backends._sqlite")
@@ -96,12 +96,12 @@ def put(
     now: datetime,
 ) -> Written:
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
-    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
-    check_revision(NAME, ref, 0 if row is None else row[1], if_revision)
+    standing = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
+    identity, revision, attributes, floor = standing
+    check_revision(NAME, ref, 0 if identity is None else revision, if_revision)
     check_deadline(NAME, ref, now, not_after)
-    if row is None:
-        return _insert(connection, ref, change, now)
-    identity, revision, attributes = row
+    if identity is None:
+        return _insert(connection, ref, change, floor + 1, now)
     assigned = {"revision": revision + 1, "write_id": change.write_id, "updated_at": to_micros(now)}
     assigned.update(_assignments(change, attributes))
     _update(connection, identity, assigned)
@@ -109,15 +109,20 @@ def put(
     return Written(revision + 1, now)
 
 
-def _insert(connection: sqlite3.Connection, ref: RecordRef, change: RecordChange, now: datetime) -> Written:
-    (floor,) = connection.execute(SQL["read_meta"], ("floor",)).fetchone()
-    at = to_micros(now)
-    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
-    values = (ref.namespace, ref.key, floor + 1, change.write_id, at, at, *parts.values())
+def _insert(
+    connection: sqlite3.Connection, ref: RecordRef, change: RecordChange, revision: int, now: datetime
+) -> Written:
+    values = inserted(ref, change, revision, to_micros(now), None)
     identity = connection.execute(SQL["insert_record"], values).lastrowid
-    if identity is not None:
-        _write_body(connection, identity, change.body)
-    return Written(floor + 1, now)
+    if isinstance(change.body, bytes):
+        connection.execute(SQL["write_body"], (identity, change.body))
+    return Written(revision, now)
+
+
+def inserted(ref: RecordRef, change: RecordChange, revision: int, at: int, identity: int | None) -> tuple[object, ...]:
+    """The row of a new record; SQLite chooses an id where there is none."""
+    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
+    return (identity, ref.namespace, ref.key, revision, change.write_id, at, at, *parts.values())
 
 
 def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]:
@@ -157,10 +162,9 @@ def _remove(connection: sqlite3.Connection, identity: int, revision: int) -> Non
 
 def delete(connection: sqlite3.Connection, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record and its body."""
-    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
-    if row is None:
+    identity, revision, *_ = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
+    if identity is None:
         return False
-    identity, revision, _ = row
     check_revision(NAME, ref, revision, if_revision)
     _remove(connection, identity, revision)
     return True
