@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
 from json.encoder import encode_basestring
 
 from flowpersist.backends.base import Scalar, check_scalar, check_text
 
 __all__ = ["attributes_from_text", "attributes_to_text", "entry_text", "scalar_to_text"]
-
-# An encoder that stays: json.dumps makes another each time, which takes nine times as long.
-_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
-
 
 def scalar_to_text(value: Scalar) -> str:
     """A value's canonical text."""
