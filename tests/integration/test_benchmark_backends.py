@@ -49,10 +49,10 @@ def test_programs_get_the_same_figures():
 
 @pytest.mark.slow
 def test_many_records_have_pages_by_each_criterion():
-    figures = json.loads(run("--scale", "--size", "60", "--json"))["scale"]
+    figures = json.loads(run("--scale", "--size", "400", "--json"))["scale"]
     assert {name: [one["records"] for one in found] for name, found in figures.items()} == {
-        "sqlite": [60, 120],
-        "file": [60, 120],
+        "sqlite": [400, 800],
+        "file": [400, 800],
     }
     assert all(len(one["pages"]) == 8 and one["removed"] == one["records"] // 2 for one in figures["sqlite"])
 
