@@ -14,6 +14,7 @@ from flowpersist.backends.base import Scalar, check_scalar, check_text
 
 __all__ = ["attributes_from_text", "attributes_to_text", "entry_text", "scalar_to_text"]
 
+
 def scalar_to_text(value: Scalar) -> str:
     """A value's canonical text."""
     # Python's own forms are canonical: the shortest decimal that reads back as the same float.
