@@ -63,6 +63,8 @@ CLUSTER_SHARDS: Final = 16
 LARGEST_BODY: Final = 512 * 1024 * 1024
 #: Records that one script removes: the server does nothing else meanwhile.
 PURGE_BATCH: Final = 100
+#: How often a record is read that changes while it is read.
+LOOKS: Final = 16
 OPTIONS: Final = frozenset({"prefix", "cluster", "shards", "pool_size", "pool_timeout", "notify"})
 _MISSING: Final = b""
 _REMOVED: Final = b"x"
@@ -145,22 +147,32 @@ class RedisBackend:
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``. One round trip, with the body too."""
-        with self._using() as store:
-            tag = store.layout.tag(ref)
-            fields: Command = ("HMGET", tag.record(ref.key), *FIELDS)
-            if not body:
-                with mapped():
-                    found, now = map(raised, await store.wire.exchange(tag.keys, [fields, ("TIME",)], writing=False))
-                return Read(_record(ref, found), server_time(now, self.clock_offset))
-            # Both as of one revision: a put replaces record and body in one step.
-            commands: list[Command] = [("MULTI",), fields, ("GET", tag.body(ref.key)), ("TIME",), ("EXEC",)]
-            with mapped():
-                *_, results = map(raised, await store.wire.exchange(tag.keys, commands, writing=False))
-                found, data, now = map(raised, results)
-            record = _record(ref, found)
-            if record is not None:
-                record = evolve(record, body=with_body(record, data))
-            return Read(record, server_time(now, self.clock_offset))
+        with self._using() as store, mapped():
+            for _ in range(LOOKS):
+                read = await self._look(store, ref, body=body)
+                if read is not None:
+                    return read
+        raise BackendUnavailable(f"record {ref.key} changes all the time; try again", NAME, True)
+
+    async def _look(self, store: OpenStore, ref: RecordRef, *, body: bool) -> Read | None:
+        """The record and its body, both as of one revision; None where it changed in between.
+
+        It hardly ever does, since the server runs what comes in one piece at one go. No transaction: a full server
+        takes none, though it only reads.
+        """
+        tag = store.layout.tag(ref)
+        hashed = tag.record(ref.key)
+        commands: list[Command] = [("HMGET", hashed, *FIELDS), ("TIME",)]
+        if body:
+            commands += [("GET", tag.body(ref.key)), ("HGET", hashed, FIELDS[0])]
+        fields, now, *rest = map(raised, await store.wire.exchange(tag.keys, commands, writing=False))
+        time_there = server_time(now, self.clock_offset)
+        if rest and rest[1] != fields[0]:
+            return None
+        if fields[0] is None:
+            return Read(None, time_there)
+        record = record_of(ref, fields)
+        return Read(evolve(record, body=with_body(record, rest[0])) if rest else record, time_there)
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
@@ -281,10 +293,6 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
     if durable:
         always.add(Capability.DURABLE)
     return frozenset(always)
-
-
-def _record(ref: RecordRef, fields: Sequence[bytes | None]) -> Record | None:
-    return None if fields[0] is None else record_of(ref, fields)
 
 
 def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Written:

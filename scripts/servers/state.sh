@@ -37,20 +37,15 @@ default_port() {
 
 port_of() { cat "$servers/$1/port" 2>/dev/null || default_port "$1"; }
 
-# The URL that tests use. The password is no secret: whoever reaches loopback may have what tests store.
+# The URL that tests use, to which they append options. The password is no secret: whoever reaches loopback may have what tests store.
 url_of() {
-    local port options=
+    local port
     port=$(port_of "$1")
     case $1 in
         postgres) echo "postgresql://flowpersist:flowpersist@127.0.0.1:$port/flowpersist" ;;
-        redis | redis_durable) echo "redis://127.0.0.1:$port/0" ;;
-        redis_cluster) echo "redis://127.0.0.1:$port/0?cluster=on" ;;
+        redis | redis_cluster | redis_durable) echo "redis://127.0.0.1:$port/0" ;;
         neo4j) echo "bolt://127.0.0.1:$port" ;;
-        mongodb)
-            ! in_container "$1" || options='?replicaSet=rs0'
-            echo "mongodb://127.0.0.1:$port/flowpersist$options"
-            ;;
-        ferretdb) echo "mongodb://127.0.0.1:$port/flowpersist" ;;
+        mongodb | ferretdb) echo "mongodb://127.0.0.1:$port/flowpersist" ;;
     esac
 }
 
