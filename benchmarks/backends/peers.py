@@ -25,8 +25,8 @@ from places import Place
 
 __all__ = ["APART", "PEERS", "Peer", "missing", "opened_peers"]
 
-#: Rounds of their own for those that poll: each takes a second, and their threads would disturb the others. They are not
-#: compared either: what waits stays in memory, so that to get it reads nothing.
+#: Rounds of their own for those that poll: each takes a second, and their threads would disturb the others. They are
+#: not compared either: what waits stays in memory, so that to get it reads nothing.
 APART: Mapping[str, int] = {"dbos": 5}
 
 Types: TypeAlias = tuple[type, ...]

@@ -22,6 +22,8 @@ __all__ = ["Race", "raced"]
 Keys: TypeAlias = list[tuple[str, int]]
 PROCESSES = 4
 TASKS = 100
+#: Seconds until all processes must have come to the start.
+PATIENCE = 60
 BODY = bytes(10_000)
 
 
@@ -90,14 +92,16 @@ async def raced(name: str, place: Place, count: int) -> Race:
 def _raced(name: str, place: Place, prefix: str, wanted: Keys) -> list[Any]:
     # A new interpreter each: none shares a connection or a lock with another.
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(PROCESSES)
+    start = context.Barrier(PROCESSES, timeout=PATIENCE)
     pipes = [context.Pipe(duplex=False) for _ in range(PROCESSES)]
     processes = [
         context.Process(target=_process, args=(sender, name, place, prefix, number, wanted, start))
         for number, (_, sender) in enumerate(pipes)
     ]
-    for process in processes:
+    for process, (_, sender) in zip(processes, pipes, strict=True):
         process.start()
+        # So that the end of a process that has failed is the end of its pipe.
+        sender.close()
     results = [receiver.recv() for receiver, _ in pipes]
     for process in processes:
         process.join()
