@@ -6,8 +6,8 @@
     sqlite:///flows.db   relative to the working directory    sqlite:////var/flows.db   absolute
     file:flows           relative to the working directory    file:///var/flows         absolute
 
-``sqlite`` takes the options ``synchronous`` (full, extra, normal, off) and ``busy_timeout`` (seconds), ``file`` the
-latter. Further packages register a scheme by an entry point of the group ``flowpersist.backends``: its name is the
+``sqlite`` takes the options ``synchronous`` (full, extra, normal, off), ``busy_timeout`` (seconds) and ``prefix`` (of
+its tables' names), ``file`` the second of them. Further packages register a scheme by an entry point of the group ``flowpersist.backends``: its name is the
 scheme, its object takes the URL as a str and gives a ``StorageBackend``.
 
 URLs hold passwords. An error names the scheme and the option, never a value or any other part.

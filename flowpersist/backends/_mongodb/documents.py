@@ -1,6 +1,6 @@
-"""Records as MongoDB's documents. A document of a record holds, under short names, since each is stored with it:
+"""Records as MongoDB's documents.
 
-::
+The fields have short names, since each document holds them::
 
     _id  namespace NUL key          v  revision                 c  created at, key
     n    namespace                  w  write id                 u  updated at, key

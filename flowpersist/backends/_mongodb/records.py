@@ -225,8 +225,8 @@ class _Put:
         return found
 
     async def _confirm(self) -> None:
-        """An earlier sending of this write was done, its acknowledgement lost: have a majority hold it before the caller
-        hears of it. Whatever a majority acknowledges now comes after it.
+        """An earlier sending of this write was done, its acknowledgement lost: have a majority hold it before the
+        caller hears of it. Whatever a majority acknowledges now comes after it.
         """
         with suppress(DuplicateKeyError):
             await self.desk.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)

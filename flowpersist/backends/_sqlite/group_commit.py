@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from flowpersist.backends._sql import mapped, primary_code, translated
 from flowpersist.backends._sqlite.inserts import Insert, insert_all
-from flowpersist.backends._sqlite.rows import NAME
+from flowpersist.backends._sqlite.tables import NAME
 from flowpersist.backends._threads import Job, Settled, deliver
 from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
 
