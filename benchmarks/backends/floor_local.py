@@ -36,16 +36,17 @@ class MemoryFloor:
         del join
         return cls()
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         self._records[key] = (1, body)
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
-        revision, body = self._records[key]
-        if revision != 1:
+        found, body = self._records[key]
+        if found != revision:
             return False
-        self._records[key] = (2, body)
+        self._records[key] = (revision + 1, body)
         return True
 
     async def load(self, key: str) -> bytes:
@@ -108,7 +109,7 @@ class SqliteFloor:
             await floor._writer.run(_make_tables)
         return floor
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
 
         def action(connection: sqlite3.Connection) -> None:
@@ -118,14 +119,15 @@ class SqliteFloor:
             connection.execute("commit")
 
         await self._writer.run(action)
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
 
         def action(connection: sqlite3.Connection) -> bool:
             # By itself, and so a transaction that takes the lock before it reads.
-            sql = "update records set revision = 2, head = ? where key = ? and revision = 1"
-            return connection.execute(sql, (HEAD, key)).rowcount == 1
+            sql = "update records set revision = revision + 1, head = ? where key = ? and revision = ?"
+            return connection.execute(sql, (HEAD, key, revision)).rowcount == 1
 
         return await self._writer.run(action)
 
@@ -189,18 +191,19 @@ class FileFloor:
     async def _run(self, action: Callable[..., T], *values: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action, *values)
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         await self._run(self._write, self._path(key), b"1" + HEAD, body)
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
 
         def action() -> bool:
             path = self._path(key)
             try:
                 # A name can be made once.
-                (self._directory / f"{path.name}.claim").touch(exist_ok=False)
+                (self._directory / f"{path.name}.{revision}").touch(exist_ok=False)
             except FileExistsError:
                 return False
             self._write(path.with_suffix(".head"), b"2" + HEAD)

@@ -34,7 +34,7 @@ class PostgresFloor:
             )
         return floor
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         records, bodies = self._tables
         await self._pool.execute(
@@ -42,11 +42,13 @@ class PostgresFloor:
             f"insert into {bodies} (id, data) select id, $3 from made",
             *(key, HEAD, body),
         )
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
-        sql = f"update {self._tables[0]} set revision = 2, head = $2 where key = $1 and revision = 1 returning revision"
-        return await self._pool.fetchval(sql, key, HEAD) is not None
+        records, _ = self._tables
+        sql = f"update {records} set revision = $2 + 1, head = $3 where key = $1 and revision = $2 returning revision"
+        return await self._pool.fetchval(sql, key, revision, HEAD) is not None
 
     async def load(self, key: str) -> bytes:
         """See ``Store``."""
@@ -64,8 +66,8 @@ class RedisFloor:
     """One MULTI pipeline for a record and its body, one script for a claim."""
 
     CLAIM = (
-        "if redis.call('HGET', KEYS[1], 'revision') ~= '1' then return 0 end "
-        "redis.call('HSET', KEYS[1], 'revision', 2, 'head', ARGV[1]) return 1"
+        "if redis.call('HGET', KEYS[1], 'revision') ~= ARGV[1] then return 0 end "
+        "redis.call('HSET', KEYS[1], 'revision', ARGV[1] + 1, 'head', ARGV[2]) return 1"
     )
 
     def __init__(self, client: Any, prefix: str) -> None:  # noqa: ANN401 - the driver's
@@ -81,16 +83,17 @@ class RedisFloor:
         del join
         return cls(redis.asyncio.Redis.from_url(place.url), f"floor:{prefix}:")
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(self._prefix + key, mapping={"revision": 1, "head": HEAD})
             pipe.set(f"{self._prefix}{key}:body", body)
             await pipe.execute()
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
-        return bool(await self._claim(keys=[self._prefix + key], args=[HEAD]))
+        return bool(await self._claim(keys=[self._prefix + key], args=[revision, HEAD]))
 
     async def load(self, key: str) -> bytes:
         """See ``Store``."""
@@ -126,7 +129,7 @@ class MongoFloor:
         database = urlsplit(place.url).path.strip("/") or "flowpersist"
         return cls(pymongo.AsyncMongoClient(place.url), database, prefix)
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         chunks = range(0, max(1, len(body)), self.CHUNK)
         await self._bodies.insert_many(
@@ -136,11 +139,12 @@ class MongoFloor:
             ]
         )
         await self._records.insert_one({"_id": key, "revision": 1, "head": HEAD, "chunks": len(chunks)})
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
-        change = {"$set": {"revision": 2, "head": HEAD}}
-        return (await self._records.update_one({"_id": key, "revision": 1}, change)).modified_count == 1
+        change = {"$set": {"revision": revision + 1, "head": HEAD}}
+        return (await self._records.update_one({"_id": key, "revision": revision}, change)).modified_count == 1
 
     async def load(self, key: str) -> bytes:
         """See ``Store``."""
@@ -179,18 +183,19 @@ class Neo4jFloor:
         async with self._driver.session() as session:
             return await (await session.run(statement, values)).single()
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
         statement = f"CREATE (:{self._label} {{key: $key, revision: 1, head: $head}})-[:BODY]->(:Body {{data: $body}})"
         await self._run(statement, key=key, head=HEAD, body=body)
+        return 1
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
         statement = (
-            f"MATCH (r:{self._label} {{key: $key}}) SET r.lock = true WITH r WHERE r.revision = 1 "
-            "SET r.revision = 2, r.head = $head RETURN r.revision"
+            f"MATCH (r:{self._label} {{key: $key}}) SET r.lock = true WITH r WHERE r.revision = $revision "
+            "SET r.revision = r.revision + 1, r.head = $head RETURN r.revision"
         )
-        return await self._run(statement, key=key, head=HEAD) is not None
+        return await self._run(statement, key=key, revision=revision, head=HEAD) is not None
 
     async def load(self, key: str) -> bytes:
         """See ``Store``."""

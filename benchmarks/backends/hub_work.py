@@ -41,6 +41,8 @@ async def hub_rounds(place: Place, case: Case, rounds: int, names: Sequence[str]
     """A state of that size: suspend, claim with the state, resume, list, cleanup; and each peer's put and get."""
     found = timings()
     types = ALL_STATES[STATE][1]
+    # No state is put where one stood before: LangGraph would keep that one.
+    run = place.prefix()
     together = [name for name in names if name not in APART]
     async with (
         opened_peers(place, together, types) as peers,
@@ -54,7 +56,7 @@ async def hub_rounds(place: Place, case: Case, rounds: int, names: Sequence[str]
                 if name == "ours":
                     await _ours(hub, state, noted[name])
                 else:
-                    await _theirs(peers[name], f"state-{number}", state, noted[name])
+                    await _theirs(peers[name], f"{run}-{number}", state, noted[name])
     for name in names:
         if name in APART:
             await _apart(place, case, name, found)
@@ -64,6 +66,7 @@ async def hub_rounds(place: Place, case: Case, rounds: int, names: Sequence[str]
 async def _apart(place: Place, case: Case, name: str, found: Timings) -> None:
     async with opened_peers(place, [name], ALL_STATES[STATE][1]) as peers:
         for peer in peers.values():
+            run = place.prefix()
             for number in range(-1, APART[name]):
                 state = of_size(STATE, case.size)
-                await _theirs(peer, f"state-{number}", state, found[name] if number >= 0 else timings()[name])
+                await _theirs(peer, f"{run}-{number}", state, found[name] if number >= 0 else timings()[name])

@@ -76,8 +76,8 @@ async def backend_rounds(place: Place, case: Case, rounds: int) -> Timings:
             noted = found if number >= 0 else timings()
             for name in in_turn(list(stores), number):
                 store, times = stores[name], noted[name]
-                await timed(times["put"], store.insert(key, body))
-                claimed = await timed(times["claim"], store.claim(key))
+                revision = await timed(times["put"], store.insert(key, body))
+                claimed = await timed(times["claim"], store.claim(key, revision))
                 loaded = await timed(times["get"], store.load(key))
                 if not claimed or loaded != body:
                     raise AssertionError(f"{name} on {place.name} has not kept what it was given")

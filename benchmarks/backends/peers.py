@@ -12,6 +12,7 @@ import asyncio
 import base64
 import logging
 import pickle
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -24,7 +25,8 @@ from places import Place
 
 __all__ = ["APART", "PEERS", "Peer", "missing", "opened_peers"]
 
-#: Rounds of their own for those that poll: each takes a second, and their threads would disturb the others.
+#: Rounds of their own for those that poll: each takes a second, and their threads would disturb the others. They are
+#: not compared either: what waits stays in memory, so that to get it reads nothing.
 APART: Mapping[str, int] = {"dbos": 5}
 
 Types: TypeAlias = tuple[type, ...]
@@ -130,6 +132,7 @@ async def _key_value(place: Place, _types: Types, prefix: str) -> AsyncIterator[
         # By default it does not flush what it commits; large values, in files of their own, it never does.
         full = {"sqlite_synchronous": 2, "eviction_policy": "none"}
         store = DiskStore(disk_cache=Cache(f"{place.directory}/{prefix}-kv", **full))
+    warnings.filterwarnings("ignore", message="A configured store is unstable")
     async with store:
         yield KeyValue(store, prefix)
 
@@ -271,7 +274,7 @@ def missing(names: Iterable[str], store: str) -> list[str]:
 
 @asynccontextmanager
 async def opened_peers(place: Place, names: Iterable[str], types: Types) -> AsyncIterator[Mapping[str, Peer]]:
-    """Those that know this store and are installed."""
+    """Those of the named that know this store and are installed."""
     wanted = list(names)
     absent = {*missing(wanted, place.name), *(name for name in wanted if place.name not in PEERS[name].needs)}
     async with AsyncExitStack() as stack:

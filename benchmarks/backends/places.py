@@ -17,6 +17,8 @@ __all__ = ["PLACES", "SERVERS", "Place", "places"]
 
 LOCAL = ("memory", "sqlite", "file")
 SERVERS = ("postgres", "redis", "mongodb", "ferretdb", "neo4j")
+#: What the backend must be told there.
+OPTIONS = {"ferretdb": "&allow_unsafe_ferretdb=on"}
 PLACES = (*LOCAL, *SERVERS)
 
 
@@ -34,7 +36,8 @@ class Place:
             return backend_from_url(self.url)
         if self.name in LOCAL:
             return backend_from_url(f"{self.url}{prefix}")
-        return backend_from_url(f"{self.url}{'&' if '?' in self.url else '?'}prefix={prefix}")
+        options = f"prefix={prefix}{OPTIONS.get(self.name, '')}"
+        return backend_from_url(f"{self.url}{'&' if '?' in self.url else '?'}{options}")
 
     @staticmethod
     def prefix() -> str:

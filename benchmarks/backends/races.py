@@ -7,8 +7,9 @@ import multiprocessing
 import random
 import time
 from collections import Counter
+from itertools import islice
 from multiprocessing.synchronize import Barrier
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import frozen
 from floors import floor
@@ -17,8 +18,12 @@ from records import Ours, Store, keys
 
 __all__ = ["Race", "raced"]
 
+#: What is raced for, and the revisions at which they stand.
+Keys: TypeAlias = list[tuple[str, int]]
 PROCESSES = 4
 TASKS = 100
+#: Seconds until all processes must have come to the start.
+PATIENCE = 60
 BODY = bytes(10_000)
 
 
@@ -38,16 +43,16 @@ async def _opened(name: str, place: Place, prefix: str, *, join: bool) -> Store:
     return await floor(place, prefix, join=join)
 
 
-async def _racer(name: str, place: Place, prefix: str, number: int, wanted: list[str], start: Barrier) -> Any:  # noqa: ANN401 - sent by a pipe
+async def _racer(name: str, place: Place, prefix: str, number: int, wanted: Keys, start: Barrier) -> Any:  # noqa: ANN401 - sent by a pipe
     store = await _opened(name, place, prefix, join=True)
-    await store.load(wanted[0])
+    await store.load(wanted[0][0])
     won: list[str] = []
     # Each process in an order of its own, so that none walks behind another.
     waiting = iter(random.Random(number).sample(wanted, len(wanted)))
 
     async def task() -> None:
-        for key in waiting:
-            claimed = await store.claim(key)
+        for key, revision in waiting:
+            claimed = await store.claim(key, revision)
             won.extend([key] if claimed else [])
 
     await asyncio.to_thread(start.wait)
@@ -67,33 +72,36 @@ def _process(pipe: Any, *arguments: Any) -> None:  # noqa: ANN401 - what _racer 
 
 async def raced(name: str, place: Place, count: int) -> Race:
     """Ours or the floor, on one store."""
-    prefix = place.prefix()
+    prefix, fresh = place.prefix(), keys()
     store = await _opened(name, place, prefix, join=False)
     try:
-        wanted = [key for _, key in zip(range(count), keys(), strict=False)]
-        for start in range(0, count, TASKS):
-            await asyncio.gather(*(store.insert(key, BODY) for key in wanted[start : start + TASKS]))
+        wanted: Keys = []
+        for _ in range(0, count, TASKS):
+            names = list(islice(fresh, min(TASKS, count - len(wanted))))
+            wanted += zip(names, await asyncio.gather(*(store.insert(key, BODY) for key in names)), strict=True)
         results = await asyncio.to_thread(_raced, name, place, prefix, wanted)
     finally:
         await store.close()
     wins = Counter(key for won, _, _ in results for key in won)
-    if set(wins) != set(wanted) or set(wins.values()) != {1}:
+    if set(wins) != {key for key, _ in wanted} or set(wins.values()) != {1}:
         raise AssertionError(f"{name} on {place.name}: {len(wins)} of {count} keys won, by up to {max(wins.values())}")
     seconds = max(ended for _, _, ended in results) - min(started for _, started, _ in results)
     return Race(count, len(wins), PROCESSES * count, seconds)
 
 
-def _raced(name: str, place: Place, prefix: str, wanted: list[str]) -> list[Any]:
+def _raced(name: str, place: Place, prefix: str, wanted: Keys) -> list[Any]:
     # A new interpreter each: none shares a connection or a lock with another.
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(PROCESSES)
+    start = context.Barrier(PROCESSES, timeout=PATIENCE)
     pipes = [context.Pipe(duplex=False) for _ in range(PROCESSES)]
     processes = [
         context.Process(target=_process, args=(sender, name, place, prefix, number, wanted, start))
         for number, (_, sender) in enumerate(pipes)
     ]
-    for process in processes:
+    for process, (_, sender) in zip(processes, pipes, strict=True):
         process.start()
+        # So that the end of a process that has failed is the end of its pipe.
+        sender.close()
     results = [receiver.recv() for receiver, _ in pipes]
     for process in processes:
         process.join()

@@ -22,14 +22,14 @@ DUE = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class Store(Protocol):
-    """What is timed. A record stands at revision 1 when it is new."""
+    """What is timed."""
 
-    async def insert(self, key: str, body: bytes) -> None:
-        """A new record, its head, its body."""
+    async def insert(self, key: str, body: bytes) -> int:
+        """A new record, its head, its body; gives its revision."""
         ...
 
-    async def claim(self, key: str) -> bool:
-        """From revision 1 to 2, with another head and status; the body stays. Whether this one did it."""
+    async def claim(self, key: str, revision: int) -> bool:
+        """From that revision to the next, with another head and status; the body stays. Whether this one did it."""
         ...
 
     async def load(self, key: str) -> bytes:
@@ -76,15 +76,16 @@ class Ours:
         await backend.open(SCHEMA)
         return cls(backend)
 
-    async def insert(self, key: str, body: bytes) -> None:
+    async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
-        await self.backend.put(RecordRef(NAMESPACE, key), change(next(self._numbers), body), if_revision=0)
+        made = change(next(self._numbers), body)
+        return (await self.backend.put(RecordRef(NAMESPACE, key), made, if_revision=0)).revision
 
-    async def claim(self, key: str) -> bool:
+    async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
         claimed = RecordChange(os.urandom(16).hex(), attributes=attributes(0) | {"status": "running"}, head=HEAD)
         try:
-            await self.backend.put(RecordRef(NAMESPACE, key), claimed, if_revision=1)
+            await self.backend.put(RecordRef(NAMESPACE, key), claimed, if_revision=revision)
         except RevisionConflict:
             return False
         return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cases import GROWTH, INSERTS, RACE, SLACK, Case
 from measure import Times, Timings
+from peers import APART
 from races import Race
 from scale import Scale
 
@@ -41,7 +42,9 @@ def floor_ratio(case: Case, found: Timings, verb: str) -> tuple[float, bool]:
 
 def hub_ratio(case: Case, found: Timings) -> tuple[float, str, bool]:
     """Our suspend, claim and load as a multiple of the best peer's put and get, who that is, and whether it is met."""
-    peers = {name: times["put"].median + times["get"].median for name, times in found.items() if name != "ours"}
+    peers = {
+        name: times["put"].median + times["get"].median for name, times in found.items() if name not in {"ours", *APART}
+    }
     best = min(peers, key=lambda name: peers[name])
     ratio = cycle(found) / peers[best]
     return ratio, best, round(ratio, 2) <= case.peer
@@ -72,7 +75,7 @@ def hub_table(place: str, measured: Mapping[Case, Timings]) -> str:
     for case, found in measured.items():
         row = [f"{place}, {case.title}", *(_both(found["ours"][verb]) for verb in HUB), _number(cycle(found))]
         row += [f"{_number(found[name]['put'].median)} + {_number(found[name]['get'].median)}" for name in names]
-        if names:
+        if set(names).difference(APART):
             ratio, best, met = hub_ratio(case, found)
             row += [f"{ratio:.2f} of {best}", f"{case.peer:g}", _met(met=met)]
         if case.limit is None:
@@ -81,7 +84,7 @@ def hub_table(place: str, measured: Mapping[Case, Timings]) -> str:
             within = found["ours"]["suspend"].p99 <= case.limit and cycle(found) <= 2 * case.limit
             row.append(_met(met=within))
         rows.append(row)
-    goal = ["to the best", "at most", ""] if names else []
+    goal = ["to the best", "at most", ""] if set(names).difference(APART) else []
     return _table([place, *HUB, "suspend + claim", *names, *goal, "under 500, 1,000"], rows)
 
 
