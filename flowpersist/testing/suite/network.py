@@ -330,15 +330,15 @@ class Network(Ground):
         await fill_own(proxied)
         await own_answers(proxied, tasks=500)
         assert proxy.connections <= MANY_CONNECTIONS, f"{proxy.connections} connections for 500 tasks"
-        for number in range(5):
+        for number in range(3):
             tasks = [asyncio.ensure_future(own_answers(proxied, tasks=20)) for _ in range(10)]
-            await asyncio.sleep(number * 0.002)
+            await asyncio.sleep(number * 0.004)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await own_answers(proxied, tasks=500)
-        # A thousand were cancelled: if each had left its connection behind, there would be as many.
-        assert proxy.connections <= MANY_CONNECTIONS, f"{proxy.connections} connections after 1,000 cancellations"
+        # If each that was cancelled had left its connection behind, there would be hundreds.
+        assert proxy.connections <= MANY_CONNECTIONS, f"{proxy.connections} connections after 600 cancellations"
         await proxied.close()
         for _ in range(PROMPT * 100):
             if proxy.connections:
