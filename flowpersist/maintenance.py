@@ -67,7 +67,10 @@ class Maintenance:
         *,
         dry_run: bool = False,
     ) -> Outcome[Cleanup]:
-        """Delete closed suspensions whose retention is over, with their receipts. What changes meanwhile stays."""
+        """Delete closed suspensions whose retention is over, with their receipts. What changes meanwhile stays.
+
+        Where large states stand apart, those that no suspension has any more are removed too, once an hour at most.
+        """
         settled = await settle_due(self._hub.suspensions)
         if not isinstance(settled, Success):
             return Failure(settled.failure())
@@ -80,7 +83,15 @@ class Maintenance:
             if not isinstance(removed, Success):
                 return Failure(removed.failure())
             deleted += removed.unwrap()
+        if not dry_run:
+            await self._sweep()
         return Success(Cleanup(deleted, dry_run))
+
+    async def _sweep(self) -> None:
+        swept = await self._hub.suspensions.records.sweep()
+        if isinstance(swept, Failure):
+            # The suspensions are deleted all the same; the next round tries again.
+            log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
 
     async def health(self) -> Outcome[Health]:
         """One round trip to the store."""

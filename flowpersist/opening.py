@@ -9,9 +9,12 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict
 
+from attrs import frozen
 from returns.result import Failure
 
-from flowpersist.backends.base import NamespaceSchema, StorageBackend
+from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend
+from flowpersist.backends.blobs import BlobStore, blob_store_from_url
+from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.dictionaries import DICTIONARY_TYPES, DictionaryStore, dictionary_schema
@@ -25,7 +28,7 @@ from flowpersist.records import Pace, SealedRecords
 from flowpersist.settings import Settings
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 
-__all__ = ["FROM_ENV", "HubOptions", "open_hub"]
+__all__ = ["FROM_ENV", "HubOptions", "Migration", "migrate", "open_hub"]
 
 log = logging.getLogger("flowpersist")
 
@@ -52,6 +55,8 @@ class HubOptions(TypedDict, total=False):
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
     - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is
     slow. ``settings``: what the environment says, in its place.
+    - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
+    records.
     """
 
     keyring: KeyRing | KeyProvider | FromEnvironment | None
@@ -67,6 +72,8 @@ class HubOptions(TypedDict, total=False):
     public_url: str | FromEnvironment | None
     pace: Pace | FromEnvironment
     settings: Settings | FromEnvironment
+    blobs: str | BlobStore | FromEnvironment | None
+    blobs_from: int | FromEnvironment
 
 
 @asynccontextmanager
@@ -86,6 +93,8 @@ async def open_hub(
     public_url: str | FromEnvironment | None = FROM_ENV,
     pace: Pace | FromEnvironment = FROM_ENV,
     settings: Settings | FromEnvironment = FROM_ENV,
+    blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
+    blobs_from: int | FromEnvironment = FROM_ENV,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
 
@@ -104,14 +113,13 @@ async def open_hub(
         compression=_chosen(compression, settings.compression),
         keyring=ring,
     )
-    backend = _backend(url, settings)
+    backend = _backend(url, settings, blobs, blobs_from)
     pacing = _chosen(pace, Pace(slow=timedelta(milliseconds=settings.slow_ms)))
-    receipts = f"{namespace}.receipts"
     records = SealedRecords(backend, sealer, namespace, Head, pace=pacing)
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        SealedRecords(backend, sealer, receipts, Slip, purpose="receipt", pace=pacing),
+        SealedRecords(backend, sealer, _receipts(namespace), Slip, purpose="receipt", pace=pacing),
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,
@@ -123,9 +131,7 @@ async def open_hub(
         public_url=_chosen(public_url, settings.public_url),
     )
     try:
-        await backend.open(
-            [schema(namespace), NamespaceSchema(receipts, {"suspension": str}), dictionary_schema(namespace)]
-        )
+        await backend.open(_schema(namespace))
         if trained.used:
             loaded = await trained.load()
             if isinstance(loaded, Failure):
@@ -135,16 +141,67 @@ async def open_hub(
         await backend.close()
 
 
+@frozen
+class Migration:
+    """The statements that a store needed for a hub to be opened on it, in their order, and whether they were run."""
+
+    backend: str
+    statements: tuple[str, ...]
+    done: bool
+
+
+async def migrate(
+    url: str | StorageBackend | None = None,
+    *,
+    plan: bool = False,
+    namespace: str = "default",
+    settings: Settings | FromEnvironment = FROM_ENV,
+) -> Migration:
+    """Bring a store's schema up to this release, as ``open_hub`` does by itself; with ``plan`` only say how.
+
+    A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
+    """
+    backend = _backend(url, Settings.from_environ() if isinstance(settings, FromEnvironment) else settings)
+    wanted = _schema(namespace)
+    statements = await backend.plan(wanted) if isinstance(backend, Migrating) else ()
+    if not plan:
+        try:
+            await backend.open(wanted)
+        finally:
+            await backend.close()
+    return Migration(backend.name, statements, not plan)
+
+
 def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which
     return otherwise if given is FROM_ENV else given
 
 
-def _backend(url: str | StorageBackend | None, settings: Settings) -> StorageBackend:
+def _receipts(namespace: str) -> str:
+    return f"{namespace}.receipts"
+
+
+def _schema(namespace: str) -> list[NamespaceSchema]:
+    """The namespaces that a hub keeps its records in, with what it asks for."""
+    receipts = NamespaceSchema(_receipts(namespace), {"suspension": str})
+    return [schema(namespace), receipts, dictionary_schema(namespace)]
+
+
+def _backend(
+    url: str | StorageBackend | None,
+    settings: Settings,
+    blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
+    blobs_from: int | FromEnvironment = FROM_ENV,
+) -> StorageBackend:
     url = settings.url if url is None else url
     if url is None:
         message = "no store is named: pass a URL such as sqlite:///flows.db, or set FLOWPERSIST_URL"
         raise ConfigurationError(message, "FLOWPERSIST_URL")
-    return backend_from_url(url) if isinstance(url, str) else url
+    backend = backend_from_url(url) if isinstance(url, str) else url
+    apart = _chosen(blobs, settings.blobs_url)
+    if apart is None or isinstance(backend, ClaimCheckBackend):
+        return backend
+    store = blob_store_from_url(apart) if isinstance(apart, str) else apart
+    return ClaimCheckBackend(backend, store, from_bytes=_chosen(blobs_from, settings.blobs_from))
 
 
 async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, settings: Settings) -> KeyRing | None:

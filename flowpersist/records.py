@@ -33,6 +33,7 @@ from flowpersist.backends.base import (
     RecordRef,
     Scalar,
     StorageBackend,
+    Sweeping,
     Where,
     Written,
 )
@@ -251,6 +252,15 @@ class SealedRecords(Generic[H]):
         """Remove at most ``limit`` records; gives how many."""
         try:
             return Success(await self._retried(lambda: self.backend.purge(self.namespace, where, limit=limit)))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def sweep(self) -> Result[int, PersistenceError]:
+        """Remove what crashes have left in the store, if it is time to; gives how many pieces."""
+        if not isinstance(self.backend, Sweeping):
+            return Success(0)
+        try:
+            return Success(await self.backend.sweep())
         except PersistenceError as error:
             return Failure(error)
 

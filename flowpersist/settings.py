@@ -22,7 +22,7 @@ _SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)")
 _SIZE: Final = re.compile(r"(\d{1,15})\s*([A-Za-z]*)")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_SECRET: Final = frozenset({"keys", "url"})
+_SECRET: Final = frozenset({"blobs_url", "keys", "url"})
 
 
 def _setting(name: str, default: object, parse: Callable[[str], T | None], expected: str) -> Any:  # noqa: ANN401
@@ -77,6 +77,10 @@ class Settings:
     """
 
     url: str | None = _setting("URL", None, _text, "the store's URL, as sqlite:///flows.db")
+    blobs_url: str | None = _setting(
+        "BLOBS_URL", None, _text, "a blob store's URL, as file:///dir or s3://bucket/prefix"
+    )
+    blobs_from: int = _setting("BLOBS_FROM", 8 * 2**20, _bytes, "a size such as 8388608 or 8MiB")
     keys: str | None = _setting("KEYS", None, _text, "kid:base64url,… as flowpersist keygen makes it")
     keys_file: str | None = _setting("KEYS_FILE", None, _text, "the path of a file of keys")
     key_prefix: str = _setting(

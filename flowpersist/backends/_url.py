@@ -8,19 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from attrs import field, frozen
 
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["PREFIX", "SETTING", "BackendUrl", "check_prefix"]
+__all__ = ["PREFIX", "SETTING", "BackendUrl", "check_prefix", "parse_url"]
 
 SETTING: Final = "FLOWPERSIST_URL"
 #: What the names of tables, collections, labels and keys begin with.
 PREFIX: Final = "flowpersist"
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+_PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]*")
 
 
 def check_prefix(prefix: str) -> str:
@@ -33,7 +36,7 @@ def check_prefix(prefix: str) -> str:
 @frozen
 class BackendUrl:
     """A URL in its parts, as they stand there. ``text`` is the whole, for drivers that parse it themselves; nothing of
-    it shows in ``repr``.
+    it shows in ``repr``. ``setting`` is where it was said, for errors.
     """
 
     scheme: str
@@ -41,10 +44,11 @@ class BackendUrl:
     authority: str | None = field(repr=False)
     path: str = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
+    setting: str = SETTING
 
     def refuse(self, why: str) -> ConfigurationError:
         """An error that names the scheme alone."""
-        return ConfigurationError(f"the {self.scheme} URL {why}", SETTING)
+        return ConfigurationError(f"the {self.scheme} URL {why}", self.setting)
 
     def check_options(self, known: Collection[str]) -> None:
         """Refuse options that the backend does not know."""
@@ -97,3 +101,30 @@ class BackendUrl:
         if "\0" in path:
             raise self.refuse("has a path that no file can have")
         return path
+
+
+def parse_url(url: str, *, setting: str = SETTING, like: str = "sqlite:///flows.db") -> BackendUrl:
+    """A URL in its parts; ``ConfigurationError`` for a malformed one, which says what it looks ``like``."""
+    if not isinstance(url, str):
+        raise TypeError(f"a URL is a str, not {type(url).__name__}")
+    scheme, colon, rest = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or not _SCHEME.fullmatch(scheme) or not _PRINTABLE.fullmatch(rest):
+        raise ConfigurationError(f"the store's URL is malformed; it looks like {like}, blanks written as %20", setting)
+    rest, _, query = rest.partition("?")
+    authority: str | None = None
+    if rest.startswith("//"):
+        authority, slash, rest = rest[2:].partition("/")
+        rest = slash + rest
+    return BackendUrl(scheme, url, authority, rest, _options(scheme, query, setting), setting)
+
+
+def _options(scheme: str, query: str, setting: str) -> Mapping[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        raise ConfigurationError(f"the {scheme} URL has malformed options after the question mark", setting) from None
+    options = dict(pairs)
+    if len(options) != len(pairs):
+        raise ConfigurationError(f"the {scheme} URL has an option twice", setting)
+    return MappingProxyType(options)

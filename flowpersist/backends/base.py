@@ -47,6 +47,7 @@ __all__ = [
     "RecordRef",
     "Scalar",
     "StorageBackend",
+    "Sweeping",
     "Where",
     "Written",
 ]
@@ -420,6 +421,17 @@ class Migrating(Protocol):
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """The statements that ``open`` would run on the store as it stands, in their order; none where nothing is to be
         done. Nothing is changed, and the backend need not be open.
+        """
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A backend in which crashes leave something behind that only a look at everything finds."""
+
+    async def sweep(self) -> int:
+        """Remove what no record names any more, if it is time to look; gives how many pieces. Any number of processes
+        may ask as often as they like.
         """
         ...
 

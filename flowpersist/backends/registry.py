@@ -6,35 +6,32 @@
     sqlite:///flows.db   relative to the working directory    sqlite:////var/flows.db   absolute
     file:flows           relative to the working directory    file:///var/flows         absolute
 
-``sqlite`` takes the options ``synchronous`` (full, extra, normal, off) and ``busy_timeout`` (seconds), ``file`` the
-latter. Further packages register a scheme by an entry point of the group ``flowpersist.backends``: its name is the
-scheme, its object takes the URL as a str and gives a ``StorageBackend``.
+``sqlite`` takes the options ``synchronous`` (full, extra, normal, off), ``busy_timeout`` (seconds) and ``prefix`` (of
+its tables' names), ``file`` the second of them. The modules of the servers name theirs. Further packages register a
+scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object takes the URL as a str
+and gives a ``StorageBackend``.
 
 URLs hold passwords. An error names the scheme and the option, never a value or any other part.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl
 
 from attrs import frozen
 
-from flowpersist.backends._url import SETTING, BackendUrl
+from flowpersist.backends._url import SETTING, BackendUrl, parse_url
 from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
 
 __all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes"]
 
 ENTRY_POINTS: Final = "flowpersist.backends"
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]*")
 
 
 @frozen
@@ -64,6 +61,16 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "file": _BuiltIn("filesystem"),
         "postgresql": _BuiltIn("postgres", "postgres"),
         "postgres": _BuiltIn("postgres", "postgres"),
+        "redis": _BuiltIn("redis", "redis"),
+        "rediss": _BuiltIn("redis", "redis"),
+        "neo4j": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+s": _BuiltIn("neo4j", "neo4j"),
+        "neo4j+ssc": _BuiltIn("neo4j", "neo4j"),
+        "bolt": _BuiltIn("neo4j", "neo4j"),
+        "bolt+s": _BuiltIn("neo4j", "neo4j"),
+        "bolt+ssc": _BuiltIn("neo4j", "neo4j"),
+        "mongodb": _BuiltIn("mongodb", "mongodb"),
+        "mongodb+srv": _BuiltIn("mongodb", "mongodb"),
     }
 )
 
@@ -83,39 +90,12 @@ def backend_from_url(url: str, *, clock_offset: timedelta = timedelta(0)) -> Sto
     Raises ``ConfigurationError`` for an unknown scheme, a malformed URL, unknown options, and a backend whose package
     can't be imported.
     """
-    parsed = _parsed(url)
+    parsed = parse_url(url)
     built_in = _BUILT_IN.get(parsed.scheme)
     factory = _loaded(parsed.scheme) if built_in is None else built_in.load()
     backend = factory(parsed)
     backend.clock_offset += clock_offset
     return backend
-
-
-def _parsed(url: str) -> BackendUrl:
-    if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, not {type(url).__name__}")
-    scheme, colon, rest = url.partition(":")
-    scheme = scheme.lower()
-    if not colon or not _SCHEME.fullmatch(scheme) or not _PRINTABLE.fullmatch(rest):
-        message = "the store's URL is malformed; it looks like sqlite:///flows.db, blanks written as %20"
-        raise ConfigurationError(message, SETTING)
-    rest, _, query = rest.partition("?")
-    authority: str | None = None
-    if rest.startswith("//"):
-        authority, slash, rest = rest[2:].partition("/")
-        rest = slash + rest
-    return BackendUrl(scheme, url, authority, rest, _options(scheme, query))
-
-
-def _options(scheme: str, query: str) -> Mapping[str, str]:
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
-    except ValueError:
-        raise ConfigurationError(f"the {scheme} URL has malformed options after the question mark", SETTING) from None
-    options = dict(pairs)
-    if len(options) != len(pairs):
-        raise ConfigurationError(f"the {scheme} URL has an option twice", SETTING)
-    return MappingProxyType(options)
 
 
 def _loaded(scheme: str) -> BackendFactory:

@@ -257,11 +257,11 @@ class Proxy:
 
 
 def address_of(url: str) -> tuple[str, int] | None:
-    """The one host and port that a URL names; None where it names no server, several, or one to be looked up."""
+    """The one host and port that a URL names; None where none or several stand, or a cluster."""
     parts = urlsplit(url)
     _, _, place = parts.netloc.rpartition("@")
     scheme, _, kind = parts.scheme.partition("+")
-    if not place or "," in place or kind == "srv":
+    if not place or "," in place or kind == "srv" or ("cluster", "on") in parse_qsl(parts.query):
         return None
     port = parts.port or _PORTS.get(scheme)
     return None if parts.hostname is None or port is None else (parts.hostname, port)

@@ -3,6 +3,7 @@
 import os
 from uuid import uuid4
 
+import neo4j
 import pytest
 
 
@@ -28,3 +29,39 @@ def server():
 def prefix():
     """What the names of tables, collections, labels and keys begin with in this test alone."""
     return f"t{uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="session")
+def neo4j_prefix(server):
+    """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
+    found = f"t{uuid4().hex[:16]}"
+    yield found
+    neo4j_drop(server("neo4j"), "CONSTRAINTS", found)
+    neo4j_drop(server("neo4j"), "INDEXES", found)
+    neo4j_wipe(server("neo4j"), found)
+
+
+@pytest.fixture
+def wiped_neo4j(server, neo4j_prefix):
+    """The URL of a store in Neo4j that holds nothing."""
+    neo4j_wipe(server("neo4j"), neo4j_prefix)
+    return f"{server('neo4j')}?prefix={neo4j_prefix}"
+
+
+def neo4j_wipe(url, prefix):
+    """Remove every node of a prefix."""
+    labels = f"CALL db.labels() YIELD label WHERE label STARTS WITH '{prefix.capitalize()}' RETURN label"
+    for label in neo4j_run(url, labels):
+        neo4j_run(url, f"MATCH (n:`{label}`) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
+
+
+def neo4j_drop(url, kind, prefix):
+    """Remove every index or constraint of a prefix."""
+    for name in neo4j_run(url, f"SHOW {kind} YIELD name WHERE name STARTS WITH '{prefix}' RETURN name"):
+        neo4j_run(url, f"DROP {kind.removesuffix('ES').removesuffix('S')} `{name}`")
+
+
+def neo4j_run(url, cypher):
+    """The first column of what a statement returns."""
+    with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
+        return [first for first, *_ in session.run(cypher).values()]

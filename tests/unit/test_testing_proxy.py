@@ -186,6 +186,7 @@ def test_senseless_faults_are_refused():
         ("postgresql://[::1]/db", ("::1", 5432)),
         ("mongodb://a:1,b:2/db", None),
         ("mongodb+srv://a/db", None),
+        ("redis://h:1?cluster=on", None),
         ("sqlite:///x.db", None),
         ("file:x", None),
         ("memory://x", None),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -12,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from flowpersist.backends.base import (
+    BodyLimited,
     NamespaceSchema,
     Order,
     Page,
@@ -25,7 +28,25 @@ from flowpersist.backends.base import (
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
 
-__all__ = ["NAMESPACE", "SCHEMA", "SOON", "BackendFactory", "Ground", "all_pages", "change", "make", "ref", "stored"]
+__all__ = [
+    "LONG",
+    "MEBIBYTE",
+    "NAMESPACE",
+    "PATIENCE",
+    "SCHEMA",
+    "SOON",
+    "BackendFactory",
+    "Ground",
+    "all_pages",
+    "change",
+    "fill",
+    "largest",
+    "later",
+    "make",
+    "opened",
+    "ref",
+    "stored",
+]
 
 BackendFactory: TypeAlias = Callable[[], StorageBackend]
 NAMESPACE: Final = "conformance"
@@ -34,20 +55,31 @@ SCHEMA: Final = (
     NamespaceSchema("conformance.other", {"status": str}),
 )
 SOON: Final = datetime(2040, 1, 1, tzinfo=UTC)
+#: Seconds after which something will not come any more.
+PATIENCE: Final = 60
+#: ``FLOWPERSIST_LONG=1`` in the environment.
+LONG: Final = os.environ.get("FLOWPERSIST_LONG", "") not in {"", "0"}
+MEBIBYTE: Final = 1024 * 1024
 
 
 class Ground:
-    """A test class derives from ``BackendConformance`` and gives ``url`` or ``make_backend``; sizes may be raised."""
+    """A test class derives from ``BackendConformance`` and gives ``url`` or ``make_backend``; sizes may be changed."""
 
     pytestmark = pytest.mark.asyncio
 
-    #: Rounds of each race, tasks that race, processes that race.
-    race_rounds = 10
+    #: Rounds of each race, tasks that race, processes that race, processes that open the store at once.
+    race_rounds = 500 if LONG else 10
     racers = 32
-    processes = 3
-    #: Records that are paged through, and the largest body in bytes.
-    many = 120
-    largest_body = 3 * 1024 * 1024
+    processes = 8 if LONG else 3
+    openers = 20 if LONG else 4
+    #: Records that are walked through while others write, and in a walk of all.
+    few = 120
+    many = 100_000 if LONG else 2_000
+    #: In bytes; less where the backend takes less.
+    largest_body = (100 if LONG else 17) * MEBIBYTE
+    #: Acknowledgements that are lost, and processes that are killed.
+    lost = 300 if LONG else 30
+    kills = 1_000 if LONG else 20
 
     @pytest.fixture
     def url(self) -> str:
@@ -80,8 +112,10 @@ class Ground:
             yield proxy
 
     @pytest.fixture
-    def make_proxied(self, url: str, proxy: Proxy) -> BackendFactory:
+    def make_proxied(self, proxy: Proxy, request: pytest.FixtureRequest) -> BackendFactory:
         """As ``make_backend``, by way of the proxy."""
+        # Asked for once it is known that there is one.
+        url: str = request.getfixturevalue("url")
         return partial(backend_from_url, rerouted(url, proxy.address))
 
     @pytest_asyncio.fixture
@@ -144,6 +178,33 @@ async def all_pages(
             await between(page)
         if after is None:
             return keys
+
+
+@asynccontextmanager
+async def opened(make_backend: BackendFactory) -> AsyncIterator[StorageBackend]:
+    """One more backend, open until it is left."""
+    backend = make_backend()
+    await backend.open(SCHEMA)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def fill(backend: StorageBackend, keys: Iterable[str], *, tasks: int = 50, **parts: Any) -> None:  # noqa: ANN401
+    """Many new records, by so many tasks."""
+    waiting = iter(keys)
+
+    async def work() -> None:
+        for key in waiting:
+            await make(backend, key, **parts)
+
+    await asyncio.gather(*(work() for _ in range(tasks)))
+
+
+def largest(backend: StorageBackend, wanted: int) -> int:
+    """A size of body that the backend takes."""
+    return min(wanted, backend.largest_body) if isinstance(backend, BodyLimited) else wanted
 
 
 def later(minutes: float) -> timedelta:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flowpersist.backends.base import KEEP, MAX_HEAD_BYTES, RecordRef, StorageBackend, Where
+from flowpersist.backends.base import KEEP, RecordRef, StorageBackend, Where
 from flowpersist.errors import DeadlinePassed, RevisionConflict, UnknownOutcome
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.suite.ground import SOON, Ground, change, later, make, ref, stored
@@ -94,13 +94,6 @@ class Parts(Ground):
             record = await stored(backend, "a")
             assert record.body == content
             assert record.body_size == size
-
-    async def test_the_largest_body_and_head(self, backend: StorageBackend) -> None:
-        body, head = b"\x00\xff" * (self.largest_body // 2), b"h" * MAX_HEAD_BYTES
-        await make(backend, "a", body=body, head=head)
-        record = await stored(backend, "a")
-        assert record.body == body
-        assert record.head == head
 
     async def test_a_write_at_another_revision_changes_nothing(self, backend: StorageBackend) -> None:
         revision = (await make(backend, "a", head=b"old")).revision

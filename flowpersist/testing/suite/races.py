@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 from collections import Counter
@@ -11,13 +10,22 @@ from typing import Any
 
 import pytest
 
-from flowpersist.backends.base import Capability, StorageBackend, Where, Written
+from flowpersist.backends.base import StorageBackend, Where, Written
 from flowpersist.errors import BackendUnavailable, RevisionConflict
-from flowpersist.testing.suite.ground import NAMESPACE, SCHEMA, BackendFactory, Ground, change, make, ref, stored
+from flowpersist.testing.suite.ground import (
+    NAMESPACE,
+    PATIENCE,
+    SCHEMA,
+    BackendFactory,
+    Ground,
+    change,
+    make,
+    ref,
+    stored,
+)
+from flowpersist.testing.suite.processes import CONTEXT, need_processes, run_processes
 
 __all__ = ["Races"]
-
-PATIENCE = 60
 
 
 async def _attempt(backend: StorageBackend, key: str, revision: int) -> Written | None:
@@ -58,23 +66,6 @@ def _open_and_write(make_backend: BackendFactory, key: str, results: Any) -> Non
     results.put(key)
 
 
-async def _run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:  # noqa: ANN401
-    """Run a function in so many processes, each started anew, and give what they put into the queue."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=target, args=(*given, results)) for given in arguments]
-    for process in processes:
-        process.start()
-    try:
-        return [await asyncio.to_thread(results.get, timeout=PATIENCE) for _ in processes]
-    finally:
-        for process in processes:
-            await asyncio.to_thread(process.join, PATIENCE)
-            process.close()
-        results.close()
-        await asyncio.to_thread(results.join_thread)
-
-
 class Races(Ground):
     """Of any number of concurrent writes at one revision exactly one wins."""
 
@@ -98,16 +89,16 @@ class Races(Ground):
             await backend.close()
 
     async def test_one_of_many_processes_wins(self, make_backend: BackendFactory) -> None:
-        _need_processes(make_backend())
-        barrier = multiprocessing.get_context("spawn").Barrier(self.processes)
+        need_processes(make_backend())
+        barrier = CONTEXT.Barrier(self.processes)
         given = (make_backend, self.race_rounds, self.racers // 4, barrier)
-        won = await _run_processes(_process, [given] * self.processes)
+        won = await run_processes(_process, [given] * self.processes)
         assert [sum(wins) for wins in zip(*won, strict=True)] == [1] * self.race_rounds
 
     async def test_many_processes_open_at_once(self, make_backend: BackendFactory) -> None:
-        _need_processes(make_backend())
-        keys = [f"process-{number}" for number in range(self.processes)]
-        assert sorted(await _run_processes(_open_and_write, [(make_backend, key) for key in keys])) == keys
+        need_processes(make_backend())
+        keys = [f"process-{number:02}" for number in range(self.openers)]
+        assert sorted(await run_processes(_open_and_write, [(make_backend, key) for key in keys])) == keys
         backend = make_backend()
         await backend.open(SCHEMA)
         page = await backend.query(NAMESPACE, Where(), limit=100)
@@ -220,11 +211,6 @@ class Races(Ground):
         assert health.backend == backend.name
         assert health.latency.total_seconds() >= 0
         assert abs((health.now - (await backend.get(ref("a"))).now).total_seconds()) < PATIENCE
-
-
-def _need_processes(backend: StorageBackend) -> None:
-    if Capability.MULTI_PROCESS not in backend.capabilities:
-        pytest.skip(f"{backend.name} serves one process")
 
 
 async def _delete(backend: StorageBackend, key: str, revision: int) -> bool:

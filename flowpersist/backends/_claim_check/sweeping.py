@@ -1,0 +1,80 @@
+"""What a store must know of itself to share a bucket, and the removal of blobs that no record names.
+
+Crashed writers, lost races whose loser died, and deletes whose acknowledgement was lost leave blobs behind. A blob may
+go when it is older than the grace and no record names it. Three things make that safe: a put that is later than half
+of the grace after it looked at the clock is refused, in the same atomic step that compares the revision, so an old blob
+is named already or never will be; the blobs are listed before the records are walked; and a name is never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from flowpersist.backends._claim_check.bodies import Bodies
+from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
+from flowpersist.backends.base import NamespaceSchema, Record, RecordChange, RecordRef, StorageBackend, Where
+from flowpersist.errors import BackendUnavailable, RevisionConflict, UnknownOutcome
+
+__all__ = ["OWN", "identity", "sweep", "turn"]
+
+#: Where a store keeps its own name, and when it was swept.
+OWN: Final = NamespaceSchema("flowpersist.blobs")
+_STORE: Final = RecordRef(OWN.name, "store")
+_IDENTITY_BYTES: Final = 16
+_PAGE: Final = 500
+_ATTEMPTS: Final = 5
+
+
+async def identity(inner: StorageBackend, entropy: Callable[[int], bytes]) -> str:
+    """The store's own name, drawn by whoever opens it first."""
+    for _ in range(_ATTEMPTS):
+        record = (await inner.get(_STORE, body=False)).record
+        if record is not None and len(record.head) == _IDENTITY_BYTES:
+            return record.head.hex()
+        change = RecordChange(entropy(16).hex(), head=entropy(_IDENTITY_BYTES))
+        try:
+            await inner.put(_STORE, change, if_revision=0 if record is None else record.revision)
+        except (RevisionConflict, UnknownOutcome):
+            # Somebody else was quicker, or it was done: the next look tells.
+            continue
+    message = f"the {inner.name} store does not tell its own name, by which its blobs are called; try again"
+    raise BackendUnavailable(message, inner.name, True)
+
+
+async def turn(inner: StorageBackend, every: timedelta, entropy: Callable[[int], bytes]) -> bool:
+    """Whether it is time to sweep, and ours to do it: of all processes one has the turn."""
+    read = await inner.get(_STORE, body=False)
+    if read.record is None or read.now - read.record.updated_at < every:
+        return False
+    try:
+        await inner.put(_STORE, RecordChange(entropy(16).hex()), if_revision=read.record.revision)
+    except RevisionConflict:
+        return False
+    return True
+
+
+async def sweep(
+    inner: StorageBackend,
+    bodies: Bodies,
+    namespace: str,
+    grace: timedelta,
+    newest: Callable[[Record], Awaitable[Claim | None]],
+) -> int:
+    """Remove the blobs of a namespace that are older than the grace and that no record names; gives how many."""
+    before = await bodies.blobs.now() - grace
+    old = {blob.name async for blob in bodies.blobs.walk(bodies.place(namespace)) if blob.modified < before}
+    after: str | None = None
+    while old:
+        page = await inner.query(namespace, Where(), limit=_PAGE, after=after)
+        for record in page.items:
+            claim = await newest(record) if record.body_size == CLAIM_BYTES else None
+            if claim is not None:
+                old.discard(bodies.name(namespace, claim))
+        after = page.next
+        if after is None:
+            break
+    for name in old:
+        await bodies.blobs.delete(name)
+    return len(old)

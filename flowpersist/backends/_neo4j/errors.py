@@ -1,0 +1,180 @@
+"""The driver's errors as ours, in one place.
+
+What the server says may hold values, and stays out of the message. A connection that was lost once a write was
+sent is ``UnknownOutcome``: an auto-commit transaction may have been committed. What happened before anything was
+sent, or while reading, can be tried again.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from traceback import walk_tb
+from typing import Final
+
+from neo4j.exceptions import (
+    AuthError,
+    ConnectionAcquisitionTimeoutError,
+    DriverError,
+    Forbidden,
+    ForbiddenOnReadOnlyDatabase,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+    UnsupportedServerProduct,
+)
+from neo4j.exceptions import (
+    ConfigurationError as DriverConfigurationError,
+)
+
+from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.backends._url import SETTING
+from flowpersist.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    PersistenceError,
+    PoolTimeout,
+    StorageError,
+    StorageFull,
+    UnknownOutcome,
+)
+
+__all__ = ["again_at_once", "lost", "mapped", "translated"]
+
+_CODES: Final = {
+    "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
+    "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for a while, after too many wrong passwords",
+    "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then give it",
+    "Neo.ClientError.General.ReadOnly": "is read-only; make the database writable, or connect to another one",
+    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the URL",
+    "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's own db.transaction.timeout",
+}
+#: The server rolled back, and says that the same statement may well succeed now: it had to choose a victim, or a node
+#: went away between being found and being used.
+_AGAIN: Final = frozenset(
+    {
+        "Neo.TransientError.Transaction.DeadlockDetected",
+        "Neo.TransientError.Transaction.LockClientStopped",
+        "Neo.TransientError.Transaction.Outdated",
+        "Neo.ClientError.Statement.EntityNotFound",
+        "Neo.ClientError.Schema.ConstraintValidationFailed",
+        # IF NOT EXISTS looks before it locks.
+        "Neo.ClientError.Schema.ConstraintAlreadyExists",
+        "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+        "Neo.ClientError.Schema.IndexAlreadyExists",
+    }
+)
+_NO_SPACE: Final = "No space left on device"
+
+
+def again_at_once(error: BaseException) -> bool:
+    """Whether a statement was rolled back for others that came in its way."""
+    return isinstance(error, Neo4jError) and error.code in _AGAIN
+
+
+def _before_sending(error: BaseException) -> bool:
+    """Whether the driver was still getting a connection. Its classes do not tell; where it was does. What is not
+    recognized counts as sent.
+    """
+    return any(
+        frame.f_code.co_name == "acquire" and frame.f_globals.get("__name__", "").startswith("neo4j.")
+        for one in (error, error.__cause__)  # what was under way where time ran out is the cause
+        if one is not None
+        for frame, _ in walk_tb(one.__traceback__)
+    )
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def lost(*, writes: bool) -> StorageError:
+    """The connection was lost, or time ran out, once the statement had been sent."""
+    if writes:
+        return UnknownOutcome("the connection to neo4j was lost before the write was acknowledged", NAME)
+    return BackendUnavailable("the connection to neo4j was lost while reading; try again", NAME, True)
+
+
+def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
+    return BackendUnavailable(f"the neo4j server {what}", NAME, retryable)
+
+
+def _unreachable() -> BackendUnavailable:
+    return _unavailable("can't be reached; look whether it runs, and at host and port", retryable=True)
+
+
+_DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
+    ConnectionAcquisitionTimeoutError: lambda error: PoolTimeout(
+        "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL",
+        NAME,
+        error.is_retryable(),
+    ),
+    UnsupportedServerProduct: lambda _: _unavailable(
+        "is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later"
+    ),
+    DriverConfigurationError: lambda _: ConfigurationError(
+        "the driver of neo4j refuses its settings: look at the URL's scheme and options", SETTING
+    ),
+}
+_SERVER: Final[Mapping[type[Neo4jError], str]] = {
+    AuthError: "refuses user or password; give the right ones in the URL, as neo4j://user:password@host",
+    ForbiddenOnReadOnlyDatabase: "is read-only, or no longer the leader; write to another one",
+    Forbidden: "does not permit this user to do so; grant it reading and writing, and at first the schema",
+}
+
+
+def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
+    for kind, what in _DRIVER.items():
+        if isinstance(error, kind):
+            return what(error)
+    if isinstance(error, ConnectionAcquisitionTimeoutError):
+        message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
+        return PoolTimeout(message, NAME, error.is_retryable())
+    if isinstance(error, UnsupportedServerProduct):
+        return _unavailable("is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later")
+    if isinstance(error, DriverConfigurationError):
+        return ConfigurationError(
+            "the driver of neo4j refuses its settings: look at the URL's scheme and options", "url"
+        )
+    if _untrusted(error):
+        return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
+    if isinstance(error, ServiceUnavailable | SessionExpired):
+        return _unreachable() if _before_sending(error) else lost(writes=writes)
+    return StorageError(f"the driver of neo4j refused the operation ({type(error).__name__})", NAME)
+
+
+def _of_server(error: Neo4jError) -> PersistenceError:
+    code = error.code or ""
+    if code in _CODES:
+        return _unavailable(_CODES[code])
+    for kind, what in _SERVER.items():
+        if isinstance(error, kind):
+            return _unavailable(what)
+    if _NO_SPACE in (error.message or ""):
+        return StorageFull("no room is left for the neo4j database; nothing was written", NAME)
+    if error.is_retryable():
+        return _unavailable(f"asks to try again ({code})", retryable=True)
+    return StorageError(f"the neo4j server refused the operation ({code})", NAME)
+
+
+def translated(error: Exception, *, writes: bool) -> PersistenceError:
+    """The driver's error as ours."""
+    if isinstance(error, Neo4jError):
+        return _of_server(error)
+    if isinstance(error, DriverError):
+        return _of_driver(error, writes=writes)
+    return _unreachable() if _before_sending(error) else lost(writes=writes)
+
+
+@contextmanager
+def mapped(*, writes: bool) -> Iterator[None]:
+    """The one place where the driver's errors become ours."""
+    try:
+        yield
+    except (Neo4jError, DriverError, OSError) as error:
+        raise translated(error, writes=writes) from error

@@ -1,0 +1,151 @@
+// The statements on records. Each begins with a line that names it; <names> are filled in by naming.py.
+//
+// A statement is a transaction of its own. Neo4j reads without locks, property by property, so three rules hold:
+// - What decides is read after `SET r.lock = true`. That takes the record's lock; the value is always the same, so that
+//   whoever then loses has written nothing. (REMOVE, or SET of null, of what is not there takes no lock at all.)
+// - What a reader needs as of one revision stands in one property, `snapshot`: eight lines of revision, created, updated,
+//   due (microseconds), write id, attributes (both JSON), tag of the head, tag and size of the body. Head and body
+//   carry the tag of the write that set them, so that a reader sees when they are not those of the snapshot.
+// - The clock is datetime.realtime(), read once the lock is there: datetime() is that of the statement's beginning.
+//
+// `key`, `by_created`, `by_updated` and `by_due` are in the order of their texts (naming.py): the latter three are the
+// time, in as many digits for every time, and the key. They are the times' only properties: each costs a tenth of a put.
+
+// name: insert_record
+// A record where none is. MERGE holds the lock of the index entry; `tag` tells whether it is ours. What comes too late
+// is taken back. A new record begins above whatever was deleted in its shard.
+MERGE (r:<Record> {namespace: $namespace, key: $key})
+ON CREATE SET r.lock = true, r.tag = $tag
+WITH r, r.tag = $tag AS made, datetime.realtime() AS t
+WITH r, made, t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
+MATCH (f:<Floor> {shard: $shard})
+WITH r, made, now, made AND now <= $not_after AS done, f.revision + 1 AS revision
+<new_related>
+FOREACH (_ IN CASE WHEN made AND NOT done THEN [1] ELSE [] END | DELETE r)
+FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
+  SET r += $properties, r.revision = revision, r.shard = $shard,
+    r.by_created = toString(now + <bias>) + $key,
+    r.by_updated = toString(now + <bias>) + $key,
+    r.snapshot = toString(revision) + '\n' + toString(now) + '\n' + toString(now) + '\n' + $lines
+  <write_body>
+  <relate>
+)
+RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now
+
+// name: change_record
+// Compare and set. What is kept is taken over from the old snapshot.
+MATCH (r:<Record> {namespace: $namespace, key: $key})
+SET r.lock = true
+WITH r, r.revision AS found, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
+WITH r, found, old, t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
+WITH r, found, old, now, found = $expected AND now <= $not_after AS done
+<drop_body>
+<drop_attributes>
+<drop_related>
+<lock_related>
+<drop_stale>
+FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
+  SET r += $properties, r.revision = found + 1,
+    r.by_updated = toString(now + <bias>) + $key,
+    r.snapshot = toString(found + 1) + '\n' + old[1] + '\n' + toString(now) + '\n' + coalesce($due, old[3]) + '\n'
+      + $write_id + '\n' + coalesce($attributes, old[5]) + '\n' + coalesce($head_tag, old[6]) + '\n'
+      + coalesce($body_tag, old[7])
+  <write_body>
+  <relate>
+)
+<drop_orphans>
+RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now
+
+// name: write_body
+// Parts on nodes of their own, so that neither a change of the record nor a list of records touches them.
+FOREACH (part IN range(0, size($parts) - 1) |
+  CREATE (r)-[:<HAS_BODY>]->(:<Body> {tag: $tag, part: part, data: $parts[part]})
+)
+
+// name: drop_body
+WITH *, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
+FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
+
+// name: drop_attributes
+// Each attribute of a plain name is a property, so that one may be declared, and indexed, at any time.
+FOREACH (name IN CASE WHEN done THEN [k IN keys(r) WHERE k STARTS WITH 'attr_' AND NOT k IN $names] ELSE [] END |
+  REMOVE r[name]
+)
+
+// name: read_record
+// The snapshot and the head are read once, before the body; the head comes with the first part alone.
+OPTIONAL MATCH (r:<Record> {namespace: $namespace, key: $key})
+<lock>
+WITH r, r IS NOT NULL AS found, r.snapshot AS snapshot, r.head AS head
+OPTIONAL MATCH (r)-[:<HAS_BODY>]->(b:<Body>)
+WITH found, snapshot, head, b.tag AS tag, b.part AS part, b.data AS data, datetime.realtime() AS t
+RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, found, snapshot,
+  CASE WHEN coalesce(part, 0) = 0 THEN head END AS head, tag, part, data
+
+// name: read_standing
+OPTIONAL MATCH (r:<Record> {namespace: $namespace, key: $key})
+<lock>
+WITH r IS NOT NULL AS found, r.snapshot AS snapshot, r.head AS head, datetime.realtime() AS t
+RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, found, snapshot, head
+
+// name: lock
+SET r.lock = true
+
+// name: read_clock
+WITH datetime.realtime() AS t
+RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
+
+// name: read_page
+// In the order of the index named, which answers all but the entries. The order names every property of the index, else
+// the planner would sort. The place is the index's own, so that a record that has moved since is seen to have.
+MATCH (r:<Record>)
+USING INDEX SEEK r:<Record>(<index>)
+WHERE <conditions>r.<place> >= $since AND r.<place> < $before
+  AND all(entry IN $entries WHERE r.snapshot CONTAINS entry)
+WITH r, r.<place> AS place ORDER BY <order> LIMIT $limit
+WITH collect([place, r.key, r.snapshot, <head>]) AS rows
+WITH rows, datetime.realtime() AS t
+RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, rows
+
+// name: delete_record
+MATCH (r:<Record> {namespace: $namespace, key: $key})
+SET r.lock = true
+WITH r, r.revision AS found, r.revision = $expected AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
+<find_related>
+<lock_related>
+FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
+FOREACH (it IN CASE WHEN done THEN [r] ELSE [] END | DETACH DELETE it)
+<drop_orphans>
+WITH found, done
+MATCH (f:<Floor> {shard: $shard})
+FOREACH (it IN CASE WHEN done AND f.revision < found THEN [f] ELSE [] END |
+  SET it.lock = true
+  SET it.revision = CASE WHEN it.revision < found THEN found ELSE it.revision END
+)
+RETURN done, found AS revision
+
+// name: purge_records
+// Those that stand as they were found. Records are locked in the order of their keys and floors in that of their shards,
+// so that purges do not wait for each other in a circle.
+UNWIND $doomed AS doom
+MATCH (r:<Record> {namespace: $namespace, key: doom.key})
+SET r.lock = true
+WITH r, doom
+WHERE r.revision = doom.revision
+WITH r, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
+<find_related>
+WITH collect(r) AS records, collect({shard: r.shard, revision: r.revision}) AS gone,
+  reduce(all = [], some IN collect(bodies) | all + some) AS bodies<gather_related>
+<lock_related>
+FOREACH (b IN bodies | DETACH DELETE b)
+FOREACH (r IN records | DETACH DELETE r)
+<drop_orphans>
+WITH gone
+UNWIND gone AS it
+WITH it.shard AS shard, max(it.revision) AS top, count(*) AS purged ORDER BY shard
+MATCH (f:<Floor> {shard: shard})
+FOREACH (it IN CASE WHEN f.revision < top THEN [f] ELSE [] END |
+  SET it.lock = true
+  SET it.revision = CASE WHEN it.revision < top THEN top ELSE it.revision END
+)
+RETURN sum(purged) AS purged

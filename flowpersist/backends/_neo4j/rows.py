@@ -1,0 +1,171 @@
+"""Records as nodes: what a put sends, and what a read makes of a node."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from attrs import evolve, field, frozen
+
+from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._neo4j.naming import ATTRIBUTE, moment_text, ordered, plain
+from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
+from flowpersist.backends.base import KEEP, Keep, Record, RecordChange, RecordRef, Scalar
+
+__all__ = ["NAME", "PART_BYTES", "Parameters", "Torn", "body_of", "changed", "inserted", "record_of", "snapshot_of"]
+
+NAME: Final = "neo4j"
+#: A body above this goes in parts: one property of ten megabytes takes twice as long to read.
+PART_BYTES: Final = 1024 * 1024
+_TAG_BYTES: Final = 8
+_LINES: Final = 8
+Parameters: TypeAlias = dict[str, Any]
+
+
+class Torn(Exception):
+    """What was read is of several revisions: Neo4j reads without locks, and a put came in between."""
+
+
+def _tag() -> str:
+    return base64.urlsafe_b64encode(os.urandom(_TAG_BYTES * 3 // 4)).decode()
+
+
+def _parts(body: bytes | Keep | None) -> list[bytes]:
+    if not isinstance(body, bytes):
+        return []
+    # An empty body is a body, too.
+    return [body[start : start + PART_BYTES] for start in range(0, max(len(body), 1), PART_BYTES)]
+
+
+def _attributes(attributes: Mapping[str, Scalar]) -> Parameters:
+    return {f"{ATTRIBUTE}{name}": value for name, value in attributes.items() if plain(name)}
+
+
+def _related(attributes: Mapping[str, Scalar], mapped: Mapping[str, object]) -> Parameters:
+    return {name: attributes.get(name) for name in mapped}
+
+
+def inserted(ref: RecordRef, change: RecordChange, mapped: Mapping[str, object]) -> Parameters:
+    """The parameters of ``insert_record``."""
+    tag, key = _tag(), ordered(ref.key)
+    attributes = {} if isinstance(change.attributes, Keep) else change.attributes or {}
+    head = change.head if isinstance(change.head, bytes) else b""
+    due = None if isinstance(change.due_at, Keep) else change.due_at
+    lines = (_due_line(due), json.dumps(change.write_id), attributes_to_text(attributes), tag, _body_line(tag, change))
+    properties = _attributes(attributes)
+    properties.update(_due(due, key), head=tag.encode() + head)
+    return {
+        "key": key,
+        "tag": tag,
+        "lines": "\n".join(lines),
+        "properties": properties,
+        "parts": _parts(change.body),
+        "related": _related(attributes, mapped),
+    }
+
+
+def changed(ref: RecordRef, change: RecordChange, mapped: Mapping[str, object]) -> Parameters:
+    """What ``change_record`` is given: None for what is kept."""
+    tag, key = _tag(), ordered(ref.key)
+    parameters: Parameters = {
+        "key": key,
+        "tag": tag,
+        "write_id": json.dumps(change.write_id),
+        "due": None,
+        "attributes": None,
+        "head_tag": None,
+        "body_tag": None,
+        "parts": _parts(change.body),
+    }
+    properties: Parameters = {}
+    if not isinstance(change.due_at, Keep):
+        parameters["due"] = _due_line(change.due_at)
+        properties.update(_due(change.due_at, key))
+    if not isinstance(change.head, Keep):
+        parameters["head_tag"] = tag
+        properties["head"] = tag.encode() + (change.head or b"")
+    if change.body is not KEEP:
+        parameters["body_tag"] = _body_line(tag, change)
+    if not isinstance(change.attributes, Keep):
+        attributes = change.attributes or {}
+        values = _attributes(attributes)
+        properties.update(values)
+        parameters["attributes"] = attributes_to_text(attributes)
+        parameters["names"] = list(values)
+        parameters["related"] = _related(attributes, mapped)
+    parameters["properties"] = properties
+    return parameters
+
+
+def _due_line(due: datetime | None) -> str:
+    return "" if due is None else str(to_micros(due))
+
+
+def _due(due: datetime | None, key: str) -> Parameters:
+    # None removes a property, and so takes the record out of the indexes by due.
+    return {"by_due": None if due is None else moment_text(due) + key}
+
+
+def _body_line(tag: str, change: RecordChange) -> str:
+    return f"{tag} {len(change.body)}" if isinstance(change.body, bytes) else ""
+
+
+@frozen
+class Snapshot:
+    """What a node's snapshot says, and with which tags its head and body must come."""
+
+    record: Record
+    head_tag: str
+    body_tag: str = field(default="")
+
+
+def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
+    revision, created, updated, due, write_id, attributes, head_tag, body = text.split("\n")
+    body_tag, _, size = body.partition(" ")
+    record = Record(
+        ref=ref,
+        revision=int(revision),
+        write_id=str(json.loads(write_id)),
+        attributes=attributes_from_text(attributes),
+        head=b"",
+        body=None,
+        body_size=int(size) if body_tag else None,
+        created_at=from_micros(int(created)),
+        updated_at=from_micros(int(updated)),
+        due_at=from_micros(int(due)) if due else None,
+    )
+    return Snapshot(record, head_tag, body_tag)
+
+
+def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
+    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no
+    release has written, ``Torn`` for what is of two revisions.
+    """
+    if text is None:
+        # It comes, or goes.
+        raise Torn
+    if not isinstance(text, str) or text.count("\n") != _LINES - 1:
+        raise TypeError("a node with no snapshot of ours")
+    found = snapshot_of(ref, text)
+    if not isinstance(head, bytes) or head[:_TAG_BYTES] != found.head_tag.encode():
+        raise Torn
+    return evolve(found.record, head=head[_TAG_BYTES:]), found.body_tag
+
+
+def body_of(record: Record, body_tag: str, parts: Sequence[tuple[object, object, object]]) -> bytes | None:
+    """The body of parts in any order, each with its tag and number. ``Torn`` where they are not those of the record."""
+    if record.body_size is None:
+        return None
+    data = [part for tag, _, part in sorted(parts, key=_number) if tag == body_tag]
+    body = data[0] if len(data) == 1 else b"".join(part for part in data if isinstance(part, bytes))
+    if not isinstance(body, bytes) or len(data) != len(parts) or len(body) != record.body_size:
+        raise Torn
+    return body
+
+
+def _number(part: tuple[object, object, object]) -> int:
+    return part[1] if isinstance(part[1], int) else -1

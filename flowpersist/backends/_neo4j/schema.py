@@ -1,0 +1,101 @@
+"""Constraints and indexes, brought up to this release: safe when many processes start at once.
+
+Neo4j takes no changes of data into a transaction that changes the schema, so each statement is a transaction of its
+own and may be run twice; the version is written last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from flowpersist.backends._neo4j.graph import Relation
+from flowpersist.backends._neo4j.link import Link
+from flowpersist.backends._neo4j.naming import Names, loaded
+from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.errors import BackendUnavailable, UnsupportedVersion
+
+__all__ = ["MIGRATIONS", "migrate", "missing"]
+
+_TEXTS: Final = loaded("schema.cypher")
+#: Each migration is the statements that lead from the version before. None is ever changed.
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "constrain_meta",
+        "constrain_floors",
+        "constrain_records",
+        "index_created",
+        "index_updated",
+        "index_due",
+        "create_floors",
+    ),
+)
+#: The long-term release whose Cypher is used: properties by computed names, and subqueries with named variables.
+_OLDEST: Final = (5, 26)
+#: For indexes of records that are there already.
+_POPULATION: Final = timedelta(minutes=10)
+
+
+async def _version(link: Link, names: Names) -> int:
+    rows = await link.run(names.fill(_TEXTS["schema_version"]), {}, writes=False)
+    return int(rows[0][0] or 0) if rows else 0
+
+
+async def _check_server(link: Link) -> None:
+    ((text,),) = await link.run(_TEXTS["server_version"], {}, writes=False)
+    # Later ones count years: 2025.01.
+    found = re.match(r"(\d+)\.(\d+)", str(text))
+    if found is None or tuple(map(int, found.groups())) < _OLDEST:
+        message = f"the neo4j server is {text}, and flowpersist needs 5.26 or later: upgrade the server"
+        raise BackendUnavailable(message, NAME)
+
+
+async def missing(
+    link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]
+) -> tuple[str, ...]:
+    """The statements that are to be run, in their order. Raises ``UnsupportedVersion`` for the schema of a later
+    release.
+    """
+    await _check_server(link)
+    version = await _version(link, names)
+    if version > len(MIGRATIONS):
+        message = (
+            f"the neo4j database has schema {version}, this release knows {len(MIGRATIONS)}: "
+            "install the release of flowpersist that wrote it, or a later one"
+        )
+        raise UnsupportedVersion(message)
+    texts = [names.fill(_TEXTS[name]) for names_of in MIGRATIONS[version:] for name in names_of]
+    there = {name for (name,) in await link.run(_TEXTS["index_names"], {"prefix": names.prefix}, writes=False)}
+    for name, text in _declared(names, indexed, relations).items():
+        if name not in there:
+            texts.append(text)
+    return tuple(texts)
+
+
+def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]) -> dict[str, str]:
+    """The statements of what is declared, by the names of the indexes that they make."""
+    made: dict[str, str] = {}
+    for attribute in indexed:
+        for order in ("key", "due"):
+            text = names.fill(_TEXTS[f"index_attribute_by_{order}"], attribute=attribute)
+            made[f"{names.prefix}_attr_{attribute}_by_{order}"] = text
+    for attribute, relation in relations.items():
+        if attribute in indexed:
+            made[f"{names.prefix}_graph_{attribute}"] = names.fill(
+                _TEXTS["constrain_related"], attribute=attribute, label=relation.label, property=relation.property
+            )
+    return made
+
+
+async def migrate(link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]) -> None:
+    """Run what is missing. Whoever comes second finds it done."""
+    texts = await missing(link, names, indexed, relations)
+    if not texts:
+        return
+    for text in texts:
+        await link.run(text, {}, writes=True)
+    seconds = int(_POPULATION.total_seconds())
+    await link.run(_TEXTS["await_indexes"], {"seconds": seconds}, writes=False)
+    await link.run(names.fill(_TEXTS["write_version"]), {"version": len(MIGRATIONS)}, writes=True)

@@ -1,0 +1,342 @@
+"""The operations on records, over anything that runs statements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._neo4j.graph import Graph
+from flowpersist.backends._neo4j.link import Link
+from flowpersist.backends._neo4j.naming import (
+    ATTRIBUTE,
+    BIAS,
+    TOP,
+    Names,
+    loaded,
+    moment_text,
+    ordered,
+    shard,
+    unordered,
+)
+from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, snapshot_of
+from flowpersist.backends._outcomes import body_missing, check_revision, unreadable
+from flowpersist.backends._scalars import entry_text
+from flowpersist.backends.base import (
+    KEEP,
+    Keep,
+    Order,
+    Page,
+    Range,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Scalar,
+    Written,
+)
+from flowpersist.errors import DeadlinePassed
+
+__all__ = ["Store"]
+
+_TEXTS: Final = loaded("records.cypher")
+_NEVER: Final = 2**62
+#: A read that is torn is repeated so often without, and then once with the record's lock.
+_LOOKS: Final = (False, False, False, True)
+#: As many records, and bytes of bodies, as a purge deletes in one transaction: the server holds it in memory.
+_PURGE_RECORDS: Final = 200
+_PURGE_BYTES: Final = 16 * 1024 * 1024
+#: How often a purge looks again for what was changed between being found and being locked.
+_PURGE_ROUNDS: Final = 3
+_DIGITS: Final = len(str(BIAS))
+_PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
+
+
+@frozen
+class Found:
+    """A row of a page: where the index has it, and what the node says."""
+
+    place: str
+    ref: RecordRef
+    snapshot: object
+    head: object
+
+
+class Store:
+    """Statements with their names filled in, what they are given, and what their rows mean."""
+
+    def __init__(self, names: Names, graph: Graph) -> None:
+        self._names = names
+        self._mapped = graph.relations
+        self._graph = graph.parts()
+        self._text = cache(self._filled)
+
+    def _filled(self, name: str, *parts: str, **others: str) -> str:
+        """A statement: of its optional parts only those that are named."""
+        optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", *self._graph), "")
+        optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
+        return self._names.fill(_TEXTS[name], **optional, **others)
+
+    async def now(self, link: Link, offset: int) -> datetime:
+        """The server's clock."""
+        ((now,),) = await link.run(self._text("read_clock"), {"offset": offset}, writes=False)
+        return from_micros(now)
+
+    # ------------------------------------------------------------------------------------------------- one record
+
+    async def get(self, link: Link, ref: RecordRef, offset: int, *, body: bool) -> Read:
+        """Read until all is of one revision, at last with the record's lock."""
+        parameters = {"namespace": ref.namespace, "key": ordered(ref.key), "offset": offset}
+        for lock in _LOOKS:
+            text = self._text("read_record" if body else "read_standing", *(["lock"] if lock else []))
+            rows = await link.run(text, parameters, writes=False)
+            now, found, *_ = rows[0]
+            if not found:
+                return Read(None, from_micros(now))
+            try:
+                return Read(_whole(ref, rows, body=body), from_micros(now))
+            except Torn:
+                continue
+        raise body_missing(NAME, ref)
+
+    async def put(
+        self,
+        link: Link,
+        ref: RecordRef,
+        change: RecordChange,
+        if_revision: int,
+        not_after: datetime | None,
+        offset: int,
+    ) -> Written:
+        """Compare, and set what changes."""
+        given = {
+            "namespace": ref.namespace,
+            "offset": offset,
+            "not_after": _NEVER if not_after is None else to_micros(not_after),
+        }
+        if if_revision == 0:
+            text, parameters = self._insert(ref, change)
+        else:
+            text, parameters = self._change(ref, change, if_revision)
+        rows = await link.run(text, {**given, **parameters}, writes=True)
+        if not rows:
+            check_revision(NAME, ref, 0, if_revision)
+        ((done, revision, now),) = rows
+        if not done:
+            check_revision(NAME, ref, revision, if_revision)
+            raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", NAME)
+        return Written(revision, from_micros(now))
+
+    def _insert(self, ref: RecordRef, change: RecordChange) -> tuple[str, Parameters]:
+        parameters = inserted(ref, change, self._mapped)
+        parts = ["write_body"] if parameters["parts"] else []
+        if any(value is not None for value in parameters["related"].values()):
+            parts += ["new_related", "relate"]
+        return self._text("insert_record", *parts), {**parameters, "shard": shard(ref)}
+
+    def _change(self, ref: RecordRef, change: RecordChange, if_revision: int) -> tuple[str, Parameters]:
+        parameters = changed(ref, change, self._mapped)
+        parts = ["write_body"] if parameters["parts"] else []
+        if change.body is not KEEP:
+            parts.append("drop_body")
+        if not isinstance(change.attributes, Keep):
+            parts += ["drop_attributes", "drop_related", "lock_related", "drop_stale", "relate", "drop_orphans"]
+        return self._text("change_record", *parts), {**parameters, "expected": if_revision}
+
+    async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
+        """Remove a record, its body, and the nodes that stood for it alone."""
+        parameters = {
+            "namespace": ref.namespace,
+            "key": ordered(ref.key),
+            "expected": if_revision,
+            "shard": shard(ref),
+        }
+        text = self._text("delete_record", "find_related", "lock_related", "drop_orphans")
+        rows = await link.run(text, parameters, writes=True)
+        if not rows:
+            return False
+        ((done, revision),) = rows
+        if not done:
+            check_revision(NAME, ref, revision, if_revision)
+        return bool(done)
+
+    # ----------------------------------------------------------------------------------------------- many records
+
+    async def page(self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int) -> Page[Record]:
+        """A page, and a cursor where more follows: one record more than wanted tells."""
+        now, found = await self._find(link, evolve(asked, limit=asked.limit + 1), indexed, offset, head="r.head")
+        items = [await self._record(link, one) for one in found[: asked.limit]]
+        more = len(found) > asked.limit
+        return Page(
+            tuple(
+                record
+                for one, record in zip(found, items, strict=False)
+                if record is not None and _stands(record, one, asked)
+            ),
+            asked.cursor(_position(found[asked.limit - 1], asked.order)) if more else None,
+            from_micros(now),
+        )
+
+    async def _record(self, link: Link, found: Found) -> Record | None:
+        try:
+            return record_of(found.ref, found.snapshot, found.head)[0]
+        except Torn:
+            return (await self.get(link, found.ref, 0, body=False)).record
+        except (ValueError, TypeError):
+            raise unreadable(NAME, f"record {found.ref.key}") from None
+
+    async def _find(
+        self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int, *, head: str
+    ) -> tuple[int, list[Found]]:
+        equals = asked.where.equals
+        leading = _leading(equals, indexed, asked.order)
+        since, before = _bounds(asked)
+        parameters: Parameters = {
+            "namespace": asked.namespace,
+            "since": since,
+            "before": before,
+            "entries": [entry_text(name, value) for name, value in equals.items()],
+            "limit": asked.limit,
+            "offset": offset,
+        }
+        if leading is not None:
+            parameters["value"] = equals[leading]
+        text = self._page_text(leading, asked.order, asked.descending, head)
+        ((now, rows),) = await link.run(text, parameters, writes=False)
+        found = [
+            Found(place, RecordRef(asked.namespace, unordered(key)), snapshot, part)
+            for place, key, snapshot, part in rows
+        ]
+        return now, found
+
+    def _page_text(self, leading: str | None, order: Order, descending: bool, head: str) -> str:  # noqa: FBT001
+        place = _PLACES[order]
+        direction = " DESC" if descending else ""
+        # Safe to write into Cypher: a declared name is plain.
+        attribute = [] if leading is None else [f"`{ATTRIBUTE}{leading}`"]
+        columns = ["namespace", *attribute, place]
+        values = ["$namespace", *(["$value"] if attribute else [])]
+        conditions = "".join(f"r.{column} = {value} AND " for column, value in zip(columns, values, strict=False))
+        return self._text(
+            "read_page",
+            index=", ".join(columns),
+            conditions=conditions,
+            place=place,
+            order=", ".join(f"r.{column}{direction}" for column in columns),
+            head=head,
+        )
+
+    async def purge(self, link: Link, asked: Selection, indexed: Mapping[str, type]) -> int:
+        """Delete in batches, each a transaction; only what stands as it was found."""
+        purged = 0
+        for _ in range(_PURGE_ROUNDS):
+            missed, after = 0, None
+            while purged < asked.limit:
+                batch = evolve(asked, limit=min(_PURGE_RECORDS, asked.limit - purged), after=after)
+                _, found = await self._find(link, batch, indexed, 0, head="null")
+                doomed = [
+                    record for one in found if (record := _doomed(one)) is not None and _stands(record, one, asked)
+                ]
+                gone = [await self._purge(link, asked.namespace, records) for records in _portions(doomed)]
+                purged += sum(gone)
+                missed += len(found) - sum(gone)
+                if len(found) < batch.limit:
+                    break
+                after = _position(found[-1], asked.order)
+            if not missed or purged >= asked.limit:
+                break
+        return purged
+
+    async def _purge(self, link: Link, namespace: str, records: Collection[Record]) -> int:
+        keyed = sorted((ordered(record.ref.key), record.revision) for record in records)
+        parameters = {
+            "namespace": namespace,
+            "doomed": [{"key": key, "revision": revision} for key, revision in keyed],
+        }
+        text = self._text("purge_records", "find_related", "gather_related", "lock_related", "drop_orphans")
+        ((purged,),) = await link.run(text, parameters, writes=True)
+        return int(purged)
+
+
+def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Record:
+    heads = [row[3] for row in rows if row[3] is not None]
+    try:
+        record, body_tag = record_of(ref, rows[0][2], heads[0] if heads else None)
+    except (ValueError, TypeError):
+        raise unreadable(NAME, f"record {ref.key}") from None
+    if not body:
+        return record
+    parts = [(tag, part, data) for *_, tag, part, data in rows if tag is not None]
+    return evolve(record, body=body_of(record, body_tag, parts))
+
+
+def _doomed(found: Found) -> Record | None:
+    if not isinstance(found.snapshot, str):
+        return None
+    try:
+        return snapshot_of(found.ref, found.snapshot).record
+    except (ValueError, TypeError):
+        raise unreadable(NAME, f"record {found.ref.key}") from None
+
+
+def _portions(records: Sequence[Record]) -> Iterator[list[Record]]:
+    portion: list[Record] = []
+    size = 0
+    for record in records:
+        if portion and size + (record.body_size or 0) > _PURGE_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(record)
+        size += record.body_size or 0
+    if portion:
+        yield portion
+
+
+def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: Order) -> str | None:
+    """The one condition that an index answers. A bool comes last: it tells the fewest records apart."""
+    if order not in {"key", "due"}:
+        return None
+    usable = [name for name, value in equals.items() if indexed.get(name) is type(value)]
+    return min(usable, key=lambda name: indexed[name] is bool, default=None)
+
+
+def _text_of(order: Order, position: Position) -> str:
+    """A place as an index has it."""
+    value, key = position
+    return ordered(key) if order == "key" else f"{value + BIAS}{ordered(key)}"
+
+
+def _position(found: Found, order: Order) -> Position:
+    return (0 if order == "key" else int(found.place[:_DIGITS]) - BIAS), found.ref.key
+
+
+def _stands(record: Record, found: Found, asked: Selection) -> bool:
+    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
+    must not stand where it does not belong.
+    """
+    place = position_of(record, asked.order)
+    return place is not None and _text_of(asked.order, place) == found.place and asked.holds(record)
+
+
+def _bound(value: str | datetime) -> str:
+    return ordered(value) if isinstance(value, str) else moment_text(value)
+
+
+def _bounds(asked: Selection) -> tuple[str, str]:
+    """From which place, and before which."""
+    span = asked.where.range or Range(asked.order)
+    since = "" if span.since is None else _bound(span.since)
+    before = TOP if span.before is None else _bound(span.before)
+    if asked.after is not None:
+        after = _text_of(asked.order, asked.after)
+        if asked.descending:
+            before = min(before, after)
+        else:
+            # What follows a text, since none holds NUL.
+            since = max(since, after + "\x01")
+    return since, before

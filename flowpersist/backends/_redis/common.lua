@@ -1,0 +1,79 @@
+-- What the scripts share: it stands before each of them. A shard's tag is the beginning of all its keys (layout.py).
+-- Only what is compared by == or as numbers is compared here: Lua orders strings by the server's locale, not by bytes.
+
+local EPOCH = 62135596800 -- seconds from the year 1 to 1970
+
+-- The clock as 18 digits. Seconds and microseconds apart: a double can't hold their sum for far years.
+local function clock(offset_seconds, offset_micros)
+    local time = redis.call('TIME')
+    local seconds = tonumber(time[1]) + tonumber(offset_seconds) + EPOCH
+    local micros = tonumber(time[2]) + tonumber(offset_micros)
+    if micros >= 1000000 then
+        seconds, micros = seconds + 1, micros - 1000000
+    end
+    return string.format('%012.0f%06.0f', seconds, micros)
+end
+
+local function is_after(one, other)
+    local one_seconds, other_seconds = tonumber(one:sub(1, 12)), tonumber(other:sub(1, 12))
+    if one_seconds ~= other_seconds then
+        return one_seconds > other_seconds
+    end
+    return tonumber(one:sub(13)) > tonumber(other:sub(13))
+end
+
+local function attributes_of(text)
+    if not text or text == '{}' then
+        return {}
+    end
+    return cjson.decode(text)
+end
+
+-- Move a member of a sorted set, or one that appears or goes (false).
+local function move(index, old, new)
+    if old == new then
+        return
+    end
+    if old then
+        redis.call('ZREM', index, old)
+    end
+    if new then
+        redis.call('ZADD', index, 0, new)
+    end
+end
+
+-- Bring the indexes of the declared attributes from one state of a record to another; a state is its attributes as
+-- text and its due time, each false where there is none.
+local function reindex(tag, key, old_text, old_due, new_text, new_due)
+    local declared = redis.call('HKEYS', tag .. 'declared')
+    if #declared == 0 then
+        return
+    end
+    local old = attributes_of(old_text)
+    local new = new_text == old_text and old or attributes_of(new_text)
+    for _, name in ipairs(declared) do
+        local was, is = old[name], new[name]
+        if was ~= is then
+            if was then
+                redis.call('ZREM', tag .. 'key:' .. name .. '=' .. was, key)
+            end
+            if is then
+                redis.call('ZADD', tag .. 'key:' .. name .. '=' .. is, 0, key)
+            end
+        end
+        local was_due, is_due = was and old_due, is and new_due
+        if was_due and (was ~= is or was_due ~= is_due) then
+            redis.call('ZREM', tag .. 'due:' .. name .. '=' .. was, was_due .. key)
+        end
+        if is_due and (was ~= is or was_due ~= is_due) then
+            redis.call('ZADD', tag .. 'due:' .. name .. '=' .. is, 0, is_due .. key)
+        end
+    end
+end
+
+-- Who may write need not be allowed to publish, and the write is done already.
+local function publish(channel, key)
+    if channel ~= '' then
+        redis.pcall('PUBLISH', channel, key)
+    end
+end

@@ -1,0 +1,115 @@
+"""The driver's errors as ours.
+
+::
+
+    connection refused, reset, timed out; LOADING, BUSY, TRYAGAIN, CLUSTERDOWN     BackendUnavailable, retryable
+    the same once a write had been sent                                            UnknownOutcome
+    NOAUTH, WRONGPASS, NOPERM, READONLY, MISCONF, NOREPLICAS, wrong database       BackendUnavailable
+    OOM                                                                            StorageFull
+    anything else that the server refuses                                          StorageError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from redis import exceptions as theirs
+
+from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError, StorageError, StorageFull
+
+__all__ = ["NAME", "is_lost", "mapped", "translated"]
+
+NAME: Final = "redis"
+#: By class, the most specific first; what the server said stays in the cause.
+_BY_CLASS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
+    (theirs.AuthenticationError, "refuses user or password; look at both in the URL", False),
+    (theirs.AuthenticationWrongNumberOfArgsError, "refuses user or password; look at both in the URL", False),
+    (theirs.NoPermissionError, "forbids the user a command or a key; give it what the backend's page lists", False),
+    (theirs.BusyLoadingError, "is still loading its data; try again", True),
+    (theirs.ReadOnlyError, "is a read-only replica; name the primary in the URL", False),
+    (theirs.MovedError, "is part of a cluster; add cluster=on to the URL", False),
+    (theirs.TryAgainError, "is moving the record to another node; try again", True),
+    (theirs.AskError, "is moving the record to another node; try again", True),
+    (theirs.ClusterDownError, "is a cluster that is down; try again", True),
+    (theirs.SlotNotCoveredError, "is a cluster of which a part is missing; try again", True),
+    (theirs.MaxConnectionsError, "has no connection left; raise pool_size in the URL", True),
+)
+#: By the first word of what the server said, where the driver has no class for it.
+_BY_CODE: Final[Mapping[str, tuple[str, bool]]] = {
+    "BUSY": ("is busy with another script; try again", True),
+    "MISCONF": ("can't save to its disk and takes no writes; look at its log", False),
+    "NOREPLICAS": ("has too few replicas to take writes; look at min-replicas-to-write", False),
+    "NOAUTH": ("refuses user or password; look at both in the URL", False),
+    "WRONGPASS": ("refuses user or password; look at both in the URL", False),
+    "NOPERM": ("forbids the user a command or a key; give it what the backend's page lists", False),
+    "READONLY": ("is a read-only replica; name the primary in the URL", False),
+    "LOADING": ("is still loading its data; try again", True),
+}
+_DATABASE: Final = ("DB index", "SELECT is not allowed")
+_NO_CLUSTER: Final = "Cluster mode is not enabled"
+_CLIENTS: Final = "max number of clients"
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether nobody can say what became of the commands that were sent. A server's refusal is no loss, though the
+    driver's classes for some derive from its ``ConnectionError``.
+    """
+    refused = theirs.AuthenticationError | theirs.BusyLoadingError | theirs.MaxConnectionsError
+    if isinstance(error, refused) or _CLIENTS in str(error):
+        return False
+    return isinstance(error, theirs.ConnectionError | theirs.TimeoutError | theirs.InvalidResponse | OSError)
+
+
+def translated(error: Exception) -> PersistenceError:
+    """The driver's error as ours; what it says of values stays out of the message."""
+    said = str(error)
+    if isinstance(error, theirs.OutOfMemoryError):
+        message = f"the {NAME} server is at its maxmemory; nothing was written: purge, or give it more memory"
+        return StorageFull(message, NAME)
+    known = _known(error, said)
+    if known is not None:
+        what, retryable = known
+        return BackendUnavailable(f"the {NAME} server {what}", NAME, retryable)
+    if isinstance(error, theirs.RedisClusterException):
+        return _of_cluster(error, said)
+    if isinstance(error, theirs.ResponseError | theirs.DataError):
+        return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
+    message = f"the {NAME} server can't be reached; look whether it runs, answers and has a connection left"
+    return BackendUnavailable(message, NAME, True)
+
+
+def _of_cluster(error: Exception, said: str) -> PersistenceError:
+    if _NO_CLUSTER in said:
+        message = f"the {NAME} server is no part of a cluster; leave cluster=on out of the URL"
+        return ConfigurationError(message, "cluster")
+    if isinstance(error.__cause__, Exception):
+        # No node could be asked: why is what the last of them said.
+        return translated(error.__cause__)
+    return BackendUnavailable(f"the {NAME} cluster can't be used ({type(error).__name__}); try again", NAME, True)
+
+
+def _known(error: Exception, said: str) -> tuple[str, bool] | None:
+    for kind, what, retryable in _BY_CLASS:
+        if isinstance(error, kind):
+            return what, retryable
+    if any(text in said for text in _DATABASE):
+        return "has no database of that number; look at the end of the URL", False
+    if _CLIENTS in said:
+        return "has no connection left; raise its maxclients, or lower pool_size in the URL", True
+    return _BY_CODE.get(said.partition(" ")[0])
+
+
+def _code(error: Exception, said: str) -> str:
+    code = said.partition(" ")[0]
+    return code if code.isupper() and code.isalpha() else type(error).__name__
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """The one place where the driver's errors become ours."""
+    try:
+        yield
+    except (theirs.RedisError, theirs.RedisClusterException, OSError) as error:
+        raise translated(error) from error

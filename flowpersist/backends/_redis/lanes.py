@@ -1,0 +1,209 @@
+"""Connections to one server, each used by one task at a time.
+
+The driver's own pools wait for locks when a connection is given back, and a task that is cancelled there loses it for
+good. Here giving back never waits. A connection on which anything went wrong, a cancellation included, is closed before
+anybody else gets it: the reply to a cancelled command must not become the next caller's (CVE-2023-28859).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import hiredis
+from attrs import define, field, frozen
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from flowpersist.backends._redis.errors import NAME, is_lost
+from flowpersist.backends._url import SETTING
+from flowpersist.errors import ConfigurationError, PoolTimeout, UnknownOutcome
+
+__all__ = ["Command", "Lanes", "Limits", "connection_factory"]
+
+#: A command and its arguments.
+Command: TypeAlias = tuple[bytes | str | int, ...]
+ConnectionFactory: TypeAlias = Callable[[], AbstractConnection]
+#: Above this a body is written apart from what stands round it, which spares joining them into one copy.
+LARGE_BYTES: Final = 256 * 1024
+#: Replies are read in pieces of up to this many bytes: as much as asyncio takes from a socket at a time.
+READ_BYTES: Final = 256 * 1024
+
+
+@frozen
+class Limits:
+    """How many connections to a server, and how many seconds to wait: for one of them, for connecting, for an exchange
+    (None: for ever).
+    """
+
+    size: int
+    pool: float
+    connect: float | None
+    exchange: float | None
+
+
+def connection_factory(kind: type[AbstractConnection], kwargs: Mapping[str, Any], limits: Limits) -> ConnectionFactory:
+    """What makes connections as a client of the driver does, but to our rules.
+
+    Replies are bytes, of the second protocol (which has no pushes among them). Nothing is sent again by the driver: it
+    can't know whether a write was done. Time limits are set round a whole exchange: for each read they cost more.
+    """
+    theirs = {name: value for name, value in kwargs.items() if name not in _NOT_THEIRS}
+    ours = {
+        "decode_responses": False,
+        "protocol": 2,
+        "socket_timeout": None,
+        "socket_connect_timeout": limits.connect,
+        "socket_read_size": READ_BYTES,
+    }
+
+    def make() -> AbstractConnection:
+        return kind(**{**theirs, **ours})
+
+    try:
+        make()
+    except TypeError as error:
+        raise ConfigurationError("the redis URL has an option that the driver does not know", SETTING) from error
+    return make
+
+
+_NOT_THEIRS: Final = frozenset(
+    {
+        "retry",
+        "retry_on_error",
+        "retry_on_timeout",
+        "health_check_interval",
+        "legacy_responses",
+        "response_callbacks",
+        "maint_notifications_config",
+        "maint_notifications_pool_handler",
+        "oss_cluster_maint_notifications_handler",
+    }
+)
+
+
+@define(eq=False)
+class Lanes:
+    """At most ``limits.size`` connections to one server."""
+
+    make: ConnectionFactory
+    limits: Limits
+    _free: list[AbstractConnection] = field(factory=list, init=False)
+    _turns: asyncio.Semaphore = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._turns = asyncio.Semaphore(self.limits.size)
+
+    async def exchange(self, commands: Sequence[Command], *, writing: bool) -> list[Any]:
+        """Send commands in one go, and give their replies; an error that is the reply to one command is its reply.
+
+        Raises the driver's errors, and ``UnknownOutcome`` where ``writing`` and the replies were lost.
+        """
+        await self._turn()
+        try:
+            connection = self._free.pop() if self._free else self.make()
+            replies = await self._talk(connection, commands, writing=writing)
+            self._free.append(connection)
+            return replies
+        finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        if not self._turns.locked():
+            # Does not wait.
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(self.limits.pool):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            message = (
+                f"none of the {self.limits.size} connections to the {NAME} server became free in "
+                f"{self.limits.pool:g} s; raise pool_size in the URL, or do less at a time"
+            )
+            raise PoolTimeout(message, NAME, True) from error
+
+    async def _talk(self, connection: AbstractConnection, commands: Sequence[Command], *, writing: bool) -> list[Any]:
+        sent = False
+        try:
+            async with asyncio.timeout(self.limits.exchange):
+                await ready(connection)
+                sent = True
+                await _send(connection, commands)
+                return [await _reply(connection) for _ in commands]
+        except BaseException as error:
+            # Closing without waiting for it: this must not be interrupted, and what is in the socket is nobody's.
+            await connection.disconnect(nowait=True)
+            if sent and writing and is_lost(error):
+                message = f"the connection to the {NAME} server was lost before it said whether it wrote; read and see"
+                raise UnknownOutcome(message, NAME) from error
+            raise
+
+    async def lone(self) -> AbstractConnection:
+        """A connection for one purpose alone, not counted; whoever takes it closes it."""
+        connection = self.make()
+        try:
+            async with asyncio.timeout(self.limits.exchange):
+                await _connect(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Close what is free; whoever calls it has waited for the rest."""
+        while self._free:
+            await self._free.pop().disconnect()
+
+
+async def ready(connection: AbstractConnection) -> None:
+    """Connect, also again where the server has closed the connection since, or something is left in it."""
+    if connection.is_connected and await _is_stale(connection):
+        await connection.disconnect(nowait=True)
+    if not connection.is_connected:
+        await _connect(connection)
+
+
+async def _connect(connection: AbstractConnection) -> None:
+    await connection.connect()  # type: ignore[no-untyped-call]
+
+
+def _is_stale(connection: AbstractConnection) -> Awaitable[bool]:
+    # Its older name is deprecated from version 8 of the driver on.
+    look: Callable[[], Awaitable[bool]] = getattr(connection, "can_read", None) or connection.can_read_destructive
+    return look()
+
+
+async def _send(connection: AbstractConnection, commands: Sequence[Command]) -> None:
+    # Piece by piece: asyncio would join them into one copy.
+    for piece in packed(commands):
+        await connection.send_packed_command(piece, check_health=False)
+
+
+def packed(commands: Sequence[Command]) -> Iterator[bytes]:
+    """Commands as they go over the wire: all in one piece, but for large values, which are not copied."""
+    piece = b""
+    for command in commands:
+        if not any(isinstance(value, bytes) and len(value) > LARGE_BYTES for value in command):
+            # The driver's own packing takes five times as long.
+            piece += hiredis.pack_command(command)  # type: ignore[arg-type]
+            continue
+        piece += b"*%d\r\n" % len(command)
+        for value in command:
+            data = value if isinstance(value, bytes) else str(value).encode()
+            piece += b"$%d\r\n" % len(data)
+            if len(data) > LARGE_BYTES:
+                yield piece
+                yield data
+                piece = b"\r\n"
+            else:
+                piece += data + b"\r\n"
+    yield piece
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whatever the command gives
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except ResponseError as error:
+        return error

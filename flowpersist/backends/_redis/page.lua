@@ -1,0 +1,77 @@
+-- Find records of one shard in an order, from an index. Writes nothing.
+-- KEYS: any key of the tag. ARGV: tag, order, 'asc' or 'desc', the bounds where to begin and where to end, how many records,
+--       how many index entries to look at, the clock's offset (two), the number of conditions, then of each: the name of
+--       the attribute, its value, and both as they stand in the text of all attributes.
+-- Gives the clock, the last index entry that was looked at ('' where nothing follows), and the records: key and fields.
+
+local tag, order, direction, from, to = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local wanted, budget = tonumber(ARGV[6]), tonumber(ARGV[7])
+local now = clock(ARGV[8], ARGV[9])
+local conditions = tonumber(ARGV[10])
+local command = direction == 'asc' and 'ZRANGEBYLEX' or 'ZREVRANGEBYLEX'
+
+-- Of the indexes that answer one of the conditions, the one with the fewest entries.
+local index, answered = tag .. order, false
+if conditions > 0 and (order == 'key' or order == 'due') then
+    local fewest = false
+    for number = 0, conditions - 1 do
+        local name, value = ARGV[11 + 3 * number], ARGV[12 + 3 * number]
+        if redis.call('HGET', tag .. 'declared', name) == 'ready' then
+            local candidate = tag .. order .. ':' .. name .. '=' .. value
+            local entries = redis.call('ZCARD', candidate)
+            if not fewest or entries < fewest then
+                fewest, index, answered = entries, candidate, number
+            end
+        end
+    end
+end
+
+local others = {}
+for number = 0, conditions - 1 do
+    if number ~= answered then
+        others[#others + 1] = ARGV[13 + 3 * number]
+    end
+end
+
+local function holds(record)
+    if #others == 0 then
+        return true
+    end
+    local attributes = redis.call('HGET', record, 'a')
+    for _, entry in ipairs(others) do
+        if not attributes or not attributes:find(entry, 1, true) then
+            return false
+        end
+    end
+    return true
+end
+
+local records, seen, last = {}, 0, ''
+local stride = #others > 0 and math.max(wanted, 100) or wanted
+while #records < wanted and seen < budget do
+    local step = math.min(stride, budget - seen)
+    local entries = redis.call(command, index, from, to, 'LIMIT', 0, step)
+    for _, entry in ipairs(entries) do
+        seen, last = seen + 1, entry
+        local key = order == 'key' and entry or entry:sub(19)
+        local record = tag .. 'r:' .. key
+        if holds(record) then
+            local fields = redis.call('HMGET', record, 'v', 'w', 'a', 'h', 's', 'c', 'u', 'd')
+            -- An entry whose record is gone was taken away by other means than ours.
+            if fields[1] then
+                records[#records + 1] = {key, fields}
+                if #records == wanted then
+                    break
+                end
+            end
+        end
+    end
+    if #entries < step then
+        if #records < wanted then
+            last = ''
+        end
+        break
+    end
+    from = '(' .. last
+end
+return {now, last, records}

@@ -1,0 +1,123 @@
+"""Records as hashes, and back.
+
+Fields: ``v`` revision, ``w`` write id, ``a`` attributes (``_scalars.py``), ``h`` head, ``s`` the body's size, ``c``,
+``u`` and ``d`` when it was created, updated and is due. A field that is missing or empty is a part that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from flowpersist.backends._outcomes import body_missing, unreadable
+from flowpersist.backends._redis.errors import NAME
+from flowpersist.backends._redis.lanes import Command
+from flowpersist.backends._redis.layout import Layout, Tag, time_from_text, time_to_text
+from flowpersist.backends._redis.scripts import PUT, Call
+from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
+from flowpersist.backends.base import Keep, Record, RecordChange, RecordRef
+
+__all__ = ["FIELDS", "UPLOAD_SECONDS", "Fields", "Upload", "put_call", "record_of", "upload_of", "with_body"]
+
+#: The values of ``FIELDS``, as HMGET gives them.
+Fields: TypeAlias = Sequence[bytes | None]
+FIELDS: Final = ("v", "w", "a", "h", "s", "c", "u", "d")
+#: How long a body lives that no record names: its writer was killed between the two.
+UPLOAD_SECONDS: Final = 3600
+_KEEP: Final = b"="
+_NOTHING: Final = b""
+
+
+def record_of(ref: RecordRef, fields: Fields) -> Record:
+    """A record without its body; ``IntegrityError`` where it is none of ours."""
+    try:
+        return _record(ref, fields)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise unreadable(NAME, f"record {ref.key}") from error
+
+
+def _record(ref: RecordRef, fields: Fields) -> Record:
+    revision, write_id, attributes, head, size, created, updated, due = fields
+    if revision is None or write_id is None or created is None or updated is None:
+        raise ValueError("a field is missing")
+    return Record(
+        ref=ref,
+        revision=int(revision),
+        write_id=write_id.decode(),
+        attributes=attributes_from_text(attributes.decode()) if attributes else {},
+        head=head or b"",
+        body=None,
+        body_size=int(size) if size else None,
+        created_at=time_from_text(created),
+        updated_at=time_from_text(updated),
+        due_at=time_from_text(due) if due else None,
+    )
+
+
+def with_body(record: Record, body: object) -> bytes | None:
+    """The body that was read with a record, if it is the one that the record names."""
+    if record.body_size is None:
+        return None
+    if not isinstance(body, bytes) or len(body) != record.body_size:
+        raise body_missing(NAME, record.ref)
+    return body
+
+
+@frozen
+class Upload:
+    """A body on its way: the key under which it waits, and the command that brings it there."""
+
+    key: bytes
+    commands: tuple[Command, ...]
+
+
+def upload_of(tag: Tag, ref: RecordRef, change: RecordChange) -> Upload:
+    """What goes before the script that names the body in its record."""
+    if not isinstance(change.body, bytes):
+        return Upload(tag.body(ref.key), ())
+    key = tag.upload(os.urandom(16).hex())
+    return Upload(key, (("SET", key, change.body, "EX", UPLOAD_SECONDS),))
+
+
+def put_call(
+    layout: Layout,
+    ref: RecordRef,
+    change: RecordChange,
+    upload: Upload,
+    conditions: tuple[int, datetime | None],
+    offset: tuple[bytes, bytes],
+    channel: bytes,
+) -> Call:
+    """The script that changes a record; ``conditions`` are the revision and the last moment."""
+    tag = layout.tag(ref)
+    if_revision, not_after = conditions
+    return PUT.call(
+        (tag.record(ref.key), tag.body(ref.key), upload.key),
+        tag.text,
+        ref.key,
+        if_revision,
+        _NOTHING if not_after is None else time_to_text(not_after),
+        *offset,
+        channel,
+        change.write_id,
+        _KEEP if isinstance(change.attributes, Keep) else attributes_to_text(change.attributes or {}),
+        _KEEP if isinstance(change.head, Keep) else b"+" + (change.head or b""),
+        _due(change),
+        _size(change),
+    )
+
+
+def _due(change: RecordChange) -> bytes:
+    if isinstance(change.due_at, Keep):
+        return _KEEP
+    return _NOTHING if change.due_at is None else time_to_text(change.due_at)
+
+
+def _size(change: RecordChange) -> bytes:
+    if isinstance(change.body, Keep):
+        return _KEEP
+    return _NOTHING if change.body is None else b"%d" % len(change.body)

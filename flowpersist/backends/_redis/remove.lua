@@ -1,0 +1,41 @@
+-- Remove records with their bodies and index entries, each if it stands at a revision.
+-- KEYS: any key of the tag. ARGV: tag, channel or '', then key and revision of each.
+-- Gives for each: '' where it is not there, 'x' where it was removed, else the revision at which it stands.
+
+local tag, channel = ARGV[1], ARGV[2]
+local floor = tonumber(redis.call('GET', tag .. 'floor') or '0')
+local raised = floor
+local outcomes = {}
+
+local function remove(key, expected)
+    local record = tag .. 'r:' .. key
+    local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u', 'c')
+    local revision, attributes, due, updated, created = old[1], old[2], old[3], old[4], old[5]
+    if not revision then
+        -- Its indexes may remember one that was taken away by other means.
+        redis.call('ZREM', tag .. 'key', key)
+        return ''
+    end
+    if revision ~= expected then
+        return revision
+    end
+    due = due and due ~= '' and due
+    redis.call('UNLINK', record, tag .. 'b:' .. key)
+    redis.call('ZREM', tag .. 'key', key)
+    redis.call('ZREM', tag .. 'created', created .. key)
+    redis.call('ZREM', tag .. 'updated', updated .. key)
+    move(tag .. 'due', due and due .. key, false)
+    reindex(tag, key, attributes, due, false, false)
+    raised = math.max(raised, tonumber(revision))
+    publish(channel, key)
+    return 'x'
+end
+
+for place = 3, #ARGV, 2 do
+    outcomes[#outcomes + 1] = remove(ARGV[place], ARGV[place + 1])
+end
+-- After the removals, and in the same script: a full server lets a script go on that has freed something.
+if raised > floor then
+    redis.call('SET', tag .. 'floor', string.format('%.0f', raised))
+end
+return outcomes

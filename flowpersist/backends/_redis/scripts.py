@@ -1,0 +1,59 @@
+"""The Lua scripts, each in a file of its own. A server that does not know one yet is sent its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final
+
+from attrs import frozen
+
+from flowpersist.backends._redis.lanes import Command
+
+__all__ = ["BUILD", "DECLARE", "PAGE", "PUT", "REMOVE", "SCHEMA", "Call", "Script"]
+
+
+@frozen
+class Script:
+    """A script's text, and the digest by which the server knows it once it has run."""
+
+    text: str
+    digest: str
+
+    def call(self, keys: Sequence[bytes], *arguments: bytes | str | int) -> Call:
+        """One call; all keys are of one tag."""
+        return Call(self, (len(keys), *keys, *arguments), keys[0])
+
+
+@frozen
+class Call:
+    """A script with its arguments, and a key that says on which node of a cluster it runs."""
+
+    script: Script
+    arguments: Command
+    key: bytes
+
+    @property
+    def by_digest(self) -> Command:
+        """As a command for a server that knows the script."""
+        return ("EVALSHA", self.script.digest, *self.arguments)
+
+    @property
+    def by_text(self) -> Command:
+        """As a command for any server; from then on it knows the script."""
+        return ("EVAL", self.script.text, *self.arguments)
+
+
+def _loaded(name: str) -> Script:
+    folder = files("flowpersist.backends._redis")
+    text = "\n".join((folder / file).read_text(encoding="utf-8") for file in ("common.lua", f"{name}.lua"))
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+PUT: Final = _loaded("put")
+REMOVE: Final = _loaded("remove")
+PAGE: Final = _loaded("page")
+SCHEMA: Final = _loaded("schema")
+DECLARE: Final = _loaded("declare")
+BUILD: Final = _loaded("build")

@@ -1,0 +1,209 @@
+"""What a server or a cluster is to the rest: commands go to a key's node, and replies come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from flowpersist.backends._redis.errors import NAME
+from flowpersist.backends._redis.lanes import Command, Lanes, Limits, connection_factory
+from flowpersist.backends._redis.scripts import Call
+from flowpersist.errors import BackendUnavailable, UnknownOutcome
+
+__all__ = ["ClusterWire", "ServerWire", "Wire", "raised", "run", "run_all"]
+
+#: How often a cluster is asked while a slot is on the move, and the second wait in seconds; each is longer by as much.
+REDIRECTIONS: Final = 8
+PAUSE: Final = 0.02
+
+
+class Wire(Protocol):
+    """The way to the store."""
+
+    async def start(self) -> None:
+        """Find out what must be known before the first exchange."""
+        ...
+
+    async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
+        """Send commands whose keys share a key's tag; see ``Lanes.exchange``."""
+        ...
+
+    async def lone(self) -> AbstractConnection:
+        """A connection of its own, to any node."""
+        ...
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        ...
+
+    def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """The places of keys that one exchange may serve together."""
+        ...
+
+
+@define(eq=False)
+class ServerWire:
+    """One server; also what sentinels name."""
+
+    client: Redis
+    limits: Limits
+    owned: bool
+    _lanes: Lanes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        pool = self.client.connection_pool
+        make = connection_factory(pool.connection_class, pool.connection_kwargs, self.limits)
+        self._lanes = Lanes(make, self.limits)
+
+    async def start(self) -> None:
+        """See ``Wire``."""
+
+    async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:  # noqa: ARG002
+        """See ``Wire``."""
+        return await self._lanes.exchange(commands, writing=writing)
+
+    async def lone(self) -> AbstractConnection:
+        """See ``Wire``."""
+        return await self._lanes.lone()
+
+    async def close(self) -> None:
+        """See ``Wire``."""
+        await self._lanes.close()
+        if self.owned:
+            await self.client.aclose()
+
+    def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """See ``Wire``."""
+        return [list(range(len(keys)))]
+
+
+@define(eq=False)
+class ClusterWire:
+    """A cluster: the driver's client knows the nodes and their slots, the connections are ours."""
+
+    client: RedisCluster
+    limits: Limits
+    owned: bool
+    _lanes: dict[str, Lanes] = field(factory=dict, init=False)
+    _stale: bool = field(default=True, init=False)
+    #: Where slots have gone, as the nodes said that had them.
+    _moved: dict[int, dict[str, Any]] = field(factory=dict, init=False)
+
+    async def start(self) -> None:
+        """See ``Wire``."""
+        await self._refreshed()
+
+    async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
+        """See ``Wire``. Follows slots that have moved, and waits a little for those that are moving."""
+        for attempt in range(REDIRECTIONS):
+            replies = await self._tried(key, commands, writing=writing)
+            elsewhere = [reply for reply in replies if isinstance(reply, _ELSEWHERE)]
+            if not elsewhere:
+                return replies
+            self._learn(elsewhere[0])
+            await asyncio.sleep(PAUSE * attempt)
+        message = f"the {NAME} cluster is moving these records to another node; try again"
+        raise BackendUnavailable(message, NAME, True)
+
+    async def _tried(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
+        await self._refreshed()
+        try:
+            return await self._node(key).exchange(commands, writing=writing)
+        except (RedisError, RedisClusterException, OSError, UnknownOutcome):
+            # Perhaps another node has taken over.
+            self._stale = True
+            raise
+
+    async def _refreshed(self) -> None:
+        if self._stale:
+            async with asyncio.timeout(self.limits.exchange):
+                _ = await self.client.initialize()
+                await self.client.nodes_manager.initialize()
+            self._stale = False
+            self._moved.clear()
+
+    def _learn(self, elsewhere: ResponseError) -> None:
+        if isinstance(elsewhere, MovedError) and elsewhere.host:
+            # It knows more than the nodes that have not heard of it yet, whom a refresh may ask.
+            self._moved[elsewhere.slot_id] = {"host": elsewhere.host, "port": elsewhere.port}
+        else:
+            self._stale = True
+
+    def _node(self, key: bytes) -> Lanes:
+        slot = self.client.keyslot(key)
+        node = self.client.nodes_manager.get_node_from_slot(slot)
+        address = {"host": node.host, "port": node.port, **self._moved.get(slot, {})}
+        name = "{host}:{port}".format(**address)
+        lanes = self._lanes.get(name)
+        if lanes is None:
+            make = connection_factory(node.connection_class, {**node.connection_kwargs, **address}, self.limits)
+            lanes = self._lanes[name] = Lanes(make, self.limits)
+        return lanes
+
+    async def lone(self) -> AbstractConnection:
+        """See ``Wire``."""
+        await self._refreshed()
+        return await self._node(b"any").lone()
+
+    async def close(self) -> None:
+        """See ``Wire``."""
+        for lanes in self._lanes.values():
+            await lanes.close()
+        self._lanes.clear()
+        if self.owned:
+            await self.client.aclose()
+
+    def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """See ``Wire``: one by one, since any slot may move."""
+        return [[place] for place in range(len(keys))]
+
+
+_ELSEWHERE: Final = (MovedError, AskError, TryAgainError, ClusterDownError)
+
+
+def raised(reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
+    """A reply, raised where it is an error."""
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply
+
+
+async def run(wire: Wire, call: Call, *, writing: bool, before: Sequence[Command] = ()) -> Any:  # noqa: ANN401
+    """Run a script, in one exchange with commands that go before it."""
+    *first, reply = await wire.exchange(call.key, (*before, call.by_digest), writing=writing)
+    if isinstance(reply, NoScriptError):
+        # What went before it is done.
+        (reply,) = await wire.exchange(call.key, (call.by_text,), writing=writing)
+    for other in first:
+        raised(other)
+    return raised(reply)
+
+
+async def run_all(wire: Wire, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts that may be repeated, in as few exchanges as the nodes allow."""
+    replies: dict[int, Any] = {}
+
+    async def exchange(places: list[int]) -> None:
+        found = await wire.exchange(calls[places[0]].key, [calls[place].by_digest for place in places], writing=False)
+        replies.update(zip(places, found, strict=True))
+        unknown = [place for place in places if isinstance(replies[place], NoScriptError)]
+        for place in unknown:
+            (replies[place],) = await wire.exchange(calls[place].key, [calls[place].by_text], writing=False)
+
+    await asyncio.gather(*(exchange(places) for places in wire.groups([call.key for call in calls])))
+    return [raised(replies[place]) for place in range(len(calls))]

@@ -1,0 +1,137 @@
+"""Blobs in a directory: a file for each, for its owner alone, flushed before it counts.
+
+A blob is written under another name and renamed, so that nobody finds a part of one. No locks are needed, so a network
+file system will do where it flushes what it says it has flushed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from flowpersist.backends._filesystem.files import create, file_errors, flush_directory, read_or_none, remove
+from flowpersist.backends._url import BackendUrl
+from flowpersist.backends.blobs import Blob, check_name
+
+__all__ = ["FileBlobStore", "from_url"]
+
+T = TypeVar("T")
+#: What a file is called while it is written.
+UNFINISHED = ".new"
+
+
+class FileBlobStore:
+    """Blobs in a directory that is made where it is missing."""
+
+    name: str = "file"
+
+    def __init__(self, directory: str | Path, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._root = Path(directory)
+        self._entropy = entropy
+
+    async def open(self) -> None:
+        """See ``BlobStore``."""
+        await _threaded(lambda: _make(self._root.absolute()))
+
+    async def close(self) -> None:
+        """See ``BlobStore``. Nothing stays open between two operations."""
+
+    async def put(self, name: str, data: bytes) -> None:
+        """See ``BlobStore``."""
+        path = self._root / check_name(name)
+        await _threaded(lambda: _write(path, data))
+
+    async def get(self, name: str) -> bytes | None:
+        """See ``BlobStore``."""
+        path = self._root / check_name(name)
+        return await _threaded(lambda: read_or_none(path))
+
+    async def delete(self, name: str) -> None:
+        """See ``BlobStore``."""
+        check_name(name.removesuffix(UNFINISHED))
+        await _threaded(lambda: (self._root / name).unlink(missing_ok=True))
+
+    async def walk(self, prefix: str) -> AsyncIterator[Blob]:
+        """See ``BlobStore``."""
+        directory = self._root / check_name(prefix)
+        for name, modified in await _threaded(lambda: _listed(directory)):
+            yield Blob(f"{prefix}/{name}", modified)
+
+    async def now(self) -> datetime:
+        """See ``BlobStore``: the clock of the file system, which may be another machine's."""
+        path = self._root / f"{self._entropy(16).hex()}{UNFINISHED}"
+        return await _threaded(lambda: _clock(path))
+
+    async def ping(self) -> None:
+        """See ``BlobStore``."""
+        await _threaded(lambda: os.stat(self._root))  # noqa: PTH116
+
+
+async def _threaded(action: Callable[[], T]) -> T:
+    def mapped() -> T:
+        with file_errors():
+            return action()
+
+    return await asyncio.to_thread(mapped)
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and those above it, each durable in the one above."""
+    if directory.is_dir():
+        return
+    _make(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    flush_directory(directory.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    _make(path.parent.absolute())
+    temporary = path.with_name(path.name + UNFINISHED)
+    create(temporary, [data])
+    try:
+        temporary.rename(path)
+    except OSError:
+        remove(temporary)
+        raise
+    flush_directory(path.parent)
+
+
+def _listed(directory: Path) -> list[tuple[str, datetime]]:
+    found: list[tuple[str, datetime]] = []
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return found
+    with entries:
+        for entry in entries:
+            try:
+                check_name(entry.name.removesuffix(UNFINISHED))
+                found.append((entry.name, _modified(entry.stat())))
+            except (ValueError, FileNotFoundError):
+                # None of ours, or gone since.
+                continue
+    return found
+
+
+def _clock(path: Path) -> datetime:
+    create(path, [])
+    try:
+        return _modified(path.stat())
+    finally:
+        remove(path)
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
+def from_url(url: BackendUrl) -> FileBlobStore:
+    """The blob store that a URL names."""
+    url.check_options(())
+    if url.authority or not url.path.strip("/"):
+        raise url.refuse("is file:relative/directory or file:///absolute/directory")
+    return FileBlobStore(url.file_path(url.path))

@@ -1,0 +1,381 @@
+"""Large bodies apart, in a blob store: a backend round another one, with the same protocol.
+
+A body over the threshold is written to the blob store first, under a name that is drawn at random; the record's own
+body is then a claim of 64 bytes, which names it. So a database keeps small records, and takes bodies that it could not
+hold itself. What is promised stays what the inner backend promises: the put of the record decides who won.
+
+A blob is never changed. It is removed when its record names another, or none; what is left behind by a crash or a lost
+reply is removed by ``sweep`` (``Maintenance.cleanup`` calls it) once it is older than the grace, a day. ``flowpersist``
+processes that share a store must all have the same blob store; one that has none changes and deletes records rightly,
+but can't read what stands apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
+
+from flowpersist.backends._claim_check.bodies import Bodies
+from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
+from flowpersist.backends._claim_check.known import Known
+from flowpersist.backends._claim_check.sweeping import OWN, identity, sweep, turn
+from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends.base import (
+    BackendHealth,
+    BodyLimited,
+    Capability,
+    Migrating,
+    NamespaceSchema,
+    Notifying,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    StorageBackend,
+    Sweeping,
+    Where,
+    Written,
+)
+from flowpersist.backends.blobs import BlobStore
+from flowpersist.errors import (
+    BackendUnavailable,
+    DeadlinePassed,
+    IntegrityError,
+    PersistenceError,
+    RevisionConflict,
+    StorageError,
+)
+
+__all__ = ["DEFAULT_FROM_BYTES", "ClaimCheckBackend"]
+
+log = logging.getLogger("flowpersist.backends.claim_check")
+DEFAULT_FROM_BYTES: Final = 8 * 1024 * 1024
+SWEEP_EVERY: Final = timedelta(hours=1)
+#: A record that is changed all the time may lose its body between reading it and reading that; so often it is tried.
+READS: Final = 20
+LOOKUPS_AT_ONCE: Final = 16
+PURGE_BATCH: Final = 500
+
+
+class ClaimCheckBackend:
+    """``inner`` with bodies of more than ``from_bytes`` in ``blobs``; both are opened and closed with it.
+
+    Where ``inner`` takes smaller bodies only, that is the threshold. ``grace`` is how long a blob that no record names
+    is left alone; a put that has not come to its end after half of it is refused.
+    """
+
+    def __init__(
+        self,
+        inner: StorageBackend,
+        blobs: BlobStore,
+        *,
+        from_bytes: int = DEFAULT_FROM_BYTES,
+        grace: timedelta = timedelta(days=1),
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        if from_bytes < 0 or grace <= timedelta(0):
+            raise ValueError("from_bytes is a size, and grace a time")
+        self.inner = inner
+        self.blobs = blobs
+        self.name = inner.name
+        # A transaction of the user's own could be taken back after a blob was removed for it.
+        self.capabilities = inner.capabilities - {Capability.BODY_LIMIT, Capability.TRANSACTIONS}
+        self.from_bytes = min(from_bytes, inner.largest_body) if isinstance(inner, BodyLimited) else from_bytes
+        self._grace = grace
+        self._entropy = entropy
+        self._known = Known()
+        self._bodies: Bodies | None = None
+        self._namespaces: set[str] = set()
+        self._opened_in: int | None = None
+        self._opening = asyncio.Lock()
+        self._busy = 0
+        self._idle = asyncio.Event()
+
+    if TYPE_CHECKING:
+        # A property is no attribute to a type checker, and the protocol asks for one.
+        clock_offset: timedelta
+    else:
+
+        @property
+        def clock_offset(self) -> timedelta:
+            """The inner backend's."""
+            return self.inner.clock_offset
+
+        @clock_offset.setter
+        def clock_offset(self, offset: timedelta) -> None:
+            self.inner.clock_offset = offset
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            await self.inner.open([*schema, OWN])
+            if self._bodies is None:
+                self._bodies = await self._connected()
+            self._namespaces.update(namespace.name for namespace in schema)
+            self._opened_in = os.getpid()
+
+    async def _connected(self) -> Bodies:
+        try:
+            await self.blobs.open()
+            return Bodies(self.blobs, await identity(self.inner, self._entropy), self._entropy)
+        except BaseException:
+            await self._closed()
+            raise
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            self._opened_in = None
+            while self._busy:
+                self._idle.clear()
+                await self._idle.wait()
+            self._bodies = None
+            await self._closed()
+
+    async def _closed(self) -> None:
+        try:
+            await self.inner.close()
+        finally:
+            await self.blobs.close()
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``. A body that is gone at an unchanged revision is an ``IntegrityError``."""
+        async with self._using() as bodies:
+            return await (self._whole(bodies, ref) if body else self._without_body(ref))
+
+    async def _without_body(self, ref: RecordRef) -> Read:
+        read = await self.inner.get(ref, body=False)
+        if read.record is None:
+            return read
+        standing = self._known.at(read.record)
+        if standing is not None:
+            return Read(_shown(read.record, standing.claim), read.now)
+        read = await self.inner.get(ref)
+        return read if read.record is None else Read(_shown(read.record, self._known.note(read.record)), read.now)
+
+    async def _whole(self, bodies: Bodies, ref: RecordRef) -> Read:
+        missing: int | None = None
+        for _ in range(READS):
+            read = await self.inner.get(ref)
+            record = read.record
+            claim = None if record is None else self._known.note(record)
+            if record is None or claim is None:
+                return read
+            data, fits = await bodies.fetch(ref.namespace, claim)
+            if fits:
+                return Read(evolve(record, body=data, body_size=claim.size), read.now)
+            # Whoever changed the record since may have removed what it named before.
+            if data is not None or record.revision == missing:
+                raise body_missing(self.name, ref)
+            missing = record.revision
+        message = f"record {ref.key} changes faster than its body can be read; try again"
+        raise BackendUnavailable(message, self.name, True)
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        check_put(if_revision, not_after)
+        async with self._using() as bodies:
+            if not isinstance(change.body, bytes | None):
+                return await self.inner.put(ref, change, if_revision=if_revision, not_after=not_after)
+            before = await self._standing(ref, if_revision)
+            if change.body is None or not self._apart(change.body):
+                written = await self.inner.put(ref, change, if_revision=if_revision, not_after=not_after)
+            else:
+                written = await self._put_apart(bodies, ref, change, change.body, if_revision, not_after)
+            if before is not None:
+                await bodies.drop(ref.namespace, before)
+            return written
+
+    def _apart(self, body: bytes) -> bool:
+        return len(body) > self.from_bytes or len(body) == CLAIM_BYTES
+
+    async def _put_apart(
+        self,
+        bodies: Bodies,
+        ref: RecordRef,
+        change: RecordChange,
+        body: bytes,
+        if_revision: int,
+        not_after: datetime | None,
+    ) -> Written:
+        # Losers lose here, before anything large is sent.
+        read = await self.inner.get(ref, body=False)
+        check_revision(self.name, ref, 0 if read.record is None else read.record.revision, if_revision)
+        check_deadline(self.name, ref, read.now, not_after)
+        # After that a sweeper may have taken the blob for garbage, so the put must not happen any more.
+        latest = read.now + self._grace / 2
+        ours = not_after is None or latest < not_after
+        claim = await bodies.keep(ref.namespace, body)
+        claimed = evolve(change, body=claim.written())
+        try:
+            return await self.inner.put(ref, claimed, if_revision=if_revision, not_after=latest if ours else not_after)
+        except (RevisionConflict, DeadlinePassed) as error:
+            await self._discard(bodies, ref, claim)
+            if ours and isinstance(error, DeadlinePassed):
+                message = f"the body of record {ref.key} took too long to be kept apart; try again"
+                raise BackendUnavailable(message, self.name, True) from error
+            raise
+
+    async def _discard(self, bodies: Bodies, ref: RecordRef, claim: Claim) -> None:
+        """Remove a loser's blob, unless the record names it: a driver may have been told "no" by its own first try."""
+        try:
+            record = (await self.inner.get(ref, body=False)).record
+            named = None if record is None else await self._newest(record)
+        except PersistenceError as error:
+            log.warning("a body that was not needed is left to the sweeper: %s", error)
+            return
+        if named is None or named.nonce != claim.nonce:
+            await bodies.drop(ref.namespace, claim)
+
+    async def _standing(self, ref: RecordRef, revision: int) -> Claim | None:
+        """The claim at a revision that is about to be replaced; None also where the record does not stand there."""
+        if revision == 0:
+            return None
+        standing = self._known.find(ref, revision)
+        if standing is None:
+            record = (await self.inner.get(ref, body=False)).record
+            if record is None or record.revision != revision:
+                return None
+            await self._newest(record)
+            standing = self._known.find(ref, revision)
+        return None if standing is None else standing.claim
+
+    async def _newest(self, record: Record) -> Claim | None:
+        """The claim of a record that was read without its body, or of what it has become since."""
+        standing = self._known.at(record)
+        if standing is not None:
+            return standing.claim
+        newer = (await self.inner.get(record.ref)).record
+        return None if newer is None else self._known.note(newer)
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        async with self._using() as bodies:
+            before = await self._standing(ref, if_revision)
+            removed = await self.inner.delete(ref, if_revision=if_revision)
+            if removed and before is not None:
+                await bodies.drop(ref.namespace, before)
+            return removed
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``. Sizes of bodies that stand apart are looked up where they are not known."""
+        asked = selection(namespace, where, order, limit, None, descending)
+        async with self._using():
+            page = await self.inner.query(
+                namespace, where, order=order, limit=limit, after=after, descending=descending
+            )
+            if all(record.body_size != CLAIM_BYTES for record in page.items):
+                return page
+            some = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+            listed = await asyncio.gather(*(self._listed(record, asked, some) for record in page.items))
+            return evolve(page, items=tuple(record for record in listed if record is not None))
+
+    async def _listed(self, record: Record, asked: Selection, some: asyncio.Semaphore) -> Record | None:
+        """A record of a page with its body's real size; None where it has left its place since."""
+        standing = self._known.at(record)
+        if standing is not None:
+            return _shown(record, standing.claim)
+        try:
+            async with some:
+                newer = (await self.inner.get(record.ref)).record
+        except IntegrityError as error:
+            log.error("a record is left out of queries: %s", error)  # noqa: TRY400 - the message is all there is
+            return None
+        if newer is None:
+            return None
+        stayed = asked.holds(newer) and position_of(newer, asked.order) == position_of(record, asked.order)
+        claim = self._known.note(newer)
+        return _shown(newer, claim) if stayed else None
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Blobs of what was changed and purged at the same moment are left to the sweeper."""
+        selection(namespace, where, "key", limit, None, False)
+        purged = 0
+        async with self._using() as bodies:
+            while purged < limit:
+                batch = min(PURGE_BATCH, limit - purged)
+                page = await self.inner.query(namespace, where, limit=batch)
+                claims = [(record.ref, await self._newest(record)) for record in page.items]
+                removed = await self.inner.purge(namespace, where, limit=batch)
+                for ref, claim in claims:
+                    if claim is not None:
+                        await self._discard(bodies, ref, claim)
+                purged += removed
+                if removed < batch:
+                    break
+        return purged
+
+    async def sweep(self) -> int:
+        """See ``Sweeping``. At most once an hour for all processes together; gives how many blobs were removed."""
+        async with self._using() as bodies:
+            swept = await self.inner.sweep() if isinstance(self.inner, Sweeping) else 0
+            if await turn(self.inner, SWEEP_EVERY, self._entropy):
+                for namespace in sorted(self._namespaces):
+                    swept += await sweep(self.inner, bodies, namespace, self._grace, self._newest)
+            return swept
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``. Asks the blob store too."""
+        async with self._using():
+            health = await self.inner.ping()
+            await self.blobs.ping()
+            return health
+
+    def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """See ``Notifying``; only where ``capabilities`` says so."""
+        if Capability.NOTIFICATIONS in self.capabilities and isinstance(self.inner, Notifying):
+            return self.inner.changes(namespace)
+        raise StorageError(
+            f"the {self.name} store tells nobody what has changed; ask again from time to time", self.name
+        )
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``. A blob store has no schema."""
+        return await self.inner.plan([*schema, OWN]) if isinstance(self.inner, Migrating) else ()
+
+    @asynccontextmanager
+    async def _using(self) -> AsyncIterator[Bodies]:
+        guard(self.name, self._opened_in)
+        bodies = self._bodies
+        if bodies is None:
+            raise BackendUnavailable(f"the {self.name} store is not open", self.name)
+        self._busy += 1
+        try:
+            yield bodies
+        finally:
+            self._busy -= 1
+            self._idle.set()
+
+
+def _shown(record: Record, claim: Claim | None) -> Record:
+    """A record without its body, and the size that this really has."""
+    return evolve(record, body=None, body_size=record.body_size if claim is None else claim.size)

@@ -1,0 +1,289 @@
+"""A store in a Neo4j database: records as nodes, and runs, tools and tenants as nodes that they are related to.
+
+::
+
+    neo4j://user:password@host:7687/database?prefix=flowpersist
+    bolt://host    without routing; +s for TLS, +ssc for TLS with a certificate that is not checked
+
+Options of ours: ``prefix`` (what labels, relationships, constraints and indexes begin with), ``graph`` (on, off),
+``pool_size`` (connections), ``pool_timeout``, ``connect_timeout`` and ``timeout`` (seconds: for a connection to become
+free, to be made, and for a statement), ``largest_body`` (bytes; 32 MiB suit a server of 512 MB of heap). The rest of a
+``neo4j`` URL's options is the driver's routing context; ``bolt`` has none. Needs Neo4j 5.26 or later, of any edition.
+
+Reads go where writes go, to the leader of a cluster: a replica decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from neo4j import AsyncDriver, AsyncTransaction
+
+from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
+from flowpersist.backends._neo4j.link import Link, Sessions, Within
+from flowpersist.backends._neo4j.naming import Names
+from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.backends._neo4j.schema import migrate, missing
+from flowpersist.backends._neo4j.store import Store
+from flowpersist.backends._neo4j.target import Limits, Target, connected, target_of
+from flowpersist.backends._outcomes import check_body
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
+from flowpersist.backends.base import (
+    BackendHealth,
+    Capability,
+    NamespaceSchema,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    StorageBackend,
+    Where,
+    Written,
+)
+from flowpersist.errors import ConfigurationError
+
+__all__ = ["Neo4jBackend", "Relation", "from_url"]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MARGIN: Final = timedelta(seconds=1)
+_OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout", "largest_body")
+#: What a server of 512 MB of heap takes, the least that is sensible: a write of it is held in memory some ten times.
+LARGEST_BODY: Final = 32 * 1024 * 1024
+_LARGEST_SETTING: Final = range(1, 10**9)
+
+
+class Neo4jBackend:
+    """Records in Neo4j. ``source`` is a URL, or an ``AsyncDriver`` of yours, which is not closed.
+
+    ``database`` is that of a driver given (a URL has it as its path); None is the user's home database. ``graph`` maps
+    attributes to what they are in the graph: None is runs, tools and tenants, an empty mapping none at all. All
+    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the
+    driver of a URL; ``timeout`` bounds each statement. A server's memory bounds ``largest_body``.
+    """
+
+    name: str = NAME
+    capabilities: frozenset[Capability] = frozenset(
+        {
+            Capability.BODY_LIMIT,
+            Capability.DURABLE,
+            Capability.MIGRATIONS,
+            Capability.MULTI_PROCESS,
+            Capability.TRANSACTIONS,
+        }
+    )
+
+    def __init__(
+        self,
+        source: str | AsyncDriver,
+        *,
+        database: str | None = None,
+        prefix: str = PREFIX,
+        graph: Mapping[str, Relation] | None = None,
+        pool_size: int = 100,
+        pool_timeout: timedelta = timedelta(seconds=10),
+        connect_timeout: timedelta = timedelta(seconds=5),
+        timeout: timedelta = timedelta(seconds=30),
+        largest_body: int = LARGEST_BODY,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        self._names = Names(check_prefix(prefix))
+        self._graph = Graph(default_graph(self._names) if graph is None else graph, self._names)
+        self._store = Store(self._names, self._graph)
+        self._limits = Limits(pool_size, pool_timeout, connect_timeout, timeout)
+        self._target: Target | AsyncDriver = target_of(source) if isinstance(source, str) else source
+        self._database = database or (self._target.database if isinstance(self._target, Target) else None)
+        if type(largest_body) is not int or largest_body < 1:
+            raise ConfigurationError("largest_body is a number of bytes", "largest_body")
+        self.largest_body = largest_body
+        self.clock_offset = clock_offset
+        self._indexed: dict[str, dict[str, type]] = {}
+        self._driver: AsyncDriver | None = None
+        self._link: Link | None = None
+        self._opened_in: int | None = None
+        self._opening = asyncio.Lock()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+
+    # ---------------------------------------------------------------------------------------------- the connection
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
+            if self._opened_in is not None and declared.items() <= self._indexed.items():
+                return
+            driver = self._driver or self._new_driver()
+            try:
+                link = self._sessions(driver)
+                await migrate(link, self._names, _together(declared), self._graph.relations)
+            except BaseException:
+                if self._driver is None:
+                    await self._let_go(driver)
+                raise
+            self._driver, self._link, self._opened_in = driver, link, os.getpid()
+            self._indexed.update(declared)
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            opened_in, self._opened_in = self._opened_in, None
+            driver, self._driver = self._driver, None
+            if driver is None or opened_in != os.getpid():
+                return
+            while self._under_way:
+                self._idle.clear()
+                await self._idle.wait()
+            if isinstance(self._link, Sessions):
+                await self._link.ended()
+            await self._let_go(driver)
+
+    def _new_driver(self) -> AsyncDriver:
+        return connected(self._target, self._limits) if isinstance(self._target, Target) else self._target
+
+    def _sessions(self, driver: AsyncDriver) -> Sessions:
+        return Sessions(driver, self._database, self._limits.operation, self._limits.connect + _MARGIN)
+
+    async def _let_go(self, driver: AsyncDriver) -> None:
+        if driver is not self._target:
+            await driver.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[Link]:
+        """What runs statements, for one operation; ``close`` waits for its end."""
+        guard(NAME, self._opened_in)
+        assert self._link is not None  # noqa: S101 - set where _opened_in is
+        self._under_way += 1
+        try:
+            yield self._link
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    # ---------------------------------------------------------------------------------------------- the operations
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``."""
+        with self._using() as link:
+            return await self._store.get(link, ref, self._offset, body=body)
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        check_put(if_revision, not_after)
+        check_body(NAME, ref, change.body, self.largest_body)
+        with self._using() as link:
+            return await self._store.put(link, ref, change, if_revision, not_after, self._offset)
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        with self._using() as link:
+            return await self._store.delete(link, ref, if_revision)
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        with self._using() as link:
+            return await self._store.page(link, asked, self._indexed.get(namespace, {}), self._offset)
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Deletes in batches, each a transaction."""
+        asked = selection(namespace, where, "key", limit, None, False)
+        with self._using() as link:
+            return await self._store.purge(link, asked, self._indexed.get(namespace, {}))
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        with self._using() as link:
+            started = time.monotonic()
+            now = await self._store.now(link, self._offset)
+            return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
+
+    @property
+    def _offset(self) -> int:
+        return self.clock_offset // _MICROSECOND
+
+    # ------------------------------------------------------------------------------------------ the optional powers
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``. Cypher; ``open`` waits for the indexes and notes the version after it."""
+        declared = _together({namespace.name: dict(namespace.indexed) for namespace in schema})
+        driver = self._driver or self._new_driver()
+        try:
+            return await missing(self._sessions(driver), self._names, declared, self._graph.relations)
+        finally:
+            if driver is not self._driver:
+                await self._let_go(driver)
+
+    def joined(self, transaction: AsyncTransaction) -> StorageBackend:
+        """See ``Joining``. ``transaction`` is of any session on the same database.
+
+        A record that is put stays locked until the transaction ends, so that others wait for it. Deadlines and times
+        are of the moment of the put. Whatever raises another error than ``RevisionConflict`` or ``DeadlinePassed`` has
+        ended the transaction; where the error is ``retryable``, begin the whole again.
+        """
+        guard(NAME, self._opened_in)
+        return _Joined(self, transaction)
+
+
+class _Joined(Neo4jBackend):
+    """The same store within a transaction."""
+
+    def __init__(self, backend: Neo4jBackend, transaction: AsyncTransaction) -> None:
+        vars(self).update(vars(backend))
+        self._link = Within(transaction)
+        self._idle = asyncio.Event()
+        self._under_way = 0
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """Nothing: it is open as long as the transaction is."""
+
+    async def close(self) -> None:
+        """Nothing: the transaction is the caller's."""
+
+
+def _together(declared: Mapping[str, Mapping[str, type]]) -> dict[str, type]:
+    return {name: kind for indexed in declared.values() for name, kind in indexed.items()}
+
+
+def from_url(url: BackendUrl) -> Neo4jBackend:
+    """The backend that a URL names."""
+    if url.scheme.startswith("bolt"):
+        url.check_options(_OPTIONS)
+    return Neo4jBackend(
+        url.without(_OPTIONS),
+        prefix=url.prefix(),
+        graph=None if url.flag("graph", default=True) else {},
+        pool_size=url.number("pool_size", 100, range(1, 10_001)),
+        pool_timeout=url.seconds("pool_timeout", timedelta(seconds=10)),
+        connect_timeout=url.seconds("connect_timeout", timedelta(seconds=5)),
+        timeout=url.seconds("timeout", timedelta(seconds=30)),
+        largest_body=url.number("largest_body", LARGEST_BODY, _LARGEST_SETTING),
+    )

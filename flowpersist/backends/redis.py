@@ -1,0 +1,323 @@
+"""A store on a Redis server or cluster: as fast as the network, for any number of processes on any number of machines.
+
+``redis://host:6379/0``, ``rediss://`` with TLS. Options of our own in the URL; all others go to redis-py::
+
+    prefix=flowpersist   what all keys begin with, after a brace
+    cluster=off          on: the server is a node of a cluster
+    shards               parts of a namespace that a cluster may keep on different nodes: 1, on a cluster 16. Fixed
+                         when the store is first opened; later the stored number holds
+    pool_size=10         connections to each server
+    pool_timeout=5       seconds to wait for one of them
+    notify=on            publish the keys of changed records
+
+A server that loses its memory loses records: README and docs say which settings of the server keep what. After a
+failover to a replica an acknowledged write may be gone, so all promises hold as long as the primary lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve
+
+from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._outcomes import check_body, check_revision
+from flowpersist.backends._redis import health
+from flowpersist.backends._redis import schema as schemas
+from flowpersist.backends._redis.changes import subscription
+from flowpersist.backends._redis.errors import NAME, mapped
+from flowpersist.backends._redis.lanes import Command
+from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
+from flowpersist.backends._redis.pages import page
+from flowpersist.backends._redis.records import FIELDS, put_call, record_of, upload_of, with_body
+from flowpersist.backends._redis.scripts import REMOVE
+from flowpersist.backends._redis.source import Client, OpenStore, Source
+from flowpersist.backends._redis.wire import Wire, raised, run
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
+from flowpersist.backends.base import (
+    BackendHealth,
+    Capability,
+    NamespaceSchema,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Where,
+    Written,
+)
+from flowpersist.errors import BackendUnavailable, ConfigurationError, DeadlinePassed
+
+__all__ = ["RedisBackend", "from_url"]
+
+CLUSTER_SHARDS: Final = 16
+#: What the server takes as one value by default (proto-max-bulk-len).
+LARGEST_BODY: Final = 512 * 1024 * 1024
+#: Records that one script removes: the server does nothing else meanwhile.
+PURGE_BATCH: Final = 100
+#: How often a record is read that changes while it is read.
+LOOKS: Final = 16
+OPTIONS: Final = frozenset({"prefix", "cluster", "shards", "pool_size", "pool_timeout", "notify"})
+_MISSING: Final = b""
+_REMOVED: Final = b"x"
+
+
+class RedisBackend:
+    """Records on a Redis server or cluster, named by a URL or by a client of redis-py (asyncio).
+
+    A client gives the server's address and all settings for connecting, and stays the caller's. The connections are
+    this backend's own, at most ``pool_size`` to each server: what is read on them is bytes, also where the client
+    decodes, and nothing is sent twice, also where the client retries.
+    """
+
+    name: str = NAME
+    largest_body: int = LARGEST_BODY
+
+    def __init__(
+        self,
+        source: str | Client,
+        *,
+        prefix: str = PREFIX,
+        cluster: bool = False,
+        shards: int | None = None,
+        pool_size: int = 10,
+        pool_timeout: timedelta = timedelta(seconds=5),
+        notify: bool = True,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        if pool_size < 1:
+            raise ConfigurationError("pool_size is an int from 1 on", "pool_size")
+        if shards is not None and not 1 <= shards <= schemas.MAX_SHARDS:
+            raise ConfigurationError(f"shards is an int from 1 to {schemas.MAX_SHARDS}", "shards")
+        self.clock_offset = clock_offset
+        self._source = Source(source, cluster, pool_size, pool_timeout.total_seconds())
+        self._source.wire()
+        self._prefix = check_prefix(prefix)
+        self._shards = shards or (CLUSTER_SHARDS if self._source.clustered else 1)
+        self._notify = notify
+        self.capabilities: frozenset[Capability] = _capabilities(notify=notify, durable=False)
+        self._open_store: OpenStore | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
+        await uninterrupted(self._open(schema))
+
+    async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
+        async with self._opening:
+            store = self._open_store
+            if store is None:
+                wire = self._source.wire()
+                try:
+                    store = await self._started(wire)
+                except BaseException:
+                    await wire.close()
+                    raise
+                self._open_store = store
+            await schemas.declare(store.wire, store.layout, schema)
+
+    async def _started(self, wire: Wire) -> OpenStore:
+        with mapped():
+            await wire.start()
+        server = await health.ask(wire, Layout.schema_key(self._prefix), self.clock_offset)
+        server.check_version()
+        server.check_role()
+        layout = await schemas.migrate(wire, self._prefix, self._shards)
+        self.capabilities = _capabilities(notify=self._notify, durable=server.durable)
+        return OpenStore(wire, layout)
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            store, self._open_store = self._open_store, None
+            if store is not None and store.opened_in == os.getpid():
+                await store.settled()
+                await store.wire.close()
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``. One round trip, with the body too."""
+        with self._using() as store, mapped():
+            for _ in range(LOOKS):
+                read = await self._look(store, ref, body=body)
+                if read is not None:
+                    return read
+        raise BackendUnavailable(f"record {ref.key} changes all the time; try again", NAME, True)
+
+    async def _look(self, store: OpenStore, ref: RecordRef, *, body: bool) -> Read | None:
+        """The record and its body, both as of one revision; None where it changed in between.
+
+        It hardly ever does, since the server runs what comes in one piece at one go. No transaction: a full server
+        takes none, though it only reads.
+        """
+        tag = store.layout.tag(ref)
+        hashed = tag.record(ref.key)
+        commands: list[Command] = [("HMGET", hashed, *FIELDS), ("TIME",)]
+        if body:
+            commands += [("GET", tag.body(ref.key)), ("HGET", hashed, FIELDS[0])]
+        fields, now, *rest = map(raised, await store.wire.exchange(tag.keys, commands, writing=False))
+        time_there = server_time(now, self.clock_offset)
+        if rest and rest[1] != fields[0]:
+            return None
+        if fields[0] is None:
+            return Read(None, time_there)
+        record = record_of(ref, fields)
+        return Read(evolve(record, body=with_body(record, rest[0])) if rest else record, time_there)
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. One round trip. Cancelled: the write may still happen."""
+        check_put(if_revision, not_after)
+        check_body(NAME, ref, change.body, self.largest_body)
+        with self._using() as store:
+            upload = upload_of(store.layout.tag(ref), ref, change)
+            conditions = if_revision, not_after
+            offset = offset_arguments(self.clock_offset)
+            call = put_call(store.layout, ref, change, upload, conditions, offset, self._channel(store, ref.namespace))
+            with mapped():
+                reply = await run(store.wire, call, writing=True, before=upload.commands)
+            return _written(ref, if_revision, reply)
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``."""
+        check_put(if_revision)
+        with self._using() as store:
+            tag = store.layout.tag(ref)
+            channel = self._channel(store, ref.namespace)
+            call = REMOVE.call((tag.keys,), tag.text, channel, ref.key, if_revision)
+            with mapped():
+                (outcome,) = await run(store.wire, call, writing=True)
+            if outcome not in {_MISSING, _REMOVED}:
+                check_revision(NAME, ref, int(outcome), if_revision)
+            return bool(outcome == _REMOVED)
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        with self._using() as store:
+            return await page(store.wire, store.layout, asked, self.clock_offset)
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Deletes in batches. ``UnknownOutcome``: some may be gone."""
+        selection(namespace, where, "key", limit, None, False)
+        purged, after = 0, None
+        with self._using() as store:
+            while purged < limit:
+                asked = selection(namespace, where, "key", min(PURGE_BATCH, limit - purged), after, False)
+                found = await page(store.wire, store.layout, asked, self.clock_offset)
+                removed = await self._remove(store, namespace, found.items)
+                purged += removed
+                if 0 < removed < len(found.items):
+                    # What changed in between may still be meant, and is looked at again.
+                    continue
+                if found.next is None:
+                    break
+                after = found.next
+        return purged
+
+    async def _remove(self, store: OpenStore, namespace: str, records: Sequence[Record]) -> int:
+        by_tag: dict[Tag, list[str | int]] = {}
+        for record in records:
+            by_tag.setdefault(store.layout.tag(record.ref), []).extend((record.ref.key, record.revision))
+        removed = 0
+        for tag, pairs in by_tag.items():
+            call = REMOVE.call((tag.keys,), tag.text, self._channel(store, namespace), *pairs)
+            with mapped():
+                removed += (await run(store.wire, call, writing=True)).count(_REMOVED)
+        return removed
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        with self._using() as store:
+            started = time.monotonic()
+            server = await health.ask(store.wire, Layout.schema_key(self._prefix), self.clock_offset)
+            latency = timedelta(seconds=time.monotonic() - started)
+            return BackendHealth(NAME, server.now, latency, server.warnings())
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``."""
+        wire = self._source.wire()
+        try:
+            with mapped():
+                await wire.start()
+            return await schemas.plan(wire, self._prefix, self._shards, schema)
+        finally:
+            await wire.close()
+
+    @asynccontextmanager
+    async def changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
+        """See ``Notifying``. Tells of writes by backends with ``notify`` alone."""
+        with self._using() as store:
+            channel = store.layout.channel(namespace)
+            wire = store.wire
+        # It may last for days, and close does not wait for it.
+        async with subscription(wire, channel) as keys:
+            yield keys
+
+    @contextmanager
+    def _using(self) -> Iterator[OpenStore]:
+        store = self._open_store
+        guard(NAME, None if store is None else store.opened_in)
+        if store is not None:
+            with store.operation():
+                yield store
+
+    def _channel(self, store: OpenStore, namespace: str) -> bytes:
+        return store.layout.channel(namespace) if self._notify else b""
+
+
+def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
+    always = {Capability.MULTI_PROCESS, Capability.MIGRATIONS, Capability.BODY_LIMIT}
+    if notify:
+        always.add(Capability.NOTIFICATIONS)
+    if durable:
+        always.add(Capability.DURABLE)
+    return frozenset(always)
+
+
+def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Written:
+    outcome, revision, now = reply
+    if outcome == b"conflict":
+        check_revision(NAME, ref, int(revision), if_revision)
+    if outcome == b"late":
+        raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", NAME)
+    if outcome == b"no-body":
+        message = f"the body of record {ref.key} was gone before its record was written; try again"
+        raise BackendUnavailable(message, NAME, True)
+    return Written(int(revision), time_from_text(now))
+
+
+def from_url(url: BackendUrl) -> RedisBackend:
+    """The backend that a URL names."""
+    if not url.authority:
+        raise url.refuse("is redis://host:6379/0, or rediss:// for TLS")
+    shards = url.number("shards", 0, range(1, schemas.MAX_SHARDS + 1)) or None
+    return RedisBackend(
+        url.without(OPTIONS),
+        prefix=url.prefix(),
+        cluster=url.flag("cluster", default=False),
+        shards=shards,
+        pool_size=url.number("pool_size", 10, range(1, 10_000)),
+        pool_timeout=url.seconds("pool_timeout", timedelta(seconds=5)),
+        notify=url.flag("notify", default=True),
+    )

@@ -1,0 +1,50 @@
+"""Several processes: they start from one that has imported everything, so that a test can afford many."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import pkgutil
+from multiprocessing.context import ForkServerContext
+from typing import Any, Final
+
+import pytest
+
+from flowpersist import backends
+from flowpersist.backends.base import Capability, StorageBackend
+from flowpersist.testing.suite.ground import PATIENCE
+
+__all__ = ["CONTEXT", "need_processes", "run_processes"]
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    # What can't be imported, for want of a driver, is passed over.
+    names = [f"{backends.__name__}.{module.name}" for module in pkgutil.iter_modules(backends.__path__)]
+    context.set_forkserver_preload(["__main__", "flowpersist.testing.conformance", *names])
+    return context
+
+
+CONTEXT: Final = _context()
+
+
+async def run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:  # noqa: ANN401
+    """Run a function in so many processes and give what they put into the queue, which is its last argument."""
+    results = CONTEXT.Queue()
+    processes = [CONTEXT.Process(target=target, args=(*given, results)) for given in arguments]
+    for process in processes:
+        process.start()
+    try:
+        return [await asyncio.to_thread(results.get, timeout=PATIENCE) for _ in processes]
+    finally:
+        for process in processes:
+            await asyncio.to_thread(process.join, PATIENCE)
+            process.close()
+        results.close()
+        await asyncio.to_thread(results.join_thread)
+
+
+def need_processes(backend: StorageBackend) -> None:
+    """Skip the test where a store serves one process."""
+    if Capability.MULTI_PROCESS not in backend.capabilities:
+        pytest.skip(f"{backend.name} serves one process")
