@@ -39,7 +39,7 @@ from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._outcomes import check_body
-from flowpersist.backends._threads import guard
+from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, SETTING, BackendUrl, check_prefix
 from flowpersist.backends.base import (
     BackendHealth,
@@ -115,7 +115,7 @@ class MongodbBackend:
         keep the promises.
         """
         del schema
-        await self._underway.uninterrupted(self._open())
+        await uninterrupted(self._open())
 
     async def _open(self) -> None:
         async with self._opening:
@@ -158,6 +158,9 @@ class MongodbBackend:
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
         async with self._opening:
             opened, self._opened = self._opened, None
             if opened is not None and opened.pid == os.getpid():
@@ -268,6 +271,5 @@ def _check(url: BackendUrl, text: str) -> None:
     except (PyMongoError, ValueError) as error:
         # Not as its cause: the driver's message may hold a part of the URL.
         name = type(error).__name__
-        raise url.refuse(
-            f"is refused by the driver ({name}): look at its options, and write special characters as %40"
-        ) from None
+        why = f"is refused by the driver ({name}): look at its options, and write special characters as %40"
+        raise url.refuse(why) from None

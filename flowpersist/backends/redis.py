@@ -157,8 +157,8 @@ class RedisBackend:
     async def _look(self, store: OpenStore, ref: RecordRef, *, body: bool) -> Read | None:
         """The record and its body, both as of one revision; None where it changed in between.
 
-        It hardly ever does, since the server runs what comes in one piece at one go. No transaction: a full server takes
-        none, though it only reads.
+        It hardly ever does, since the server runs what comes in one piece at one go. No transaction: a full server
+        takes none, though it only reads.
         """
         tag = store.layout.tag(ref)
         hashed = tag.record(ref.key)

@@ -1,8 +1,8 @@
 """Bodies in chunks, in a collection of their own.
 
-A body is immutable and has a name of its own, which its record holds: the moment of its upload by the store's clock, and
-chance. It goes up before its record is written and goes away after its record has let go of it, so that a crash leaves
-at worst a body that nobody names: an orphan, which the sweeper removes after a grace.
+A body is immutable and has a name of its own, which its record holds: the moment of its upload by the store's clock,
+and chance. It goes up before its record is written and goes away after its record has let go of it, so that a crash
+leaves at worst a body that nobody names: an orphan, which the sweeper removes after a grace.
 
 A writer that was stopped for longer than the grace could still commit a record whose body was swept. No server without
 transactions can exclude both, so each leaves a mark before it looks at the other's:
@@ -11,8 +11,8 @@ transactions can exclude both, so each leaves a mark before it looks at the othe
 - the writer writes its record, then looks whether there is a doom of that name.
 
 Whatever the order, one of them sees the other: the sweeper spares the body, or the writer, who still has the bytes,
-puts them up under another name. Only a writer that is stopped for an hour between the two, and dies when it goes on, would
-leave a record without its body; nobody was told that it was written. Dooms are kept for a month.
+puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
+that and its look, leaves a record without its body; nobody was told that it was written. Dooms are kept for a month.
 
 Chunks are of 1 MiB. With larger ones a body of 10 MB took up to twice as long on the servers that were measured, with
 smaller ones (256 KiB) half as long again.
@@ -33,13 +33,25 @@ from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.documents import moment_text
 from flowpersist.backends._mongodb.errors import DUPLICATE, mapped
 
-__all__ = ["CHUNK_BYTES", "INLINE_BYTES", "LARGEST_BODY", "Stored", "doomed", "fetch", "name_body", "remove", "sweep"]
+__all__ = [
+    "CHUNK_BYTES",
+    "INLINE_BYTES",
+    "LARGEST_BODY",
+    "MOST_CHUNKS",
+    "Stored",
+    "doomed",
+    "fetch",
+    "name_body",
+    "remove",
+    "sweep",
+]
 
 CHUNK_BYTES: Final = 1024 * 1024
 #: Bodies up to this size lie inside their record, which saves a round trip each way. A change of the record does not
 #: send them, a listing does not ask for them.
 INLINE_BYTES: Final = 16 * 1024
 LARGEST_BODY: Final = 1024 * CHUNK_BYTES
+MOST_CHUNKS: Final = range(1, LARGEST_BODY // CHUNK_BYTES + 1)
 #: As many chunks go up in one command: the driver joins a command's documents before it sends them.
 _TOGETHER: Final = 8
 GRACE: Final = timedelta(hours=1)

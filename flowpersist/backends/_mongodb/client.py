@@ -22,8 +22,11 @@ Client: TypeAlias = AsyncMongoClient[Document]
 #: ``AsyncMongoClient``, or motor's ``AsyncIOMotorClient``, which has the same methods; it is not imported here.
 ClientFactory: TypeAlias = Callable[..., Any]
 DATABASE: Final = "flowpersist"
-#: Where the URL does not say otherwise, milliseconds: the driver itself would wait for half a minute, or for ever.
-_TIMEOUTS: Final[Mapping[str, int]] = {
+#: Where the URL does not say otherwise. The driver itself would wait for half a minute, or for ever, and open a hundred
+#: connections, of which one event loop can't make use.
+_OPTIONS: Final[Mapping[str, int]] = {
+    "maxPoolSize": 16,
+    "maxConnecting": 8,
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "socketTimeoutMS": 30_000,
@@ -46,7 +49,8 @@ def connect(url: str, factory: ClientFactory) -> Client:
     """A client of a URL. It connects when it is first used."""
     said = {name.lower() for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
     # The driver takes either one limit for a whole operation, or one for each step of it.
-    ours = {} if "timeoutms" in said else {name: value for name, value in _TIMEOUTS.items() if name.lower() not in said}
+    apart = {"sockettimeoutms", "waitqueuetimeoutms"} if "timeoutms" in said else set()
+    ours = {name: value for name, value in _OPTIONS.items() if name.lower() not in said | apart}
     client: Client = factory(url, **ours)
     return client
 

@@ -4,9 +4,9 @@ A sample is a command that was sent at ``t0`` and answered at ``t1``, both on th
 server's time cut off to the millisecond. So at ``t0`` the server's clock stood at that time and a millisecond, at the
 latest. From this **upper bound** the time goes on with the monotonic clock, plus what clocks may drift apart.
 
-Taking the upper bound makes a late write lose: where this clock says that a deadline has not passed, it has not passed on
-the server when the command is sent. It may pass while the command is on its way, and a write in the last moments before
-a deadline may be refused: the margin of both is one round trip and some milliseconds.
+Taking the upper bound makes a late write lose: where this clock says that a deadline has not passed, it has not passed
+on the server when the command is sent. It may pass while the command is on its way, and a write in the last moments
+before a deadline may be refused: the margin of both is one round trip and some milliseconds.
 """
 
 from __future__ import annotations

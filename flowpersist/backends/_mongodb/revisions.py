@@ -1,7 +1,7 @@
 """Revisions that are never used twice for a reference, on a server without transactions.
 
-A revision is the number of the record's life, and below it that of the change in this life. Each insert draws the number
-of a life from a counter with ``$inc``, which is atomic, and a number that was drawn is never drawn again. So:
+A revision is the number of the record's life, and below it that of the change in this life. Each insert draws the
+number of a life from a counter with ``$inc``, which is atomic, and a number that was drawn is never drawn again. So:
 
 - Two lives of a reference have different numbers, whatever becomes of either: no revision of one is one of the other's,
   and whoever has read an earlier life can change nothing in a later one. Nothing need be kept of what was deleted, and
@@ -11,8 +11,8 @@ of a life from a counter with ``$inc``, which is atomic, and a number that was d
 - They rise: a life that begins after another has ended has drawn its number later. (An insert that began before a life
   and ended after it may have a lower number than that life, which nobody can tell from an insert that came before.)
 
-The number is drawn while the body goes up, and under the same write concern as all else, so that a failover does not draw
-it again. A number that was drawn and not used is lost, which does no harm. There are 64 counters, so that inserts
+The number is drawn while the body goes up, and under the same write concern as all else, so that a failover does not
+draw it again. A number that was drawn and not used is lost, which does no harm. There are 64 counters, so that inserts
 don't queue for one document; a reference has always the same.
 """
 

@@ -1,5 +1,7 @@
-"""The schema, and what the server must be. Migrations are commands in ``migrations.json``, numbered by their place there;
-none is ever changed. Each leaves things as they are where it was run before, so that many processes may start at once.
+"""The schema, and what the server must be.
+
+Migrations are commands in ``migrations.json``, numbered by their place there; none is ever changed. Each leaves things
+as they are where it was run before, so that many processes may start at once.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ async def ask_server(client: Client, *, allow_ferretdb: bool) -> Server:
     ferretdb = any(name.lower().startswith("ferretdb") for name in built)
     if ferretdb and not allow_ferretdb:
         message = (
-            "the server is FerretDB, whose updates are not atomic: two could resume one flow; use MongoDB, or for trials "
-            "say allow_unsafe_ferretdb=on in the URL"
+            "the server is FerretDB, whose updates are not atomic: two could resume one flow; use MongoDB, or for "
+            "trials say allow_unsafe_ferretdb=on in the URL"
         )
         raise BackendUnavailable(message, NAME)
     if tuple(built.get("versionArray", OLDEST))[:2] < OLDEST:

@@ -18,8 +18,9 @@ __all__ = ["Link", "Rows", "Sessions", "Within"]
 #: Each row in the order of the statement's RETURN.
 Rows: TypeAlias = list[list[Any]]
 #: How often a statement is run that others came in the way of.
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 12
 _FIRST_WAIT: Final = 0.001
+_LONGEST_WAIT: Final = 0.2
 
 
 class Link(Protocol):
@@ -74,7 +75,7 @@ class Sessions:
                 except Neo4jError as error:
                     if attempt == _ATTEMPTS - 1 or not again_at_once(error):
                         raise
-            await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2**attempt))  # noqa: S311 - to keep rivals apart
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))  # noqa: S311 - to keep rivals apart
         raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:

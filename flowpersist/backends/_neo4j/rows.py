@@ -107,7 +107,7 @@ def _due_line(due: datetime | None) -> str:
 
 def _due(due: datetime | None, key: str) -> Parameters:
     # None removes a property, and so takes the record out of the indexes by due.
-    return {"due_at": due, "by_due": None if due is None else moment_text(due) + key}
+    return {"by_due": None if due is None else moment_text(due) + key}
 
 
 def _body_line(tag: str, change: RecordChange) -> str:

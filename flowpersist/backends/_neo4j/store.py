@@ -145,7 +145,7 @@ class Store:
         if change.body is not KEEP:
             parts.append("drop_body")
         if not isinstance(change.attributes, Keep):
-            parts += ["drop_attributes", "drop_related", "relate", "drop_orphans"]
+            parts += ["drop_attributes", "drop_related", "lock_related", "drop_stale", "relate", "drop_orphans"]
         return self._text("change_record", *parts), {**parameters, "expected": if_revision}
 
     async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
@@ -156,7 +156,8 @@ class Store:
             "expected": if_revision,
             "shard": shard(ref),
         }
-        rows = await link.run(self._text("delete_record", "find_related", "drop_orphans"), parameters, writes=True)
+        text = self._text("delete_record", "find_related", "lock_related", "drop_orphans")
+        rows = await link.run(text, parameters, writes=True)
         if not rows:
             return False
         ((done, revision),) = rows
@@ -257,7 +258,7 @@ class Store:
             "namespace": namespace,
             "doomed": [{"key": key, "revision": revision} for key, revision in keyed],
         }
-        text = self._text("purge_records", "find_related", "gather_related", "drop_orphans")
+        text = self._text("purge_records", "find_related", "gather_related", "lock_related", "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)
         return int(purged)
 

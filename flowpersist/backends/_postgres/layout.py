@@ -21,7 +21,7 @@ Link: TypeAlias = Connection | PoolConnectionProxy
 _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63
-_COMMON: Final = ("columns", "outcome", "now")
+_COMMON: Final = ("columns", "outcome", "late", "now")
 _BODIES: Final[Mapping[str, tuple[str, str, str]]] = {
     "insert_record": ("insert_record", "", ""),
     "insert_record_and_body": ("insert_record", "insert_body", ""),
@@ -87,8 +87,8 @@ class Layout:
 
     def indexes(self, name: str) -> dict[str, str]:
         """The indexes of one declared attribute by their names: its values by key, and by due."""
-        # By bytes, so that no new version of the system's collations spoils it. Written as a collation of the expression, that
-        # would be another expression than the one of which the planner knows statistics.
+        # By bytes, so that no new version of the system's collations spoils it. Written as a collation, it would be
+        # another expression than the one of which the planner knows statistics.
         value, by_bytes = attribute(name), "text_pattern_ops"
         by_key, by_due = self._index(name, "key"), self._index(name, "due")
         return {

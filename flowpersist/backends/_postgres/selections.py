@@ -1,8 +1,8 @@
 """Selections as SQL: a query by at most one declared attribute, in the order of key or due, is answered from an index.
 
-The planner knows what the texts say of the indexes: ``attribute = $n`` implies the ``is not null`` of a partial index. What
-is asked of other attributes, the index of all attributes answers, and what it finds is sorted. Left alone, the planner would
-at times walk through the whole namespace in its order in search of them: it knows nothing of how rare they are.
+The planner knows that ``attribute = $n`` implies the ``is not null`` of a partial index. What is asked of other
+attributes, the index of all attributes answers, and what it finds is sorted. Left alone, the planner would at times
+walk through the whole namespace in its order in search of them: it knows nothing of how rare they are.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
 --
 -- A write is one statement, and so one transaction, at READ COMMITTED: an update that waited for another's lock evaluates
 -- its whole WHERE again, on the row as it is then. Nothing that decides may come from a subquery or CTE, which would not
--- be evaluated again.
+-- be evaluated again. Where the other one rolled back, the row is as it was, and nothing is evaluated again: so the
+-- deadline is looked at once more in RETURNING, which comes after all waiting.
 
 -- name: create_meta
 create table if not exists flowpersist_meta (name text collate "C" primary key, value bigint not null)
@@ -115,6 +116,10 @@ from (values (1)) as always
 left join flowpersist_records on namespace = $2 and key = $3
 where not exists (select from done)
 
+-- name: late
+-- An error that undoes the statement. It depends on the row, so that the planner does not come upon it beforehand.
+case when {now} > $6::bigint then ('flowpersist: late ' || revision)::bigint end
+
 -- name: insert_record
 -- $6 is the deadline.
 with done as (
@@ -124,7 +129,7 @@ with done as (
     from (select {now} as now) as clock
     where $6::bigint is null or clock.now <= $6
     on conflict (namespace, key) do nothing
-    returning id, revision, updated_at as now
+    returning id, revision, updated_at as now, {late}
 ){body}
 {outcome}
 
@@ -144,7 +149,7 @@ with done as (
         attributes = coalesce($10::text::jsonb, attributes),
         head = coalesce($11::bytea, head){body_size}
     where namespace = $2 and key = $3 and revision = $7 and ($6::bigint is null or {now} <= $6)
-    returning id, revision, updated_at as now
+    returning id, revision, updated_at as now, {late}
 ){body}
 {outcome}
 

@@ -64,28 +64,30 @@ def is_lost(error: BaseException) -> bool:
 
 def translated(error: Exception) -> PersistenceError:
     """The driver's error as ours; what it says of values stays out of the message."""
-    if isinstance(error, PersistenceError):
-        return error
     said = str(error)
-    if isinstance(error, theirs.OutOfMemoryError) or said.startswith("OOM "):
-        return StorageFull(
-            f"the {NAME} server is at its maxmemory; nothing was written: purge, or give it more memory", NAME
-        )
+    if isinstance(error, theirs.OutOfMemoryError):
+        message = f"the {NAME} server is at its maxmemory; nothing was written: purge, or give it more memory"
+        return StorageFull(message, NAME)
     known = _known(error, said)
     if known is not None:
         what, retryable = known
         return BackendUnavailable(f"the {NAME} server {what}", NAME, retryable)
+    if isinstance(error, theirs.RedisClusterException):
+        return _of_cluster(error, said)
+    if isinstance(error, theirs.ResponseError | theirs.DataError):
+        return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
+    message = f"the {NAME} server can't be reached; look whether it runs, answers and has a connection left"
+    return BackendUnavailable(message, NAME, True)
+
+
+def _of_cluster(error: Exception, said: str) -> PersistenceError:
     if _NO_CLUSTER in said:
         message = f"the {NAME} server is no part of a cluster; leave cluster=on out of the URL"
         return ConfigurationError(message, "cluster")
-    if isinstance(error, theirs.RedisClusterException) and isinstance(error.__cause__, Exception):
-        # No node of the cluster could be asked: why is what the last of them said.
+    if isinstance(error.__cause__, Exception):
+        # No node could be asked: why is what the last of them said.
         return translated(error.__cause__)
-    if isinstance(error, theirs.ResponseError | theirs.DataError):
-        return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
-    return BackendUnavailable(
-        f"the {NAME} server can't be reached; look whether it runs, answers and has a connection left", NAME, True
-    )
+    return BackendUnavailable(f"the {NAME} cluster can't be used ({type(error).__name__}); try again", NAME, True)
 
 
 def _known(error: Exception, said: str) -> tuple[str, bool] | None:

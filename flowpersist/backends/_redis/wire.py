@@ -20,9 +20,10 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from flowpersist.backends._redis.errors import NAME
 from flowpersist.backends._redis.lanes import Command, Lanes, Limits, connection_factory
 from flowpersist.backends._redis.scripts import Call
-from flowpersist.errors import UnknownOutcome
+from flowpersist.errors import BackendUnavailable, UnknownOutcome
 
 __all__ = ["ClusterWire", "ServerWire", "Wire", "raised", "run", "run_all"]
 
@@ -100,6 +101,8 @@ class ClusterWire:
     owned: bool
     _lanes: dict[str, Lanes] = field(factory=dict, init=False)
     _stale: bool = field(default=True, init=False)
+    #: Where slots have gone, as the nodes said that had them.
+    _moved: dict[int, dict[str, Any]] = field(factory=dict, init=False)
 
     async def start(self) -> None:
         """See ``Wire``."""
@@ -107,14 +110,15 @@ class ClusterWire:
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         """See ``Wire``. Follows slots that have moved, and waits a little for those that are moving."""
-        replies: list[Any] = []
         for attempt in range(REDIRECTIONS):
             replies = await self._tried(key, commands, writing=writing)
-            if not any(isinstance(reply, _ELSEWHERE) for reply in replies):
-                break
-            self._stale = True
+            elsewhere = [reply for reply in replies if isinstance(reply, _ELSEWHERE)]
+            if not elsewhere:
+                return replies
+            self._learn(elsewhere[0])
             await asyncio.sleep(PAUSE * attempt)
-        return replies
+        message = f"the {NAME} cluster is moving these records to another node; try again"
+        raise BackendUnavailable(message, NAME, True)
 
     async def _tried(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         await self._refreshed()
@@ -131,13 +135,24 @@ class ClusterWire:
                 _ = await self.client.initialize()
                 await self.client.nodes_manager.initialize()
             self._stale = False
+            self._moved.clear()
+
+    def _learn(self, elsewhere: ResponseError) -> None:
+        if isinstance(elsewhere, MovedError) and elsewhere.host:
+            # It knows more than the nodes that have not heard of it yet, whom a refresh may ask.
+            self._moved[elsewhere.slot_id] = {"host": elsewhere.host, "port": elsewhere.port}
+        else:
+            self._stale = True
 
     def _node(self, key: bytes) -> Lanes:
-        node = self.client.nodes_manager.get_node_from_slot(self.client.keyslot(key))
-        lanes = self._lanes.get(node.name)
+        slot = self.client.keyslot(key)
+        node = self.client.nodes_manager.get_node_from_slot(slot)
+        address = {"host": node.host, "port": node.port, **self._moved.get(slot, {})}
+        name = "{host}:{port}".format(**address)
+        lanes = self._lanes.get(name)
         if lanes is None:
-            make = connection_factory(node.connection_class, node.connection_kwargs, self.limits)
-            lanes = self._lanes[node.name] = Lanes(make, self.limits)
+            make = connection_factory(node.connection_class, {**node.connection_kwargs, **address}, self.limits)
+            lanes = self._lanes[name] = Lanes(make, self.limits)
         return lanes
 
     async def lone(self) -> AbstractConnection:
