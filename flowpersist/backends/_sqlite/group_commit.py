@@ -13,14 +13,12 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Final, TypeAlias
 
 from flowpersist.backends._sql import mapped, primary_code, translated
 from flowpersist.backends._sqlite.inserts import Insert, insert_all
-from flowpersist.backends._sqlite.schema import transaction
 from flowpersist.backends._sqlite.tables import NAME
 from flowpersist.backends._threads import Job, Settled, deliver
 from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
@@ -81,26 +79,21 @@ class _Owner(threading.Thread):
     def work(self, jobs: Sequence[Work]) -> None:
         raise NotImplementedError
 
-    def guarded(self, job: Work, action: Callable[[sqlite3.Connection], object]) -> Settled:
-        """What comes of an action. Any error belongs to the job's caller: the thread must outlive it."""
+    def guarded(self, job: Work) -> Settled:
+        """What comes of a job. Any error belongs to the job's caller: the thread must outlive it."""
         try:
             with mapped(self.backend):
-                return Settled(job, action(self.connection))
+                return Settled(job, job.run(self.connection))
         except Exception as error:  # noqa: BLE001 - re-raised in the caller's task
             return Settled(job, error=error)
 
 
 class Reader(_Owner):
-    """Runs each job in a transaction that sees one snapshot."""
+    """Runs each job by itself."""
 
     def work(self, jobs: Sequence[Work]) -> None:
         for job in jobs:
-            deliver([self.guarded(job, partial(_snapshot, job=job))])
-
-
-def _snapshot(connection: sqlite3.Connection, job: Work) -> object:
-    with transaction(connection, "deferred"):
-        return job.run(connection)
+            deliver([self.guarded(job)])
 
 
 class Writer(_Owner):
@@ -162,7 +155,7 @@ class Writer(_Owner):
         settled: list[Settled] = []
         for job in jobs:
             changes = self.connection.total_changes
-            one = self.guarded(job, job.run)
+            one = self.guarded(job)
             if one.error is not None and (self.connection.total_changes != changes or _of_driver(one.error)):
                 return None
             settled.append(one)
@@ -181,7 +174,7 @@ class Writer(_Owner):
     def _one(self, job: Work) -> Settled:
         connection = self.connection
         connection.execute("savepoint operation")
-        settled = self.guarded(job, job.run)
+        settled = self.guarded(job)
         cause = None if settled.error is None else settled.error.__cause__
         if isinstance(cause, sqlite3.Error) and (not connection.in_transaction or primary_code(cause) in _WHOLE):
             raise cause

@@ -1,4 +1,4 @@
-"""What the SQLite backend does on a connection, inside a transaction that its caller has begun."""
+"""What the SQLite backend does on a connection: it reads by itself, and writes in a transaction of its caller's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Selection, position_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends._sql import select
+from flowpersist.backends._sql import select, transaction
 from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 
@@ -51,27 +51,38 @@ def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
 
 
 def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime, *, body: bool) -> Read:
-    """One record; record and body are of one snapshot, since both are read in one transaction."""
-    row = connection.execute(tables.sql["read_record"], (ref.namespace, ref.key)).fetchone()
+    """One record; record and body are of one snapshot: read by one statement, or in one transaction."""
+    asked = (BLOB_BYTES if body else 0, ref.namespace, ref.key)
+    row = connection.execute(tables.sql["read_record"], asked).fetchone()
     if row is None:
         return Read(None, now)
-    record = _record(ref.namespace, row, None)
-    if body and record.body_size is not None:
-        record = _record(ref.namespace, row, _body(connection, tables, record, row[-1]))
-    return Read(record, now)
+    *columns, small = row
+    record = _record(ref.namespace, tuple(columns), small)
+    if not body or record.body_size is None:
+        return Read(record, now)
+    if record.body_size >= BLOB_BYTES:
+        with transaction(connection, "deferred"):
+            return _read_large(connection, tables, ref, now)
+    return Read(_complete(record), now)
 
 
-def _body(connection: sqlite3.Connection, tables: Tables, record: Record, identity: int) -> bytes:
-    size = record.body_size or 0
-    data = _large(connection, tables, identity) if size >= BLOB_BYTES else _small(connection, tables, identity)
-    if not isinstance(data, bytes) or len(data) != size:
+def _read_large(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime) -> Read:
+    row = connection.execute(tables.sql["read_record"], (BLOB_BYTES, ref.namespace, ref.key)).fetchone()
+    if row is None:
+        return Read(None, now)
+    *columns, data = row
+    record = _record(ref.namespace, tuple(columns), None)
+    if record.body_size is None:
+        return Read(record, now)
+    if data is None:
+        data = _large(connection, tables, columns[-1])
+    return Read(_complete(evolve(record, body=data)), now)
+
+
+def _complete(record: Record) -> Record:
+    if not isinstance(record.body, bytes) or len(record.body) != record.body_size:
         raise body_missing(NAME, record.ref)
-    return data
-
-
-def _small(connection: sqlite3.Connection, tables: Tables, identity: int) -> object:
-    row = connection.execute(tables.sql["read_body"], (identity,)).fetchone()
-    return None if row is None else row[0]
+    return record
 
 
 def _large(connection: sqlite3.Connection, tables: Tables, identity: int) -> bytes | None:

@@ -7,19 +7,18 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from attrs import frozen
 
-from flowpersist.backends._sql import index_statements, primary_code
+from flowpersist.backends._sql import index_statements, primary_code, transaction
 from flowpersist.backends._sqlite.tables import Tables
 from flowpersist.errors import UnsupportedVersion
 
-__all__ = ["Database", "connect", "migrate", "pending", "planned", "transaction"]
+__all__ = ["Database", "connect", "migrate", "pending", "planned"]
 
 T = TypeVar("T")
 #: Large bodies go a third faster than by the default of 4 KB. With pages of 16 KB they would gain a tenth more, but a
@@ -99,19 +98,6 @@ def _patiently(database: Database, action: Callable[[], T]) -> T:
             if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - to keep starters apart
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """One transaction: ``immediate`` takes the write lock at once, ``deferred`` reads one snapshot."""
-    connection.execute(f"begin {kind}")
-    try:
-        yield
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
 
 
 def _version(connection: sqlite3.Connection, tables: Tables) -> int:

@@ -56,7 +56,10 @@ on conflict (name) do update set value = excluded.value;
 update flowpersist_meta set value = max(value, ?) where name = 'floor';
 
 -- name: read_record
-select key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id
+-- With its body where that is smaller than so many bytes: a larger one is read by SQLite's incremental interface.
+select
+    key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id,
+    case when body_size < ? then (select data from flowpersist_bodies where record = id) end
 from flowpersist_records where namespace = ? and key = ?;
 
 -- name: read_standing
@@ -89,9 +92,6 @@ select id from flowpersist_records where id > ?;
 
 -- name: delete_record
 delete from flowpersist_records where id = ?;
-
--- name: read_body
-select data from flowpersist_bodies where record = ?;
 
 -- name: write_body
 insert into flowpersist_bodies (record, data) values (?, ?)
