@@ -22,6 +22,7 @@ from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria
 from flowpersist.listing import due
 from flowpersist.records import Loaded
+from flowpersist.waking import Alarm
 
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
@@ -164,18 +165,21 @@ class Worker:
     async def run(self) -> None:
         """Until cancelled; then the handlers are cancelled, and their runs released."""
         busy: set[asyncio.Task[None]] = set()
+        alarm = Alarm(self.hub.suspensions.records, self.poll)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(alarm.listen(), name="listen for changes")
             while True:
                 if len(busy) >= self.concurrency:
                     await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
                     continue
+                alarm.reset()
                 runs = await self._claim(self.concurrency - len(busy))
                 for run in runs:
                     task = tasks.create_task(self._work(run), name=f"run {run.suspension.id}")
                     busy.add(task)
                     task.add_done_callback(busy.discard)
                 if not runs:
-                    await self.hub.pace.sleep(self.poll.total_seconds())
+                    await alarm.pause()
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Claim one run that is due; a failure passes it over."""

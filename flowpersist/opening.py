@@ -9,9 +9,10 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict
 
+from attrs import frozen
 from returns.result import Failure
 
-from flowpersist.backends.base import NamespaceSchema, StorageBackend
+from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend
 from flowpersist.backends.blobs import BlobStore, blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
@@ -27,7 +28,7 @@ from flowpersist.records import Pace, SealedRecords
 from flowpersist.settings import Settings
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 
-__all__ = ["FROM_ENV", "HubOptions", "open_hub"]
+__all__ = ["FROM_ENV", "HubOptions", "Migration", "migrate", "open_hub"]
 
 log = logging.getLogger("flowpersist")
 
@@ -138,6 +139,37 @@ async def open_hub(
         yield PersistenceHub(suspensions, defaults, trained)
     finally:
         await backend.close()
+
+
+@frozen
+class Migration:
+    """The statements that a store needed for a hub to be opened on it, in their order, and whether they were run."""
+
+    backend: str
+    statements: tuple[str, ...]
+    done: bool
+
+
+async def migrate(
+    url: str | StorageBackend | None = None,
+    *,
+    plan: bool = False,
+    namespace: str = "default",
+    settings: Settings | FromEnvironment = FROM_ENV,
+) -> Migration:
+    """Bring a store's schema up to this release, as ``open_hub`` does by itself; with ``plan`` only say how.
+
+    A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
+    """
+    backend = _backend(url, Settings.from_environ() if isinstance(settings, FromEnvironment) else settings)
+    wanted = _schema(namespace)
+    statements = await backend.plan(wanted) if isinstance(backend, Migrating) else ()
+    if not plan:
+        try:
+            await backend.open(wanted)
+        finally:
+            await backend.close()
+    return Migration(backend.name, statements, not plan)
 
 
 def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lint, types and layers. Each check is run even where one before it has failed; any failure fails the whole.
+# Format, lint, types, layers and the scripts themselves. Each check is run even where one before it has failed; any failure fails the whole.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -17,6 +17,7 @@ check mypy
 # The wheel holds pyright itself; it must not look for a newer one.
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 check pyright --pythonpath "$venv/bin/python"
 check lint-imports --no-cache
+check shellcheck scripts/*.sh scripts/servers/*.sh .ci/run
 
 [ ${#failed[@]} -eq 0 ] || fail "Failed: ${failed[*]}"
 say "All checks passed"

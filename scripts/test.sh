@@ -1,23 +1,76 @@
 #!/usr/bin/env bash
-# All tests, in an environment that this script makes where it is missing.
+# All tests, in an environment that this script makes where it is missing, against servers that it starts where they don't run.
 #
-#   scripts/test.sh                 every test, with branch coverage of the package, which must be 90 % at least
-#   scripts/test.sh --fast          the unit tests alone
-#   scripts/test.sh [--fast] ARGS…  the same with pytest's own arguments; a part of the tests has no bound on coverage
+#   scripts/test.sh                   every test, with branch coverage of the package, which must be 90 % at least
+#   scripts/test.sh --fast            the unit tests alone, which need no server
+#   scripts/test.sh BACKEND           the tests of postgres, redis, mongodb, neo4j, sqlite, filesystem or memory alone
+#   scripts/test.sh [--fast|BACKEND] ARGS…   the same with pytest's own arguments; a part of the tests has no bound on coverage
+#
+# A server that can't be had is told of at the beginning and at the end, and its tests are skipped; with CI=true that is a failure.
+# Where FLOWPERSIST_TEST_POSTGRES_URL or another such variable is set, that server is used and none is started in its place.
+# The servers go on running, for the next time; scripts/test-setup.sh stop ends them.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$root/scripts/servers/state.sh"
 
-fast=
-if [ "${1:-}" = --fast ]; then
-    fast=yes
-    shift
-fi
+# The servers that a backend's tests need.
+servers_of() {
+    case $1 in
+        postgres | neo4j) echo "$1" ;;
+        redis) echo redis redis_cluster ;;
+        mongodb) echo mongodb ferretdb ;;
+    esac
+}
+
+# What pytest is to run for a backend: the files that bear its name, and its part of those that go through all backends.
+select_backend() {
+    local word=$1
+    [ "$word" != mongodb ] || word="mongodb or motor or ferretdb"
+    mapfile -t selected < <(compgen -G "tests/*/test_*$1*.py" || true)
+    [ "$1" != mongodb ] || mapfile -t -O "${#selected[@]}" selected < <(compgen -G 'tests/*/test_*motor*.py' || true)
+    mapfile -t -O "${#selected[@]}" selected < <(compgen -G 'tests/integration/test_each_*.py' || true)
+    selected+=(-k "$word")
+}
+
+# Starts what is not named by the environment, and names it there.
+provide() {
+    local name wanted=()
+    for name in "$@"; do
+        [ -n "$(printenv "$(variable_of "$name")" || true)" ] || wanted+=("$name")
+    done
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    "$root/scripts/test-setup.sh" start "${wanted[@]}" 2> >(tee "$missing" >&2)
+    eval "$("$root/scripts/test-setup.sh" env "${wanted[@]}")"
+}
+
+what=all
+case ${1:-} in
+    --fast | postgres | redis | mongodb | neo4j | sqlite | filesystem | memory)
+        what=$1
+        shift
+        ;;
+esac
 
 development_environment
 cd "$root"
-if [ -n "$fast" ]; then
-    exec python -m pytest tests/unit "$@"
-elif [ $# -gt 0 ]; then
-    exec python -m pytest --cov --cov-fail-under=0 "$@"
-fi
-exec python -m pytest --cov
+missing=$(mktemp)
+trap 'rm -f "$missing"' EXIT
+selected=()
+case $what in
+    --fast) exec python -m pytest tests/unit "$@" ;;
+    all)
+        provide "${all_servers[@]}"
+        [ $# -eq 0 ] || selected=(--cov-fail-under=0)
+        ;;
+    *)
+        # shellcheck disable=SC2046 # several words
+        provide $(servers_of "$what")
+        select_backend "$what"
+        selected+=(--cov-fail-under=0)
+        ;;
+esac
+
+code=0
+python -m pytest --cov ${selected[@]+"${selected[@]}"} "$@" || code=$?
+cat "$missing" >&2
+exit "$code"

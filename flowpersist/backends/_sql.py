@@ -12,7 +12,7 @@ from flowpersist.backends._scalars import entry_text, scalar_to_text
 from flowpersist.backends.base import Order, Scalar
 from flowpersist.errors import BackendUnavailable, IntegrityError, PersistenceError, StorageError, StorageFull
 
-__all__ = ["index_statements", "mapped", "primary_code", "select", "translated"]
+__all__ = ["index_statements", "mapped", "primary_code", "select", "transaction", "translated"]
 
 _COLUMNS: Final[Mapping[Order, str]] = {
     "key": "key",
@@ -133,3 +133,16 @@ def mapped(backend: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translated(error, backend) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """One transaction: ``immediate`` takes the write lock at once, ``deferred`` reads one snapshot."""
+    connection.execute(f"begin {kind}")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise

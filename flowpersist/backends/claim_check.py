@@ -352,7 +352,7 @@ class ClaimCheckBackend:
 
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """See ``Notifying``; only where ``capabilities`` says so."""
-        if isinstance(self.inner, Notifying):
+        if Capability.NOTIFICATIONS in self.capabilities and isinstance(self.inner, Notifying):
             return self.inner.changes(namespace)
         raise StorageError(
             f"the {self.name} store tells nobody what has changed; ask again from time to time", self.name

@@ -24,7 +24,7 @@ from attrs import evolve, frozen
 from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
-from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, prepare
+from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
 from flowpersist.backends._sql import mapped
@@ -74,7 +74,9 @@ class FilesystemBackend:
     """
 
     name: str = NAME
-    capabilities: frozenset[Capability] = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS})
+    capabilities: frozenset[Capability] = frozenset(
+        {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS}
+    )
 
     def __init__(
         self,
@@ -183,6 +185,11 @@ class FilesystemBackend:
         now = await self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
         return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
 
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``: the statements of the index."""
+        wanted = {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
+        return await asyncio.to_thread(_plan, self._directory, wanted)
+
     async def _run(self, action: Callable[[_Opened], T]) -> T:
         guard(NAME, self._opened_in)
         opened = self._opened
@@ -203,6 +210,11 @@ class FilesystemBackend:
 def _errors() -> Iterator[None]:
     with file_errors(), mapped(NAME):
         yield
+
+
+def _plan(directory: Path, wanted: dict[str, type]) -> tuple[str, ...]:
+    with _errors():
+        return planned(directory.absolute(), wanted)
 
 
 def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final
@@ -18,6 +19,7 @@ from attrs import define, evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._outcomes import check_deadline, check_revision, revised
 from flowpersist.backends._threads import guard
 from flowpersist.backends._url import BackendUrl
@@ -34,6 +36,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
     applied,
+    check_text,
 )
 
 __all__ = ["MemoryBackend", "from_url"]
@@ -48,6 +51,7 @@ class _Store:
     lock: Lock = field(factory=Lock)
     namespaces: dict[str, dict[str, Record]] = field(factory=dict)
     floor: int = 0
+    listeners: dict[str, set[Listener]] = field(factory=dict)
 
     def records(self, namespace: str) -> dict[str, Record]:
         return self.namespaces.setdefault(namespace, {})
@@ -55,6 +59,11 @@ class _Store:
     def remove(self, record: Record) -> None:
         del self.records(record.ref.namespace)[record.ref.key]
         self.floor = max(self.floor, record.revision)
+        self.tell(record.ref)
+
+    def tell(self, ref: RecordRef) -> None:
+        for listener in self.listeners.get(ref.namespace, ()):
+            listener.tell(ref.key)
 
 
 @frozen
@@ -74,12 +83,13 @@ class MemoryBackend:
     """Records in a dict. ``store`` names the one that is shared; empty: one of its own."""
 
     name: str = NAME
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset({Capability.NOTIFICATIONS})
 
     def __init__(self, store: str = "", *, clock: Clock = host_clock, clock_offset: timedelta = timedelta(0)) -> None:
         self.clock_offset = clock_offset
         self._clock = clock
         self._store = _stores.get(store)
+        self._listeners: set[Listener] = set()
         self._opened_in: int | None = None
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
@@ -92,6 +102,8 @@ class MemoryBackend:
     async def close(self) -> None:
         """See ``StorageBackend``. What a store holds stays, as long as somebody has the backend or its name."""
         self._opened_in = None
+        for listener in self._listeners:
+            listener.end()
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
@@ -116,6 +128,7 @@ class MemoryBackend:
             body = applied(change.body, None if old is None else old.body, None)
             made = revised(ref, old, change, revision, now, None if body is None else len(body))
             records[ref.key] = evolve(made, body=body)
+            store.tell(ref)
             return Written(revision, now)
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
@@ -163,6 +176,22 @@ class MemoryBackend:
         """See ``StorageBackend``."""
         self._ready()
         return BackendHealth(NAME, self._now(), timedelta(0), ("nothing outlives this process",))
+
+    @asynccontextmanager
+    async def changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
+        """See ``Notifying``. Whatever thread of the process has changed it."""
+        check_text(namespace, "a namespace")
+        store, listener = self._ready(), Listener()
+        with store.lock:
+            store.listeners.setdefault(namespace, set()).add(listener)
+        self._listeners.add(listener)
+        try:
+            async with aclosing(listener.keys()) as keys:
+                yield keys
+        finally:
+            self._listeners.discard(listener)
+            with store.lock:
+                store.listeners[namespace].discard(listener)
 
     def _ready(self) -> _Store:
         guard(NAME, self._opened_in)

@@ -7,8 +7,8 @@
 
 Options of ours: ``prefix`` (what labels, relationships, constraints and indexes begin with), ``graph`` (on, off),
 ``pool_size`` (connections), ``pool_timeout``, ``connect_timeout`` and ``timeout`` (seconds: for a connection to become
-free, to be made, and for an operation). The rest of a ``neo4j`` URL's options is the driver's routing context; ``bolt``
-has none. Needs Neo4j 5.26 or later, of any edition.
+free, to be made, and for a statement), ``largest_body`` (bytes; 32 MiB suit a server of 512 MB of heap). The rest of a
+``neo4j`` URL's options is the driver's routing context; ``bolt`` has none. Needs Neo4j 5.26 or later, of any edition.
 
 Reads go where writes go, to the leader of a cluster: a replica decides nothing.
 """
@@ -33,6 +33,7 @@ from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.schema import migrate, missing
 from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import Limits, Target, connected, target_of
+from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
 from flowpersist.backends.base import (
@@ -49,11 +50,16 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
+from flowpersist.errors import ConfigurationError
 
 __all__ = ["Neo4jBackend", "Relation", "from_url"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout")
+_MARGIN: Final = timedelta(seconds=1)
+_OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout", "largest_body")
+#: What a server of 512 MB of heap takes, the least that is sensible: a write of it is held in memory some ten times.
+LARGEST_BODY: Final = 32 * 1024 * 1024
+_LARGEST_SETTING: Final = range(1, 10**9)
 
 
 class Neo4jBackend:
@@ -61,13 +67,19 @@ class Neo4jBackend:
 
     ``database`` is that of a driver given (a URL has it as its path); None is the user's home database. ``graph`` maps
     attributes to what they are in the graph: None is runs, tools and tenants, an empty mapping none at all. All
-    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the driver
-    of a URL; ``timeout`` bounds each statement.
+    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the
+    driver of a URL; ``timeout`` bounds each statement. A server's memory bounds ``largest_body``.
     """
 
     name: str = NAME
     capabilities: frozenset[Capability] = frozenset(
-        {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.TRANSACTIONS, Capability.MIGRATIONS}
+        {
+            Capability.BODY_LIMIT,
+            Capability.DURABLE,
+            Capability.MIGRATIONS,
+            Capability.MULTI_PROCESS,
+            Capability.TRANSACTIONS,
+        }
     )
 
     def __init__(
@@ -81,6 +93,7 @@ class Neo4jBackend:
         pool_timeout: timedelta = timedelta(seconds=10),
         connect_timeout: timedelta = timedelta(seconds=5),
         timeout: timedelta = timedelta(seconds=30),
+        largest_body: int = LARGEST_BODY,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         self._names = Names(check_prefix(prefix))
@@ -89,6 +102,9 @@ class Neo4jBackend:
         self._limits = Limits(pool_size, pool_timeout, connect_timeout, timeout)
         self._target: Target | AsyncDriver = target_of(source) if isinstance(source, str) else source
         self._database = database or (self._target.database if isinstance(self._target, Target) else None)
+        if type(largest_body) is not int or largest_body < 1:
+            raise ConfigurationError("largest_body is a number of bytes", "largest_body")
+        self.largest_body = largest_body
         self.clock_offset = clock_offset
         self._indexed: dict[str, dict[str, type]] = {}
         self._driver: AsyncDriver | None = None
@@ -133,13 +149,15 @@ class Neo4jBackend:
             while self._under_way:
                 self._idle.clear()
                 await self._idle.wait()
+            if isinstance(self._link, Sessions):
+                await self._link.ended()
             await self._let_go(driver)
 
     def _new_driver(self) -> AsyncDriver:
         return connected(self._target, self._limits) if isinstance(self._target, Target) else self._target
 
     def _sessions(self, driver: AsyncDriver) -> Sessions:
-        return Sessions(driver, self._database, self._limits.operation)
+        return Sessions(driver, self._database, self._limits.operation, self._limits.connect + _MARGIN)
 
     async def _let_go(self, driver: AsyncDriver) -> None:
         if driver is not self._target:
@@ -170,6 +188,7 @@ class Neo4jBackend:
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may still happen."""
         check_put(if_revision, not_after)
+        check_body(NAME, ref, change.body, self.largest_body)
         with self._using() as link:
             return await self._store.put(link, ref, change, if_revision, not_after, self._offset)
 
@@ -266,4 +285,5 @@ def from_url(url: BackendUrl) -> Neo4jBackend:
         pool_timeout=url.seconds("pool_timeout", timedelta(seconds=10)),
         connect_timeout=url.seconds("connect_timeout", timedelta(seconds=5)),
         timeout=url.seconds("timeout", timedelta(seconds=30)),
+        largest_body=url.number("largest_body", LARGEST_BODY, _LARGEST_SETTING),
     )

@@ -6,9 +6,10 @@
     sqlite:///flows.db   relative to the working directory    sqlite:////var/flows.db   absolute
     file:flows           relative to the working directory    file:///var/flows         absolute
 
-``sqlite`` takes the options ``synchronous`` (full, extra, normal, off) and ``busy_timeout`` (seconds), ``file`` the
-latter. Further packages register a scheme by an entry point of the group ``flowpersist.backends``: its name is the
-scheme, its object takes the URL as a str and gives a ``StorageBackend``.
+``sqlite`` takes the options ``synchronous`` (full, extra, normal, off), ``busy_timeout`` (seconds) and ``prefix`` (of
+its tables' names), ``file`` the second of them. The modules of the servers name theirs. Further packages register a
+scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object takes the URL as a str
+and gives a ``StorageBackend``.
 
 URLs hold passwords. An error names the scheme and the option, never a value or any other part.
 """
@@ -68,6 +69,8 @@ _BUILT_IN: Final[Mapping[str, _BuiltIn]] = MappingProxyType(
         "bolt": _BuiltIn("neo4j", "neo4j"),
         "bolt+s": _BuiltIn("neo4j", "neo4j"),
         "bolt+ssc": _BuiltIn("neo4j", "neo4j"),
+        "mongodb": _BuiltIn("mongodb", "mongodb"),
+        "mongodb+srv": _BuiltIn("mongodb", "mongodb"),
     }
 )
 

@@ -24,10 +24,12 @@ from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
-from flowpersist.backends._sqlite.group_commit import Inbox, Reader, Work, Writer, settle_abandoned
-from flowpersist.backends._sqlite.schema import Database, add_indexes, connect, migrate
+from flowpersist.backends._sqlite.group_commit import Gathering, Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._sqlite.inserts import Insert
+from flowpersist.backends._sqlite.schema import Database, connect, migrate, planned
+from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends._threads import guard, uninterrupted
-from flowpersist.backends._url import BackendUrl
+from flowpersist.backends._url import PREFIX, BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -41,7 +43,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError
+from flowpersist.errors import ConfigurationError
 
 __all__ = ["SqliteBackend", "from_url"]
 
@@ -59,6 +61,10 @@ class _Threads:
     writes: Inbox = field(factory=queue.SimpleQueue)
     reads: Inbox = field(factory=queue.SimpleQueue)
     threads: tuple[Writer | Reader, ...] = ()
+    gathering: Gathering = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "gathering", Gathering(self.writes))
 
     def stop(self) -> None:
         """Let what is queued end, and wait for it."""
@@ -67,17 +73,20 @@ class _Threads:
         for thread in self.threads:
             thread.join()
         for inbox in (self.writes, self.reads):
-            settle_abandoned(inbox, lambda: BackendUnavailable("the sqlite store was closed", rows.NAME))
+            settle_abandoned(inbox)
 
 
 class SqliteBackend:
     """Records in a SQLite file that is made where it is missing, readable by its owner alone.
 
     ``busy_timeout`` bounds the wait for another process's write; after it ``BackendUnavailable`` is retryable.
+    ``prefix`` is what the names of tables and indexes begin with.
     """
 
-    name: str = rows.NAME
-    capabilities: frozenset[Capability] = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS})
+    name: str = NAME
+    capabilities: frozenset[Capability] = frozenset(
+        {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS}
+    )
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class SqliteBackend:
         *,
         synchronous: str = "full",
         busy_timeout: timedelta = timedelta(seconds=10),
+        prefix: str = PREFIX,
         clock: Clock = host_clock,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
@@ -97,6 +107,7 @@ class SqliteBackend:
         self.clock_offset = clock_offset
         self._clock = clock
         self._database = Database(Path(path), synchronous, busy_timeout)
+        self._tables = Tables(prefix)
         self._indexed: dict[str, dict[str, type]] = {}
         self._threads = _Threads()
         self._opened_in: int | None = None
@@ -109,12 +120,11 @@ class SqliteBackend:
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
         async with self._opening:
             if self._opened_in is None:
-                self._threads = await asyncio.to_thread(_start, self._database)
+                self._threads = await asyncio.to_thread(_start, self._database, self._tables)
                 self._opened_in = os.getpid()
             declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
-            wanted = {name: kind for indexed in declared.values() for name, kind in indexed.items()}
             # By a connection of its own: the writer's jobs stand inside a transaction.
-            await asyncio.to_thread(_declare, self._database, wanted)
+            await asyncio.to_thread(_declare, self._database, self._tables, _wanted(schema))
             self._indexed.update(declared)
 
     async def close(self) -> None:
@@ -126,25 +136,28 @@ class SqliteBackend:
             opened_in, self._opened_in = self._opened_in, None
             threads, self._threads = self._threads, _Threads()
             if opened_in == os.getpid():
+                threads.gathering.end(asyncio.get_running_loop())
                 await asyncio.to_thread(threads.stop)
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
-        return await self._reading(lambda connection: rows.read(connection, ref, self._now(), body=body))
+        return await self._reading(lambda connection: rows.read(connection, self._tables, ref, self._now(), body=body))
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may still happen."""
         check_put(if_revision, not_after)
+        if if_revision == 0:
+            return await self._writing(Insert(self._tables, ref, change, not_after, self._now))
         return await self._writing(
-            lambda connection: rows.put(connection, ref, change, if_revision, not_after, self._now())
+            lambda connection: rows.put(connection, self._tables, ref, change, if_revision, not_after, self._now())
         )
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
-        return await self._writing(lambda connection: rows.delete(connection, ref, if_revision))
+        return await self._writing(lambda connection: rows.delete(connection, self._tables, ref, if_revision))
 
     async def query(
         self,
@@ -159,7 +172,7 @@ class SqliteBackend:
         """See ``StorageBackend``."""
         asked = selection(namespace, where, order, limit, after, descending)
         indexed = self._indexed.get(namespace, {})
-        return await self._reading(lambda connection: rows.page(connection, asked, indexed, self._now()))
+        return await self._reading(lambda connection: rows.page(connection, self._tables, asked, indexed, self._now()))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Deletes in batches, each a transaction."""
@@ -168,7 +181,7 @@ class SqliteBackend:
         purged = 0
         while purged < limit:
             batch = evolve(asked, limit=min(PURGE_BATCH, limit - purged))
-            removed = await self._writing(partial(rows.purge, asked=batch, indexed=indexed))
+            removed = await self._writing(partial(rows.purge, tables=self._tables, asked=batch, indexed=indexed))
             purged += removed
             if removed < batch.limit:
                 break
@@ -179,22 +192,27 @@ class SqliteBackend:
         started = time.monotonic()
         now = await self._reading(lambda connection: (connection.execute("select 1").fetchone(), self._now())[1])
         latency = timedelta(seconds=time.monotonic() - started)
-        return BackendHealth(rows.NAME, now, latency, tuple(self._warnings()))
+        return BackendHealth(NAME, now, latency, tuple(self._warnings()))
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``."""
+        return await asyncio.to_thread(_plan, self._database, self._tables, _wanted(schema))
 
     def _warnings(self) -> list[str]:
         level = self._database.synchronous
         return [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
 
     async def _reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._queued(lambda threads: threads.reads, action)
+        guard(NAME, self._opened_in)
+        job = Work(action)
+        self._threads.reads.put([job])
+        result: Any = await job.future
+        return result  # type: ignore[no-any-return]
 
     async def _writing(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._queued(lambda threads: threads.writes, action)
-
-    async def _queued(self, inbox: Callable[[_Threads], Inbox], action: Callable[[sqlite3.Connection], T]) -> T:
-        guard(rows.NAME, self._opened_in)
+        guard(NAME, self._opened_in)
         job = Work(action)
-        inbox(self._threads).put(job)
+        self._threads.gathering.add(job)
         result: Any = await job.future
         return result  # type: ignore[no-any-return]
 
@@ -202,40 +220,49 @@ class SqliteBackend:
         return self._clock() + self.clock_offset
 
 
-def _start(database: Database) -> _Threads:
+def _start(database: Database, tables: Tables) -> _Threads:
     """Connect and migrate; nothing stays open where that fails."""
     connections: list[sqlite3.Connection] = []
     inboxes = _Threads()
-    with mapped(rows.NAME):
+    with mapped(NAME):
         try:
             connections.extend(connect(database) for _ in range(1 + READERS))
-            migrate(connections[0])
+            migrate(connections[0], tables, {})
         except BaseException:
             for connection in connections:
                 connection.close()
             raise
     writer, *readers = connections
     threads: tuple[Writer | Reader, ...] = (
-        Writer(rows.NAME, writer, inboxes.writes),
-        *(Reader(rows.NAME, reader, inboxes.reads) for reader in readers),
+        Writer(NAME, writer, inboxes.writes),
+        *(Reader(NAME, reader, inboxes.reads) for reader in readers),
     )
     for thread in threads:
         thread.start()
     return evolve(inboxes, threads=threads)
 
 
-def _declare(database: Database, wanted: dict[str, type]) -> None:
-    with mapped(rows.NAME):
+def _wanted(schema: Sequence[NamespaceSchema]) -> dict[str, type]:
+    return {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
+
+
+def _declare(database: Database, tables: Tables, wanted: dict[str, type]) -> None:
+    with mapped(NAME):
         connection = connect(database)
         try:
-            add_indexes(connection, wanted)
+            migrate(connection, tables, wanted)
         finally:
             connection.close()
 
 
+def _plan(database: Database, tables: Tables, wanted: dict[str, type]) -> tuple[str, ...]:
+    with mapped(NAME):
+        return planned(database, tables, wanted)
+
+
 def from_url(url: BackendUrl) -> SqliteBackend:
     """The backend that a URL names."""
-    url.check_options({"synchronous", "busy_timeout"})
+    url.check_options({"synchronous", "busy_timeout", "prefix"})
     if url.authority or len(url.path) < len("/x"):
         raise url.refuse("is sqlite:///relative.db or sqlite:////absolute.db")
     path = url.file_path(url.path[1:])
@@ -245,4 +272,5 @@ def from_url(url: BackendUrl) -> SqliteBackend:
         path,
         synchronous=url.options.get("synchronous", "full").lower(),
         busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)),
+        prefix=url.prefix(),
     )

@@ -43,6 +43,7 @@ for one in (
     upkeep.cleanup,
     upkeep.train_dictionary,
     upkeep.health,
+    upkeep.migrate,
     upkeep.keygen,
 ):
     command.add_command(one)

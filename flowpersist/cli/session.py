@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,7 +29,7 @@ from flowpersist.keyring import KeyRing
 from flowpersist.lifecycle import Receipt
 from flowpersist.opening import FROM_ENV, HubOptions, open_hub
 
-__all__ = ["Command", "Store", "store_options", "with_hub"]
+__all__ = ["Command", "Store", "awaited", "store_options", "with_hub"]
 
 T = TypeVar("T")
 #: But for tabs and the ends of lines.
@@ -136,8 +136,7 @@ def place(url: str) -> str:
 
 
 def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:
-    """Open the hub, await the verb, close the hub. The library's ``ValueError`` speaks of an argument: wrong usage."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    """Open the hub, await the verb, close the hub."""
     options: HubOptions = {"keyring": FROM_ENV if store.keys_file is None else KeyRing.from_file(store.keys_file)}
     if store.namespace is not None:
         options["namespace"] = store.namespace
@@ -146,7 +145,13 @@ def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:
         async with open_hub(store.url, **options) as hub:
             return await verb(hub)
 
+    return awaited(session())
+
+
+def awaited(session: Coroutine[Any, Any, T]) -> T:
+    """What it gives, in an event loop of its own. The library's ``ValueError`` speaks of an argument: wrong usage."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        return asyncio.run(session())
+        return asyncio.run(session)
     except ValueError as error:
         raise click.UsageError(str(error)) from error

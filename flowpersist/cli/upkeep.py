@@ -1,4 +1,4 @@
-"""``cleanup``, ``train-dictionary``, ``health`` and ``keygen``: looking after a store and its keys."""
+"""``cleanup``, ``train-dictionary``, ``health``, ``migrate`` and ``keygen``: looking after a store and its keys."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowpersist.cli.session import Command, Store, store_options, with_hub
+from flowpersist.cli.session import Command, Store, awaited, store_options, with_hub
 from flowpersist.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
 from flowpersist.maintenance import Cleanup, Health, Maintenance, TrainedDictionary
+from flowpersist.opening import Migration
+from flowpersist.opening import migrate as migrated
 from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
 
-__all__ = ["cleanup", "health", "keygen", "train_dictionary"]
+__all__ = ["cleanup", "health", "keygen", "migrate", "train_dictionary"]
 
 
 @click.command(cls=Command)
@@ -72,6 +74,26 @@ def health(*, store: Store) -> None:
         data,
         [f"{seen.backend}: answers in {milliseconds} ms, states are {kept}", *(f"warning: {w}" for w in seen.warnings)],
     )
+
+
+@click.command(cls=Command)
+@click.option("--plan", is_flag=True, help="Print the statements that would be run, and change nothing.")
+@store_options
+def migrate(*, store: Store, plan: bool) -> None:
+    """Bring the store's schema up to this release. Every other command does so too: this one only says what it did."""
+    namespace = "default" if store.namespace is None else store.namespace
+    made = awaited(migrated(store.url, plan=plan, namespace=namespace))
+    data = {"backend": made.backend, "statements": list(made.statements), "done": made.done}
+    store.show(data, _migration(made))
+
+
+def _migration(made: Migration) -> list[str]:
+    if not made.statements:
+        return [f"{made.backend}: nothing to migrate"]
+    if not made.done:
+        return list(made.statements)
+    count = len(made.statements)
+    return [f"{made.backend}: migrated by {count} statement{'' if count == 1 else 's'}"]
 
 
 @click.command(cls=Command)

@@ -13,22 +13,29 @@ A backend's own test file is some 16 lines::
             return f"sqlite:///{tmp_path}/store.db"
 
 What has no URL gives the fixture ``make_backend`` in its place: a function that makes a backend, not yet open.
-It needs pytest and pytest-asyncio (the ``testing`` extra). ``race_rounds``, ``racers``, ``processes``, ``many`` and
-``largest_body`` are class attributes: raise them for the long form.
+It needs pytest and pytest-asyncio (the ``testing`` extra). A URL with one host and port is also reached through a proxy
+that fails; what has none gives ``address`` and ``make_proxied``, or those tests are skipped. ``FLOWPERSIST_LONG=1`` in
+the environment is the long form; the sizes, in ``flowpersist.testing.suite.ground``, are class attributes.
 """
 
 from __future__ import annotations
 
 from flowpersist.testing.suite.cancelling import Cancelling
+from flowpersist.testing.suite.clocks import Clocks
 from flowpersist.testing.suite.contention import Contention
+from flowpersist.testing.suite.crashes import Crashes
 from flowpersist.testing.suite.network import Network
 from flowpersist.testing.suite.parts import Parts
+from flowpersist.testing.suite.powers import Powers
 from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
+from flowpersist.testing.suite.sizes import Sizes
 from flowpersist.testing.suite.values import Values
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Parts, Races, Queries, Values, Contention, Cancelling, Network):
+class BackendConformance(
+    Parts, Values, Queries, Clocks, Sizes, Races, Contention, Cancelling, Crashes, Powers, Network
+):
     """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""

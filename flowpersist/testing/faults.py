@@ -21,6 +21,7 @@ from attrs import define, field
 
 from flowpersist.backends.base import (
     BackendHealth,
+    Capability,
     NamespaceSchema,
     Order,
     Page,
@@ -56,7 +57,8 @@ class FaultyBackend:
     def __init__(self, inner: StorageBackend) -> None:
         self.inner = inner
         self.name = inner.name
-        self.capabilities = inner.capabilities
+        # What is not passed on is none of this one's powers.
+        self.capabilities = inner.capabilities & {Capability.DURABLE, Capability.MULTI_PROCESS}
         self.calls: Counter[str] = Counter()
         self._plans = {operation: _Plan() for operation in OPERATIONS}
 

@@ -3,6 +3,7 @@
 import os
 from uuid import uuid4
 
+import neo4j
 import pytest
 
 
@@ -35,8 +36,8 @@ def neo4j_prefix(server):
     """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
     found = f"t{uuid4().hex[:16]}"
     yield found
-    neo4j_run(server("neo4j"), f"SHOW CONSTRAINTS YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="CONSTRAINT")
-    neo4j_run(server("neo4j"), f"SHOW INDEXES YIELD name WHERE name STARTS WITH '{found}' RETURN name", drop="INDEX")
+    neo4j_drop(server("neo4j"), "CONSTRAINTS", found)
+    neo4j_drop(server("neo4j"), "INDEXES", found)
     neo4j_wipe(server("neo4j"), found)
 
 
@@ -49,14 +50,18 @@ def wiped_neo4j(server, neo4j_prefix):
 
 def neo4j_wipe(url, prefix):
     """Remove every node of a prefix."""
-    labels = f"any(label IN labels(n) WHERE label STARTS WITH '{prefix.capitalize()}')"
-    neo4j_run(url, f"MATCH (n) WHERE {labels} CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
+    labels = f"CALL db.labels() YIELD label WHERE label STARTS WITH '{prefix.capitalize()}' RETURN label"
+    for label in neo4j_run(url, labels):
+        neo4j_run(url, f"MATCH (n:`{label}`) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
 
 
-def neo4j_run(url, cypher, drop=None):
-    """Run a statement; ``drop`` drops what it names."""
-    import neo4j
+def neo4j_drop(url, kind, prefix):
+    """Remove every index or constraint of a prefix."""
+    for name in neo4j_run(url, f"SHOW {kind} YIELD name WHERE name STARTS WITH '{prefix}' RETURN name"):
+        neo4j_run(url, f"DROP {kind.removesuffix('ES').removesuffix('S')} `{name}`")
 
+
+def neo4j_run(url, cypher):
+    """The first column of what a statement returns."""
     with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
-        for (name,) in session.run(cypher).values():
-            session.run(f"DROP {drop} `{name}`").consume()
+        return [first for first, *_ in session.run(cypher).values()]

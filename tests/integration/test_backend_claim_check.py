@@ -17,11 +17,19 @@ def checked(url, blobs, from_bytes):
 
 class TestMemoryWithBlobs(BackendConformance):
     @pytest.fixture
-    def make_backend(self, tmp_path):
-        return partial(checked, f"memory://{uuid4().hex}", f"file:{tmp_path}/blobs", 0)
+    def url(self):
+        return f"memory://{uuid4().hex}"
+
+    @pytest.fixture
+    def make_backend(self, url, tmp_path):
+        return partial(checked, url, f"file:{tmp_path}/blobs", 0)
 
 
 class TestSqliteWithBlobs(BackendConformance):
     @pytest.fixture
-    def make_backend(self, tmp_path):
-        return partial(checked, f"sqlite:///{tmp_path}/store.db", f"file:{tmp_path}/blobs", 32 * 1024)
+    def url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/store.db"
+
+    @pytest.fixture
+    def make_backend(self, url, tmp_path):
+        return partial(checked, url, f"file:{tmp_path}/blobs", 32 * 1024)

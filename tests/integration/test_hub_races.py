@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +15,9 @@ from flowpersist import AwaitInput, KeyRing, Status, or_raise
 from flowpersist.errors import LeaseLost
 from flowpersist.testing.hubs import open_test_hub, travel
 
-CLIENT = Path(__file__).with_name("hub_client.py")
+sys.path.insert(0, str(Path(__file__).parent))
+from clients import all_at_once, client
+
 PROCESSES = 3
 TASKS = 6
 KEYS = 12
@@ -34,40 +33,6 @@ def ring():
 @pytest.fixture
 def url(tmp_path):
     return f"sqlite:///{tmp_path}/flows.db"
-
-
-@asynccontextmanager
-async def client(url, ring, command, **arguments):
-    """A process that is ready to go."""
-    environment = {
-        **os.environ,
-        "FLOWPERSIST_KEYS": ring.export(),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(CLIENT), url, command, stdin=-1, stdout=-1, limit=2**24, env=environment
-    )
-    try:
-        process.stdin.write(json.dumps(arguments).encode() + b"\n")
-        assert await process.stdout.readline() == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        process.stdin.close()
-        await process.wait()
-
-
-async def all_at_once(url, ring, command, arguments):
-    async with asyncio.timeout(60):
-        clients = [client(url, ring, command, **given) for given in arguments]
-        processes = await asyncio.gather(*(one.__aenter__() for one in clients))
-        for process in processes:
-            process.stdin.write(b"go\n")
-        told = await asyncio.gather(*(process.stdout.readline() for process in processes))
-        await asyncio.gather(*(process.wait() for process in processes))
-        await asyncio.gather(*(one.__aexit__(None, None, None) for one in clients))
-    return [json.loads(line) for line in told]
 
 
 async def test_of_many_clients_in_many_processes_one_wins_each_key(url, ring):

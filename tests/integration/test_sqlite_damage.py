@@ -103,7 +103,7 @@ async def test_the_settings_hold(path, backend):
             for name in ("journal_mode", "synchronous", "page_size", "secure_delete")
         ]
 
-    assert await backend._writing(settings) == ["wal", 2, 16384, 0]
+    assert await backend._writing(settings) == ["wal", 2, 8192, 0]
 
 
 async def test_a_weaker_setting_is_a_warning(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,13 +22,17 @@ from flowpersist.backends._scalars import attributes_to_text
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
 
-__all__ = ["Entry", "FileIndex"]
+__all__ = ["Entry", "FileIndex", "pending"]
 
 SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
 #: Where Linux names the time since the machine was started.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+#: The errors of an index that is damaged, or of another release.
+_USELESS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR})
+#: What a statement of ours makes.
+_MADE: Final = re.compile(r"create (?:table|(?:unique )?index) if not exists (\w+)")
 
 
 @frozen
@@ -56,7 +61,7 @@ class FileIndex:
         try:
             return self._connect(), self._connect()
         except sqlite3.DatabaseError as error:
-            if primary_code(error) not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}:
+            if primary_code(error) not in _USELESS:
                 raise
         # Damaged, or of another release: it holds nothing that the files do not say.
         for suffix in ("", "-wal", "-shm"):
@@ -151,6 +156,31 @@ class FileIndex:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.execute("rollback")
                 raise
+
+
+def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
+    """The statements that would make what an index lacks; one that can't be used is made anew, so lacks everything."""
+    there = _names(path)
+    made = [(_MADE.search(SQL[name]), SQL[name].strip()) for name in TABLES]
+    tables = [text for found, text in made if found is not None and found[1] not in there]
+    wanted = {
+        name: text for attribute in sorted(indexed) for name, text in index_statements("entries", attribute).items()
+    }
+    return (*tables, *(f"{text};" for name, text in wanted.items() if name not in there))
+
+
+def _names(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    # For reading alone it would leave its log's files behind.
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+        try:
+            connection.execute(*_probe())
+            return {name for (name,) in connection.execute("select name from sqlite_master")}
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) not in _USELESS:
+                raise
+            return set()
 
 
 def _probe() -> tuple[str, tuple[str]]:

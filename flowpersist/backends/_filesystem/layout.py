@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
-from flowpersist.backends._filesystem.index import FileIndex
+from flowpersist.backends._filesystem.index import FileIndex, pending
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.errors import BackendUnavailable, UnsupportedVersion
 
-__all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "prepare"]
+__all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "planned", "prepare"]
 
 FORMAT: Final = 1
 FORMAT_FILE: Final = "format.json"
@@ -81,3 +82,11 @@ def catch_up(shards: Shards, index: FileIndex) -> None:
     for shard in SHARDS:
         shards.rebuild(shard)
     index.mark_current()
+
+
+def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
+    """What is pending in a directory as it stands: the statements of its index, since records need none."""
+    text = read_or_none(root / FORMAT_FILE)
+    if text is not None:
+        _check(text)
+    return pending(root / INDEX, indexed)

@@ -8,14 +8,13 @@ sent, or while reading, can be tried again.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Final
 
 from neo4j.exceptions import (
     AuthError,
-    ConfigurationError as DriverConfigurationError,
     ConnectionAcquisitionTimeoutError,
     DriverError,
     Forbidden,
@@ -25,8 +24,12 @@ from neo4j.exceptions import (
     SessionExpired,
     UnsupportedServerProduct,
 )
+from neo4j.exceptions import (
+    ConfigurationError as DriverConfigurationError,
+)
 
 from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.backends._url import SETTING
 from flowpersist.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -42,7 +45,7 @@ __all__ = ["again_at_once", "lost", "mapped", "translated"]
 _CODES: Final = {
     "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
     "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for a while, after too many wrong passwords",
-    "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then name it in the URL",
+    "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then give it",
     "Neo.ClientError.General.ReadOnly": "is read-only; make the database writable, or connect to another one",
     "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the URL",
     "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's own db.transaction.timeout",
@@ -56,6 +59,10 @@ _AGAIN: Final = frozenset(
         "Neo.TransientError.Transaction.Outdated",
         "Neo.ClientError.Statement.EntityNotFound",
         "Neo.ClientError.Schema.ConstraintValidationFailed",
+        # IF NOT EXISTS looks before it locks.
+        "Neo.ClientError.Schema.ConstraintAlreadyExists",
+        "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+        "Neo.ClientError.Schema.IndexAlreadyExists",
     }
 )
 _NO_SPACE: Final = "No space left on device"
@@ -72,7 +79,9 @@ def _before_sending(error: BaseException) -> bool:
     """
     return any(
         frame.f_code.co_name == "acquire" and frame.f_globals.get("__name__", "").startswith("neo4j.")
-        for frame, _ in walk_tb(error.__traceback__)
+        for one in (error, error.__cause__)  # what was under way where time ran out is the cause
+        if one is not None
+        for frame, _ in walk_tb(one.__traceback__)
     )
 
 
@@ -95,7 +104,34 @@ def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
     return BackendUnavailable(f"the neo4j server {what}", NAME, retryable)
 
 
+def _unreachable() -> BackendUnavailable:
+    return _unavailable("can't be reached; look whether it runs, and at host and port", retryable=True)
+
+
+_DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
+    ConnectionAcquisitionTimeoutError: lambda error: PoolTimeout(
+        "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL",
+        NAME,
+        error.is_retryable(),
+    ),
+    UnsupportedServerProduct: lambda _: _unavailable(
+        "is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later"
+    ),
+    DriverConfigurationError: lambda _: ConfigurationError(
+        "the driver of neo4j refuses its settings: look at the URL's scheme and options", SETTING
+    ),
+}
+_SERVER: Final[Mapping[type[Neo4jError], str]] = {
+    AuthError: "refuses user or password; give the right ones in the URL, as neo4j://user:password@host",
+    ForbiddenOnReadOnlyDatabase: "is read-only, or no longer the leader; write to another one",
+    Forbidden: "does not permit this user to do so; grant it reading and writing, and at first the schema",
+}
+
+
 def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
+    for kind, what in _DRIVER.items():
+        if isinstance(error, kind):
+            return what(error)
     if isinstance(error, ConnectionAcquisitionTimeoutError):
         message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
         return PoolTimeout(message, NAME, error.is_retryable())
@@ -108,9 +144,7 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
     if _untrusted(error):
         return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
     if isinstance(error, ServiceUnavailable | SessionExpired):
-        if _before_sending(error):
-            return _unavailable("can't be reached; look whether it runs, and at host and port", retryable=True)
-        return lost(writes=writes)
+        return _unreachable() if _before_sending(error) else lost(writes=writes)
     return StorageError(f"the driver of neo4j refused the operation ({type(error).__name__})", NAME)
 
 
@@ -118,12 +152,9 @@ def _of_server(error: Neo4jError) -> PersistenceError:
     code = error.code or ""
     if code in _CODES:
         return _unavailable(_CODES[code])
-    if isinstance(error, AuthError):
-        return _unavailable("refuses user or password; give the right ones in the URL, as neo4j://user:password@host")
-    if isinstance(error, ForbiddenOnReadOnlyDatabase):
-        return _unavailable("is read-only, or no longer the leader; write to another one", retryable=False)
-    if isinstance(error, Forbidden):
-        return _unavailable("does not permit this user to do so; grant it reading and writing, and at first the schema")
+    for kind, what in _SERVER.items():
+        if isinstance(error, kind):
+            return _unavailable(what)
     if _NO_SPACE in (error.message or ""):
         return StorageFull("no room is left for the neo4j database; nothing was written", NAME)
     if error.is_retryable():
@@ -137,9 +168,7 @@ def translated(error: Exception, *, writes: bool) -> PersistenceError:
         return _of_server(error)
     if isinstance(error, DriverError):
         return _of_driver(error, writes=writes)
-    if _before_sending(error):
-        return _unavailable("can't be reached; look at host and port", retryable=True)
-    return lost(writes=writes)
+    return _unreachable() if _before_sending(error) else lost(writes=writes)
 
 
 @contextmanager

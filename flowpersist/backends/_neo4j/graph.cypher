@@ -20,10 +20,23 @@ WITH *,
     AS fresh_<number>,
   CASE WHEN moved_<number> THEN [(r)-[x:`<type>`]->(:`<label>`) | x] ELSE [] END AS stale_<number>,
   CASE WHEN moved_<number> THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
+
+// name: drop_stale
 FOREACH (x IN stale_<number> | DELETE x)
 
 // name: find_related
 WITH *, CASE WHEN done THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
+
+// name: lock_related
+// Before the relationships go, in one order: two who had each deleted one, which shares a lock, and then both wanted the
+// node for themselves, would wait for each other. A node of many relationships is not locked.
+WITH *
+CALL (left_<number>) {
+  UNWIND left_<number> AS n
+  WITH DISTINCT n WHERE COUNT { (n)--() } < <many>
+  WITH n ORDER BY n.`<property>`
+  SET n.`<property>` = n.`<property>`
+}
 
 // name: gather_related
 , reduce(all = [], some IN collect(left_<number>) | all + some) AS left_<number>
@@ -31,7 +44,7 @@ WITH *, CASE WHEN done THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS 
 // name: drop_orphans
 // A node goes with the last record that refers to it, if it holds nothing but the value and has no other relationship. Its
 // lock is taken, by setting the value to itself, before it is looked at again; a put that meets it just then fails for
-// want of it, and is tried again. A node of many relationships is not even locked.
+// want of it, and is tried again.
 WITH *
 CALL (left_<number>) {
   UNWIND left_<number> AS n

@@ -18,8 +18,9 @@ __all__ = ["Link", "Rows", "Sessions", "Within"]
 #: Each row in the order of the statement's RETURN.
 Rows: TypeAlias = list[list[Any]]
 #: How often a statement is run that others came in the way of.
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 12
 _FIRST_WAIT: Final = 0.001
+_LONGEST_WAIT: Final = 0.2
 
 
 class Link(Protocol):
@@ -33,14 +34,40 @@ class Link(Protocol):
 class Sessions:
     """Each statement is an auto-commit transaction of its own, in a session of its own."""
 
-    def __init__(self, driver: AsyncDriver, database: str | None, timeout: timedelta) -> None:
+    def __init__(self, driver: AsyncDriver, database: str | None, timeout: timedelta, grace: timedelta) -> None:
         self.driver = driver
+        self._grace = grace.total_seconds()
         self._database = database
         self._timeout = timeout.total_seconds()
         self._queries: dict[str, Query] = {}
+        self._tasks: set[asyncio.Task[Rows]] = set()
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """See ``Link``. Whom the server rolled back for another's sake is run again."""
+        """See ``Link``. Cancelled: the statement goes on for ``grace``, longer than connecting takes. The driver leaks
+        its socket where it is cancelled while it connects.
+        """
+        task = asyncio.ensure_future(self._patiently(text, parameters, writes=writes))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.get_loop().call_later(self._grace, task.cancel)
+            raise
+
+    def _ended(self, task: asyncio.Task[Rows]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # What failed after its caller has gone is nobody's to retrieve.
+            task.exception()
+
+    async def ended(self) -> None:
+        """Wait for the statements that callers have left."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _patiently(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
+        """Whom the server rolled back for another's sake is run again."""
         for attempt in range(_ATTEMPTS):
             with mapped(writes=writes):
                 try:
@@ -48,14 +75,14 @@ class Sessions:
                 except Neo4jError as error:
                     if attempt == _ATTEMPTS - 1 or not again_at_once(error):
                         raise
-            await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2**attempt))  # noqa: S311 - to keep rivals apart
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))  # noqa: S311 - to keep rivals apart
         raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:
         # The server gives up, too, where the connection breaks without its noticing: else locks would stay.
         query = self._queries.get(text)
         if query is None:
-            query = self._queries[text] = Query(text, timeout=self._timeout)  # type: ignore[arg-type]
+            query = self._queries[text] = Query(text, timeout=self._timeout)
         # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
         async with (
             asyncio.timeout(self._timeout),
@@ -78,5 +105,5 @@ class Within:
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
         """See ``Link``. Nothing is tried again: the server has rolled back the whole."""
         with mapped(writes=writes):
-            result = await self._transaction.run(text, dict(parameters))  # type: ignore[arg-type]
+            result = await self._transaction.run(text, dict(parameters))
             return await result.values()

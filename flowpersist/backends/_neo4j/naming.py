@@ -32,7 +32,7 @@ __all__ = [
 
 #: How many counters of deleted revisions a store has. Part of the schema: never changed.
 SHARDS: Final = 64
-#: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits, and texts are ordered as the times are.
+#: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits: texts are ordered as the times are.
 BIAS: Final = 2 * 10**18
 #: Above every text that is compared with it: longer than any key of the highest characters, as they are written.
 TOP: Final = "\ue001\U0010ffff" * 129

@@ -9,7 +9,7 @@
 // - The clock is datetime.realtime(), read once the lock is there: datetime() is that of the statement's beginning.
 //
 // `key`, `by_created`, `by_updated` and `by_due` are in the order of their texts (naming.py): the latter three are the
-// time, in as many digits for every time, and the key.
+// time, in as many digits for every time, and the key. They are the times' only properties: each costs a tenth of a put.
 
 // name: insert_record
 // A record where none is. MERGE holds the lock of the index entry; `tag` tells whether it is ours. What comes too late
@@ -24,8 +24,6 @@ WITH r, made, now, made AND now <= $not_after AS done, f.revision + 1 AS revisio
 FOREACH (_ IN CASE WHEN made AND NOT done THEN [1] ELSE [] END | DELETE r)
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   SET r += $properties, r.revision = revision, r.shard = $shard,
-    r.created_at = datetime({epochSeconds: now / 1000000, nanosecond: now % 1000000 * 1000}),
-    r.updated_at = datetime({epochSeconds: now / 1000000, nanosecond: now % 1000000 * 1000}),
     r.by_created = toString(now + <bias>) + $key,
     r.by_updated = toString(now + <bias>) + $key,
     r.snapshot = toString(revision) + '\n' + toString(now) + '\n' + toString(now) + '\n' + $lines
@@ -44,9 +42,10 @@ WITH r, found, old, now, found = $expected AND now <= $not_after AS done
 <drop_body>
 <drop_attributes>
 <drop_related>
+<lock_related>
+<drop_stale>
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   SET r += $properties, r.revision = found + 1,
-    r.updated_at = datetime({epochSeconds: now / 1000000, nanosecond: now % 1000000 * 1000}),
     r.by_updated = toString(now + <bias>) + $key,
     r.snapshot = toString(found + 1) + '\n' + old[1] + '\n' + toString(now) + '\n' + coalesce($due, old[3]) + '\n'
       + $write_id + '\n' + coalesce($attributes, old[5]) + '\n' + coalesce($head_tag, old[6]) + '\n'
@@ -113,6 +112,7 @@ MATCH (r:<Record> {namespace: $namespace, key: $key})
 SET r.lock = true
 WITH r, r.revision AS found, r.revision = $expected AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 <find_related>
+<lock_related>
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
 FOREACH (it IN CASE WHEN done THEN [r] ELSE [] END | DETACH DELETE it)
 <drop_orphans>
@@ -132,12 +132,15 @@ MATCH (r:<Record> {namespace: $namespace, key: doom.key})
 SET r.lock = true
 WITH r, doom
 WHERE r.revision = doom.revision
-WITH r, r.shard AS shard, r.revision AS revision, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
+WITH r, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
 <find_related>
+WITH collect(r) AS records, collect({shard: r.shard, revision: r.revision}) AS gone,
+  reduce(all = [], some IN collect(bodies) | all + some) AS bodies<gather_related>
+<lock_related>
 FOREACH (b IN bodies | DETACH DELETE b)
-DETACH DELETE r
-WITH collect({shard: shard, revision: revision}) AS gone<gather_related>
+FOREACH (r IN records | DETACH DELETE r)
 <drop_orphans>
+WITH gone
 UNWIND gone AS it
 WITH it.shard AS shard, max(it.revision) AS top, count(*) AS purged ORDER BY shard
 MATCH (f:<Floor> {shard: shard})

@@ -26,7 +26,7 @@ _LINES: Final = 8
 Parameters: TypeAlias = dict[str, Any]
 
 
-class Torn(Exception):  # noqa: N818 - never leaves the backend
+class Torn(Exception):
     """What was read is of several revisions: Neo4j reads without locks, and a put came in between."""
 
 
@@ -107,7 +107,7 @@ def _due_line(due: datetime | None) -> str:
 
 def _due(due: datetime | None, key: str) -> Parameters:
     # None removes a property, and so takes the record out of the indexes by due.
-    return {"due_at": due, "by_due": None if due is None else moment_text(due) + key}
+    return {"by_due": None if due is None else moment_text(due) + key}
 
 
 def _body_line(tag: str, change: RecordChange) -> str:
@@ -142,11 +142,14 @@ def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
 
 
 def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
-    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no release
-    has written, ``Torn`` for what is of two revisions.
+    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no
+    release has written, ``Torn`` for what is of two revisions.
     """
+    if text is None:
+        # It comes, or goes.
+        raise Torn
     if not isinstance(text, str) or text.count("\n") != _LINES - 1:
-        raise TypeError("a node without a snapshot")
+        raise TypeError("a node with no snapshot of ours")
     found = snapshot_of(ref, text)
     if not isinstance(head, bytes) or head[:_TAG_BYTES] != found.head_tag.encode():
         raise Torn

@@ -17,7 +17,7 @@ from flowpersist.backends._neo4j.naming import Names, loaded
 from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.errors import BackendUnavailable, UnsupportedVersion
 
-__all__ = ["MIGRATIONS", "missing", "migrate"]
+__all__ = ["MIGRATIONS", "migrate", "missing"]
 
 _TEXTS: Final = loaded("schema.cypher")
 #: Each migration is the statements that lead from the version before. None is ever changed.

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._matching import Position, Selection, bound, position_of
+from flowpersist.backends._matching import Position, Selection, position_of
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link
 from flowpersist.backends._neo4j.naming import (
@@ -145,7 +145,7 @@ class Store:
         if change.body is not KEEP:
             parts.append("drop_body")
         if not isinstance(change.attributes, Keep):
-            parts += ["drop_attributes", "drop_related", "relate", "drop_orphans"]
+            parts += ["drop_attributes", "drop_related", "lock_related", "drop_stale", "relate", "drop_orphans"]
         return self._text("change_record", *parts), {**parameters, "expected": if_revision}
 
     async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
@@ -156,7 +156,8 @@ class Store:
             "expected": if_revision,
             "shard": shard(ref),
         }
-        rows = await link.run(self._text("delete_record", "find_related", "drop_orphans"), parameters, writes=True)
+        text = self._text("delete_record", "find_related", "lock_related", "drop_orphans")
+        rows = await link.run(text, parameters, writes=True)
         if not rows:
             return False
         ((done, revision),) = rows
@@ -187,8 +188,6 @@ class Store:
         except Torn:
             return (await self.get(link, found.ref, 0, body=False)).record
         except (ValueError, TypeError):
-            if found.snapshot is None:
-                return None
             raise unreadable(NAME, f"record {found.ref.key}") from None
 
     async def _find(
@@ -259,7 +258,7 @@ class Store:
             "namespace": namespace,
             "doomed": [{"key": key, "revision": revision} for key, revision in keyed],
         }
-        text = self._text("purge_records", "find_related", "gather_related", "drop_orphans")
+        text = self._text("purge_records", "find_related", "gather_related", "lock_related", "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)
         return int(purged)
 
@@ -277,7 +276,7 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
 
 
 def _doomed(found: Found) -> Record | None:
-    if found.snapshot is None:
+    if not isinstance(found.snapshot, str):
         return None
     try:
         return snapshot_of(found.ref, found.snapshot).record
@@ -317,8 +316,8 @@ def _position(found: Found, order: Order) -> Position:
 
 
 def _stands(record: Record, found: Found, asked: Selection) -> bool:
-    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but must
-    not stand where it does not belong.
+    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
+    must not stand where it does not belong.
     """
     place = position_of(record, asked.order)
     return place is not None and _text_of(asked.order, place) == found.place and asked.holds(record)

@@ -31,8 +31,8 @@ T = TypeVar("T")
 RESTED: Final = 0.1
 #: After so many it is asked whether it lives: firewalls forget connections silently.
 ASLEEP: Final = 30.0
-#: Turns of the event loop after which it has seen all that has arrived.
-_TURNS: Final = 3
+#: Turns of the event loop after which it has seen all that has arrived: a last message, the end, and what follows.
+_TURNS: Final = 8
 
 
 @frozen
@@ -157,8 +157,8 @@ class Connections:
             await source.release(link)
 
     async def _give_back(self, source: Source, link: Link, error: BaseException | None) -> None:
-        """What has ended in time goes back at once. Where the server may still be at work on a statement for which nobody
-        waits any more, the connection is nobody's until that has ended.
+        """What has ended in time goes back at once. Where the server may still be at work on a statement for which
+        nobody waits any more, the connection is nobody's until that has ended.
         """
         cause = None if error is None else error.__cause__ or error
         if cause is None or (isinstance(cause, asyncpg.PostgresError | StorageError) and not lost(cause)):
@@ -191,10 +191,9 @@ class Connections:
 async def _answers(link: Link, rested: float) -> bool:
     """Whether a connection that has rested lives."""
     for _ in range(_TURNS):
-        # What has arrived in the meantime, such as its end, the event loop has yet to see.
         await asyncio.sleep(0)
-    if link.is_closed():
-        return False
+        if link.is_closed():
+            return False
     if rested >= ASLEEP:
         try:
             await link.fetchval("select 1", timeout=PATIENCE)

@@ -21,7 +21,7 @@ Link: TypeAlias = Connection | PoolConnectionProxy
 _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63
-_COMMON: Final = ("columns", "outcome", "now")
+_COMMON: Final = ("columns", "outcome", "late", "now")
 _BODIES: Final[Mapping[str, tuple[str, str, str]]] = {
     "insert_record": ("insert_record", "", ""),
     "insert_record_and_body": ("insert_record", "insert_body", ""),
@@ -53,7 +53,7 @@ _COMPOSED: Final = _composed()
 def attribute(name: str) -> str:
     """A declared attribute's canonical text, as an expression that its indexes have."""
     # Safe to write into SQL: a declared name is plain (NamespaceSchema refuses others).
-    return f"""(attributes ->> '{name}') collate "C\""""
+    return f"(attributes ->> '{name}')"
 
 
 @frozen
@@ -87,13 +87,15 @@ class Layout:
 
     def indexes(self, name: str) -> dict[str, str]:
         """The indexes of one declared attribute by their names: its values by key, and by due."""
-        value = attribute(name)
+        # By bytes, so that no new version of the system's collations spoils it. Written as a collation, it would be
+        # another expression than the one of which the planner knows statistics.
+        value, by_bytes = attribute(name), "text_pattern_ops"
         by_key, by_due = self._index(name, "key"), self._index(name, "due")
         return {
             by_key: f'create index if not exists "{by_key}" on {self.records} '
-            f"(namespace, ({value}), key) where ({value}) is not null",
+            f"(namespace, {value} {by_bytes}, key) where {value} is not null",
             by_due: f'create index if not exists "{by_due}" on {self.records} '
-            f"(namespace, ({value}), due_at, key) where ({value}) is not null and due_at is not null",
+            f"(namespace, {value} {by_bytes}, due_at, key) where {value} is not null and due_at is not null",
         }
 
     def _index(self, name: str, order: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Final
 
+from asyncpg import InvalidTextRepresentationError
 from asyncpg import Record as Row
 from attrs import evolve, frozen
 
@@ -15,9 +18,13 @@ from flowpersist.backends._postgres import selections
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import RevisionConflict
+from flowpersist.errors import DeadlinePassed, RevisionConflict
 
 __all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read"]
+
+
+#: What the server says of a write that had to wait until its deadline had passed (statements.sql).
+LATE: Final = "flowpersist: late"
 
 
 @frozen
@@ -85,10 +92,27 @@ async def put(
     deadline = None if not_after is None else to_micros(not_after)
     common = (store.offset, ref.namespace, ref.key, store.channel, change.write_id, deadline)
     name, arguments = _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
-    row = await one(connection, store.layout.sql[name], *common, *arguments)
+    try:
+        async with _guarded(connection, deadline):
+            row = await one(connection, store.layout.sql[name], *common, *arguments)
+    except InvalidTextRepresentationError as error:
+        if LATE not in str(error):
+            raise
+        message = f"record {ref.key} was to be written before a moment that has passed"
+        raise DeadlinePassed(message, NAME) from error
     if row["done"]:
         return Written(row["revision"], from_micros(row["now"]))
     raise await _refusal(connection, store, ref, row, if_revision, not_after)
+
+
+@asynccontextmanager
+async def _guarded(connection: Link, deadline: int | None) -> AsyncIterator[None]:
+    """In a transaction of the user's, missing the deadline must not spoil what else they do in it."""
+    if deadline is None or not connection.is_in_transaction():
+        yield
+        return
+    async with connection.transaction():
+        yield
 
 
 def _due(due_at: datetime | Keep | None) -> int | None:

@@ -1,6 +1,8 @@
 """Selections as SQL: a query by at most one declared attribute, in the order of key or due, is answered from an index.
 
-The planner knows what the texts say of the indexes: ``attribute = $n`` implies the ``is not null`` of a partial index.
+The planner knows that ``attribute = $n`` implies the ``is not null`` of a partial index. What is asked of other
+attributes, the index of all attributes answers, and what it finds is sorted. Left alone, the planner would at times
+walk through the whole namespace in its order in search of them: it knows nothing of how rare they are.
 """
 
 from __future__ import annotations
@@ -69,15 +71,18 @@ def _bounds(statement: Statement, asked: Selection) -> list[str]:
     return terms
 
 
-def _order(asked: Selection) -> str:
+def _order(asked: Selection, *, walked: bool = True) -> str:
+    """The order of a selection. Where it is not ``walked``, it is written so that no index has it."""
     direction = "desc" if asked.descending else "asc"
-    time = "" if asked.order == "key" else f"{_COLUMNS[asked.order]} {direction}, "
-    return f"order by {time}key {direction}"
+    time = "" if asked.order == "key" else f"{_COLUMNS[asked.order]}{'' if walked else ' + 0'} {direction}, "
+    key = "key" if walked else "(key || '')"
+    return f"order by {time}{key} {direction}"
 
 
 def _rest(statement: Statement, asked: Selection, indexed: Mapping[str, type]) -> str:
     terms = " and ".join(_conditions(statement, asked, indexed))
-    return f"where {terms} {_order(asked)} limit {statement.number(asked.limit)}"
+    order = _order(asked, walked=asked.where.equals.keys() <= indexed.keys())
+    return f"where {terms} {order} limit {statement.number(asked.limit)}"
 
 
 def page(layout: Layout, asked: Selection, indexed: Mapping[str, type], offset: int) -> Statement:

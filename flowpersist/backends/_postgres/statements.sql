@@ -7,7 +7,8 @@
 --
 -- A write is one statement, and so one transaction, at READ COMMITTED: an update that waited for another's lock evaluates
 -- its whole WHERE again, on the row as it is then. Nothing that decides may come from a subquery or CTE, which would not
--- be evaluated again.
+-- be evaluated again. Where the other one rolled back, the row is as it was, and nothing is evaluated again: so the
+-- deadline is looked at once more in RETURNING, which comes after all waiting.
 
 -- name: create_meta
 create table if not exists flowpersist_meta (name text collate "C" primary key, value bigint not null)
@@ -56,8 +57,10 @@ create index if not exists flowpersist_records_by_due on flowpersist_records (na
 where due_at is not null
 
 -- name: create_by_attributes
--- For attributes that no namespace declares. It holds hashes, so that long values fit.
-create index if not exists flowpersist_records_by_attributes on flowpersist_records using gin (attributes jsonb_path_ops)
+-- For attributes that no namespace declares. It holds hashes, so that long values fit. A list of what is yet to be put into
+-- it (fastupdate) would make the planner avoid it, and now and then one write pay for hundreds.
+create index if not exists flowpersist_records_by_attributes on flowpersist_records
+using gin (attributes jsonb_path_ops) with (fastupdate = off)
 
 -- name: about_server
 select
@@ -113,6 +116,10 @@ from (values (1)) as always
 left join flowpersist_records on namespace = $2 and key = $3
 where not exists (select from done)
 
+-- name: late
+-- An error that undoes the statement. It depends on the row, so that the planner does not come upon it beforehand.
+case when {now} > $6::bigint then ('flowpersist: late ' || revision)::bigint end
+
 -- name: insert_record
 -- $6 is the deadline.
 with done as (
@@ -122,7 +129,7 @@ with done as (
     from (select {now} as now) as clock
     where $6::bigint is null or clock.now <= $6
     on conflict (namespace, key) do nothing
-    returning id, revision, updated_at as now
+    returning id, revision, updated_at as now, {late}
 ){body}
 {outcome}
 
@@ -142,7 +149,7 @@ with done as (
         attributes = coalesce($10::text::jsonb, attributes),
         head = coalesce($11::bytea, head){body_size}
     where namespace = $2 and key = $3 and revision = $7 and ($6::bigint is null or {now} <= $6)
-    returning id, revision, updated_at as now
+    returning id, revision, updated_at as now, {late}
 ){body}
 {outcome}
 
@@ -179,8 +186,8 @@ left join lateral (select * {selected}) as found on true
 with doomed as (
     select id {selected} for update skip locked
 )
-delete from flowpersist_records as gone using doomed where gone.id = doomed.id
-returning gone.id, case when $1::text is not null then pg_notify($1, gone.key) end
+delete from flowpersist_records where id = any (array(select id from doomed))
+returning id, case when $1::text is not null then pg_notify($1, key) end
 
 -- name: purge_bodies
 -- A statement of its own in the same transaction: it sees a body that was written while the one before waited.

@@ -1,4 +1,4 @@
-"""What the SQLite backend does on a connection, inside a transaction that its caller has begun."""
+"""What the SQLite backend does on a connection: it reads by itself, and writes in a transaction of its caller's."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Selection, position_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends._sql import select
-from flowpersist.backends._statements import statements
+from flowpersist.backends._sql import select, transaction
+from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
 
-__all__ = ["NAME", "SQL", "delete", "page", "purge", "put", "read"]
+__all__ = ["delete", "inserted", "page", "purge", "put", "read"]
 
-NAME: Final = "sqlite"
-SQL: Final = statements("flowpersist.backends._sqlite")
 COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
 BLOB_BYTES: Final = 64 * 1024
@@ -52,33 +50,44 @@ def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
         raise unreadable(NAME, "a record") from error
 
 
-def read(connection: sqlite3.Connection, ref: RecordRef, now: datetime, *, body: bool) -> Read:
-    """One record; record and body are of one snapshot, since both are read in one transaction."""
-    row = connection.execute(SQL["read_record"], (ref.namespace, ref.key)).fetchone()
+def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime, *, body: bool) -> Read:
+    """One record; record and body are of one snapshot: read by one statement, or in one transaction."""
+    asked = (BLOB_BYTES if body else 0, ref.namespace, ref.key)
+    row = connection.execute(tables.sql["read_record"], asked).fetchone()
     if row is None:
         return Read(None, now)
-    record = _record(ref.namespace, row, None)
-    if body and record.body_size is not None:
-        record = _record(ref.namespace, row, _body(connection, record, row[-1]))
-    return Read(record, now)
+    *columns, small = row
+    record = _record(ref.namespace, tuple(columns), small)
+    if not body or record.body_size is None:
+        return Read(record, now)
+    if record.body_size >= BLOB_BYTES:
+        with transaction(connection, "deferred"):
+            return _read_large(connection, tables, ref, now)
+    return Read(_complete(record), now)
 
 
-def _body(connection: sqlite3.Connection, record: Record, identity: int) -> bytes:
-    size = record.body_size or 0
-    data = _large(connection, identity) if size >= BLOB_BYTES else _small(connection, identity)
-    if not isinstance(data, bytes) or len(data) != size:
+def _read_large(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime) -> Read:
+    row = connection.execute(tables.sql["read_record"], (BLOB_BYTES, ref.namespace, ref.key)).fetchone()
+    if row is None:
+        return Read(None, now)
+    *columns, data = row
+    record = _record(ref.namespace, tuple(columns), None)
+    if record.body_size is None:
+        return Read(record, now)
+    if data is None:
+        data = _large(connection, tables, columns[-1])
+    return Read(_complete(evolve(record, body=data)), now)
+
+
+def _complete(record: Record) -> Record:
+    if not isinstance(record.body, bytes) or len(record.body) != record.body_size:
         raise body_missing(NAME, record.ref)
-    return data
+    return record
 
 
-def _small(connection: sqlite3.Connection, identity: int) -> object:
-    row = connection.execute(SQL["read_body"], (identity,)).fetchone()
-    return None if row is None else row[0]
-
-
-def _large(connection: sqlite3.Connection, identity: int) -> bytes | None:
+def _large(connection: sqlite3.Connection, tables: Tables, identity: int) -> bytes | None:
     try:
-        with connection.blobopen("flowpersist_bodies", "data", identity, readonly=True) as blob:
+        with connection.blobopen(tables.bodies, "data", identity, readonly=True) as blob:
             return blob.read()
     except sqlite3.OperationalError as error:
         # "no such rowid", or a value that is no blob; what else fails is an error of the database.
@@ -89,6 +98,7 @@ def _large(connection: sqlite3.Connection, identity: int) -> bytes | None:
 
 def put(
     connection: sqlite3.Connection,
+    tables: Tables,
     ref: RecordRef,
     change: RecordChange,
     if_revision: int,
@@ -96,28 +106,33 @@ def put(
     now: datetime,
 ) -> Written:
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
-    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
-    check_revision(NAME, ref, 0 if row is None else row[1], if_revision)
+    standing = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    identity, revision, attributes, floor = standing
+    check_revision(NAME, ref, 0 if identity is None else revision, if_revision)
     check_deadline(NAME, ref, now, not_after)
-    if row is None:
-        return _insert(connection, ref, change, now)
-    identity, revision, attributes = row
+    if identity is None:
+        return _insert(connection, tables, ref, change, floor + 1, now)
     assigned = {"revision": revision + 1, "write_id": change.write_id, "updated_at": to_micros(now)}
     assigned.update(_assignments(change, attributes))
-    _update(connection, identity, assigned)
-    _write_body(connection, identity, change.body)
+    _update(connection, tables, identity, assigned)
+    _write_body(connection, tables, identity, change.body)
     return Written(revision + 1, now)
 
 
-def _insert(connection: sqlite3.Connection, ref: RecordRef, change: RecordChange, now: datetime) -> Written:
-    (floor,) = connection.execute(SQL["read_meta"], ("floor",)).fetchone()
-    at = to_micros(now)
+def _insert(
+    connection: sqlite3.Connection, tables: Tables, ref: RecordRef, change: RecordChange, revision: int, now: datetime
+) -> Written:
+    values = inserted(ref, change, revision, to_micros(now), None)
+    identity = connection.execute(tables.sql["insert_record"], values).lastrowid
+    if isinstance(change.body, bytes):
+        connection.execute(tables.sql["write_body"], (identity, change.body))
+    return Written(revision, now)
+
+
+def inserted(ref: RecordRef, change: RecordChange, revision: int, at: int, identity: int | None) -> tuple[object, ...]:
+    """The row of a new record; SQLite chooses an id where there is none."""
     parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
-    values = (ref.namespace, ref.key, floor + 1, change.write_id, at, at, *parts.values())
-    identity = connection.execute(SQL["insert_record"], values).lastrowid
-    if identity is not None:
-        _write_body(connection, identity, change.body)
-    return Written(floor + 1, now)
+    return (identity, ref.namespace, ref.key, revision, change.write_id, at, at, *parts.values())
 
 
 def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]:
@@ -136,54 +151,55 @@ def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]
     return assigned
 
 
-def _update(connection: sqlite3.Connection, identity: int, assigned: Mapping[str, object]) -> None:
+def _update(connection: sqlite3.Connection, tables: Tables, identity: int, assigned: Mapping[str, object]) -> None:
     columns = ", ".join(f"{column} = ?" for column in assigned)
-    statement = f"update flowpersist_records set {columns} where id = ?"  # noqa: S608 - our own column names
+    statement = f"update {tables.records} set {columns} where id = ?"  # noqa: S608 - our own column names
     connection.execute(statement, (*assigned.values(), identity))
 
 
-def _write_body(connection: sqlite3.Connection, identity: int, body: bytes | Keep | None) -> None:
+def _write_body(connection: sqlite3.Connection, tables: Tables, identity: int, body: bytes | Keep | None) -> None:
     if body is None:
-        connection.execute(SQL["delete_body"], (identity,))
+        connection.execute(tables.sql["delete_body"], (identity,))
     elif body is not KEEP:
-        connection.execute(SQL["write_body"], (identity, body))
+        connection.execute(tables.sql["write_body"], (identity, body))
 
 
-def _remove(connection: sqlite3.Connection, identity: int, revision: int) -> None:
-    connection.execute(SQL["delete_body"], (identity,))
-    connection.execute(SQL["delete_record"], (identity,))
-    connection.execute(SQL["raise_floor"], (revision,))
+def _remove(connection: sqlite3.Connection, tables: Tables, identity: int, revision: int) -> None:
+    connection.execute(tables.sql["delete_body"], (identity,))
+    connection.execute(tables.sql["delete_record"], (identity,))
+    connection.execute(tables.sql["raise_floor"], (revision,))
 
 
-def delete(connection: sqlite3.Connection, ref: RecordRef, if_revision: int) -> bool:
+def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record and its body."""
-    row = connection.execute(SQL["read_standing"], (ref.namespace, ref.key)).fetchone()
-    if row is None:
+    identity, revision, *_ = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    if identity is None:
         return False
-    identity, revision, _ = row
     check_revision(NAME, ref, revision, if_revision)
-    _remove(connection, identity, revision)
+    _remove(connection, tables, identity, revision)
     return True
 
 
 def _found(
-    connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]
+    connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]
 ) -> list[tuple[Record, tuple[Any, ...]]]:
-    rows = connection.execute(*select(COLUMNS, "flowpersist_records", asked, indexed)).fetchall()
+    rows = connection.execute(*select(COLUMNS, tables.records, asked, indexed)).fetchall()
     return [(_record(asked.namespace, row, None), row) for row in rows]
 
 
-def page(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type], now: datetime) -> Page[Record]:
+def page(
+    connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type], now: datetime
+) -> Page[Record]:
     """A page, and a cursor where more follows: one record more than wanted tells."""
-    found = [record for record, _ in _found(connection, evolve(asked, limit=asked.limit + 1), indexed)]
+    found = [record for record, _ in _found(connection, tables, evolve(asked, limit=asked.limit + 1), indexed)]
     last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
     items = tuple(record for record in found[: asked.limit] if asked.holds(record))
     return Page(items, None if last is None else asked.cursor(last), now)
 
 
-def purge(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> int:
+def purge(connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]) -> int:
     """Remove what the selection finds."""
-    doomed = [(record, row) for record, row in _found(connection, asked, indexed) if asked.holds(record)]
+    doomed = [(record, row) for record, row in _found(connection, tables, asked, indexed) if asked.holds(record)]
     for record, row in doomed:
-        _remove(connection, row[-1], record.revision)
+        _remove(connection, tables, row[-1], record.revision)
     return len(doomed)

@@ -56,23 +56,42 @@ on conflict (name) do update set value = excluded.value;
 update flowpersist_meta set value = max(value, ?) where name = 'floor';
 
 -- name: read_record
-select key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id
+-- With its body where that is smaller than so many bytes: a larger one is read by SQLite's incremental interface.
+select
+    key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id,
+    case when body_size < ? then (select data from flowpersist_bodies where record = id) end
 from flowpersist_records where namespace = ? and key = ?;
 
 -- name: read_standing
--- What a put must know of the record that it changes.
-select id, revision, attributes from flowpersist_records where namespace = ? and key = ?;
+-- What a put must know of the record that it changes, nulls where there is none, and the revision that a new one is above.
+select id, revision, attributes, value
+from flowpersist_meta left join flowpersist_records on namespace = ? and key = ?
+where name = 'floor';
 
 -- name: insert_record
 insert into flowpersist_records
-    (namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    (id, namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: read_ends
+-- What new records are above: their revisions and their ids.
+select value, (select coalesce(max(id), 0) from flowpersist_records) from flowpersist_meta where name = 'floor';
+
+-- name: insert_records
+-- (?) stands for as many rows as there are.
+insert into flowpersist_records
+    (id, namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
+values (?) on conflict (namespace, key) do nothing;
+
+-- name: insert_bodies
+-- (?) stands for as many rows as there are.
+insert into flowpersist_bodies (record, data) values (?);
+
+-- name: read_inserted
+select id from flowpersist_records where id > ?;
 
 -- name: delete_record
 delete from flowpersist_records where id = ?;
-
--- name: read_body
-select data from flowpersist_bodies where record = ?;
 
 -- name: write_body
 insert into flowpersist_bodies (record, data) values (?, ?)

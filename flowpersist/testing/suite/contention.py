@@ -48,7 +48,7 @@ class Contention(Ground):
         self, backend: StorageBackend, make_backend: BackendFactory
     ) -> None:
         need_processes(backend)
-        given = [(make_backend, KEYS, self.race_rounds * 4, seed) for seed in range(self.processes)]
+        given = [(make_backend, KEYS, self.race_rounds * 2, seed) for seed in range(self.processes)]
         results = await run_processes(contend_in_process, given)
         histories = [history for result in results for history in result]
         explain(histories, {key: (await backend.get(ref(key))).record for key in KEYS})
@@ -70,9 +70,12 @@ class Contention(Ground):
                         await asyncio.sleep(0)
                     return (await stale.put(ref(key), change(head=b"stale"), if_revision=seen)).revision
 
-                renewed, *late = await asyncio.gather(
-                    renew(key, old), *(lag(key, seen, number * step) for step in range(4)), return_exceptions=True
+                # Some begin before the new life and some after it.
+                writes = [lag(key, seen, number * step) for step in range(4)]
+                first, second, renewed, *rest = await asyncio.gather(
+                    *writes[:2], renew(key, old), *writes[2:], return_exceptions=True
                 )
+                late = (first, second, *rest)
                 done = [one for one in (renewed, *late) if not isinstance(one, RevisionConflict)]
                 assert len(done) == 1, f"{len(done)} believe that they have taken revision {old}: {done}"
                 record = await stored(other, key)

@@ -21,7 +21,7 @@ def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     # What can't be imported, for want of a driver, is passed over.
     names = [f"{backends.__name__}.{module.name}" for module in pkgutil.iter_modules(backends.__path__)]
-    context.set_forkserver_preload(["flowpersist.testing.conformance", *names])
+    context.set_forkserver_preload(["__main__", "flowpersist.testing.conformance", *names])
     return context
 
 

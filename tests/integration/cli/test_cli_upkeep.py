@@ -1,9 +1,10 @@
-"""``cleanup``, ``health``, ``keygen``, and the command as a whole."""
+"""``cleanup``, ``health``, ``migrate``, ``keygen``, and the command as a whole."""
 
 from __future__ import annotations
 
 import builtins
 import json
+import sqlite3
 import stat
 import sys
 
@@ -111,3 +112,53 @@ def test_every_error_has_an_exit_code_of_its_nearest_class():
     assert exit_of(StateTooLarge("big")) is Exit.UNREADABLE
     assert exit_of(PersistenceError("what")) is Exit.FAILED
     assert {kind for kind in PersistenceError.__subclasses__() if kind not in EXITS} == set()
+
+
+def test_migrate_prints_what_it_would_do_does_it_and_has_nothing_more_to_do(cli, place):
+    planned = cli("migrate", "--plan").stdout
+    assert "create table if not exists flowpersist_records (" in planned
+    assert not (place / "flows.db").exists()
+    data = json.loads(cli("migrate", "--plan", "--json").stdout)
+    assert (data["backend"], data["done"]) == ("sqlite", False)
+    assert planned == "\n".join(data["statements"]) + "\n"
+    assert cli("migrate").stdout == f"sqlite: migrated by {len(data['statements'])} statements\n"
+    assert cli("migrate").stdout == "sqlite: nothing to migrate\n"
+    assert json.loads(cli("migrate", "--json").stdout) == {"backend": "sqlite", "statements": [], "done": True}
+
+
+def test_migrate_works_for_stores_without_a_schema(cli):
+    assert cli("migrate", "--plan", "--url", "memory://").stdout == "memory: nothing to migrate\n"
+
+
+def test_migrate_needs_no_keyring_and_speaks_of_none(cli, monkeypatch):
+    monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
+    done = cli("migrate", "--namespace", "billing")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_migrate_tells_what_it_can_not_do_by_its_exit_code(cli, place, monkeypatch):
+    cli("migrate")
+    connection = sqlite3.connect(place / "flows.db")
+    connection.execute("update flowpersist_meta set value = 99 where name = 'version'")
+    connection.commit()
+    connection.close()
+    for arguments in (["migrate"], ["migrate", "--plan"]):
+        assert cli(*arguments).exit_code == Exit.UNREADABLE
+    (place / "flows.db").write_bytes(b"no database at all" * 100)
+    assert cli("migrate", "--plan").exit_code == Exit.STORAGE
+    monkeypatch.delenv("FLOWPERSIST_URL")
+    assert cli("migrate").exit_code == Exit.CONFIGURATION
+    assert cli("migrate", "--namespace", "", "--url", "memory://").exit_code == Exit.USAGE
+
+
+def test_the_environment_s_blob_store_is_used_by_every_command(cli, started, place, monkeypatch):
+    monkeypatch.setenv("FLOWPERSIST_BLOBS_URL", "file:blobs")
+    monkeypatch.setenv("FLOWPERSIST_BLOBS_FROM", "100")
+    key = started()["ok"]
+    kept = [path for path in (place / "blobs").rglob("*") if path.is_file()]
+    assert len(kept) == 1
+    assert cli("resume", key, "--value", "true", "--tools", "tools.py").exit_code == 0
+    monkeypatch.setenv("FLOWPERSIST_BLOBS_URL", "s3://key:canary@flows")
+    refused = cli("health")
+    assert refused.exit_code == Exit.CONFIGURATION
+    assert "canary" not in refused.output

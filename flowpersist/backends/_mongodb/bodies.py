@@ -1,0 +1,189 @@
+"""Bodies in chunks, in a collection of their own.
+
+A body is immutable and has a name of its own, which its record holds: the moment of its upload by the store's clock,
+and chance. It goes up before its record is written and goes away after its record has let go of it, so that a crash
+leaves at worst a body that nobody names: an orphan, which the sweeper removes after a grace.
+
+A writer that was stopped for longer than the grace could still commit a record whose body was swept. No server without
+transactions can exclude both, so each leaves a mark before it looks at the other's:
+
+- the sweeper writes a *doom* under the body's name, then looks whether a record holds that name, then removes it;
+- the writer writes its record, then looks whether there is a doom of that name.
+
+Whatever the order, one of them sees the other: the sweeper spares the body, or the writer, who still has the bytes,
+puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
+that and its look, leaves a record without its body; nobody was told that it was written. Dooms are kept for a month.
+
+Chunks are of 1 MiB. With larger ones a body of 10 MB took up to twice as long on the servers that were measured, with
+smaller ones (256 KiB) half as long again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from attrs import frozen
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from flowpersist.backends._mongodb.client import Collections
+from flowpersist.backends._mongodb.documents import moment_text
+from flowpersist.backends._mongodb.errors import DUPLICATE, mapped
+
+__all__ = [
+    "CHUNK_BYTES",
+    "INLINE_BYTES",
+    "LARGEST_BODY",
+    "MOST_CHUNKS",
+    "Stored",
+    "doomed",
+    "fetch",
+    "name_body",
+    "remove",
+    "sweep",
+]
+
+CHUNK_BYTES: Final = 1024 * 1024
+#: Bodies up to this size lie inside their record, which saves a round trip each way. A change of the record does not
+#: send them, a listing does not ask for them.
+INLINE_BYTES: Final = 16 * 1024
+LARGEST_BODY: Final = 1024 * CHUNK_BYTES
+MOST_CHUNKS: Final = range(1, LARGEST_BODY // CHUNK_BYTES + 1)
+#: As many chunks go up in one command: the driver joins a command's documents before it sends them.
+_TOGETHER: Final = 8
+GRACE: Final = timedelta(hours=1)
+DOOM_KEPT: Final = timedelta(days=30)
+#: Between two sweeps, of whatever process, and as many chunks are looked at in each.
+PAUSE: Final = timedelta(minutes=1)
+BATCH: Final = 500
+_CHUNK: Final = re.compile(r"(.+)\.\d{5}")
+
+
+@frozen
+class Stored:
+    """A body that stands in chunks: its name and how many they are."""
+
+    name: str
+    count: int
+
+    def ids(self) -> list[str]:
+        """The ``_id`` of each chunk."""
+        return [f"{self.name}.{number:05}" for number in range(self.count)]
+
+
+def name_body(now: datetime, body: bytes) -> Stored:
+    """A name that nobody else has given. Its beginning is its age."""
+    return Stored(moment_text(now) + os.urandom(8).hex(), -(-len(body) // CHUNK_BYTES))
+
+
+async def upload(store: Collections, stored: Stored, record: str, body: bytes) -> None:
+    """Write a body's chunks; ``record`` is the ``_id`` of who will hold it."""
+    ids = stored.ids()
+    for first in range(0, len(ids), _TOGETHER):
+        chunks = [
+            {"_id": name, "r": record, "b": body[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]}
+            for number, name in enumerate(ids[first : first + _TOGETHER], first)
+        ]
+        # What is lost here changes no record.
+        with mapped():
+            if len(chunks) == 1:
+                await store.bodies.insert_one(chunks[0])
+            else:
+                await store.bodies.insert_many(chunks, ordered=False)
+
+
+async def fetch(store: Collections, stored: Stored) -> bytes | None:
+    """A body's bytes; None where a chunk is missing."""
+    ids = stored.ids()
+    with mapped():
+        # The chunks of most bodies are one.
+        chunks = {"_id": ids[0]} if len(ids) == 1 else {"_id": {"$in": ids}}
+        found = await store.bodies.find(chunks).to_list(None)
+    parts = {chunk["_id"]: chunk.get("b") for chunk in found}
+    pieces = [piece for name in ids if isinstance(piece := parts.get(name), bytes)]
+    if len(pieces) < len(ids):
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
+    """Remove bodies that nobody names any more."""
+    ids = [name for stored in bodies for name in stored.ids()]
+    if ids:
+        with mapped():
+            await store.bodies.delete_many({"_id": {"$in": ids}})
+
+
+async def doomed(store: Collections, stored: Stored) -> bool:
+    """Whether the sweeper has taken the body for an orphan."""
+    with mapped():
+        return await store.bodies.find_one({"_id": stored.name}) is not None
+
+
+async def sweep(store: Collections, now: datetime) -> None:
+    """Look at some of the bodies and remove the orphans among them, unless somebody has just done so.
+
+    The place that was reached is kept in the store, so that all bodies have their turn.
+    """
+    with mapped():
+        reached = await _turn(store, now)
+        if reached is not None:
+            after = await _sweep_from(store, reached, now)
+            await store.meta.update_one({"_id": "sweep"}, {"$set": {"after": after}})
+
+
+async def _turn(store: Collections, now: datetime) -> str | None:
+    """Take the turn: the place where the last sweep ended. None where it is not time yet."""
+    due = {"_id": "sweep", "at": {"$lt": moment_text(now - PAUSE)}}
+    turn = await store.meta.find_one_and_update(due, {"$set": {"at": moment_text(now)}})
+    if turn is not None:
+        return str(turn.get("after", ""))
+    try:
+        await store.meta.insert_one({"_id": "sweep", "at": moment_text(now), "after": ""})
+    except DuplicateKeyError:
+        return None
+    return ""
+
+
+async def _sweep_from(store: Collections, after: str, now: datetime) -> str:
+    """Sweep one batch from a place on; the place that was reached, empty at the end."""
+    aged = {"_id": {"$gt": after, "$lt": moment_text(now - GRACE)}}
+    found = await store.bodies.find(aged, {"r": 1}, sort=[("_id", 1)], limit=BATCH, batch_size=BATCH).to_list(None)
+    held_by = {str(chunk["_id"]): chunk.get("r") for chunk in found}
+    orphans = await _orphans(store, held_by)
+    if orphans:
+        await _doom(store, sorted({_body_of(chunk) for chunk in orphans}))
+        # Looked up again, now that a writer who comes later finds the doom.
+        orphans = await _orphans(store, {chunk: held_by[chunk] for chunk in orphans})
+    spent = [name for name in held_by if _CHUNK.fullmatch(name) is None and name < moment_text(now - DOOM_KEPT)]
+    if orphans or spent:
+        await store.bodies.delete_many({"_id": {"$in": [*orphans, *spent]}})
+    return str(found[-1]["_id"]) if len(found) == BATCH else ""
+
+
+def _body_of(chunk: str) -> str:
+    return chunk.rpartition(".")[0]
+
+
+async def _orphans(store: Collections, held_by: Mapping[str, Any]) -> list[str]:
+    """The chunks of bodies that their record does not hold."""
+    holders = sorted({record for record in held_by.values() if isinstance(record, str)})
+    records = await store.records.find({"_id": {"$in": holders}}, {"x": 1}).to_list(None) if holders else []
+    held = {record["_id"]: record.get("x") for record in records}
+    return [
+        chunk
+        for chunk, record in held_by.items()
+        if _CHUNK.fullmatch(chunk) is not None and held.get(record) != _body_of(chunk)
+    ]
+
+
+async def _doom(store: Collections, names: Sequence[str]) -> None:
+    try:
+        await store.bodies.insert_many([{"_id": name} for name in names], ordered=False)
+    except BulkWriteError as error:
+        # Doomed already, by a sweep that did not come to its end.
+        if any(one.get("code") != DUPLICATE for one in error.details.get("writeErrors", ())):
+            raise

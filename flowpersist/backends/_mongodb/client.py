@@ -1,0 +1,85 @@
+"""The driver's client: made of a URL or given, and what is asked of it whatever the URL says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+
+from flowpersist.backends._mongodb.documents import Document
+
+__all__ = ["DATABASE", "Client", "ClientFactory", "Collections", "close", "collections", "connect"]
+
+Client: TypeAlias = AsyncMongoClient[Document]
+#: ``AsyncMongoClient``, or motor's ``AsyncIOMotorClient``, which has the same methods; it is not imported here.
+ClientFactory: TypeAlias = Callable[..., Any]
+DATABASE: Final = "flowpersist"
+#: Where the URL does not say otherwise. The driver itself would wait for half a minute, or for ever, and open a hundred
+#: connections, of which one event loop can't make use.
+_OPTIONS: Final[Mapping[str, int]] = {
+    "maxPoolSize": 16,
+    "maxConnecting": 8,
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "socketTimeoutMS": 30_000,
+    "waitQueueTimeoutMS": 10_000,
+}
+_WRITE_TIMEOUT: Final = 10_000
+
+
+@frozen(eq=False)
+class Collections:
+    """The database and our collections in it."""
+
+    database: AsyncDatabase[Document]
+    records: AsyncCollection[Document]
+    bodies: AsyncCollection[Document]
+    meta: AsyncCollection[Document]
+
+
+def connect(url: str, factory: ClientFactory) -> Client:
+    """A client of a URL. It connects when it is first used."""
+    said = {name.lower() for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
+    # The driver takes either one limit for a whole operation, or one for each step of it.
+    apart = {"sockettimeoutms", "waitqueuetimeoutms"} if "timeoutms" in said else set()
+    ours = {name: value for name, value in _OPTIONS.items() if name.lower() not in said | apart}
+    client: Client = factory(url, **ours)
+    return client
+
+
+def collections(client: Client, database: str | None, prefix: str) -> Collections:
+    """Our collections, for writes that a majority has in its journal, and reads of what a majority has, by the primary.
+
+    Whatever the URL says: a write that a failover takes back would let a flow be resumed twice.
+    """
+    name = client.get_default_database(DATABASE).name if database is None else database
+    limit = client.write_concern.document.get("wtimeout", _WRITE_TIMEOUT)
+    database_of = client.get_database(
+        name,
+        # A given client may have any: ours are read as plain dicts.
+        codec_options=CodecOptions(),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority", wtimeout=limit, j=True),
+        read_concern=ReadConcern("majority"),
+    )
+    return Collections(
+        database_of,
+        database_of[f"{prefix}_records"],
+        database_of[f"{prefix}_bodies"],
+        database_of[f"{prefix}_meta"],
+    )
+
+
+async def close(client: Client) -> None:
+    """Close a client of either driver."""
+    closing: Any = client.close()
+    if inspect.isawaitable(closing):
+        await closing

@@ -1,0 +1,121 @@
+"""Records as MongoDB's documents.
+
+The fields have short names, since each document holds them::
+
+    _id  namespace NUL key          v  revision                 c  created at, key
+    n    namespace                  w  write id                 u  updated at, key
+    a    attributes, canonical      h  head                     d  due at, key; none where it is never due
+    s    size of the body           i  the body itself, where it is small
+                                    x  else the name of its chunks, and m how many they are
+
+An order is one field, so that a page of any order is one range of one index: a moment in ISO 8601 to the microsecond, a
+blank, and the key. Attributes are an array of entries such as ``"status":"swaiting"``, of which one index serves every
+attribute, declared or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from flowpersist.backends._mongodb.errors import NAME
+from flowpersist.backends._outcomes import unreadable
+from flowpersist.backends._scalars import attributes_from_text, entry_text
+from flowpersist.backends.base import Order, Record, RecordRef, Scalar
+
+__all__ = [
+    "FIELDS",
+    "Document",
+    "attribute_entries",
+    "identity",
+    "key_of",
+    "moment_text",
+    "namespace_bounds",
+    "ordered",
+    "place",
+    "record_of",
+]
+
+Document: TypeAlias = dict[str, Any]
+FIELDS: Final[Mapping[Order, str]] = {"key": "_id", "created": "c", "updated": "u", "due": "d"}
+#: "2026-11-21T12:00:00.000000Z "
+_MOMENT: Final = 28
+_HIGH: Final = re.compile("[\ue000-\U0010ffff]")
+
+
+def ordered(text: str) -> str:
+    """A text whose order is that of the bytes of UTF-8 on every server.
+
+    MongoDB compares UTF-8, but what speaks its protocol may compare UTF-16, where what lies beyond U+FFFF comes before
+    U+E000. So each character from U+E000 on gets a mark before it, which puts those beyond U+FFFF last in both.
+    """
+    return _HIGH.sub(_marked, text) if not text.isascii() else text
+
+
+def _marked(match: re.Match[str]) -> str:
+    return ("\ue000" if match[0] <= "\uffff" else "\ue001") + match[0]
+
+
+def _unordered(text: str) -> str:
+    return re.sub("[\ue000\ue001](.)", r"\1", text, flags=re.DOTALL) if not text.isascii() else text
+
+
+def identity(ref: RecordRef) -> str:
+    """A record's ``_id``. No text of ours holds a NUL, so that it parts the two and comes before all that follows."""
+    return f"{ref.namespace}\0{ordered(ref.key)}"
+
+
+def key_of(document_id: object) -> str:
+    """The key in a record's ``_id``."""
+    return _unordered(str(document_id).partition("\0")[2])
+
+
+def namespace_bounds(namespace: str) -> tuple[str, str]:
+    """What every ``_id`` of a namespace lies between."""
+    return f"{namespace}\0", f"{namespace}\1"
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment, in the order of time; what begins with it comes after it."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z "
+
+
+def place(moment: datetime, key: str) -> str:
+    """Where a key stands in an order by time."""
+    return moment_text(moment) + ordered(key)
+
+
+def _moment(text: object) -> datetime:
+    return datetime.fromisoformat(_typed(text, str)[: _MOMENT - 2]).replace(tzinfo=UTC)
+
+
+def attribute_entries(attributes: Mapping[str, Scalar]) -> list[str]:
+    """Attributes as they are stored and looked for."""
+    return [entry_text(name, value) for name, value in attributes.items()]
+
+
+def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a document may hold
+    if type(value) is not kind:
+        raise TypeError(f"a field is no {kind.__name__}")
+    return value
+
+
+def record_of(document: Mapping[str, Any], namespace: str) -> Record:
+    """A document as a record, with its body where it lies inside. A damaged or forged one may hold anything."""
+    try:
+        return Record(
+            ref=RecordRef(namespace, key_of(document["_id"])),
+            revision=int(document["v"]),
+            write_id=_typed(document["w"], str),
+            attributes=attributes_from_text("{" + ",".join(document["a"]) + "}"),
+            head=_typed(document["h"], bytes),
+            body=None if document.get("i") is None else _typed(document["i"], bytes),
+            body_size=None if document.get("s") is None else int(document["s"]),
+            created_at=_moment(document["c"]),
+            updated_at=_moment(document["u"]),
+            due_at=None if document.get("d") is None else _moment(document["d"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise unreadable(NAME, "a record") from error

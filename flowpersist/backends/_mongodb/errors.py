@@ -1,0 +1,120 @@
+"""The driver's errors as ours, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    InvalidName,
+    InvalidOperation,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
+from pymongo.errors import (
+    ConfigurationError as DriverConfigurationError,
+)
+
+from flowpersist.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    IntegrityError,
+    PersistenceError,
+    PoolTimeout,
+    StorageError,
+    StorageFull,
+    UnknownOutcome,
+)
+
+__all__ = ["DUPLICATE", "NAME", "NOT_FOUND", "mapped"]
+
+NAME: Final = "mongodb"
+#: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+NOT_FOUND: Final = 59
+DUPLICATE: Final = 11000
+#: A server that was no primary when the command came: it did nothing.
+_NOT_DONE: Final = frozenset({10107, 13435, 10058})
+_REFUSED: Final = {
+    18: "refuses the user name or password; look at those of the URL and at its authSource",
+    13: "does not let this user do that; grant it readWrite on the database",
+    8000: "refuses the user, or is over its quota; look at the service's own messages",
+}
+_DISK_FULL: Final = frozenset({14031, 12501})
+_TRANSIENT: Final = ("RetryableWriteError", "TransientTransactionError")
+
+
+@contextmanager
+def mapped(*, writing: bool = False) -> Iterator[None]:
+    """``writing``: what is lost on the way may have been done, and changes a record."""
+    try:
+        yield
+    except (PyMongoError, BSONError) as error:
+        raise _translated(error, writing=writing) from error
+
+
+def _translated(error: PyMongoError | BSONError, *, writing: bool) -> PersistenceError:
+    # The most specific class first: many of these derive from one another.
+    if isinstance(error, ServerSelectionTimeoutError):
+        message = "no mongodb server that takes writes can be reached; look whether it runs, and at the URL's hosts"
+        return BackendUnavailable(message, NAME, True)
+    if isinstance(error, WaitQueueTimeoutError):
+        message = "no connection to the mongodb server became free in time; raise maxPoolSize in the URL, or do less"
+        return PoolTimeout(message, NAME, True)
+    if isinstance(error, NotPrimaryError) and _code(error) in _NOT_DONE:
+        return BackendUnavailable("the mongodb server is no primary any more", NAME, True)
+    if isinstance(error, ConnectionFailure | WriteConcernError | ExecutionTimeout):
+        return _lost(error, writing=writing)
+    if isinstance(error, OperationFailure):
+        return _failed(error, writing=writing)
+    return _impossible(error)
+
+
+def _code(error: PyMongoError) -> int | None:
+    code = getattr(error, "code", None)
+    if code is None and isinstance(error, AutoReconnect) and isinstance(error.details, dict):
+        code = error.details.get("code")
+    return code
+
+
+def _lost(error: PyMongoError, *, writing: bool) -> StorageError:
+    if writing:
+        message = "the acknowledgement of the mongodb server was lost or came too late: the write id tells"
+        return UnknownOutcome(message, NAME, True)
+    return BackendUnavailable(f"the connection to the mongodb server failed ({type(error).__name__})", NAME, True)
+
+
+def _failed(error: OperationFailure, *, writing: bool) -> PersistenceError:
+    if any(error.has_error_label(label) for label in _TRANSIENT):
+        return _lost(error, writing=writing)
+    if error.code in _DISK_FULL or (error.code == 8000 and "quota" in str(error)):  # noqa: PLR2004 - Atlas's own
+        return StorageFull("no room is left on the mongodb server; nothing was written", NAME)
+    if error.code in _REFUSED:
+        return BackendUnavailable(f"the mongodb server {_REFUSED[error.code]}", NAME)
+    name = (error.details or {}).get("codeName") or error.code
+    return StorageError(f"the mongodb server refused the operation ({name})", NAME)
+
+
+def _impossible(error: PyMongoError | BSONError) -> PersistenceError:
+    if isinstance(error, DriverConfigurationError) and "wire version" in str(error):
+        message = "the mongodb server and the driver are of releases that don't fit; MongoDB 4.4 or later is needed"
+        return BackendUnavailable(message, NAME)
+    if isinstance(error, DriverConfigurationError | InvalidName):
+        message = f"the driver refuses the options of the mongodb URL ({type(error).__name__}); correct them"
+        return ConfigurationError(message, "FLOWPERSIST_URL")
+    if isinstance(error, InvalidOperation):
+        return BackendUnavailable("the client of the mongodb store was closed; open another backend", NAME)
+    if isinstance(error, DocumentTooLarge):
+        return StorageError("a record is larger than the mongodb server takes", NAME)
+    if isinstance(error, BSONError):
+        return IntegrityError("a document in the mongodb store can't be read: it is damaged")
+    return StorageError(f"the mongodb driver refused the operation ({type(error).__name__})", NAME)

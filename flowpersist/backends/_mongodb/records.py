@@ -1,0 +1,256 @@
+"""What the MongoDB backend does with one record: each change is one compare-and-set on one document."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+
+from attrs import define, evolve, field, frozen
+from pymongo.errors import DuplicateKeyError
+
+from flowpersist.backends._mongodb.bodies import (
+    INLINE_BYTES,
+    MOST_CHUNKS,
+    Stored,
+    doomed,
+    fetch,
+    name_body,
+    remove,
+    upload,
+)
+from flowpersist.backends._mongodb.client import Collections
+from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, record_of
+from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._mongodb.revisions import first_revision, next_revision
+from flowpersist.backends._mongodb.underway import Underway
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
+from flowpersist.backends.base import Keep, Read, Record, RecordChange, RecordRef, Written
+from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError
+
+__all__ = ["Desk", "delete", "put", "read", "stored_body"]
+
+#: A reader whose body was replaced as often as this while it read gives up.
+_READS: Final = 32
+_BODY: Final = ("s", "i", "x", "m")
+
+
+@frozen(eq=False)
+class Desk:
+    """What the operations on an open backend share."""
+
+    store: Collections
+    now: Callable[[], Awaitable[datetime]]
+    underway: Underway
+    #: What findAndModify gives back; None where the server (FerretDB) takes no projection and gives all.
+    held: dict[str, int] | None = field(factory=lambda: {"x": 1, "m": 1})
+
+    def let_go(self, *bodies: Stored | None) -> None:
+        """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
+        gone = [stored for stored in bodies if stored is not None]
+        if gone:
+            _ = self.underway.background(remove(self.store, gone))
+
+
+def stored_body(document: Document | None) -> Stored | None:
+    """The chunked body that a record's document names; none where what it holds is no such name."""
+    name, count = (document or {}).get("x"), (document or {}).get("m")
+    return Stored(name, count) if isinstance(name, str) and count in MOST_CHUNKS else None
+
+
+async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
+    """One record. Record and body are of one revision: a body under its name never changes."""
+    missing: tuple[int, Stored | None] | None = None
+    for _ in range(_READS):
+        with mapped():
+            document = await desk.store.records.find_one({"_id": identity(ref)}, None if body else {"i": 0})
+        if document is None:
+            return Read(None, await desk.now())
+        record = record_of(document, ref.namespace)
+        stored = stored_body(document)
+        if body and stored is not None:
+            record = evolve(record, body=await fetch(desk.store, stored))
+        if not body or _is_whole(record):
+            return Read(record, await desk.now())
+        if missing == (record.revision, stored):
+            raise body_missing(NAME, ref)
+        # Replaced or deleted since its record was read, unless the record is still the same.
+        missing = record.revision, stored
+    raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
+
+
+def _is_whole(record: Record) -> bool:
+    if record.body is None or record.body_size is None:
+        return record.body is None and record.body_size is None
+    return len(record.body) == record.body_size
+
+
+async def put(
+    desk: Desk, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None
+) -> Written:
+    """Write the body, then compare and set the record, then let go of the body that it had."""
+    return await _Put(desk, ref, change, if_revision, not_after).run()
+
+
+@define(eq=False)
+class _Put:
+    """A put under way."""
+
+    desk: Desk
+    ref: RecordRef
+    change: RecordChange
+    if_revision: int
+    not_after: datetime | None
+    document_id: str = field(init=False)
+    body: Stored | None = None
+    #: Of this very call. The driver sends a write a second time after a failover; a server that carries it out twice
+    #: finds the second at the wrong revision, and the token there.
+    token: bytes = field(factory=lambda: os.urandom(8))
+
+    def __attrs_post_init__(self) -> None:
+        self.document_id = identity(self.ref)
+
+    async def run(self) -> Written:
+        try:
+            revision = await self._prepare()
+            return await self._write(revision)
+        except (RevisionConflict, DeadlinePassed):
+            self.desk.let_go(self.body)
+            raise
+
+    async def _prepare(self) -> int:
+        """Write the body, and say which revision comes next."""
+        body = self.change.body
+        if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
+            return await self._next()
+        stored = name_body(await self.desk.now(), body)
+        if stored.count > 1:
+            # Losers lose before they have sent a large body.
+            check_revision(NAME, self.ref, await self._standing(), self.if_revision)
+        revision, _ = await asyncio.gather(self._next(), upload(self.desk.store, stored, self.document_id, body))
+        self.body = stored
+        return revision
+
+    async def _next(self) -> int:
+        if self.if_revision:
+            return next_revision(self.ref, self.if_revision)
+        return await first_revision(self.desk.store, self.document_id)
+
+    async def _write(self, revision: int) -> Written:
+        while True:
+            now = await self.desk.now()
+            if self.not_after is not None and now > self.not_after:
+                check_revision(NAME, self.ref, await self._standing(), self.if_revision)
+                check_deadline(NAME, self.ref, now, self.not_after)
+            written = self._insert if self.if_revision == 0 else self._update
+            if await written(revision, now):
+                await self._keep_body()
+                return Written(revision, now)
+            found = await self._found()
+            if found is not None and found.get("t") == self.token:
+                return Written(revision, now)
+            check_revision(NAME, self.ref, 0 if found is None else int(found["v"]), self.if_revision)
+            # It has come to that revision since it was compared.
+            revision = await self._next()
+
+    async def _insert(self, revision: int, now: datetime) -> bool:
+        placed = place(now, self.ref.key)
+        document = {"_id": self.document_id, "n": self.ref.namespace, "c": placed, "a": [], "h": b"", **self._set(now)}
+        document["v"] = revision
+        with mapped(writing=True):
+            try:
+                await self.desk.store.records.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def _update(self, revision: int, now: datetime) -> bool:
+        records = self.desk.store.records
+        compared = {"_id": self.document_id, "v": self.if_revision}
+        changes: dict[str, Any] = {"$set": {**self._set(now), "v": revision}}
+        dropped = self._dropped(changes["$set"])
+        if dropped:
+            changes["$unset"] = dict.fromkeys(dropped, "")
+        with mapped(writing=True):
+            if isinstance(self.change.body, Keep):
+                return (await records.update_one(compared, changes)).matched_count == 1
+            old = await records.find_one_and_update(compared, changes, projection=self.desk.held)
+        self.desk.let_go(stored_body(old))
+        return old is not None
+
+    def _set(self, now: datetime) -> Document:
+        """The fields that the change sets."""
+        change = self.change
+        fields: Document = {"w": change.write_id, "t": self.token, "u": place(now, self.ref.key)}
+        if not isinstance(change.attributes, Keep):
+            fields["a"] = attribute_entries(change.attributes or {})
+        if not isinstance(change.head, Keep):
+            fields["h"] = change.head or b""
+        if isinstance(change.due_at, datetime):
+            fields["d"] = place(change.due_at, self.ref.key)
+        if isinstance(change.body, bytes):
+            fields["s"] = len(change.body)
+            fields.update({"i": change.body} if self.body is None else {"x": self.body.name, "m": self.body.count})
+        return fields
+
+    def _dropped(self, fields: Document) -> list[str]:
+        """The fields that the change removes."""
+        dropped = ["d"] if self.change.due_at is None else []
+        if not isinstance(self.change.body, Keep):
+            dropped += [name for name in _BODY if name not in fields]
+        return dropped
+
+    async def _keep_body(self) -> None:
+        """Put the body up again where the sweeper has taken it for an orphan (see ``bodies``)."""
+        body, store = self.change.body, self.desk.store
+        while self.body is not None and isinstance(body, bytes) and await doomed(store, self.body):
+            again = name_body(await self.desk.now(), body)
+            await upload(store, again, self.document_id, body)
+            with mapped(writing=True):
+                moved = await store.records.update_one(
+                    {"_id": self.document_id, "x": self.body.name}, {"$set": {"x": again.name}}
+                )
+            if moved.matched_count == 0:
+                # Somebody has replaced or deleted it since.
+                self.desk.let_go(again)
+                return
+            self.body = again
+
+    async def _standing(self) -> int:
+        found = await self._found()
+        return 0 if found is None else int(found["v"])
+
+    async def _found(self) -> Document | None:
+        """How the record stands that was not at the expected revision."""
+        with mapped():
+            found = await self.desk.store.records.find_one({"_id": self.document_id}, {"v": 1, "w": 1, "t": 1})
+            if found is not None and found.get("w") == self.change.write_id:
+                await self._confirm()
+        return found
+
+    async def _confirm(self) -> None:
+        """An earlier sending of this write was done, its acknowledgement lost: have a majority hold it before the
+        caller hears of it. Whatever a majority acknowledges now comes after it.
+        """
+        with suppress(DuplicateKeyError):
+            await self.desk.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)
+
+
+async def delete(desk: Desk, ref: RecordRef, if_revision: int) -> bool:
+    """Remove a record, then its body."""
+    compared = {"_id": identity(ref), "v": if_revision}
+    while True:
+        with mapped(writing=True):
+            old = await desk.store.records.find_one_and_delete(compared, projection=desk.held)
+        if old is not None:
+            desk.let_go(stored_body(old))
+            return True
+        with mapped():
+            found = await desk.store.records.find_one({"_id": compared["_id"]}, {"v": 1})
+        if found is None:
+            return False
+        # Where it has come to that revision since, it is tried again.
+        check_revision(NAME, ref, int(found["v"]), if_revision)

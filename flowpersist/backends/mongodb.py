@@ -1,0 +1,275 @@
+"""A store in MongoDB: durable on a majority of a replica set, for any number of processes on any number of machines.
+
+::
+
+    mongodb://user:password@host1,host2/flows?replicaSet=rs0        the database "flows"; without one, "flowpersist"
+    mongodb+srv://user:password@cluster.example.net/flows
+
+Of the URL's options ours are ``prefix`` (what the collections' names begin with) and ``allow_unsafe_ferretdb`` (``on``
+for trials with FerretDB, whose updates are not atomic); all others go to the driver. Whatever they say, a write is
+acknowledged when a majority has it in its journal, and reads are of the primary.
+
+The server's clock can only be sampled (see ``_mongodb/clock.py``): a write that comes within a round trip of its
+deadline may be taken or refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import unquote
+
+from attrs import frozen
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from flowpersist.backends._matching import Selection, check_put, selection
+from flowpersist.backends._mongodb import changes, client, pages, records
+from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
+from flowpersist.backends._mongodb.clock import ServerClock
+from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
+from flowpersist.backends._mongodb.underway import Underway
+from flowpersist.backends._outcomes import check_body
+from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._url import PREFIX, SETTING, BackendUrl, check_prefix
+from flowpersist.backends.base import (
+    BackendHealth,
+    Capability,
+    NamespaceSchema,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Where,
+    Written,
+)
+from flowpersist.errors import BackendUnavailable, ConfigurationError
+
+__all__ = ["MongodbBackend", "from_url"]
+
+OPTIONS: Final = frozenset({"prefix", "allow_unsafe_ferretdb"})
+_DATABASE: Final = re.compile(r'[^/\\. "$*<>:|?\0]{1,63}')
+_ALWAYS: Final = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS, Capability.BODY_LIMIT})
+
+
+@frozen(eq=False)
+class _Opened:
+    """What an open backend stands on."""
+
+    client: client.Client
+    desk: records.Desk
+    server: Server
+    pid: int
+
+
+class MongodbBackend:
+    """Records in three collections of a MongoDB database.
+
+    ``source`` is a URL, or a client: PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``, which is used as
+    it is and never closed. ``client_class`` makes the client of a URL. ``database`` goes before the one in the URL.
+    ``capabilities`` names notifications once the backend is open, where the server has them.
+    """
+
+    name: str = NAME
+
+    def __init__(
+        self,
+        source: str | Any,  # noqa: ANN401 - a client of either driver
+        *,
+        database: str | None = None,
+        prefix: str = PREFIX,
+        allow_unsafe_ferretdb: bool = False,
+        client_class: client.ClientFactory = AsyncMongoClient,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        if database is not None and not _DATABASE.fullmatch(database):
+            message = "the name of a mongodb database has 1 to 63 characters, none of them special"
+            raise ConfigurationError(message, SETTING)
+        self.capabilities: frozenset[Capability] = _ALWAYS
+        self.clock_offset = clock_offset
+        self.largest_body = LARGEST_BODY
+        self._source = source
+        self._database = database
+        self._prefix = check_prefix(prefix)
+        self._allow_ferretdb = allow_unsafe_ferretdb
+        self._client_class = client_class
+        self._underway = Underway()
+        self._opening = asyncio.Lock()
+        self._opened: _Opened | None = None
+
+    async def open(self, schema: Sequence[NamespaceSchema]) -> None:
+        """See ``StorageBackend``. One index serves all attributes, so that nothing need be made for those declared.
+
+        Raises ``UnsupportedVersion`` for the schema of a later release, ``BackendUnavailable`` for a server that can't
+        keep the promises.
+        """
+        del schema
+        await uninterrupted(self._open())
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._opened is not None:
+                return
+            connected = self._connect()
+            try:
+                opened = await self._prepare(connected)
+            except BaseException:
+                await self._disconnect(connected)
+                raise
+            self.capabilities = _ALWAYS | ({Capability.NOTIFICATIONS} if opened.server.replica_set else set())
+            self._opened = opened
+
+    def _connect(self) -> client.Client:
+        with mapped():
+            if isinstance(self._source, str):
+                return client.connect(self._source, self._client_class)
+            given: client.Client = self._source
+            return given
+
+    async def _disconnect(self, connected: client.Client) -> None:
+        if isinstance(self._source, str):
+            await client.close(connected)
+
+    async def _prepare(self, connected: client.Client) -> _Opened:
+        server = await ask_server(connected, allow_ferretdb=self._allow_ferretdb)
+        with mapped():
+            store = client.collections(connected, self._database, self._prefix)
+        await migrate(store)
+        clock = ServerClock(lambda: tell_time(connected), self._underway.background)
+
+        async def now() -> datetime:
+            return await clock.now() + self.clock_offset
+
+        await sweep(store, await now())
+        if server.ferretdb:
+            return _Opened(connected, records.Desk(store, now, self._underway, None), server, os.getpid())
+        return _Opened(connected, records.Desk(store, now, self._underway), server, os.getpid())
+
+    async def close(self) -> None:
+        """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        async with self._opening:
+            opened, self._opened = self._opened, None
+            if opened is not None and opened.pid == os.getpid():
+                await self._underway.drained()
+                await self._disconnect(opened.client)
+
+    async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
+        """See ``Migrating``: commands as ``db.runCommand`` takes them, in JSON."""
+        del schema
+        connected = self._connect() if self._opened is None else self._opened.client
+        try:
+            with mapped():
+                store = client.collections(connected, self._database, self._prefix)
+            return tuple(json.dumps(command) for command in await pending(store))
+        finally:
+            if self._opened is None:
+                await self._disconnect(connected)
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``."""
+        opened = self._ready()
+        return await self._underway.uninterrupted(records.read(opened.desk, ref, body=body))
+
+    async def put(
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+    ) -> Written:
+        """See ``StorageBackend``. Cancelled: the write goes on to its end."""
+        check_put(if_revision, not_after)
+        opened = self._ready()
+        check_body(NAME, ref, change.body, self.largest_body)
+        return await self._underway.uninterrupted(records.put(opened.desk, ref, change, if_revision, not_after))
+
+    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+        """See ``StorageBackend``. Cancelled: it goes on to its end."""
+        check_put(if_revision)
+        opened = self._ready()
+        return await self._underway.uninterrupted(records.delete(opened.desk, ref, if_revision))
+
+    async def query(
+        self,
+        namespace: str,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+    ) -> Page[Record]:
+        """See ``StorageBackend``."""
+        asked = selection(namespace, where, order, limit, after, descending)
+        opened = self._ready()
+        return await self._underway.uninterrupted(pages.page(opened.desk, asked))
+
+    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
+        """See ``StorageBackend``. Deletes in batches. Then sweeps, where it is time (see ``_mongodb/bodies.py``)."""
+        asked = selection(namespace, where, "key", limit, None, False)
+        opened = self._ready()
+        return await self._underway.uninterrupted(_purge(opened.desk, asked))
+
+    def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """See ``Notifying``. Only where ``capabilities`` names it, that is, where the server is no single one."""
+        opened = self._ready()
+        if Capability.NOTIFICATIONS not in self.capabilities:
+            raise BackendUnavailable("a single mongodb server has no change streams; use a replica set", NAME)
+        return changes.changes(opened.desk.store, namespace)
+
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        opened = self._ready()
+        started = time.monotonic()
+        await self._underway.uninterrupted(tell_time(opened.client))
+        latency = timedelta(seconds=time.monotonic() - started)
+        return BackendHealth(NAME, await opened.desk.now(), latency, opened.server.warnings)
+
+    def _ready(self) -> _Opened:
+        opened = self._opened
+        guard(NAME, None if opened is None else opened.pid)
+        assert opened is not None  # noqa: S101 - the guard has refused it
+        return opened
+
+
+async def _purge(desk: records.Desk, asked: Selection) -> int:
+    purged = await pages.purge(desk, asked)
+    await sweep(desk.store, await desk.now())
+    return purged
+
+
+def from_url(url: BackendUrl) -> MongodbBackend:
+    """The backend that a URL names."""
+    if not url.authority:
+        raise url.refuse("names no host; it looks like mongodb://user:password@host/database")
+    theirs = url.without(OPTIONS)
+    if url.scheme == "mongodb":
+        # That of mongodb+srv would ask the name service.
+        _check(url, theirs)
+    database = unquote(url.path[1:]) or client.DATABASE
+    return MongodbBackend(
+        theirs,
+        database=database,
+        prefix=url.prefix(),
+        allow_unsafe_ferretdb=url.flag("allow_unsafe_ferretdb", default=False),
+    )
+
+
+def _check(url: BackendUrl, text: str) -> None:
+    try:
+        parse_uri(text, validate=True, warn=False)
+    except (PyMongoError, ValueError) as error:
+        # Not as its cause: the driver's message may hold a part of the URL.
+        name = type(error).__name__
+        why = f"is refused by the driver ({name}): look at its options, and write special characters as %40"
+        raise url.refuse(why) from None

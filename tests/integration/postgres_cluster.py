@@ -1,0 +1,93 @@
+"""PostgreSQL servers of a test's own: to be killed, filled, starved and locked."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+#: Debian keeps them out of the PATH.
+PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+SETTINGS = (
+    "fsync = off\nlisten_addresses = '127.0.0.1'\nmax_connections = 20\nsuperuser_reserved_connections = 3\n"
+    "shared_buffers = 16MB\nmax_wal_size = 64MB\nautovacuum = off\n"
+)
+
+
+def _program(name):
+    found = shutil.which(name, path=os.pathsep.join([*map(str, PLACES), os.environ.get("PATH", "")]))
+    if found is None:
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse(f"{name} is not there: install postgresql")
+    return found
+
+
+def _command(*arguments):
+    # The server refuses to run as root.
+    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    return [*prefix, *map(str, arguments)]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    """A server with a directory of its own, whose superuser is postgres and whose roles need a password."""
+
+    def __init__(self, settings=""):
+        self.directory = Path(tempfile.mkdtemp(prefix="flowpersist-postgres-"))
+        self.data = self.directory / "data"
+        self.port = free_port()
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "postgres", "postgres")
+        subprocess.run(
+            _command(_program("initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync",
+                     "--locale", "C"), check=True, stdout=subprocess.DEVNULL, cwd=self.directory,
+        )  # fmt: skip
+        configuration = self.data / "postgresql.conf"
+        configuration.write_text(
+            f"{configuration.read_text()}\n{SETTINGS}port = {self.port}\nunix_socket_directories = ''\n{settings}\n"
+        )
+        (self.data / "pg_hba.conf").write_text(
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
+        self.start()
+
+    def start(self):
+        subprocess.run(
+            _command(_program("pg_ctl"), "-D", self.data, "-w", "-s", "-l", self.directory / "log", "start"), check=True
+        )
+
+    def stop(self, mode="immediate"):
+        subprocess.run(_command(_program("pg_ctl"), "-D", self.data, "-w", "-s", "-m", mode, "stop"), check=False)
+
+    def kill(self):
+        """As when the power fails."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = [
+            int(status.parent.name)
+            for status in Path("/proc").glob("[0-9]*/stat")
+            if status.read_text().rpartition(")")[2].split()[1] == str(first)
+        ]
+        for process in (first, *children):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        # Where nobody reaps it, the process seems to live, and the server would not start anew.
+        (self.data / "postmaster.pid").unlink()
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def url(self, database="postgres", user="postgres", password=None, **options):
+        secret = "" if password is None else f":{password}"
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}{'?' if query else ''}{query}"

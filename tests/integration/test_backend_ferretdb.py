@@ -1,0 +1,13 @@
+"""The mongodb backend passes what FerretDB can pass: its updates are not atomic, so that nothing races on it."""
+
+import pytest
+
+from flowpersist.testing.suite.parts import Parts
+from flowpersist.testing.suite.queries import Queries
+from flowpersist.testing.suite.values import Values
+
+
+class TestFerretdb(Parts, Queries, Values):
+    @pytest.fixture
+    def url(self, server, prefix):
+        return f"{server('ferretdb')}?prefix={prefix}&allow_unsafe_ferretdb=on"

@@ -1,0 +1,14 @@
+"""The mongodb backend passes the conformance suite."""
+
+import pytest
+
+from flowpersist.testing.conformance import BackendConformance
+
+
+class TestMongodb(BackendConformance):
+    # After each connection that is cut the driver waits for up to half a second.
+    lost = 8
+
+    @pytest.fixture
+    def url(self, server, prefix):
+        return f"{server('mongodb')}?prefix={prefix}"
