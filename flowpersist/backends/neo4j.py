@@ -7,8 +7,8 @@
 
 Options of ours: ``prefix`` (what labels, relationships, constraints and indexes begin with), ``graph`` (on, off),
 ``pool_size`` (connections), ``pool_timeout``, ``connect_timeout`` and ``timeout`` (seconds: for a connection to become
-free, to be made, and for a statement), ``largest_body`` (bytes; 32 MiB suit a server of 512 MB of heap). The rest of a ``neo4j`` URL's options is the driver's routing context; ``bolt``
-has none. Needs Neo4j 5.26 or later, of any edition.
+free, to be made, and for a statement), ``largest_body`` (bytes; 32 MiB suit a server of 512 MB of heap). The rest of a
+``neo4j`` URL's options is the driver's routing context; ``bolt`` has none. Needs Neo4j 5.26 or later, of any edition.
 
 Reads go where writes go, to the leader of a cluster: a replica decides nothing.
 """

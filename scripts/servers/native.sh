@@ -28,12 +28,13 @@ prepare_postgres() {
     local data=$servers/postgres/data
     postgres_bin >/dev/null || apt_install postgresql
     postgres_bin >/dev/null || fail "there is no initdb: install PostgreSQL"
-    if [ "$(id -u)" -eq 0 ]; then
+    if [ "$(id -u)" -eq 0 ] && [ ! -e "$servers/postgres/where" ]; then
         (as_postgres test -x "$servers") || data=$(mktemp -d "${TMPDIR:-/tmp}/flowpersist-postgres-XXXXXX")/data
         mkdir -p "$data"
         chown postgres "$data" "$(dirname "$data")"
         printf '%s\n' "$data" >"$servers/postgres/where"
     fi
+    data=$(data_of postgres)
     # The last line that is written here.
     ! grep -q "^include 'test.conf'" "$data/postgresql.conf" 2>/dev/null || return 0
     rm -rf "${data:?}"/*

@@ -20,6 +20,7 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import (
     AlreadyResumed,
     BackendUnavailable,
+    ConfigurationError,
     InputValidationError,
     PersistenceError,
     SuspensionNotFound,
@@ -182,17 +183,18 @@ async def test_a_password_shows_nowhere(url, there, caplog, unused_tcp_port):
     caplog.set_level(logging.DEBUG)
     made = backend_from_url(with_password(url, None if there else f"127.0.0.1:{unused_tcp_port}"))
     said = [repr(made), str(made), repr(vars(made)) if hasattr(made, "__dict__") else ""]
+    refused = None
     try:
         async with asyncio.timeout(60):
             await made.open([NamespaceSchema("secrets", {})])
             said.append(repr(await made.ping()))
             said.append(repr(await made.get(RecordRef("secrets", "none"))))
     except PersistenceError as error:
-        assert there or isinstance(error, BackendUnavailable)
+        refused = error
         said += [*all_said(error), "".join(traceback.format_exception(error))]
-    else:
-        assert there
     finally:
         await made.close()
+    # Some of the servers ask nobody for a password.
+    assert isinstance(refused, BackendUnavailable | ConfigurationError | None if there else BackendUnavailable)
     text = "\n".join([*said, caplog.text])
     assert [form for form in FORMS if form in text] == []

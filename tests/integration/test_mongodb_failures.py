@@ -144,7 +144,7 @@ async def test_a_server_that_is_down_at_the_start():
 async def test_ended_in_mid_load_and_back(own):
     """Whatever was acknowledged is there, and the backend goes on by itself.
 
-    The server is told to end and not killed: this one writes to the disk once a second, whatever the write concern says.
+    The server is told to end and not killed: this one writes to the disk once a second, whatever the write concern is.
     """
     async with opened(own.url) as backend:
         acknowledged = {}

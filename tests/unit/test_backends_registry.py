@@ -60,7 +60,7 @@ def test_paths_and_options_are_decoded():
         (f"sqlite:///\udce9{SECRET}", "malformed"),
         ("sqlite:///a%00b", "no file can have"),
         ("sqlite:///a%ffb", "no file can have"),
-        (f"sqlite:///a.db?password={SECRET}", "busy_timeout, synchronous"),
+        (f"sqlite:///a.db?password={SECRET}", "busy_timeout, prefix, synchronous"),
         (f"sqlite:///a.db?{SECRET}", "malformed options"),
         (f"sqlite:///a.db?synchronous=off&synchronous={SECRET}", "twice"),
         (f"sqlite:///a.db?synchronous={SECRET}", "synchronous is one of"),

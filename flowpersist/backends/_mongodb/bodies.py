@@ -33,13 +33,25 @@ from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.documents import moment_text
 from flowpersist.backends._mongodb.errors import DUPLICATE, mapped
 
-__all__ = ["CHUNK_BYTES", "INLINE_BYTES", "LARGEST_BODY", "Stored", "doomed", "fetch", "name_body", "remove", "sweep"]
+__all__ = [
+    "CHUNK_BYTES",
+    "INLINE_BYTES",
+    "LARGEST_BODY",
+    "MOST_CHUNKS",
+    "Stored",
+    "doomed",
+    "fetch",
+    "name_body",
+    "remove",
+    "sweep",
+]
 
 CHUNK_BYTES: Final = 1024 * 1024
 #: Bodies up to this size lie inside their record, which saves a round trip each way. A change of the record does not
 #: send them, a listing does not ask for them.
 INLINE_BYTES: Final = 16 * 1024
 LARGEST_BODY: Final = 1024 * CHUNK_BYTES
+MOST_CHUNKS: Final = range(1, LARGEST_BODY // CHUNK_BYTES + 1)
 #: As many chunks go up in one command: the driver joins a command's documents before it sends them.
 _TOGETHER: Final = 8
 GRACE: Final = timedelta(hours=1)

@@ -111,7 +111,7 @@ def record_of(document: Mapping[str, Any], namespace: str) -> Record:
             write_id=_typed(document["w"], str),
             attributes=attributes_from_text("{" + ",".join(document["a"]) + "}"),
             head=_typed(document["h"], bytes),
-            body=document.get("i"),
+            body=None if document.get("i") is None else _typed(document["i"], bytes),
             body_size=None if document.get("s") is None else int(document["s"]),
             created_at=_moment(document["c"]),
             updated_at=_moment(document["u"]),

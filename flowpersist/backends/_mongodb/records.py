@@ -12,7 +12,16 @@ from typing import Any, Final
 from attrs import define, evolve, field, frozen
 from pymongo.errors import DuplicateKeyError
 
-from flowpersist.backends._mongodb.bodies import INLINE_BYTES, Stored, doomed, fetch, name_body, remove, upload
+from flowpersist.backends._mongodb.bodies import (
+    INLINE_BYTES,
+    MOST_CHUNKS,
+    Stored,
+    doomed,
+    fetch,
+    name_body,
+    remove,
+    upload,
+)
 from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, record_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
@@ -47,10 +56,9 @@ class Desk:
 
 
 def stored_body(document: Document | None) -> Stored | None:
-    """The chunked body that a record's document names."""
-    if document is None or document.get("x") is None:
-        return None
-    return Stored(str(document["x"]), int(document["m"]))
+    """The chunked body that a record's document names; none where what it holds is no such name."""
+    name, count = (document or {}).get("x"), (document or {}).get("m")
+    return Stored(name, count) if isinstance(name, str) and count in MOST_CHUNKS else None
 
 
 async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
@@ -116,14 +124,13 @@ class _Put:
     async def _prepare(self) -> int:
         """Write the body, and say which revision comes next."""
         body = self.change.body
-        drawing = self._next()
         if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
-            return await drawing
+            return await self._next()
         stored = name_body(await self.desk.now(), body)
         if stored.count > 1:
             # Losers lose before they have sent a large body.
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
-        revision, _ = await asyncio.gather(drawing, upload(self.desk.store, stored, self.document_id, body))
+        revision, _ = await asyncio.gather(self._next(), upload(self.desk.store, stored, self.document_id, body))
         self.body = stored
         return revision
 

@@ -156,9 +156,8 @@ class Store:
             "expected": if_revision,
             "shard": shard(ref),
         }
-        rows = await link.run(
-            self._text("delete_record", "find_related", "lock_related", "drop_orphans"), parameters, writes=True
-        )
+        text = self._text("delete_record", "find_related", "lock_related", "drop_orphans")
+        rows = await link.run(text, parameters, writes=True)
         if not rows:
             return False
         ((done, revision),) = rows

@@ -24,8 +24,9 @@ from flowpersist.testing.suite.processes import CONTEXT, need_processes
 __all__ = ["Crashes"]
 
 STEPS = 4
-#: Seconds after which a writer is killed, at most.
-LIFE = 0.06
+#: A writer is killed after so many acknowledgements at most, and so many seconds more.
+ACKNOWLEDGED = 24
+PAUSE = 0.01
 
 
 def content(key: str, step: int) -> tuple[bytes, bytes]:
@@ -64,28 +65,42 @@ def _writer(make_backend: BackendFactory, life: int, said: Connection) -> None:
     asyncio.run(work())
 
 
-def _heard(said: int) -> dict[str, int]:
-    """The last step of each key that was said before the writer died."""
-    with os.fdopen(said, encoding="utf-8") as lines:
-        return {key: int(step) for key, step in (line.split() for line in lines)}
+def _hear(hears: Connection, lines: int) -> bytes:
+    """What the writer says until it has said so many lines, which are acknowledgements but for the first."""
+    said = b""
+    while said.count(b"\n") < lines:
+        assert hears.poll(PATIENCE), "the writer neither opens the store nor writes"
+        said += (more := os.read(hears.fileno(), 65536))
+        assert more, "the writer has ended by itself"
+    return said
 
 
-async def _killed(make_backend: BackendFactory, life: int, pause: float) -> dict[str, int]:
+def _rest(hears: Connection) -> bytes:
+    """What it said until it died."""
+    said = b""
+    while more := os.read(hears.fileno(), 65536):
+        said += more
+    return said
+
+
+async def _killed(make_backend: BackendFactory, life: int, lines: int, pause: float) -> dict[str, int]:
+    """The last acknowledged step of each key of a writer that dies somewhat after so many lines."""
     hears, says = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_writer, args=(make_backend, life, says))
     process.start()
     says.close()
-    # It has opened the store, so that the moment of its death is one of writing.
-    assert await asyncio.to_thread(hears.poll, PATIENCE)
-    await asyncio.sleep(pause)
-    process.kill()
-    await asyncio.to_thread(process.join, PATIENCE)
-    process.close()
-    said = os.dup(hears.fileno())
+    try:
+        said = await asyncio.to_thread(_hear, hears, lines)
+        await asyncio.sleep(pause)
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.join, PATIENCE)
+        process.close()
+    said += _rest(hears)
     hears.close()
-    heard = _heard(said)
-    assert heard.pop("open", None) == 0, "the writer could not open the store"
-    return heard
+    told = {key: int(step) for key, step in (line.split() for line in said.decode().splitlines())}
+    assert told.pop("open") == 0
+    return told
 
 
 def _check(key: str, step: int, record: Record | None) -> None:
@@ -108,8 +123,9 @@ class Crashes(Ground):
         chance = random.Random(5)
         told: dict[str, int] = {}
         for life in range(self.kills):
-            told.update(await _killed(make_backend, life, chance.uniform(0, LIFE)))
-        assert len(told) > self.kills // 2, "hardly anything was written: the test says nothing"
+            lines = 1 + chance.randrange(ACKNOWLEDGED)
+            told.update(await _killed(make_backend, life, lines, chance.uniform(0, PAUSE)))
+        assert told, "nothing was written: the test says nothing"
         for key, step in told.items():
             _check(key, step, (await backend.get(ref(key))).record)
         listed = await all_pages(backend, limit=200)

@@ -112,8 +112,10 @@ class Ground:
             yield proxy
 
     @pytest.fixture
-    def make_proxied(self, url: str, proxy: Proxy) -> BackendFactory:
+    def make_proxied(self, proxy: Proxy, request: pytest.FixtureRequest) -> BackendFactory:
         """As ``make_backend``, by way of the proxy."""
+        # Asked for once it is known that there is one.
+        url: str = request.getfixturevalue("url")
         return partial(backend_from_url, rerouted(url, proxy.address))
 
     @pytest_asyncio.fixture

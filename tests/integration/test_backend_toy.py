@@ -1,0 +1,18 @@
+"""The example's journal passes the conformance suite."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from flowpersist.testing.conformance import BackendConformance
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from toy_backend import JournalBackend
+
+
+class TestJournal(BackendConformance):
+    @pytest.fixture
+    def make_backend(self, tmp_path):
+        return partial(JournalBackend, tmp_path / "journal")
