@@ -141,7 +141,8 @@ class PostgresBackend(Verbs):
             async with connections.lent() as connection:
                 with mapped(connection):
                     await check_server(connection, self._layout)
-                    return await pending(connection, self._layout, _declared(schema))
+                    statements = await pending(connection, self._layout, _declared(schema))
+                    return tuple(f"{statement.rstrip()};" for statement in statements)
         finally:
             await connections.stop()
 
