@@ -4,7 +4,6 @@ import pytest
 
 from flowpersist.testing.conformance import BackendConformance
 
-
 # PyMongo leaves a socket to the garbage collector where it is closed while it connects.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
