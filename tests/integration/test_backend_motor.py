@@ -12,6 +12,7 @@ from flowpersist.testing.proxy import rerouted
 class TestMotor(BackendConformance):
     # After each connection that is cut the driver waits for up to half a second.
     lost = 8
+    kills = 6
 
     @pytest.fixture
     def url(self, server):

@@ -252,6 +252,29 @@ async def test_a_listener_learns_that_its_connection_is_lost(backend, admin):
         assert await anext(changes) == "k"
 
 
+async def test_listeners_neither_take_what_operations_need_nor_hold_up_the_end(url):
+    backend = backend_from_url(f"{url}&notify=on&pool_size=1&acquire_timeout=2")
+    await backend.open(SCHEMA)
+    async with backend.changes("n"), backend.changes("n") as changes:
+        await backend.put(ref(), change(), if_revision=0)
+        async with asyncio.timeout(10):
+            assert await anext(changes) == "k"
+            await backend.close()
+            with pytest.raises(BackendUnavailable):
+                await anext(changes)
+
+
+async def test_listening_on_a_pool_of_the_user_s(server, prefix, admin):
+    async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
+        backend = PostgresBackend(pool, prefix=prefix, notify=True)
+        await backend.open(SCHEMA)
+        async with backend.changes("n") as changes, asyncio.timeout(10):
+            await backend.put(ref(), change(), if_revision=0)
+            assert await anext(changes) == "k"
+        await backend.close()
+        assert pool.get_idle_size() == pool.get_size() == 2
+
+
 async def test_without_notify_nobody_can_listen(url):
     backend = backend_from_url(url)
     await backend.open(SCHEMA)
