@@ -132,15 +132,6 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
     for kind, what in _DRIVER.items():
         if isinstance(error, kind):
             return what(error)
-    if isinstance(error, ConnectionAcquisitionTimeoutError):
-        message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
-        return PoolTimeout(message, NAME, error.is_retryable())
-    if isinstance(error, UnsupportedServerProduct):
-        return _unavailable("is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later")
-    if isinstance(error, DriverConfigurationError):
-        return ConfigurationError(
-            "the driver of neo4j refuses its settings: look at the URL's scheme and options", "url"
-        )
     if _untrusted(error):
         return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
     if isinstance(error, ServiceUnavailable | SessionExpired):

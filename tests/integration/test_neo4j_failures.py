@@ -1,0 +1,305 @@
+"""What a Neo4j that fails makes of an operation: a typed error that says what to do, no secret, and recovery."""
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from neo4j.exceptions import Neo4jError
+
+from flowpersist.backends._neo4j.errors import translated
+from flowpersist.backends._neo4j.target import target_of
+from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
+from flowpersist.backends.registry import backend_from_url
+from flowpersist.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    PoolTimeout,
+    RevisionConflict,
+    StorageError,
+    StorageFull,
+    UnknownOutcome,
+)
+from flowpersist.testing.proxy import Proxy, address_of, rerouted
+
+SCHEMA = [NamespaceSchema("flows", {"status": str})]
+BUILDS = Path(__file__).parents[2] / ".cache" / "builds" / "neo4j"
+OPENINGS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch", "java.base/java.util.concurrent")
+
+
+def ref(key):
+    return RecordRef("flows", key)
+
+
+def change(write_id=None, **parts):
+    return RecordChange(write_id or os.urandom(8).hex(), **parts)
+
+
+def with_options(url, **options):
+    return url + ("&" if "?" in url else "?") + "&".join(f"{name}={value}" for name, value in options.items())
+
+
+# ------------------------------------------------------------------------------------------- what the server can say
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error", "retryable"),
+    [
+        ("Neo.ClientError.Security.Unauthorized", "user or password", BackendUnavailable, False),
+        ("Neo.ClientError.Security.AuthenticationRateLimit", "too many wrong passwords", BackendUnavailable, False),
+        ("Neo.ClientError.Security.CredentialsExpired", "new password", BackendUnavailable, False),
+        ("Neo.ClientError.Security.Forbidden", "grant", BackendUnavailable, False),
+        ("Neo.ClientError.Database.DatabaseNotFound", "no such database", BackendUnavailable, False),
+        ("Neo.ClientError.General.ForbiddenOnReadOnlyDatabase", "read-only", BackendUnavailable, False),
+        ("Neo.ClientError.General.ReadOnly", "read-only", BackendUnavailable, False),
+        ("Neo.TransientError.General.DatabaseUnavailable", "try again", BackendUnavailable, True),
+        ("Neo.TransientError.Transaction.DeadlockDetected", "try again", BackendUnavailable, True),
+        ("Neo.TransientError.General.MemoryPoolOutOfMemoryError", "try again", BackendUnavailable, True),
+        ("Neo.ClientError.Statement.SyntaxError", "refused the operation", StorageError, False),
+    ],
+)
+def test_what_the_server_says_is_told_with_its_remedy(code, message, error, retryable):
+    said = Neo4jError._hydrate_neo4j(code=code, message="canary: the values of a node")
+    found = translated(said, writes=True)
+    assert type(found) is error
+    assert message in str(found)
+    assert found.retryable is retryable
+    assert "canary" not in repr(found)
+
+
+def test_a_full_disk():
+    said = Neo4jError._hydrate_neo4j(
+        code="Neo.DatabaseError.Transaction.TransactionCommitFailed", message="x: No space left on device"
+    )
+    assert type(translated(said, writes=True)) is StorageFull
+
+
+# -------------------------------------------------------------------------------------------------------------- URLs
+
+
+def test_a_url_is_taken_apart_for_the_driver():
+    target = target_of("neo4j+s://us%40er:pa%3Ass@Host:7777/data?region=eu")
+    assert (target.uri, target.user, target.password) == ("neo4j+s://Host:7777?region=eu", "us@er", "pa:ss")
+    assert target.database == "data"
+    assert target_of("bolt://[::1]:7688").uri == "bolt://[::1]:7688"
+    assert (target_of("bolt://host").user, target_of("bolt://host/").database) == (None, None)
+    assert "pa:ss" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bolt://",
+        "bolt://:secret@",
+        "neo4j://user:secret@host:port",
+        "neo4j://user:secret@host/two/databases",
+        "bolt://user:secret@host?colour=secret",
+        "bolt://user:secret@host?pool_size=0",
+        "bolt://user:secret@host?timeout=secret",
+        "bolt://user:secret@host?graph=secret",
+        "bolt://user:secret@host?largest_body=0",
+        "bolt://user:secret@host?prefix=Se-cret",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_its_secret(url):
+    with pytest.raises(ConfigurationError) as refused:
+        backend_from_url(url)
+    assert "secret" not in repr(refused.value)
+
+
+async def test_a_database_that_is_not_there(server):
+    backend = backend_from_url(f"{server('neo4j')}/nosuchdatabase")
+    with pytest.raises(BackendUnavailable, match="no such database") as refused:
+        await backend.open(SCHEMA)
+    assert not refused.value.retryable
+
+
+# ------------------------------------------------------------------------------------------------------- connections
+
+
+@pytest.fixture
+async def proxy(server):
+    async with Proxy(*address_of(server("neo4j"))) as proxy:
+        yield proxy
+
+
+async def test_a_server_that_stalls_is_not_waited_for(proxy, wiped_neo4j):
+    backend = backend_from_url(with_options(rerouted(wiped_neo4j, proxy.address), timeout=3))
+    await backend.open(SCHEMA)
+    made = await backend.put(ref("a"), change(head=b"old"), if_revision=0)
+    proxy.stall()
+    with pytest.raises(UnknownOutcome):
+        await backend.put(ref("a"), change(head=b"new"), if_revision=made.revision)
+    with pytest.raises(BackendUnavailable) as refused:
+        await backend.get(ref("a"))
+    assert refused.value.retryable
+    proxy.resume()
+    # What was given up may or may not have been done; it is not torn.
+    assert (await backend.get(ref("a"))).record.head in {b"old", b"new"}
+    await backend.close()
+
+
+async def test_a_pool_that_has_no_connection_left(proxy, wiped_neo4j):
+    backend = backend_from_url(with_options(rerouted(wiped_neo4j, proxy.address), pool_size=1, pool_timeout=0.3))
+    await backend.open(SCHEMA)
+    proxy.stall()
+    held = asyncio.ensure_future(backend.get(ref("a")))
+    await asyncio.sleep(0.1)
+    with pytest.raises(PoolTimeout, match="pool_size"):
+        await backend.put(ref("a"), change(), if_revision=0)
+    proxy.resume()
+    assert (await held).record is None
+    await backend.put(ref("a"), change(), if_revision=0)
+    await backend.close()
+
+
+async def test_something_that_is_no_neo4j():
+    async def greet(reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(StorageError) as refused:
+            await backend_from_url(f"bolt://user:secret@127.0.0.1:{port}").open(SCHEMA)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_certificate_that_is_not_trusted(tmp_path):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(_certificate(tmp_path))
+
+    async def close(reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0, ssl=context) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(BackendUnavailable, match="not trusted") as refused:
+            await backend_from_url(f"bolt+s://localhost:{port}").open(SCHEMA)
+    assert not refused.value.retryable
+
+
+def _certificate(directory):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(
+        key, hashes.SHA256()
+    )
+    path = directory / "server.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+async def test_nothing_reaches_the_logs(wiped_neo4j, caplog):
+    caplog.set_level(logging.INFO)
+    backend = backend_from_url(wiped_neo4j)
+    await backend.open(SCHEMA)
+    made = await backend.put(ref("canary"), change(attributes={"status": "canary", "run": "canary"}), if_revision=0)
+    with pytest.raises(RevisionConflict):
+        await backend.put(ref("canary"), change(), if_revision=0)
+    await backend.query("flows", Where({"status": "canary", "undeclared": "canary"}), limit=3)
+    await backend.delete(ref("canary"), if_revision=made.revision)
+    await backend.close()
+    assert [record for record in caplog.records if record.name.startswith("neo4j")] == []
+    assert "canary" not in caplog.text
+
+
+# ---------------------------------------------------------------------------------------------------- a server killed
+
+
+class _Server:
+    """A server of the test's own, on a port of its own."""
+
+    def __init__(self, directory):
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self.port = found.getsockname()[1]
+        self.url = f"bolt://127.0.0.1:{self.port}?connect_timeout=1"
+        self._directory = directory
+        self._process = None
+
+    def start(self):
+        opened = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENINGS]
+        classes = f"{BUILDS}/lib/*:{BUILDS}/classes"
+        command = ["java", "-Xmx384m", *opened, "-cp", classes, "TestServer", str(self.port), str(self._directory)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def own_server(server, tmp_path):
+    server("neo4j")
+    if not (BUILDS / "classes").is_dir():
+        pytest.skip("the server runs in a container: scripts/test-setup.sh has not built one that a test may kill")
+    own = _Server(tmp_path / "data")
+    own.start()
+    yield own
+    own.kill()
+
+
+def _must_be_transient(error):
+    assert error.retryable or isinstance(error, UnknownOutcome), repr(error)
+
+
+async def _patiently(operation, seconds=60):
+    """Repeat what fails for now."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await operation()
+            except StorageError as error:
+                _must_be_transient(error)
+            await asyncio.sleep(0.1)
+
+
+async def test_a_server_that_is_killed_loses_nothing_and_is_found_again(own_server):
+    backend = backend_from_url(own_server.url)
+    await _patiently(lambda: backend.open(SCHEMA))
+    acknowledged = {}
+    writing = True
+
+    async def write(task):
+        number = 0
+        while writing:
+            number += 1
+            try:
+                made = await backend.put(ref(f"{task}-{number}"), change(body=bytes(20_000)), if_revision=0)
+            except StorageError as error:
+                _must_be_transient(error)
+                await asyncio.sleep(0.05)
+            else:
+                acknowledged[f"{task}-{number}"] = made.revision
+
+    tasks = [asyncio.ensure_future(write(task)) for task in range(4)]
+    while len(acknowledged) < 40:
+        await asyncio.sleep(0.05)
+    own_server.kill()
+    before = set(acknowledged)
+    with pytest.raises(BackendUnavailable) as refused:
+        await backend.ping()
+    assert refused.value.retryable
+    own_server.start()
+    async with asyncio.timeout(60):
+        while len(acknowledged) < len(before) + 10:
+            await asyncio.sleep(0.05)
+    writing = False
+    await asyncio.gather(*tasks)
+    for key, revision in acknowledged.items():
+        record = (await backend.get(ref(key))).record
+        assert (record.revision, record.body) == (revision, bytes(20_000))
+    await backend.close()
