@@ -13,7 +13,7 @@ from flowpersist.backends.base import StorageBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import PersistenceError
 
-__all__ = ["PLACES", "SERVERS", "Place", "places"]
+__all__ = ["LOCAL", "PLACES", "Place", "places"]
 
 LOCAL = ("memory", "sqlite", "file")
 SERVERS = ("postgres", "redis", "mongodb", "ferretdb", "neo4j")

@@ -42,6 +42,10 @@ def _among(known: Sequence[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def _numbers(text: str) -> list[int]:
+    return sorted(int(number) for number in text.split(","))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("benchmarks/backends", description="The backends beside raw drivers and others.")
     parser.add_argument("--backends", type=_among(PLACES), default=list(PLACES), help=",".join(PLACES))
@@ -51,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", action="store_true", help="many records, in place of single ones")
+    parser.add_argument("--records", type=_numbers, default=SIZES, help="for --scale; 1000,10000,100000 unless given")
     parser.add_argument("--races", action="store_true", help="processes racing for keys, in place of single records")
     parser.add_argument("--size", type=int, help="bytes of each state, records and keys, at most: to see that all runs")
     parser.add_argument("--directory", type=Path, help="where the files of SQLite and others go; on a disk")
@@ -90,7 +95,7 @@ async def _measured(arguments: argparse.Namespace, there: Sequence[Place]) -> No
 
 
 async def _scales(arguments: argparse.Namespace, there: Sequence[Place]) -> dict[str, Any]:
-    sizes = SIZES if arguments.size is None else (arguments.size, arguments.size * 2)
+    sizes = arguments.records if arguments.size is None else (arguments.size, arguments.size * 2)
     measured: dict[str, list[Scale]] = {}
     for place in there:
         if place.name in UNINDEXED:

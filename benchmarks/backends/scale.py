@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 from cases import CRITERIA
 from measure import Times, timed
-from places import Place
+from places import LOCAL, Place
 from records import DUE, NAMESPACE, SCHEMA, change, keys, purged
 
 from flowpersist.backends.base import Range, RecordRef, StorageBackend, Where
@@ -55,7 +55,9 @@ async def scaled(place: Place, sizes: Sequence[int]) -> list[Scale]:
             there = size - removed
             found.append(Scale(size, rate, pages, removed, seconds))
     finally:
-        await purged(backend, NAMESPACE)
+        if place.name not in LOCAL:
+            # Files go with this run's directory.
+            await purged(backend, NAMESPACE)
         await backend.close()
     return found
 

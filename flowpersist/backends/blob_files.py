@@ -32,10 +32,11 @@ class FileBlobStore:
     def __init__(self, directory: str | Path, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._root = Path(directory)
         self._entropy = entropy
+        self._lasting: set[Path] = set()
 
     async def open(self) -> None:
         """See ``BlobStore``."""
-        await _threaded(lambda: _make(self._root.absolute()))
+        await _threaded(lambda: self._make(self._root.absolute()))
 
     async def close(self) -> None:
         """See ``BlobStore``. Nothing stays open between two operations."""
@@ -43,7 +44,29 @@ class FileBlobStore:
     async def put(self, name: str, data: bytes) -> None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
-        await _threaded(lambda: _write(path, data))
+        await _threaded(lambda: self._write(path.absolute(), data))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._make(path.parent)
+        temporary = path.with_name(path.name + UNFINISHED)
+        create(temporary, [data])
+        try:
+            temporary.rename(path)
+        except OSError:
+            remove(temporary)
+            raise
+        flush_directory(path.parent)
+
+    def _make(self, directory: Path) -> None:
+        """Make a directory and those above it, each durable in the one above."""
+        if directory in self._lasting and directory.is_dir():
+            return
+        # Below the root also where it is there: whoever has made it may not have flushed it yet.
+        if not directory.is_dir() or self._root.absolute() in directory.parents:
+            self._make(directory.parent)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            flush_directory(directory.parent)
+        self._lasting.add(directory)
 
     async def get(self, name: str) -> bytes | None:
         """See ``BlobStore``."""
@@ -77,27 +100,6 @@ async def _threaded(action: Callable[[], T]) -> T:
             return action()
 
     return await asyncio.to_thread(mapped)
-
-
-def _make(directory: Path) -> None:
-    """Make a directory and those above it, each durable in the one above."""
-    if directory.is_dir():
-        return
-    _make(directory.parent)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    flush_directory(directory.parent)
-
-
-def _write(path: Path, data: bytes) -> None:
-    _make(path.parent.absolute())
-    temporary = path.with_name(path.name + UNFINISHED)
-    create(temporary, [data])
-    try:
-        temporary.rename(path)
-    except OSError:
-        remove(temporary)
-        raise
-    flush_directory(path.parent)
 
 
 def _listed(directory: Path) -> list[tuple[str, datetime]]:

@@ -237,7 +237,8 @@ class Neo4jBackend:
         declared = _together({namespace.name: dict(namespace.indexed) for namespace in schema})
         driver = self._driver or self._new_driver()
         try:
-            return await missing(self._sessions(driver), self._names, declared, self._graph.relations)
+            statements = await missing(self._sessions(driver), self._names, declared, self._graph.relations)
+            return tuple(f"{statement.rstrip()};" for statement in statements)
         finally:
             if driver is not self._driver:
                 await self._let_go(driver)

@@ -141,12 +141,13 @@ class PostgresBackend(Verbs):
             async with connections.lent() as connection:
                 with mapped(connection):
                     await check_server(connection, self._layout)
-                    return await pending(connection, self._layout, _declared(schema))
+                    statements = await pending(connection, self._layout, _declared(schema))
+                    return tuple(f"{statement.rstrip()};" for statement in statements)
         finally:
             await connections.stop()
 
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """See ``Notifying``. Listening takes a connection of the pool, and does not work through a pooler of
+        """See ``Notifying``. Listening takes a connection of its own, which must not be to a pooler of
         transactions.
         """
         return self._changes(namespace)
@@ -158,7 +159,7 @@ class PostgresBackend(Verbs):
             raise ConfigurationError(
                 "changes are not notified; put notify=on into the URL, for all who write", "notify"
             )
-        async with self._connections.lent() as connection:
+        async with self._connections.apart() as connection:
             listener = Listener(connection, self._layout.channel(self._known.schema, namespace))
             await listener.start()
             try:

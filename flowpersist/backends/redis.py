@@ -113,16 +113,17 @@ class RedisBackend:
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
         async with self._opening:
-            store = self._open_store
-            if store is None:
-                wire = self._source.wire()
-                try:
-                    store = await self._started(wire)
-                except BaseException:
-                    await wire.close()
-                    raise
-                self._open_store = store
-            await schemas.declare(store.wire, store.layout, schema)
+            if self._open_store is not None:
+                await schemas.declare(self._open_store.wire, self._open_store.layout, schema)
+                return
+            wire = self._source.wire()
+            try:
+                store = await self._started(wire)
+                await schemas.declare(wire, store.layout, schema)
+            except BaseException:
+                await wire.close()
+                raise
+            self._open_store = store
 
     async def _started(self, wire: Wire) -> OpenStore:
         with mapped():

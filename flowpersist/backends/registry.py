@@ -7,9 +7,9 @@
     file:flows           relative to the working directory    file:///var/flows         absolute
 
 ``sqlite`` takes the options ``synchronous`` (full, extra, normal, off), ``busy_timeout`` (seconds) and ``prefix`` (of
-its tables' names), ``file`` the second of them. The modules of the servers name theirs. Further packages register a
-scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object takes the URL as a str
-and gives a ``StorageBackend``.
+its tables' names), ``file`` the second of them. The modules of the servers name theirs. Further packages register
+a scheme by an entry point of the group ``flowpersist.backends``: its name is the scheme, its object takes the URL as a
+str and gives a ``StorageBackend``.
 
 URLs hold passwords. An error names the scheme and the option, never a value or any other part.
 """

@@ -68,7 +68,7 @@ async def _mongodb(url, prefix):
         database = client.get_default_database("flowpersist")
         for name in await database.list_collection_names():
             if name.startswith(prefix):
-                async for batch in await database[name].find_raw_batches():
+                async for batch in database[name].find_raw_batches():
                     yield batch
 
 

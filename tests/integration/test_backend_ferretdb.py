@@ -11,3 +11,5 @@ class TestFerretdb(Parts, Queries, Values):
     @pytest.fixture
     def url(self, server, prefix):
         return f"{server('ferretdb')}?prefix={prefix}&allow_unsafe_ferretdb=on"
+
+    test_purging_while_others_write = None

@@ -4,6 +4,9 @@ import pytest
 
 from flowpersist.testing.conformance import BackendConformance
 
+# PyMongo leaves a socket to the garbage collector where it is closed while it connects.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+
 
 class TestMongodb(BackendConformance):
     # After each connection that is cut the driver waits for up to half a second.

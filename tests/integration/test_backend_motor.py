@@ -8,10 +8,14 @@ from flowpersist.backends.mongodb import MongodbBackend
 from flowpersist.testing.conformance import BackendConformance
 from flowpersist.testing.proxy import rerouted
 
+# As in test_backend_mongodb: the driver below is the same.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+
 
 class TestMotor(BackendConformance):
     # After each connection that is cut the driver waits for up to half a second.
     lost = 8
+    kills = 6
 
     @pytest.fixture
     def url(self, server):

@@ -178,7 +178,7 @@ async def test_a_body_that_is_damaged(backend, chunks, damage):
         {"d": 5},
         {"s": "many"},
         {"a": 1},
-        {"x": 5, "m": "y"},
+        {"s": 3, "x": 5, "m": "y"},
     ],
 )
 async def test_a_record_that_is_damaged(backend, records, damage):

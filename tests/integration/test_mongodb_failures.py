@@ -30,6 +30,8 @@ from flowpersist.errors import (
 )
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
 
+# PyMongo leaves a socket to the garbage collector where it is closed while it connects.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 BUILD = Path(__file__).parents[2] / ".cache" / "builds" / "mongodb-java"
 #: The server's library as it announces itself by default.
 OLD_SERVER = """

@@ -252,6 +252,57 @@ async def test_a_listener_learns_that_its_connection_is_lost(backend, admin):
         assert await anext(changes) == "k"
 
 
+async def test_listeners_neither_take_what_operations_need_nor_hold_up_the_end(url):
+    backend = backend_from_url(f"{url}&notify=on&pool_size=1&acquire_timeout=2")
+    await backend.open(SCHEMA)
+    async with backend.changes("n"), backend.changes("n") as changes:
+        await backend.put(ref(), change(), if_revision=0)
+        async with asyncio.timeout(10):
+            assert await anext(changes) == "k"
+            await backend.close()
+            with pytest.raises(BackendUnavailable):
+                await anext(changes)
+
+
+async def test_listening_on_a_pool_of_the_user_s(server, prefix, admin):
+    async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
+        backend = PostgresBackend(pool, prefix=prefix, notify=True)
+        await backend.open(SCHEMA)
+        async with backend.changes("n") as changes, asyncio.timeout(10):
+            await backend.put(ref(), change(), if_revision=0)
+            assert await anext(changes) == "k"
+        await backend.close()
+        assert pool.get_idle_size() == pool.get_size() == 2
+
+
+async def test_one_wins_at_every_isolation_level(url):
+    for level in ("read%20committed", "repeatable%20read", "serializable"):
+        backend = backend_from_url(f"{url}&default_transaction_isolation={level}")
+        await backend.open(SCHEMA)
+        for number in range(10):
+            revision = (await backend.put(ref(f"{level}-{number}"), change(), if_revision=0)).revision
+            racing = [backend.put(ref(f"{level}-{number}"), change(), if_revision=revision) for _ in range(10)]
+            done = await asyncio.gather(*racing, return_exceptions=True)
+            lost = [one for one in done if isinstance(one, StorageError)]
+            assert len(lost) == 9
+            assert all(isinstance(one, RevisionConflict) or one.retryable for one in lost), lost
+        await backend.close()
+
+
+async def test_connections_that_nobody_needs_are_closed(url, admin, prefix, monkeypatch):
+    monkeypatch.setattr("flowpersist.backends._postgres.pool.KEPT", 0.1)
+    backend = backend_from_url(f"{url}&application_name={prefix}")
+    await backend.open(SCHEMA)
+    await asyncio.gather(*(backend.get(ref()) for _ in range(20)))
+    count = "select count(*) from pg_stat_activity where application_name = $1"
+    assert await admin.fetchval(count, prefix) > 1
+    async with asyncio.timeout(10):
+        while await admin.fetchval(count, prefix):
+            await asyncio.sleep(0.05)
+    await backend.get(ref())
+    await backend.close()
+
+
 async def test_without_notify_nobody_can_listen(url):
     backend = backend_from_url(url)
     await backend.open(SCHEMA)

@@ -22,6 +22,7 @@ def test_defaults():
     assert settings.max_state_bytes == 100 * 2**20
     assert settings.retention == timedelta(days=7)
     assert settings.slow_ms == 200
+    assert (settings.blobs_url, settings.blobs_from) == (None, 8 * 2**20)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_sizes(text, size):
         ("DEFAULT_TIMEOUT", "1w"),
         ("MAX_STATE_BYTES", "lots"),
         ("MAX_STATE_BYTES", "0"),
+        ("BLOBS_FROM", "large"),
+        ("BLOBS_URL", " "),
         ("MAX_STATE_BYTES", "5 lightyears"),
         ("COMPRESSION", "lzma"),
         ("DICTIONARIES", "yes"),
@@ -66,7 +69,9 @@ def test_a_setting_that_makes_no_sense_is_named_with_what_it_must_be(name, text)
 
 def test_settings_show_neither_keys_nor_passwords():
     ring = KeyRing.generate()
-    settings = read(KEYS=ring.export(), URL="postgresql://me:hunter2@db/flows", KEYS_FILE="/etc/keys")
+    settings = read(
+        KEYS=ring.export(), URL="postgresql://me:hunter2@db/flows", BLOBS_URL="s3://hunter2", KEYS_FILE="/etc/keys"
+    )
     assert settings.keys == ring.export()
     assert "hunter2" not in repr(settings)
     assert ring.export() not in repr(settings)

@@ -125,12 +125,12 @@ async def next_of(done):
 
 async def test_a_worker_wakes_at_what_is_put():
     async with open_test_hub() as hub, working(hub, timedelta(seconds=1)) as done:
-        for number in range(3):
+        for number in range(2):
             began = asyncio.get_running_loop().time()
             await answered(hub, number)
             assert await next_of(done) == number
             assert asyncio.get_running_loop().time() - began < 0.5
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.06)
 
 
 async def test_without_notifications_a_worker_looks_from_time_to_time():

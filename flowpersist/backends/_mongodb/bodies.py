@@ -44,6 +44,7 @@ __all__ = [
     "name_body",
     "remove",
     "sweep",
+    "upload",
 ]
 
 CHUNK_BYTES: Final = 1024 * 1024

@@ -58,7 +58,9 @@ class Desk:
 def stored_body(document: Document | None) -> Stored | None:
     """The chunked body that a record's document names; none where what it holds is no such name."""
     name, count = (document or {}).get("x"), (document or {}).get("m")
-    return Stored(name, count) if isinstance(name, str) and count in MOST_CHUNKS else None
+    return (
+        Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
+    )
 
 
 async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:

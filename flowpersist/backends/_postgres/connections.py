@@ -21,7 +21,7 @@ from attrs import field, frozen, mutable
 
 from flowpersist.backends._postgres.errors import DRIVER, connecting, lost, mapped
 from flowpersist.backends._postgres.layout import NAME, Link
-from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source
+from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source, closed
 from flowpersist.errors import BackendUnavailable, StorageError
 
 __all__ = ["Connections", "Options"]
@@ -81,6 +81,7 @@ class Connections:
     given: asyncpg.Pool | None = None
     _source: Source | None = None
     _lent: int = 0
+    _apart: set[Link] = field(factory=set)
     _settling: set[asyncio.Task[None]] = field(factory=set)
     _idle: asyncio.Event = field(factory=asyncio.Event)
 
@@ -93,6 +94,8 @@ class Connections:
     async def stop(self) -> None:
         """Wait for what is under way, and close what is ours."""
         source, self._source = self._source, None
+        for link in tuple(self._apart):
+            link.terminate()
         while self._lent:
             self._idle.clear()
             await self._idle.wait()
@@ -111,6 +114,21 @@ class Connections:
             raise
         finally:
             await self._give_back(source, link, error)
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[Link]:
+        """A connection that operations do not have to do without, however long it is kept; ``stop`` cuts it."""
+        with connecting():
+            if self.given is None:
+                link: Link = await connect(self.options)
+            else:
+                link = await self.given.acquire(timeout=self.options.acquire_timeout.total_seconds())
+        self._apart.add(link)
+        try:
+            yield link
+        finally:
+            self._apart.discard(link)
+            await (closed(link) if self.given is None else GivenPool(self.given).release(link))
 
     async def run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool) -> T:
         """One operation on a connection."""

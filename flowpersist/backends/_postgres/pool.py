@@ -18,7 +18,7 @@ from attrs import field, mutable
 
 from flowpersist.backends._postgres.layout import Link
 
-__all__ = ["GivenPool", "OwnPool", "Source"]
+__all__ = ["GivenPool", "OwnPool", "Source", "closed"]
 
 #: Seconds after which a connection that nobody needs is closed.
 KEPT: Final = 300.0
@@ -117,7 +117,7 @@ class OwnPool:
         self._idle = [(connection, since) for connection, since in self._idle if since > until]
         self._made -= len(old)
         for connection in old:
-            task = asyncio.ensure_future(_closed(connection))
+            task = asyncio.ensure_future(closed(connection))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         if self._idle:
@@ -129,10 +129,11 @@ class OwnPool:
         if self._sweeper is not None:
             self._sweeper.cancel()
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(_closed(connection) for connection, _ in idle), *self._closing)
+        await asyncio.gather(*(closed(connection) for connection, _ in idle), *self._closing)
 
 
-async def _closed(connection: Connection) -> None:
+async def closed(connection: Link) -> None:
+    """Close a connection, or cut it."""
     try:
         await connection.close(timeout=PATIENCE)
     except Exception:  # noqa: BLE001 - whatever a dying server does: the connection is to go

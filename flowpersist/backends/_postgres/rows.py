@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Final
 
@@ -92,8 +92,10 @@ async def put(
     deadline = None if not_after is None else to_micros(not_after)
     common = (store.offset, ref.namespace, ref.key, store.channel, change.write_id, deadline)
     name, arguments = _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
+    # In a transaction of the user's, missing the deadline must not spoil what else they do in it.
+    inside = deadline is not None and connection.is_in_transaction()
     try:
-        async with _guarded(connection, deadline):
+        async with connection.transaction() if inside else nullcontext():
             row = await one(connection, store.layout.sql[name], *common, *arguments)
     except InvalidTextRepresentationError as error:
         if LATE not in str(error):
@@ -103,16 +105,6 @@ async def put(
     if row["done"]:
         return Written(row["revision"], from_micros(row["now"]))
     raise await _refusal(connection, store, ref, row, if_revision, not_after)
-
-
-@asynccontextmanager
-async def _guarded(connection: Link, deadline: int | None) -> AsyncIterator[None]:
-    """In a transaction of the user's, missing the deadline must not spoil what else they do in it."""
-    if deadline is None or not connection.is_in_transaction():
-        yield
-        return
-    async with connection.transaction():
-        yield
 
 
 def _due(due_at: datetime | Keep | None) -> int | None:

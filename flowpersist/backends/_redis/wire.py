@@ -205,5 +205,9 @@ async def run_all(wire: Wire, calls: Sequence[Call]) -> list[Any]:
         for place in unknown:
             (replies[place],) = await wire.exchange(calls[place].key, [calls[place].by_text], writing=False)
 
-    await asyncio.gather(*(exchange(places) for places in wire.groups([call.key for call in calls])))
+    # All of them to their end, also where one fails: none may be under way when the store is closed.
+    exchanges = (exchange(places) for places in wire.groups([call.key for call in calls]))
+    for failed in await asyncio.gather(*exchanges, return_exceptions=True):
+        if failed is not None:
+            raise failed
     return [raised(replies[place]) for place in range(len(calls))]

@@ -78,13 +78,13 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 select value, (select coalesce(max(id), 0) from flowpersist_records) from flowpersist_meta where name = 'floor';
 
 -- name: insert_records
--- (?) stands for as many rows as there are.
+-- The row of one stands for as many as there are.
 insert into flowpersist_records
     (id, namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
 values (?) on conflict (namespace, key) do nothing;
 
 -- name: insert_bodies
--- (?) stands for as many rows as there are.
+-- The row of one stands for as many as there are.
 insert into flowpersist_bodies (record, data) values (?);
 
 -- name: read_inserted

@@ -63,7 +63,8 @@ class Clocks(Ground):
             third = await ahead.put(ref("a"), change(), if_revision=second.revision, not_after=deadline + HOUR)
             record = await stored(here, "a")
             assert (record.head, record.created_at, record.updated_at) == (b"1", first.now, third.now)
-            assert HOUR <= third.now - second.now < HOUR + NEAR
+            # Where a server's clock can only be sampled, two backends differ by a round trip.
+            assert HOUR - later(0.01) <= third.now - second.now < HOUR + NEAR
 
     async def test_what_is_due_is_asked_by_the_store_s_clock(self, backend: StorageBackend) -> None:
         now = (await backend.ping()).now

@@ -7,8 +7,16 @@ from typing import Final
 
 import pytest
 
-from flowpersist.backends.base import MAX_TEXT_BYTES, Record, StorageBackend, Where
-from flowpersist.testing.suite.ground import NAMESPACE, Ground, change, make, ref, stored
+from flowpersist.backends.base import (
+    MAX_TEXT_BYTES,
+    NamespaceSchema,
+    Range,
+    Record,
+    RecordRef,
+    StorageBackend,
+    Where,
+)
+from flowpersist.testing.suite.ground import LONG, NAMESPACE, Ground, all_pages, change, fill, make, ref, stored
 
 __all__ = ["Values"]
 
@@ -49,6 +57,59 @@ class Values(Ground):
     def _assert_same(self, record: Record, text: str, write_id: str) -> None:
         assert (record.ref, record.write_id) == (ref(text), write_id)
         assert record.attributes == {"status": text, text: text}
+
+    async def test_every_character_that_there_is(self, backend: StorageBackend) -> None:
+        """All of the basic plane; in the long form those of the others too."""
+        codes = [code for code in range(1, 0x110000 if LONG else 0x10000) if not 0xD800 <= code < 0xE000]
+        texts = ["".join(map(chr, codes[start : start + 128])) for start in range(0, len(codes), 128)]
+        records = [texts[start : start + 50] for start in range(0, len(texts), 50)]
+        expected = [{f"t{number}": text for number, text in enumerate(record)} for record in records]
+        for number, attributes in enumerate(expected):
+            await make(backend, f"k{number:04}", attributes=attributes)
+        for number, attributes in enumerate(expected):
+            assert (await stored(backend, f"k{number:04}")).attributes == attributes
+
+    async def test_pages_and_ranges_of_awkward_keys(self, backend: StorageBackend) -> None:
+        keys = sorted({*CHARACTERS, *AWKWARD}, key=str.encode)
+        await fill(backend, keys, tasks=8, attributes={"status": "x"})
+        assert await all_pages(backend, Where({"status": "x"}), limit=9) == keys
+        assert await all_pages(backend, limit=11, descending=True) == keys[::-1]
+        for number in range(0, len(keys) - 5, 17):
+            within = Range("key", keys[number], keys[number + 5])
+            assert await all_pages(backend, Where(range=within), limit=3) == keys[number : number + 5]
+        assert await backend.purge(NAMESPACE, Where(range=Range("key", keys[10], keys[20])), limit=100) == 10
+        assert await all_pages(backend, limit=100) == keys[:10] + keys[20:]
+
+    @pytest.mark.parametrize("name", ["' \"", "%", "é", "a.b:c/d", "{x}", "a\x01", "*", "x" * MAX_TEXT_BYTES])
+    async def test_awkward_namespaces(self, backend: StorageBackend, name: str) -> None:
+        await backend.put(RecordRef(name, "a"), change(head=b"here", attributes={"status": "x"}), if_revision=0)
+        await make(backend, "a", head=b"there", attributes={"status": "x"})
+        (record,) = (await backend.query(name, Where({"status": "x"}), limit=5)).items
+        assert (record.ref, record.head) == (RecordRef(name, "a"), b"here")
+        assert await backend.purge(name, Where(), limit=5) == 1
+        assert (await stored(backend, "a")).head == b"there"
+
+    @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfffb", "x" * (MAX_TEXT_BYTES + 1), "é" * 257])
+    async def test_what_no_store_can_keep_is_refused(self, backend: StorageBackend, text: str) -> None:
+        """It is refused where it is said, and so by no driver."""
+        for build in (
+            lambda: ref(text),
+            lambda: RecordRef(text, "a"),
+            lambda: change(attributes={text: "x"}),
+            lambda: change(attributes={"status": text}),
+            lambda: change(write_id=text),
+            lambda: Where({text: "x"}),
+            lambda: Where({"status": text}),
+            lambda: Range("key", text),
+            lambda: NamespaceSchema(text),
+        ):
+            with pytest.raises(ValueError, match=r"surrogate|at most|bytes"):
+                build()
+        with pytest.raises(ValueError, match=r"surrogate|at most"):
+            await backend.query(text, Where(), limit=1)
+        with pytest.raises(ValueError, match=r"surrogate|at most"):
+            await backend.purge(text, Where(), limit=1)
+        assert (await backend.query(NAMESPACE, Where(), limit=1)).items == ()
 
     async def test_composed_and_decomposed_are_two(self, backend: StorageBackend) -> None:
         await make(backend, "é", head=b"composed")
