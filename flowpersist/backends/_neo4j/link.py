@@ -40,6 +40,7 @@ class Sessions:
         self._database = database
         self._timeout = timeout.total_seconds()
         self._queries: dict[str, Query] = {}
+        self._first: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Rows]] = set()
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
@@ -79,10 +80,21 @@ class Sessions:
         raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:
-        # The server gives up, too, where the connection breaks without its noticing: else locks would stay.
         query = self._queries.get(text)
-        if query is None:
-            query = self._queries[text] = Query(text, timeout=self._timeout)
+        if query is not None:
+            return await self._sent(query, parameters)
+        # The server plans a statement that is new to it for each who sends it meanwhile: slow where fifty do.
+        async with self._first.setdefault(text, asyncio.Lock()):
+            query = self._queries.get(text)
+            if query is None:
+                # The server gives up, too, where the connection breaks without its noticing: else locks would stay.
+                query = Query(text, timeout=self._timeout)
+                rows = await self._sent(query, parameters)
+                self._queries[text] = query
+                return rows
+        return await self._sent(query, parameters)
+
+    async def _sent(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
         async with (
             asyncio.timeout(self._timeout),
