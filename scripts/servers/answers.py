@@ -1,4 +1,4 @@
-"""Whether a test server answers in its own protocol: ``answers.py NAME PORT``. Needs no driver, so any Python will do."""
+"""Whether a test server answers in its own protocol: ``answers.py NAME PORT``. It needs no driver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _is_master() -> bytes:
     return struct.pack("<iiii", 16 + len(query), 1, 0, 2004) + query
 
 
-#: Bolt's preamble and the versions that we could speak, 5.0 to 5.8 and 4.4; the server answers with the one that it takes.
+#: Bolt's preamble and versions that we could speak, 5.0 to 5.8 and 4.4; the server answers with the one that it takes.
 _BOLT = b"\x60\x60\xb0\x17" + struct.pack("!4i", 0x00080805, 0x00000404, 0, 0)
 _PRIMARY = re.compile(rb".*ismaster\0\x01", re.DOTALL)
 
