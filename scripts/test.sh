@@ -39,7 +39,10 @@ provide() {
         [ -n "$(printenv "$(variable_of "$name")" || true)" ] || wanted+=("$name")
     done
     [ ${#wanted[@]} -gt 0 ] || return 0
-    "$root/scripts/test-setup.sh" start "${wanted[@]}" 2> >(tee "$missing" >&2)
+    local code=0
+    "$root/scripts/test-setup.sh" start "${wanted[@]}" 2>"$missing" || code=$?
+    cat "$missing" >&2
+    [ "$code" -eq 0 ] || exit "$code"
     eval "$("$root/scripts/test-setup.sh" env "${wanted[@]}")"
 }
 

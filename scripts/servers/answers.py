@@ -1,4 +1,5 @@
 """Whether a test server answers in its own protocol: ``answers.py NAME PORT``. Needs no driver; any Python will do."""
+"""Whether a test server answers in its own protocol: ``answers.py NAME PORT``. It needs no driver."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ def _is_master() -> bytes:
 
 
 #: Bolt's preamble and the versions that we could speak, 5.0 to 5.8 and 4.4; the server answers with the one it takes.
+#: Bolt's preamble and versions that we could speak, 5.0 to 5.8 and 4.4; the server answers with the one that it takes.
 _BOLT = b"\x60\x60\xb0\x17" + struct.pack("!4i", 0x00080805, 0x00000404, 0, 0)
 _PRIMARY = re.compile(rb".*ismaster\0\x01", re.DOTALL)
 

@@ -15,8 +15,10 @@ python=$(find_python) || fail "No Python from 3.11 on was found."
 launch() {
     (
         trap '' HUP
+        # Whoever waits for the end of a pipe of ours would wait for the server's.
+        for descriptor in {3..200}; do eval "exec $descriptor>&-"; done
         set -m
-        "run_$name" "$port" "$data" </dev/null >>"$directory/log" 2>&1 8>&- 9>&- &
+        "run_$name" "$port" "$data" </dev/null >>"$directory/log" 2>&1 &
         printf '%s\n' "$!" >"$directory/pid"
     )
 }
