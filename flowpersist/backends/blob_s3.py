@@ -15,7 +15,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -26,6 +26,9 @@ from obstore.store import S3Store
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.blobs import Blob, check_name
 from flowpersist.errors import BackendUnavailable, StorageFull
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 __all__ = ["S3BlobStore", "from_url"]
 
@@ -164,12 +167,15 @@ def from_url(url: BackendUrl) -> S3BlobStore:
         parts = urlsplit(endpoint)
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
             raise url.refuse("needs an endpoint such as https://storage.example.com, without credentials")
+    config: S3Config = {"virtual_hosted_style_request": url.flag("virtual_hosted", default=endpoint is None)}
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    if "region" in url.options:
+        config["region"] = url.options["region"]
     store = S3Store(
         bucket,
         prefix=unquote(url.path).strip("/") or None,
-        endpoint=endpoint,
-        region=url.options.get("region"),
-        virtual_hosted_style_request=url.flag("virtual_hosted", default=endpoint is None),
+        config=config,
         client_options={
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
             "timeout": url.seconds("timeout", timedelta(seconds=60)),

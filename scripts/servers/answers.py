@@ -1,5 +1,3 @@
-"""Whether a test server answers in its own protocol: ``answers.py NAME PORT``. Needs no driver; any Python will do."""
-
 """Whether a test server answers in its own protocol: ``answers.py NAME PORT``. It needs no driver."""
 
 from __future__ import annotations
