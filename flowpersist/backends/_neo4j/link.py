@@ -88,7 +88,7 @@ class Sessions:
             query = self._queries.get(text)
             if query is None:
                 # The server gives up, too, where the connection breaks without its noticing: else locks would stay.
-                # The driver asks for literals, against injection: ours come from files, and names are all that is filled in.
+                # The driver asks for literals, against injection: ours are of files, with names filled in.
                 query = Query(text, timeout=self._timeout)  # pyright: ignore[reportArgumentType]
                 rows = await self._sent(query, parameters)
                 self._queries[text] = query
