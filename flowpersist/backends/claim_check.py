@@ -89,8 +89,6 @@ class ClaimCheckBackend:
         self.inner = inner
         self.blobs = blobs
         self.name = inner.name
-        # A transaction of the user's own could be taken back after a blob was removed for it.
-        self.capabilities = inner.capabilities - {Capability.BODY_LIMIT, Capability.TRANSACTIONS}
         self.from_bytes = min(from_bytes, inner.largest_body) if isinstance(inner, BodyLimited) else from_bytes
         self._grace = grace
         self._entropy = entropy
@@ -104,8 +102,15 @@ class ClaimCheckBackend:
 
     if TYPE_CHECKING:
         # A property is no attribute to a type checker, and the protocol asks for one.
+        capabilities: frozenset[Capability]
         clock_offset: timedelta
     else:
+
+        @property
+        def capabilities(self) -> frozenset[Capability]:
+            """The inner backend's, some of which it may know only when it is open."""
+            # A transaction of the user's own could be taken back after a blob was removed for it.
+            return self.inner.capabilities - {Capability.BODY_LIMIT, Capability.TRANSACTIONS}
 
         @property
         def clock_offset(self) -> timedelta:
@@ -255,7 +260,7 @@ class ClaimCheckBackend:
             record = (await self.inner.get(ref, body=False)).record
             if record is None or record.revision != revision:
                 return None
-            await self._newest(record)
+            await self._removable(record)
             standing = self._known.find(ref, revision)
         return None if standing is None else standing.claim
 
@@ -266,6 +271,14 @@ class ClaimCheckBackend:
             return standing.claim
         newer = (await self.inner.get(record.ref)).record
         return None if newer is None else self._known.note(newer)
+
+    async def _removable(self, record: Record) -> Claim | None:
+        """The same; None also where the inner backend has lost the claim, so that such a record can be removed."""
+        try:
+            return await self._newest(record)
+        except IntegrityError as error:
+            log.warning("a body whose claim is lost is left to the sweeper: %s", error)
+            return None
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
         """See ``StorageBackend``."""
@@ -324,7 +337,7 @@ class ClaimCheckBackend:
             while purged < limit:
                 batch = min(PURGE_BATCH, limit - purged)
                 page = await self.inner.query(namespace, where, limit=batch)
-                claims = [(record.ref, await self._newest(record)) for record in page.items]
+                claims = [(record.ref, await self._removable(record)) for record in page.items]
                 removed = await self.inner.purge(namespace, where, limit=batch)
                 for ref, claim in claims:
                     if claim is not None:

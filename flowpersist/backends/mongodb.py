@@ -133,7 +133,7 @@ class MongodbBackend:
     def _connect(self) -> client.Client:
         with mapped():
             if isinstance(self._source, str):
-                return client.connect(self._source, self._client_class)
+                return _connected(self._source, self._client_class)
             given: client.Client = self._source
             return given
 
@@ -240,6 +240,15 @@ class MongodbBackend:
         guard(NAME, None if opened is None else opened.pid)
         assert opened is not None  # noqa: S101 - the guard has refused it
         return opened
+
+
+def _connected(url: str, factory: client.ClientFactory) -> client.Client:
+    try:
+        return client.connect(url, factory)
+    except ValueError:
+        # Not as its cause: the driver's message may hold a part of the URL.
+        message = "the mongodb URL is malformed: look at its port, and write special characters as %40"
+        raise ConfigurationError(message, SETTING) from None
 
 
 async def _purge(desk: records.Desk, asked: Selection) -> int:

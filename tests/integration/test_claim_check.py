@@ -480,3 +480,53 @@ async def test_a_schema_needs_no_namespace_of_a_blob_store(backend):
     await backend.open([NamespaceSchema("more")])
     await backend.put(RecordRef("more", "a"), change(body=BODY), if_revision=0)
     assert (await backend.get(RecordRef("more", "a"))).record.body == BODY
+
+
+class Late(Narrow):
+    """A backend that knows what its server can do only when it is open."""
+
+    capabilities = frozenset({Capability.BODY_LIMIT})
+
+    async def open(self, schema):
+        await super().open(schema)
+        self.capabilities |= {Capability.DURABLE, Capability.TRANSACTIONS, Capability.NOTIFICATIONS}
+
+
+async def test_powers_that_show_when_the_inner_backend_is_open(directory):
+    backend = ClaimCheckBackend(Late(), FileBlobStore(directory))
+    assert backend.capabilities == frozenset()
+    await backend.open(SCHEMA)
+    assert backend.capabilities == {Capability.DURABLE, Capability.NOTIFICATIONS}
+    async with backend.changes(NAMESPACE):
+        pass
+    await backend.close()
+
+
+@pytest.mark.parametrize("repair", ["delete", "purge", "put"])
+async def test_a_record_that_lost_its_claim_can_be_removed_and_replaced(directory, repair):
+    """The inner backend may keep 64 bytes apart from their record, too, and lose them."""
+    inner = MemoryBackend()
+    backend = ClaimCheckBackend(inner, FileBlobStore(directory), from_bytes=1000)
+    await backend.open(SCHEMA)
+    revision = (await make(backend, "a", body=BODY)).revision
+    whole = inner.get
+
+    async def damaged(ref, *, body=True):
+        read = await whole(ref, body=body)
+        if body and read.record is not None and read.record.body_size == CLAIM_BYTES:
+            raise IntegrityError("the body is missing")
+        return read
+
+    inner.get = damaged
+    backend = ClaimCheckBackend(inner, FileBlobStore(directory), from_bytes=1000)
+    await backend.open(SCHEMA)
+    with pytest.raises(IntegrityError):
+        await backend.get(ref("a"))
+    if repair == "delete":
+        assert await backend.delete(ref("a"), if_revision=revision)
+    elif repair == "purge":
+        assert await backend.purge(NAMESPACE, Where(), limit=5) == 1
+    else:
+        await backend.put(ref("a"), change(body=b"new"), if_revision=revision)
+        assert (await backend.get(ref("a"))).record.body == b"new"
+    await backend.close()

@@ -208,6 +208,25 @@ async def test_a_write_that_the_driver_sends_twice(backend, records, monkeypatch
         await backend.put(a(), mine, if_revision=revision)
 
 
+async def test_a_body_of_a_write_that_was_sent_twice_is_spared_while_it_is_named(backend, chunks, monkeypatch):
+    """Between the two somebody changes the record and keeps its body."""
+    revision = (await backend.put(a(), change(), if_revision=0)).revision
+    kind = type(backend._opened.desk.store.records)
+    once = kind.find_one_and_update
+
+    async def sent_twice(collection, *arguments, **options):
+        monkeypatch.undo()
+        await once(collection, *arguments, **options)
+        await backend.put(a(), change(head=b"theirs"), if_revision=revision + 1)
+        return await once(collection, *arguments, **options)
+
+    monkeypatch.setattr(kind, "find_one_and_update", sent_twice)
+    with pytest.raises(RevisionConflict):
+        await backend.put(a(), change(body=BODY), if_revision=revision)
+    await backend.close()
+    assert await chunks.count_documents({}) == 1
+
+
 async def test_lives_of_one_reference_never_share_a_revision(make_backend, backend):
     """By several backends that make and delete it as they can."""
     others = [backend, make_backend(), make_backend()]

@@ -283,6 +283,14 @@ def test_a_url_that_makes_no_sense(rest, why):
     assert PASSWORD not in f"{raised.value!r}{raised.value.__cause__!r}"
 
 
+async def test_a_url_that_the_driver_can_not_take_apart():
+    """A slash in a password, and the URL given to the class, which does not look at it."""
+    with pytest.raises(ConfigurationError, match="malformed") as refused:
+        await MongodbBackend("mongodb://user:s3cret/pass@127.0.0.1:1/db").open([])
+    assert "s3cret" not in str(refused.value)
+    assert (refused.value.__cause__, refused.value.__suppress_context__) == (None, True)
+
+
 async def test_no_connection_becomes_free(url):
     async with Proxy(*address_of(url)) as proxy:
         few = f"{rerouted(url, proxy.address)}&maxPoolSize=1&waitQueueTimeoutMS=100"

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import time
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
 
 from flowpersist.backends._redis.layout import Layout
-from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
+from flowpersist.backends.base import NamespaceSchema, Range, RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import BackendUnavailable, StorageError
 
@@ -110,6 +111,16 @@ class Nodes:
             # Else a move in the other direction may begin at an epoch that is taken, and each names the other.
             self.until(lambda: len({one.cluster("INFO")["cluster_current_epoch"] for one in self.clients}) == 1)
 
+    def begin(self, slot, keys):
+        """Begin to move a slot, and take no more than some of its keys."""
+        ids = self.ids()
+        source = next(place for place, one in enumerate(self.clients) if self.owns(one, slot))
+        target = 1 - source
+        self.clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+        self.clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
+        for key in keys:
+            self.clients[source].execute_command("MIGRATE", "127.0.0.1", self.ports[target], key, 0, 5000)
+
     def finish(self, slot):
         ids = self.ids()
         source = next(place for place, one in enumerate(self.clients) if self.owns(one, slot))
@@ -201,3 +212,27 @@ async def _use(backend):
 
 def backend_tags(shards):
     return Layout("flowpersist", shards).tags("n")
+
+
+@pytest.mark.parametrize("gone", ["updated", "declared", None])
+async def test_a_script_that_meets_a_key_on_the_move_writes_nothing(nodes, gone):
+    """A record whose own keys are here still, one of its shard's having gone, or none but a new one being needed."""
+    async with opened(backend_from_url(f"redis://127.0.0.1:{nodes.ports[0]}?cluster=on&shards=1")) as backend:
+        (tag,) = backend_tags(1)
+        slot = nodes.clients[0].execute_command("CLUSTER KEYSLOT", tag.keys)
+        parts = {"body": b"b", "attributes": {"status": "x"}, "due_at": datetime(2027, 1, 1, tzinfo=UTC)}
+        revision = (await make(backend, "a", **parts)).revision
+        before = (await backend.get(RecordRef("n", "a"))).record
+        nodes.begin(slot, [] if gone is None else [tag.text + gone.encode()])
+        for put in (change(head=b"new"), change(attributes={"status": "y"}), change(due_at=None)):
+            with pytest.raises(BackendUnavailable) as told:
+                await backend.put(RecordRef("n", "a"), put, if_revision=revision)
+            assert told.value.retryable
+        with pytest.raises(BackendUnavailable) as told:
+            await backend.delete(RecordRef("n", "a"), if_revision=revision)
+        assert told.value.retryable
+        await asyncio.to_thread(nodes.finish, slot)
+        for where in (Where(), Where({"status": "x"}), Where({"status": "x"}, Range("due"))):
+            (found,) = (await backend.query("n", where, limit=5)).items
+            assert (found.revision, found.head) == (before.revision, before.head)
+        assert await backend.delete(RecordRef("n", "a"), if_revision=revision)

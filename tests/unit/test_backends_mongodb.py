@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ExecutionTimeout,
     NetworkTimeout,
     NotPrimaryError,
@@ -99,6 +100,10 @@ def test_the_first_migration_is_never_changed():
     )
 
 
+def bulk(**errors):
+    return BulkWriteError({"writeErrors": [], "writeConcernErrors": [], **errors})
+
+
 def test_a_life_ends_before_it_runs_into_the_next():
     last = (2 << CHANGE_BITS) - 1
     assert next_revision(RecordRef("n", "k"), last - 1) == last
@@ -122,6 +127,11 @@ def test_a_life_ends_before_it_runs_into_the_next():
         (OperationFailure("x", 14031), StorageFull, StorageFull, False),
         (OperationFailure("over your space quota", 8000), StorageFull, StorageFull, False),
         (OperationFailure("x", 2), StorageError, StorageError, False),
+        (bulk(writeConcernErrors=[{"code": 64}]), BackendUnavailable, UnknownOutcome, True),
+        (bulk(writeConcernErrors=[{"code": 91}]), BackendUnavailable, UnknownOutcome, True),
+        (bulk(writeErrors=[{"code": 14031}]), StorageFull, StorageFull, False),
+        (bulk(writeErrors=[{"code": 14031}], writeConcernErrors=[{"code": 64}]), StorageFull, StorageFull, False),
+        (bulk(writeErrors=[{"code": 13}]), BackendUnavailable, BackendUnavailable, False),
     ],
 )
 def test_the_driver_s_errors(error, reading, writing, retryable):

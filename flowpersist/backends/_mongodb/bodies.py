@@ -186,5 +186,7 @@ async def _doom(store: Collections, names: Sequence[str]) -> None:
         await store.bodies.insert_many([{"_id": name} for name in names], ordered=False)
     except BulkWriteError as error:
         # Doomed already, by a sweep that did not come to its end.
-        if any(one.get("code") != DUPLICATE for one in error.details.get("writeErrors", ())):
+        if error.details.get("writeConcernErrors") or any(
+            one.get("code") != DUPLICATE for one in error.details.get("writeErrors", ())
+        ):
             raise

@@ -9,6 +9,7 @@ from typing import Final
 from bson.errors import BSONError
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -93,7 +94,18 @@ def _lost(error: PyMongoError, *, writing: bool) -> StorageError:
     return BackendUnavailable(f"the connection to the mongodb server failed ({type(error).__name__})", NAME, True)
 
 
+def _of_bulk(error: BulkWriteError, *, writing: bool) -> PersistenceError:
+    """What of several writes was refused first; where none was, the acknowledgement is what failed."""
+    refused = error.details.get("writeErrors")
+    if not refused:
+        return _lost(error, writing=writing)
+    first = refused[0]
+    return _failed(OperationFailure(str(first.get("errmsg")), first.get("code"), first), writing=writing)
+
+
 def _failed(error: OperationFailure, *, writing: bool) -> PersistenceError:
+    if isinstance(error, BulkWriteError):
+        return _of_bulk(error, writing=writing)
     if any(error.has_error_label(label) for label in _TRANSIENT):
         return _lost(error, writing=writing)
     if error.code in _DISK_FULL or (error.code == 8000 and "quota" in str(error)):  # noqa: PLR2004 - Atlas's own

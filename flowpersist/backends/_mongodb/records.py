@@ -120,8 +120,18 @@ class _Put:
             revision = await self._prepare()
             return await self._write(revision)
         except (RevisionConflict, DeadlinePassed):
-            self.desk.let_go(self.body)
+            if self.body is not None:
+                _ = self.desk.underway.background(self._drop(self.body))
             raise
+
+    async def _drop(self, body: Stored) -> None:
+        """Remove the body of a write that lost, unless the record names it: that the driver sent the write twice may
+        not show any more, if somebody has changed the record since and kept its body.
+        """
+        with mapped():
+            named = await self.desk.store.records.find_one({"_id": self.document_id, "x": body.name}, {"_id": 1})
+        if named is None:
+            await remove(self.desk.store, [body])
 
     async def _prepare(self) -> int:
         """Write the body, and say which revision comes next."""
@@ -153,6 +163,7 @@ class _Put:
                 return Written(revision, now)
             found = await self._found()
             if found is not None and found.get("t") == self.token:
+                await self._keep_body()
                 return Written(revision, now)
             check_revision(NAME, self.ref, 0 if found is None else int(found["v"]), self.if_revision)
             # It has come to that revision since it was compared.

@@ -3,6 +3,7 @@
 -- Gives the last key that was looked at; '' once all are done, and the attributes are ready.
 
 local tag, from, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
+stand_still(tag)
 local keys = redis.call('ZRANGEBYLEX', tag .. 'key', from, '+', 'LIMIT', 0, count)
 for _, key in ipairs(keys) do
     local fields = redis.call('HMGET', tag .. 'r:' .. key, 'a', 'd')

@@ -3,6 +3,7 @@
 -- KEYS: any key of the tag. ARGV: tag, names. Gives the names that are not ready.
 
 local tag = ARGV[1]
+stand_still(tag)
 local empty = redis.call('EXISTS', tag .. 'key') == 0
 local building = {}
 for place = 2, #ARGV do

@@ -19,9 +19,10 @@ from redis import exceptions as theirs
 
 from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError, StorageError, StorageFull
 
-__all__ = ["NAME", "is_lost", "mapped", "translated"]
+__all__ = ["NAME", "is_elsewhere", "is_lost", "mapped", "translated"]
 
 NAME: Final = "redis"
+_MOVING: Final = "is moving the record to another node; try again"
 #: By class, the most specific first; what the server said stays in the cause.
 _BY_CLASS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (theirs.AuthenticationError, "refuses user or password; look at both in the URL", False),
@@ -30,8 +31,8 @@ _BY_CLASS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (theirs.BusyLoadingError, "is still loading its data; try again", True),
     (theirs.ReadOnlyError, "is a read-only replica; name the primary in the URL", False),
     (theirs.MovedError, "is part of a cluster; add cluster=on to the URL", False),
-    (theirs.TryAgainError, "is moving the record to another node; try again", True),
-    (theirs.AskError, "is moving the record to another node; try again", True),
+    (theirs.TryAgainError, _MOVING, True),
+    (theirs.AskError, _MOVING, True),
     (theirs.ClusterDownError, "is a cluster that is down; try again", True),
     (theirs.SlotNotCoveredError, "is a cluster of which a part is missing; try again", True),
     (theirs.MaxConnectionsError, "has no connection left; raise pool_size in the URL", True),
@@ -50,6 +51,8 @@ _BY_CODE: Final[Mapping[str, tuple[str, bool]]] = {
 _DATABASE: Final = ("DB index", "SELECT is not allowed")
 _NO_CLUSTER: Final = "Cluster mode is not enabled"
 _CLIENTS: Final = "max number of clients"
+#: What a script ends with that asks for a key which another node may have already.
+_NOT_LOCAL: Final = "access a non local key"
 
 
 def is_lost(error: BaseException) -> bool:
@@ -60,6 +63,13 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, refused) or _CLIENTS in str(error):
         return False
     return isinstance(error, theirs.ConnectionError | theirs.TimeoutError | theirs.InvalidResponse | OSError)
+
+
+def is_elsewhere(reply: object) -> bool:
+    """Whether a node says that another has, or may have, what it was asked for; it has done nothing."""
+    if isinstance(reply, theirs.MovedError | theirs.AskError | theirs.TryAgainError | theirs.ClusterDownError):
+        return True
+    return isinstance(reply, theirs.ResponseError) and _NOT_LOCAL in str(reply)
 
 
 def translated(error: Exception) -> PersistenceError:
@@ -96,6 +106,8 @@ def _known(error: Exception, said: str) -> tuple[str, bool] | None:
             return what, retryable
     if any(text in said for text in _DATABASE):
         return "has no database of that number; look at the end of the URL", False
+    if _NOT_LOCAL in said:
+        return _MOVING, True
     if _CLIENTS in said:
         return "has no connection left; raise its maxclients, or lower pool_size in the URL", True
     return _BY_CODE.get(said.partition(" ")[0])

@@ -17,6 +17,7 @@ local function refuse(outcome, revision, now)
     return {outcome, revision, now}
 end
 
+stand_still(tag)
 local now = clock(ARGV[5], ARGV[6])
 local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u', 's')
 local revision, old_attributes, old_due, old_updated, old_size = old[1], old[2], old[3], old[4], old[5]

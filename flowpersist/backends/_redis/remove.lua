@@ -3,6 +3,7 @@
 -- Gives for each: '' where it is not there, 'x' where it was removed, else the revision at which it stands.
 
 local tag, channel = ARGV[1], ARGV[2]
+stand_still(tag)
 local floor = tonumber(redis.call('GET', tag .. 'floor') or '0')
 local raised = floor
 local outcomes = {}

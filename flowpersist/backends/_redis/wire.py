@@ -10,17 +10,14 @@ from attrs import define, field
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
-    AskError,
-    ClusterDownError,
     MovedError,
     NoScriptError,
     RedisClusterException,
     RedisError,
     ResponseError,
-    TryAgainError,
 )
 
-from flowpersist.backends._redis.errors import NAME
+from flowpersist.backends._redis.errors import NAME, is_elsewhere
 from flowpersist.backends._redis.lanes import Command, Lanes, Limits, connection_factory
 from flowpersist.backends._redis.scripts import Call
 from flowpersist.errors import BackendUnavailable, UnknownOutcome
@@ -112,7 +109,7 @@ class ClusterWire:
         """See ``Wire``. Follows slots that have moved, and waits a little for those that are moving."""
         for attempt in range(REDIRECTIONS):
             replies = await self._tried(key, commands, writing=writing)
-            elsewhere = [reply for reply in replies if isinstance(reply, _ELSEWHERE)]
+            elsewhere = [reply for reply in replies if is_elsewhere(reply)]
             if not elsewhere:
                 return replies
             self._learn(elsewhere[0])
@@ -171,9 +168,6 @@ class ClusterWire:
     def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
         """See ``Wire``: one by one, since any slot may move."""
         return [[place] for place in range(len(keys))]
-
-
-_ELSEWHERE: Final = (MovedError, AskError, TryAgainError, ClusterDownError)
 
 
 def raised(reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
