@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ _COLUMNS: Final[Mapping[Order, str]] = {
     "updated": "updated_at",
     "due": "due_at",
 }
+_CAPITAL: Final = re.compile("[A-Z]")
 
 
 def _attribute(name: str) -> str:
@@ -27,13 +29,20 @@ def _attribute(name: str) -> str:
     return f"""json_extract(attributes, '$."{name}"')"""
 
 
+def _index_name(table: str, attribute: str | None, order: Order) -> str:
+    """SQLite takes names that differ in case alone as one, attributes are then still two: so capitals are marked, by
+    what no attribute's name holds.
+    """
+    marked = "" if attribute is None else _CAPITAL.sub(r"^\g<0>", attribute) + "_"
+    return f"{table}_{marked}by_{order}"
+
+
 def index_statements(table: str, name: str) -> dict[str, str]:
     """The indexes of one declared attribute by their names: its values by key, and by due."""
-    value = _attribute(name)
+    value, by_key, by_due = _attribute(name), _index_name(table, name, "key"), _index_name(table, name, "due")
     return {
-        f"{table}_{name}_by_key": f'create index if not exists "{table}_{name}_by_key" '
-        f"on {table} (namespace, {value}, key) where {value} is not null",
-        f"{table}_{name}_by_due": f'create index if not exists "{table}_{name}_by_due" '
+        by_key: f'create index if not exists "{by_key}" on {table} (namespace, {value}, key) where {value} is not null',
+        by_due: f'create index if not exists "{by_due}" '
         f"on {table} (namespace, {value}, due_at, key) where {value} is not null and due_at is not null",
     }
 
@@ -44,11 +53,6 @@ def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: O
         return None
     usable = [name for name in equals if name in indexed]
     return min(usable, key=lambda name: indexed[name] is bool, default=None)
-
-
-def _index(asked: Selection, indexed: Mapping[str, type]) -> str:
-    leading = _leading(asked.where.equals, indexed, asked.order)
-    return f"by_{asked.order}" if leading is None else f"{leading}_by_{asked.order}"
 
 
 def _equalities(asked: Selection, indexed: Mapping[str, type]) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -88,12 +92,13 @@ def select(columns: str, table: str, asked: Selection, indexed: Mapping[str, typ
     ordering = f"key {direction}" if asked.order == "key" else f"{column} {direction}, key {direction}"
     terms = " and ".join(term for term, _ in conditions)
     # Named, since without statistics the planner prefers the index of the whole namespace.
-    index = f'indexed by "{table}_{_index(asked, indexed)}"'
+    leading = _leading(asked.where.equals, indexed, asked.order)
+    index = f'indexed by "{_index_name(table, leading, asked.order)}"'
     statement = f"select {columns} from {table} {index} where {terms} order by {ordering} limit ?"  # noqa: S608 - ours
     return statement, (*(value for _, values in conditions for value in values), asked.limit)
 
 
-def primary_code(error: sqlite3.Error) -> int:
+def primary_code(error: sqlite3.Error | MemoryError) -> int:
     """SQLite's primary result code; 0 where the driver itself refused."""
     # https://www.sqlite.org/rescode.html: the low byte of an extended code.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -110,8 +115,10 @@ _UNAVAILABLE: Final[Mapping[int, tuple[str, bool]]] = {
 }
 
 
-def translated(error: sqlite3.Error, backend: str) -> PersistenceError:
-    """The driver's error as ours; what it says about values or SQL stays out of the message."""
+def translated(error: sqlite3.Error | MemoryError, backend: str) -> PersistenceError:
+    """The driver's error as ours; what it says about values or SQL stays out of the message. It raises ``MemoryError``
+    where SQLite gets no memory.
+    """
     code = primary_code(error)
     if code in _UNAVAILABLE:
         what, retryable = _UNAVAILABLE[code]
@@ -131,7 +138,7 @@ def mapped(backend: str) -> Iterator[None]:
     """The one place where the driver's errors become ours."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError) as error:
         raise translated(error, backend) from error
 
 

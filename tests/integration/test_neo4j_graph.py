@@ -1,7 +1,7 @@
 """What a Neo4j user finds: nodes and relationships of the attributes, Cypher of the schema, plans that need no sort."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import neo4j
@@ -9,7 +9,7 @@ import pytest
 
 from flowpersist.backends.base import NamespaceSchema, Range, RecordChange, RecordRef, Where
 from flowpersist.backends.neo4j import Neo4jBackend, Relation
-from flowpersist.errors import ConfigurationError, IntegrityError, RevisionConflict, UnsupportedVersion
+from flowpersist.errors import ConfigurationError, DeadlinePassed, IntegrityError, RevisionConflict, UnsupportedVersion
 from flowpersist.testing.suite.network import insisting
 
 SCHEMA = [
@@ -51,6 +51,32 @@ def cypher(driver, neo4j_prefix):
             return await result.values()
 
     return run
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_writer_who_had_to_wait_for_a_shared_node_past_its_deadline_loses(backend, driver, cypher, stands):
+    tool = {"tool": "mail"}
+    await backend.put(ref("other"), change(attributes=tool), if_revision=0)
+    # Once done, so that the server has planned it.
+    revision = (await backend.put(ref("k"), change(attributes=tool), if_revision=0)).revision
+    revision = (await backend.put(ref("k"), change(attributes={}), if_revision=revision)).revision
+    if not stands:
+        await backend.delete(ref("k"), if_revision=revision)
+        revision = 0
+    ((label,),) = await cypher("MATCH (t:FlowpersistTool) RETURN labels(t)[0]")
+    async with driver.session() as session, await session.begin_transaction() as holder:
+        # Made anew, so that its entry in the index is locked.
+        await holder.run(f"MATCH (t:`{label}`) DETACH DELETE t CREATE (:`{label}` {{name: 'mail'}})")
+        deadline = (await backend.ping()).now + timedelta(seconds=1)
+        late = backend.put(ref("k"), change("late", attributes=tool), if_revision=revision, not_after=deadline)
+        waiting = asyncio.ensure_future(late)
+        await asyncio.sleep(1.2)
+        assert not waiting.done()
+        await holder.commit()
+        with pytest.raises(DeadlinePassed):
+            await waiting
+    record = (await backend.get(ref("k"))).record
+    assert record is None or (stands and record.revision == revision)
 
 
 async def test_records_are_related_to_runs_tools_and_tenants(backend, cypher):

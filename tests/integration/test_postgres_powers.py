@@ -34,6 +34,7 @@ from flowpersist.errors import (
     StorageError,
     UnknownOutcome,
 )
+from flowpersist.testing.proxy import Proxy, address_of, rerouted
 
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres_cluster import free_port
@@ -108,6 +109,24 @@ async def test_a_pool_with_codecs_of_its_own(server, prefix, admin):
         (found,) = (await backend.query("n", Where({"status": "x", "free": 1}), limit=5)).items
         assert found.attributes == {"status": "x", "free": 1}
         await backend.close()
+
+
+async def test_a_pool_of_the_user_s_outlives_what_it_has_lent(server, prefix, admin):
+    async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=1) as pool:
+        backend = PostgresBackend(pool, prefix=prefix)
+        await backend.open(SCHEMA)
+        revision = (await backend.put(ref(), change(), if_revision=0)).revision
+        async with admin.transaction():
+            await admin.execute(f"select from {prefix}_records for update")
+            waiting = asyncio.ensure_future(backend.put(ref(), change(), if_revision=revision))
+            mine = "not granted and transactionid = pg_current_xact_id()::xid"
+            while not await admin.fetch(f"select pg_terminate_backend(pid) from pg_locks where {mine}"):  # noqa: S608
+                await asyncio.sleep(0.01)
+            with pytest.raises(UnknownOutcome):
+                await waiting
+        await backend.put(ref(), change(), if_revision=revision)
+        async with asyncio.timeout(10):
+            await backend.close()
 
 
 async def test_what_is_joined_is_there_when_the_user_commits(backend, admin, prefix):
@@ -273,6 +292,42 @@ async def test_listening_on_a_pool_of_the_user_s(server, prefix, admin):
             assert await anext(changes) == "k"
         await backend.close()
         assert pool.get_idle_size() == pool.get_size() == 2
+
+
+async def test_a_listener_on_a_pool_of_the_user_s_learns_that_its_connection_is_lost(server, prefix, admin):
+    async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
+        backend = PostgresBackend(pool, prefix=prefix, notify=True)
+        await backend.open(SCHEMA)
+        with pytest.raises(BackendUnavailable, match="listen again"):  # noqa: PT012 - the loss comes while listening
+            async with backend.changes("n") as changes, asyncio.timeout(10):
+                channel = backend._layout.channel(backend._known.schema, "n")
+                statement = "select pg_terminate_backend(pid) from pg_stat_activity where query = $1"
+                assert await admin.fetch(statement, f'LISTEN "{channel}"')
+                await anext(changes)
+        async with asyncio.timeout(10):
+            await backend.close()
+
+
+async def test_a_listener_whose_server_is_silent_can_be_cancelled(url, monkeypatch):
+    monkeypatch.setattr("flowpersist.backends._postgres.listening.PATIENCE", 0.2)
+    async with Proxy(*address_of(url)) as proxy:
+        backend = backend_from_url(f"{rerouted(url, proxy.address)}&notify=on&command_timeout=2")
+        await backend.open(SCHEMA)
+        listening = asyncio.Event()
+
+        async def listen():
+            async with backend.changes("n") as changes:
+                listening.set()
+                await anext(changes)
+
+        task = asyncio.ensure_future(listen())
+        await listening.wait()
+        proxy.stall()
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+        proxy.resume()
+        await backend.close()
 
 
 async def test_one_wins_at_every_isolation_level(url):

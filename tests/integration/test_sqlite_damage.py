@@ -190,6 +190,18 @@ async def test_every_query_has_an_index(backend, equals, span, order, index, des
         assert "namespace=?" in step
 
 
+async def test_attributes_that_differ_in_case_alone(backend):
+    schema = [NamespaceSchema("n", {"run": str, "Run": str, "rUN": str})]
+    await backend.open(schema)
+    assert await backend.plan(schema) == ()
+    change = RecordChange("w", attributes={"run": "a", "Run": "b", "rUN": "c"}, due_at=MOMENT)
+    await backend.put(RecordRef("n", "cases"), change, if_revision=0)
+    for name, value in change.attributes.items():
+        for order in ("key", "due"):
+            (found,) = (await backend.query("n", Where({name: value}), order=order, limit=5)).items
+            assert found.ref.key == "cases"
+
+
 async def test_no_use_after_a_fork(backend):
     read, write = os.pipe()
     child = os.fork()

@@ -129,6 +129,16 @@ async def test_an_insert_that_the_driver_refuses_fails_alone(backend):
     assert (await backend.get(ref(7))).record is None
 
 
+async def test_an_insert_that_fails_otherwise_leaves_the_writer_alive(backend):
+    backend.clock_offset = timedelta.max
+    async with asyncio.timeout(10):
+        done = await gathered(*(insert(backend, number) for number in range(3)))
+    assert [type(one) for one in done] == [OverflowError] * 3
+    backend.clock_offset = timedelta(0)
+    async with asyncio.timeout(10):
+        assert (await insert(backend, 0)).revision == 1
+
+
 async def test_more_than_a_group_at_once(backend, groups):
     done = await gathered(*(insert(backend, number) for number in range(200)))
     assert [one.revision for one in done] == [1] * 200

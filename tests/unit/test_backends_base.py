@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._matching import selection
+from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text, entry_text, scalar_to_text
 from flowpersist.backends.base import (
     KEEP,
@@ -32,6 +32,13 @@ def test_texts_that_some_store_can_not_hold(text):
     for make in (lambda: RecordRef("n", text), lambda: RecordRef(text, "k"), lambda: Where({"a": text})):
         with pytest.raises(ValueError):
             make()
+
+
+@pytest.mark.parametrize("revision", [-1, 2**63, True, 1.0, "1", None])
+def test_revisions_that_no_store_can_hold(revision):
+    check_put(2**63 - 1)
+    with pytest.raises(ValueError, match="if_revision"):
+        check_put(revision)
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, float("nan"), float("inf"), b"x", (), object(), 1j])

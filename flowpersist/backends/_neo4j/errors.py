@@ -40,7 +40,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 
-__all__ = ["again_at_once", "lost", "mapped", "translated"]
+__all__ = ["again_at_once", "came_late", "lost", "mapped", "translated"]
 
 _CODES: Final = {
     "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
@@ -71,6 +71,11 @@ _NO_SPACE: Final = "No space left on device"
 def again_at_once(error: BaseException) -> bool:
     """Whether a statement was rolled back for others that came in its way."""
     return isinstance(error, Neo4jError) and error.code in _AGAIN
+
+
+def came_late(error: BaseException | None) -> bool:
+    """Whether a statement undid itself since it had waited past its deadline (records.cypher)."""
+    return isinstance(error, Neo4jError) and error.code == "Neo.ClientError.Statement.ArithmeticError"
 
 
 def _before_sending(error: BaseException) -> bool:

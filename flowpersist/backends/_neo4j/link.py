@@ -24,7 +24,9 @@ _LONGEST_WAIT: Final = 0.2
 
 
 class Link(Protocol):
-    """Runs a statement as one transaction, or as part of one. Raises our errors."""
+    """Runs a statement as one transaction, or, where it is not ``alone``, as part of one. Raises our errors."""
+
+    alone: bool
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
         """The rows that a statement returns."""
@@ -33,6 +35,8 @@ class Link(Protocol):
 
 class Sessions:
     """Each statement is an auto-commit transaction of its own, in a session of its own."""
+
+    alone = True
 
     def __init__(self, driver: AsyncDriver, database: str | None, timeout: timedelta, grace: timedelta) -> None:
         self.driver = driver
@@ -111,6 +115,8 @@ class Sessions:
 
 class Within:
     """Statements are part of a transaction that the caller has begun; what fails ends it."""
+
+    alone = False
 
     def __init__(self, transaction: AsyncTransaction) -> None:
         self._transaction = transaction

@@ -30,7 +30,7 @@ FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   <write_body>
   <relate>
 )
-RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now
+RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now, <late>
 
 // name: change_record
 // Compare and set. What is kept is taken over from the old snapshot.
@@ -54,7 +54,11 @@ FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   <relate>
 )
 <drop_orphans>
-RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now
+RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late>
+
+// name: late
+// A node that others refer to may have been locked until the deadline had passed: an error undoes the statement.
+CASE WHEN done AND datetime.realtime().epochMillis * 1000 + $offset > $last THEN now / 0 END AS late
 
 // name: write_body
 // Parts on nodes of their own, so that neither a change of the record nor a list of records touches them.

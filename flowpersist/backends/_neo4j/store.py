@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._neo4j.errors import came_late
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link
 from flowpersist.backends._neo4j.naming import (
@@ -40,7 +41,7 @@ from flowpersist.backends.base import (
     Scalar,
     Written,
 )
-from flowpersist.errors import DeadlinePassed
+from flowpersist.errors import DeadlinePassed, StorageError
 
 __all__ = ["Store"]
 
@@ -79,6 +80,7 @@ class Store:
     def _filled(self, name: str, *parts: str, **others: str) -> str:
         """A statement: of its optional parts only those that are named."""
         optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", *self._graph), "")
+        others = {"late": _TEXTS["late"], **others}
         optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
         return self._names.fill(_TEXTS[name], **optional, **others)
 
@@ -118,18 +120,26 @@ class Store:
             "namespace": ref.namespace,
             "offset": offset,
             "not_after": _NEVER if not_after is None else to_micros(not_after),
+            # The error of one that had to wait too long would end the transaction that it is part of.
+            "last": _NEVER if not_after is None or not link.alone else to_micros(not_after),
         }
         if if_revision == 0:
             text, parameters = self._insert(ref, change)
         else:
             text, parameters = self._change(ref, change, if_revision)
-        rows = await link.run(text, {**given, **parameters}, writes=True)
+        late = f"record {ref.key} was to be written before a moment that has passed"
+        try:
+            rows = await link.run(text, {**given, **parameters}, writes=True)
+        except StorageError as error:
+            if came_late(error.__cause__):
+                raise DeadlinePassed(late, NAME) from error
+            raise
         if not rows:
             check_revision(NAME, ref, 0, if_revision)
-        ((done, revision, now),) = rows
+        ((done, revision, now, _),) = rows
         if not done:
             check_revision(NAME, ref, revision, if_revision)
-            raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", NAME)
+            raise DeadlinePassed(late, NAME)
         return Written(revision, from_micros(now))
 
     def _insert(self, ref: RecordRef, change: RecordChange) -> tuple[str, Parameters]:

@@ -21,6 +21,7 @@ from attrs import field, frozen, mutable
 
 from flowpersist.backends._postgres.errors import DRIVER, connecting, lost, mapped
 from flowpersist.backends._postgres.layout import NAME, Link
+from flowpersist.backends._postgres.liveness import cut, is_gone
 from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source, closed
 from flowpersist.errors import BackendUnavailable, StorageError
 
@@ -95,7 +96,7 @@ class Connections:
         """Wait for what is under way, and close what is ours."""
         source, self._source = self._source, None
         for link in tuple(self._apart):
-            link.terminate()
+            cut(link)
         while self._lent:
             self._idle.clear()
             await self._idle.wait()
@@ -128,7 +129,7 @@ class Connections:
             yield link
         finally:
             self._apart.discard(link)
-            await (closed(link) if self.given is None else GivenPool(self.given).release(link))
+            await (closed(link) if self.given is None else _let_go(GivenPool(self.given), link))
 
     async def run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool) -> T:
         """One operation on a connection."""
@@ -168,10 +169,10 @@ class Connections:
                 if rested < RESTED or await _answers(link, rested):
                     return link
             except BaseException:
-                link.terminate()
+                cut(link)
                 await source.release(link)
                 raise
-            link.terminate()
+            cut(link)
             await source.release(link)
 
     async def _give_back(self, source: Source, link: Link, error: BaseException | None) -> None:
@@ -186,31 +187,36 @@ class Connections:
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
         else:
-            link.terminate()
+            cut(link)
             await self._released(source, link)
 
     async def _settled(self, source: Source, link: Link) -> None:
         if not await _answers(link, ASLEEP):
-            link.terminate()
+            cut(link)
         await self._released(source, link)
 
     async def _released(self, source: Source, link: Link) -> None:
         try:
-            if not link.is_closed() and link.is_in_transaction():
-                link.terminate()
-            await source.release(link)
-        except DRIVER:
-            # The user's pool could not make it fit for use, and has dropped it.
-            link.terminate()
+            if not is_gone(link) and link.is_in_transaction():
+                cut(link)
+            await _let_go(source, link)
         finally:
             self._returned()
+
+
+async def _let_go(source: Source, link: Link) -> None:
+    try:
+        await source.release(link)
+    except DRIVER:
+        # The user's pool could not make it fit for use, and has dropped it.
+        cut(link)
 
 
 async def _answers(link: Link, rested: float) -> bool:
     """Whether a connection that has rested lives."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
-        if link.is_closed():
+        if is_gone(link):
             return False
     if rested >= ASLEEP:
         try:

@@ -17,6 +17,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from flowpersist.backends._postgres.layout import NAME, Link
+from flowpersist.backends._postgres.liveness import is_gone
 from flowpersist.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -136,7 +137,7 @@ def mapped(connection: Link, *, writes: bool = False) -> Iterator[None]:
 
 def _not_sent(connection: Link) -> StorageError:
     """The driver looks before it sends: nothing has left this process."""
-    if connection.is_closed():
+    if is_gone(connection):
         message = f"the connection to the {NAME} server was closed before anything was sent; try again"
         return BackendUnavailable(message, NAME, True)
     return StorageError(f"the driver of {NAME} refused the operation; is its connection in use elsewhere?", NAME)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-from flowpersist.backends._postgres.errors import mapped
+from flowpersist.backends._postgres.errors import DRIVER, mapped
 from flowpersist.backends._postgres.layout import NAME, Link
+from flowpersist.backends._postgres.liveness import cut, is_gone
+from flowpersist.backends._postgres.pool import PATIENCE
 from flowpersist.errors import BackendUnavailable
 
 __all__ = ["Listener"]
@@ -26,16 +28,22 @@ class Listener:
 
     async def start(self) -> None:
         """From here on nothing is missed."""
-        self._connection.add_termination_listener(self._ended)
         with mapped(self._connection):
+            self._connection.add_termination_listener(self._ended)
             await self._connection.add_listener(self._channel, self._heard)
 
     async def stop(self) -> None:
-        """Free the connection of it."""
+        """Free the connection of it. What can't be freed is cut off: an error would take the place of that, or of the
+        cancellation, with which listening has ended.
+        """
+        if is_gone(self._connection):
+            return
         self._connection.remove_termination_listener(self._ended)
-        if not self._connection.is_closed():
-            with mapped(self._connection):
+        try:
+            async with asyncio.timeout(PATIENCE):
                 await self._connection.remove_listener(self._channel, self._heard)
+        except DRIVER:
+            cut(self._connection)
 
     def _heard(self, _connection: Any, _process: int, _channel: str, key: object) -> None:  # noqa: ANN401 - the driver's
         if self._keys.qsize() < WAITING:

@@ -17,6 +17,7 @@ from asyncpg import Connection, Pool
 from attrs import field, mutable
 
 from flowpersist.backends._postgres.layout import Link
+from flowpersist.backends._postgres.liveness import cut, is_gone
 
 __all__ = ["GivenPool", "OwnPool", "Source", "closed"]
 
@@ -137,7 +138,7 @@ async def closed(connection: Link) -> None:
     try:
         await connection.close(timeout=PATIENCE)
     except Exception:  # noqa: BLE001 - whatever a dying server does: the connection is to go
-        connection.terminate()
+        cut(connection)
 
 
 @mutable(eq=False)
@@ -155,7 +156,7 @@ class GivenPool:
 
     async def release(self, link: Link) -> None:
         """See ``Source``. The pool itself waits for a cancelled statement to end."""
-        if not link.is_closed():
+        if not is_gone(link):
             if len(self._used) > self.pool.get_max_size():
                 # Connections that the pool has closed in the meantime.
                 self._used.clear()

@@ -126,7 +126,7 @@ class Writer(_Owner):
                 self._roll_back()
                 self.connection.execute("begin immediate")
                 settled = [self._one(job) for job in jobs]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             return self._apart(jobs, error)
         return self._committed(settled)
 
@@ -144,7 +144,7 @@ class Writer(_Owner):
     def _inserted(self, jobs: list[Work]) -> list[Settled] | None:
         try:
             written = insert_all(self.connection, [job.run for job in jobs if isinstance(job.run, Insert)])
-        except sqlite3.Error:
+        except Exception:  # noqa: BLE001 - each is done again alone, and then tells its caller
             return None
         # Why the others were not made is asked one by one.
         alone = self._in_turn(job for job, one in zip(jobs, written, strict=True) if one is None)
@@ -161,7 +161,7 @@ class Writer(_Owner):
             settled.append(one)
         return settled
 
-    def _apart(self, jobs: list[Work], error: sqlite3.Error) -> list[Settled]:
+    def _apart(self, jobs: list[Work], error: sqlite3.Error | MemoryError) -> list[Settled]:
         """After an error that ended the whole transaction, such as a full disk: each for itself, so that one that is
         too large fails alone.
         """
@@ -176,7 +176,9 @@ class Writer(_Owner):
         connection.execute("savepoint operation")
         settled = self.guarded(job)
         cause = None if settled.error is None else settled.error.__cause__
-        if isinstance(cause, sqlite3.Error) and (not connection.in_transaction or primary_code(cause) in _WHOLE):
+        if isinstance(cause, sqlite3.Error | MemoryError) and (
+            not connection.in_transaction or primary_code(cause) in _WHOLE
+        ):
             raise cause
         if settled.error is not None:
             connection.execute("rollback to operation")
@@ -186,13 +188,13 @@ class Writer(_Owner):
     def _committed(self, settled: list[Settled]) -> list[Settled]:
         try:
             self.connection.execute("commit")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             self._roll_back()
             failure = self._commit_failure(error)
             return [Settled(it.job, error=failure if it.error is None else it.error) for it in settled]
         return settled
 
-    def _commit_failure(self, error: sqlite3.Error) -> PersistenceError:
+    def _commit_failure(self, error: sqlite3.Error | MemoryError) -> PersistenceError:
         if primary_code(error) != sqlite3.SQLITE_IOERR:
             return translated(error, self.backend)
         # A flush that failed may have reached the disk all the same: only the write id tells, once it is read back.
@@ -202,7 +204,7 @@ class Writer(_Owner):
 
     def _roll_back(self) -> None:
         # Where SQLite has rolled back by itself there is nothing left to do, and where it can't, closing does it.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, MemoryError):
             if self.connection.in_transaction:
                 self.connection.execute("rollback")
 
@@ -212,7 +214,7 @@ _WHOLE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQ
 
 
 def _of_driver(error: BaseException) -> bool:
-    return isinstance(error.__cause__, sqlite3.Error)
+    return isinstance(error.__cause__, sqlite3.Error | MemoryError)
 
 
 def settle_abandoned(inbox: Inbox) -> None:
