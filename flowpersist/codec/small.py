@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from sys import getsizeof
 from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.columns import ColumnWriter
@@ -125,8 +125,7 @@ class _SmallEncoder:
         plan = None if cls in SELDOM else self._roles.registration(cls).plan
         if not isinstance(plan, FieldsPlan) or not plan.names:
             return kinds.INSTANCE, 0, _unread
-        read: Callable[[list[Cell]], list[Cell]] = plan.read
-        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), lambda one: read([one])
+        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), plan.read_one
         return found
 
     def _tuple(self, one: tuple[Cell, ...]) -> list[Cell] | None:
@@ -187,7 +186,7 @@ _UNBUILT = _NotSmall()
 class _SmallDecoder:
     _types: TypeRegistry
     _limits: Limits
-    _registrations: list[Registration] = field(factory=list)
+    _registrations: Sequence[Registration] = ()
 
     def decode(self, document: Cell) -> tuple[Cell, int]:
         version, types, count, blocks, (rows, column), early, late, root = document
@@ -200,7 +199,8 @@ class _SmallDecoder:
         common = (version, blocks, early, late, root) == (2, [], EMPTY_SECTION, EMPTY_SECTION, FIRST_OBJECT)
         if not common or list(order) != list(range(count)):
             raise _NotSmall
-        self._registrations = list(self._described(iter(unpack_all(memoryview(types), self._limits))))
+        known = self._types.remembered(types)
+        self._registrations = self._described(types) if known is None else known
         table = [self._shell(kind, cls) for kind, cls in zip(codes, classes, strict=True)]
         parts = self._parts(column, total)
         if kinds.TUPLE in codes:
@@ -213,7 +213,11 @@ class _SmallDecoder:
             start = end
         return table[0], size
 
-    def _described(self, cells: Iterator[Cell]) -> Iterator[Registration]:
+    def _described(self, types: bytes) -> Sequence[Registration]:
+        """The classes that a document names, as they are registered here: once for each such list of names."""
+        return self._types.remember(types, self._found(iter(unpack_all(memoryview(types), self._limits))))
+
+    def _found(self, cells: Iterator[Cell]) -> Iterator[Registration]:
         for name in cells:
             version, width = next(cells), next(cells)
             if type(version) is not int or type(width) is not int:
