@@ -306,8 +306,11 @@ class SealedRecords(Generic[H]):
     async def seal_body(
         self, key: str, tenant: str | None, value: object, *, purpose: str
     ) -> Result[bytes, PersistenceError]:
-        """Seal a value for this record, in a thread: its size is not known before."""
+        """Seal a value for this record. In a thread, unless a bounded look finds it small."""
         context = record_context(self.ref(key), tenant)
+        brief = self.sealer.codec.encode_brief(value)
+        if brief is not None:
+            return self.sealer.seal_bytes(brief, context=context, purpose=purpose)
         return await asyncio.to_thread(self.sealer.seal, value, context=context, purpose=purpose)
 
     async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:

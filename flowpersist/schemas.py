@@ -32,6 +32,7 @@ MAX_PROBLEMS: Final = 100
 #: Of an int: below what Python itself refuses to write as text.
 MAX_BITS: Final = 4096
 MAX_SHOWN_POINTER: Final = 200
+_canonical: Final = json.JSONEncoder(sort_keys=True).encode
 #: Stands in messages where the value would: an answer may be personal.
 MASK: Final = "the value"
 
@@ -127,7 +128,7 @@ class JsonSchema:
                 problem = error.problems[0]
                 message = f"{what} is not usable: at {problem.pointer or 'its root'} it {problem.message}"
                 raise ConfigurationError(message, "schema")
-        return _compiled(json.dumps(plain, sort_keys=True), what)
+        return _compiled(_canonical(plain), what)
 
     def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
         """The value, or ``InputValidationError`` with every problem (at most 100), each with its JSON pointer."""

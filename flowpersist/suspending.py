@@ -162,7 +162,7 @@ class SealedState:
 async def seal_state(
     records: SealedRecords[Head], key: str, tenant: str | None, state: object, *, compared: bool
 ) -> Result[SealedState, PersistenceError]:
-    """Encode once, and seal the bytes. In a thread: the size of a state is not known before.
+    """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small.
 
     ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
     It takes as long as all other digests and the cipher together.
@@ -170,11 +170,7 @@ async def seal_state(
     context = record_context(records.ref(key), tenant)
     sealer = records.sealer
 
-    def sealed() -> Result[SealedState, PersistenceError]:
-        encoded = sealer.codec.encode(state)
-        if not isinstance(encoded, Success):
-            return Failure(encoded.failure())
-        data = encoded.unwrap()
+    def sealed(data: bytes) -> Result[SealedState, PersistenceError]:
         body = sealer.seal_bytes(data, context=context, purpose="state")
         if not compared:
             return body.map(SealedState)
@@ -183,7 +179,10 @@ async def seal_state(
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
         return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
 
-    return await asyncio.to_thread(sealed)
+    brief = sealer.codec.encode_brief(state)
+    if brief is not None:
+        return sealed(brief)
+    return await asyncio.to_thread(lambda: sealer.codec.encode(state).bind(sealed))
 
 
 def same_state(

@@ -261,7 +261,9 @@ class Suspensions:
 
     async def _spill(self, head: Head) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing."""
-        over = head.slips[: len(head.slips) - MAX_SLIPS] if len(head.slips) > MAX_SLIPS else ()
+        if len(head.slips) <= MAX_SLIPS:
+            return Success(head)
+        over = head.slips[: len(head.slips) - MAX_SLIPS]
         for slip in over:
             written = await self.receipts.put(
                 receipt_key(head.id, slip.digest),

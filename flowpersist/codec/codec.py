@@ -62,6 +62,16 @@ class Codec:
             failed.__cause__ = error
             return Failure(failed)
 
+    def encode_brief(self, value: object) -> bytes | None:
+        """The same bytes, if a bounded look (some tenths of a millisecond) tells that they are few; else None, whatever
+        there is to say of the value.
+        """
+        try:
+            with collector_paused():
+                return encode_small(value, self.types, self.limits, brief=True)
+        except Exception:  # noqa: BLE001 - what the error is a sign of is for encode to say
+            return None
+
     def _unsupported(self, root: Cell, is_it: Callable[[Cell], bool], reason: str) -> PersistenceError:
         path = path_to(root, is_it, self.types)
         return UnsupportedType(f"{path or 'a value within'}: {reason}", path)

@@ -154,6 +154,17 @@ class FieldsPlan:
             return [self._present(name, cell) for row in rows for name, cell in zip(self.names, row, strict=True)]
         return rows if len(self.names) == 1 else list(chain.from_iterable(rows))
 
+    def read_one(self, one: Cell) -> list[Cell]:
+        """The same of one object, without what is set up for many."""
+        if self.in_dict and len(self.names) > 1:
+            attributes = vars(one)
+            if len(attributes) == len(self.names):
+                try:
+                    return list(self._items(attributes))
+                except KeyError:
+                    pass
+        return self.read([one])
+
     def _present(self, name: str, cell: Cell) -> Cell:
         return ABSENT if cell is None and name in self.unset_is_none else cell
 

@@ -19,6 +19,8 @@ __all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
 
 T = TypeVar("T")
 
+#: So many lists of classes are remembered, of states and heads of some kinds; the bytes of each are at most 64 KiB.
+MOST_LISTS = 64
 #: The containers that need no registration.
 BUILTIN_CONTAINERS: frozenset[type] = frozenset(
     {list, tuple, set, frozenset, dict, OrderedDict, Counter, defaultdict, deque, bytearray, slice}
@@ -57,6 +59,7 @@ class TypeRegistry:
     def __init__(self, *classes: type) -> None:
         self._by_class: dict[type, Registration] = {}
         self._by_name: dict[str, Registration] = {}
+        self._lists: dict[bytes, tuple[Registration, ...]] = {}
         for cls in classes:
             self.register(cls)
 
@@ -130,6 +133,7 @@ class TypeRegistry:
             raise ConfigurationError(f"{message}; give it another name=", "types")
         self._by_class[new.cls] = new
         self._by_name.update(dict.fromkeys(names, new))
+        self._lists.clear()
 
     def merged(self, other: TypeRegistry) -> TypeRegistry:
         """A new registry with the classes of both; one that both hold by the same registration stands once."""
@@ -143,6 +147,17 @@ class TypeRegistry:
 
     def __len__(self) -> int:
         return len(self._by_class)
+
+    def remembered(self, encoded: bytes) -> tuple[Registration, ...] | None:
+        """The list that ``remember`` was given for these bytes."""
+        return self._lists.get(encoded)
+
+    def remember(self, encoded: bytes, found: Iterable[Registration]) -> tuple[Registration, ...]:
+        """Keep a list of registrations under the bytes that name them, until another class is registered."""
+        if len(self._lists) >= MOST_LISTS:
+            self._lists.clear()
+        kept = self._lists[encoded] = tuple(found)
+        return kept
 
     def by_class(self, cls: type) -> Registration | None:
         """What is registered for exactly this class."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
+from sys import getsizeof
 from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.columns import ColumnWriter
@@ -50,21 +51,25 @@ SELDOM = BUILTIN_CONTAINERS - {list, dict, tuple}
 Reading: TypeAlias = tuple[int, int, Callable[[Cell], list[Cell] | None]]
 
 
-def encode_small(root: Cell, types: TypeRegistry, limits: Limits) -> bytes | None:
-    """The bytes of a small value; None for a larger one, or one that holds more than the common kinds of objects."""
-    return None if limits.max_depth < MOST_CELLS else _SmallEncoder(Roles(types), limits).encode(root)
+def encode_small(root: Cell, types: TypeRegistry, limits: Limits, *, brief: bool = False) -> bytes | None:
+    """The bytes of a small value; None for a larger one, or one that holds more than the common kinds of objects.
+
+    ``brief``: None too where its few cells are large.
+    """
+    return None if limits.max_depth < MOST_CELLS else _SmallEncoder(Roles(types), limits, brief).encode(root)
 
 
 class _SmallEncoder:
-    def __init__(self, roles: Roles, limits: Limits) -> None:
+    def __init__(self, roles: Roles, limits: Limits, brief: bool) -> None:  # noqa: FBT001
         self._roles = roles
         self._limits = limits
+        self._brief = brief
         self._writer = Writer(limits)
         self._number_of: dict[int, int] = {}
         self._registrations: list[Registration] = []
         self._type_numbers: dict[type, int] = {}
         self._readers: dict[type, Reading] = {
-            list: (kinds.LIST, 0, list),
+            list: (kinds.LIST, 0, _elements),
             dict: (kinds.DICT, 0, _entries),
             tuple: (kinds.TUPLE, 0, self._tuple),
         }
@@ -104,6 +109,8 @@ class _SmallEncoder:
                 if roles[type(cell)] and id(cell) not in number_of:
                     number_of[id(cell)] = len(objects)
                     objects.append(cell)
+        if self._brief and sum(map(getsizeof, (cell for cell in cells if not roles[type(cell)]))) > MOST_BYTES:
+            return None
         self._columns.charge(len(objects))
         self._writer.header(2)
         self._writer.numbers(numbers_of(rows))
@@ -118,12 +125,12 @@ class _SmallEncoder:
         plan = None if cls in SELDOM else self._roles.registration(cls).plan
         if not isinstance(plan, FieldsPlan) or not plan.names:
             return kinds.INSTANCE, 0, _unread
-        read: Callable[[list[Cell]], list[Cell]] = plan.read
-        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), lambda one: read([one])
+        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), plan.read_one
         return found
 
     def _tuple(self, one: tuple[Cell, ...]) -> list[Cell] | None:
-        return None if IMMUTABLE in map(self._roles.__getitem__, map(type, one)) else list(one)
+        found = _elements(one)
+        return None if found is None or IMMUTABLE in map(self._roles.__getitem__, map(type, found)) else found
 
     def _write(self, cells: list[Cell]) -> None:
         sorts = {cls: self._columns.sort_of(cls) for cls in set(map(type, cells))}
@@ -137,8 +144,17 @@ class _SmallEncoder:
         self._columns.write_parts(mask, parts)
 
 
+# Lengths first: to copy millions of cells takes milliseconds.
+
+
+def _elements(one: Sequence[Cell]) -> list[Cell] | None:
+    return None if len(one) > MOST_CELLS else list(one)
+
+
 def _entries(one: dict[Cell, Cell]) -> list[Cell] | None:
-    return list(chain.from_iterable(one.items())) if {str}.issuperset(map(type, one)) else None
+    if len(one) > MOST_CELLS or not {str}.issuperset(map(type, one)):
+        return None
+    return list(chain.from_iterable(one.items()))
 
 
 def _unread(_: Cell) -> None:
@@ -170,7 +186,7 @@ _UNBUILT = _NotSmall()
 class _SmallDecoder:
     _types: TypeRegistry
     _limits: Limits
-    _registrations: list[Registration] = field(factory=list)
+    _registrations: Sequence[Registration] = ()
 
     def decode(self, document: Cell) -> tuple[Cell, int]:
         version, types, count, blocks, (rows, column), early, late, root = document
@@ -183,7 +199,8 @@ class _SmallDecoder:
         common = (version, blocks, early, late, root) == (2, [], EMPTY_SECTION, EMPTY_SECTION, FIRST_OBJECT)
         if not common or list(order) != list(range(count)):
             raise _NotSmall
-        self._registrations = list(self._described(iter(unpack_all(memoryview(types), self._limits))))
+        known = self._types.remembered(types)
+        self._registrations = self._described(types) if known is None else known
         table = [self._shell(kind, cls) for kind, cls in zip(codes, classes, strict=True)]
         parts = self._parts(column, total)
         if kinds.TUPLE in codes:
@@ -196,7 +213,11 @@ class _SmallDecoder:
             start = end
         return table[0], size
 
-    def _described(self, cells: Iterator[Cell]) -> Iterator[Registration]:
+    def _described(self, types: bytes) -> Sequence[Registration]:
+        """The classes that a document names, as they are registered here: once for each such list of names."""
+        return self._types.remember(types, self._found(iter(unpack_all(memoryview(types), self._limits))))
+
+    def _found(self, cells: Iterator[Cell]) -> Iterator[Registration]:
         for name in cells:
             version, width = next(cells), next(cells)
             if type(version) is not int or type(width) is not int:

@@ -50,7 +50,11 @@ class Status(StrEnum):
     @property
     def closed(self) -> bool:
         """Whether nothing can follow."""
-        return self in {Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED}
+        return self in CLOSED
+
+
+# Tuples, not sets: the hash of an enumeration's member is Python code, and every verb asks several times.
+CLOSED: Final = (Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED)
 
 
 class WaitStatus(StrEnum):
@@ -61,6 +65,10 @@ class WaitStatus(StrEnum):
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     CLOSED = "closed"
+
+
+#: How a wait ends with something to deliver.
+ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
 
 
 @frozen
@@ -103,7 +111,7 @@ class WaitState:
     @property
     def undelivered(self) -> bool:
         """Whether it has ended with something that no holder has seen."""
-        return self.delivery is None and self.status in {WaitStatus.ANSWERED, WaitStatus.EXPIRED}
+        return self.delivery is None and self.status in ENDED
 
 
 @frozen

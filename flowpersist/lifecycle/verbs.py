@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
@@ -170,8 +170,10 @@ def claim(
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
         return ready
-    held = _hold(ready.head, now)
-    running = evolve(held, status=Status.RUNNING, claim_id=claim_id, lease_until=later(now, lease), claimable_at=None)
+    lease_until = later(now, lease)
+    running = _hold(
+        ready.head, now, status=Status.RUNNING, claim_id=claim_id, lease_until=lease_until, claimable_at=None
+    )
     return Step(running, Success(running))
 
 
@@ -184,7 +186,7 @@ def take(
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
         return ready
-    held = evolve(_hold(ready.head, now), taken=Taken(answer_id, by, now))
+    held = _hold(ready.head, now, taken=Taken(answer_id, by, now))
     taken = close(held, Status.COMPLETED, now)
     return Step(taken, Success(taken))
 
@@ -227,10 +229,13 @@ def _optional(head: Head) -> bool:
     return any(wait.open and wait.awaiting is None for wait in head.waits)
 
 
-def _hold(head: Head, now: datetime) -> Head:
-    """A new fence. The first claim of a pause freezes what it delivers, so that whoever takes over gets the same."""
+def _hold(head: Head, now: datetime, **holder: Any) -> Head:  # noqa: ANN401 - some of the head's fields
+    """A new fence, and who holds the run.
+
+    The first claim of a pause freezes what it delivers, so that whoever takes over gets the same.
+    """
     waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in head.waits)
-    return evolve(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now)
+    return evolve(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
 
 
 def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:

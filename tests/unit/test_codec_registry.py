@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from flowpersist.codec import Codec, TypeRegistry
+from flowpersist.codec.registry import MOST_LISTS
 from flowpersist.errors import ConfigurationError, UnknownType
 
 
@@ -207,3 +208,18 @@ def test_a_factory_may_be_a_registered_class():
     copy = carried(TypeRegistry(First), TypeRegistry(First), defaultdict(First, a=First("x"))).unwrap()
     assert copy.default_factory is First
     assert copy == {"a": First("x")}
+
+
+def test_a_list_of_classes_is_remembered_until_another_is_registered():
+    types = TypeRegistry(First)
+    assert types.remember(b"one", types) == types.remembered(b"one") == tuple(types)
+    types.register(Second)
+    assert types.remembered(b"one") is None
+
+
+def test_few_lists_of_classes_are_remembered():
+    types = TypeRegistry(First)
+    for number in range(1000):
+        types.remember(b"%d" % number, types)
+    assert types.remembered(b"999") is not None
+    assert sum(types.remembered(b"%d" % number) is not None for number in range(1000)) <= MOST_LISTS
