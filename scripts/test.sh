@@ -63,7 +63,9 @@ case $what in
     --fast) exec python -m pytest tests/unit "$@" ;;
     all)
         provide "${all_servers[@]}"
-        [ $# -eq 0 ] || selected=(--cov-fail-under=0)
+        # Most tests wait for a server: files run beside each other, the tests of a file one after another.
+        selected=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
+        [ $# -eq 0 ] || selected+=(--cov-fail-under=0)
         ;;
     *)
         # shellcheck disable=SC2046 # several words
