@@ -7,6 +7,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -441,11 +442,11 @@ def pooler(server):
     if program is None:
         pytest.skip("pgbouncer is not installed")
     directory = Path(tempfile.mkdtemp(prefix="flowpersist-pgbouncer-"))
-    address = server("postgres").partition("@")[2]
-    host, port = address.partition("/")[0].split(":")
+    target = urlsplit(server("postgres"))
+    password = f" password={target.password}" if target.password else ""
     own = free_port()
     (directory / "ini").write_text(
-        f"[databases]\n* = host={host} port={port} user=postgres\n[pgbouncer]\n"
+        f"[databases]\n* = host={target.hostname} port={target.port} user={target.username}{password}\n[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\n"
         f"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = {directory}/log\n"
     )
@@ -453,7 +454,7 @@ def pooler(server):
     if user:
         shutil.chown(directory, "postgres")
     process = subprocess.Popen([*user, program, "-q", directory / "ini"])
-    yield f"postgresql://postgres@127.0.0.1:{own}/{address.partition('/')[2].partition('?')[0]}"
+    yield f"postgresql://anybody@127.0.0.1:{own}{target.path}"
     process.terminate()
     process.wait(10)
     shutil.rmtree(directory)
