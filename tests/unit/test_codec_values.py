@@ -114,7 +114,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ((1, (2, (3,))), (4,)),
         {"a": {"b": {"c": [{"d": ()}]}}},
     ],
-    ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!a}",
+    ids=lambda value: type(value).__name__,
 )
 def test_comes_back_as_itself(value):
     assert_round_trips([value, [value]])
