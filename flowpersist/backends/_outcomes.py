@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from flowpersist.backends.base import Record, RecordChange, RecordRef, applied
-from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict, StorageError
+from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict, StorageError, UnsupportedVersion
 
-__all__ = ["body_missing", "check_body", "check_deadline", "check_revision", "revised", "unreadable"]
+__all__ = ["body_missing", "check_body", "check_deadline", "check_revision", "later_release", "revised", "unreadable"]
 
 
 def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> None:
@@ -43,6 +43,12 @@ def body_missing(backend: str, ref: RecordRef) -> IntegrityError:
 def unreadable(backend: str, what: str) -> IntegrityError:
     """A row or file that no release of this library has written."""
     return IntegrityError(f"{what} in the {backend} store can't be read: it is damaged, or of another program")
+
+
+def later_release(what: str, found: object, known: int) -> UnsupportedVersion:
+    """A store that a later release has written; ``what`` is such as ``sqlite database has schema``."""
+    remedy = "install the release of flowpersist that wrote it, or a later one"
+    return UnsupportedVersion(f"the {what} {found}, this release knows {known}: {remedy}")
 
 
 def revised(

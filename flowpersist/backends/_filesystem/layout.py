@@ -12,8 +12,8 @@ from typing import Final
 from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
 from flowpersist.backends._filesystem.index import FileIndex, pending
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
-from flowpersist.backends._outcomes import unreadable
-from flowpersist.errors import BackendUnavailable, UnsupportedVersion
+from flowpersist.backends._outcomes import later_release, unreadable
+from flowpersist.errors import BackendUnavailable
 
 __all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "planned", "prepare"]
 
@@ -65,11 +65,7 @@ def _check(text: bytes) -> None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise unreadable(NAME, "the file format.json") from error
     if version != FORMAT:
-        message = (
-            f"the filesystem store has format {version!r}, this release knows {FORMAT}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release("filesystem store has format", repr(version), FORMAT)
 
 
 def catch_up(shards: Shards, index: FileIndex) -> None:

@@ -18,7 +18,8 @@ from pymongo.errors import OperationFailure
 from flowpersist.backends._mongodb.client import Client, Collections
 from flowpersist.backends._mongodb.documents import Document
 from flowpersist.backends._mongodb.errors import NAME, NOT_FOUND, mapped
-from flowpersist.errors import BackendUnavailable, UnsupportedVersion
+from flowpersist.backends._outcomes import later_release
+from flowpersist.errors import BackendUnavailable
 
 __all__ = ["MIGRATIONS", "Server", "ask_server", "greet", "migrate", "pending", "tell_time"]
 
@@ -87,11 +88,7 @@ async def _version(store: Collections) -> int:
         found = await store.meta.find_one({"_id": "schema"})
     version = 0 if found is None else int(found["version"])
     if version > len(MIGRATIONS):
-        message = (
-            f"the mongodb database has schema {version}, this release knows {len(MIGRATIONS)}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release("mongodb database has schema", version, len(MIGRATIONS))
     return version
 
 

@@ -15,7 +15,8 @@ from flowpersist.backends._neo4j.graph import Relation
 from flowpersist.backends._neo4j.link import Link
 from flowpersist.backends._neo4j.naming import Names, loaded
 from flowpersist.backends._neo4j.rows import NAME
-from flowpersist.errors import BackendUnavailable, UnsupportedVersion
+from flowpersist.backends._outcomes import later_release
+from flowpersist.errors import BackendUnavailable
 
 __all__ = ["MIGRATIONS", "migrate", "missing"]
 
@@ -61,11 +62,7 @@ async def missing(
     await _check_server(link)
     version = await _version(link, names)
     if version > len(MIGRATIONS):
-        message = (
-            f"the neo4j database has schema {version}, this release knows {len(MIGRATIONS)}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release("neo4j database has schema", version, len(MIGRATIONS))
     texts = [names.fill(_TEXTS[name]) for names_of in MIGRATIONS[version:] for name in names_of]
     there = {name for (name,) in await link.run(_TEXTS["index_names"], {"prefix": names.prefix}, writes=False)}
     for name, text in _declared(names, indexed, relations).items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from flowpersist.backends._outcomes import later_release
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._postgres.rows import one
 from flowpersist.backends._url import SETTING
-from flowpersist.errors import BackendUnavailable, ConfigurationError, UnsupportedVersion
+from flowpersist.errors import BackendUnavailable, ConfigurationError
 
 __all__ = ["MIGRATIONS", "check_server", "check_version", "migrate", "pending"]
 
@@ -79,11 +80,7 @@ async def _version(connection: Link, layout: Layout) -> int:
         return 0
     version = int(await connection.fetchval(layout.sql["read_version"]) or 0)
     if version > len(MIGRATIONS):
-        message = (
-            f"the {NAME} database has schema {version}, this release knows {len(MIGRATIONS)}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release(f"{NAME} database has schema", version, len(MIGRATIONS))
     return version
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from flowpersist.backends._outcomes import unreadable
+from flowpersist.backends._outcomes import later_release, unreadable
 from flowpersist.backends._redis.errors import NAME, mapped
 from flowpersist.backends._redis.layout import Layout, Tag
 from flowpersist.backends._redis.scripts import BUILD, DECLARE, SCHEMA
 from flowpersist.backends._redis.wire import Wire, raised, run, run_all
 from flowpersist.backends.base import NamespaceSchema
-from flowpersist.errors import UnsupportedVersion
 
 __all__ = ["VERSION", "declare", "migrate", "plan"]
 
@@ -28,11 +27,7 @@ def _checked(prefix: str, version: bytes, shards: bytes | None) -> Layout:
     except ValueError:
         raise unreadable(NAME, "the schema") from None
     if known > VERSION:
-        message = (
-            f"the {NAME} store has schema {known}, this release knows {VERSION}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release(f"{NAME} store has schema", known, VERSION)
     return Layout(prefix, number)
 
 

@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 
+from flowpersist.backends._outcomes import later_release
 from flowpersist.backends._sql import index_statements, primary_code, transaction
 from flowpersist.backends._sqlite.tables import Tables
-from flowpersist.errors import UnsupportedVersion
 
 __all__ = ["Database", "connect", "migrate", "pending", "planned"]
 
@@ -106,11 +106,7 @@ def _version(connection: sqlite3.Connection, tables: Tables) -> int:
     row = connection.execute(tables.sql["read_meta"], ("version",)).fetchone()
     version = 0 if row is None else int(row[0])
     if version > len(MIGRATIONS):
-        message = (
-            f"the sqlite database has schema {version}, this release knows {len(MIGRATIONS)}: "
-            "install the release of flowpersist that wrote it, or a later one"
-        )
-        raise UnsupportedVersion(message)
+        raise later_release("sqlite database has schema", version, len(MIGRATIONS))
     return version
 
 
