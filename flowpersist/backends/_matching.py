@@ -5,16 +5,26 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
 from attrs import frozen
 
 from flowpersist.backends._clock import to_micros
-from flowpersist.backends.base import ORDERS, Order, Record, Scalar, Where, check_text
+from flowpersist.backends.base import ORDERS, NamespaceSchema, Order, Record, Scalar, Where, check_text
 
-__all__ = ["Position", "Selection", "check_limit", "check_put", "position", "position_of", "satisfies", "selection"]
+__all__ = [
+    "Position",
+    "Selection",
+    "check_limit",
+    "check_put",
+    "indexed_attributes",
+    "position",
+    "position_of",
+    "satisfies",
+    "selection",
+]
 
 #: A place in an order: the time in microseconds (0 in the order by key), then the key. Comparing code points is
 #: comparing the bytes of UTF-8.
@@ -70,6 +80,11 @@ def selection(
         order = where.range.by
     place = None if after is None else _parse_cursor(after, order, descending=descending)
     return Selection(namespace, where, order, descending, place, limit)
+
+
+def indexed_attributes(schema: Iterable[NamespaceSchema]) -> dict[str, type]:
+    """The attributes that any namespace declares, where one index serves all of them."""
+    return {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
 
 
 def check_limit(limit: int) -> None:

@@ -26,7 +26,7 @@ from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
 from flowpersist.backends._filesystem.shards import Shards
-from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -187,7 +187,7 @@ class FilesystemBackend:
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``: the statements of the index."""
-        wanted = {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
+        wanted = indexed_attributes(schema)
         return await asyncio.to_thread(_plan, self._directory, wanted)
 
     async def _run(self, action: Callable[[_Opened], T]) -> T:

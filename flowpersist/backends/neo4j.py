@@ -25,7 +25,7 @@ from typing import Final
 
 from neo4j import AsyncDriver, AsyncTransaction
 
-from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
 from flowpersist.backends._neo4j.link import Link, Sessions, Within
 from flowpersist.backends._neo4j.naming import Names
@@ -128,7 +128,7 @@ class Neo4jBackend:
             driver = self._driver or self._new_driver()
             try:
                 link = self._sessions(driver)
-                await migrate(link, self._names, _together(declared), self._graph.relations)
+                await migrate(link, self._names, indexed_attributes(schema), self._graph.relations)
             except BaseException:
                 if self._driver is None:
                     await self._let_go(driver)
@@ -234,7 +234,7 @@ class Neo4jBackend:
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``. Cypher; ``open`` waits for the indexes and notes the version after it."""
-        declared = _together({namespace.name: dict(namespace.indexed) for namespace in schema})
+        declared = indexed_attributes(schema)
         driver = self._driver or self._new_driver()
         try:
             statements = await missing(self._sessions(driver), self._names, declared, self._graph.relations)
@@ -268,10 +268,6 @@ class _Joined(Neo4jBackend):
 
     async def close(self) -> None:
         """Nothing: the transaction is the caller's."""
-
-
-def _together(declared: Mapping[str, Mapping[str, type]]) -> dict[str, type]:
-    return {name: kind for indexed in declared.values() for name, kind in indexed.items()}
 
 
 def from_url(url: BackendUrl) -> Neo4jBackend:

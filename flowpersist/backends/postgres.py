@@ -34,6 +34,7 @@ from typing import Final, TypeVar
 import asyncpg
 from attrs import evolve
 
+from flowpersist.backends._matching import indexed_attributes
 from flowpersist.backends._postgres.connections import Connections, Options
 from flowpersist.backends._postgres.errors import mapped
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
@@ -121,7 +122,7 @@ class PostgresBackend(Verbs):
         async with self._connections.lent() as connection:
             with mapped(connection):
                 self._known.schema = await check_server(connection, self._layout)
-                await migrate(connection, self._layout, _declared(schema), self._known.schema)
+                await migrate(connection, self._layout, indexed_attributes(schema), self._known.schema)
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way."""
@@ -141,7 +142,7 @@ class PostgresBackend(Verbs):
             async with connections.lent() as connection:
                 with mapped(connection):
                     await check_server(connection, self._layout)
-                    statements = await pending(connection, self._layout, _declared(schema))
+                    statements = await pending(connection, self._layout, indexed_attributes(schema))
                     return tuple(f"{statement.rstrip()};" for statement in statements)
         finally:
             await connections.stop()
@@ -203,10 +204,6 @@ class _Joined(Verbs):
                 raise
             # The transaction has failed as a whole: trying this part of it again can't help.
             raise type(error)(error.message, error.backend) from error
-
-
-def _declared(schema: Sequence[NamespaceSchema]) -> dict[str, type]:
-    return {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
 
 
 def from_url(url: BackendUrl) -> PostgresBackend:

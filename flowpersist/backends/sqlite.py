@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
-from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.group_commit import Gathering, Inbox, Reader, Work, Writer, settle_abandoned
@@ -124,7 +124,7 @@ class SqliteBackend:
                 self._opened_in = os.getpid()
             declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
             # By a connection of its own: the writer's jobs stand inside a transaction.
-            await asyncio.to_thread(_declare, self._database, self._tables, _wanted(schema))
+            await asyncio.to_thread(_declare, self._database, self._tables, indexed_attributes(schema))
             self._indexed.update(declared)
 
     async def close(self) -> None:
@@ -196,7 +196,7 @@ class SqliteBackend:
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``."""
-        return await asyncio.to_thread(_plan, self._database, self._tables, _wanted(schema))
+        return await asyncio.to_thread(_plan, self._database, self._tables, indexed_attributes(schema))
 
     def _warnings(self) -> list[str]:
         level = self._database.synchronous
@@ -240,10 +240,6 @@ def _start(database: Database, tables: Tables) -> _Threads:
     for thread in threads:
         thread.start()
     return evolve(inboxes, threads=threads)
-
-
-def _wanted(schema: Sequence[NamespaceSchema]) -> dict[str, type]:
-    return {name: kind for namespace in schema for name, kind in namespace.indexed.items()}
 
 
 def _declare(database: Database, tables: Tables, wanted: dict[str, type]) -> None:
