@@ -549,7 +549,8 @@ def _check_lease(lease: timedelta) -> None:
 def _said(error: BaseException | str | None) -> str | None:
     if isinstance(error, BaseException):
         return type(error).__name__
-    return None if error is None else error[:1000]
+    # What a program quotes may hold half a character, which no text of a store can.
+    return None if error is None else error[:1000].encode("utf-8", "backslashreplace").decode()
 
 
 def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:

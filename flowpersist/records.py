@@ -51,6 +51,7 @@ from flowpersist.errors import (
     UnknownDictionary,
     UnknownOutcome,
 )
+from flowpersist.heads import HeadCodec
 
 __all__ = ["Draft", "Found", "Loaded", "Move", "Pace", "SealedRecords"]
 
@@ -181,7 +182,7 @@ class SealedRecords(Generic[H]):
         self.pace = Pace() if pace is None else pace
         #: How an unknown dictionary is looked up; False where the store has none of that id.
         self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
-        self._head_type = head_type
+        self._heads = HeadCodec(head_type)
         self._purpose = purpose
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
@@ -343,23 +344,21 @@ class SealedRecords(Generic[H]):
 
     def _sealed_head(self, key: str, draft: Draft) -> Result[bytes, PersistenceError]:
         context = record_context(self.ref(key), tenant_of(draft.attributes))
-        return self.sealer.seal(draft.head, context=context, purpose=self._purpose).bind(
+        encoded = self._heads.encode(draft.head)
+        return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
             lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
         )
 
     def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.open(record.head, context=context, purpose=self._purpose)
+        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose).bind(self._heads.decode)
         if not isinstance(opened, Success):
             return Failure(opened.failure())
-        head = opened.unwrap()
-        if not isinstance(head, self._head_type):
-            return Failure(IntegrityError(f"the head of record {record.ref.key} is no {self._head_type.__name__}"))
         return Success(
             Loaded(
                 ref=record.ref,
                 revision=record.revision,
-                head=head,
+                head=opened.unwrap(),
                 attributes=record.attributes,
                 due_at=record.due_at,
                 body=record.body,
