@@ -24,7 +24,8 @@ from flowpersist.hub import HubDefaults, PersistenceHub
 from flowpersist.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
 from flowpersist.lifecycle.model import Head, Slip
-from flowpersist.records import Pace, SealedRecords
+from flowpersist.patience import Pace
+from flowpersist.records import SealedRecords
 from flowpersist.settings import Settings
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 
