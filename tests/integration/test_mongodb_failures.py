@@ -29,6 +29,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
+from machine import free_port
 
 # PyMongo leaves a socket to the garbage collector where it is closed while it connects.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -58,9 +59,7 @@ class OwnServer:
     """A server on a port of its own, which may be killed and started again."""
 
     def __init__(self, *command):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.command = [part if part != "PORT" else str(self.port) for part in command]
         self.process = None
         self.url = f"mongodb://127.0.0.1:{self.port}/?serverSelectionTimeoutMS=1500"

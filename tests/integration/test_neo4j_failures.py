@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
+from machine import free_port
 
 SCHEMA = [NamespaceSchema("flows", {"status": str})]
 BUILDS = Path(__file__).parents[2] / ".cache" / "builds" / "neo4j"
@@ -224,8 +224,7 @@ class _Server:
     """A server of the test's own, on a port of its own."""
 
     def __init__(self, directory):
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
+        self.port = free_port()
         self.url = f"bolt://127.0.0.1:{self.port}?connect_timeout=1"
         self._directory = directory
         self._process = None
