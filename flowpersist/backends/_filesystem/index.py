@@ -21,12 +21,15 @@ from flowpersist.backends._matching import Position, Selection, position
 from flowpersist.backends._scalars import attributes_to_text
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
+from flowpersist.errors import PersistenceError
 
 __all__ = ["Entry", "FileIndex", "pending"]
 
 SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
+#: How many removals may wait for the next write.
+OUTDATED: Final = 64
 #: Where Linux names the time since the machine was started.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 #: The errors of an index that is damaged, or of another release.
@@ -56,6 +59,7 @@ class FileIndex:
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._writer, self._reader = self._connected()
+        self._outdated: list[tuple[str, int]] = []
 
     def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
@@ -85,6 +89,8 @@ class FileIndex:
 
     def close(self) -> None:
         """Close both connections."""
+        with contextlib.suppress(PersistenceError):
+            self.tidy()
         for connection in (self._writer, self._reader):
             with mapped(NAME):
                 connection.close()
@@ -112,6 +118,19 @@ class FileIndex:
         """Add an entry, before its record is written."""
         with self._transaction() as connection:
             connection.execute(SQL["add"], _row(stored))
+
+    def remove_below(self, digest: str, revision: int) -> None:
+        """Remove a record's entries of earlier revisions, after its record was written: with what is written next, as a
+        transaction costs more than what is in it. Until then a query passes them over.
+        """
+        self._outdated.append((digest, revision))
+        if len(self._outdated) >= OUTDATED:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is known to be outdated."""
+        with self._transaction():
+            pass
 
     def keep_only(self, digest: str, revision: int) -> None:
         """Remove all entries of a record but that of one revision (0: all), after its record was written."""
@@ -149,9 +168,12 @@ class FileIndex:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with mapped(NAME), self._writing:
             self._writer.execute("begin immediate")
+            outdated = self._outdated[:]
             try:
+                self._writer.executemany(SQL["remove_below"], outdated)
                 yield self._writer
                 self._writer.execute("commit")
+                del self._outdated[: len(outdated)]
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.execute("rollback")

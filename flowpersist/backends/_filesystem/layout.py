@@ -17,7 +17,8 @@ from flowpersist.errors import BackendUnavailable
 
 __all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "planned", "prepare"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READABLE: Final = range(1, FORMAT + 1)
 FORMAT_FILE: Final = "format.json"
 LOCK: Final = "lock"
 INDEX: Final = "index.sqlite"
@@ -33,8 +34,9 @@ def prepare(root: Path, patience: timedelta) -> None:
         text = read_or_none(root / FORMAT_FILE)
         if text is None:
             _make(root)
-        else:
-            _check(text)
+        elif _version(text) < FORMAT:
+            # From here on it may hold what an earlier release can't read; what that has written is read as it is.
+            _name_format(root)
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -53,19 +55,24 @@ def _make(root: Path) -> None:
     for shard in SHARDS:
         (records / shard).mkdir(mode=0o700, exist_ok=True)
     flush_directory(records)
+    # Last: where it is, everything else is.
+    _name_format(root)
+
+
+def _name_format(root: Path) -> None:
     temporary = root / f"{FORMAT_FILE}.new"
     remove(temporary)
-    # Last: where it is, everything else is.
     replace(temporary, root / FORMAT_FILE, [json.dumps({"format": FORMAT, "shards": len(SHARDS)}).encode()])
 
 
-def _check(text: bytes) -> None:
+def _version(text: bytes) -> int:
     try:
         version = json.loads(text)["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise unreadable(NAME, "the file format.json") from error
-    if version != FORMAT:
+    if type(version) is not int or version not in READABLE:
         raise later_release("filesystem store has format", repr(version), FORMAT)
+    return version
 
 
 def catch_up(shards: Shards, index: FileIndex) -> None:
@@ -84,5 +91,5 @@ def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """What is pending in a directory as it stands: the statements of its index, since records need none."""
     text = read_or_none(root / FORMAT_FILE)
     if text is not None:
-        _check(text)
+        _version(text)
     return pending(root / INDEX, indexed)

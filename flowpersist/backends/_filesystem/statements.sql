@@ -44,6 +44,9 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: remove_others
 delete from entries where digest = ? and revision <> ?;
 
+-- name: remove_below
+delete from entries where digest = ? and revision < ?;
+
 -- name: remove_shard
 -- A shard is all digests of one prefix: from it, up to the prefix followed by a letter after all hex digits.
 delete from entries where digest >= ?1 and digest < ?1 || 'g';
