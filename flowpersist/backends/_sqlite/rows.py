@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,12 +30,12 @@ def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a file may
     return value
 
 
-def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
+def _record(ref: RecordRef, row: Sequence[Any], body: bytes | None) -> Record:
     """A row as a record. SQLite keeps any type in any column, so a damaged or forged row may hold anything."""
-    key, revision, write_id, created, updated, due, size, attributes, head, _ = row
+    _, revision, write_id, created, updated, due, size, attributes, head, _ = row
     try:
         return Record(
-            ref=RecordRef(namespace, key),
+            ref=ref,
             revision=_typed(revision, int),
             write_id=_typed(write_id, str),
             attributes=attributes_from_text(attributes),
@@ -50,6 +50,13 @@ def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
         raise unreadable(NAME, "a record") from error
 
 
+def _ref(namespace: str, key: Any) -> RecordRef:  # noqa: ANN401 - whatever a file may hold
+    try:
+        return RecordRef(namespace, key)
+    except (TypeError, ValueError) as error:
+        raise unreadable(NAME, "a record") from error
+
+
 def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime, *, body: bool) -> Read:
     """One record; record and body are of one snapshot: read by one statement, or in one transaction."""
     asked = (BLOB_BYTES if body else 0, ref.namespace, ref.key)
@@ -57,7 +64,7 @@ def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: da
     if row is None:
         return Read(None, now)
     *columns, small = row
-    record = _record(ref.namespace, tuple(columns), small)
+    record = _record(ref, columns, small)
     if not body or record.body_size is None:
         return Read(record, now)
     if record.body_size >= BLOB_BYTES:
@@ -71,7 +78,7 @@ def _read_large(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, 
     if row is None:
         return Read(None, now)
     *columns, data = row
-    record = _record(ref.namespace, tuple(columns), None)
+    record = _record(ref, columns, None)
     if record.body_size is None:
         return Read(record, now)
     if data is None:
@@ -184,7 +191,7 @@ def _found(
     connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]
 ) -> list[tuple[Record, tuple[Any, ...]]]:
     rows = connection.execute(*select(COLUMNS, tables.records, asked, indexed)).fetchall()
-    return [(_record(asked.namespace, row, None), row) for row in rows]
+    return [(_record(_ref(asked.namespace, row[0]), row, None), row) for row in rows]
 
 
 def page(
