@@ -209,7 +209,9 @@ class SealedRecords(Generic[H]):
             return move.result
         written = await self.put(key, move.draft, revision=0)
         if not isinstance(written, Success):
-            return Failure(written.failure())
+            # It can be ours: done, not acknowledged, and changed since by somebody who found it.
+            lost = isinstance(written.failure(), RevisionConflict)
+            return await self.update(key, decide) if lost else Failure(written.failure())
         now = written.unwrap().now
         if not reading.fits(Reading(now, started, self.pace.monotonic())):
             move = await decide(Found(None, now))

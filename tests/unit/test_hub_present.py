@@ -8,7 +8,7 @@ import pytest
 
 from flowpersist import AwaitInput, Criteria, Status, or_raise
 from flowpersist.backends.memory import MemoryBackend
-from flowpersist.errors import BackendUnavailable, SuspensionExpired
+from flowpersist.errors import BackendUnavailable, SuspensionExpired, UnknownOutcome
 from flowpersist.patience import Pace
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
@@ -122,3 +122,21 @@ async def test_where_it_can_not_be_put_right_the_caller_is_told(hub, store):
 
     store.put = put
     assert isinstance((await hub.suspend(1, awaiting=CONFIRM, timeout=HOUR)).failure(), BackendUnavailable)
+
+
+async def test_one_that_was_done_not_acknowledged_and_then_changed_by_another_is_the_callers_all_the_same(hub, store):
+    original, puts = store.put, 0
+
+    async def put(ref, change, **conditions):
+        nonlocal puts
+        puts += 1
+        if puts > 1:
+            return await original(ref, change, **conditions)
+        await original(ref, change, **conditions)
+        found = or_raise(await hub.query(Criteria(tenant="t"))).items
+        or_raise(await hub.answer(found[0].id, True))
+        raise UnknownOutcome("the acknowledgement was lost", store.name)
+
+    store.put = put
+    new = or_raise(await hub.suspend(1, awaiting=CONFIRM, tenant="t"))
+    assert or_raise(await hub.resume(new.key)).answer is True
