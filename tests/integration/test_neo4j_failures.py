@@ -6,9 +6,11 @@ import os
 import socket
 import ssl
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import neo4j
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -158,6 +160,41 @@ async def test_a_pool_that_has_no_connection_left(proxy, wiped_neo4j):
     proxy.resume()
     assert (await held).record is None
     await backend.put(ref("a"), change(), if_revision=0)
+    await backend.close()
+
+
+async def test_nobody_gives_up_where_many_tasks_come_at_once(wiped_neo4j):
+    backend = backend_from_url(with_options(wiped_neo4j, pool_size=2))
+    await backend.open(SCHEMA)
+    made = await asyncio.gather(*(backend.put(ref(f"k{number}"), change(), if_revision=0) for number in range(400)))
+    assert len(made) == 400
+    await backend.close()
+
+
+async def test_a_server_that_has_no_memory_for_another_transaction_is_waited_for(server, wiped_neo4j):
+    backend = backend_from_url(wiped_neo4j)
+    await backend.open(SCHEMA)
+    # Each takes 2 MiB at its first row, and keeps them until its last.
+    rows = "UNWIND range(1, 9) AS one WITH collect(one) AS all UNWIND all AS one RETURN one"
+    async with neo4j.AsyncGraphDatabase.driver(server("neo4j"), max_connection_pool_size=400) as driver:
+        sessions = [driver.session(fetch_size=1) for _ in range(400)]
+
+        async def hold(session):
+            await anext(aiter(await session.run(rows)))
+
+        for start in range(0, 400, 40):
+            with suppress(neo4j.exceptions.TransientError):
+                await asyncio.gather(*map(hold, sessions[start : start + 40]))
+                continue
+            break
+        else:
+            pytest.skip("the server has memory for more transactions than a test should make")
+        waiting = asyncio.ensure_future(backend.put(ref("a"), change(head=b"h"), if_revision=0))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        await asyncio.gather(*(session.close() for session in sessions))
+        await waiting
+    assert (await backend.get(ref("a"))).record.head == b"h"
     await backend.close()
 
 
