@@ -140,8 +140,8 @@ async def test_many_records_share_nodes_while_they_come_and_go(backend, cypher):
 
 
 async def test_records_move_to_one_node_all_at_once(backend, cypher):
-    """The nodes that they leave have few relationships. Where each took these as it came, half of the statements ended in
-    a deadlock, and some did twelve times.
+    """The nodes that they leave have few relationships. Where each took these as it came, half of the statements ended
+    in a deadlock, and some did twelve times.
     """
     sent, rolled_back = backend._link._once, 0
 
@@ -190,7 +190,10 @@ async def test_who_holds_an_old_revision_loses_without_a_wait(backend, driver):
 async def test_a_mapping_of_one_s_own(driver, wiped_neo4j, neo4j_prefix, cypher):
     relations = {"customer": Relation("ABOUT", f"{neo4j_prefix.capitalize()}Customer", "email")}
     backend = Neo4jBackend(driver, prefix=neo4j_prefix, graph=relations)
-    await backend.open([NamespaceSchema("flows", {"customer": str})])
+    await backend.open([NamespaceSchema("flows")])
+    # Though the attribute is not declared: a record that has it is related, and by two at once to one node.
+    names = "SHOW CONSTRAINTS YIELD name, properties WHERE properties = ['email'] RETURN name"
+    assert await cypher(names) == [[f"{neo4j_prefix}_graph_customer"]]
     await backend.put(ref("a"), change(attributes={"customer": "x@example.org", "run": "r1"}), if_revision=0)
     assert await cypher("MATCH (s)-[:ABOUT]->(c:FlowpersistCustomer) RETURN s.key, c.email") == [["a", "x@example.org"]]
     assert await cypher("MATCH (n:FlowpersistRun) RETURN n") == []
@@ -295,6 +298,23 @@ async def test_the_schema_of_a_later_release_is_refused(backend, driver, neo4j_p
     await cypher("MATCH (m:FlowpersistMeta {name: 'schema'}) SET m.version = 99")
     with pytest.raises(UnsupportedVersion, match="has schema 99"):
         await Neo4jBackend(driver, prefix=neo4j_prefix).open(SCHEMA)
+
+
+async def test_close_waits_for_a_statement_that_was_left_before_another_open(backend, driver):
+    stands = (await backend.put(ref("a"), change(), if_revision=0)).revision
+    async with driver.session() as session, await session.begin_transaction() as holder:
+        await backend.joined(holder).put(ref("a"), change(), if_revision=stands)
+        left = asyncio.ensure_future(backend.put(ref("a"), change(), if_revision=stands))
+        await asyncio.sleep(0.2)
+        left.cancel()
+        await backend.open([NamespaceSchema("later")])
+        closing = asyncio.ensure_future(backend.close())
+        await asyncio.sleep(0.3)
+        assert not closing.done()
+        await holder.commit()
+    await closing
+    await backend.open(SCHEMA)
+    assert (await backend.get(ref("a"))).record is not None
 
 
 async def test_joined_to_a_transaction_of_the_user_s(backend, driver, cypher):
