@@ -46,7 +46,8 @@ def insert_all(connection: sqlite3.Connection, inserts: Sequence[Insert]) -> lis
     now, sql = inserts[0].now(), inserts[0].tables.sql
     floor, top = connection.execute(sql["read_ends"]).fetchone()
     timely = {top + n: it for n, it in enumerate(inserts, 1) if it.not_after is None or now <= it.not_after}
-    values = [rows.inserted(it.ref, it.change, floor + 1, to_micros(now), identity) for identity, it in timely.items()]
+    at, revision = to_micros(now), floor + 1
+    values = [(identity, revision, *rows.inserted(it.ref, it.change, at)) for identity, it in timely.items()]
     made = set(timely)
     if _insert(connection, sql, "insert_records", values) < len(values):
         made = {identity for (identity,) in connection.execute(sql["read_inserted"], (top,))}
