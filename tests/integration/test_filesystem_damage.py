@@ -391,10 +391,10 @@ async def test_a_directory_that_can_not_be_flushed_is_an_unknown_outcome(backend
 
 async def test_an_entry_that_can_not_be_removed_does_not_undo_the_write(backend, monkeypatch, caplog):
     def fail(*arguments):
-        raise BackendUnavailable("locked", "filesystem", True)
+        raise OSError(errno.ENOSPC, "no")
 
     revision = (await put(backend, attributes={"status": "x"})).revision
-    monkeypatch.setattr(backend._opened.shards.index, "remove_below", fail)
+    monkeypatch.setattr(file_index.Noting, "remove_below", fail)
     await put(backend, attributes={"status": "y"}, if_revision=revision)
     assert "could not be removed" in caplog.text
     assert await keys(backend, Where({"status": "x"})) == []

@@ -21,6 +21,7 @@ __all__ = [
     "create",
     "file_errors",
     "flush_directory",
+    "held",
     "link",
     "locked",
     "made",
@@ -183,25 +184,32 @@ def read_or_none(path: str | Path) -> bytes | None:
 @contextmanager
 def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
     """Hold a lock against the threads of this process and all others; the kernel frees it when the process dies."""
-    deadline = time.monotonic() + patience.total_seconds()
+    started = time.monotonic()
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            _acquire(handle, deadline)
+        with held(path, os.O_CREAT | os.O_RDWR, fcntl.LOCK_EX, patience, started):
             yield
-        finally:
-            os.close(handle)
     finally:
         mutex.release()
 
 
-def _acquire(handle: int, deadline: float) -> None:
+@contextmanager
+def held(path: str | Path, flags: int, kind: int, patience: timedelta, started: float | None = None) -> Iterator[int]:
+    """Open a file and hold a lock on it, for oneself or shared, against all that open it too, here or elsewhere."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        _acquire(handle, kind, (time.monotonic() if started is None else started) + patience.total_seconds())
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, kind: int, deadline: float) -> None:
     pause = 0.00005
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise _busy() from None

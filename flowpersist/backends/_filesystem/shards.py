@@ -27,12 +27,12 @@ from flowpersist.backends._filesystem.files import (
     replace,
     unlink,
 )
-from flowpersist.backends._filesystem.index import FileIndex
+from flowpersist.backends._filesystem.index import FileIndex, Noting
 from flowpersist.backends._filesystem.reading import RecordFile, body_in
 from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, digest_of, encode
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import IntegrityError, PersistenceError, UnknownOutcome
+from flowpersist.errors import IntegrityError, UnknownOutcome
 
 __all__ = ["SHARDS", "Shards"]
 
@@ -52,6 +52,14 @@ class _Overtaken(Exception):
 def _bereft(record: Record | None) -> bool:
     """Whether the body that a record names was not found."""
     return record is not None and record.body is None and record.body_size is not None
+
+
+def _tidy(note: Noting, revisions: Sequence[tuple[str, int]]) -> None:
+    try:
+        note.remove_below(revisions)
+    except OSError as error:
+        # The write is done; an entry too many is passed over by every query, and goes with the next write.
+        log.warning("an index entry could not be removed: %s", error)
 
 
 @define(eq=False)
@@ -145,17 +153,17 @@ class Shards:
         new = self._revised(ref, old, change, floor, now)
         path = self._body_path(digest, new) if new.whole else self._temporary(digest)
         body = [change.body] if new.whole and isinstance(change.body, bytes) else []
-        with made(path, [encode(new, digest), *body]), self.locked(digest[:2]):
+        with made(path, [encode(new, digest), *body]), self.locked(digest[:2]), self.index.noting() as note:
             if self._revision(digest) != if_revision or (old is None and self._floor(digest[:2]) != floor):
                 raise _Overtaken
             # Again, since flushing takes its time: the rename is the moment that counts.
             check_deadline(NAME, ref, self.now(), not_after)
-            self.index.add(new)
+            note.add(new)
             self._commit(digest, path, old, new)
+            _tidy(note, [(digest, new.record.revision)])
         self._flush(digest[:2])
         if old is not None and old.nonce is not None and old.nonce != new.nonce:
             remove(self._body_path(digest, old))
-        self._tidy(digest, new.record.revision)
         return Written(new.record.revision, now)
 
     def _standing(self, ref: RecordRef, digest: str, if_revision: int) -> Stored | None:
@@ -202,14 +210,6 @@ class Shards:
             message = "the disk failed while a write was being made durable; read the record and decide again"
             raise UnknownOutcome(message, NAME) from error
 
-    def _tidy(self, digest: str, revision: int) -> None:
-        """Forget what the index says of a record below a revision."""
-        try:
-            self.index.remove_below(digest, revision)
-        except PersistenceError as error:
-            # The write is done; an entry too many is passed over by every query, and goes with the next write.
-            log.warning("an index entry could not be removed: %s", error)
-
     def delete(self, ref: RecordRef, if_revision: int) -> bool:
         """Remove a record at one revision."""
 
@@ -222,7 +222,7 @@ class Shards:
     def remove_if(self, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
         """Remove those records of one shard that are there and wanted; gives how many."""
         shard = digests[0][:2]
-        with self.locked(shard):
+        with self.locked(shard), self.index.noting() as note:
             read = {digest: self.stored(digest) for digest in digests}
             doomed = {digest: it for digest, it in read.items() if it is not None and wanted(it.record)}
             if not doomed:
@@ -235,7 +235,7 @@ class Shards:
             for digest, stored in doomed.items():
                 if stored.nonce is not None:
                     remove(self._body_path(digest, stored))
-                self._tidy(digest, stored.record.revision + 1)
+            _tidy(note, [(digest, stored.record.revision + 1) for digest, stored in doomed.items()])
             return len(doomed)
 
     def _floor(self, shard: str) -> int:
@@ -267,9 +267,7 @@ class Shards:
         """Make the index of one record agree with its file, and remove what the record does not name."""
         with self.locked(digest[:2]):
             stored = self.readable(digest)
-            if stored is not None:
-                self.index.add(stored)
-            self.index.keep_only(digest, 0 if stored is None else stored.record.revision)
+            self.index.replace(digest, stored)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
     def readable(self, digest: str) -> Stored | None:
