@@ -6,7 +6,8 @@ import contextlib
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,15 +15,13 @@ from typing import Final
 
 from attrs import frozen
 
-from flowpersist.backends._clock import to_micros
 from flowpersist.backends._filesystem.files import NAME
-from flowpersist.backends._filesystem.index_log import COLUMNS, IndexLog, Note, Place
-from flowpersist.backends._filesystem.record_file import Stored, digest_of
+from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add
+from flowpersist.backends._filesystem.record_file import Stored, digest_of, fields_of
 from flowpersist.backends._matching import Position, Selection, position
-from flowpersist.backends._scalars import attributes_to_text
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
-from flowpersist.errors import BackendUnavailable, StorageFull
+from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
 
 __all__ = ["Entry", "FileIndex", "pending"]
 
@@ -66,6 +65,7 @@ class FileIndex:
         self._reading = threading.Lock()
         self._writer, self._reader = self._connected()
         self._noted = 0
+        self._outdated: deque[tuple[bytes, int]] = deque()
 
     def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
@@ -94,7 +94,10 @@ class FileIndex:
         return connection
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close both connections, and the log."""
+        with contextlib.suppress(PersistenceError, OSError):
+            self.enter()
+        self._log.close()
         for connection in (self._writer, self._reader):
             with mapped(NAME):
                 connection.close()
@@ -124,11 +127,35 @@ class FileIndex:
             connection.execute(SQL["write_meta"], ("boot", f"{VERSION} {_boot_id()}"))
 
     @contextmanager
-    def noting(self) -> Iterator[Noting]:
-        """Note what is to be entered, before and after a record is written."""
-        with self._log.noting() as note:
-            yield Noting(note)
-        self._noted += 1
+    def noting(self) -> Iterator[Callable[[str, int, bytes], None]]:
+        """Note an entry, by digest, revision and header, before its record is written."""
+        with self._log.noting() as handle:
+
+            def note(digest: str, revision: int, header: bytes) -> None:
+                with self._over() as over:
+                    add(
+                        handle,
+                        [*(b'["%b",%d]' % one for one in over), b'["%b",%d,%b]' % (digest.encode(), revision, header)],
+                    )
+                self._noted += 1
+
+            yield note
+
+    def remove_below(self, digest: str, revision: int) -> None:
+        """Remove a record's entries of earlier revisions, after its record was written: with what is noted or entered
+        next, since queries pass them over.
+        """
+        self._outdated.append((digest.encode(), revision))
+
+    @contextmanager
+    def _over(self) -> Iterator[list[tuple[bytes, int]]]:
+        """What is to be removed, which it is if all goes well."""
+        taken = [self._outdated.popleft() for _ in range(len(self._outdated))]
+        try:
+            yield taken
+        except BaseException:
+            self._outdated.extend(taken)
+            raise
 
     @property
     def overdue(self) -> bool:
@@ -139,21 +166,22 @@ class FileIndex:
         """Enter what was noted, by whomever."""
         self._noted = 0
         with self._read() as connection:
-            if self._log.is_read(_place(connection)):
+            if not self._outdated and self._log.is_read(_place(connection)):
                 return
-        with self._transaction() as connection:
-            long = self._entered(connection) > LONG
+        with self._transaction() as connection, self._over() as over:
+            long = self._entered(connection, over) > LONG
         if long:
             # Where others keep adding, another time.
             with contextlib.suppress(BackendUnavailable), self._log.emptying(QUIET), self._transaction() as connection:
-                self._entered(connection)
+                self._entered(connection, ())
 
-    def _entered(self, connection: sqlite3.Connection) -> int:
+    def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
         lines, place = self._log.read(_place(connection))
         floors: dict[str, int] = {}
-        for digest, revision in (line for line in lines if len(line) != COLUMNS):
+        removals = (line for line in lines if len(line) == REMOVAL)
+        for digest, revision in (*removals, *((name.decode(), revision) for name, revision in over)):
             floors[digest] = max(revision, floors.get(digest, 0))
-        rows = [line for line in lines if len(line) == COLUMNS and line[1] >= floors.get(line[0], 0)]
+        rows = [_row(*line) for line in lines if len(line) == ENTRY and line[1] >= floors.get(line[0], 0)]
         connection.executemany(SQL["add"], rows)
         connection.executemany(SQL["remove_below"], floors.items())
         connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
@@ -165,13 +193,13 @@ class FileIndex:
         with self._transaction() as connection:
             connection.execute(SQL["remove"], (digest,))
             if stored is not None:
-                connection.execute(SQL["add"], row_of(stored))
+                connection.execute(SQL["add"], _row_of(stored))
 
     def replace_shard(self, prefix: str, records: Iterable[Stored]) -> None:
         """Make the entries of a shard anew."""
         with self._transaction() as connection:
             connection.execute(SQL["remove_shard"], (prefix,))
-            connection.executemany(SQL["add"], [row_of(stored) for stored in records])
+            connection.executemany(SQL["add"], [_row_of(stored) for stored in records])
 
     def bodies(self) -> dict[str, list[str | None]]:
         """The body of each entry, by its record's file."""
@@ -189,7 +217,7 @@ class FileIndex:
         except StorageFull:
             # So it is read what would be there.
             with self._transaction(keep=False) as connection:
-                self._entered(connection)
+                self._entered(connection, ())
                 return _hits(connection, asked, indexed)
         with self._read() as connection:
             return _hits(connection, asked, indexed)
@@ -210,21 +238,6 @@ class FileIndex:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.execute("rollback")
                 raise
-
-
-@frozen
-class Noting:
-    """What is written of a record into the log, while its shard is held."""
-
-    _note: Note
-
-    def add(self, stored: Stored) -> None:
-        """Note an entry, before its record is written."""
-        self._note.add([row_of(stored)])
-
-    def remove_below(self, revisions: Iterable[tuple[str, int]]) -> None:
-        """Note of records, by their digests, that what was noted below a revision is over, after they were written."""
-        self._note.add(revisions)
 
 
 def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
@@ -270,19 +283,14 @@ def _probe() -> tuple[str, tuple[str]]:
     return "select digest, revision, namespace, key, due_at, body, attributes from entries where digest = ?", ("",)
 
 
-def row_of(stored: Stored) -> tuple[object, ...]:
+def _row(digest: str, revision: int, header: Mapping[str, object]) -> tuple[object, ...]:
+    names = ("namespace", "key", "created", "updated", "due", "nonce", "attributes")
+    return (digest, revision, *(header[name] for name in names))
+
+
+def _row_of(stored: Stored) -> tuple[object, ...]:
     record = stored.record
-    return (
-        digest_of(record.ref),
-        record.revision,
-        record.ref.namespace,
-        record.ref.key,
-        to_micros(record.created_at),
-        to_micros(record.updated_at),
-        None if record.due_at is None else to_micros(record.due_at),
-        stored.nonce,
-        attributes_to_text(record.attributes),
-    )
+    return _row(digest_of(record.ref), record.revision, fields_of(stored))
 
 
 def _boot_id() -> str | None:

@@ -1,9 +1,9 @@
 """What is still to be entered into the index: lines at the end of a file, each added while the record's shard is held.
 
 Entering costs far more than noting, and less for many than for each, so it is done when a query asks, or when there
-are many. A line is a JSON array: an entry, before its record is written; or a record's digest and the revision below
-which its entries can go, after that. In whatever order they are entered, and however often, the same comes of them,
-since no revision is used twice.
+are many. A line is a JSON array: ``[digest, revision, header]``, an entry, before its record is written; or ``[digest,
+revision]``, below which a record's entries can go, some time after it was. In whatever order they are entered, and
+however often, the same comes of them, since no revision is used twice.
 
 Nothing is flushed: after a crash of the machine the index is rebuilt. What a writer that was killed has left of a line
 is a line by itself and passed over: its record was not written. The file begins with an id, another one each time it
@@ -15,23 +15,25 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import define, field, frozen
 
-from flowpersist.backends._filesystem.files import held
+from flowpersist.backends._filesystem.files import acquire, held
 
-__all__ = ["COLUMNS", "IndexLog", "Line", "Note", "Place"]
+__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add"]
 
 Line: TypeAlias = Sequence[Any]
 ID_BYTES: Final = 32
-#: Of an entry, and of either kind of line.
-COLUMNS: Final = 9
-_LENGTHS: Final = frozenset({2, COLUMNS})
+#: How many values a line of either kind has.
+REMOVAL: Final = 2
+ENTRY: Final = 3
 
 
 @frozen
@@ -42,36 +44,44 @@ class Place:
     offset: int
 
 
-@frozen
-class Note:
-    """The log, while it is not being emptied."""
-
-    handle: int
-
-    def add(self, lines: Iterable[Line]) -> None:
-        """Add lines by one call, so that no other's come between."""
-        text = "".join(f"\n{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in lines).encode()
-        # Where only a part has found room, the rest is not tried: the whole again, which will say why.
-        while os.write(self.handle, text) != len(text):
-            pass
-
-
-@frozen
+@define(eq=False)
 class IndexLog:
     """The file. ``patience`` bounds the wait for one who empties it."""
 
     path: Path
     patience: timedelta
+    _mutex: threading.Lock = field(factory=threading.Lock)
+    _handle: int | None = None
+    _users: int = 0
 
     def exists(self) -> bool:
         """Whether it is there: where it is not, nobody knows what was in it."""
         return self.path.exists()
 
+    def close(self) -> None:
+        """Close the file."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
     @contextmanager
-    def noting(self) -> Iterator[Note]:
-        """Add lines, while nobody empties it."""
-        with held(self.path, os.O_WRONLY | os.O_APPEND, fcntl.LOCK_SH, self.patience) as handle:
-            yield Note(handle)
+    def noting(self) -> Iterator[int]:
+        """The file, to add lines to while nobody empties it."""
+        with self._mutex:
+            if self._handle is None:
+                self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            # One lock for all threads, as they share the open file: the first takes it and the last frees it.
+            if not self._users:
+                acquire(self._handle, fcntl.LOCK_SH, time.monotonic() + self.patience.total_seconds())
+            self._users += 1
+            handle = self._handle
+        try:
+            yield handle
+        finally:
+            with self._mutex:
+                self._users -= 1
+                if not self._users:
+                    fcntl.flock(handle, fcntl.LOCK_UN)
 
     @contextmanager
     def emptying(self, patience: timedelta) -> Iterator[None]:
@@ -107,6 +117,14 @@ class IndexLog:
             os.close(handle)
 
 
+def add(handle: int, lines: Sequence[bytes]) -> None:
+    """Add lines by one call, so that no other's come between."""
+    text = b"\n%b\n" % b"\n".join(lines)
+    # Where only a part has found room, the whole is tried again, which will say why.
+    while os.write(handle, text) != len(text):
+        pass
+
+
 def _id(handle: int) -> str:
     return os.pread(handle, ID_BYTES, 0).decode(errors="replace")
 
@@ -116,4 +134,4 @@ def _parsed(text: bytes) -> Line | None:
         line = json.loads(text)
     except ValueError:
         return None
-    return line if isinstance(line, list) and len(line) in _LENGTHS else None
+    return line if isinstance(line, list) else None
