@@ -18,9 +18,11 @@ from flowpersist.errors import BackendUnavailable, StorageFull
 
 __all__ = [
     "NAME",
+    "acquire",
     "create",
     "file_errors",
     "flush_directory",
+    "held",
     "link",
     "locked",
     "made",
@@ -72,11 +74,13 @@ def create(path: str | Path, parts: Sequence[bytes]) -> None:
 
 @contextmanager
 def made(path: str, parts: Sequence[bytes]) -> Iterator[None]:
-    """Write a new file, flush it, and hold a lock on it, which tells a sweeper that it is no rest of a crash. Where
-    anything fails, then or later, it is removed. Its directory is not flushed.
+    """Write a new file, flush it, and hold a lock on it, which tells a sweeper that it is no rest of a crash; one that
+    came before the lock may have removed it. Where anything fails, then or later, it is removed. Its directory is not
+    flushed.
     """
-    handle = _locked_new(path)
+    handle = os.open(path, _NEW, 0o600)
     with _removed_on_error(handle, path):
+        fcntl.flock(handle, fcntl.LOCK_EX)
         _write(handle, parts)
         yield
 
@@ -89,22 +93,6 @@ def _removed_on_error(handle: int, path: str | Path) -> Iterator[None]:
         remove(path)
         raise
     finally:
-        os.close(handle)
-
-
-def _locked_new(path: str) -> int:
-    while True:
-        handle = os.open(path, _NEW, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            swept = os.fstat(handle).st_nlink == 0
-        except BaseException:
-            os.close(handle)
-            remove(path)
-            raise
-        if not swept:
-            return handle
-        # Before it was locked.
         os.close(handle)
 
 
@@ -132,7 +120,7 @@ def rename(path: str, new: str) -> None:
 
 
 def link(path: str, new: str) -> bool:
-    """Give a file one more name; False where that is taken."""
+    """Give a file one more name. False where that is taken."""
     try:
         os.link(path, new)
     except FileExistsError:
@@ -183,25 +171,33 @@ def read_or_none(path: str | Path) -> bytes | None:
 @contextmanager
 def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
     """Hold a lock against the threads of this process and all others; the kernel frees it when the process dies."""
-    deadline = time.monotonic() + patience.total_seconds()
+    started = time.monotonic()
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            _acquire(handle, deadline)
+        with held(path, os.O_CREAT | os.O_RDWR, fcntl.LOCK_EX, patience, started):
             yield
-        finally:
-            os.close(handle)
     finally:
         mutex.release()
 
 
-def _acquire(handle: int, deadline: float) -> None:
+@contextmanager
+def held(path: str | Path, flags: int, kind: int, patience: timedelta, started: float | None = None) -> Iterator[int]:
+    """Open a file and hold a lock on it, for oneself or shared, against all that open it too, here or elsewhere."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        acquire(handle, kind, (time.monotonic() if started is None else started) + patience.total_seconds())
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def acquire(handle: int, kind: int, deadline: float) -> None:
+    """Lock an open file, for oneself or shared."""
     pause = 0.00005
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise _busy() from None

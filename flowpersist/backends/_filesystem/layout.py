@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
-from flowpersist.backends._filesystem.index import FileIndex, pending
+from flowpersist.backends._filesystem.index import LOG, FileIndex, pending
+from flowpersist.backends._filesystem.index_log import IndexLog
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import later_release, unreadable
 from flowpersist.errors import BackendUnavailable
@@ -36,12 +37,13 @@ def prepare(root: Path, patience: timedelta) -> None:
             _make(root)
         elif _version(text) < FORMAT:
             # From here on it may hold what an earlier release can't read; what that has written is read as it is.
-            _name_format(root)
+            with IndexLog(root / LOG, patience).emptying(patience):
+                _name_format(root)
 
 
 def _refuse_foreign(root: Path) -> None:
     # What an opening that was cut short may have left.
-    ours = {LOCK, RECORDS, f"{FORMAT_FILE}.new"}
+    ours = {LOCK, RECORDS, LOG, f"{FORMAT_FILE}.new"}
     if any(path.name not in ours and not path.name.startswith(INDEX) for path in root.iterdir()):
         if (root / FORMAT_FILE).exists():
             return
@@ -82,6 +84,7 @@ def catch_up(shards: Shards, index: FileIndex) -> None:
         for digest in shards.suspects():
             shards.repair(digest)
         return
+    index.begin()
     for shard in SHARDS:
         shards.rebuild(shard)
     index.mark_current()

@@ -9,10 +9,18 @@ from attrs import frozen
 
 from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._filesystem.old_record_file import OLD_MAGIC, decode_old
-from flowpersist.backends._filesystem.record_file import Beginning, Stored, beginning, reach, stored_in, with_inline
+from flowpersist.backends._filesystem.record_file import (
+    START,
+    Beginning,
+    Stored,
+    beginning,
+    reach,
+    stored_in,
+    with_inline,
+)
 from flowpersist.backends._outcomes import body_missing
 
-__all__ = ["RecordFile", "body_in"]
+__all__ = ["RecordFile", "body_in", "is_marked"]
 
 #: What is read at first: the whole of most files, and of a large body not much.
 FIRST_BYTES: Final = 16 * 1024
@@ -59,6 +67,11 @@ class RecordFile:
         """The record's."""
         return self.known.revision if isinstance(self.known, Beginning) else self.known.record.revision
 
+    @property
+    def mark(self) -> bytes:
+        """What the file begins with, as no other of the record's files does: it holds the revision and a checksum."""
+        return self.data[:START] if isinstance(self.known, Beginning) else self.data
+
     def stored(self) -> Stored:
         """All that the file says, with a small body."""
         if isinstance(self.known, Stored):
@@ -76,6 +89,18 @@ class RecordFile:
     def body(self, stored: Stored) -> bytes | None:
         """The body that this file holds; None where it has none."""
         return _sized(self.handle, stored) if stored.whole else stored.inline
+
+
+def is_marked(path: str, mark: bytes) -> bool:
+    """Whether the file there begins so; none is there where that is nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return not mark
+    try:
+        return os.pread(handle, len(mark), 0) == mark != b""
+    finally:
+        os.close(handle)
 
 
 def body_in(path: str, stored: Stored) -> bytes | None:

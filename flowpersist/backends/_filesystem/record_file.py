@@ -28,6 +28,7 @@ from flowpersist.errors import IntegrityError
 
 __all__ = [
     "INLINE_BYTES",
+    "START",
     "WRONG",
     "Beginning",
     "Stored",
@@ -36,6 +37,8 @@ __all__ = [
     "damaged",
     "digest_of",
     "encode",
+    "fields_of",
+    "header_of",
     "reach",
     "stored_in",
     "with_inline",
@@ -45,9 +48,10 @@ INLINE_BYTES: Final = 32 * 1024
 _MAGIC: Final = b"FPR2"
 _FIXED: Final = struct.Struct(">4sIIq32s")
 _U32: Final = struct.Struct(">I")
-_START: Final = _FIXED.size + _U32.size
+START: Final = _FIXED.size + _U32.size
 #: Above what 64 attributes of 1,024 bytes take, each byte of which JSON may write as seven. A length beyond is damage.
 _MAX_HEADER: Final = 1024 * 1024
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: What damaged values do to whoever takes them for what they should be.
 WRONG: Final = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -96,10 +100,10 @@ def digest_of(ref: RecordRef) -> str:
     return hashlib.sha256(_U32.pack(len(namespace)) + namespace + ref.key.encode()).hexdigest()
 
 
-def encode(stored: Stored, digest: str) -> bytes:
-    """The bytes of a record's file. Where it is whole, those of the body follow them."""
+def fields_of(stored: Stored) -> dict[str, str | int | None]:
+    """What a record's file says of it, but for its revision and its head."""
     record = stored.record
-    header = {
+    return {
         "namespace": record.ref.namespace,
         "key": record.ref.key,
         "write_id": record.write_id,
@@ -111,34 +115,43 @@ def encode(stored: Stored, digest: str) -> bytes:
         "nonce": stored.nonce,
         "offset": None if stored.whole else stored.offset,
     }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    fixed = _FIXED.pack(_MAGIC, len(text), len(record.head), record.revision, bytes.fromhex(digest))
-    checksum = _U32.pack(zlib.crc32(record.head, zlib.crc32(text, zlib.crc32(fixed))))
-    parts = [fixed, checksum, text, record.head]
+
+
+def header_of(stored: Stored) -> bytes:
+    """The same as JSON, in one line."""
+    return _json(fields_of(stored)).encode()
+
+
+def encode(stored: Stored, digest: str, header: bytes) -> list[bytes]:
+    """The bytes of a record's file. Where it is whole, those of the body follow them."""
+    record = stored.record
+    fixed = _FIXED.pack(_MAGIC, len(header), len(record.head), record.revision, bytes.fromhex(digest))
+    checksum = _U32.pack(zlib.crc32(record.head, zlib.crc32(header, zlib.crc32(fixed))))
+    parts = [fixed, checksum, header, record.head]
     if not stored.whole:
         inline = stored.inline or b""
         parts += [inline, _U32.pack(zlib.crc32(inline))]
-    return b"".join(parts)
+    return parts
 
 
 def reach(data: bytes) -> int:
     """How many bytes of a file its beginning takes, going by the first few."""
-    if len(data) < _START or data[:4] != _MAGIC:
+    if len(data) < START or data[:4] != _MAGIC:
         raise damaged()
     _, header, head, _, _ = _FIXED.unpack_from(data)
     # Else a flipped bit could ask for gigabytes.
     if header > _MAX_HEADER or head > MAX_HEAD_BYTES:
         raise damaged()
-    return _START + int(header) + int(head)
+    return START + int(header) + int(head)
 
 
 def beginning(data: bytes, digest: str) -> Beginning:
     """The beginning of a record's file; ``IntegrityError`` where it is damaged, or another record's."""
     end = reach(data)
     _, length, _, revision, name = _FIXED.unpack_from(data)
-    header, head = data[_START : _START + length], data[_START + length : end]
+    header, head = data[START : START + length], data[START + length : end]
     checksum = _U32.pack(zlib.crc32(head, zlib.crc32(header, zlib.crc32(data[: _FIXED.size]))))
-    if len(data) < end or checksum != data[_FIXED.size : _START] or name.hex() != digest:
+    if len(data) < end or checksum != data[_FIXED.size : START] or name.hex() != digest:
         raise damaged()
     return Beginning(revision, header, head, end)
 
@@ -182,4 +195,4 @@ def with_inline(stored: Stored, rest: bytes) -> Stored:
     if len(rest) != stored.inside + _U32.size or _U32.pack(zlib.crc32(inline)) != rest[stored.inside :]:
         raise damaged()
     held = stored.nonce is None and stored.record.body_size is not None
-    return evolve(stored, inline=inline) if held else stored
+    return Stored(stored.record, inline) if held else stored

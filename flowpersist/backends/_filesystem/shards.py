@@ -28,11 +28,11 @@ from flowpersist.backends._filesystem.files import (
     unlink,
 )
 from flowpersist.backends._filesystem.index import FileIndex
-from flowpersist.backends._filesystem.reading import RecordFile, body_in
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, digest_of, encode
+from flowpersist.backends._filesystem.reading import RecordFile, body_in, is_marked
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, digest_of, encode, header_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import IntegrityError, PersistenceError, UnknownOutcome
+from flowpersist.errors import IntegrityError, UnknownOutcome
 
 __all__ = ["SHARDS", "Shards"]
 
@@ -89,13 +89,6 @@ class Shards:
     def _opened(self, digest: str) -> RecordFile | None:
         return RecordFile.opened(self.path(digest, "record"), digest)
 
-    def _revision(self, digest: str) -> int:
-        file = self._opened(digest)
-        if file is None:
-            return 0
-        with file:
-            return file.revision
-
     def stored(self, digest: str) -> Stored | None:
         """A record's file, as of one revision."""
         file = self._opened(digest)
@@ -138,34 +131,38 @@ class Shards:
     def _put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
         digest = digest_of(ref)
         # Who has lost needs no lock to be told so, since no record comes back to an earlier revision.
-        old = self._standing(ref, digest, if_revision)
+        old, mark = self._standing(ref, digest, if_revision)
         floor = self._floor(digest[:2]) if old is None else 0
         now = self.now()
         check_deadline(NAME, ref, now, not_after)
         new = self._revised(ref, old, change, floor, now)
+        header = header_of(new)
+        parts = encode(new, digest, header)
+        if new.whole and isinstance(change.body, bytes):
+            parts.append(change.body)
         path = self._body_path(digest, new) if new.whole else self._temporary(digest)
-        body = [change.body] if new.whole and isinstance(change.body, bytes) else []
-        with made(path, [encode(new, digest), *body]), self.locked(digest[:2]):
-            if self._revision(digest) != if_revision or (old is None and self._floor(digest[:2]) != floor):
+        record = self.path(digest, "record")
+        with made(path, parts), self.locked(digest[:2]), self.index.noting() as note:
+            if not is_marked(record, mark) or (old is None and self._floor(digest[:2]) != floor):
                 raise _Overtaken
             # Again, since flushing takes its time: the rename is the moment that counts.
             check_deadline(NAME, ref, self.now(), not_after)
-            self.index.add(new)
+            note(digest, new.record.revision, header)
             self._commit(digest, path, old, new)
+        self.index.remove_below(digest, new.record.revision)
         self._flush(digest[:2])
         if old is not None and old.nonce is not None and old.nonce != new.nonce:
             remove(self._body_path(digest, old))
-        self._tidy(digest, new.record.revision)
         return Written(new.record.revision, now)
 
-    def _standing(self, ref: RecordRef, digest: str, if_revision: int) -> Stored | None:
+    def _standing(self, ref: RecordRef, digest: str, if_revision: int) -> tuple[Stored | None, bytes]:
         file = self._opened(digest)
         if file is None:
             check_revision(NAME, ref, 0, if_revision)
-            return None
+            return None, b""
         with file:
             check_revision(NAME, ref, file.revision, if_revision)
-            return file.stored()
+            return file.stored(), file.mark
 
     def _revised(self, ref: RecordRef, old: Stored | None, change: RecordChange, floor: int, now: datetime) -> Stored:
         revision = floor + 1 if old is None else old.record.revision + 1
@@ -181,18 +178,33 @@ class Shards:
         return Stored(record, None, self.entropy(8).hex(), whole=True)
 
     def _commit(self, digest: str, path: str, old: Stored | None, new: Stored) -> None:
-        record = self.path(digest, "record")
-        if new.whole:
-            path, body = self._temporary(digest), path
-            link(body, path)
-        elif old is not None and old.whole and new.nonce == old.nonce and link(record, self._body_path(digest, old)):
-            # The body's name was lost with the power, or the record was copied alone: first it must be there for good.
-            self._flush(digest[:2])
         try:
-            rename(path, record)
+            if new.whole:
+                self._commit_whole(digest, path)
+                return
+            if old is not None and old.whole and new.nonce == old.nonce:
+                self._keep_body(digest, old)
+            rename(path, self.path(digest, "record"))
+        except FileNotFoundError:
+            # Who opened the store has swept it away before it was locked.
+            raise _Overtaken from None
+
+    def _commit_whole(self, digest: str, path: str) -> None:
+        record = self.path(digest, "record")
+        if link(path, record):
+            return
+        temporary = self._temporary(digest)
+        link(path, temporary)
+        try:
+            rename(temporary, record)
         except BaseException:
-            remove(path)
+            remove(temporary)
             raise
+
+    def _keep_body(self, digest: str, old: Stored) -> None:
+        if link(self.path(digest, "record"), self._body_path(digest, old)):
+            # Its name was lost with the power, or the record was copied alone: first it must be there for good.
+            self._flush(digest[:2])
 
     def _flush(self, shard: str) -> None:
         try:
@@ -201,14 +213,6 @@ class Shards:
             # What was done can be read, but may not outlive the machine.
             message = "the disk failed while a write was being made durable; read the record and decide again"
             raise UnknownOutcome(message, NAME) from error
-
-    def _tidy(self, digest: str, revision: int) -> None:
-        """Forget what the index says of a record below a revision."""
-        try:
-            self.index.remove_below(digest, revision)
-        except PersistenceError as error:
-            # The write is done; an entry too many is passed over by every query, and goes with the next write.
-            log.warning("an index entry could not be removed: %s", error)
 
     def delete(self, ref: RecordRef, if_revision: int) -> bool:
         """Remove a record at one revision."""
@@ -235,7 +239,7 @@ class Shards:
             for digest, stored in doomed.items():
                 if stored.nonce is not None:
                     remove(self._body_path(digest, stored))
-                self._tidy(digest, stored.record.revision + 1)
+                self.index.remove_below(digest, stored.record.revision + 1)
             return len(doomed)
 
     def _floor(self, shard: str) -> int:
@@ -267,9 +271,7 @@ class Shards:
         """Make the index of one record agree with its file, and remove what the record does not name."""
         with self.locked(digest[:2]):
             stored = self.readable(digest)
-            if stored is not None:
-                self.index.add(stored)
-            self.index.keep_only(digest, 0 if stored is None else stored.record.revision)
+            self.index.replace(digest, stored)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
     def readable(self, digest: str) -> Stored | None:
