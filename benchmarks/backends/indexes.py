@@ -16,7 +16,8 @@ async def uses_indexes(place: Place) -> bool:
     import pymongo
     from pymongo.errors import OperationFailure
 
-    async with pymongo.AsyncMongoClient(place.url) as client:
+    client: pymongo.AsyncMongoClient[dict[str, object]] = pymongo.AsyncMongoClient(place.url)
+    async with client:
         database = client[urlsplit(place.url).path.strip("/") or "flowpersist"]
         collection = database[f"{place.prefix()}_explained"]
         await collection.create_index("a", name="by_a")
