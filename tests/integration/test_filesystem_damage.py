@@ -10,6 +10,7 @@ import stat
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -413,6 +414,17 @@ async def test_no_use_after_a_fork(backend):
     with pytest.raises(BackendUnavailable, match="fork"):
         await backend.get(REF)
     backend._opened_in = opened_in
+
+
+async def test_who_was_forked_while_a_shard_was_held_does_not_hold_it_for_good(backend):
+    with backend._opened.shards.locked(DIGEST[:2]), backend._opened.shards.index.noting():
+        # What a child would have: the same open files, under handles of its own.
+        childs = [os.dup(int(path.name)) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    try:
+        assert (await put(backend)).revision == 1
+    finally:
+        for handle in childs:
+            os.close(handle)
 
 
 async def test_a_caller_that_is_cancelled_while_opening_leaks_nothing(root):

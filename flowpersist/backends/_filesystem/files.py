@@ -187,7 +187,11 @@ def held(path: str | Path, flags: int, kind: int, patience: timedelta, started: 
     handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         acquire(handle, kind, (time.monotonic() if started is None else started) + patience.total_seconds())
-        yield handle
+        try:
+            yield handle
+        finally:
+            # A child that was forked meanwhile has the same file open, so that closing it alone would free nothing.
+            fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
         os.close(handle)
 
