@@ -365,6 +365,18 @@ async def test_a_damaged_record_is_an_error_and_the_store_still_opens(backend, r
     assert len(list(root.rglob("*.body"))) == 1
 
 
+async def test_a_damaged_record_does_not_keep_others_from_being_purged(backend, root):
+    names = [f"k{number}" for number in range(1000)]
+    neighbour = next(name for name in names if digest_of(RecordRef("n", name))[:2] == DIGEST[:2])
+    await put(backend)
+    await backend.put(RecordRef("n", neighbour), RecordChange("w"), if_revision=0)
+    path = root / "records" / DIGEST[:2] / f"{DIGEST}.record"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert await backend.purge("n", Where(), limit=9) == 1
+    assert (await backend.get(RecordRef("n", neighbour))).record is None
+    assert path.exists()
+
+
 async def test_a_record_under_another_s_name_is_found(backend, root):
     await put(backend)
     other = RecordRef("n", "other")
