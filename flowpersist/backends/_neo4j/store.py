@@ -55,10 +55,13 @@ _PURGE_BYTES: Final = 16 * 1024 * 1024
 #: How often a purge looks again for what was changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
 _DIGITS: Final = len(str(BIAS))
+#: Those that stand in a statement once, where anything is mapped.
+_OF_GRAPH: Final = ("find_moved", "lock_related", "drop_stale", "drop_orphans")
+_OPTIONAL: Final = ("write_body", "drop_body", "drop_attributes", "lock", *_OF_GRAPH)
 #: The parts of a statement that may take the last relationships of nodes.
-_LOCKED: Final = ("lock_graph", "left", "lock_related")
+_LOCKED: Final = ("lock_related", "left")
 #: The parts of a change after which a record belongs to other nodes.
-_MOVING: Final = ("drop_related", *_LOCKED, "drop_stale", "relate", "drop_orphans", "late")
+_MOVING: Final = ("find_moved", "moved", *_LOCKED, "drop_stale", "stale", "relate", "drop_orphans", "late")
 _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
 
 
@@ -83,10 +86,10 @@ class Store:
 
     def _filled(self, name: str, *parts: str, **others: str) -> str:
         """A statement: of its optional parts only those that are named."""
-        optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", "lock_graph", *self._graph), "")
+        optional = dict.fromkeys((*_OPTIONAL, *self._graph), "")
         optional["late"] = "null"
         if not self._mapped:
-            parts = tuple(part for part in parts if part != "lock_graph")
+            parts = tuple(part for part in parts if part not in _OF_GRAPH)
         optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
         return self._names.fill(_TEXTS[name], **optional, **others)
 
