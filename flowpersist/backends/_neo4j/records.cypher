@@ -35,13 +35,14 @@ RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revis
 
 // name: change_record
 // Compare and set. Whoever finds a later revision than theirs before any lock has lost, since revisions only rise; an
-// earlier one says nothing, since a commit shows property by property. What is kept is taken over from the old snapshot.
+// earlier one says nothing, since a commit shows property by property. It is that of the snapshot, so that who then reads
+// the record finds it, too; and by a computed name, since the server may keep for later what it reads by a plain one.
+// What is kept is taken over from the old snapshot.
 MATCH (r:<Record> {namespace: $namespace, key: $key})
-WITH r, r.revision AS seen
+WITH r, toInteger([it IN ['snapshot'] | split(r[it], '\n')][0][0]) AS seen
 FOREACH (_ IN CASE WHEN seen > $expected THEN [] ELSE [1] END | SET r.lock = true)
-WITH r, seen, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
-// Of the snapshot, lest the server take what it has read of r.revision before the lock.
-WITH r, old, CASE WHEN seen > $expected THEN seen ELSE toInteger(old[0]) END AS found,
+WITH r, seen, r.revision AS revision, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
+WITH r, old, CASE WHEN seen > $expected THEN seen ELSE revision END AS found,
   t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
 WITH r, old, found, now, found = $expected AND now <= $not_after AS won
 WITH *, won <unmoved> AS done
