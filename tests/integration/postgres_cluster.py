@@ -3,13 +3,12 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
+from machine import free_port, program
 
 #: Debian keeps them out of the PATH.
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -20,23 +19,13 @@ SETTINGS = (
 
 
 def _program(name):
-    found = shutil.which(name, path=os.pathsep.join([*map(str, PLACES), os.environ.get("PATH", "")]))
-    if found is None:
-        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        refuse(f"{name} is not there: install postgresql")
-    return found
+    return program(name, "postgresql", PLACES)
 
 
 def _command(*arguments):
     # The server refuses to run as root.
     prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     return [*prefix, *map(str, arguments)]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Cluster:

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import subprocess
-import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -36,9 +35,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
-
-sys.path.insert(0, str(Path(__file__).parent))
-from postgres_cluster import free_port
+from machine import free_port, program
 
 SCHEMA = [NamespaceSchema("n", {"status": str})]
 
@@ -438,9 +435,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_sent(backend, monke
 @pytest.fixture
 def pooler(server):
     """A pgbouncer that gives each transaction another connection."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed")
+    pgbouncer = program("pgbouncer", "pgbouncer")
     directory = Path(tempfile.mkdtemp(prefix="flowpersist-pgbouncer-"))
     target = urlsplit(server("postgres"))
     password = f" password={target.password}" if target.password else ""
@@ -453,7 +448,7 @@ def pooler(server):
     user = ["runuser", "-u", "postgres", "--"] if shutil.which("runuser") else []
     if user:
         shutil.chown(directory, "postgres")
-    process = subprocess.Popen([*user, program, "-q", directory / "ini"])
+    process = subprocess.Popen([*user, pgbouncer, "-q", directory / "ini"])
     yield f"postgresql://anybody@127.0.0.1:{own}{target.path}"
     process.terminate()
     process.wait(10)
