@@ -71,13 +71,16 @@ class _Threads:
             thread.start()
 
     def stop(self) -> None:
-        """Let what is queued end, and wait for it."""
+        """Let what is queued end, and wait for it. The log is brought into the database and removed by the connection
+        that closes last: of two that close at once neither might be it.
+        """
         for owner in self.threads:
             owner.inbox.end()
+        for owner in self.threads:
+            owner.join()
         if self.checkpoints is not None:
             self.checkpoints.end()
-        for thread in self._all():
-            thread.join()
+            self.checkpoints.join()
         for inbox in (self.writes, self.reads):
             inbox.close()
 

@@ -86,10 +86,10 @@ async def test_the_log_is_used_again(path, backend):
 
 async def test_the_writer_waits_for_no_checkpoint(backend):
     begun, over = threading.Event(), threading.Event()
-    instead(backend, lambda: (begun.set(), over.wait(5)))
+    instead(backend, lambda: (begun.set(), over.wait(20)))
     await write(backend, 60)
     await until(begun.is_set)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await write(backend, 60, name="meanwhile")
     over.set()
 
