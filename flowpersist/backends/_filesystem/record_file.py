@@ -44,7 +44,7 @@ __all__ = [
     "with_inline",
 ]
 
-INLINE_BYTES: Final = 32 * 1024
+INLINE_BYTES: Final = 4 * 1024
 _MAGIC: Final = b"FPR2"
 _FIXED: Final = struct.Struct(">4sIIq32s")
 _U32: Final = struct.Struct(">I")
