@@ -90,7 +90,8 @@ class IndexLog:
         try:
             acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
             yield
-            # In this order: killed in between, what was entered already is entered again.
+            # In this order: killed in between, what was entered already is entered again, with entries that are over,
+            # which queries pass over until the store is opened again.
             os.pwrite(handle, os.urandom(ID_BYTES // 2).hex().encode(), 0)
             os.ftruncate(handle, ID_BYTES)
         finally:
