@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from flowpersist.backends._filesystem.files import acquire, held
+from flowpersist.backends._filesystem.files import acquire
 
 __all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add"]
 
@@ -86,11 +86,16 @@ class IndexLog:
     @contextmanager
     def emptying(self, patience: timedelta) -> Iterator[None]:
         """Empty it after what is done within, while nobody adds to it. It is made where it is missing."""
-        with held(self.path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, patience) as handle:
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
             yield
-            # In this order: killed in between, what was entered already is entered again.
+            # In this order: killed in between, what was entered already is entered again, with entries that are over,
+            # which queries pass over until the store is opened again.
             os.pwrite(handle, os.urandom(ID_BYTES // 2).hex().encode(), 0)
             os.ftruncate(handle, ID_BYTES)
+        finally:
+            os.close(handle)
 
     def is_read(self, place: Place) -> bool:
         """Whether nothing was added since."""
