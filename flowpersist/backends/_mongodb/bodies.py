@@ -50,6 +50,7 @@ __all__ = [
     "fetch",
     "name_body",
     "remove",
+    "stored_body",
     "sweep",
     "upload",
 ]
@@ -84,6 +85,14 @@ class Stored:
         return [f"{self.name}.{number:05}" for number in range(self.count)]
 
 
+def stored_body(document: Mapping[str, Any] | None) -> Stored | None:
+    """The chunked body that a record's document names; none where what it holds is no such name."""
+    name, count = (document or {}).get("x"), (document or {}).get("m")
+    return (
+        Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
+    )
+
+
 @frozen
 class Started:
     """When something began, by a clock that is never set and by one that goes on while the machine sleeps."""
@@ -110,17 +119,21 @@ async def upload(store: Collections, stored: Stored, record: str, body: bytes) -
             await store.bodies.insert_one({"_id": name, "r": record, "b": part})
 
 
-async def fetch(store: Collections, stored: Stored) -> bytes | None:
-    """A body's bytes; None where a chunk is missing."""
+async def fetch(store: Collections, stored: Stored, first: object = None) -> bytes | None:
+    """A body's bytes; None where a chunk is missing. ``first``: what is known to be in its first chunk."""
     pieces: list[bytes] = []
     for name in stored.ids():
-        with mapped():
-            chunk = await store.bodies.find_one({"_id": name})
-        piece = None if chunk is None else chunk.get("b")
+        piece = first if isinstance(first, bytes) and not pieces else await _chunk(store, name)
         if not isinstance(piece, bytes):
             return None
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _chunk(store: Collections, name: str) -> object:
+    with mapped():
+        chunk = await store.bodies.find_one({"_id": name})
+    return None if chunk is None else chunk.get("b")
 
 
 async def remove(store: Collections, bodies: Iterable[Stored]) -> None:

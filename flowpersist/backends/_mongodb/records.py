@@ -3,94 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from flowpersist.backends._mongodb.bodies import (
     INLINE_BYTES,
-    MOST_CHUNKS,
     Started,
     Stored,
     doomed,
-    fetch,
     name_body,
     remove,
+    stored_body,
     upload,
 )
-from flowpersist.backends._mongodb.client import Collections
-from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, record_of
+from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.revisions import first_revision, next_revision
 from flowpersist.backends._mongodb.sending import Sending, TooLate
-from flowpersist.backends._mongodb.underway import Underway
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
-from flowpersist.backends.base import Keep, Read, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError
+from flowpersist.backends._outcomes import check_deadline, check_revision
+from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
+from flowpersist.errors import DeadlinePassed, RevisionConflict
 
-__all__ = ["Desk", "delete", "put", "read", "stored_body"]
+__all__ = ["delete", "put"]
 
-#: A reader whose body was replaced as often as this while it read gives up.
-_READS: Final = 32
 #: Losers lose before they have sent a body larger than this.
 _LOOKED_FIRST: Final = 1024 * 1024
 _BODY: Final = ("s", "i", "x", "m")
-
-
-@frozen(eq=False)
-class Desk:
-    """What the operations on an open backend share."""
-
-    store: Collections
-    now: Callable[[], Awaitable[datetime]]
-    underway: Underway
-    #: What findAndModify gives back; None where the server (FerretDB) takes no projection and gives all.
-    held: dict[str, int] | None = field(factory=lambda: {"x": 1, "m": 1})
-
-    def let_go(self, *bodies: Stored | None) -> None:
-        """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
-        gone = [stored for stored in bodies if stored is not None]
-        if gone:
-            _ = self.underway.background(remove(self.store, gone))
-
-
-def stored_body(document: Document | None) -> Stored | None:
-    """The chunked body that a record's document names; none where what it holds is no such name."""
-    name, count = (document or {}).get("x"), (document or {}).get("m")
-    return (
-        Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
-    )
-
-
-async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
-    """One record. Record and body are of one revision: a body under its name never changes."""
-    missing: tuple[int, Stored | None] | None = None
-    for _ in range(_READS):
-        with mapped():
-            document = await desk.store.records.find_one({"_id": identity(ref)}, None if body else {"i": 0})
-        if document is None:
-            return Read(None, await desk.now())
-        record = record_of(document, ref.namespace)
-        stored = stored_body(document)
-        if body and stored is not None:
-            record = evolve(record, body=await fetch(desk.store, stored))
-        if not body or _is_whole(record):
-            return Read(record, await desk.now())
-        if missing == (record.revision, stored):
-            raise body_missing(NAME, ref)
-        # Replaced or deleted since its record was read, unless the record is still the same.
-        missing = record.revision, stored
-    raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
-
-
-def _is_whole(record: Record) -> bool:
-    if record.body is None or record.body_size is None:
-        return record.body is None and record.body_size is None
-    return len(record.body) == record.body_size
 
 
 async def put(
