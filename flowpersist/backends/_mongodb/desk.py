@@ -42,4 +42,4 @@ class Desk:
         """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
         gone = [stored for stored in bodies if stored is not None]
         if gone:
-            _ = self.underway.background(remove(self.store, gone))
+            _ = self.underway.afterwards(lambda: remove(self.store, gone))

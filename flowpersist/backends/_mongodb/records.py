@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -88,10 +87,11 @@ class _Put:
         stored = name_body(await self.desk.now(), body)
         if len(body) > _LOOKED_FIRST:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
-        # The upload first: the number is drawn while the server has the body to deal with.
-        _, revision = await asyncio.gather(upload(self.desk.store, stored, self.document_id, body), self._next())
+        # Begins once the upload waits: the number is drawn while the server has the body to deal with.
+        drawing = self.desk.underway.background(self._next())
+        await upload(self.desk.store, stored, self.document_id, body)
         self.body = stored
-        return revision
+        return await drawing
 
     async def _next(self) -> int:
         if self.if_revision:
@@ -134,9 +134,10 @@ class _Put:
     async def _told(self, revision: int, now: datetime) -> Written:
         """What the caller hears of a change that was done."""
         if self.body is not None:
-            looking = self.desk.underway.background(self._keep_body())
-            if not self.started.is_prompt():
-                await looking
+            if self.started.is_prompt():
+                _ = self.desk.underway.afterwards(self._keep_body)
+            else:
+                await self._keep_body()
         return Written(revision, now)
 
     async def _insert(self, revision: int, now: datetime) -> bool:

@@ -7,12 +7,19 @@ and the task that was cancelled would go on. A task of its own costs some micros
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 __all__ = ["Underway"]
 
 T = TypeVar("T")
+#: Seconds: a reply is on its way to the caller through some turns of the event loop.
+_TURN: Final = 0.001
+
+
+async def _later(work: Callable[[], Awaitable[T]]) -> T:
+    await asyncio.sleep(_TURN)
+    return await work()
 
 
 class Underway:
@@ -35,6 +42,10 @@ class Underway:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def afterwards(self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Begin work that nobody need wait for, once the caller has had its turn: its first step would come before."""
+        return self.background(_later(work))
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
