@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 __all__ = ["Underway"]
 
 T = TypeVar("T")
-#: Seconds: a reply is on its way to the caller through some turns of the event loop.
-_TURN: Final = 0.001
+#: Of the event loop, until a result has come to the caller: from its task through the shield.
+_TURNS: Final = 3
 
 
 async def _later(work: Callable[[], Awaitable[T]]) -> T:
-    await asyncio.sleep(_TURN)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
     return await work()
 
 
