@@ -153,7 +153,8 @@ class MongodbBackend:
             return await clock.now() + self.clock_offset
 
         await sweep(store, await now())
-        abilities = Abilities(projects=not server.ferretdb, looks_up=not server.ferretdb)
+        able = not server.ferretdb
+        abilities = Abilities(projects=able, looks_up=able, finds_lists=able)
         return _Opened(connected, Desk(store, now, self._underway, abilities), server, os.getpid())
 
     async def close(self) -> None:
@@ -164,6 +165,7 @@ class MongodbBackend:
         async with self._opening:
             opened, self._opened = self._opened, None
             if opened is not None and opened.pid == os.getpid():
+                opened.desk.watch.close()
                 await self._underway.drained()
                 await self._disconnect(opened.client)
 

@@ -9,7 +9,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 from pymongo.monitoring import CommandListener
 
-from flowpersist.backends._mongodb import bodies
+from flowpersist.backends._mongodb import bodies, watching
 from flowpersist.backends._mongodb.documents import identity, moment_text
 from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.mongodb import MongodbBackend
@@ -216,6 +216,22 @@ async def test_a_record_comes_with_its_body_in_one_round_trip(server, prefix):
             commands.names.clear()
             assert (await backend.get(a(key))).record.body == body
             assert commands.names == ["aggregate", *(["find"] * 3 if key == "large" else [])]
+        await backend.close()
+
+
+async def test_bodies_are_looked_at_together(server, prefix, monkeypatch):
+    """Unless too many bytes are kept for it."""
+    commands = Commands()
+    async with AsyncMongoClient(server("mongodb"), event_listeners=[commands]) as client:
+        backend = MongodbBackend(client, prefix=prefix)
+        await backend.open([])
+        for most, looks in ((watching.MOST_BYTES, 1), (0, 4)):
+            monkeypatch.setattr(watching, "MOST_BYTES", most)
+            commands.names.clear()
+            for number in range(4):
+                await backend.put(a(f"{most}-{number}"), change(body=BODY), if_revision=0)
+            await backend._underway.drained()
+            assert commands.names.count("find") == looks
         await backend.close()
 
 

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from flowpersist.backends._mongodb.bodies import Stored, remove
 from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.underway import Underway
+from flowpersist.backends._mongodb.watching import Watch
 
 __all__ = ["Abilities", "Desk"]
 
@@ -22,6 +23,8 @@ class Abilities:
     projects: bool = True
     #: ``$lookup``; not with a sharded collection before MongoDB 5.1.
     looks_up: bool = True
+    #: It finds several ids by its index.
+    finds_lists: bool = True
 
 
 @frozen(eq=False)
@@ -32,6 +35,11 @@ class Desk:
     now: Callable[[], Awaitable[datetime]]
     underway: Underway
     abilities: Abilities = field(factory=Abilities)
+    watch: Watch = field(init=False)
+
+    @watch.default
+    def _watch(self) -> Watch:
+        return Watch(self.store, self.underway, self.abilities.finds_lists)
 
     @property
     def held(self) -> dict[str, int] | None:
@@ -42,4 +50,4 @@ class Desk:
         """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
         gone = [stored for stored in bodies if stored is not None]
         if gone:
-            _ = self.underway.afterwards(lambda: remove(self.store, gone))
+            _ = self.underway.background(remove(self.store, gone))

@@ -133,9 +133,10 @@ class _Put:
 
     async def _told(self, revision: int, now: datetime) -> Written:
         """What the caller hears of a change that was done."""
-        if self.body is not None:
+        body = self.change.body
+        if self.body is not None and isinstance(body, bytes):
             if self.started.is_prompt():
-                _ = self.desk.underway.afterwards(self._keep_body)
+                self.desk.watch.add(self.body.name, len(body), self._keep_body)
             else:
                 await self._keep_body()
         return Written(revision, now)
@@ -188,7 +189,7 @@ class _Put:
     async def _keep_body(self) -> None:
         """Put the body up again where the sweeper has taken it for an orphan (see ``bodies``)."""
         body, store = self.change.body, self.desk.store
-        while self.body is not None and isinstance(body, bytes) and await doomed(store, self.body):
+        while self.body is not None and isinstance(body, bytes) and await doomed(store, [self.body.name]):
             again = name_body(await self.desk.now(), body)
             await upload(store, again, self.document_id, body)
             with mapped(writing=True):

@@ -7,20 +7,12 @@ and the task that was cancelled would go on. A task of its own costs some micros
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 __all__ = ["Underway"]
 
 T = TypeVar("T")
-#: Of the event loop, until a result has come to the caller: from its task through the shield.
-_TURNS: Final = 3
-
-
-async def _later(work: Callable[[], Awaitable[T]]) -> T:
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-    return await work()
 
 
 class Underway:
@@ -43,10 +35,6 @@ class Underway:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
-
-    def afterwards(self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
-        """Begin work that nobody need wait for, once the caller has had its turn: its first step would come before."""
-        return self.background(_later(work))
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
