@@ -129,6 +129,8 @@ def redis_port(files, tmp_path_factory):
 @pytest.fixture(scope="module")
 def redis_cluster_port(files, tmp_path_factory):
     options = ("--tls-auth-clients", "no", "--cluster-enabled", "yes", "--tls-cluster", "yes")
+    # By default it is ten thousand above the other, which may be too high.
+    options += ("--cluster-port", free_port())
     with redis_server(files, tmp_path_factory.mktemp("redis"), *options) as port:
         yield port
 
