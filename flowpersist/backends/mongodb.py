@@ -247,9 +247,9 @@ class MongodbBackend:
 def _connected(url: str, factory: client.ClientFactory) -> client.Client:
     try:
         return client.connect(url, factory)
-    except ValueError:
+    except (ValueError, OSError):
         # Not as its cause: the driver's message may hold a part of the URL.
-        message = "the mongodb URL is malformed: look at its port, and write special characters as %40"
+        message = "the mongodb URL is malformed: look at port and files, and write special characters as %40"
         raise ConfigurationError(message, SETTING) from None
 
 
@@ -279,8 +279,8 @@ def from_url(url: BackendUrl) -> MongodbBackend:
 def _check(url: BackendUrl, text: str) -> None:
     try:
         parse_uri(text, validate=True, warn=False)
-    except (PyMongoError, ValueError) as error:
-        # Not as its cause: the driver's message may hold a part of the URL.
+    except (PyMongoError, ValueError, OSError) as error:
+        # OSError: a file of certificates is missing. Not as its cause: the driver's message may hold a part of the URL.
         name = type(error).__name__
         why = f"is refused by the driver ({name}): look at its options, and write special characters as %40"
         raise url.refuse(why) from None
