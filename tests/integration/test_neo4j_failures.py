@@ -4,17 +4,12 @@ import asyncio
 import logging
 import os
 import socket
-import ssl
 import subprocess
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import neo4j
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from neo4j.exceptions import Neo4jError
 
 from flowpersist.backends._neo4j.errors import translated
@@ -216,35 +211,6 @@ async def test_something_that_is_no_neo4j():
         with pytest.raises(StorageError) as refused:
             await backend_from_url(f"bolt://user:secret@127.0.0.1:{port}").open(SCHEMA)
     assert "secret" not in str(refused.value)
-
-
-async def test_a_certificate_that_is_not_trusted(tmp_path):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(_certificate(tmp_path))
-
-    async def close(reader, writer):
-        writer.close()
-
-    async with await asyncio.start_server(close, "127.0.0.1", 0, ssl=context) as other:
-        port = other.sockets[0].getsockname()[1]
-        with pytest.raises(BackendUnavailable, match="not trusted") as refused:
-            await backend_from_url(f"bolt+s://localhost:{port}").open(SCHEMA)
-    assert not refused.value.retryable
-
-
-def _certificate(directory):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(
-        key, hashes.SHA256()
-    )
-    path = directory / "server.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 async def test_nothing_reaches_the_logs(wiped_neo4j, caplog):

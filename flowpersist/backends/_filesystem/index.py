@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import sqlite3
@@ -18,7 +19,7 @@ from attrs import frozen
 
 from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add, begin_anew
-from flowpersist.backends._filesystem.record_file import Stored, digest_of, fields_of
+from flowpersist.backends._filesystem.record_file import Stored, digest_of, header_of
 from flowpersist.backends._matching import Position, Selection, position
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
@@ -306,7 +307,7 @@ def _row(digest: str, revision: int, header: Mapping[str, object]) -> tuple[obje
 
 def _row_of(stored: Stored) -> tuple[object, ...]:
     record = stored.record
-    return _row(digest_of(record.ref), record.revision, fields_of(stored))
+    return _row(digest_of(record.ref), record.revision, json.loads(header_of(stored)))
 
 
 def _boot_id() -> str | None:

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from flowpersist.backends._filesystem.files import acquire, held
+from flowpersist.backends._filesystem.files import acquire
 
 __all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add", "begin_anew"]
 
@@ -90,8 +90,16 @@ class IndexLog:
     @contextmanager
     def still(self, patience: timedelta) -> Iterator[int]:
         """The file, while nobody adds to it. It is made where it is missing."""
-        with held(self.path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, patience) as handle:
-            yield handle
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
+            try:
+                yield handle
+            finally:
+                # As for a shard's lock: a child may have it open.
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        finally:
+            os.close(handle)
 
     def is_read(self, place: Place) -> bool:
         """Whether nothing was added since."""

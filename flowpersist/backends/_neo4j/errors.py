@@ -7,7 +7,6 @@ sent, or while reading, can be tried again.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -29,6 +28,7 @@ from neo4j.exceptions import (
 )
 
 from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.backends._tls import is_refused
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import (
     BackendUnavailable,
@@ -72,6 +72,8 @@ _IN_THE_WAY: Final = frozenset(
         "Neo.ClientError.Schema.IndexAlreadyExists",
     }
 )
+#: The driver's functions that get a connection, the second by asking a cluster who its leader is.
+_CONNECTING: Final = frozenset({"acquire", "update_routing_table"})
 _NO_SPACE: Final = "No space left on device"
 
 
@@ -95,19 +97,11 @@ def _before_sending(error: BaseException) -> bool:
     recognized counts as sent.
     """
     return any(
-        frame.f_code.co_name == "acquire" and frame.f_globals.get("__name__", "").startswith("neo4j.")
+        frame.f_code.co_name in _CONNECTING and frame.f_globals.get("__name__", "").startswith("neo4j.")
         for one in (error, error.__cause__)  # what was under way where time ran out is the cause
         if one is not None
         for frame, _ in walk_tb(one.__traceback__)
     )
-
-
-def _untrusted(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def lost(*, writes: bool) -> StorageError:
@@ -128,7 +122,7 @@ def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
 
 
 def _unreachable() -> BackendUnavailable:
-    return _unavailable("can't be reached; look whether it runs, and at host and port", retryable=True)
+    return _unavailable("can't be reached; look whether it runs, and at scheme, host and port", retryable=True)
 
 
 _DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
@@ -151,7 +145,7 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
     for kind, what in _DRIVER.items():
         if isinstance(error, kind):
             return what(error)
-    if _untrusted(error):
+    if is_refused(error):
         return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
     if isinstance(error, ServiceUnavailable | SessionExpired):
         return _unreachable() if _before_sending(error) else lost(writes=writes)
