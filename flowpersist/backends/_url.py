@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -56,6 +57,12 @@ class BackendUrl:
             if name not in known:
                 takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
                 raise self.refuse(f"has an option that is not known; {takes}")
+
+    def check_files(self, names: Collection[str]) -> None:
+        """Refuse options that name files, where a file is not there."""
+        for name in names:
+            if name in self.options and not Path(self.options[name]).is_file():
+                raise self.refuse(f"names no file that is there for {name}")
 
     def seconds(self, name: str, default: timedelta) -> timedelta:
         """An option in seconds."""

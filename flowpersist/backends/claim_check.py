@@ -147,8 +147,9 @@ class ClaimCheckBackend:
 
     async def _close(self) -> None:
         async with self._opening:
-            self._opened_in = None
-            while self._busy:
+            opened_in, self._opened_in = self._opened_in, None
+            # What was under way before a fork ends in the other process.
+            while self._busy and opened_in == os.getpid():
                 self._idle.clear()
                 await self._idle.wait()
             self._bodies = None
@@ -222,6 +223,7 @@ class ClaimCheckBackend:
         if_revision: int,
         not_after: datetime | None,
     ) -> Written:
+        self._namespaces.add(ref.namespace)
         # Losers lose here, before anything large is sent.
         read = await self.inner.get(ref, body=False)
         check_revision(self.name, ref, 0 if read.record is None else read.record.revision, if_revision)
@@ -348,11 +350,13 @@ class ClaimCheckBackend:
         return purged
 
     async def sweep(self) -> int:
-        """See ``Sweeping``. At most once an hour for all processes together; gives how many blobs were removed."""
+        """See ``Sweeping``. At most once an hour for all processes together; gives how many blobs were removed. Those
+        of the namespaces with which this backend was opened, and in which it has kept bodies.
+        """
         async with self._using() as bodies:
             swept = await self.inner.sweep() if isinstance(self.inner, Sweeping) else 0
-            if await turn(self.inner, SWEEP_EVERY, self._entropy):
-                for namespace in sorted(self._namespaces):
+            for namespace in sorted(self._namespaces):
+                if await turn(self.inner, bodies.place(namespace), SWEEP_EVERY, self._entropy):
                     swept += await sweep(self.inner, bodies, namespace, self._grace, self._newest)
             return swept
 

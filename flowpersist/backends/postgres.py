@@ -58,6 +58,8 @@ _OURS: Final = (
     "statement_cache",
     "notify",
 )
+#: Options of the driver that name files, read with each connection: a missing one would look like a missing server.
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _ALWAYS: Final = frozenset(
     {
         Capability.DURABLE,
@@ -208,6 +210,7 @@ class _Joined(Verbs):
 
 def from_url(url: BackendUrl) -> PostgresBackend:
     """The backend that a URL names."""
+    url.check_files(_FILES)
     return PostgresBackend(
         url.without(_OURS),
         prefix=url.prefix(),

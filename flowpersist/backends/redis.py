@@ -66,6 +66,8 @@ PURGE_BATCH: Final = 100
 #: How often a record is read that changes while it is read.
 LOOKS: Final = 16
 OPTIONS: Final = frozenset({"prefix", "cluster", "shards", "pool_size", "pool_timeout", "notify"})
+#: Options of the driver that name files, read with each connection: a missing one would look like a missing server.
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _MISSING: Final = b""
 _REMOVED: Final = b"x"
 
@@ -312,6 +314,7 @@ def from_url(url: BackendUrl) -> RedisBackend:
     """The backend that a URL names."""
     if not url.authority:
         raise url.refuse("is redis://host:6379/0, or rediss:// for TLS")
+    url.check_files(_FILES)
     shards = url.number("shards", 0, range(1, schemas.MAX_SHARDS + 1)) or None
     return RedisBackend(
         url.without(OPTIONS),

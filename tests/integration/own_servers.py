@@ -9,7 +9,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from machine import missing
 
 SETUP = Path(__file__).parents[2] / "scripts" / "test-setup.sh"
 
@@ -32,8 +32,7 @@ class OwnServer:
             [SETUP, command, self.name], env=self.environment, capture_output=True, text=True, check=True, timeout=240
         )
         if done.stderr:
-            refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-            refuse(done.stderr)
+            missing(done.stderr)
         return done.stdout
 
     def start(self):

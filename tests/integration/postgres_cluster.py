@@ -3,13 +3,12 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
+from machine import free_port, program
 
 #: Debian keeps them out of the PATH.
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -17,14 +16,11 @@ SETTINGS = (
     "fsync = off\nlisten_addresses = '127.0.0.1'\nmax_connections = 20\nsuperuser_reserved_connections = 3\n"
     "shared_buffers = 16MB\nmax_wal_size = 64MB\nautovacuum = off\n"
 )
+ACCESS = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 def _program(name):
-    found = shutil.which(name, path=os.pathsep.join([*map(str, PLACES), os.environ.get("PATH", "")]))
-    if found is None:
-        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        refuse(f"{name} is not there: install postgresql")
-    return found
+    return program(name, "postgresql", PLACES)
 
 
 def _command(*arguments):
@@ -33,16 +29,13 @@ def _command(*arguments):
     return [*prefix, *map(str, arguments)]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Cluster:
-    """A server with a directory of its own, whose superuser is postgres and whose roles need a password."""
+    """A server with a directory of its own, whose superuser is postgres and whose roles need a password.
 
-    def __init__(self, settings=""):
+    ``files`` are put beside its data, for ``settings`` to name.
+    """
+
+    def __init__(self, settings="", access=ACCESS, files=None):
         self.directory = Path(tempfile.mkdtemp(prefix="flowpersist-postgres-"))
         self.data = self.directory / "data"
         self.port = free_port()
@@ -56,10 +49,17 @@ class Cluster:
         configuration.write_text(
             f"{configuration.read_text()}\n{SETTINGS}port = {self.port}\nunix_socket_directories = ''\n{settings}\n"
         )
-        (self.data / "pg_hba.conf").write_text(
-            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        )
+        (self.data / "pg_hba.conf").write_text(access)
+        for name, content in (files or {}).items():
+            self._put(name, content)
         self.start()
+
+    def _put(self, name, content):
+        file = self.data / name
+        file.touch(0o600)
+        file.write_bytes(content)
+        if os.geteuid() == 0:
+            shutil.chown(file, "postgres", "postgres")
 
     def start(self):
         subprocess.run(

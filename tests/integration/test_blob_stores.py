@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,14 +27,9 @@ from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import BackendUnavailable, ConfigurationError, StorageFull
 from flowpersist.testing.conformance import Parts
 from flowpersist.testing.suite.ground import change, make, ref
+from machine import free_port
 
 PATIENCE = 20
-
-
-def free_port():
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -287,6 +287,77 @@ async def test_of_many_processes_one_sweeps(tmp_path, directory, files):
         await backend.close()
 
 
+async def test_each_namespace_is_swept_by_those_who_use_it(backend, inner, files):
+    await make(backend, "a", body=BODY)
+    undeclared = RecordRef("undeclared", "a")
+    await backend.put(undeclared, change(body=BODY), if_revision=0)
+    places = {path.parent for path in files()}
+    assert len(places) == 2
+    for place in places:
+        (place / ("c" * 32)).write_bytes(b"left behind")
+    aged(files())
+    fresh = ClaimCheckBackend(inner, backend.blobs, from_bytes=1000)
+    await fresh.open(SCHEMA)
+    # It knows of one of them, and leaves the other's turn to who knows it.
+    assert await fresh.sweep() == 1
+    assert await backend.sweep() == 1
+    assert len(files()) == 2
+    assert (await backend.get(undeclared)).record.body == BODY
+
+
+async def test_a_record_that_can_not_be_read_stops_no_sweep(directory, files):
+    inner = MemoryBackend()
+    backend = ClaimCheckBackend(inner, FileBlobStore(directory), from_bytes=1000)
+    await backend.open(SCHEMA)
+    backend.clock_offset = -2 * DAY
+    await make(backend, "broken", body=BODY)
+    (broken,) = files()
+    whole = inner.get
+
+    async def damaged(ref, *, body=True):
+        if body and ref.key == "broken":
+            raise IntegrityError("the body is missing")
+        return await whole(ref, body=body)
+
+    inner.get = damaged
+    for number in range(3):
+        (broken.parent / (str(number) * 32)).write_bytes(b"left behind")
+    aged([path for path in files() if path != broken], by=10 * DAY)
+    aged([broken])
+    fresh = ClaimCheckBackend(inner, backend.blobs, from_bytes=1000)
+    await fresh.open(SCHEMA)
+    fresh.clock_offset = timedelta(0)
+    assert await fresh.sweep() == 3
+    # It may be what the record names.
+    assert files() == [broken]
+    await fresh.close()
+
+
+async def test_closing_after_a_fork_waits_for_nothing(tmp_path, gate):
+    backend = ClaimCheckBackend(SqliteBackend(tmp_path / "s.db"), gate, from_bytes=1000)
+    await backend.open(SCHEMA)
+    ended, child = asyncio.Event(), 0
+
+    async def fork():
+        nonlocal child
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                asyncio.run(asyncio.wait_for(backend.close(), 5))
+                code = 0
+            finally:
+                os._exit(code)
+        ended.set()
+
+    gate.meanwhile = fork
+    await make(backend, "a", body=BODY)
+    assert ended.is_set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (await stored(backend, "a")).body == BODY
+    await backend.close()
+
+
 async def test_a_record_that_changes_while_it_is_swept_keeps_its_blob(backend, inner, files):
     revision = (await make(backend, "a", body=BODY)).revision
     fresh = ClaimCheckBackend(inner, backend.blobs, from_bytes=1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 from collections import OrderedDict, deque
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from flowpersist.codec import Codec, TypeRegistry
+from machine import missing
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "specs" / "codec"
@@ -40,17 +40,11 @@ TYPES.register(Pair, name="flow.Pair")
 NAMES = {Step: "flow.Step", Pair: "flow.Pair"}
 
 
-def missing(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{reason}, and in CI this must not be left out")
-    pytest.skip(f"{reason}: NOT SHOWN here is that programs in other languages can read the codec's bytes")
-
-
 @pytest.fixture(scope="module")
 def reader() -> Path:
     """The reader with its library, which is installed once."""
     if not (shutil.which("node") and shutil.which("npm")):
-        missing("node and npm are not installed")
+        missing("node and npm are not installed: NOT SHOWN here is that other languages can read the codec's bytes")
     PLACE.mkdir(parents=True, exist_ok=True)
     before = [(PLACE / name).read_bytes() if (PLACE / name).exists() else None for name in FILES[:2]]
     for name in FILES:

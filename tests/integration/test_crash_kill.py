@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from crashing import NAMESPACE, SCHEMA, content
 from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
 
 WRITER = Path(__file__).with_name("crashing.py")
 KILLS = 30
-sys.path.insert(0, str(WRITER.parent))
-from crashing import NAMESPACE, SCHEMA, content  # noqa: E402
 
 
 def run_until_killed(url, life, pause):

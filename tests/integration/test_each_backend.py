@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import traceback
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from returns.result import Success
 
+from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, all_secrets, dumped, full_cycle, hits
+from clients import all_at_once
+from dumps import dump_of_server
 from flowpersist import AwaitInput, KeyRing, Maintenance, Status, or_raise
 from flowpersist.backends.base import NamespaceSchema, RecordRef
 from flowpersist.backends.registry import backend_from_url
@@ -27,11 +28,6 @@ from flowpersist.errors import (
     SuspensionNotFound,
 )
 from flowpersist.testing.hubs import open_test_hub, travel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, all_secrets, dumped, full_cycle, hits
-from clients import all_at_once
-from dumps import dump_of_server
 
 SERVERS = ("postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 BACKENDS = ("sqlite", "filesystem", *SERVERS)

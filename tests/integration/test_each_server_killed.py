@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 
 import pytest
 
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import RevisionConflict, StorageError, UnknownOutcome
-
-sys.path.insert(0, str(Path(__file__).parent))
 from own_servers import own_server
 
 NAMESPACE = "killed"

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from attrs import evolve
 
+from clients import all_at_once, client
 from flowpersist import AwaitInput, KeyRing, Status, or_raise
 from flowpersist.errors import LeaseLost
 from flowpersist.testing.hubs import open_test_hub, travel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clients import all_at_once, client
 
 PROCESSES = 3
 TASKS = 6

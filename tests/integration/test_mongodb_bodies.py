@@ -6,15 +6,25 @@ from datetime import timedelta
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandListener
 
-from flowpersist.backends._mongodb import bodies
+from flowpersist.backends._mongodb import bodies, watching
 from flowpersist.backends._mongodb.documents import identity, moment_text
 from flowpersist.backends.base import RecordChange, RecordRef, Where
+from flowpersist.backends.mongodb import MongodbBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import IntegrityError, RevisionConflict
 
 BODY = os.urandom(100_000)
-LARGE = os.urandom(3 * bodies.CHUNK_BYTES + 7)
+#: In place of a larger one.
+CHUNK_BYTES = 1024 * 1024
+LARGE = os.urandom(3 * CHUNK_BYTES + 7)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(bodies, "CHUNK_BYTES", CHUNK_BYTES)
 
 
 def a(key="a"):
@@ -81,6 +91,15 @@ async def test_small_bodies_lie_inside_and_large_ones_in_chunks(backend, records
     assert "i" not in await records.find_one({"_id": identity(a("large"))})
 
 
+async def test_a_body_whose_chunks_are_of_another_size(backend, monkeypatch):
+    """Another release may cut it otherwise."""
+    for size in (50_000, len(LARGE)):
+        with monkeypatch.context() as other:
+            other.setattr(bodies, "CHUNK_BYTES", size)
+            await backend.put(a(str(size)), change(body=LARGE), if_revision=0)
+        assert (await backend.get(a(str(size)))).record.body == LARGE
+
+
 async def test_what_no_record_names_any_more_goes(backend, chunks):
     """Replaced, dropped, deleted, purged, and the bodies of those who lost."""
     revision = 0
@@ -137,8 +156,15 @@ async def test_all_bodies_have_their_turn(backend, chunks, monkeypatch):
 
 @pytest.mark.parametrize("body", [BODY, LARGE])
 @pytest.mark.parametrize("if_new", [True, False])
-async def test_a_writer_that_was_stopped_for_longer_than_the_grace(backend, chunks, monkeypatch, body, if_new):
-    """Its body was swept between its upload and its commit: it finds the doom, and puts the body up again."""
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_writer_that_was_stopped_for_longer_than_the_grace(
+    make_backend, backend, chunks, monkeypatch, body, if_new, noticed
+):
+    """Its body was swept between its upload and its commit: it finds the doom, and puts the body up again. Where its
+    clocks tell that it was stopped, the body is there before anybody hears of the record.
+    """
+    if noticed:
+        monkeypatch.setattr(bodies, "PROMPT", 0)
     revision = 0 if if_new else (await backend.put(a(), change(body=b"old"), if_revision=0)).revision
     upload, stopped = bodies.upload, []
 
@@ -152,7 +178,76 @@ async def test_a_writer_that_was_stopped_for_longer_than_the_grace(backend, chun
     monkeypatch.setattr("flowpersist.backends._mongodb.records.upload", then_swept)
     await backend.put(a(), change(body=body), if_revision=revision)
     assert stopped
-    assert (await backend.get(a())).record.body == body
+    if noticed:
+        assert (await backend.get(a())).record.body == body
+    # It waits for what goes on.
+    await backend.close()
+    again = make_backend()
+    await again.open([])
+    assert (await again.get(a())).record.body == body
+    await again.close()
+
+
+class Commands(CommandListener):
+    """The names of the commands that were sent."""
+
+    def __init__(self):
+        self.names = []
+
+    def started(self, event):
+        self.names.append(event.command_name)
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+async def test_a_record_comes_with_its_body_in_one_round_trip(server, prefix):
+    commands = Commands()
+    async with AsyncMongoClient(server("mongodb"), event_listeners=[commands]) as client:
+        backend = MongodbBackend(client, prefix=prefix)
+        await backend.open([])
+        for key, body in {"none": None, "small": b"x", "one": BODY, "large": LARGE}.items():
+            await backend.put(a(key), change(body=body), if_revision=0)
+            # Nothing goes on beside it.
+            await backend._underway.drained()
+            commands.names.clear()
+            assert (await backend.get(a(key))).record.body == body
+            assert commands.names == ["aggregate", *(["find"] * 3 if key == "large" else [])]
+        await backend.close()
+
+
+async def test_bodies_are_looked_at_together(server, prefix, monkeypatch):
+    """Unless too many bytes are kept for it."""
+    commands = Commands()
+    async with AsyncMongoClient(server("mongodb"), event_listeners=[commands]) as client:
+        backend = MongodbBackend(client, prefix=prefix)
+        await backend.open([])
+        for most, looks in ((watching.MOST_BYTES, 1), (0, 4)):
+            monkeypatch.setattr(watching, "MOST_BYTES", most)
+            commands.names.clear()
+            for number in range(4):
+                await backend.put(a(f"{most}-{number}"), change(body=BODY), if_revision=0)
+            await backend._underway.drained()
+            assert commands.names.count("find") == looks
+        await backend.close()
+
+
+async def test_a_server_that_looks_nothing_up(backend, monkeypatch):
+    """As FerretDB, and MongoDB before 5.1 where the bodies are sharded."""
+    await backend.put(a(), change(body=LARGE), if_revision=0)
+    asked = []
+
+    async def refused(*_, **__):
+        asked.append(1)
+        raise OperationFailure("not implemented", 238)
+
+    monkeypatch.setattr(type(backend._opened.desk.store.records), "aggregate", refused)
+    for _ in range(2):
+        assert (await backend.get(a())).record.body == LARGE
+    assert asked == [1], "it is asked once"
 
 
 @pytest.mark.parametrize("damage", [{"$unset": {"b": ""}}, {"$set": {"b": b"short"}}, {"$set": {"b": "text"}}, None])

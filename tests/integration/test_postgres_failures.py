@@ -6,10 +6,8 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import traceback
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -27,9 +25,8 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 from flowpersist.testing.proxy import Proxy, rerouted
-
-sys.path.insert(0, str(Path(__file__).parent))
-from postgres_cluster import Cluster, free_port
+from machine import free_port
+from postgres_cluster import Cluster
 
 SCHEMA = [NamespaceSchema("n", {"status": str})]
 SECRET = "s3cr3t-of-the-test"

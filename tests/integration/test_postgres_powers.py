@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import subprocess
-import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -36,9 +35,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
-
-sys.path.insert(0, str(Path(__file__).parent))
-from postgres_cluster import free_port
+from machine import free_port, program
 
 SCHEMA = [NamespaceSchema("n", {"status": str})]
 
@@ -295,6 +292,47 @@ async def test_listening_on_a_pool_of_the_user_s(server, prefix, admin):
         assert pool.get_idle_size() == pool.get_size() == 2
 
 
+async def test_listeners_leave_a_pool_of_the_user_s_one_connection(server, prefix, admin):
+    async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
+        backend = PostgresBackend(pool, prefix=prefix, notify=True)
+        await backend.open(SCHEMA)
+        async with backend.changes("n") as changes, asyncio.timeout(10):
+            with pytest.raises(ConfigurationError, match="max_size"):
+                async with backend.changes("n"):
+                    pass
+            await backend.put(ref(), change(), if_revision=0)
+            assert await anext(changes) == "k"
+        # What was refused and what has ended takes nothing.
+        async with backend.changes("n"):
+            pass
+        await backend.close()
+
+
+async def test_who_is_about_to_listen_as_the_store_closes_does_not(url, server):
+    async with Proxy(*address_of(server("postgres"))) as proxy:
+        backend = backend_from_url(f"{rerouted(url, proxy.address)}&notify=on")
+        await backend.open(SCHEMA)
+
+        async def listen():
+            async with backend.changes("n") as changes:
+                await anext(changes)
+
+        listening = asyncio.ensure_future(listen())
+        connected = proxy.accepted
+        proxy.stall()
+        while proxy.accepted == connected:
+            await asyncio.sleep(0.001)
+        closing = asyncio.ensure_future(backend.close())
+        await asyncio.sleep(0.01)
+        proxy.resume()
+        async with asyncio.timeout(10):
+            await closing
+            with pytest.raises(BackendUnavailable, match="not open"):
+                await listening
+        while proxy.connections:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_listener_on_a_pool_of_the_user_s_learns_that_its_connection_is_lost(server, prefix, admin):
     async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
         backend = PostgresBackend(pool, prefix=prefix, notify=True)
@@ -438,9 +476,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_sent(backend, monke
 @pytest.fixture
 def pooler(server):
     """A pgbouncer that gives each transaction another connection."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed")
+    pgbouncer = program("pgbouncer", "pgbouncer")
     directory = Path(tempfile.mkdtemp(prefix="flowpersist-pgbouncer-"))
     target = urlsplit(server("postgres"))
     password = f" password={target.password}" if target.password else ""
@@ -453,7 +489,7 @@ def pooler(server):
     user = ["runuser", "-u", "postgres", "--"] if shutil.which("runuser") else []
     if user:
         shutil.chown(directory, "postgres")
-    process = subprocess.Popen([*user, program, "-q", directory / "ini"])
+    process = subprocess.Popen([*user, pgbouncer, "-q", directory / "ini"])
     yield f"postgresql://anybody@127.0.0.1:{own}{target.path}"
     process.terminate()
     process.wait(10)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import shutil
 import socket
 import subprocess
 import time
@@ -34,6 +33,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 from flowpersist.testing.proxy import Proxy, Side, rerouted
+from machine import free_port, program
 
 SCHEMA = [NamespaceSchema("n", {"status": str, "live": bool})]
 PASSWORD = "s3cret-pass"
@@ -50,9 +50,7 @@ class OwnServer:
     """A server on a port and in a directory of its own, which may be killed and started again."""
 
     def __init__(self, directory, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.directory = directory
         self.options = options
         self.process = None
@@ -89,8 +87,7 @@ class OwnServer:
 
 @pytest.fixture
 def own_server(tmp_path):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed here, and only a server of one's own may be killed")
+    program("redis-server", "redis-server")
     servers = []
 
     def make(*options):

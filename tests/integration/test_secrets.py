@@ -6,18 +6,14 @@ import base64
 import gzip
 import logging
 import random
-import sys
 import zlib
-from pathlib import Path
 
 import pytest
 
+from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, WORD, all_secrets, dumped, full_cycle, hits
 from flowpersist import KeyRing, RaisingHub, or_raise
 from flowpersist.errors import PersistenceError
 from flowpersist.testing.hubs import open_test_hub
-
-sys.path.insert(0, str(Path(__file__).parent))
-from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, WORD, all_secrets, dumped, full_cycle, hits
 
 
 @pytest.mark.parametrize("compression", ["auto", "none"])

@@ -178,7 +178,11 @@ def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iter
         handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             acquire(handle, fcntl.LOCK_EX, deadline)
-            yield
+            try:
+                yield
+            finally:
+                # A child that was forked meanwhile has the same file open, so that closing it alone would free nothing.
+                fcntl.flock(handle, fcntl.LOCK_UN)
         finally:
             os.close(handle)
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -51,23 +52,33 @@ _REFUSED: Final = {
     8000: "refuses the user, or is over its quota; look at the service's own messages",
 }
 _DISK_FULL: Final = frozenset({14031, 12501})
+#: What the driver says of TLS, in words alone; an end of the stream in the middle is a lost connection like any other.
+_NO_TLS: Final = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 _TRANSIENT: Final = ("RetryableWriteError", "TransientTransactionError")
 
 
 @contextmanager
-def mapped(*, writing: bool = False) -> Iterator[None]:
-    """``writing``: what is lost on the way may have been done, and changes a record."""
+def mapped(*, writing: bool = False, sent: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """``writing``: what is lost on the way may have been done, and changes a record. ``sent`` tells how often it was,
+    where that is known: the driver tries twice, and its error may be of the second time alone.
+    """
     try:
         yield
     except (PyMongoError, BSONError) as error:
+        if isinstance(error, ConnectionFailure) and sent() > _heard_of(error):
+            raise _lost(error, writing=writing) from error
         raise _translated(error, writing=writing) from error
+
+
+def _heard_of(error: ConnectionFailure) -> int:
+    """How many sendings the error speaks of, and says that nothing came of them."""
+    return 1 if isinstance(error, NotPrimaryError) and _code(error) in _NOT_DONE else 0
 
 
 def _translated(error: PyMongoError | BSONError, *, writing: bool) -> PersistenceError:
     # The most specific class first: many of these derive from one another.
     if isinstance(error, ServerSelectionTimeoutError):
-        message = "no mongodb server that takes writes can be reached; look whether it runs, and at the URL's hosts"
-        return BackendUnavailable(message, NAME, True)
+        return _not_found(error)
     if isinstance(error, WaitQueueTimeoutError):
         message = "no connection to the mongodb server became free in time; raise maxPoolSize in the URL, or do less"
         return PoolTimeout(message, NAME, True)
@@ -78,6 +89,14 @@ def _translated(error: PyMongoError | BSONError, *, writing: bool) -> Persistenc
     if isinstance(error, OperationFailure):
         return _failed(error, writing=writing)
     return _impossible(error)
+
+
+def _not_found(error: ServerSelectionTimeoutError) -> BackendUnavailable:
+    if _NO_TLS.search(str(error)):
+        message = "the mongodb server's certificate, or TLS itself, was refused; look at tls and tlsCAFile in the URL"
+        return BackendUnavailable(message, NAME)
+    message = "no mongodb server that takes writes can be reached; look whether it runs, and at the URL's hosts and tls"
+    return BackendUnavailable(message, NAME, True)
 
 
 def _code(error: PyMongoError) -> int | None:

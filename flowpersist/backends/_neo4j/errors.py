@@ -7,7 +7,6 @@ sent, or while reading, can be tried again.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -29,6 +28,7 @@ from neo4j.exceptions import (
 )
 
 from flowpersist.backends._neo4j.rows import NAME
+from flowpersist.backends._tls import is_refused
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import (
     BackendUnavailable,
@@ -40,23 +40,30 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 
-__all__ = ["again_at_once", "came_late", "lost", "mapped", "translated"]
+__all__ = ["came_late", "in_the_way", "lost", "mapped", "rolled_back", "too_many", "translated"]
 
 _CODES: Final = {
     "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
     "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for a while, after too many wrong passwords",
     "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then give it",
+    "Neo.DatabaseError.Schema.ConstraintCreationFailed": "can't make a constraint, since nodes of a label in the graph "
+    "have the same value; merge them, or map the attribute to another label",
     "Neo.ClientError.General.ReadOnly": "is read-only; make the database writable, or connect to another one",
     "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the URL",
     "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's own db.transaction.timeout",
 }
-#: The server rolled back, and says that the same statement may well succeed now: it had to choose a victim, or a node
-#: went away between being found and being used.
-_AGAIN: Final = frozenset(
+#: The server rolled back, and the driver calls it transient: it had to choose a victim, or too many transactions took
+#: memory at once, 2 MiB each of seven tenths of the heap.
+_ROLLED_BACK: Final = frozenset(
     {
         "Neo.TransientError.Transaction.DeadlockDetected",
-        "Neo.TransientError.Transaction.LockClientStopped",
         "Neo.TransientError.Transaction.Outdated",
+        "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    }
+)
+#: The same statement may well succeed now, or never: a node came or went between being looked for and being used.
+_IN_THE_WAY: Final = frozenset(
+    {
         "Neo.ClientError.Statement.EntityNotFound",
         "Neo.ClientError.Schema.ConstraintValidationFailed",
         # IF NOT EXISTS looks before it locks.
@@ -65,12 +72,19 @@ _AGAIN: Final = frozenset(
         "Neo.ClientError.Schema.IndexAlreadyExists",
     }
 )
+#: The driver's functions that get a connection, the second by asking a cluster who its leader is.
+_CONNECTING: Final = frozenset({"acquire", "update_routing_table"})
 _NO_SPACE: Final = "No space left on device"
 
 
-def again_at_once(error: BaseException) -> bool:
-    """Whether a statement was rolled back for others that came in its way."""
-    return isinstance(error, Neo4jError) and error.code in _AGAIN
+def rolled_back(error: Neo4jError) -> bool:
+    """Whether a statement was rolled back for others' sake."""
+    return error.code in _ROLLED_BACK
+
+
+def in_the_way(error: Neo4jError) -> bool:
+    """Whether a statement failed since others may have come in its way."""
+    return error.code in _IN_THE_WAY
 
 
 def came_late(error: BaseException | None) -> bool:
@@ -83,19 +97,11 @@ def _before_sending(error: BaseException) -> bool:
     recognized counts as sent.
     """
     return any(
-        frame.f_code.co_name == "acquire" and frame.f_globals.get("__name__", "").startswith("neo4j.")
+        frame.f_code.co_name in _CONNECTING and frame.f_globals.get("__name__", "").startswith("neo4j.")
         for one in (error, error.__cause__)  # what was under way where time ran out is the cause
         if one is not None
         for frame, _ in walk_tb(one.__traceback__)
     )
-
-
-def _untrusted(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def lost(*, writes: bool) -> StorageError:
@@ -105,20 +111,22 @@ def lost(*, writes: bool) -> StorageError:
     return BackendUnavailable("the connection to neo4j was lost while reading; try again", NAME, True)
 
 
+def too_many() -> PoolTimeout:
+    """Nothing was sent, since all connections were in use."""
+    message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
+    return PoolTimeout(message, NAME, True)
+
+
 def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
     return BackendUnavailable(f"the neo4j server {what}", NAME, retryable)
 
 
 def _unreachable() -> BackendUnavailable:
-    return _unavailable("can't be reached; look whether it runs, and at host and port", retryable=True)
+    return _unavailable("can't be reached; look whether it runs, and at scheme, host and port", retryable=True)
 
 
 _DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
-    ConnectionAcquisitionTimeoutError: lambda error: PoolTimeout(
-        "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL",
-        NAME,
-        error.is_retryable(),
-    ),
+    ConnectionAcquisitionTimeoutError: lambda _: too_many(),
     UnsupportedServerProduct: lambda _: _unavailable(
         "is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later"
     ),
@@ -137,7 +145,7 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
     for kind, what in _DRIVER.items():
         if isinstance(error, kind):
             return what(error)
-    if _untrusted(error):
+    if is_refused(error):
         return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
     if isinstance(error, ServiceUnavailable | SessionExpired):
         return _unreachable() if _before_sending(error) else lost(writes=writes)

@@ -23,7 +23,7 @@ from flowpersist.backends._postgres.errors import DRIVER, connecting, lost, mapp
 from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.backends._postgres.liveness import cut, is_gone
 from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source, closed
-from flowpersist.errors import BackendUnavailable, StorageError
+from flowpersist.errors import BackendUnavailable, ConfigurationError, StorageError
 
 __all__ = ["Connections", "Options"]
 
@@ -83,6 +83,8 @@ class Connections:
     _source: Source | None = None
     _lent: int = 0
     _apart: set[Link] = field(factory=set)
+    #: How many are apart, or to be.
+    _spared: int = 0
     _settling: set[asyncio.Task[None]] = field(factory=set)
     _idle: asyncio.Event = field(factory=asyncio.Event)
 
@@ -119,17 +121,45 @@ class Connections:
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[Link]:
         """A connection that operations do not have to do without, however long it is kept; ``stop`` cuts it."""
-        with connecting():
-            if self.given is None:
-                link: Link = await connect(self.options)
-            else:
-                link = await self.given.acquire(timeout=self.options.acquire_timeout.total_seconds())
-        self._apart.add(link)
+        self._spared += 1
         try:
-            yield link
+            link = await self._set_apart()
+            try:
+                yield link
+            finally:
+                self._apart.discard(link)
+                await self._rejoined(link)
         finally:
-            self._apart.discard(link)
-            await (closed(link) if self.given is None else _let_go(GivenPool(self.given), link))
+            self._spared -= 1
+
+    async def _set_apart(self) -> Link:
+        source = self._opened()
+        # As long as it takes to connect, stop waits: what comes to stand after it would be nobody's to close.
+        self._lent += 1
+        try:
+            with connecting():
+                link = await self._another()
+            if self._source is source:
+                self._apart.add(link)
+                return link
+            await self._rejoined(link)
+        finally:
+            self._returned()
+        raise _not_open()
+
+    async def _another(self) -> Link:
+        if self.given is None:
+            return await connect(self.options)
+        if self._spared >= self.given.get_max_size():
+            message = (
+                "the pool that was given has no connection to spare: raise its max_size, since who listens keeps one, "
+                "and operations need another"
+            )
+            raise ConfigurationError(message, "notify")
+        return await self.given.acquire(timeout=self.options.acquire_timeout.total_seconds())
+
+    async def _rejoined(self, link: Link) -> None:
+        await (closed(link) if self.given is None else _let_go(GivenPool(self.given), link))
 
     async def run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool) -> T:
         """One operation on a connection."""
@@ -145,9 +175,7 @@ class Connections:
             await self._give_back(source, link, error)
 
     async def _take(self) -> tuple[Source, Link]:
-        source = self._source
-        if source is None:
-            raise BackendUnavailable(f"the {NAME} store is not open", NAME)
+        source = self._opened()
         self._lent += 1
         try:
             with connecting():
@@ -155,6 +183,11 @@ class Connections:
         except BaseException:
             self._returned()
             raise
+
+    def _opened(self) -> Source:
+        if self._source is None:
+            raise _not_open()
+        return self._source
 
     def _returned(self) -> None:
         self._lent -= 1
@@ -202,6 +235,10 @@ class Connections:
             await _let_go(source, link)
         finally:
             self._returned()
+
+
+def _not_open() -> BackendUnavailable:
+    return BackendUnavailable(f"the {NAME} store is not open", NAME)
 
 
 async def _let_go(source: Source, link: Link) -> None:

@@ -49,7 +49,7 @@ _LOST: Final = (
 _UNAVAILABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool], ...]] = (
     (
         (pg.InvalidPasswordError, pg.InvalidAuthorizationSpecificationError),
-        "refused the user or the password; mend them in the URL, and look whether pg_hba.conf lets this host in",
+        "refused the user or the password; mend them or sslmode in the URL, or let this host in in pg_hba.conf",
         False,
     ),
     (pg.InvalidCatalogNameError, "has no database of that name; create it, or mend the URL", False),
@@ -154,6 +154,9 @@ def connecting() -> Iterator[None]:
             "or look for what holds connections"
         )
         raise PoolTimeout(message, NAME, True) from error
+    except ssl.SSLError as error:
+        # Some of these are ValueErrors, too.
+        raise _unreachable(error) from error
     except (ValueError, UnicodeError):
         # Not chained: it may quote a part of the URL, and there stands the password.
         message = "the postgresql URL is not one that the driver understands; look at its host, port and options"

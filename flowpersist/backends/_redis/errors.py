@@ -4,7 +4,8 @@
 
     connection refused, reset, timed out; LOADING, BUSY, TRYAGAIN, CLUSTERDOWN     BackendUnavailable, retryable
     the same once a write had been sent                                            UnknownOutcome
-    NOAUTH, WRONGPASS, NOPERM, READONLY, MISCONF, NOREPLICAS, wrong database       BackendUnavailable
+    TLS refused, NOAUTH, WRONGPASS, NOPERM, READONLY, MISCONF, NOREPLICAS,         BackendUnavailable
+    wrong database
     OOM                                                                            StorageFull
     anything else that the server refuses                                          StorageError
 """
@@ -17,6 +18,7 @@ from typing import Final
 
 from redis import exceptions as theirs
 
+from flowpersist.backends._tls import is_refused
 from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError, StorageError, StorageFull
 
 __all__ = ["NAME", "is_elsewhere", "is_lost", "mapped", "translated"]
@@ -86,7 +88,10 @@ def translated(error: Exception) -> PersistenceError:
         return _of_cluster(error, said)
     if isinstance(error, theirs.ResponseError | theirs.DataError):
         return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
-    message = f"the {NAME} server can't be reached; look whether it runs, answers and has a connection left"
+    if is_refused(error):
+        message = f"the {NAME} server's certificate, or TLS itself, was refused; look at ssl_ca_certs in the URL"
+        return BackendUnavailable(message, NAME)
+    message = f"the {NAME} server can't be reached; look whether it runs, has a connection left, and wants rediss://"
     return BackendUnavailable(message, NAME, True)
 
 

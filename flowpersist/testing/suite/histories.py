@@ -1,7 +1,7 @@
 """What racing writers were told, and whether it can have happened.
 
 Each revision that a writer was told of was made once; each was followed by one write, one deletion or one purge at
-most; and those of one key follow one another without a gap.
+most; and what nobody has ended is what is left.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from itertools import pairwise
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -95,30 +94,23 @@ def explain(histories: list[History], left: dict[str, Record | None]) -> None:
 
 
 def _gaps(key: str, steps: list[Step], left: Record | None) -> int:
-    """How many of the key's lives ended by nobody's deletion."""
-    made = sorted((step for step in steps if step.made), key=lambda step: step.made)
-    deleted = {step.found for step in steps if not step.made}
-    assert len({step.made for step in made}) == len(made), f"a revision of {key} was used twice"
-    if not made:
-        assert left is None
-        return 0
-    gaps = 0
-    for before, after in pairwise(made):
-        if after.found:
-            assert after.found == before.made, f"{key}: {after} follows {before}"
-            assert before.made not in deleted
-        else:
-            gaps += _went(before, deleted)
-    last = made[-1]
-    if left is None:
-        return gaps + _went(last, deleted)
-    assert (left.revision, left.attributes) == (last.made, {"status": last.status}), f"{key}: {left} is not {last}"
-    assert last.made not in deleted
-    return gaps
+    """How many of the key's lives ended by nobody's deletion.
 
-
-def _went(step: Step, deleted: set[int]) -> int:
-    if step.made in deleted:
-        return 0
-    assert step.status == "doomed", f"{step} was purged, and was not as the purge's condition says"
-    return 1
+    Revisions rise within a life. Between lives they tell no order: who makes a record may have drawn its number before
+    another life began, and have waited until that one had ended.
+    """
+    made = {step.made: step for step in steps if step.made}
+    assert len(made) == sum(bool(step.made) for step in steps), f"a revision of {key} was used twice"
+    for step in steps:
+        assert not step.found or step.found in made, f"{key}: {step} follows what nobody has made"
+        assert not step.made or step.made > step.found, f"{key}: {step} is not of a later revision"
+    for taken in {step.found for step in steps if step.found}:
+        del made[taken]
+    # What remains is the last of each life that nobody has deleted.
+    if left is not None:
+        last = made.pop(left.revision, None)
+        assert last is not None, f"{key}: {left} is nobody's, or was replaced"
+        assert left.attributes == {"status": last.status}, f"{key}: {left} is not {last}"
+    for step in made.values():
+        assert step.status == "doomed", f"{step} was purged, and was not as the purge's condition says"
+    return len(made)
