@@ -18,7 +18,6 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import NamespaceSchema, Where
-from flowpersist.codec import TypeRegistry
 from flowpersist.errors import CompressionError, EncryptionError, IntegrityError, PersistenceError
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, order_of, where
@@ -27,7 +26,7 @@ from flowpersist.lifecycle.views import Criteria
 from flowpersist.records import Draft, Loaded, SealedRecords
 from flowpersist.stages.zstd import DICTIONARY_REACH, PRIVATE_IDS, Dictionary
 
-__all__ = ["DICTIONARY_TYPES", "DictionaryStore", "TrainedDictionary", "dictionary_schema", "samples_of"]
+__all__ = ["DictionaryStore", "TrainedDictionary", "dictionary_schema", "samples_of"]
 
 log = logging.getLogger("flowpersist.dictionaries")
 
@@ -48,15 +47,6 @@ class TrainedDictionary:
     size: int
     samples: int
     sample_bytes: int
-
-
-def _types() -> TypeRegistry:
-    registry = TypeRegistry()
-    registry.register(TrainedDictionary, name="flowpersist.TrainedDictionary")
-    return registry
-
-
-DICTIONARY_TYPES: Final = _types()
 
 
 def _namespace(of: str) -> str:

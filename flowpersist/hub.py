@@ -44,7 +44,8 @@ from flowpersist.lifecycle.views import (
     suspension_of,
 )
 from flowpersist.listing import query
-from flowpersist.records import Found, Loaded, Move, Pace
+from flowpersist.patience import Pace
+from flowpersist.records import Found, Loaded, Move
 from flowpersist.suspending import (
     Awaiting,
     Facts,
@@ -440,7 +441,7 @@ class PersistenceHub:
             new = SuspensionId.new(now=self.pace.now(), entropy=self.pace.entropy)
         else:
             new = SuspensionId.derive(self.defaults.namespace, tenant, idempotency_key)
-        return Facts(new, metadata or {}, tenant, self.defaults.retention)
+        return Facts(new, metadata or {}, tenant, self.defaults.retention, fresh=idempotency_key is None)
 
     async def _create(
         self, verb: str, facts: Facts, planned: Plan, state: SealedState | None, by: str | None
@@ -457,7 +458,7 @@ class PersistenceHub:
             draft = self.suspensions.draft(head, before=None, body=None if state is None else state.body)
             return Move(draft, Success(self._new(head)))
 
-        return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide))
+        return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide, new=facts.fresh))
 
     async def _again(
         self, verb: str, record: Loaded[Head], now: datetime, state: SealedState | None, by: str | None
@@ -549,7 +550,8 @@ def _check_lease(lease: timedelta) -> None:
 def _said(error: BaseException | str | None) -> str | None:
     if isinstance(error, BaseException):
         return type(error).__name__
-    return None if error is None else error[:1000]
+    # What a program quotes may hold half a character, which no text of a store can.
+    return None if error is None else error[:1000].encode("utf-8", "backslashreplace").decode()
 
 
 def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:

@@ -17,14 +17,15 @@ from flowpersist.backends.blobs import BlobStore, blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.codec import Codec, Limits, TypeRegistry
-from flowpersist.dictionaries import DICTIONARY_TYPES, DictionaryStore, dictionary_schema
+from flowpersist.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.envelope import Sealer
 from flowpersist.errors import ConfigurationError
 from flowpersist.hub import HubDefaults, PersistenceHub
 from flowpersist.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import HEAD_TYPES, Head, Slip
-from flowpersist.records import Pace, SealedRecords
+from flowpersist.lifecycle.model import Head, Slip
+from flowpersist.patience import Pace
+from flowpersist.records import SealedRecords
 from flowpersist.settings import Settings
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 
@@ -107,7 +108,7 @@ async def open_hub(
     registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
     sealer = Sealer(
         codec=Codec(
-            types=registry.merged(HEAD_TYPES).merged(DICTIONARY_TYPES),
+            types=registry,
             limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
         ),
         compression=_chosen(compression, settings.compression),

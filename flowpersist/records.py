@@ -1,25 +1,19 @@
 """Sealed records: the one place that knows both the sealer and the backend.
 
-Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, transient failures are
-retried, lost acknowledgements are cleared up by write id, slow operations are reported, and a backend's exceptions
-become failures. Whoever builds on it sees values and ``Result``.
+Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, and a backend's
+exceptions become failures. Whoever builds on it sees values and ``Result``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from flowpersist.backends.base import (
     KEEP,
@@ -47,12 +41,13 @@ from flowpersist.errors import (
     Problem,
     RevisionConflict,
     StateTooLarge,
-    StorageError,
     UnknownDictionary,
-    UnknownOutcome,
 )
+from flowpersist.heads import HeadCodec
+from flowpersist.patience import Pace, PatientStore
+from flowpersist.present import Reading
 
-__all__ = ["Draft", "Found", "Loaded", "Move", "Pace", "SealedRecords"]
+__all__ = ["Draft", "Found", "Loaded", "Move", "SealedRecords"]
 
 H = TypeVar("H")
 T = TypeVar("T")
@@ -72,31 +67,6 @@ class Opening(Protocol[T_co]):
     def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
         """What was sealed for this context and purpose."""
         ...
-
-
-@frozen
-class Pace:
-    """Waiting, chance and time, as parameters.
-
-    A transient failure is tried ``attempts`` times in all, and not again once ``patience`` has gone by. ``slow`` is
-    from when on an operation is reported as slow.
-    """
-
-    attempts: int = 5
-    patience: timedelta = timedelta(seconds=5)
-    base: timedelta = timedelta(milliseconds=20)
-    cap: timedelta = timedelta(seconds=2)
-    slow: timedelta = timedelta(milliseconds=200)
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    chance: random.Random = field(factory=random.SystemRandom)
-    monotonic: Callable[[], float] = time.monotonic
-    entropy: Callable[[int], bytes] = os.urandom
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-    def jitter(self, attempt: int) -> float:
-        """Seconds to wait after the attempt of that number (from 1): full jitter under an exponential bound."""
-        bound = min(self.cap, self.base * 2 ** min(attempt, 16))
-        return self.chance.uniform(0, bound.total_seconds())
 
 
 @frozen
@@ -179,18 +149,21 @@ class SealedRecords(Generic[H]):
         self.sealer = sealer
         self.namespace = namespace
         self.pace = Pace() if pace is None else pace
+        self._store = PatientStore(backend, self.pace)
         #: How an unknown dictionary is looked up; False where the store has none of that id.
         self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
-        self._head_type = head_type
+        self._heads = HeadCodec(head_type)
+        self._reading: Reading | None = None
         self._purpose = purpose
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
         """One record, or none, and the store's clock."""
+        sent = self.pace.monotonic()
         try:
-            async with self._timed("load"):
-                read = await self._retried(lambda: self.backend.get(self.ref(key), body=body))
+            read = await self._store.get(self.ref(key), body=body)
         except PersistenceError as error:
             return Failure(error)
+        self._reading = Reading(read.now, sent, self.pace.monotonic())
         if read.record is None:
             return Success(Found(None, read.now))
         return self._loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
@@ -223,6 +196,33 @@ class SealedRecords(Generic[H]):
         message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
         return Failure(RevisionConflict(message, self.backend.name, retryable=True))
 
+    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]]) -> Result[T, PersistenceError]:
+        """The same for a key that nobody else can know, which spares a round trip: the present is reckoned.
+
+        Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
+        """
+        reading, started = self._reading, self.pace.monotonic()
+        if reading is None:
+            return await self.update(key, decide)
+        move = await decide(Found(None, reading.reckoned(started)))
+        if move.draft is None:
+            return move.result
+        written = await self.put(key, move.draft, revision=0)
+        if not isinstance(written, Success):
+            # It can be ours: done, not acknowledged, and changed since by somebody who found it.
+            lost = isinstance(written.failure(), RevisionConflict)
+            return await self.update(key, decide) if lost else Failure(written.failure())
+        now = written.unwrap().now
+        if not reading.fits(Reading(now, started, self.pace.monotonic())):
+            move = await decide(Found(None, now))
+            if move.draft is None:
+                return move.result
+            mended = await self.put(key, evolve(move.draft, body=KEEP), revision=written.unwrap().revision)
+            # Whoever found it in a listing meanwhile decided by the store's clock.
+            if isinstance(mended, Failure) and not isinstance(mended.failure(), RevisionConflict):
+                return Failure(mended.failure())
+        return move.result
+
     async def put(self, key: str, draft: Draft, *, revision: int) -> Result[Written, PersistenceError]:
         """Put one draft at one revision. A lost acknowledgement is cleared up by the write id."""
         sealed = self._sealed_head(key, draft)
@@ -235,23 +235,25 @@ class SealedRecords(Generic[H]):
             body=draft.body,
             due_at=draft.due_at,
         )
+        sent = self.pace.monotonic()
         try:
-            async with self._timed("save"):
-                return Success(await self._written(self.ref(key), change, revision, draft.not_after))
+            written = await self._store.put(self.ref(key), change, if_revision=revision, not_after=draft.not_after)
         except PersistenceError as error:
             return Failure(error)
+        self._reading = Reading(written.now, sent, self.pace.monotonic())
+        return Success(written)
 
     async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
         """Remove one record at one revision."""
         try:
-            return Success(await self._retried(lambda: self.backend.delete(self.ref(key), if_revision=revision)))
+            return Success(await self._store.delete(self.ref(key), if_revision=revision))
         except PersistenceError as error:
             return Failure(error)
 
     async def purge(self, where: Where, *, limit: int) -> Result[int, PersistenceError]:
         """Remove at most ``limit`` records; gives how many."""
         try:
-            return Success(await self._retried(lambda: self.backend.purge(self.namespace, where, limit=limit)))
+            return Success(await self._store.purge(self.namespace, where, limit=limit))
         except PersistenceError as error:
             return Failure(error)
 
@@ -278,12 +280,9 @@ class SealedRecords(Generic[H]):
         blocks nobody. ``told``: where none of them can be for want of a key, that is the failure.
         """
         try:
-            async with self._timed("query"):
-                page = await self._retried(
-                    lambda: self.backend.query(
-                        self.namespace, where, order=order, limit=limit, after=after, descending=descending
-                    )
-                )
+            page = await self._store.query(
+                self.namespace, where, order=order, limit=limit, after=after, descending=descending
+            )
         except PersistenceError as error:
             return Failure(error)
         except ValueError:
@@ -343,23 +342,21 @@ class SealedRecords(Generic[H]):
 
     def _sealed_head(self, key: str, draft: Draft) -> Result[bytes, PersistenceError]:
         context = record_context(self.ref(key), tenant_of(draft.attributes))
-        return self.sealer.seal(draft.head, context=context, purpose=self._purpose).bind(
+        encoded = self._heads.encode(draft.head)
+        return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
             lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
         )
 
     def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.open(record.head, context=context, purpose=self._purpose)
+        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose).bind(self._heads.decode)
         if not isinstance(opened, Success):
             return Failure(opened.failure())
-        head = opened.unwrap()
-        if not isinstance(head, self._head_type):
-            return Failure(IntegrityError(f"the head of record {record.ref.key} is no {self._head_type.__name__}"))
         return Success(
             Loaded(
                 ref=record.ref,
                 revision=record.revision,
-                head=head,
+                head=opened.unwrap(),
                 attributes=record.attributes,
                 due_at=record.due_at,
                 body=record.body,
@@ -368,95 +365,11 @@ class SealedRecords(Generic[H]):
             )
         )
 
-    async def _written(
-        self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
-    ) -> Written:
-        doubtful = False
-        unknown: UnknownOutcome | None = None
-
-        async def attempt() -> Written:
-            nonlocal doubtful, unknown
-            try:
-                return await self.backend.put(ref, change, if_revision=revision, not_after=not_after)
-            except RevisionConflict:
-                mine = await self._mine(ref, change.write_id) if doubtful else None
-                if mine is None:
-                    raise
-                return mine
-            except StorageError as error:
-                doubtful = doubtful or _transient(error)
-                unknown = error if isinstance(error, UnknownOutcome) else unknown
-                raise
-
-        try:
-            return await self._retried(attempt)
-        except StorageError as error:
-            # A later attempt that failed says nothing of an earlier one that may have been done.
-            if unknown is None or isinstance(error, RevisionConflict | DeadlinePassed):
-                raise
-            raise unknown from error
-
-    async def _mine(self, ref: RecordRef, write_id: str) -> Written | None:
-        read = await self._retried(lambda: self.backend.get(ref, body=False))
-        if read.record is None or read.record.write_id != write_id:
-            return None
-        return Written(read.record.revision, read.now)
-
-    async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
-        # Nearly all succeed at once, and are spared what retrying costs.
-        ends = self.pace.monotonic() + self.pace.patience.total_seconds()
-        try:
-            return await operation()
-        except StorageError as error:
-            if self.pace.attempts <= 1 or self.pace.monotonic() > ends or not _transient(error):
-                raise
-        await self.pace.sleep(self.pace.jitter(1))
-        return await self._again(operation, ends)
-
-    async def _again(self, operation: Callable[[], Awaitable[T]], ends: float) -> T:
-        def wait(state: RetryCallState) -> float:
-            return self.pace.jitter(state.attempt_number + 1)
-
-        def stop(state: RetryCallState) -> bool:
-            return state.attempt_number >= self.pace.attempts - 1 or self.pace.monotonic() > ends
-
-        async def attempt() -> T:
-            return await operation()
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_transient),
-            stop=stop,
-            wait=wait,
-            sleep=self.pace.sleep,
-            reraise=True,
-        )
-        return await retrying(attempt)
-
-    @asynccontextmanager
-    async def _timed(self, what: str) -> AsyncIterator[None]:
-        started = self.pace.monotonic()
-        try:
-            yield
-        finally:
-            took = timedelta(seconds=self.pace.monotonic() - started)
-            if took > self.pace.slow:
-                log.warning(
-                    "slow %s on %s: %.0f ms (the limit is %.0f ms)",
-                    what,
-                    self.backend.name,
-                    took.total_seconds() * 1000,
-                    self.pace.slow.total_seconds() * 1000,
-                )
-
 
 async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
     if len(body) <= INLINE_BYTES:
         return opening(body, context=context, purpose=purpose)
     return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
-
-
-def _transient(error: BaseException) -> bool:
-    return isinstance(error, StorageError) and (error.retryable or isinstance(error, UnknownOutcome))
 
 
 def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:

@@ -122,12 +122,13 @@ def _metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
 
 @frozen
 class Facts:
-    """What is said once of a suspension, and stays."""
+    """What is said once of a suspension, and stays. ``fresh``: its id is random, so that nobody else has it."""
 
     id: SuspensionId
     metadata: Mapping[str, Scalar] = field(converter=_metadata)
     tenant: str | None
     retention: timedelta
+    fresh: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.tenant is not None:

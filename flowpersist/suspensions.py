@@ -152,8 +152,9 @@ class Suspensions:
         decide: Callable[[Found[Head]], Awaitable[Move[T]]],
         *,
         body: bool = False,
+        new: bool = False,
     ) -> Result[T, PersistenceError]:
-        """Update one record, and report what became durable."""
+        """Update one record, and report what became durable. ``new``: its key is known to nobody yet."""
         moves: list[tuple[Move[T], datetime]] = []
 
         async def remembered(found: Found[Head]) -> Move[T]:
@@ -161,7 +162,10 @@ class Suspensions:
             moves.append((move, found.now))
             return move
 
-        result = await self.records.update(key, remembered, body=body)
+        if new:
+            result = await self.records.create(key, remembered)
+        else:
+            result = await self.records.update(key, remembered, body=body)
         if moves and moves[-1][0].draft is not None and result is moves[-1][0].result:
             self._report(verb, by, moves[-1][0].draft.head, moves[-1][1])
         return result

@@ -11,7 +11,7 @@ from typing import Protocol
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, StorageBackend, Where
 from flowpersist.errors import RevisionConflict
 
-__all__ = ["HEAD", "NAMESPACE", "SCHEMA", "Ours", "Store", "attributes", "change", "keys", "purged"]
+__all__ = ["HEAD", "NAMESPACE", "SCHEMA", "Ours", "Store", "attributes", "change", "keys", "number_of", "purged"]
 
 NAMESPACE = "bench"
 #: The namespace as the hub declares its own.
@@ -63,12 +63,16 @@ def keys() -> Iterator[str]:
     return (f"0199a000-{number:08x}-7000-8000" for number in count())
 
 
+def number_of(key: str) -> int:
+    """Its place among the keys."""
+    return int(key.split("-")[1], 16)
+
+
 class Ours:
     """A backend, used as the hub does."""
 
     def __init__(self, backend: StorageBackend) -> None:
         self.backend = backend
-        self._numbers = count()
 
     @classmethod
     async def opened(cls, backend: StorageBackend) -> Ours:
@@ -78,12 +82,13 @@ class Ours:
 
     async def insert(self, key: str, body: bytes) -> int:
         """See ``Store``."""
-        made = change(next(self._numbers), body)
+        made = change(number_of(key), body)
         return (await self.backend.put(RecordRef(NAMESPACE, key), made, if_revision=0)).revision
 
     async def claim(self, key: str, revision: int) -> bool:
         """See ``Store``."""
-        claimed = RecordChange(os.urandom(16).hex(), attributes=attributes(0) | {"status": "running"}, head=HEAD)
+        found = attributes(number_of(key)) | {"status": "running"}
+        claimed = RecordChange(os.urandom(16).hex(), attributes=found, head=HEAD)
         try:
             await self.backend.put(RecordRef(NAMESPACE, key), claimed, if_revision=revision)
         except RevisionConflict:

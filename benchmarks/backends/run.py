@@ -15,6 +15,7 @@ from typing import Any
 from attrs import asdict
 from cases import CASES, Case
 from hub_work import hub_rounds
+from indexes import uses_indexes
 from measure import Timings, backend_rounds
 from peers import PEERS, missing
 from places import PLACES, Place, places
@@ -24,9 +25,8 @@ from scale import Scale, scaled
 
 __all__ = ["main"]
 
-#: Numbers of records; FerretDB scans for everything but a document's id, and is not raced: its updates are not atomic.
+#: Numbers of records; FerretDB is not raced: its updates are not atomic.
 SIZES = (1_000, 10_000, 100_000)
-UNINDEXED = frozenset({"memory", "ferretdb"})
 UNRACED = frozenset({"memory", "ferretdb"})
 KEYS = 1_000
 
@@ -98,7 +98,7 @@ async def _scales(arguments: argparse.Namespace, there: Sequence[Place]) -> dict
     sizes = arguments.records if arguments.size is None else (arguments.size, arguments.size * 2)
     measured: dict[str, list[Scale]] = {}
     for place in there:
-        if place.name in UNINDEXED:
+        if not await uses_indexes(place):
             _say(f"Left out: {place.name} has no indexes to use")
             continue
         _say(f"{place.name}: {', '.join(f'{size:,}' for size in sizes)} records")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field
 
 from flowpersist.errors import BackendUnavailable
 
@@ -17,19 +17,25 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-@frozen(eq=False)
+# Not frozen: that would double what it takes to make one, and each operation makes both.
+@define(eq=False)
 class Job(Generic[A]):
-    """A piece of work for a thread that owns an ``A``, and who waits for its result."""
+    """A piece of work for a thread that owns an ``A``, and who waits for its result.
+
+    ``size`` is about how many bytes it writes.
+    """
 
     run: Callable[[A], Any]
-    loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop)
+    size: int = 0
+    loop: asyncio.AbstractEventLoop = field(init=False)
     future: asyncio.Future[Any] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "future", self.loop.create_future())
+        self.loop = asyncio.get_running_loop()
+        self.future = self.loop.create_future()
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Settled:
     """A job that has ended, with its result or its error."""
 

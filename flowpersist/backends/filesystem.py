@@ -8,6 +8,8 @@ where it is missing or behind. A backend belongs to the process that opened it: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import threading
 import time
@@ -43,11 +45,12 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError
+from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError
 
 __all__ = ["FilesystemBackend", "from_url"]
 
 T = TypeVar("T")
+log = logging.getLogger("flowpersist.backends.filesystem")
 THREADS: Final = 8
 PURGE_BATCH: Final = 1000
 
@@ -144,7 +147,9 @@ class FilesystemBackend:
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may still happen."""
         check_put(if_revision, not_after)
-        return await self._run(lambda opened: opened.shards.put(ref, change, if_revision, not_after))
+        written = await self._run(lambda opened: opened.shards.put(ref, change, if_revision, not_after))
+        self._enter_overdue()
+        return written
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
         """See ``StorageBackend``."""
@@ -202,6 +207,14 @@ class FilesystemBackend:
 
         return await asyncio.get_running_loop().run_in_executor(opened.pool, mapped_action)
 
+    def _enter_overdue(self) -> None:
+        """Enter into the index what was noted, if much has been; nobody waits for it."""
+        opened = self._opened
+        if opened is not None and opened.shards.index.overdue:
+            # Closed in this moment: the next who opens it does.
+            with contextlib.suppress(RuntimeError):
+                opened.pool.submit(_enter, opened.shards.index)
+
     def _now(self) -> datetime:
         return self._clock() + self.clock_offset
 
@@ -215,6 +228,17 @@ def _errors() -> Iterator[None]:
 def _plan(directory: Path, wanted: dict[str, type]) -> tuple[str, ...]:
     with _errors():
         return planned(directory.absolute(), wanted)
+
+
+def _enter(index: FileIndex) -> None:
+    try:
+        with _errors():
+            # Once, of all that were submitted meanwhile.
+            if index.overdue:
+                index.enter()
+    except PersistenceError as error:
+        # Each query tries again, and says so if it fails.
+        log.warning("the index could not be brought up to date: %s", error)
 
 
 def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:

@@ -32,7 +32,7 @@ from flowpersist.backends._neo4j.naming import Names
 from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.schema import migrate, missing
 from flowpersist.backends._neo4j.store import Store
-from flowpersist.backends._neo4j.target import Limits, Target, connected, target_of
+from flowpersist.backends._neo4j.target import Limits, Target, check_at, connected, target_of
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
@@ -55,10 +55,11 @@ from flowpersist.errors import ConfigurationError
 __all__ = ["Neo4jBackend", "Relation", "from_url"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_MARGIN: Final = timedelta(seconds=1)
 _OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout", "largest_body")
 #: What a server of 512 MB of heap takes, the least that is sensible: a write of it is held in memory some ten times.
 LARGEST_BODY: Final = 32 * 1024 * 1024
+#: Each transaction takes 2 MiB of a server's memory at once, and many at a time are no faster.
+POOL_SIZE: Final = 20
 _LARGEST_SETTING: Final = range(1, 10**9)
 
 
@@ -89,7 +90,7 @@ class Neo4jBackend:
         database: str | None = None,
         prefix: str = PREFIX,
         graph: Mapping[str, Relation] | None = None,
-        pool_size: int = 100,
+        pool_size: int = POOL_SIZE,
         pool_timeout: timedelta = timedelta(seconds=10),
         connect_timeout: timedelta = timedelta(seconds=5),
         timeout: timedelta = timedelta(seconds=30),
@@ -127,7 +128,7 @@ class Neo4jBackend:
                 return
             driver = self._driver or self._new_driver()
             try:
-                link = self._sessions(driver)
+                link = self._link or self._sessions(driver)
                 await migrate(link, self._names, indexed_attributes(schema), self._graph.relations)
             except BaseException:
                 if self._driver is None:
@@ -144,20 +145,21 @@ class Neo4jBackend:
         async with self._opening:
             opened_in, self._opened_in = self._opened_in, None
             driver, self._driver = self._driver, None
+            link, self._link = self._link, None
             if driver is None or opened_in != os.getpid():
                 return
             while self._under_way:
                 self._idle.clear()
                 await self._idle.wait()
-            if isinstance(self._link, Sessions):
-                await self._link.ended()
+            if isinstance(link, Sessions):
+                await link.ended()
             await self._let_go(driver)
 
     def _new_driver(self) -> AsyncDriver:
         return connected(self._target, self._limits) if isinstance(self._target, Target) else self._target
 
     def _sessions(self, driver: AsyncDriver) -> Sessions:
-        return Sessions(driver, self._database, self._limits.operation, self._limits.connect + _MARGIN)
+        return Sessions(driver, self._database, self._limits)
 
     async def _let_go(self, driver: AsyncDriver) -> None:
         if driver is not self._target:
@@ -234,10 +236,14 @@ class Neo4jBackend:
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``. Cypher; ``open`` waits for the indexes and notes the version after it."""
+        return await uninterrupted(self._plan(schema))
+
+    async def _plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         declared = indexed_attributes(schema)
         driver = self._driver or self._new_driver()
         try:
-            statements = await missing(self._sessions(driver), self._names, declared, self._graph.relations)
+            link = self._link or self._sessions(driver)
+            statements = await missing(link, self._names, declared, self._graph.relations)
             return tuple(f"{statement.rstrip()};" for statement in statements)
         finally:
             if driver is not self._driver:
@@ -272,13 +278,14 @@ class _Joined(Neo4jBackend):
 
 def from_url(url: BackendUrl) -> Neo4jBackend:
     """The backend that a URL names."""
+    check_at(url.text)
     if url.scheme.startswith("bolt"):
         url.check_options(_OPTIONS)
     return Neo4jBackend(
         url.without(_OPTIONS),
         prefix=url.prefix(),
         graph=None if url.flag("graph", default=True) else {},
-        pool_size=url.number("pool_size", 100, range(1, 10_001)),
+        pool_size=url.number("pool_size", POOL_SIZE, range(1, 10_001)),
         pool_timeout=url.seconds("pool_timeout", timedelta(seconds=10)),
         connect_timeout=url.seconds("connect_timeout", timedelta(seconds=5)),
         timeout=url.seconds("timeout", timedelta(seconds=30)),

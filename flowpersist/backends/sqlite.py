@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
@@ -24,9 +24,11 @@ from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
-from flowpersist.backends._sqlite.group_commit import Gathering, Inbox, Reader, Work, Writer, settle_abandoned
+from flowpersist.backends._sqlite.checkpoints import Checkpointer
+from flowpersist.backends._sqlite.group_commit import Writer
 from flowpersist.backends._sqlite.inserts import Insert
-from flowpersist.backends._sqlite.schema import Database, connect, migrate, planned
+from flowpersist.backends._sqlite.owners import Inbox, Owner, Reader, Work
+from flowpersist.backends._sqlite.schema import PAGE_BYTES, Database, connect, migrate, planned
 from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
@@ -58,22 +60,29 @@ SYNCHRONOUS: Final = ("full", "extra", "normal", "off")
 class _Threads:
     """The threads of an open backend and their inboxes."""
 
-    writes: Inbox = field(factory=queue.SimpleQueue)
-    reads: Inbox = field(factory=queue.SimpleQueue)
-    threads: tuple[Writer | Reader, ...] = ()
-    gathering: Gathering = field(init=False)
+    writes: Inbox = field(factory=Inbox)
+    reads: Inbox = field(factory=Inbox)
+    threads: tuple[Owner, ...] = ()
+    checkpoints: Checkpointer | None = None
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "gathering", Gathering(self.writes))
+    def start(self) -> None:
+        """All of them."""
+        for thread in self._all():
+            thread.start()
 
     def stop(self) -> None:
         """Let what is queued end, and wait for it."""
-        for thread in self.threads:
-            thread.inbox.put(None)
-        for thread in self.threads:
+        for owner in self.threads:
+            owner.inbox.end()
+        if self.checkpoints is not None:
+            self.checkpoints.end()
+        for thread in self._all():
             thread.join()
         for inbox in (self.writes, self.reads):
-            settle_abandoned(inbox)
+            inbox.close()
+
+    def _all(self) -> tuple[Thread, ...]:
+        return self.threads if self.checkpoints is None else (*self.threads, self.checkpoints)
 
 
 class SqliteBackend:
@@ -136,7 +145,6 @@ class SqliteBackend:
             opened_in, self._opened_in = self._opened_in, None
             threads, self._threads = self._threads, _Threads()
             if opened_in == os.getpid():
-                threads.gathering.end(asyncio.get_running_loop())
                 await asyncio.to_thread(threads.stop)
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
@@ -148,10 +156,12 @@ class SqliteBackend:
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may still happen."""
         check_put(if_revision, not_after)
+        size = len(change.body) if isinstance(change.body, bytes) else 0
         if if_revision == 0:
-            return await self._writing(Insert(self._tables, ref, change, not_after, self._now))
+            return await self._writing(Insert(self._tables, ref, change, not_after, self._now), size)
         return await self._writing(
-            lambda connection: rows.put(connection, self._tables, ref, change, if_revision, not_after, self._now())
+            lambda connection: rows.put(connection, self._tables, ref, change, if_revision, not_after, self._now()),
+            size,
         )
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
@@ -181,7 +191,8 @@ class SqliteBackend:
         purged = 0
         while purged < limit:
             batch = evolve(asked, limit=min(PURGE_BATCH, limit - purged))
-            removed = await self._writing(partial(rows.purge, tables=self._tables, asked=batch, indexed=indexed))
+            purge = partial(rows.purge, tables=self._tables, asked=batch, indexed=indexed)
+            removed = await self._writing(purge, batch.limit * PAGE_BYTES)
             purged += removed
             if removed < batch.limit:
                 break
@@ -205,14 +216,14 @@ class SqliteBackend:
     async def _reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
         guard(NAME, self._opened_in)
         job = Work(action)
-        self._threads.reads.put([job])
+        self._threads.reads.send(job)
         result: Any = await job.future
         return result  # type: ignore[no-any-return]
 
-    async def _writing(self, action: Callable[[sqlite3.Connection], T]) -> T:
+    async def _writing(self, action: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
         guard(NAME, self._opened_in)
-        job = Work(action)
-        self._threads.gathering.add(job)
+        job = Work(action, size)
+        self._threads.writes.send(job)
         result: Any = await job.future
         return result  # type: ignore[no-any-return]
 
@@ -223,23 +234,24 @@ class SqliteBackend:
 def _start(database: Database, tables: Tables) -> _Threads:
     """Connect and migrate; nothing stays open where that fails."""
     connections: list[sqlite3.Connection] = []
-    inboxes = _Threads()
     with mapped(NAME):
         try:
-            connections.extend(connect(database) for _ in range(1 + READERS))
+            connections.extend(connect(database) for _ in range(2 + READERS))
             migrate(connections[0], tables, {})
         except BaseException:
             for connection in connections:
                 connection.close()
             raise
-    writer, *readers = connections
-    threads: tuple[Writer | Reader, ...] = (
-        Writer(NAME, writer, inboxes.writes),
-        *(Reader(NAME, reader, inboxes.reads) for reader in readers),
+    writer, checkpointer, *readers = connections
+    checkpoints = Checkpointer(NAME, checkpointer)
+    threads = _Threads(checkpoints=checkpoints)
+    owners = (
+        Writer(NAME, writer, threads.writes, checkpoints),
+        *(Reader(NAME, reader, threads.reads) for reader in readers),
     )
-    for thread in threads:
-        thread.start()
-    return evolve(inboxes, threads=threads)
+    started = evolve(threads, threads=owners)
+    started.start()
+    return started
 
 
 def _declare(database: Database, tables: Tables, wanted: dict[str, type]) -> None:

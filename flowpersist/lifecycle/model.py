@@ -21,10 +21,9 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from flowpersist.codec import TypeRegistry
 from flowpersist.keys import SuspensionId, SuspensionKey
 
-__all__ = ["HEAD_TYPES", "Answer", "Done", "Head", "Slip", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
+__all__ = ["Answer", "Done", "Head", "Slip", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
 
 Until: TypeAlias = Literal["all", "any", "each"]
 Scalar: TypeAlias = str | int | float | bool
@@ -200,14 +199,3 @@ def find(head: Head, key: SuspensionKey) -> WaitState | Slip | None:
     found: list[WaitState | Slip] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
     found += [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
     return found[0] if found else None
-
-
-def head_types() -> TypeRegistry:
-    """The registry of what a head is made of, under names that outlive moves of the code."""
-    registry = TypeRegistry()
-    for cls in (Status, WaitStatus, Answer, WaitState, Slip, Done, Taken, Head):
-        registry.register(cls, name=f"flowpersist.{cls.__name__}")
-    return registry
-
-
-HEAD_TYPES: Final = head_types()

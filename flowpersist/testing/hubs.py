@@ -11,8 +11,8 @@ from flowpersist.backends.base import StorageBackend
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
 from flowpersist.opening import HubOptions, open_hub
+from flowpersist.patience import Pace
 from flowpersist.raising import RaisingHub
-from flowpersist.records import Pace
 from flowpersist.settings import Settings
 
 __all__ = ["open_test_hub", "travel"]

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -15,13 +16,14 @@ import pytest
 from flowpersist.backends._filesystem import files as plain_files
 from flowpersist.backends._filesystem import index as file_index
 from flowpersist.backends._filesystem import shards
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, decode, digest_of
-from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, digest_of
+from flowpersist.backends.base import KEEP, NamespaceSchema, RecordChange, RecordRef, Where, Written
 from flowpersist.backends.filesystem import FilesystemBackend
 from flowpersist.errors import (
     BackendUnavailable,
     DeadlinePassed,
     IntegrityError,
+    RevisionConflict,
     StorageFull,
     UnknownOutcome,
     UnsupportedVersion,
@@ -106,7 +108,13 @@ async def test_a_file_in_place_of_the_directory(root):
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [('{"format":2}', UnsupportedVersion), ("{", IntegrityError), ("[]", IntegrityError), ("{}", IntegrityError)],
+    [
+        ('{"format":3}', UnsupportedVersion),
+        ('{"format":true}', UnsupportedVersion),
+        ("{", IntegrityError),
+        ("[]", IntegrityError),
+        ("{}", IntegrityError),
+    ],
 )
 async def test_a_format_of_a_later_release_or_none(backend, root, text, error):
     await backend.close()
@@ -167,27 +175,127 @@ async def test_orphans_of_a_crash_are_removed_when_the_store_is_opened(backend, 
     assert (await backend.get(REF)).record.body == LARGE
 
 
-@pytest.mark.parametrize("damage", ["missing", "short"])
-async def test_a_body_that_is_missing_or_cut_short(backend, root, damage):
+@pytest.mark.parametrize("damage", ["missing", "short", "long"])
+async def test_a_body_that_is_missing_or_of_another_length(backend, root, damage):
     await put(backend, body=LARGE)
+    await put(backend, head=b"claimed", if_revision=1)
     (body,) = root.rglob("*.body")
     if damage == "missing":
         body.unlink()
     else:
-        body.write_bytes(b"x")
+        body.write_bytes(body.read_bytes()[:-1] if damage == "short" else body.read_bytes() + b"x")
     with pytest.raises(IntegrityError, match="body"):
         await backend.get(REF)
     assert (await backend.get(REF, body=False)).record is not None
 
 
+@pytest.mark.parametrize("damage", ["short", "long"])
+async def test_a_body_of_another_length_that_lies_with_its_record(backend, root, damage):
+    await put(backend, body=LARGE)
+    (body,) = root.rglob("*.body")
+    body.write_bytes(body.read_bytes()[:-1] if damage == "short" else body.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="body"):
+        await backend.get(REF)
+    assert (await backend.get(REF, body=False)).record is not None
+
+
+async def test_a_large_body_is_written_once_and_has_two_names(backend, root):
+    revision = (await put(backend, head=b"one", body=LARGE)).revision
+    (body,) = root.rglob("*.body")
+    assert body.samefile(root / "records" / DIGEST[:2] / f"{DIGEST}.record")
+    revision = (await put(backend, head=b"two", body=LARGE[::-1], if_revision=revision)).revision
+    (body,) = root.rglob("*.body")
+    assert body.samefile(root / "records" / DIGEST[:2] / f"{DIGEST}.record")
+    await put(backend, head=b"three", if_revision=revision)
+    assert body.stat().st_nlink == 1
+    assert (await backend.get(REF)).record.body == LARGE[::-1]
+
+
+async def test_the_name_of_a_body_that_was_lost_is_made_again_before_its_record_changes(backend, root):
+    revision = (await put(backend, body=LARGE)).revision
+    (body,) = root.rglob("*.body")
+    body.unlink()
+    assert (await backend.get(REF)).record.body == LARGE
+    await put(backend, head=b"claimed", if_revision=revision)
+    assert list(root.rglob("*.body")) == [body]
+    assert (await backend.get(REF)).record.body == LARGE
+
+
+async def test_what_another_is_writing_is_not_swept_away(backend, root):
+    await put(backend, body=b"old")
+    path = backend._opened.shards.path(DIGEST, "00ff.new")
+    with plain_files.made(path, [b"under way"]):
+        other = FilesystemBackend(root)
+        await other.open(SCHEMA)
+        await other.close()
+        assert files(root) == ["00ff.new", "record"]
+    await reopened(backend)
+    assert files(root) == ["record"]
+
+
+async def test_who_is_behind_needs_no_lock_to_be_told_so(backend, root):
+    await put(backend)
+    handle = os.open(root / "records" / DIGEST[:2] / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    for revision in (0, 2):
+        with pytest.raises(RevisionConflict):
+            await put(backend, if_revision=revision)
+    os.close(handle)
+
+
+async def test_of_those_that_have_read_the_same_revision_one_wins(backend, monkeypatch):
+    """All have written what they want to rename before the first of them gets the lock."""
+    everybody, real = threading.Barrier(4), shards.made
+
+    @contextmanager
+    def together(path, parts):
+        with real(path, parts):
+            everybody.wait(5)
+            yield
+
+    for revision, large in ((0, False), (1, True), (2, False)):
+        monkeypatch.setattr(shards, "made", together)
+        body = LARGE if large else KEEP
+        tries = [put(backend, head=b"%d" % n, body=body, if_revision=revision) for n in range(4)]
+        found = await asyncio.gather(*tries, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in found) == ["RevisionConflict"] * 3 + ["Written"]
+        monkeypatch.undo()
+        record = (await backend.get(REF)).record
+        assert (record.revision, record.head) == (revision + 1, b"%d" % [type(one) for one in found].index(Written))
+
+
+async def test_a_record_that_came_and_went_meanwhile_leaves_its_revisions_used(backend, monkeypatch):
+    real, seen = shards.made, []
+
+    @contextmanager
+    def meanwhile(path, parts):
+        with real(path, parts):
+            if not seen:
+                seen.append(path)
+                store = backend._opened.shards
+                written = store.put(REF, RecordChange("other"), 0, None)
+                assert store.delete(REF, written.revision)
+            yield
+
+    monkeypatch.setattr(shards, "made", meanwhile)
+    assert (await put(backend)).revision == 2
+    assert files(backend._opened.shards.directory.parent) == ["record"]
+
+
 async def test_every_flipped_byte_and_every_truncation_of_a_record_is_found(backend, root):
     await put(backend, attributes={"status": "x"}, head=b"head", body=b"body")
-    data = (root / "records" / DIGEST[:2] / f"{DIGEST}.record").read_bytes()
-    assert decode(data).inline == b"body"
+    path, shards = root / "records" / DIGEST[:2] / f"{DIGEST}.record", backend._opened.shards
+    data = path.read_bytes()
+    assert shards.stored(DIGEST).inline == b"body"
     for position in range(len(data)):
-        for altered in (data[:position], data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]):
+        for bit in range(8):
+            path.write_bytes(data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :])
             with pytest.raises(IntegrityError):
-                decode(altered)
+                shards.stored(DIGEST)
+    for altered in (*(data[:length] for length in range(len(data))), data + b"x", data + bytes(20_000)):
+        path.write_bytes(altered)
+        with pytest.raises(IntegrityError):
+            shards.stored(DIGEST)
 
 
 async def test_a_damaged_record_is_an_error_and_the_store_still_opens(backend, root):
@@ -245,12 +353,14 @@ async def test_a_shard_that_another_process_locks(backend, root):
         (errno.EMFILE, BackendUnavailable, True),
     ],
 )
-@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+@pytest.mark.parametrize("call", ["open", "writev", "fdatasync", "link", "rename"])
 async def test_a_failing_disk_leaves_the_old_record_and_nothing_else(
     backend, root, monkeypatch, code, error, retryable, call
 ):
     revision = (await put(backend, body=b"old")).revision
-    real, failing = getattr(os, call), [True]
+    where = plain_files if call == "fdatasync" else os
+    call = "flush" if call == "fdatasync" else call
+    real, failing = getattr(where, call), [True]
 
     def fail(*arguments, **options):
         if failing and (call != "open" or str(arguments[0]).endswith((".body", ".new"))):
@@ -258,7 +368,7 @@ async def test_a_failing_disk_leaves_the_old_record_and_nothing_else(
             raise OSError(code, "the disk says no")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(plain_files.os, call, fail)
+    monkeypatch.setattr(where, call, fail)
     with pytest.raises(error) as refused:
         await put(backend, body=LARGE, if_revision=revision)
     assert refused.value.retryable is retryable
@@ -279,14 +389,10 @@ async def test_a_directory_that_can_not_be_flushed_is_an_unknown_outcome(backend
     assert (await backend.get(REF)).record.write_id == "w"
 
 
-async def test_an_entry_that_can_not_be_removed_does_not_undo_the_write(backend, monkeypatch, caplog):
-    def fail(*arguments):
-        raise BackendUnavailable("locked", "filesystem", True)
-
+async def test_entries_that_are_outdated_are_passed_over(backend, monkeypatch):
+    monkeypatch.setattr(file_index.FileIndex, "remove_below", lambda *_: None)
     revision = (await put(backend, attributes={"status": "x"})).revision
-    monkeypatch.setattr(backend._opened.shards.index, "keep_only", fail)
     await put(backend, attributes={"status": "y"}, if_revision=revision)
-    assert "could not be removed" in caplog.text
     assert await keys(backend, Where({"status": "x"})) == []
     assert await keys(backend, Where({"status": "y"})) == ["k"]
     assert await keys(backend) == ["k"]

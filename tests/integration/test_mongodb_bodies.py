@@ -14,7 +14,14 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import IntegrityError, RevisionConflict
 
 BODY = os.urandom(100_000)
-LARGE = os.urandom(3 * bodies.CHUNK_BYTES + 7)
+#: In place of a larger one.
+CHUNK_BYTES = 1024 * 1024
+LARGE = os.urandom(3 * CHUNK_BYTES + 7)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(bodies, "CHUNK_BYTES", CHUNK_BYTES)
 
 
 def a(key="a"):
@@ -81,6 +88,15 @@ async def test_small_bodies_lie_inside_and_large_ones_in_chunks(backend, records
     assert "i" not in await records.find_one({"_id": identity(a("large"))})
 
 
+async def test_a_body_whose_chunks_are_of_another_size(backend, monkeypatch):
+    """Another release may cut it otherwise."""
+    for size in (50_000, len(LARGE)):
+        with monkeypatch.context() as other:
+            other.setattr(bodies, "CHUNK_BYTES", size)
+            await backend.put(a(str(size)), change(body=LARGE), if_revision=0)
+        assert (await backend.get(a(str(size)))).record.body == LARGE
+
+
 async def test_what_no_record_names_any_more_goes(backend, chunks):
     """Replaced, dropped, deleted, purged, and the bodies of those who lost."""
     revision = 0
@@ -137,8 +153,15 @@ async def test_all_bodies_have_their_turn(backend, chunks, monkeypatch):
 
 @pytest.mark.parametrize("body", [BODY, LARGE])
 @pytest.mark.parametrize("if_new", [True, False])
-async def test_a_writer_that_was_stopped_for_longer_than_the_grace(backend, chunks, monkeypatch, body, if_new):
-    """Its body was swept between its upload and its commit: it finds the doom, and puts the body up again."""
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_writer_that_was_stopped_for_longer_than_the_grace(
+    make_backend, backend, chunks, monkeypatch, body, if_new, noticed
+):
+    """Its body was swept between its upload and its commit: it finds the doom, and puts the body up again. Where its
+    clocks tell that it was stopped, the body is there before anybody hears of the record.
+    """
+    if noticed:
+        monkeypatch.setattr(bodies, "PROMPT", 0)
     revision = 0 if if_new else (await backend.put(a(), change(body=b"old"), if_revision=0)).revision
     upload, stopped = bodies.upload, []
 
@@ -152,7 +175,14 @@ async def test_a_writer_that_was_stopped_for_longer_than_the_grace(backend, chun
     monkeypatch.setattr("flowpersist.backends._mongodb.records.upload", then_swept)
     await backend.put(a(), change(body=body), if_revision=revision)
     assert stopped
-    assert (await backend.get(a())).record.body == body
+    if noticed:
+        assert (await backend.get(a())).record.body == body
+    # It waits for what goes on.
+    await backend.close()
+    again = make_backend()
+    await again.open([])
+    assert (await again.get(a())).record.body == body
+    await again.close()
 
 
 @pytest.mark.parametrize("damage", [{"$unset": {"b": ""}}, {"$set": {"b": b"short"}}, {"$set": {"b": "text"}}, None])

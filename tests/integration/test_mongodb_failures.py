@@ -369,3 +369,58 @@ async def test_a_put_that_comes_late_loses(url):
             )
         assert (await backend.get(a())).record.head == b"old"
         assert (await backend.query("n", Where(), limit=5)).items[0].body_size is None
+
+
+async def test_a_put_that_waited_for_a_connection_past_its_deadline_is_not_sent(url):
+    """The only connection stalls with somebody else's command."""
+    async with opened(url) as backend, Proxy(*address_of(url)) as proxy:
+        written = await backend.put(a(), change(head=b"old"), if_revision=0)
+        async with opened(f"{rerouted(url, proxy.address)}&maxPoolSize=1") as slow:
+            deadline = (await slow.get(a())).now + timedelta(milliseconds=200)
+            proxy.stall()
+            ahead = asyncio.ensure_future(slow.get(a("other")))
+            await asyncio.sleep(0.05)
+            late = asyncio.ensure_future(
+                slow.put(a(), change(head=b"late"), if_revision=written.revision, not_after=deadline)
+            )
+            new = asyncio.ensure_future(slow.put(a("new"), change(), if_revision=0, not_after=deadline))
+            await asyncio.sleep(0.3)
+            proxy.resume()
+            for put in (late, new):
+                with pytest.raises(DeadlinePassed):
+                    await put
+            await ahead
+            assert (await slow.get(a("new"))).record is None
+            # What was given up has not harmed the connections.
+            in_time = (await slow.get(a())).now + timedelta(seconds=5)
+            await slow.put(a(), change(head=b"new"), if_revision=written.revision, not_after=in_time)
+        assert (await backend.get(a())).record.head == b"new"
+
+
+async def test_a_put_that_waited_for_a_server_past_its_deadline_is_not_sent(url):
+    async with opened(url) as backend, Proxy(*address_of(url)) as proxy:
+        written = await backend.put(a(), change(head=b"old"), if_revision=0)
+        async with opened(rerouted(url, proxy.address)) as slow:
+            deadline = (await slow.get(a())).now + timedelta(milliseconds=300)
+            async with proxy.away():
+                # Finds out that there is none: whoever comes after it is not sent to where nobody is.
+                reading = asyncio.ensure_future(slow.get(a()))
+                await asyncio.sleep(0.1)
+                late = asyncio.ensure_future(
+                    slow.put(a(), change(head=b"late"), if_revision=written.revision, not_after=deadline)
+                )
+                await asyncio.sleep(0.4)
+            with pytest.raises(DeadlinePassed):
+                await late
+            await reading
+        assert (await backend.get(a())).record.head == b"old"
+
+
+async def test_the_reply_may_come_after_the_deadline(url):
+    """What was sent in time was written in time: its caller hears so, and of no unknown outcome."""
+    async with opened(url) as backend, Proxy(*address_of(url)) as proxy, opened(rerouted(url, proxy.address)) as slow:
+        written = await backend.put(a(), change(head=b"old"), if_revision=0)
+        deadline = (await slow.get(a())).now + timedelta(milliseconds=100)
+        proxy.delay = timedelta(milliseconds=150)
+        again = await slow.put(a(), change(head=b"new"), if_revision=written.revision, not_after=deadline)
+        assert (await backend.get(a())).record.revision == again.revision

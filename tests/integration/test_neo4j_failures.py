@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import os
+import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+import neo4j
 import pytest
 from neo4j.exceptions import Neo4jError
 
@@ -27,6 +30,7 @@ from machine import free_port
 
 SCHEMA = [NamespaceSchema("flows", {"status": str})]
 BUILDS = Path(__file__).parents[2] / ".cache" / "builds" / "neo4j"
+WITH_PASSWORDS = Path(__file__).parents[1] / "fixtures" / "neo4j-auth" / "AuthServer.java"
 OPENINGS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch", "java.base/java.util.concurrent")
 
 
@@ -102,12 +106,17 @@ def test_a_url_is_taken_apart_for_the_driver():
         "bolt://user:secret@host?graph=secret",
         "bolt://user:secret@host?largest_body=0",
         "bolt://user:secret@host?prefix=Se-cret",
+        "bolt://user:99/secret@host",
+        "bolt://user:99?secret@host",
+        "neo4j://user:99?secret@host",
+        "neo4j://user:99#secret@host",
     ],
 )
 def test_a_url_that_makes_no_sense_is_refused_without_its_secret(url):
     with pytest.raises(ConfigurationError) as refused:
         backend_from_url(url)
     assert "secret" not in repr(refused.value)
+    assert refused.value.__cause__ is None
 
 
 async def test_a_database_that_is_not_there(server):
@@ -156,6 +165,41 @@ async def test_a_pool_that_has_no_connection_left(proxy, wiped_neo4j):
     await backend.close()
 
 
+async def test_nobody_gives_up_where_many_tasks_come_at_once(wiped_neo4j):
+    backend = backend_from_url(with_options(wiped_neo4j, pool_size=2))
+    await backend.open(SCHEMA)
+    made = await asyncio.gather(*(backend.put(ref(f"k{number}"), change(), if_revision=0) for number in range(400)))
+    assert len(made) == 400
+    await backend.close()
+
+
+async def test_a_server_that_has_no_memory_for_another_transaction_is_waited_for(server, wiped_neo4j):
+    backend = backend_from_url(wiped_neo4j)
+    await backend.open(SCHEMA)
+    # Each takes 2 MiB at its first row, and keeps them until its last.
+    rows = "UNWIND range(1, 9) AS one WITH collect(one) AS all UNWIND all AS one RETURN one"
+    async with neo4j.AsyncGraphDatabase.driver(server("neo4j"), max_connection_pool_size=400) as driver:
+        sessions = [driver.session(fetch_size=1) for _ in range(400)]
+
+        async def hold(session):
+            await anext(aiter(await session.run(rows)))
+
+        for start in range(0, 400, 40):
+            with suppress(neo4j.exceptions.TransientError):
+                await asyncio.gather(*map(hold, sessions[start : start + 40]))
+                continue
+            break
+        else:
+            pytest.skip("the server has memory for more transactions than a test should make")
+        waiting = asyncio.ensure_future(backend.put(ref("a"), change(head=b"h"), if_revision=0))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        await asyncio.gather(*(session.close() for session in sessions))
+        await waiting
+    assert (await backend.get(ref("a"))).record.head == b"h"
+    await backend.close()
+
+
 async def test_something_that_is_no_neo4j():
     async def greet(reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -189,16 +233,17 @@ async def test_nothing_reaches_the_logs(wiped_neo4j, caplog):
 class _Server:
     """A server of the test's own, on a port of its own."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, program="TestServer"):
         self.port = free_port()
         self.url = f"bolt://127.0.0.1:{self.port}?connect_timeout=1"
         self._directory = directory
+        self._program = program
         self._process = None
 
     def start(self):
         opened = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENINGS]
         classes = f"{BUILDS}/lib/*:{BUILDS}/classes"
-        command = ["java", "-Xmx384m", *opened, "-cp", classes, "TestServer", str(self.port), str(self._directory)]
+        command = ["java", "-Xmx384m", *opened, "-cp", classes, self._program, str(self.port), str(self._directory)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self):
@@ -207,11 +252,11 @@ class _Server:
 
 
 @pytest.fixture
-def own_server(server, tmp_path):
+def own_server(server, tmp_path, request):
     server("neo4j")
     if not (BUILDS / "classes").is_dir():
         pytest.skip("the server runs in a container: scripts/test-setup.sh has not built one that a test may kill")
-    own = _Server(tmp_path / "data")
+    own = _Server(tmp_path / "data", *getattr(request, "param", ()))
     own.start()
     yield own
     own.kill()
@@ -268,3 +313,45 @@ async def test_a_server_that_is_killed_loses_nothing_and_is_found_again(own_serv
         record = (await backend.get(ref(key))).record
         assert (record.revision, record.body) == (revision, bytes(20_000))
     await backend.close()
+
+
+# ----------------------------------------------------------------------------------------------------------- passwords
+
+
+async def _refused(url):
+    backend = backend_from_url(url)
+    with pytest.raises(BackendUnavailable) as refused:
+        await backend.open([NamespaceSchema("flows")])
+    told = f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__cause__} {backend!r}"
+    assert not refused.value.retryable
+    assert "s3cret" not in told
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("own_server", [(str(WITH_PASSWORDS),)], indirect=True)
+async def test_a_server_that_wants_a_password(own_server):
+    address = f"127.0.0.1:{own_server.port}"
+    # As a server begins: with a password that is to be replaced before anything else.
+    async with asyncio.timeout(60):
+        while not _answers(own_server.port):
+            await asyncio.sleep(0.1)
+    assert "wants a new password" in await _refused(f"bolt://neo4j:neo4j@{address}")
+    async with neo4j.AsyncGraphDatabase.driver(f"bolt://{address}", auth=("neo4j", "neo4j")) as driver:
+        change_it = "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO 's3cret/p@ss:w?rd#'"
+        await driver.execute_query(change_it, database_="system")
+    for scheme in ("bolt", "neo4j"):
+        backend = backend_from_url(f"{scheme}://neo4j:s3cret%2Fp%40ss%3Aw%3Frd%23@{address}/neo4j?graph=off")
+        await backend.open([NamespaceSchema("flows")])
+        made = await backend.put(ref(scheme), change(head=b"h"), if_revision=0)
+        assert (await backend.get(ref(scheme))).record.revision == made.revision
+        await backend.close()
+        for wrong in (f"{scheme}://{address}", f"{scheme}://neo4j:s3cret@{address}"):
+            assert "refuses user or password" in await _refused(wrong)
+    async with asyncio.timeout(10):
+        while "too many wrong passwords" not in await _refused(f"bolt://neo4j:s3cret@{address}"):
+            continue
+
+
+def _answers(port):
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0

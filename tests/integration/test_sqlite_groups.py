@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,7 +30,8 @@ def groups(backend):
     committed = writer._committed
 
     def counting(settled):
-        sizes.append(len(settled))
+        if not isinstance(settled[0].job.run, Gate):
+            sizes.append(len(settled))
         return committed(settled)
 
     writer._committed = counting
@@ -45,13 +47,31 @@ def insert(backend, number, body=b"x", **options):
     return backend.put(ref(number), change, if_revision=0, **options)
 
 
-async def gathered(*operations):
-    return await asyncio.gather(*operations, return_exceptions=True)
+class Gate:
+    """A job that holds the writer up, so that what is sent meanwhile comes together."""
+
+    def __init__(self):
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, connection):
+        self.reached.set()
+        self.opened.wait(5)
+
+
+async def gathered(backend, *operations):
+    gate = Gate()
+    held = asyncio.ensure_future(backend._writing(gate))
+    await asyncio.to_thread(gate.reached.wait, 5)
+    tasks = [asyncio.ensure_future(operation) for operation in operations]
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await held
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 64])
 async def test_new_records_of_one_turn_share_a_transaction(backend, groups, count):
-    done = await gathered(*(insert(backend, number, b"%d" % number) for number in range(count)))
+    done = await gathered(backend, *(insert(backend, number, b"%d" % number) for number in range(count)))
     assert [one.revision for one in done] == [1] * count
     assert groups == [count]
     for number in range(count):
@@ -64,7 +84,7 @@ async def test_new_records_of_one_turn_share_a_transaction(backend, groups, coun
 
 
 async def test_of_one_key_in_a_group_the_first_wins(backend, groups):
-    done = await gathered(insert(backend, 1, b"first"), insert(backend, 2), insert(backend, 1, b"second"))
+    done = await gathered(backend, insert(backend, 1, b"first"), insert(backend, 2), insert(backend, 1, b"second"))
     assert [type(one).__name__ for one in done] == ["Written", "Written", "RevisionConflict"]
     assert groups == [3]
     assert (await backend.get(ref(1))).record.body == b"first"
@@ -74,6 +94,7 @@ async def test_one_that_stands_and_one_that_is_late_fail_alone(backend, groups):
     await insert(backend, 1, b"old")
     late = datetime.now(UTC) - timedelta(seconds=1)
     done = await gathered(
+        backend,
         insert(backend, 0),
         insert(backend, 1, b"new"),
         insert(backend, 2, not_after=late),
@@ -92,7 +113,7 @@ async def test_new_records_begin_above_what_a_group_has_deleted(backend, groups)
     await insert(backend, 1)
     for revision in range(1, 4):
         await backend.put(ref(1), RecordChange("w"), if_revision=revision)
-    done = await gathered(insert(backend, 2), backend.delete(ref(1), if_revision=4), insert(backend, 1))
+    done = await gathered(backend, insert(backend, 2), backend.delete(ref(1), if_revision=4), insert(backend, 1))
     assert [done[0].revision, done[1], done[2].revision] == [1, True, 5]
     assert groups[-1] == 3
 
@@ -107,7 +128,7 @@ async def test_what_fails_after_it_has_written_takes_nothing_of_the_others(backe
 
     await insert(backend, 1)
     done = await gathered(
-        insert(backend, 2), backend._writing(half), backend._writing(refused), insert(backend, 3, b"kept")
+        backend, insert(backend, 2), backend._writing(half), backend._writing(refused), insert(backend, 3, b"kept")
     )
     assert [type(one).__name__ for one in done] == ["Written", "BackendUnavailable", "StorageError", "Written"]
     assert groups == [1, 4]
@@ -123,7 +144,9 @@ async def test_an_insert_that_the_driver_refuses_fails_alone(backend):
         "begin select raise(abort, 'no'); end"
     )
     connection.close()
-    done = await gathered(*(insert(backend, number, b"\xba\xd0" if number == 7 else b"x") for number in range(20)))
+    done = await gathered(
+        backend, *(insert(backend, number, b"\xba\xd0" if number == 7 else b"x") for number in range(20))
+    )
     assert [type(one).__name__ for one in done if not hasattr(one, "revision")] == ["StorageError"]
     assert len((await backend.query("n", Where(), limit=99)).items) == 19
     assert (await backend.get(ref(7))).record is None
@@ -132,7 +155,7 @@ async def test_an_insert_that_the_driver_refuses_fails_alone(backend):
 async def test_an_insert_that_fails_otherwise_leaves_the_writer_alive(backend):
     backend.clock_offset = timedelta.max
     async with asyncio.timeout(10):
-        done = await gathered(*(insert(backend, number) for number in range(3)))
+        done = await gathered(backend, *(insert(backend, number) for number in range(3)))
     assert [type(one) for one in done] == [OverflowError] * 3
     backend.clock_offset = timedelta(0)
     async with asyncio.timeout(10):
@@ -140,7 +163,7 @@ async def test_an_insert_that_fails_otherwise_leaves_the_writer_alive(backend):
 
 
 async def test_more_than_a_group_at_once(backend, groups):
-    done = await gathered(*(insert(backend, number) for number in range(200)))
+    done = await gathered(backend, *(insert(backend, number) for number in range(200)))
     assert [one.revision for one in done] == [1] * 200
     assert sum(groups) == 200
     assert max(groups) <= 64

@@ -5,7 +5,9 @@ import itertools
 import json
 from datetime import UTC, datetime, timedelta
 
+import bson
 import pytest
+from bson.codec_options import CodecOptions
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -14,6 +16,7 @@ from pymongo.errors import (
     NotPrimaryError,
     OperationFailure,
     ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
     WriteConcernError,
     WTimeoutError,
 )
@@ -28,8 +31,16 @@ from flowpersist.backends._mongodb.errors import mapped
 from flowpersist.backends._mongodb.revisions import CHANGE_BITS, next_revision
 from flowpersist.backends._mongodb.schema import MIGRATIONS
 from flowpersist.backends._mongodb.selecting import search
+from flowpersist.backends._mongodb.sending import REGISTRY, Sending, TooLate
 from flowpersist.backends.base import ORDERS, RecordRef, Where
-from flowpersist.errors import BackendUnavailable, ConfigurationError, StorageError, StorageFull, UnknownOutcome
+from flowpersist.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    PoolTimeout,
+    StorageError,
+    StorageFull,
+    UnknownOutcome,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TEXTS = [
@@ -206,3 +217,39 @@ async def test_a_clock_that_is_set_is_followed(times, clock):
 async def test_who_comes_together_asks_once(times, clock):
     await asyncio.gather(*(clock.now() for _ in range(20)))
     assert times.asked == 1
+
+
+def encoded(sending):
+    """As the driver encodes a command that goes out."""
+    return bson.decode(bson.encode({"t": sending}, codec_options=CodecOptions(type_registry=REGISTRY)))["t"]
+
+
+def test_a_token_goes_out_until_its_deadline_and_is_counted():
+    sending = Sending()
+    assert encoded(sending) == encoded(sending) == sending.token
+    sending.expect(NOON, NOON + timedelta(seconds=5))
+    assert encoded(sending) == sending.token
+    assert sending.times == 3
+    for late in (timedelta(0), timedelta(seconds=1)):
+        sending.expect(NOON, NOON - late)
+        with pytest.raises(TooLate):
+            encoded(sending)
+    assert sending.times == 3
+    sending.expect(NOON, None)
+    assert encoded(sending) == sending.token
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "mapped_to"),
+    [
+        (WaitQueueTimeoutError("-"), 0, PoolTimeout),
+        (WaitQueueTimeoutError("-"), 1, UnknownOutcome),
+        (ServerSelectionTimeoutError("-"), 0, BackendUnavailable),
+        (ServerSelectionTimeoutError("-"), 1, UnknownOutcome),
+        (NotPrimaryError("-", {"code": 10107}), 1, BackendUnavailable),
+        (NotPrimaryError("-", {"code": 10107}), 2, UnknownOutcome),
+    ],
+)
+def test_an_error_of_the_second_sending_does_not_speak_for_the_first(error, sent, mapped_to):
+    with pytest.raises(mapped_to), mapped(writing=True, sent=lambda: sent):
+        raise error

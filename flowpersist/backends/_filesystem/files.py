@@ -16,9 +16,28 @@ from typing import Final
 
 from flowpersist.errors import BackendUnavailable, StorageFull
 
-__all__ = ["NAME", "create", "file_errors", "flush_directory", "locked", "read_or_none", "remove", "replace"]
+__all__ = [
+    "NAME",
+    "acquire",
+    "create",
+    "file_errors",
+    "flush_directory",
+    "held",
+    "link",
+    "locked",
+    "made",
+    "read_or_none",
+    "remove",
+    "remove_abandoned",
+    "rename",
+    "replace",
+    "unlink",
+]
 
 NAME: Final = "filesystem"
+#: The content and what is needed to find it, but no times, where the system can tell them apart.
+flush: Final = getattr(os, "fdatasync", os.fsync)
+_NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN})
@@ -46,26 +65,45 @@ def _translated(error: OSError) -> BackendUnavailable | StorageFull:
     return BackendUnavailable(f"the filesystem store's directory can't be used ({code})", NAME)
 
 
-def create(path: Path, parts: Sequence[bytes]) -> None:
+def create(path: str | Path, parts: Sequence[bytes]) -> None:
     """Write a new file and flush it; where that fails nothing stays. Its directory is not flushed."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, _NEW, 0o600)
+    with _removed_on_error(handle, path):
+        _write(handle, parts)
+
+
+@contextmanager
+def made(path: str, parts: Sequence[bytes]) -> Iterator[None]:
+    """Write a new file, flush it, and hold a lock on it, which tells a sweeper that it is no rest of a crash; one that
+    came before the lock may have removed it. Where anything fails, then or later, it is removed. Its directory is not
+    flushed.
+    """
+    handle = os.open(path, _NEW, 0o600)
+    with _removed_on_error(handle, path):
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _write(handle, parts)
+        yield
+
+
+@contextmanager
+def _removed_on_error(handle: int, path: str | Path) -> Iterator[None]:
     try:
-        try:
-            for part in parts:
-                _write(handle, part)
-            # Never again after a failure: the kernel may have dropped the pages and then report success.
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        yield
     except BaseException:
         remove(path)
         raise
+    finally:
+        os.close(handle)
 
 
-def _write(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
+def _write(handle: int, parts: Sequence[bytes]) -> None:
+    rest = sum(map(len, parts)) - os.writev(handle, parts)
+    if rest:
+        view = memoryview(b"".join(parts))[-rest:]
+        while view:
+            view = view[os.write(handle, view) :]
+    # Never again after a failure: the kernel may have dropped the pages and then report success.
+    flush(handle)
 
 
 def replace(temporary: Path, path: Path, parts: Sequence[bytes]) -> None:
@@ -75,13 +113,44 @@ def replace(temporary: Path, path: Path, parts: Sequence[bytes]) -> None:
     flush_directory(path.parent)
 
 
-def remove(path: Path) -> None:
+def rename(path: str, new: str) -> None:
+    """Give a file another name, in place of any that had it."""
+    # Names as text, here and in the others: making a Path takes longer than the call.
+    os.rename(path, new)  # noqa: PTH104
+
+
+def link(path: str, new: str) -> bool:
+    """Give a file one more name. False where that is taken."""
+    try:
+        os.link(path, new)
+    except FileExistsError:
+        return False
+    return True
+
+
+def unlink(path: str | Path) -> None:
+    """Take a file's name away."""
+    os.unlink(path)  # noqa: PTH108
+
+
+def remove(path: str | Path) -> None:
     """Unlink a file that nobody needs. Where that fails it stays as an orphan, which the next opening removes."""
     with contextlib.suppress(OSError):
-        path.unlink()
+        unlink(path)
 
 
-def flush_directory(path: Path) -> None:
+def remove_abandoned(path: str) -> None:
+    """Unlink a file that nobody names, unless its writer is still at it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(path)
+        finally:
+            os.close(handle)
+
+
+def flush_directory(path: str | Path) -> None:
     """Make the names in a directory durable; without it the last renames are lost with the power."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -90,36 +159,45 @@ def flush_directory(path: Path) -> None:
         os.close(handle)
 
 
-def read_or_none(path: Path) -> bytes | None:
+def read_or_none(path: str | Path) -> bytes | None:
     """A file's content; None where there is none."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see rename
+            return file.read()
     except FileNotFoundError:
         return None
 
 
 @contextmanager
-def locked(path: Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
+def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
     """Hold a lock against the threads of this process and all others; the kernel frees it when the process dies."""
-    deadline = time.monotonic() + patience.total_seconds()
+    started = time.monotonic()
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            _acquire(handle, deadline)
+        with held(path, os.O_CREAT | os.O_RDWR, fcntl.LOCK_EX, patience, started):
             yield
-        finally:
-            os.close(handle)
     finally:
         mutex.release()
 
 
-def _acquire(handle: int, deadline: float) -> None:
-    pause = 0.0002
+@contextmanager
+def held(path: str | Path, flags: int, kind: int, patience: timedelta, started: float | None = None) -> Iterator[int]:
+    """Open a file and hold a lock on it, for oneself or shared, against all that open it too, here or elsewhere."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        acquire(handle, kind, (time.monotonic() if started is None else started) + patience.total_seconds())
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def acquire(handle: int, kind: int, deadline: float) -> None:
+    """Lock an open file, for oneself or shared."""
+    pause = 0.00005
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise _busy() from None

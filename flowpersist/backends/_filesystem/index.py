@@ -6,7 +6,8 @@ import contextlib
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,19 +15,25 @@ from typing import Final
 
 from attrs import frozen
 
-from flowpersist.backends._clock import to_micros
 from flowpersist.backends._filesystem.files import NAME
-from flowpersist.backends._filesystem.record_file import Stored, digest_of
+from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add
+from flowpersist.backends._filesystem.record_file import Stored, digest_of, fields_of
 from flowpersist.backends._matching import Position, Selection, position
-from flowpersist.backends._scalars import attributes_to_text
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
+from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
 
 __all__ = ["Entry", "FileIndex", "pending"]
 
 SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
+LOG: Final = "index.log"
+#: After how many writes of a process it enters what was noted, though no query has asked.
+OVERDUE: Final = 500
+#: From how many bytes on a log is emptied, and how long to wait for a moment at which nobody adds to it.
+LONG: Final = 4 * 1024 * 1024
+QUIET: Final = timedelta(milliseconds=50)
 #: Where Linux names the time since the machine was started.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 #: The errors of an index that is damaged, or of another release.
@@ -46,16 +53,19 @@ class Entry:
 class FileIndex:
     """Two connections, each behind a lock, so that the threads of a pool may share them.
 
-    Commits are not flushed: after a crash of the process nothing is missing, and after one of the machine (another boot
-    id) the index is rebuilt.
+    What is written to records is noted in a log, and entered before anything is read. Neither is flushed: after a crash
+    of the process nothing is missing, and after one of the machine (another boot id) the index is rebuilt.
     """
 
     def __init__(self, path: Path, patience: timedelta) -> None:
         self._path = path
+        self._log = IndexLog(path.with_name(LOG), patience)
         self._patience = patience
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._writer, self._reader = self._connected()
+        self._noted = 0
+        self._outdated: deque[tuple[bytes, int]] = deque()
 
     def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
@@ -84,7 +94,10 @@ class FileIndex:
         return connection
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close both connections, and the log."""
+        with contextlib.suppress(PersistenceError, OSError):
+            self.enter()
+        self._log.close()
         for connection in (self._writer, self._reader):
             with mapped(NAME):
                 connection.close()
@@ -97,36 +110,101 @@ class FileIndex:
                     connection.execute(statement)
 
     def is_current(self) -> bool:
-        """Whether all that was written to it since it was built is in it."""
+        """Whether all that was written since it was built is in it, or in its log."""
         boot = _boot_id()
         with self._read() as connection:
             row = connection.execute(SQL["read_meta"], ("boot",)).fetchone()
-        return boot is not None and row == (f"{VERSION} {boot}",)
+        return boot is not None and row == (f"{VERSION} {boot}",) and self._log.exists()
+
+    def begin(self) -> None:
+        """Prepare for building it anew: what the log says is in the files by then."""
+        with self._log.emptying(self._patience):
+            pass
 
     def mark_current(self) -> None:
         """Note that it was built, in this boot of the machine."""
         with self._transaction() as connection:
             connection.execute(SQL["write_meta"], ("boot", f"{VERSION} {_boot_id()}"))
 
-    def add(self, stored: Stored) -> None:
-        """Add an entry, before its record is written."""
-        with self._transaction() as connection:
-            connection.execute(SQL["add"], _row(stored))
+    @contextmanager
+    def noting(self) -> Iterator[Callable[[str, int, bytes], None]]:
+        """Note an entry, by digest, revision and header, before its record is written."""
+        with self._log.noting() as handle:
 
-    def keep_only(self, digest: str, revision: int) -> None:
-        """Remove all entries of a record but that of one revision (0: all), after its record was written."""
+            def note(digest: str, revision: int, header: bytes) -> None:
+                with self._over() as over:
+                    add(
+                        handle,
+                        [*(b'["%b",%d]' % one for one in over), b'["%b",%d,%b]' % (digest.encode(), revision, header)],
+                    )
+                self._noted += 1
+
+            yield note
+
+    def remove_below(self, digest: str, revision: int) -> None:
+        """Remove a record's entries of earlier revisions, after its record was written: with what is noted or entered
+        next, since queries pass them over.
+        """
+        self._outdated.append((digest.encode(), revision))
+
+    @contextmanager
+    def _over(self) -> Iterator[list[tuple[bytes, int]]]:
+        """What is to be removed, which it is if all goes well."""
+        taken = [self._outdated.popleft() for _ in range(len(self._outdated))]
+        try:
+            yield taken
+        except BaseException:
+            self._outdated.extend(taken)
+            raise
+
+    @property
+    def overdue(self) -> bool:
+        """Whether so much was noted here that it had better be entered before a query asks for it."""
+        return self._noted >= OVERDUE
+
+    def enter(self) -> None:
+        """Enter what was noted, by whomever."""
+        self._noted = 0
+        with self._read() as connection:
+            if not self._outdated and self._log.is_read(_place(connection)):
+                return
+        with self._transaction() as connection, self._over() as over:
+            long = self._entered(connection, over) > LONG
+        if long:
+            # Where others keep adding, another time.
+            with contextlib.suppress(BackendUnavailable), self._log.emptying(QUIET), self._transaction() as connection:
+                self._entered(connection, ())
+
+    def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
+        lines, place = self._log.read(_place(connection))
+        floors: dict[str, int] = {}
+        removals = (line for line in lines if len(line) == REMOVAL)
+        for digest, revision in (*removals, *((name.decode(), revision) for name, revision in over)):
+            floors[digest] = max(revision, floors.get(digest, 0))
+        rows = [_row(*line) for line in lines if len(line) == ENTRY and line[1] >= floors.get(line[0], 0)]
+        connection.executemany(SQL["add"], rows)
+        connection.executemany(SQL["remove_below"], floors.items())
+        connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
+        return place.offset
+
+    def replace(self, digest: str, stored: Stored | None) -> None:
+        """Make the entries of one record anew."""
+        self.enter()
         with self._transaction() as connection:
-            connection.execute(SQL["remove_others"], (digest, revision))
+            connection.execute(SQL["remove"], (digest,))
+            if stored is not None:
+                connection.execute(SQL["add"], _row_of(stored))
 
     def replace_shard(self, prefix: str, records: Iterable[Stored]) -> None:
         """Make the entries of a shard anew."""
         with self._transaction() as connection:
             connection.execute(SQL["remove_shard"], (prefix,))
-            connection.executemany(SQL["add"], [_row(stored) for stored in records])
+            connection.executemany(SQL["add"], [_row_of(stored) for stored in records])
 
     def bodies(self) -> dict[str, list[str | None]]:
         """The body of each entry, by its record's file."""
         found: dict[str, list[str | None]] = {}
+        self.enter()
         with self._read() as connection:
             for digest, body in connection.execute(SQL["all"]):
                 found.setdefault(digest, []).append(body)
@@ -134,11 +212,15 @@ class FileIndex:
 
     def page(self, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
         """The entries of a selection, in its order; to be verified."""
-        columns = "digest, key, created_at, updated_at, due_at"
+        try:
+            self.enter()
+        except StorageFull:
+            # So it is read what would be there.
+            with self._transaction(keep=False) as connection:
+                self._entered(connection, ())
+                return _hits(connection, asked, indexed)
         with self._read() as connection:
-            rows = connection.execute(*select(columns, "entries", asked, indexed)).fetchall()
-        placed = ((row[0], position(asked.order, *row[1:])) for row in rows)
-        return [Entry(digest, place) for digest, place in placed if place is not None]
+            return _hits(connection, asked, indexed)
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
@@ -146,16 +228,29 @@ class FileIndex:
             yield self._reader
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, keep: bool = True) -> Iterator[sqlite3.Connection]:
         with mapped(NAME), self._writing:
             self._writer.execute("begin immediate")
             try:
                 yield self._writer
-                self._writer.execute("commit")
+                self._writer.execute("commit" if keep else "rollback")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.execute("rollback")
                 raise
+
+
+def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
+    columns = "digest, key, created_at, updated_at, due_at"
+    rows = connection.execute(*select(columns, "entries", asked, indexed)).fetchall()
+    placed = ((row[0], position(asked.order, *row[1:])) for row in rows)
+    return [Entry(digest, place) for digest, place in placed if place is not None]
+
+
+def _place(connection: sqlite3.Connection) -> Place:
+    row = connection.execute(SQL["read_meta"], ("log",)).fetchone()
+    log, _, offset = ("", "", "0") if row is None else row[0].partition(" ")
+    return Place(log, int(offset))
 
 
 def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
@@ -188,19 +283,14 @@ def _probe() -> tuple[str, tuple[str]]:
     return "select digest, revision, namespace, key, due_at, body, attributes from entries where digest = ?", ("",)
 
 
-def _row(stored: Stored) -> tuple[object, ...]:
+def _row(digest: str, revision: int, header: Mapping[str, object]) -> tuple[object, ...]:
+    names = ("namespace", "key", "created", "updated", "due", "nonce", "attributes")
+    return (digest, revision, *(header[name] for name in names))
+
+
+def _row_of(stored: Stored) -> tuple[object, ...]:
     record = stored.record
-    return (
-        digest_of(record.ref),
-        record.revision,
-        record.ref.namespace,
-        record.ref.key,
-        to_micros(record.created_at),
-        to_micros(record.updated_at),
-        None if record.due_at is None else to_micros(record.due_at),
-        stored.nonce,
-        attributes_to_text(record.attributes),
-    )
+    return _row(digest_of(record.ref), record.revision, fields_of(stored))
 
 
 def _boot_id() -> str | None:

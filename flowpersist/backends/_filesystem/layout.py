@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
-from flowpersist.backends._filesystem.index import FileIndex, pending
+from flowpersist.backends._filesystem.index import LOG, FileIndex, pending
+from flowpersist.backends._filesystem.index_log import IndexLog
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import later_release, unreadable
 from flowpersist.errors import BackendUnavailable
 
 __all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "planned", "prepare"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READABLE: Final = range(1, FORMAT + 1)
 FORMAT_FILE: Final = "format.json"
 LOCK: Final = "lock"
 INDEX: Final = "index.sqlite"
@@ -33,13 +35,15 @@ def prepare(root: Path, patience: timedelta) -> None:
         text = read_or_none(root / FORMAT_FILE)
         if text is None:
             _make(root)
-        else:
-            _check(text)
+        elif _version(text) < FORMAT:
+            # From here on it may hold what an earlier release can't read; what that has written is read as it is.
+            with IndexLog(root / LOG, patience).emptying(patience):
+                _name_format(root)
 
 
 def _refuse_foreign(root: Path) -> None:
     # What an opening that was cut short may have left.
-    ours = {LOCK, RECORDS, f"{FORMAT_FILE}.new"}
+    ours = {LOCK, RECORDS, LOG, f"{FORMAT_FILE}.new"}
     if any(path.name not in ours and not path.name.startswith(INDEX) for path in root.iterdir()):
         if (root / FORMAT_FILE).exists():
             return
@@ -53,19 +57,24 @@ def _make(root: Path) -> None:
     for shard in SHARDS:
         (records / shard).mkdir(mode=0o700, exist_ok=True)
     flush_directory(records)
+    # Last: where it is, everything else is.
+    _name_format(root)
+
+
+def _name_format(root: Path) -> None:
     temporary = root / f"{FORMAT_FILE}.new"
     remove(temporary)
-    # Last: where it is, everything else is.
     replace(temporary, root / FORMAT_FILE, [json.dumps({"format": FORMAT, "shards": len(SHARDS)}).encode()])
 
 
-def _check(text: bytes) -> None:
+def _version(text: bytes) -> int:
     try:
         version = json.loads(text)["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise unreadable(NAME, "the file format.json") from error
-    if version != FORMAT:
+    if type(version) is not int or version not in READABLE:
         raise later_release("filesystem store has format", repr(version), FORMAT)
+    return version
 
 
 def catch_up(shards: Shards, index: FileIndex) -> None:
@@ -75,6 +84,7 @@ def catch_up(shards: Shards, index: FileIndex) -> None:
         for digest in shards.suspects():
             shards.repair(digest)
         return
+    index.begin()
     for shard in SHARDS:
         shards.rebuild(shard)
     index.mark_current()
@@ -84,5 +94,5 @@ def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """What is pending in a directory as it stands: the statements of its index, since records need none."""
     text = read_or_none(root / FORMAT_FILE)
     if text is not None:
-        _check(text)
+        _version(text)
     return pending(root / INDEX, indexed)

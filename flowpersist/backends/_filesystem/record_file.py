@@ -1,7 +1,12 @@
-"""A record as a file: ``"FPR1" | u32 length of header | header (JSON) | head | small body | u32 CRC-32 of all before``.
+"""A record as a file.
 
-A body of up to ``INLINE_BYTES`` lies in the record's file, a larger one in a file of its own that the header names by
-its nonce, so that changing the record does not write it again.
+    "FPR2" | u32 length of header | u32 length of head | i64 revision | SHA-256 of its reference
+    | u32 CRC-32 of all before, of header and of head | header (JSON) | head | body | u32 CRC-32 of the body
+
+So the beginning alone tells at which revision a record stands. A body of up to ``INLINE_BYTES`` lies in the record's
+file. A larger one is written once, with the record that came with it, into a file of two names: the record's, and one
+with a nonce for the body. Such a file has no CRC of the body. What changes the record later writes a file that says
+where in the file of that nonce the body begins, so that the body is not written again.
 """
 
 from __future__ import annotations
@@ -18,87 +23,176 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends.base import Record, RecordRef
+from flowpersist.backends.base import MAX_HEAD_BYTES, Record, RecordRef
+from flowpersist.errors import IntegrityError
 
-__all__ = ["INLINE_BYTES", "Stored", "decode", "digest_of", "encode"]
+__all__ = [
+    "INLINE_BYTES",
+    "START",
+    "WRONG",
+    "Beginning",
+    "Stored",
+    "beginning",
+    "checked_nonce",
+    "damaged",
+    "digest_of",
+    "encode",
+    "fields_of",
+    "header_of",
+    "reach",
+    "stored_in",
+    "with_inline",
+]
 
 INLINE_BYTES: Final = 32 * 1024
-_MAGIC: Final = b"FPR1"
-_LENGTH: Final = struct.Struct(">I")
-_START: Final = len(_MAGIC) + _LENGTH.size
+_MAGIC: Final = b"FPR2"
+_FIXED: Final = struct.Struct(">4sIIq32s")
+_U32: Final = struct.Struct(">I")
+START: Final = _FIXED.size + _U32.size
+#: Above what 64 attributes of 1,024 bytes take, each byte of which JSON may write as seven. A length beyond is damage.
+_MAX_HEADER: Final = 1024 * 1024
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+#: What damaged values do to whoever takes them for what they should be.
+WRONG: Final = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 @frozen
 class Stored:
-    """A record's file: the record without its body, the small body inside, or the nonce of the body's own file."""
+    """A record's file: the record without its body; the small body inside, or where the large one is."""
 
     record: Record
     inline: bytes | None = field(default=None, repr=False)
+    #: What the name of a large body's file holds, and where in that file it begins.
     nonce: str | None = None
+    offset: int = 0
+    #: Whether that file is this one.
+    whole: bool = False
+
+    @property
+    def inside(self) -> int:
+        """The bytes of body in a file that is not whole."""
+        return 0 if self.nonce is not None else self.record.body_size or 0
 
     def with_body(self, body: bytes | None) -> Record:
         """The record with its body."""
         return evolve(self.record, body=body)
 
 
+@frozen
+class Beginning:
+    """What a record's file begins with, once it has been checked."""
+
+    revision: int
+    header: bytes = field(repr=False)
+    head: bytes = field(repr=False)
+    #: Where it ends, and a body begins.
+    end: int
+
+
+def damaged() -> IntegrityError:
+    """A record's file that is not as it was written."""
+    return unreadable(NAME, "a record's file")
+
+
 def digest_of(ref: RecordRef) -> str:
     """The name of a record's file: never the user's text, and of one length. Namespace and key can't flow together."""
     namespace = ref.namespace.encode()
-    return hashlib.sha256(_LENGTH.pack(len(namespace)) + namespace + ref.key.encode()).hexdigest()
+    return hashlib.sha256(_U32.pack(len(namespace)) + namespace + ref.key.encode()).hexdigest()
 
 
-def encode(stored: Stored) -> bytes:
-    """The bytes of a record's file."""
+def fields_of(stored: Stored) -> dict[str, str | int | None]:
+    """What a record's file says of it, but for its revision and its head."""
     record = stored.record
-    header = {
+    return {
         "namespace": record.ref.namespace,
         "key": record.ref.key,
-        "revision": record.revision,
         "write_id": record.write_id,
         "created": to_micros(record.created_at),
         "updated": to_micros(record.updated_at),
         "due": None if record.due_at is None else to_micros(record.due_at),
         "attributes": attributes_to_text(record.attributes),
-        "head": len(record.head),
         "body": record.body_size,
         "nonce": stored.nonce,
+        "offset": None if stored.whole else stored.offset,
     }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    data = b"".join((_MAGIC, _LENGTH.pack(len(text)), text, record.head, stored.inline or b""))
-    return data + _LENGTH.pack(zlib.crc32(data))
 
 
-def decode(data: bytes) -> Stored:
-    """The record of a file's bytes; ``IntegrityError`` where they are not as they were written."""
-    if len(data) < _START + _LENGTH.size or data[:4] != _MAGIC or _LENGTH.pack(zlib.crc32(data[:-4])) != data[-4:]:
-        raise unreadable(NAME, "a record's file")
+def header_of(stored: Stored) -> bytes:
+    """The same as JSON, in one line."""
+    return _json(fields_of(stored)).encode()
+
+
+def encode(stored: Stored, digest: str, header: bytes) -> list[bytes]:
+    """The bytes of a record's file. Where it is whole, those of the body follow them."""
+    record = stored.record
+    fixed = _FIXED.pack(_MAGIC, len(header), len(record.head), record.revision, bytes.fromhex(digest))
+    checksum = _U32.pack(zlib.crc32(record.head, zlib.crc32(header, zlib.crc32(fixed))))
+    parts = [fixed, checksum, header, record.head]
+    if not stored.whole:
+        inline = stored.inline or b""
+        parts += [inline, _U32.pack(zlib.crc32(inline))]
+    return parts
+
+
+def reach(data: bytes) -> int:
+    """How many bytes of a file its beginning takes, going by the first few."""
+    if len(data) < START or data[:4] != _MAGIC:
+        raise damaged()
+    _, header, head, _, _ = _FIXED.unpack_from(data)
+    # Else a flipped bit could ask for gigabytes.
+    if header > _MAX_HEADER or head > MAX_HEAD_BYTES:
+        raise damaged()
+    return START + int(header) + int(head)
+
+
+def beginning(data: bytes, digest: str) -> Beginning:
+    """The beginning of a record's file; ``IntegrityError`` where it is damaged, or another record's."""
+    end = reach(data)
+    _, length, _, revision, name = _FIXED.unpack_from(data)
+    header, head = data[START : START + length], data[START + length : end]
+    checksum = _U32.pack(zlib.crc32(head, zlib.crc32(header, zlib.crc32(data[: _FIXED.size]))))
+    if len(data) < end or checksum != data[_FIXED.size : START] or name.hex() != digest:
+        raise damaged()
+    return Beginning(revision, header, head, end)
+
+
+def stored_in(found: Beginning) -> Stored:
+    """What a file of this beginning says, but for a small body, which is still to be read."""
     try:
-        return _parsed(data)
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise unreadable(NAME, "a record's file") from error
+        return _parsed(found)
+    except WRONG as error:
+        raise damaged() from error
 
 
-def _parsed(data: bytes) -> Stored:
-    (length,) = _LENGTH.unpack(data[len(_MAGIC) : _START])
-    header: dict[str, Any] = json.loads(data[_START : _START + length])
-    rest = data[_START + length : -_LENGTH.size]
-    size, nonce = header["body"], header["nonce"]
+def _parsed(found: Beginning) -> Stored:
+    header: dict[str, Any] = json.loads(found.header)
     record = Record(
         ref=RecordRef(header["namespace"], header["key"]),
-        revision=header["revision"],
+        revision=found.revision,
         write_id=header["write_id"],
         attributes=attributes_from_text(header["attributes"]),
-        head=rest[: header["head"]],
+        head=found.head,
         body=None,
-        body_size=size,
+        body_size=header["body"],
         created_at=from_micros(header["created"]),
         updated_at=from_micros(header["updated"]),
         due_at=None if header["due"] is None else from_micros(header["due"]),
     )
-    inside = size if size is not None and nonce is None else 0
-    if len(rest) != header["head"] + inside:
-        raise ValueError("lengths do not match")
-    # A nonce becomes part of a file's name.
+    nonce, offset = header["nonce"], header["offset"]
+    return Stored(record, None, checked_nonce(nonce), found.end if offset is None else int(offset), offset is None)
+
+
+def checked_nonce(nonce: object) -> str | None:
+    """A nonce as a header names it; it becomes part of a file's name."""
     if nonce is not None and not (isinstance(nonce, str) and nonce.isalnum()):
         raise ValueError("a nonce that is none")
-    return Stored(record, rest[header["head"] :] if size is not None and nonce is None else None, nonce)
+    return nonce
+
+
+def with_inline(stored: Stored, rest: bytes) -> Stored:
+    """With the small body, of all the bytes that follow a file's beginning."""
+    inline = rest[: stored.inside]
+    if len(rest) != stored.inside + _U32.size or _U32.pack(zlib.crc32(inline)) != rest[stored.inside :]:
+        raise damaged()
+    held = stored.nonce is None and stored.record.body_size is not None
+    return Stored(stored.record, inline) if held else stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -13,12 +14,25 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from flowpersist.backends._filesystem.files import NAME, create, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.files import (
+    NAME,
+    flush_directory,
+    link,
+    locked,
+    made,
+    read_or_none,
+    remove,
+    remove_abandoned,
+    rename,
+    replace,
+    unlink,
+)
 from flowpersist.backends._filesystem.index import FileIndex
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, decode, digest_of, encode
+from flowpersist.backends._filesystem.reading import RecordFile, body_in, is_marked
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, digest_of, encode, header_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import IntegrityError, PersistenceError, UnknownOutcome
+from flowpersist.errors import IntegrityError, UnknownOutcome
 
 __all__ = ["SHARDS", "Shards"]
 
@@ -31,6 +45,15 @@ LOCK_FREE_READS: Final = 3
 FLOOR_REST: Final = "floor.new"
 
 
+class _Overtaken(Exception):
+    """Another write came between reading a record and locking it."""
+
+
+def _bereft(record: Record | None) -> bool:
+    """Whether the body that a record names was not found."""
+    return record is not None and record.body is None and record.body_size is not None
+
+
 @define(eq=False)
 class Shards:
     """All shards under a directory, and their index."""
@@ -40,102 +63,148 @@ class Shards:
     now: Callable[[], datetime]
     patience: timedelta
     entropy: Callable[[int], bytes] = os.urandom
+    #: The directory as text.
+    _root: str = field(init=False)
     _mutexes: dict[str, threading.Lock] = field(factory=lambda: {shard: threading.Lock() for shard in SHARDS})
 
-    def path(self, digest: str, kind: str) -> Path:
+    def __attrs_post_init__(self) -> None:
+        self._root = str(self.directory)
+
+    def path(self, digest: str, kind: str) -> str:
         """A record's file of one kind: ``record``, ``<nonce>.body`` or ``<nonce>.new``."""
-        return self.directory / digest[:2] / f"{digest}.{kind}"
+        return f"{self._root}/{digest[:2]}/{digest}.{kind}"
+
+    def _body_path(self, digest: str, stored: Stored) -> str:
+        return self.path(digest, f"{stored.nonce}.body")
+
+    def _temporary(self, digest: str) -> str:
+        return self.path(digest, f"{self.entropy(8).hex()}.new")
 
     @contextmanager
     def locked(self, shard: str) -> Iterator[None]:
         """Hold a shard."""
-        with locked(self.directory / shard / "lock", self._mutexes[shard], self.patience):
+        with locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience):
             yield
+
+    def _opened(self, digest: str) -> RecordFile | None:
+        return RecordFile.opened(self.path(digest, "record"), digest)
 
     def stored(self, digest: str) -> Stored | None:
         """A record's file, as of one revision."""
-        data = read_or_none(self.path(digest, "record"))
-        if data is None:
+        file = self._opened(digest)
+        if file is None:
             return None
-        stored = decode(data)
-        if digest_of(stored.record.ref) != digest:
-            raise unreadable(NAME, "a record's file under another's name")
-        return stored
+        with file:
+            return file.stored()
 
     def get(self, ref: RecordRef, *, body: bool) -> Record | None:
         """A record, and its body as of the same revision."""
         digest = digest_of(ref)
         for _ in range(LOCK_FREE_READS):
-            stored = self.stored(digest)
-            if stored is None or not body:
-                return None if stored is None else stored.record
-            data = self._body(digest, stored)
-            if data is not None or stored.nonce is None:
-                return stored.with_body(data)
+            record = self._read(digest, body=body)
+            if not body or not _bereft(record):
+                return record
         with self.locked(digest[:2]):
-            stored = self.stored(digest)
-            return None if stored is None else stored.with_body(self._certain_body(digest, stored))
+            record = self._read(digest, body=True)
+            if _bereft(record):
+                raise body_missing(NAME, ref)
+            return record
 
-    def _body(self, digest: str, stored: Stored) -> bytes | None:
-        if stored.nonce is None:
-            return stored.inline
-        data = read_or_none(self.path(digest, f"{stored.nonce}.body"))
-        if data is not None and len(data) != stored.record.body_size:
-            raise body_missing(NAME, stored.record.ref)
-        return data
-
-    def _certain_body(self, digest: str, stored: Stored) -> bytes | None:
-        data = self._body(digest, stored)
-        if data is None and stored.record.body_size is not None:
-            raise body_missing(NAME, stored.record.ref)
-        return data
+    def _read(self, digest: str, *, body: bool) -> Record | None:
+        file = self._opened(digest)
+        if file is None:
+            return None
+        with file:
+            stored = file.stored()
+            if not body:
+                return stored.record
+            if stored.nonce is None or stored.whole:
+                return stored.with_body(file.body(stored))
+        return stored.with_body(body_in(self._body_path(digest, stored), stored))
 
     def put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
-        """Compare, write, rename: the rename is the commit."""
+        """Compare, write beside the record, and rename if nobody else has meanwhile: the rename is the commit."""
+        while True:
+            with contextlib.suppress(_Overtaken):
+                return self._put(ref, change, if_revision, not_after)
+
+    def _put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
         digest = digest_of(ref)
-        with self.locked(digest[:2]):
-            old = self.stored(digest)
-            check_revision(NAME, ref, 0 if old is None else old.record.revision, if_revision)
-            now = self.now()
-            check_deadline(NAME, ref, now, not_after)
-            new = self._revised(ref, old, change, now)
-            self._write(digest, old, new, change, not_after)
+        # Who has lost needs no lock to be told so, since no record comes back to an earlier revision.
+        old, mark = self._standing(ref, digest, if_revision)
+        floor = self._floor(digest[:2]) if old is None else 0
+        now = self.now()
+        check_deadline(NAME, ref, now, not_after)
+        new = self._revised(ref, old, change, floor, now)
+        header = header_of(new)
+        parts = encode(new, digest, header)
+        if new.whole and isinstance(change.body, bytes):
+            parts.append(change.body)
+        path = self._body_path(digest, new) if new.whole else self._temporary(digest)
+        record = self.path(digest, "record")
+        with made(path, parts), self.locked(digest[:2]), self.index.noting() as note:
+            if not is_marked(record, mark) or (old is None and self._floor(digest[:2]) != floor):
+                raise _Overtaken
+            # Again, since flushing takes its time: the rename is the moment that counts.
+            check_deadline(NAME, ref, self.now(), not_after)
+            note(digest, new.record.revision, header)
+            self._commit(digest, path, old, new)
+        self.index.remove_below(digest, new.record.revision)
+        self._flush(digest[:2])
+        if old is not None and old.nonce is not None and old.nonce != new.nonce:
+            remove(self._body_path(digest, old))
         return Written(new.record.revision, now)
 
-    def _revised(self, ref: RecordRef, old: Stored | None, change: RecordChange, now: datetime) -> Stored:
-        revision = self._floor(digest_of(ref)[:2]) + 1 if old is None else old.record.revision + 1
+    def _standing(self, ref: RecordRef, digest: str, if_revision: int) -> tuple[Stored | None, bytes]:
+        file = self._opened(digest)
+        if file is None:
+            check_revision(NAME, ref, 0, if_revision)
+            return None, b""
+        with file:
+            check_revision(NAME, ref, file.revision, if_revision)
+            return file.stored(), file.mark
+
+    def _revised(self, ref: RecordRef, old: Stored | None, change: RecordChange, floor: int, now: datetime) -> Stored:
+        revision = floor + 1 if old is None else old.record.revision + 1
         previous = None if old is None else old.record
         if change.body is KEEP:
             size = None if previous is None else previous.body_size
             record = revised(ref, previous, change, revision, now, size)
-            return Stored(record) if old is None else evolve(old, record=record)
+            return Stored(record) if old is None else evolve(old, record=record, whole=False)
         body = change.body if isinstance(change.body, bytes) else None
         record = revised(ref, previous, change, revision, now, None if body is None else len(body))
         if body is None or len(body) <= INLINE_BYTES:
             return Stored(record, body)
-        return Stored(record, None, self.entropy(8).hex())
+        return Stored(record, None, self.entropy(8).hex(), whole=True)
 
-    def _write(
-        self, digest: str, old: Stored | None, new: Stored, change: RecordChange, not_after: datetime | None
-    ) -> None:
-        fresh = [self.path(digest, f"{new.nonce}.body")] if new.nonce and isinstance(change.body, bytes) else []
-        temporary = self.path(digest, f"{self.entropy(8).hex()}.new")
+    def _commit(self, digest: str, path: str, old: Stored | None, new: Stored) -> None:
         try:
-            for path in fresh:
-                create(path, [change.body] if isinstance(change.body, bytes) else [])
-            create(temporary, [encode(new)])
-            self.index.add(new)
-            # Again, since flushing takes its time: the rename is the moment that counts.
-            check_deadline(NAME, new.record.ref, self.now(), not_after)
-            temporary.rename(self.path(digest, "record"))
+            if new.whole:
+                self._commit_whole(digest, path)
+                return
+            if old is not None and old.whole and new.nonce == old.nonce:
+                self._keep_body(digest, old)
+            rename(path, self.path(digest, "record"))
+        except FileNotFoundError:
+            # Who opened the store has swept it away before it was locked.
+            raise _Overtaken from None
+
+    def _commit_whole(self, digest: str, path: str) -> None:
+        record = self.path(digest, "record")
+        if link(path, record):
+            return
+        temporary = self._temporary(digest)
+        link(path, temporary)
+        try:
+            rename(temporary, record)
         except BaseException:
-            for path in (temporary, *fresh):
-                remove(path)
+            remove(temporary)
             raise
-        self._flush(digest[:2])
-        if old is not None and old.nonce is not None and old.nonce != new.nonce:
-            remove(self.path(digest, f"{old.nonce}.body"))
-        self._tidy(digest, new.record.revision)
+
+    def _keep_body(self, digest: str, old: Stored) -> None:
+        if link(self.path(digest, "record"), self._body_path(digest, old)):
+            # Its name was lost with the power, or the record was copied alone: first it must be there for good.
+            self._flush(digest[:2])
 
     def _flush(self, shard: str) -> None:
         try:
@@ -144,13 +213,6 @@ class Shards:
             # What was done can be read, but may not outlive the machine.
             message = "the disk failed while a write was being made durable; read the record and decide again"
             raise UnknownOutcome(message, NAME) from error
-
-    def _tidy(self, digest: str, revision: int) -> None:
-        try:
-            self.index.keep_only(digest, revision)
-        except PersistenceError as error:
-            # The write is done; an entry too many is passed over by every query, and goes with the next write.
-            log.warning("an index entry could not be removed: %s", error)
 
     def delete(self, ref: RecordRef, if_revision: int) -> bool:
         """Remove a record at one revision."""
@@ -172,12 +234,12 @@ class Shards:
             # Before the records go: a new one under such a name begins above all revisions that were there.
             self._raise_floor(shard, max(stored.record.revision for stored in doomed.values()))
             for digest in doomed:
-                self.path(digest, "record").unlink()
+                unlink(self.path(digest, "record"))
             self._flush(shard)
             for digest, stored in doomed.items():
                 if stored.nonce is not None:
-                    remove(self.path(digest, f"{stored.nonce}.body"))
-                self._tidy(digest, 0)
+                    remove(self._body_path(digest, stored))
+                self.index.remove_below(digest, stored.record.revision + 1)
             return len(doomed)
 
     def _floor(self, shard: str) -> int:
@@ -209,9 +271,7 @@ class Shards:
         """Make the index of one record agree with its file, and remove what the record does not name."""
         with self.locked(digest[:2]):
             stored = self.readable(digest)
-            if stored is not None:
-                self.index.add(stored)
-            self.index.keep_only(digest, 0 if stored is None else stored.record.revision)
+            self.index.replace(digest, stored)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
     def readable(self, digest: str) -> Stored | None:
@@ -229,7 +289,7 @@ class Shards:
         named = {"record", None if stored is None else f"{stored.nonce}.body"}
         for kind in kinds:
             if kind not in named:
-                remove(self.path(digest, kind))
+                remove_abandoned(self.path(digest, kind))
 
     def sweep_counters(self) -> None:
         """Remove what crashes have left of shards' counters; one that is under way is there no more under the lock."""

@@ -41,8 +41,11 @@ insert into meta (name, value) values (?, ?) on conflict (name) do update set va
 insert or replace into entries (digest, revision, namespace, key, created_at, updated_at, due_at, body, attributes)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- name: remove_others
-delete from entries where digest = ? and revision <> ?;
+-- name: remove
+delete from entries where digest = ?;
+
+-- name: remove_below
+delete from entries where digest = ? and revision < ?;
 
 -- name: remove_shard
 -- A shard is all digests of one prefix: from it, up to the prefix followed by a letter after all hex digits.

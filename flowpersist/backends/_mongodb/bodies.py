@@ -12,21 +12,27 @@ transactions can exclude both, so each leaves a mark before it looks at the othe
 
 Whatever the order, one of them sees the other: the sweeper spares the body, or the writer, who still has the bytes,
 puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
-that and its look, leaves a record without its body; nobody was told that it was written. Dooms are kept for a month.
+that and its look, leaves a record without its body. Dooms are kept for a month.
 
-Chunks are of 1 MiB. With larger ones a body of 10 MB took up to twice as long on the servers that were measured, with
-smaller ones (256 KiB) half as long again.
+The look costs a round trip. Who was quick by both of its clocks (see ``PROMPT``) tells its caller first and looks then,
+at once: there can be a doom only if the whole machine stood still and its clocks with it. Who was slow looks first, so
+that nobody is told of a record that was left without its body.
+
+Chunks are of 4 MiB, and go up and come back one by one, each by its ``_id``. With 1 MiB a body of 10 MB took half as
+long again to read. With 15 MiB, nearly as much as a document may hold, many of them took twice as long to write: a
+server that copies a page to change it copies more.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from flowpersist.backends._mongodb.client import Collections
@@ -38,6 +44,7 @@ __all__ = [
     "INLINE_BYTES",
     "LARGEST_BODY",
     "MOST_CHUNKS",
+    "Started",
     "Stored",
     "doomed",
     "fetch",
@@ -47,16 +54,18 @@ __all__ = [
     "upload",
 ]
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Bodies up to this size lie inside their record, which saves a round trip each way. A change of the record does not
 #: send them, a listing does not ask for them.
 INLINE_BYTES: Final = 16 * 1024
-LARGEST_BODY: Final = 1024 * CHUNK_BYTES
-MOST_CHUNKS: Final = range(1, LARGEST_BODY // CHUNK_BYTES + 1)
-#: As many chunks go up in one command: the driver joins a command's documents before it sends them.
-_TOGETHER: Final = 8
+LARGEST_BODY: Final = 1024 * 1024 * 1024
+#: As many as a record may name: who made them may have cut them smaller.
+MOST_CHUNKS: Final = range(1, 1024 + 1)
 GRACE: Final = timedelta(hours=1)
 DOOM_KEPT: Final = timedelta(days=30)
+#: Seconds from a body's naming to its commit within which nobody can have taken it for an orphan. Far less than the
+#: grace, since clocks may be set, and the sweeper's may be another primary's.
+PROMPT: Final = 60.0
 #: Between two sweeps, of whatever process, and as many chunks are looked at in each.
 PAUSE: Final = timedelta(minutes=1)
 BATCH: Final = 500
@@ -75,6 +84,18 @@ class Stored:
         return [f"{self.name}.{number:05}" for number in range(self.count)]
 
 
+@frozen
+class Started:
+    """When something began, by a clock that is never set and by one that goes on while the machine sleeps."""
+
+    steady: float = field(factory=time.monotonic)
+    wall: float = field(factory=time.time)
+
+    def is_prompt(self) -> bool:
+        """Whether by both it was a moment ago."""
+        return time.monotonic() - self.steady < PROMPT and 0 <= time.time() - self.wall < PROMPT
+
+
 def name_body(now: datetime, body: bytes) -> Stored:
     """A name that nobody else has given. Its beginning is its age."""
     return Stored(moment_text(now) + os.urandom(8).hex(), -(-len(body) // CHUNK_BYTES))
@@ -82,31 +103,23 @@ def name_body(now: datetime, body: bytes) -> Stored:
 
 async def upload(store: Collections, stored: Stored, record: str, body: bytes) -> None:
     """Write a body's chunks; ``record`` is the ``_id`` of who will hold it."""
-    ids = stored.ids()
-    for first in range(0, len(ids), _TOGETHER):
-        chunks = [
-            {"_id": name, "r": record, "b": body[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]}
-            for number, name in enumerate(ids[first : first + _TOGETHER], first)
-        ]
+    for number, name in enumerate(stored.ids()):
+        part = body[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
         # What is lost here changes no record.
         with mapped():
-            if len(chunks) == 1:
-                await store.bodies.insert_one(chunks[0])
-            else:
-                await store.bodies.insert_many(chunks, ordered=False)
+            await store.bodies.insert_one({"_id": name, "r": record, "b": part})
 
 
 async def fetch(store: Collections, stored: Stored) -> bytes | None:
     """A body's bytes; None where a chunk is missing."""
-    ids = stored.ids()
-    with mapped():
-        # The chunks of most bodies are one.
-        chunks = {"_id": ids[0]} if len(ids) == 1 else {"_id": {"$in": ids}}
-        found = await store.bodies.find(chunks).to_list(None)
-    parts = {chunk["_id"]: chunk.get("b") for chunk in found}
-    pieces = [piece for name in ids if isinstance(piece := parts.get(name), bytes)]
-    if len(pieces) < len(ids):
-        return None
+    pieces: list[bytes] = []
+    for name in stored.ids():
+        with mapped():
+            chunk = await store.bodies.find_one({"_id": name})
+        piece = None if chunk is None else chunk.get("b")
+        if not isinstance(piece, bytes):
+            return None
+        pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -115,7 +128,8 @@ async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
     ids = [name for stored in bodies for name in stored.ids()]
     if ids:
         with mapped():
-            await store.bodies.delete_many({"_id": {"$in": ids}})
+            # FerretDB looks at every document for what is no single id.
+            await store.bodies.delete_many({"_id": ids[0] if len(ids) == 1 else {"$in": ids}})
 
 
 async def doomed(store: Collections, stored: Stored) -> bool:

@@ -15,6 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 
 from flowpersist.backends._mongodb.documents import Document
+from flowpersist.backends._mongodb.sending import REGISTRY
 
 __all__ = ["DATABASE", "Client", "ClientFactory", "Collections", "close", "collections", "connect"]
 
@@ -65,7 +66,7 @@ def collections(client: Client, database: str | None, prefix: str) -> Collection
     database_of = client.get_database(
         name,
         # A given client may have any: ours are read as plain dicts.
-        codec_options=CodecOptions(),
+        codec_options=CodecOptions(type_registry=REGISTRY),
         read_preference=ReadPreference.PRIMARY,
         write_concern=WriteConcern("majority", wtimeout=limit, j=True),
         read_concern=ReadConcern("majority"),

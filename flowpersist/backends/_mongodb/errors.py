@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -58,12 +58,21 @@ _TRANSIENT: Final = ("RetryableWriteError", "TransientTransactionError")
 
 
 @contextmanager
-def mapped(*, writing: bool = False) -> Iterator[None]:
-    """``writing``: what is lost on the way may have been done, and changes a record."""
+def mapped(*, writing: bool = False, sent: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """``writing``: what is lost on the way may have been done, and changes a record. ``sent`` tells how often it was,
+    where that is known: the driver tries twice, and its error may be of the second time alone.
+    """
     try:
         yield
     except (PyMongoError, BSONError) as error:
+        if isinstance(error, ConnectionFailure) and sent() > _heard_of(error):
+            raise _lost(error, writing=writing) from error
         raise _translated(error, writing=writing) from error
+
+
+def _heard_of(error: ConnectionFailure) -> int:
+    """How many sendings the error speaks of, and says that nothing came of them."""
+    return 1 if isinstance(error, NotPrimaryError) and _code(error) in _NOT_DONE else 0
 
 
 def _translated(error: PyMongoError | BSONError, *, writing: bool) -> PersistenceError:

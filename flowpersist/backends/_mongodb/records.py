@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from flowpersist.backends._mongodb.bodies import (
     INLINE_BYTES,
     MOST_CHUNKS,
+    Started,
     Stored,
     doomed,
     fetch,
@@ -26,6 +26,7 @@ from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, record_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.revisions import first_revision, next_revision
+from flowpersist.backends._mongodb.sending import Sending, TooLate
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
 from flowpersist.backends.base import Keep, Read, Record, RecordChange, RecordRef, Written
@@ -35,6 +36,8 @@ __all__ = ["Desk", "delete", "put", "read", "stored_body"]
 
 #: A reader whose body was replaced as often as this while it read gives up.
 _READS: Final = 32
+#: Losers lose before they have sent a body larger than this.
+_LOOKED_FIRST: Final = 1024 * 1024
 _BODY: Final = ("s", "i", "x", "m")
 
 
@@ -108,9 +111,10 @@ class _Put:
     not_after: datetime | None
     document_id: str = field(init=False)
     body: Stored | None = None
-    #: Of this very call. The driver sends a write a second time after a failover; a server that carries it out twice
-    #: finds the second at the wrong revision, and the token there.
-    token: bytes = field(factory=lambda: os.urandom(8))
+    #: The token is of this very call. The driver sends a write a second time after a failover; a server that carries it
+    #: out twice finds the second at the wrong revision, and the token there.
+    sending: Sending = field(factory=Sending)
+    started: Started = field(factory=Started)
 
     def __attrs_post_init__(self) -> None:
         self.document_id = identity(self.ref)
@@ -139,10 +143,10 @@ class _Put:
         if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
             return await self._next()
         stored = name_body(await self.desk.now(), body)
-        if stored.count > 1:
-            # Losers lose before they have sent a large body.
+        if len(body) > _LOOKED_FIRST:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
-        revision, _ = await asyncio.gather(self._next(), upload(self.desk.store, stored, self.document_id, body))
+        # The upload first: the number is drawn while the server has the body to deal with.
+        _, revision = await asyncio.gather(upload(self.desk.store, stored, self.document_id, body), self._next())
         self.body = stored
         return revision
 
@@ -157,27 +161,49 @@ class _Put:
             if self.not_after is not None and now > self.not_after:
                 check_revision(NAME, self.ref, await self._standing(), self.if_revision)
                 check_deadline(NAME, self.ref, now, self.not_after)
-            written = self._insert if self.if_revision == 0 else self._update
-            if await written(revision, now):
-                await self._keep_body()
-                return Written(revision, now)
+            self.sending.expect(now, self.not_after)
+            try:
+                if await self._sent(revision, now):
+                    return await self._told(revision, now)
+            except TooLate:
+                # No connection in time.
+                continue
             found = await self._found()
-            if found is not None and found.get("t") == self.token:
-                await self._keep_body()
-                return Written(revision, now)
+            if found is not None and found.get("t") == self.sending.token:
+                return await self._told(revision, now)
             check_revision(NAME, self.ref, 0 if found is None else int(found["v"]), self.if_revision)
             # It has come to that revision since it was compared.
             revision = await self._next()
+
+    async def _sent(self, revision: int, now: datetime) -> bool:
+        """Send the change of the record; whether it was done. Raises ``TooLate`` where it was not sent."""
+        before = self.sending.times
+        write = self._insert if self.if_revision == 0 else self._update
+        with mapped(writing=True, sent=lambda: self.sending.times - before):
+            try:
+                return await write(revision, now)
+            except TooLate as error:
+                if self.sending.times == before:
+                    raise
+                # It failed once, and was not sent again: the first may have been done.
+                raise AutoReconnect("not sent again after the deadline") from error
+
+    async def _told(self, revision: int, now: datetime) -> Written:
+        """What the caller hears of a change that was done."""
+        if self.body is not None:
+            looking = self.desk.underway.background(self._keep_body())
+            if not self.started.is_prompt():
+                await looking
+        return Written(revision, now)
 
     async def _insert(self, revision: int, now: datetime) -> bool:
         placed = place(now, self.ref.key)
         document = {"_id": self.document_id, "n": self.ref.namespace, "c": placed, "a": [], "h": b"", **self._set(now)}
         document["v"] = revision
-        with mapped(writing=True):
-            try:
-                await self.desk.store.records.insert_one(document)
-            except DuplicateKeyError:
-                return False
+        try:
+            await self.desk.store.records.insert_one(document)
+        except DuplicateKeyError:
+            return False
         return True
 
     async def _update(self, revision: int, now: datetime) -> bool:
@@ -187,17 +213,16 @@ class _Put:
         dropped = self._dropped(changes["$set"])
         if dropped:
             changes["$unset"] = dict.fromkeys(dropped, "")
-        with mapped(writing=True):
-            if isinstance(self.change.body, Keep):
-                return (await records.update_one(compared, changes)).matched_count == 1
-            old = await records.find_one_and_update(compared, changes, projection=self.desk.held)
+        if isinstance(self.change.body, Keep):
+            return (await records.update_one(compared, changes)).matched_count == 1
+        old = await records.find_one_and_update(compared, changes, projection=self.desk.held)
         self.desk.let_go(stored_body(old))
         return old is not None
 
     def _set(self, now: datetime) -> Document:
         """The fields that the change sets."""
         change = self.change
-        fields: Document = {"w": change.write_id, "t": self.token, "u": place(now, self.ref.key)}
+        fields: Document = {"w": change.write_id, "t": self.sending, "u": place(now, self.ref.key)}
         if not isinstance(change.attributes, Keep):
             fields["a"] = attribute_entries(change.attributes or {})
         if not isinstance(change.head, Keep):

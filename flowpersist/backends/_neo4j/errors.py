@@ -40,23 +40,30 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 
-__all__ = ["again_at_once", "came_late", "lost", "mapped", "translated"]
+__all__ = ["came_late", "in_the_way", "lost", "mapped", "rolled_back", "too_many", "translated"]
 
 _CODES: Final = {
     "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
     "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for a while, after too many wrong passwords",
     "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then give it",
+    "Neo.DatabaseError.Schema.ConstraintCreationFailed": "can't make a constraint, since nodes of a label in the graph "
+    "have the same value; merge them, or map the attribute to another label",
     "Neo.ClientError.General.ReadOnly": "is read-only; make the database writable, or connect to another one",
     "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the URL",
     "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's own db.transaction.timeout",
 }
-#: The server rolled back, and says that the same statement may well succeed now: it had to choose a victim, or a node
-#: went away between being found and being used.
-_AGAIN: Final = frozenset(
+#: The server rolled back, and the driver calls it transient: it had to choose a victim, or too many transactions took
+#: memory at once, 2 MiB each of seven tenths of the heap.
+_ROLLED_BACK: Final = frozenset(
     {
         "Neo.TransientError.Transaction.DeadlockDetected",
-        "Neo.TransientError.Transaction.LockClientStopped",
         "Neo.TransientError.Transaction.Outdated",
+        "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    }
+)
+#: The same statement may well succeed now, or never: a node came or went between being looked for and being used.
+_IN_THE_WAY: Final = frozenset(
+    {
         "Neo.ClientError.Statement.EntityNotFound",
         "Neo.ClientError.Schema.ConstraintValidationFailed",
         # IF NOT EXISTS looks before it locks.
@@ -70,9 +77,14 @@ _CONNECTING: Final = frozenset({"acquire", "update_routing_table"})
 _NO_SPACE: Final = "No space left on device"
 
 
-def again_at_once(error: BaseException) -> bool:
-    """Whether a statement was rolled back for others that came in its way."""
-    return isinstance(error, Neo4jError) and error.code in _AGAIN
+def rolled_back(error: Neo4jError) -> bool:
+    """Whether a statement was rolled back for others' sake."""
+    return error.code in _ROLLED_BACK
+
+
+def in_the_way(error: Neo4jError) -> bool:
+    """Whether a statement failed since others may have come in its way."""
+    return error.code in _IN_THE_WAY
 
 
 def came_late(error: BaseException | None) -> bool:
@@ -99,6 +111,12 @@ def lost(*, writes: bool) -> StorageError:
     return BackendUnavailable("the connection to neo4j was lost while reading; try again", NAME, True)
 
 
+def too_many() -> PoolTimeout:
+    """Nothing was sent, since all connections were in use."""
+    message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
+    return PoolTimeout(message, NAME, True)
+
+
 def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
     return BackendUnavailable(f"the neo4j server {what}", NAME, retryable)
 
@@ -108,11 +126,7 @@ def _unreachable() -> BackendUnavailable:
 
 
 _DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
-    ConnectionAcquisitionTimeoutError: lambda error: PoolTimeout(
-        "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL",
-        NAME,
-        error.is_retryable(),
-    ),
+    ConnectionAcquisitionTimeoutError: lambda _: too_many(),
     UnsupportedServerProduct: lambda _: _unavailable(
         "is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later"
     ),

@@ -8,15 +8,24 @@ FOREACH (value IN fresh_<number> |
   CREATE (r)-[:`<type>`]->(n)
 )
 
-// name: new_related
-WITH *, CASE WHEN NOT done OR $related.`<attribute>` IS NULL THEN [] ELSE [$related.`<attribute>`] END AS fresh_<number>
+// name: relate_new
+// Of a record that has no relationships yet.
+FOREACH (value IN [it IN [$properties.`attr_<attribute>`] WHERE it IS NOT NULL] |
+  MERGE (n:`<label>` {`<property>`: value})
+  CREATE (r)-[:`<type>`]->(n)
+)
+
+// name: unmoved
+// Most changes leave the graph as it is. What they take to be planned and run is a fraction.
+AND coalesce(r.`attr_<attribute>` = $properties.`attr_<attribute>`,
+  r.`attr_<attribute>` IS NULL AND $properties.`attr_<attribute>` IS NULL)
 
 // name: drop_related
 // Only where the value is another one: what stays is not touched.
-WITH *, done AND NOT coalesce(r.`attr_<attribute>` = $related.`<attribute>`,
-  r.`attr_<attribute>` IS NULL AND $related.`<attribute>` IS NULL) AS moved_<number>
+WITH *, done AND NOT coalesce(r.`attr_<attribute>` = $properties.`attr_<attribute>`,
+  r.`attr_<attribute>` IS NULL AND $properties.`attr_<attribute>` IS NULL) AS moved_<number>
 WITH *,
-  CASE WHEN moved_<number> AND $related.`<attribute>` IS NOT NULL THEN [$related.`<attribute>`] ELSE [] END
+  CASE WHEN moved_<number> THEN [it IN [$properties.`attr_<attribute>`] WHERE it IS NOT NULL] ELSE [] END
     AS fresh_<number>,
   CASE WHEN moved_<number> THEN [(r)-[x:`<type>`]->(:`<label>`) | x] ELSE [] END AS stale_<number>,
   CASE WHEN moved_<number> THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
@@ -26,6 +35,9 @@ FOREACH (x IN stale_<number> | DELETE x)
 
 // name: find_related
 WITH *, CASE WHEN done THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
+
+// name: left
++ left_<number>
 
 // name: lock_related
 // Before the relationships go, in one order: two who had each deleted one, which shares a lock, and then both wanted the

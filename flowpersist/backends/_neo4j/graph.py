@@ -15,8 +15,6 @@ from flowpersist.errors import ConfigurationError
 __all__ = ["Graph", "Relation", "default_graph"]
 
 _PARTS: Final = loaded("graph.cypher")
-#: From so many relationships on, a node is left as it is: to look whether it is the last one's would lock it.
-_MANY: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
@@ -75,7 +73,6 @@ class Graph:
                 label=relation.label,
                 type=relation.type,
                 property=relation.property,
-                many=str(_MANY),
             )
             for number, (attribute, relation) in enumerate(self.relations.items())
         )

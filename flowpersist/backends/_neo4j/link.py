@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from datetime import timedelta
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
 
+from attrs import field, frozen
 from neo4j import AsyncDriver, AsyncTransaction, NotificationMinimumSeverity, Query
 from neo4j.exceptions import Neo4jError
 
-from flowpersist.backends._neo4j.errors import again_at_once, mapped
+from flowpersist.backends._neo4j.errors import in_the_way, mapped, rolled_back, too_many
+from flowpersist.backends._neo4j.target import Limits
 
 __all__ = ["Link", "Rows", "Sessions", "Within"]
 
 #: Each row in the order of the statement's RETURN.
 Rows: TypeAlias = list[list[Any]]
-#: How often a statement is run that others came in the way of.
+#: How often a statement is run that others came in the way of, where that may also be for good.
 _ATTEMPTS: Final = 12
 _FIRST_WAIT: Final = 0.001
-_LONGEST_WAIT: Final = 0.2
+_DOUBLINGS: Final = 8
+#: How long those who send the same statement wait for the first of them, whose plan they will share.
+_PLANNING_SECONDS: Final = 3.0
 
 
 class Link(Protocol):
@@ -33,18 +39,28 @@ class Link(Protocol):
         ...
 
 
+@frozen
+class Known:
+    """A statement that has been sent, and whether the server has planned it."""
+
+    query: Query
+    planned: asyncio.Event = field(factory=asyncio.Event)
+
+
 class Sessions:
-    """Each statement is an auto-commit transaction of its own, in a session of its own."""
+    """Each statement is an auto-commit transaction of its own, in a session of its own.
+
+    Who finds no connection free waits in line here: the driver's own pool wakes everybody for each that becomes free.
+    """
 
     alone = True
 
-    def __init__(self, driver: AsyncDriver, database: str | None, timeout: timedelta, grace: timedelta) -> None:
+    def __init__(self, driver: AsyncDriver, database: str | None, limits: Limits) -> None:
         self.driver = driver
-        self._grace = grace.total_seconds()
         self._database = database
-        self._timeout = timeout.total_seconds()
-        self._queries: dict[str, Query] = {}
-        self._first: dict[str, asyncio.Lock] = {}
+        self._limits = limits
+        self._free = asyncio.Semaphore(limits.pool_size)
+        self._known: dict[str, Known] = {}
         self._tasks: set[asyncio.Task[Rows]] = set()
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
@@ -57,7 +73,7 @@ class Sessions:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.get_loop().call_later(self._grace, task.cancel)
+            task.get_loop().call_later(self._limits.grace, task.cancel)
             raise
 
     def _ended(self, task: asyncio.Task[Rows]) -> None:
@@ -72,37 +88,41 @@ class Sessions:
             await asyncio.wait(self._tasks)
 
     async def _patiently(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """Whom the server rolled back for another's sake is run again."""
-        for attempt in range(_ATTEMPTS):
+        """Whom the server rolled back for others' sake is run again."""
+        until = time.monotonic() + self._limits.operation.total_seconds()
+        for attempt in count(1):
             with mapped(writes=writes):
                 try:
                     return await self._once(text, parameters)
                 except Neo4jError as error:
-                    if attempt == _ATTEMPTS - 1 or not again_at_once(error):
+                    passes = rolled_back(error) or (in_the_way(error) and attempt < _ATTEMPTS)
+                    if not passes or time.monotonic() > until:
                         raise
-            await asyncio.sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))  # noqa: S311 - to keep rivals apart
-        raise AssertionError("the last attempt returns or raises")
+            await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2 ** min(attempt, _DOUBLINGS)))  # noqa: S311 - to keep rivals apart
+        raise AssertionError("attempts are not counted to an end")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:
-        query = self._queries.get(text)
-        if query is not None:
-            return await self._sent(query, parameters)
+        known = self._known.get(text)
+        if known is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PLANNING_SECONDS):
+                    await known.planned.wait()
+            return await self._sent(known.query, parameters)
         # The server plans a statement that is new to it for each who sends it meanwhile: slow where fifty do.
-        async with self._first.setdefault(text, asyncio.Lock()):
-            query = self._queries.get(text)
-            if query is None:
-                # The server gives up, too, where the connection breaks without its noticing: else locks would stay.
-                # The driver asks for literals, against injection: ours are of files, with names filled in.
-                query = Query(text, timeout=self._timeout)  # pyright: ignore[reportArgumentType]
-                rows = await self._sent(query, parameters)
-                self._queries[text] = query
-                return rows
-        return await self._sent(query, parameters)
+        # It gives up, too, where the connection breaks without its noticing: else locks would stay. The driver asks for
+        # literals, against injection: ours are of files, with names filled in.
+        query = Query(text, timeout=self._limits.operation.total_seconds())  # pyright: ignore[reportArgumentType]
+        known = self._known[text] = Known(query)
+        try:
+            return await self._sent(query, parameters)
+        finally:
+            known.planned.set()
 
     async def _sent(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
         async with (
-            asyncio.timeout(self._timeout),
+            self._turn(),
+            asyncio.timeout(self._limits.operation.total_seconds()),
             self.driver.session(
                 database=self._database,
                 # They quote the statement and go to a log.
@@ -111,6 +131,18 @@ class Sessions:
         ):
             result = await session.run(query, dict(parameters))
             return await result.values()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.pool.total_seconds()):
+                await self._free.acquire()
+        except TimeoutError:
+            raise too_many() from None
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 class Within:

@@ -32,6 +32,8 @@ __all__ = [
 
 #: How many counters of deleted revisions a store has. Part of the schema: never changed.
 SHARDS: Final = 64
+#: From so many relationships on, a node of the graph stays without a look at whether it has a last one: that locks it.
+_MANY: Final = 64
 #: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits: texts are ordered as the times are.
 BIAS: Final = 2 * 10**18
 #: Above every text that is compared with it: longer than any key of the highest characters, as they are written.
@@ -96,6 +98,7 @@ class Names:
             "HAS_BODY": f"{self.prefix.upper()}_BODY",
             "bias": str(BIAS),
             "shards": str(SHARDS),
+            "many": str(_MANY),
         }
         object.__setattr__(self, "filled", filled)
 

@@ -18,9 +18,9 @@ MERGE (r:<Record> {namespace: $namespace, key: $key})
 ON CREATE SET r.lock = true, r.tag = $tag
 WITH r, r.tag = $tag AS made, datetime.realtime() AS t
 WITH r, made, t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
-MATCH (f:<Floor> {shard: $shard})
-WITH r, made, now, made AND now <= $not_after AS done, f.revision + 1 AS revision
-<new_related>
+OPTIONAL MATCH (f:<Floor> {shard: $shard})
+WITH r, made, now, f.revision + 1 AS revision
+WITH *, made AND now <= $not_after AND revision IS NOT NULL AS done
 FOREACH (_ IN CASE WHEN made AND NOT done THEN [1] ELSE [] END | DELETE r)
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   SET r += $properties, r.revision = revision, r.shard = $shard,
@@ -28,37 +28,56 @@ FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
     r.by_updated = toString(now + <bias>) + $key,
     r.snapshot = toString(revision) + '\n' + toString(now) + '\n' + toString(now) + '\n' + $lines
   <write_body>
-  <relate>
+  <relate_new>
 )
-RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now, <late>
+RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now,
+  <late> AS late, made AND revision IS NULL AS maimed
 
 // name: change_record
-// Compare and set. What is kept is taken over from the old snapshot.
+// Compare and set. Whoever finds a later revision than theirs before any lock has lost, since revisions only rise; an
+// earlier one says nothing, since a commit shows property by property. What is kept is taken over from the old snapshot.
 MATCH (r:<Record> {namespace: $namespace, key: $key})
-SET r.lock = true
-WITH r, r.revision AS found, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
-WITH r, found, old, t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
-WITH r, found, old, now, found = $expected AND now <= $not_after AS done
+WITH r, r.revision AS seen
+FOREACH (_ IN CASE WHEN seen > $expected THEN [] ELSE [1] END | SET r.lock = true)
+WITH r, seen, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
+// Of the snapshot, lest the server take what it has read of r.revision before the lock.
+WITH r, old, CASE WHEN seen > $expected THEN seen ELSE toInteger(old[0]) END AS found,
+  t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
+WITH r, old, found, now, found = $expected AND now <= $not_after AS won
+WITH *, won <unmoved> AS done
 <drop_body>
 <drop_attributes>
 <drop_related>
+<lock_graph>
 <lock_related>
 <drop_stale>
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   SET r += $properties, r.revision = found + 1,
     r.by_updated = toString(now + <bias>) + $key,
-    r.snapshot = toString(found + 1) + '\n' + old[1] + '\n' + toString(now) + '\n' + coalesce($due, old[3]) + '\n'
-      + $write_id + '\n' + coalesce($attributes, old[5]) + '\n' + coalesce($head_tag, old[6]) + '\n'
-      + coalesce($body_tag, old[7])
+    r.snapshot = toString(found + 1) + '\n' + old[1] + '\n' + toString(now) + '\n' + coalesce($lines[0], old[3]) + '\n'
+      + $lines[1] + '\n' + coalesce($lines[2], old[5]) + '\n' + coalesce($lines[3], old[6]) + '\n'
+      + coalesce($lines[4], old[7])
   <write_body>
   <relate>
 )
 <drop_orphans>
-RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late>
+RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late> AS late, won AND NOT done AS moved
 
 // name: late
 // A node that others refer to may have been locked until the deadline had passed: an error undoes the statement.
-CASE WHEN done AND datetime.realtime().epochMillis * 1000 + $offset > $last THEN now / 0 END AS late
+CASE WHEN done AND datetime.realtime().epochMillis * 1000 + $offset > $last THEN now / 0 END
+
+// name: lock_graph
+// Whoever may take the last relationships of a node comes one by one: the server itself locks such a node for several and then for
+// one, in which two who have both begun wait for each other, again and again. A counter serves, since it is there.
+WITH *, [] <left> AS left
+CALL (left) {
+  UNWIND left AS n
+  WITH n WHERE COUNT { (n)--() } < <many>
+  WITH count(n) AS few WHERE few > 0
+  MATCH (f:<Floor> {shard: 0})
+  SET f.lock = true
+}
 
 // name: write_body
 // Parts on nodes of their own, so that neither a change of the record nor a list of records touches them.
@@ -72,7 +91,8 @@ FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
 
 // name: drop_attributes
 // Each attribute of a plain name is a property, so that one may be declared, and indexed, at any time.
-FOREACH (name IN CASE WHEN done THEN [k IN keys(r) WHERE k STARTS WITH 'attr_' AND NOT k IN $names] ELSE [] END |
+FOREACH (name IN
+  CASE WHEN done THEN [k IN keys(r) WHERE k STARTS WITH 'attr_' AND $properties[k] IS NULL] ELSE [] END |
   REMOVE r[name]
 )
 
@@ -116,12 +136,13 @@ MATCH (r:<Record> {namespace: $namespace, key: $key})
 SET r.lock = true
 WITH r, r.revision AS found, r.revision = $expected AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 <find_related>
+<lock_graph>
 <lock_related>
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
 FOREACH (it IN CASE WHEN done THEN [r] ELSE [] END | DETACH DELETE it)
 <drop_orphans>
 WITH found, done
-MATCH (f:<Floor> {shard: $shard})
+OPTIONAL MATCH (f:<Floor> {shard: $shard})
 FOREACH (it IN CASE WHEN done AND f.revision < found THEN [f] ELSE [] END |
   SET it.lock = true
   SET it.revision = CASE WHEN it.revision < found THEN found ELSE it.revision END
@@ -140,6 +161,7 @@ WITH r, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
 <find_related>
 WITH collect(r) AS records, collect({shard: r.shard, revision: r.revision}) AS gone,
   reduce(all = [], some IN collect(bodies) | all + some) AS bodies<gather_related>
+<lock_graph>
 <lock_related>
 FOREACH (b IN bodies | DETACH DELETE b)
 FOREACH (r IN records | DETACH DELETE r)
@@ -147,7 +169,7 @@ FOREACH (r IN records | DETACH DELETE r)
 WITH gone
 UNWIND gone AS it
 WITH it.shard AS shard, max(it.revision) AS top, count(*) AS purged ORDER BY shard
-MATCH (f:<Floor> {shard: shard})
+OPTIONAL MATCH (f:<Floor> {shard: shard})
 FOREACH (it IN CASE WHEN f.revision < top THEN [f] ELSE [] END |
   SET it.lock = true
   SET it.revision = CASE WHEN it.revision < top THEN top ELSE it.revision END

@@ -45,11 +45,7 @@ def _attributes(attributes: Mapping[str, Scalar]) -> Parameters:
     return {f"{ATTRIBUTE}{name}": value for name, value in attributes.items() if plain(name)}
 
 
-def _related(attributes: Mapping[str, Scalar], mapped: Mapping[str, object]) -> Parameters:
-    return {name: attributes.get(name) for name in mapped}
-
-
-def inserted(ref: RecordRef, change: RecordChange, mapped: Mapping[str, object]) -> Parameters:
+def inserted(ref: RecordRef, change: RecordChange) -> Parameters:
     """The parameters of ``insert_record``."""
     tag, key = _tag(), ordered(ref.key)
     attributes = {} if isinstance(change.attributes, Keep) else change.attributes or {}
@@ -64,41 +60,32 @@ def inserted(ref: RecordRef, change: RecordChange, mapped: Mapping[str, object])
         "lines": "\n".join(lines),
         "properties": properties,
         "parts": _parts(change.body),
-        "related": _related(attributes, mapped),
     }
 
 
-def changed(ref: RecordRef, change: RecordChange, mapped: Mapping[str, object]) -> Parameters:
+def changed(ref: RecordRef, change: RecordChange) -> Parameters:
     """What ``change_record`` is given: None for what is kept."""
     tag, key = _tag(), ordered(ref.key)
-    parameters: Parameters = {
-        "key": key,
-        "tag": tag,
-        "write_id": json.dumps(change.write_id),
-        "due": None,
-        "attributes": None,
-        "head_tag": None,
-        "body_tag": None,
-        "parts": _parts(change.body),
-    }
     properties: Parameters = {}
+    due = attributes = head_tag = body = None
     if not isinstance(change.due_at, Keep):
-        parameters["due"] = _due_line(change.due_at)
+        due = _due_line(change.due_at)
         properties.update(_due(change.due_at, key))
+    if not isinstance(change.attributes, Keep):
+        attributes = attributes_to_text(change.attributes or {})
+        properties.update(_attributes(change.attributes or {}))
     if not isinstance(change.head, Keep):
-        parameters["head_tag"] = tag
+        head_tag = tag
         properties["head"] = tag.encode() + (change.head or b"")
     if change.body is not KEEP:
-        parameters["body_tag"] = _body_line(tag, change)
-    if not isinstance(change.attributes, Keep):
-        attributes = change.attributes or {}
-        values = _attributes(attributes)
-        properties.update(values)
-        parameters["attributes"] = attributes_to_text(attributes)
-        parameters["names"] = list(values)
-        parameters["related"] = _related(attributes, mapped)
-    parameters["properties"] = properties
-    return parameters
+        body = _body_line(tag, change)
+    return {
+        "key": key,
+        "tag": tag,
+        "lines": [due, json.dumps(change.write_id), attributes, head_tag, body],
+        "properties": properties,
+        "parts": _parts(change.body),
+    }
 
 
 def _due_line(due: datetime | None) -> str:

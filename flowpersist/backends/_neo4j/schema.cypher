@@ -7,7 +7,7 @@ RETURN versions[0] AS version
 
 // name: schema_version
 MATCH (m:<Meta> {name: 'schema'})
-RETURN m.version AS version
+RETURN m.version AS version, COUNT { (:<Floor>) } AS floors
 
 // name: index_names
 SHOW INDEXES YIELD name
@@ -53,6 +53,12 @@ FOR (r:<Record>) ON (r.namespace, r.by_due)
 UNWIND range(0, <shards> - 1) AS shard
 MERGE (f:<Floor> {shard: shard})
 ON CREATE SET f.revision = 0, f.lock = true
+
+// name: restore_floors
+// What was counted is lost. No record has been written as often as there were milliseconds since 1970.
+UNWIND range(0, <shards> - 1) AS shard
+MERGE (f:<Floor> {shard: shard})
+ON CREATE SET f.revision = datetime.realtime().epochMillis, f.lock = true
 
 // name: index_attribute_by_key
 CREATE INDEX `<prefix>_attr_<attribute>_by_key` IF NOT EXISTS

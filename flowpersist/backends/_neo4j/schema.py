@@ -13,7 +13,7 @@ from typing import Final
 
 from flowpersist.backends._neo4j.graph import Relation
 from flowpersist.backends._neo4j.link import Link
-from flowpersist.backends._neo4j.naming import Names, loaded
+from flowpersist.backends._neo4j.naming import SHARDS, Names, loaded
 from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._outcomes import later_release
 from flowpersist.errors import BackendUnavailable
@@ -39,9 +39,10 @@ _OLDEST: Final = (5, 26)
 _POPULATION: Final = timedelta(minutes=10)
 
 
-async def _version(link: Link, names: Names) -> int:
+async def _version(link: Link, names: Names) -> tuple[int, int]:
+    """The version, 0 where there is none, and how many counters of deleted revisions there are."""
     rows = await link.run(names.fill(_TEXTS["schema_version"]), {}, writes=False)
-    return int(rows[0][0] or 0) if rows else 0
+    return (int(rows[0][0] or 0), int(rows[0][1])) if rows else (0, 0)
 
 
 async def _check_server(link: Link) -> None:
@@ -60,10 +61,12 @@ async def missing(
     release.
     """
     await _check_server(link)
-    version = await _version(link, names)
+    version, floors = await _version(link, names)
     if version > len(MIGRATIONS):
         raise later_release("neo4j database has schema", version, len(MIGRATIONS))
     texts = [names.fill(_TEXTS[name]) for names_of in MIGRATIONS[version:] for name in names_of]
+    if version and floors < SHARDS:
+        texts.append(names.fill(_TEXTS["restore_floors"]))
     there = {name for (name,) in await link.run(_TEXTS["index_names"], {"prefix": names.prefix}, writes=False)}
     for name, text in _declared(names, indexed, relations).items():
         if name not in there:
@@ -79,10 +82,10 @@ def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str,
             text = names.fill(_TEXTS[f"index_attribute_by_{order}"], attribute=attribute)
             made[f"{names.prefix}_attr_{attribute}_by_{order}"] = text
     for attribute, relation in relations.items():
-        if attribute in indexed:
-            made[f"{names.prefix}_graph_{attribute}"] = names.fill(
-                _TEXTS["constrain_related"], attribute=attribute, label=relation.label, property=relation.property
-            )
+        # Also where no namespace declares the attribute: a record that has it is related.
+        made[f"{names.prefix}_graph_{attribute}"] = names.fill(
+            _TEXTS["constrain_related"], attribute=attribute, label=relation.label, property=relation.property
+        )
     return made
 
 

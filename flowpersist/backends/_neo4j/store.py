@@ -13,7 +13,7 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._matching import Position, Selection, position_of
 from flowpersist.backends._neo4j.errors import came_late
 from flowpersist.backends._neo4j.graph import Graph
-from flowpersist.backends._neo4j.link import Link
+from flowpersist.backends._neo4j.link import Link, Rows
 from flowpersist.backends._neo4j.naming import (
     ATTRIBUTE,
     BIAS,
@@ -55,6 +55,8 @@ _PURGE_BYTES: Final = 16 * 1024 * 1024
 #: How often a purge looks again for what was changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
 _DIGITS: Final = len(str(BIAS))
+#: The parts of a statement that may take the last relationships of nodes.
+_LOCKED: Final = ("lock_graph", "left", "lock_related")
 _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
 
 
@@ -79,8 +81,10 @@ class Store:
 
     def _filled(self, name: str, *parts: str, **others: str) -> str:
         """A statement: of its optional parts only those that are named."""
-        optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", *self._graph), "")
-        others = {"late": _TEXTS["late"], **others}
+        optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", "lock_graph", *self._graph), "")
+        optional["late"] = "null"
+        if not self._mapped:
+            parts = tuple(part for part in parts if part != "lock_graph")
         optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
         return self._names.fill(_TEXTS[name], **optional, **others)
 
@@ -97,6 +101,9 @@ class Store:
         for lock in _LOOKS:
             text = self._text("read_record" if body else "read_standing", *(["lock"] if lock else []))
             rows = await link.run(text, parameters, writes=False)
+            if not rows:
+                # Now and then the server gives no row for what is deleted while it is read.
+                continue
             now, found, *_ = rows[0]
             if not found:
                 return Read(None, from_micros(now))
@@ -123,40 +130,50 @@ class Store:
             # The error of one that had to wait too long would end the transaction that it is part of.
             "last": _NEVER if not_after is None or not link.alone else to_micros(not_after),
         }
-        if if_revision == 0:
-            text, parameters = self._insert(ref, change)
-        else:
-            text, parameters = self._change(ref, change, if_revision)
         late = f"record {ref.key} was to be written before a moment that has passed"
         try:
-            rows = await link.run(text, {**given, **parameters}, writes=True)
+            if if_revision == 0:
+                rows = await self._insert(link, ref, change, given)
+            else:
+                rows = await self._change(link, ref, change, {**given, "expected": if_revision})
         except StorageError as error:
             if came_late(error.__cause__):
                 raise DeadlinePassed(late, NAME) from error
             raise
         if not rows:
             check_revision(NAME, ref, 0, if_revision)
-        ((done, revision, now, _),) = rows
+        ((done, revision, now, *_),) = rows
         if not done:
             check_revision(NAME, ref, revision, if_revision)
             raise DeadlinePassed(late, NAME)
         return Written(revision, from_micros(now))
 
-    def _insert(self, ref: RecordRef, change: RecordChange) -> tuple[str, Parameters]:
-        parameters = inserted(ref, change, self._mapped)
+    async def _insert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
+        parameters = inserted(ref, change)
         parts = ["write_body"] if parameters["parts"] else []
-        if any(value is not None for value in parameters["related"].values()):
-            parts += ["new_related", "relate"]
-        return self._text("insert_record", *parts), {**parameters, "shard": shard(ref)}
+        if any(f"{ATTRIBUTE}{name}" in parameters["properties"] for name in self._mapped):
+            parts += ["relate_new", "late"]
+        text = self._text("insert_record", *parts)
+        rows = await link.run(text, {**given, **parameters, "shard": shard(ref)}, writes=True)
+        if rows[0][-1]:
+            message = "nodes of the neo4j store itself were deleted, and nothing was written; run flowpersist migrate"
+            raise StorageError(message, NAME)
+        return rows
 
-    def _change(self, ref: RecordRef, change: RecordChange, if_revision: int) -> tuple[str, Parameters]:
-        parameters = changed(ref, change, self._mapped)
+    async def _change(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
+        """With one statement where the graph stays, with a second one where that has found that it does not."""
+        parameters = {**given, **changed(ref, change)}
         parts = ["write_body"] if parameters["parts"] else []
         if change.body is not KEEP:
             parts.append("drop_body")
-        if not isinstance(change.attributes, Keep):
-            parts += ["drop_attributes", "drop_related", "lock_related", "drop_stale", "relate", "drop_orphans"]
-        return self._text("change_record", *parts), {**parameters, "expected": if_revision}
+        if isinstance(change.attributes, Keep):
+            return await link.run(self._text("change_record", *parts), parameters, writes=True)
+        parts.append("drop_attributes")
+        rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
+        if rows and rows[0][-1]:
+            graph = ("drop_related", *_LOCKED, "drop_stale", "relate", "drop_orphans", "late")
+            rows = await link.run(self._text("change_record", *parts, *graph), parameters, writes=True)
+        return rows
 
     async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
         """Remove a record, its body, and the nodes that stood for it alone."""
@@ -166,7 +183,7 @@ class Store:
             "expected": if_revision,
             "shard": shard(ref),
         }
-        text = self._text("delete_record", "find_related", "lock_related", "drop_orphans")
+        text = self._text("delete_record", "find_related", *_LOCKED, "drop_orphans")
         rows = await link.run(text, parameters, writes=True)
         if not rows:
             return False
@@ -268,7 +285,7 @@ class Store:
             "namespace": namespace,
             "doomed": [{"key": key, "revision": revision} for key, revision in keyed],
         }
-        text = self._text("purge_records", "find_related", "gather_related", "lock_related", "drop_orphans")
+        text = self._text("purge_records", "find_related", "gather_related", *_LOCKED, "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)
         return int(purged)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -14,11 +15,14 @@ from flowpersist.backends._neo4j.errors import translated
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["SCHEMES", "Limits", "Target", "connected", "target_of"]
+__all__ = ["SCHEMES", "Limits", "Target", "check_at", "connected", "target_of"]
 
 SCHEMES: Final = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 #: A pooled connection that was idle for so many seconds is tried before it is used.
 _IDLE_SECONDS: Final = 15.0
+_MARGIN: Final = timedelta(seconds=1)
+#: A URL up to the end of its host's part.
+_TO_HOST: Final = re.compile(r"[^/?#]*(//[^/?#]*)?")
 _SHAPE: Final = "is neo4j://user:password@host:7687/database, with bolt in its place where nothing is to be routed"
 
 
@@ -41,6 +45,11 @@ class Limits:
     connect: timedelta
     operation: timedelta
 
+    @property
+    def grace(self) -> float:
+        """Seconds that a statement goes on whose caller was cancelled: longer than connecting takes."""
+        return (self.connect + _MARGIN).total_seconds()
+
     def __attrs_post_init__(self) -> None:
         if type(self.pool_size) is not int or self.pool_size < 1:
             raise ConfigurationError("a pool has at least one connection", "pool_size")
@@ -53,8 +62,17 @@ class Limits:
                 raise ConfigurationError(f"{name} is more than no time, and at most an hour", name)
 
 
+def check_at(url: str) -> None:
+    """Refuse an @ after the host's part. What stands before it is most likely the rest of a password with an unescaped
+    ``/``, ``?`` or ``#``, and its beginning would be taken for host and port, which errors name.
+    """
+    if "@" in _TO_HOST.sub("", url, count=1):
+        raise ConfigurationError(f"the neo4j URL {_SHAPE}; in user and password / is %2F, ? %3F, # %23", SETTING)
+
+
 def target_of(url: str) -> Target:
     """The parts of a URL; ``ConfigurationError``, which names none of them, for one that makes no sense."""
+    check_at(url)
     try:
         parts = urlsplit(url)
         port = parts.port

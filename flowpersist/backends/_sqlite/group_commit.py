@@ -1,4 +1,4 @@
-"""Threads that own SQLite connections: one writer that commits in groups, and readers.
+"""The thread that writes, and commits in groups.
 
 A flush to the disk costs the same for one operation as for many. So the writer takes what is queued, up to
 ``GROUP`` operations, into one transaction, and acknowledges all of them once the commit has returned. Most operations
@@ -8,115 +8,35 @@ operations are done again, each in a savepoint of its own, which for all of them
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import queue
 import sqlite3
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import Final
 
-from flowpersist.backends._sql import mapped, primary_code, translated
+from flowpersist.backends._sql import primary_code, translated
+from flowpersist.backends._sqlite.checkpoints import Checkpointer
 from flowpersist.backends._sqlite.inserts import Insert, insert_all
-from flowpersist.backends._sqlite.tables import NAME
-from flowpersist.backends._threads import Job, Settled, deliver
-from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
+from flowpersist.backends._sqlite.owners import Inbox, Owner, Work
+from flowpersist.backends._threads import Settled, deliver
+from flowpersist.errors import PersistenceError, UnknownOutcome
 
-__all__ = ["Gathering", "Reader", "Work", "Writer"]
+__all__ = ["Writer"]
 
-Work: TypeAlias = Job[sqlite3.Connection]
-#: What comes together, and None at the end.
-Inbox: TypeAlias = "queue.SimpleQueue[Sequence[Work] | None]"
 GROUP: Final = 64
 
 
-class Gathering:
-    """Sends the jobs of one turn of an event loop to an inbox together: so who was woken together writes together, and
-    neither disturbs the other, the loop and the thread, which can't run Python at the same time.
-    """
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self._gathered: dict[asyncio.AbstractEventLoop, list[Work]] = {}
-        self._over = False
-
-    def add(self, job: Work) -> None:
-        """Send a job with the others of this turn."""
-        jobs = self._gathered.setdefault(job.loop, [])
-        jobs.append(job)
-        if len(jobs) == 1:
-            job.loop.call_soon(self._send, job.loop)
-
-    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
-        jobs = self._gathered.pop(loop, None)
-        if jobs is not None:
-            self._inbox.put(jobs)
-        if self._over:
-            settle_abandoned(self._inbox)
-
-    def end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send what this loop has still to send; what another sends from now on is refused."""
-        self._send(loop)
-        self._over = True
-
-
-class _Owner(threading.Thread):
-    """A thread that owns a connection, works off an inbox until it finds None there, and closes the connection."""
-
-    def __init__(self, name: str, connection: sqlite3.Connection, inbox: Inbox) -> None:
-        # A daemon, so that a program which ends without closing does end; what was acknowledged is durable.
-        super().__init__(name=f"flowpersist-{name}", daemon=True)
-        self.backend = name
-        self.connection = connection
-        self.inbox = inbox
-
-    def run(self) -> None:
-        with contextlib.closing(self.connection):
-            while (jobs := self.inbox.get()) is not None:
-                self.work(jobs)
-
-    def work(self, jobs: Sequence[Work]) -> None:
-        raise NotImplementedError
-
-    def guarded(self, job: Work) -> Settled:
-        """What comes of a job. Any error belongs to the job's caller: the thread must outlive it."""
-        try:
-            with mapped(self.backend):
-                return Settled(job, job.run(self.connection))
-        except Exception as error:  # noqa: BLE001 - re-raised in the caller's task
-            return Settled(job, error=error)
-
-
-class Reader(_Owner):
-    """Runs each job by itself."""
-
-    def work(self, jobs: Sequence[Work]) -> None:
-        for job in jobs:
-            deliver([self.guarded(job)])
-
-
-class Writer(_Owner):
+class Writer(Owner):
     """Runs what is queued in one transaction that holds the write lock from its beginning."""
 
-    def work(self, jobs: Sequence[Work]) -> None:
-        waiting = [*jobs, *self._queued(GROUP - len(jobs))]
-        for start in range(0, len(waiting), GROUP):
-            deliver(self._group(waiting[start : start + GROUP]))
+    def __init__(self, name: str, connection: sqlite3.Connection, inbox: Inbox, checkpoints: Checkpointer) -> None:
+        super().__init__(name, connection, inbox)
+        self._checkpoints = checkpoints
 
-    def _queued(self, room: int) -> list[Work]:
-        jobs: list[Work] = []
-        while len(jobs) < room:
-            try:
-                more = self.inbox.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                # The end comes after what was queued before it.
-                self.inbox.put(None)
-                break
-            jobs += more
-        return jobs
+    def work(self, job: Work) -> None:
+        group = self._group([job, *self.inbox.take_more(GROUP - 1)])
+        deliver(group)
+        self._checkpoints.after(group, self.connection)
 
     def _group(self, jobs: list[Work]) -> list[Settled]:
         try:
@@ -132,6 +52,8 @@ class Writer(_Owner):
 
     def _all(self, jobs: list[Work]) -> list[Settled] | None:
         """What comes of all of them; None where one failed that may have written something."""
+        if len(jobs) == 1:
+            return self._in_turn(jobs)
         settled: list[Settled] = []
         for inserts, run in groupby(jobs, lambda job: isinstance(job.run, Insert)):
             some = list(run)
@@ -155,7 +77,7 @@ class Writer(_Owner):
         settled: list[Settled] = []
         for job in jobs:
             changes = self.connection.total_changes
-            one = self.guarded(job)
+            one = self.settled(job)
             if one.error is not None and (self.connection.total_changes != changes or _of_driver(one.error)):
                 return None
             settled.append(one)
@@ -174,7 +96,7 @@ class Writer(_Owner):
     def _one(self, job: Work) -> Settled:
         connection = self.connection
         connection.execute("savepoint operation")
-        settled = self.guarded(job)
+        settled = self.settled(job)
         cause = None if settled.error is None else settled.error.__cause__
         if isinstance(cause, sqlite3.Error | MemoryError) and (
             not connection.in_transaction or primary_code(cause) in _WHOLE
@@ -215,11 +137,3 @@ _WHOLE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQ
 
 def _of_driver(error: BaseException) -> bool:
     return isinstance(error.__cause__, sqlite3.Error | MemoryError)
-
-
-def settle_abandoned(inbox: Inbox) -> None:
-    """Fail what was queued after the end."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            for job in inbox.get_nowait() or ():
-                deliver([Settled(job, error=BackendUnavailable(f"the {NAME} store was closed", NAME))])

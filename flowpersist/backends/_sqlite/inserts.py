@@ -8,25 +8,26 @@ record do.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import define
 
 from flowpersist.backends._clock import to_micros
 from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.tables import Tables
-from flowpersist.backends.base import RecordChange, RecordRef, Written
+from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
 
 __all__ = ["Insert", "insert_all"]
 
 _ROW: Final = {"insert_records": "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "insert_bodies": "(?, ?)"}
 
 
-@frozen(eq=False)
+# Not frozen: that would double what it takes to make one.
+@define(eq=False)
 class Insert:
     """A put of a record that is not there yet; called, it does so alone."""
 
@@ -46,31 +47,40 @@ def insert_all(connection: sqlite3.Connection, inserts: Sequence[Insert]) -> lis
     now, sql = inserts[0].now(), inserts[0].tables.sql
     floor, top = connection.execute(sql["read_ends"]).fetchone()
     timely = {top + n: it for n, it in enumerate(inserts, 1) if it.not_after is None or now <= it.not_after}
-    values = [rows.inserted(it.ref, it.change, floor + 1, to_micros(now), identity) for identity, it in timely.items()]
+    at, revision = to_micros(now), floor + 1
+    values = [(identity, revision, *rows.inserted(it.ref, it.change, at)) for identity, it in timely.items()]
     made = set(timely)
-    if _insert(connection, sql, "insert_records", values) < len(values):
+    if values and _insert(connection, sql, "insert_records", values) < len(values):
         made = {identity for (identity,) in connection.execute(sql["read_inserted"], (top,))}
-    bodies = [(identity, timely[identity].change.body) for identity in sorted(made)]
-    _insert(connection, sql, "insert_bodies", [one for one in bodies if isinstance(one[1], bytes)])
-    written = Written(floor + 1, now)
+    _insert_bodies(connection, sql, [(identity, timely[identity].change.body) for identity in sorted(made)])
+    written = Written(revision, now)
     return [written if identity in made else None for identity in range(top + 1, top + 1 + len(inserts))]
+
+
+def _insert_bodies(
+    connection: sqlite3.Connection, sql: Mapping[str, str], bodies: Sequence[tuple[int, bytes | Keep | None]]
+) -> None:
+    small: list[tuple[int, bytes]] = []
+    for identity, body in bodies:
+        if not isinstance(body, bytes):
+            continue
+        if len(body) < rows.BLOB_BYTES:
+            small.append((identity, body))
+        else:
+            connection.execute(sql["insert_body"], (identity, body))
+    # A statement keeps what was bound last for as long as it stays prepared. So there are few of them, for powers of
+    # two, and none for many large bodies.
+    while small:
+        size = 1 << (len(small).bit_length() - 1)
+        _insert(connection, sql, "insert_bodies", small[:size])
+        small = small[size:]
 
 
 def _insert(
     connection: sqlite3.Connection, sql: Mapping[str, str], name: str, values: Sequence[tuple[Any, ...]]
 ) -> int:
-    return sum(
-        connection.execute(_statement(sql[name], _ROW[name], len(part)), list(chain.from_iterable(part))).rowcount
-        for part in _parts(values)
-    )
-
-
-def _parts(values: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """In powers of two, so that the few statements stay prepared."""
-    while values:
-        size = 1 << (len(values).bit_length() - 1)
-        yield values[:size]
-        values = values[size:]
+    statement = _statement(sql[name], _ROW[name], len(values))
+    return connection.execute(statement, list(chain.from_iterable(values))).rowcount
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,31 +22,37 @@ __all__ = ["delete", "inserted", "page", "purge", "put", "read"]
 COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
 BLOB_BYTES: Final = 64 * 1024
+_BODY_SIZE: Final = COLUMNS.split(", ").index("body_size")
+_SIZES: Final = frozenset({int, type(None)})
 
 
-def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a file may hold
-    if type(value) is not kind:
-        raise TypeError(f"a column is no {kind.__name__}")
-    return value
-
-
-def _record(namespace: str, row: tuple[Any, ...], body: bytes | None) -> Record:
+def _record(ref: RecordRef, row: Sequence[Any], body: bytes | None) -> Record:
     """A row as a record. SQLite keeps any type in any column, so a damaged or forged row may hold anything."""
-    key, revision, write_id, created, updated, due, size, attributes, head, _ = row
+    _, revision, write_id, created, updated, due, size, attributes, head, *_ = row
+    if type(revision) is not int or type(write_id) is not str or type(head) is not bytes or type(size) not in _SIZES:
+        raise unreadable(NAME, "a record")
     try:
+        created_at = from_micros(created)
         return Record(
-            ref=RecordRef(namespace, key),
-            revision=_typed(revision, int),
-            write_id=_typed(write_id, str),
+            ref=ref,
+            revision=revision,
+            write_id=write_id,
             attributes=attributes_from_text(attributes),
-            head=_typed(head, bytes),
+            head=head,
             body=body,
-            body_size=None if size is None else _typed(size, int),
-            created_at=from_micros(created),
-            updated_at=from_micros(updated),
+            body_size=size,
+            created_at=created_at,
+            updated_at=created_at if updated == created else from_micros(updated),
             due_at=None if due is None else from_micros(due),
         )
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise unreadable(NAME, "a record") from error
+
+
+def _ref(namespace: str, key: Any) -> RecordRef:  # noqa: ANN401 - whatever a file may hold
+    try:
+        return RecordRef(namespace, key)
+    except (TypeError, ValueError) as error:
         raise unreadable(NAME, "a record") from error
 
 
@@ -56,8 +62,7 @@ def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: da
     row = connection.execute(tables.sql["read_record"], asked).fetchone()
     if row is None:
         return Read(None, now)
-    *columns, small = row
-    record = _record(ref.namespace, tuple(columns), small)
+    record = _record(ref, row, row[-1])
     if not body or record.body_size is None:
         return Read(record, now)
     if record.body_size >= BLOB_BYTES:
@@ -70,13 +75,11 @@ def _read_large(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, 
     row = connection.execute(tables.sql["read_record"], (BLOB_BYTES, ref.namespace, ref.key)).fetchone()
     if row is None:
         return Read(None, now)
-    *columns, data = row
-    record = _record(ref.namespace, tuple(columns), None)
-    if record.body_size is None:
-        return Read(record, now)
-    if data is None:
-        data = _large(connection, tables, columns[-1])
-    return Read(_complete(evolve(record, body=data)), now)
+    *columns, identity, data = row
+    if data is None and columns[_BODY_SIZE] is not None:
+        data = _large(connection, tables, identity)
+    record = _record(ref, row, data)
+    return Read(record if record.body_size is None else _complete(record), now)
 
 
 def _complete(record: Record) -> Record:
@@ -122,17 +125,28 @@ def put(
 def _insert(
     connection: sqlite3.Connection, tables: Tables, ref: RecordRef, change: RecordChange, revision: int, now: datetime
 ) -> Written:
-    values = inserted(ref, change, revision, to_micros(now), None)
+    # SQLite chooses an id where there is none.
+    values = (None, revision, *inserted(ref, change, to_micros(now)))
     identity = connection.execute(tables.sql["insert_record"], values).lastrowid
     if isinstance(change.body, bytes):
-        connection.execute(tables.sql["write_body"], (identity, change.body))
+        connection.execute(tables.sql["insert_body"], (identity, change.body))
     return Written(revision, now)
 
 
-def inserted(ref: RecordRef, change: RecordChange, revision: int, at: int, identity: int | None) -> tuple[object, ...]:
-    """The row of a new record; SQLite chooses an id where there is none."""
-    parts = {"due_at": None, "body_size": None, "attributes": "{}", "head": b"", **_assignments(change, "")}
-    return (identity, ref.namespace, ref.key, revision, change.write_id, at, at, *parts.values())
+def inserted(ref: RecordRef, change: RecordChange, at: int) -> tuple[object, ...]:
+    """The row of a new record, without its id and revision."""
+    due, body, attributes, head = change.due_at, change.body, change.attributes, change.head
+    return (
+        ref.namespace,
+        ref.key,
+        change.write_id,
+        at,
+        at,
+        to_micros(due) if isinstance(due, datetime) else None,
+        len(body) if isinstance(body, bytes) else None,
+        "{}" if attributes is None or attributes is KEEP else attributes_to_text(attributes),
+        head if isinstance(head, bytes) else b"",
+    )
 
 
 def _assignments(change: RecordChange, old_attributes: str) -> dict[str, object]:
@@ -184,7 +198,7 @@ def _found(
     connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]
 ) -> list[tuple[Record, tuple[Any, ...]]]:
     rows = connection.execute(*select(COLUMNS, tables.records, asked, indexed)).fetchall()
-    return [(_record(asked.namespace, row, None), row) for row in rows]
+    return [(_record(_ref(asked.namespace, row[0]), row, None), row) for row in rows]
 
 
 def page(

@@ -70,7 +70,7 @@ where name = 'floor';
 
 -- name: insert_record
 insert into flowpersist_records
-    (id, namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
+    (id, revision, namespace, key, write_id, created_at, updated_at, due_at, body_size, attributes, head)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: read_ends
@@ -80,7 +80,7 @@ select value, (select coalesce(max(id), 0) from flowpersist_records) from flowpe
 -- name: insert_records
 -- The row of one stands for as many as there are.
 insert into flowpersist_records
-    (id, namespace, key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head)
+    (id, revision, namespace, key, write_id, created_at, updated_at, due_at, body_size, attributes, head)
 values (?) on conflict (namespace, key) do nothing;
 
 -- name: insert_bodies
@@ -92,6 +92,9 @@ select id from flowpersist_records where id > ?;
 
 -- name: delete_record
 delete from flowpersist_records where id = ?;
+
+-- name: insert_body
+insert into flowpersist_bodies (record, data) values (?, ?);
 
 -- name: write_body
 insert into flowpersist_bodies (record, data) values (?, ?)

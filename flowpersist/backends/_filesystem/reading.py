@@ -1,0 +1,131 @@
+"""Reading records' files: their beginnings first, and no more than is asked for."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Self
+
+from attrs import frozen
+
+from flowpersist.backends._filesystem.files import NAME
+from flowpersist.backends._filesystem.old_record_file import OLD_MAGIC, decode_old
+from flowpersist.backends._filesystem.record_file import (
+    START,
+    Beginning,
+    Stored,
+    beginning,
+    reach,
+    stored_in,
+    with_inline,
+)
+from flowpersist.backends._outcomes import body_missing
+
+__all__ = ["RecordFile", "body_in", "is_marked"]
+
+#: What is read at first: the whole of most files, and of a large body not much.
+FIRST_BYTES: Final = 16 * 1024
+_CHECKSUM_BYTES: Final = 4
+
+
+@frozen(eq=False)
+class RecordFile:
+    """A record's file, open, so that all that is read of it is of one revision."""
+
+    handle: int
+    data: bytes
+    #: What is known of it by now: of a file of format 1 all.
+    known: Beginning | Stored
+
+    @classmethod
+    def opened(cls, path: str, digest: str) -> Self | None:
+        """The file of that name, its beginning checked; None where there is none."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            data = os.pread(handle, FIRST_BYTES, 0)
+            if data[:4] == OLD_MAGIC:
+                data += _read(handle, os.fstat(handle).st_size - len(data), len(data))
+                return cls(handle, data, decode_old(data, digest))
+            end = reach(data)
+            if end > len(data):
+                data += _read(handle, end - len(data), len(data))
+            return cls(handle, data, beginning(data, digest))
+        except BaseException:
+            os.close(handle)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.handle)
+
+    @property
+    def revision(self) -> int:
+        """The record's."""
+        return self.known.revision if isinstance(self.known, Beginning) else self.known.record.revision
+
+    @property
+    def mark(self) -> bytes:
+        """What the file begins with, as no other of the record's files does: it holds the revision and a checksum."""
+        return self.data[:START] if isinstance(self.known, Beginning) else self.data
+
+    def stored(self) -> Stored:
+        """All that the file says, with a small body."""
+        if isinstance(self.known, Stored):
+            return self.known
+        stored = stored_in(self.known)
+        if stored.whole:
+            return stored
+        data = self.data
+        if len(data) >= FIRST_BYTES:
+            # One more than there should be, so that what was appended is found.
+            missing = self.known.end + stored.inside + _CHECKSUM_BYTES - len(data)
+            data += _read(self.handle, max(0, missing) + 1, len(data))
+        return with_inline(stored, data[self.known.end :])
+
+    def body(self, stored: Stored) -> bytes | None:
+        """The body that this file holds; None where it has none."""
+        return _sized(self.handle, stored) if stored.whole else stored.inline
+
+
+def is_marked(path: str, mark: bytes) -> bool:
+    """Whether the file there begins so; none is there where that is nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return not mark
+    try:
+        return os.pread(handle, len(mark), 0) == mark != b""
+    finally:
+        os.close(handle)
+
+
+def body_in(path: str, stored: Stored) -> bytes | None:
+    """The large body in a file of its own; None where that is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return _sized(handle, stored)
+    finally:
+        os.close(handle)
+
+
+def _sized(handle: int, stored: Stored) -> bytes:
+    size = stored.record.body_size or 0
+    data = _read(handle, size + 1, stored.offset)
+    if len(data) != size:
+        raise body_missing(NAME, stored.record.ref)
+    return data
+
+
+def _read(handle: int, size: int, offset: int) -> bytes:
+    data = os.pread(handle, size, offset)
+    # One call gives 2 GiB at most, and the last one nothing.
+    while len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
+        data += more
+    return data

@@ -1,0 +1,88 @@
+"""Checkpoints: the log's content goes to the database beside the writer, which need not wait for it.
+
+A checkpoint writes pages and flushes the database, as much work as all that was committed since the last one. Done by
+a thread and a connection of its own, it leaves behind what was written meanwhile; done again, less; and the writer
+itself copies the little that is left, since only where nothing is left does the log begin anew. Where all of this
+can't be, because a program reads an old snapshot for long or the disk fails, the log grows on; past ``LOG_BYTES``
+SQLite tries after each commit, as it does by itself.
+
+All of it is SQLite's own passive checkpoint: it waits for nobody, nobody waits for it, and one that is killed or fails
+half-way leaves a log that is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from flowpersist.backends._sqlite.schema import PAGE_BYTES
+from flowpersist.backends._threads import Settled
+
+__all__ = ["Checkpointer"]
+
+#: From so much on the log's content goes to the database.
+CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+#: So little the writer copies itself: it takes about as long as committing it did.
+NEARLY_PAGES: Final = 1024 * 1024 // PAGE_BYTES
+#: Where the writer is as fast as the checkpoint it ends all the same.
+PASSES: Final = 4
+#: What a commit writes beside what it is given: a page of each index, and ends of tables.
+COMMIT_BYTES: Final = 16 * PAGE_BYTES
+
+
+class Checkpointer(threading.Thread):
+    """Owns a connection that does checkpoints. The writer tells it what it has written, and asks it what to do."""
+
+    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+        super().__init__(name=f"flowpersist-{name}-checkpoints", daemon=True)
+        self.connection = connection
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._written = 0
+        self._running = False
+        #: Set by this thread, taken by the writer's.
+        self._nearly = False
+
+    def run(self) -> None:
+        with contextlib.closing(self.connection):
+            while self._asked.get():
+                self._pass_by_pass()
+                self._nearly = True
+
+    def _pass_by_pass(self) -> None:
+        copied = 0
+        for _ in range(PASSES):
+            log, done = _checkpoint(self.connection)
+            if log - copied <= NEARLY_PAGES:
+                return
+            copied = done
+
+    def end(self) -> None:
+        """Let the thread end, after the checkpoint that it is at."""
+        self._asked.put(False)
+
+    def after(self, group: Sequence[Settled], writer: sqlite3.Connection) -> None:
+        """What the writer does between two transactions. How large the log is can't be asked without a checkpoint; a
+        rough count does, since nothing depends on it but how often one is done.
+        """
+        self._written += COMMIT_BYTES + sum(settled.job.size + PAGE_BYTES for settled in group)
+        if self._nearly:
+            _checkpoint(writer)
+            self._nearly = self._running = False
+            self._written = 0
+        elif self._written >= CHECKPOINT_BYTES and not self._running:
+            self._running = True
+            self._asked.put(True)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many pages the log had, and how many of them are in the database now; -1 where another process is at it."""
+    try:
+        _, log, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+    except (sqlite3.Error, MemoryError):
+        # Nothing is lost: the log keeps all of it, and whoever writes next is told of a disk that is full or fails.
+        return -1, -1
+    return log, copied

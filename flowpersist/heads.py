@@ -1,0 +1,112 @@
+"""Heads as bytes and back: MessagePack of their fields by name, every one checked against its type on the way back.
+
+A head is a small tree of a shape that is known, opened and sealed by every verb, and by the page at every listing; so
+it has no need of the codec, which keeps any graph of any classes at twenty times the cost. specs/persistence/heads.md
+is the format's specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import (
+    MalformedPayload,
+    PersistenceError,
+    SerializationError,
+    StateTooDeep,
+    StateTooLarge,
+    UnsupportedVersion,
+)
+
+__all__ = ["HeadCodec"]
+
+H = TypeVar("H")
+#: Before compression. What it may grow to in memory is some seventy times that, so it is far below a state's limit.
+MAX_BYTES: Final = 4 * 1024 * 1024
+VERSION: Final = b"\x01"
+#: From here on, the first byte of MessagePack is no small number.
+FIRST_MAP: Final = 0x80
+#: The extension type of an integer that MessagePack has no form for.
+BIG_INTEGER: Final = 1
+#: Of such an integer: more than any JSON value of ours may have.
+MAX_INTEGER_BYTES: Final = 1024
+_SMALL_INTEGERS: Final = range(-(2**63), 2**64)
+#: What MessagePack or msgspec has a form for, beside what JSON has.
+_PLAIN: Final = (bytes, datetime, timedelta)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class HeadCodec(Generic[H]):
+    """Heads of one attrs class, whose fields are texts, numbers, bytes, times, JSON data, or tuples of such classes."""
+
+    def __init__(self, head_type: type[H]) -> None:
+        self._decode: Callable[[bytes | memoryview], H] = msgspec.msgpack.Decoder(head_type, ext_hook=_extended).decode
+
+    def encode(self, head: object) -> Result[bytes, PersistenceError]:
+        """The bytes of a head.
+
+        Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode or a value
+        is no JSON data.
+        """
+        try:
+            data = VERSION + _encoded(head)
+        except RecursionError:
+            return Failure(StateTooDeep("what is awaited or answered is nested too deeply to be kept; keep it flatter"))
+        except (TypeError, ValueError, OverflowError) as error:
+            what = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "what is no JSON data"
+            return Failure(SerializationError(f"what is awaited or answered holds {what}; leave it out"))
+        if len(data) > MAX_BYTES:
+            message = f"what is awaited and answered takes {len(data)} bytes, over the {MAX_BYTES} of a head: "
+            return Failure(StateTooLarge(message + "put large data into the state"))
+        return Success(data)
+
+    def decode(self, data: bytes) -> Result[H, PersistenceError]:
+        """The head of these bytes; ``UnsupportedVersion`` or ``MalformedPayload`` where they are none of this class."""
+        if data[:1] != VERSION:
+            return Failure(_unread(data))
+        if len(data) > MAX_BYTES:
+            return Failure(MalformedPayload(f"a head takes at most {MAX_BYTES} bytes, not {len(data)}"))
+        try:
+            return Success(self._decode(memoryview(data)[1:]))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            # Not as its cause: msgspec's messages hold some values.
+            reason = type(error).__name__
+        return Failure(MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup"))
+
+
+def _unread(data: bytes) -> PersistenceError:
+    if not 0 < int.from_bytes(data[:1], "big") < FIRST_MAP:
+        return MalformedPayload("the head does not begin with its version; restore the record from a backup")
+    message = f"a head of version {data[0]}: this release reads version {VERSION[0]}; upgrade flowpersist"
+    return UnsupportedVersion(message)
+
+
+def _encoded(head: object) -> bytes:
+    try:
+        return _encode(head)
+    except OverflowError:
+        return _encode(_with_extended(msgspec.to_builtins(head, builtin_types=_PLAIN)))
+
+
+def _with_extended(value: object) -> object:
+    """The same, with integers of more than 64 bits as an extension."""
+    if type(value) is int and value not in _SMALL_INTEGERS:
+        size = value.bit_length() // 8 + 1
+        return msgspec.msgpack.Ext(BIG_INTEGER, value.to_bytes(size, "big", signed=True))
+    if isinstance(value, dict):
+        return {name: _with_extended(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_extended(item) for item in value]
+    return value
+
+
+def _extended(code: int, data: memoryview) -> object:
+    if code != BIG_INTEGER or len(data) > MAX_INTEGER_BYTES:
+        msg = f"extension {code} of {len(data)} bytes"
+        raise ValueError(msg)
+    return int.from_bytes(data, "big", signed=True)

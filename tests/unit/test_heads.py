@@ -1,0 +1,247 @@
+"""Heads as bytes, clause by clause: specs/persistence/heads.md."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tracemalloc
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import msgspec
+import pytest
+from attrs import evolve
+from returns.result import Failure, Success
+
+from flowpersist.dictionaries import TrainedDictionary
+from flowpersist.errors import (
+    MalformedPayload,
+    SerializationError,
+    StateTooDeep,
+    StateTooLarge,
+    UnsupportedVersion,
+)
+from flowpersist.heads import MAX_BYTES, HeadCodec
+from flowpersist.keys import SuspensionId
+from flowpersist.lifecycle.model import Answer, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+
+SPEC = Path(__file__).parents[2] / "specs" / "persistence" / "heads.md"
+HEADS = HeadCodec(Head)
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+ANSWERED = WaitState(
+    name="ok",
+    secret=bytes(range(32)),
+    sequence=1,
+    awaiting={"id": "ok", "prompt": "Go on?", "schema": {"type": "boolean"}, "default": None},
+    deadline=NOW + timedelta(days=3),
+    status=WaitStatus.ANSWERED,
+    answer=Answer({"amount": 12.5, "lines": [1, True, None, "ä"]}, "ann", NOW, "a-1"),
+    closed_at=NOW,
+    delivery=1,
+)
+HEAD = Head(
+    id=SuspensionId(bytes(range(16))),
+    tenant="acme",
+    metadata={"run": "r-1", "whole": 1, "float": 1.0, "flag": True},
+    created_at=NOW,
+    updated_at=NOW,
+    retention=timedelta(days=30, microseconds=1),
+    status=Status.RUNNING,
+    until="any",
+    waits=(ANSWERED, WaitState("later", bytes(32), 2, None, None)),
+    sequence=2,
+    attempt=1,
+    fence=7,
+    claim_id="c",
+    lease_until=NOW,
+    cancelling=True,
+    reason="why",
+    taken=Taken("a", None, NOW),
+    done=(Done(6, "release"),),
+    slips=(Slip(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
+    fingerprint=b"mark",
+)
+
+
+def with_answer(value: object) -> Head:
+    return evolve(HEAD, waits=(evolve(ANSWERED, answer=evolve(ANSWERED.answer, value=value)),))
+
+
+def fields() -> dict[str, object]:
+    return msgspec.msgpack.decode(HEADS.encode(HEAD).unwrap()[1:])
+
+
+def test_every_clause_of_the_specification_has_a_test():
+    clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
+    assert len(clauses) == 6
+    docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
+    assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
+
+
+def test_a_head_comes_back_equal_with_its_types():
+    """FPH-1"""
+    data = HEADS.encode(HEAD).unwrap()
+    assert data[0] == 1
+    back = HEADS.decode(data).unwrap()
+    assert back == HEAD
+    assert {name: type(value) for name, value in back.metadata.items()} == {
+        "run": str,
+        "whole": int,
+        "float": float,
+        "flag": bool,
+    }
+    assert type(back.status) is Status
+    assert back.created_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        0,
+        0.0,
+        "",
+        [],
+        {},
+        2**63,
+        2**64,
+        -(2**63) - 1,
+        2**4095,
+        -(2**4095),
+        [{"deep": [10**40, "text", 1.5]}],
+    ],
+    ids=repr,
+)
+def test_an_answer_comes_back_with_its_types(value):
+    """FPH-1"""
+    back = HEADS.decode(HEADS.encode(with_answer(value)).unwrap()).unwrap().waits[0].answer.value
+    assert json.dumps(back) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), datetime(1969, 12, 31, tzinfo=UTC)]
+)
+def test_moments_of_all_years_come_back(moment):
+    """FPH-1"""
+    head = evolve(HEAD, created_at=moment, retention=timedelta.max)
+    assert HEADS.decode(HEADS.encode(head).unwrap()) == Success(head)
+
+
+def test_a_moment_elsewhere_comes_back_as_the_same_instant_in_utc():
+    """FPH-1"""
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    back = HEADS.decode(HEADS.encode(evolve(HEAD, updated_at=elsewhere)).unwrap()).unwrap().updated_at
+    assert (back, back.tzinfo) == (NOW, UTC)
+
+
+def test_other_heads_go_both_ways():
+    """FPH-1"""
+    for head in (HEAD.slips[0], TrainedDictionary(40_000, 1, 10, 20, 30)):
+        codec = HeadCodec(type(head))
+        assert codec.decode(codec.encode(head).unwrap()) == Success(head)
+
+
+def test_a_later_version_is_refused():
+    """FPH-2"""
+    later = b"\x02" + HEADS.encode(HEAD).unwrap()[1:]
+    error = HEADS.decode(later).failure()
+    assert isinstance(error, UnsupportedVersion)
+    assert "version 2" in str(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "lost"},
+        {"waits": None},
+        {"sequence": "1"},
+        {"sequence": 1.5},
+        {"cancelling": 1},
+        {"created_at": 5},
+        {"id": {"value": b"short"}},
+        {"metadata": {"secret word": [1]}},
+        {"done": [{"fence": 1}]},
+    ],
+    ids=str,
+)
+def test_a_field_of_another_type_is_refused(change):
+    """FPH-3"""
+    error = HEADS.decode(b"\x01" + msgspec.msgpack.encode(fields() | change)).failure()
+    assert isinstance(error, MalformedPayload)
+    assert "lost" not in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("missing", ["id", "waits", "status", "metadata"])
+def test_a_field_that_is_missing_is_refused(missing):
+    """FPH-3"""
+    given = fields()
+    del given[missing]
+    assert isinstance(HEADS.decode(b"\x01" + msgspec.msgpack.encode(given)).failure(), MalformedPayload)
+
+
+def test_what_is_no_head_is_refused():
+    """FPH-3"""
+    data = HEADS.encode(HEAD).unwrap()
+    for bad in (b"", b"\0", b"\x80", data[1:], data[:1], data[:-1], data + b"\0", b"\x01\x90", b"\xff" + data):
+        assert isinstance(HEADS.decode(bad).failure(), MalformedPayload)
+
+
+@pytest.mark.parametrize(
+    "value", [msgspec.msgpack.Ext(2, b"1"), msgspec.msgpack.Ext(1, b"1" * 1025), msgspec.Raw(b"\xd4\x01")], ids=str
+)
+def test_another_extension_is_refused(value):
+    """FPH-3"""
+    data = HEADS.encode(with_answer("here")).unwrap().replace(b"\xa4here", msgspec.msgpack.encode(value))
+    assert isinstance(HEADS.decode(data).failure(), MalformedPayload)
+
+
+def test_a_large_head_is_refused_both_ways():
+    """FPH-4"""
+    assert isinstance(HEADS.encode(with_answer("x" * MAX_BYTES)).failure(), StateTooLarge)
+    assert isinstance(HEADS.decode(b"\x01" + bytes(MAX_BYTES)).failure(), MalformedPayload)
+
+
+def nested(levels: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_no_json_data_is_refused():
+    """FPH-5"""
+    for value in ("\ud800", {"\udfff": 1}, [10**40, "\ud800"], object(), 1j):
+        assert isinstance(HEADS.encode(with_answer(value)).failure(), SerializationError)
+    assert isinstance(HEADS.encode(with_answer(nested(100_000))).failure(), StateTooDeep)
+    assert isinstance(HEADS.encode(with_answer([10**40, nested(100_000)])).failure(), StateTooDeep)
+    cycle: list[object] = []
+    cycle.append(cycle)
+    assert isinstance(HEADS.encode(with_answer(cycle)).failure(), StateTooDeep)
+
+
+def test_whatever_bytes_come_in_a_head_or_an_error_comes_out():
+    """FPH-6"""
+    rng, data = random.Random(1), HEADS.encode(HEAD).unwrap()
+    for _ in range(3000):
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(1, len(data))] = rng.randrange(256)
+        result = HEADS.decode(bytes(changed))
+        assert isinstance(result, Success) or isinstance(result.failure(), MalformedPayload)
+
+
+def test_lengths_that_are_declared_take_no_memory():
+    """FPH-6"""
+    before = HEADS.encode(with_answer("here")).unwrap()
+    tracemalloc.start()
+    try:
+        for bomb in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 100_000):
+            assert isinstance(HEADS.decode(before.replace(b"\xa4here", bomb)), Failure)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
