@@ -11,6 +11,8 @@ __all__ = ["Reading"]
 
 #: How far two clocks may drift apart between two readings.
 TOLERANCE: Final = timedelta(milliseconds=50)
+#: By how much what is reckoned may be too early, which is as long as the reply took.
+DOUBT: Final = timedelta(milliseconds=500)
 
 
 @frozen
@@ -22,6 +24,11 @@ class Reading:
     now: datetime
     sent: float
     received: float
+
+    @property
+    def sharp(self) -> bool:
+        """Whether to reckon by it: not where the reply took long, on its way or waiting for a busy event loop."""
+        return timedelta(seconds=self.received - self.sent) <= DOUBT
 
     def reckoned(self, at: float) -> datetime:
         """The store's present when this process's clock says ``at``; it is later by no more than the reply took."""

@@ -202,7 +202,7 @@ class SealedRecords(Generic[H]):
         Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
         """
         reading, started = self._reading, self.pace.monotonic()
-        if reading is None:
+        if reading is None or not reading.sharp:
             return await self.update(key, decide)
         move = await decide(Found(None, reading.reckoned(started)))
         if move.draft is None:

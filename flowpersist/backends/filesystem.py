@@ -8,25 +8,25 @@ where it is missing or behind. A backend belongs to the process that opened it: 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
+from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
 from flowpersist.backends._sql import mapped
@@ -51,21 +51,23 @@ __all__ = ["FilesystemBackend", "from_url"]
 
 T = TypeVar("T")
 log = logging.getLogger("flowpersist.backends.filesystem")
-THREADS: Final = 8
 PURGE_BATCH: Final = 1000
 
 
-@frozen
+@frozen(eq=False)
 class _Opened:
     """What is there while the store is open."""
 
     shards: Shards
-    pool: ThreadPoolExecutor
-    indexed: dict[str, dict[str, type]]
+    indexed: dict[str, dict[str, type]] = field(factory=dict)
+    pool: Pool[_Opened] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "pool", Pool(self))
 
     def stop(self) -> None:
         """Wait for what is under way, and close the index."""
-        self.pool.shutdown()
+        self.pool.stop()
         self.shards.index.close()
 
 
@@ -125,7 +127,7 @@ class FilesystemBackend:
                 except BaseException:
                     index.close()
                     raise
-        return _Opened(shards, ThreadPoolExecutor(THREADS, f"flowpersist-{NAME}"), {})
+        return _Opened(shards)
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way."""
@@ -200,20 +202,14 @@ class FilesystemBackend:
         opened = self._opened
         if opened is None:
             raise BackendUnavailable("the filesystem store is not open", NAME)
-
-        def mapped_action() -> T:
-            with _errors():
-                return action(opened)
-
-        return await asyncio.get_running_loop().run_in_executor(opened.pool, mapped_action)
+        result: T = await opened.pool.start(partial(_mapped, action)).future
+        return result
 
     def _enter_overdue(self) -> None:
         """Enter into the index what was noted, if much has been; nobody waits for it."""
         opened = self._opened
         if opened is not None and opened.shards.index.overdue:
-            # Closed in this moment: the next who opens it does.
-            with contextlib.suppress(RuntimeError):
-                opened.pool.submit(_enter, opened.shards.index)
+            opened.pool.start(_enter)
 
     def _now(self) -> datetime:
         return self._clock() + self.clock_offset
@@ -230,12 +226,20 @@ def _plan(directory: Path, wanted: dict[str, type]) -> tuple[str, ...]:
         return planned(directory.absolute(), wanted)
 
 
-def _enter(index: FileIndex) -> None:
+def _mapped(action: Callable[[_Opened], T], opened: _Opened) -> T:
+    try:
+        return action(opened)
+    except (OSError, sqlite3.Error, MemoryError):
+        with _errors():
+            raise
+
+
+def _enter(opened: _Opened) -> None:
     try:
         with _errors():
-            # Once, of all that were submitted meanwhile.
-            if index.overdue:
-                index.enter()
+            # Once for all that were begun meanwhile.
+            if opened.shards.index.overdue:
+                opened.shards.index.enter()
     except PersistenceError as error:
         # Each query tries again, and says so if it fails.
         log.warning("the index could not be brought up to date: %s", error)

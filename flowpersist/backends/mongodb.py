@@ -32,9 +32,10 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from flowpersist.backends._matching import Selection, check_put, selection
-from flowpersist.backends._mongodb import changes, client, pages, records
+from flowpersist.backends._mongodb import changes, client, pages, reading, records
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
 from flowpersist.backends._mongodb.clock import ServerClock
+from flowpersist.backends._mongodb.desk import Abilities, Desk
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
 from flowpersist.backends._mongodb.underway import Underway
@@ -68,7 +69,7 @@ class _Opened:
     """What an open backend stands on."""
 
     client: client.Client
-    desk: records.Desk
+    desk: Desk
     server: Server
     pid: int
 
@@ -152,9 +153,9 @@ class MongodbBackend:
             return await clock.now() + self.clock_offset
 
         await sweep(store, await now())
-        if server.ferretdb:
-            return _Opened(connected, records.Desk(store, now, self._underway, None), server, os.getpid())
-        return _Opened(connected, records.Desk(store, now, self._underway), server, os.getpid())
+        able = not server.ferretdb
+        abilities = Abilities(projects=able, looks_up=able, finds_lists=able)
+        return _Opened(connected, Desk(store, now, self._underway, abilities), server, os.getpid())
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
@@ -164,6 +165,7 @@ class MongodbBackend:
         async with self._opening:
             opened, self._opened = self._opened, None
             if opened is not None and opened.pid == os.getpid():
+                opened.desk.watch.close()
                 await self._underway.drained()
                 await self._disconnect(opened.client)
 
@@ -182,7 +184,7 @@ class MongodbBackend:
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
         opened = self._ready()
-        return await self._underway.uninterrupted(records.read(opened.desk, ref, body=body))
+        return await self._underway.uninterrupted(reading.read(opened.desk, ref, body=body))
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
@@ -251,7 +253,7 @@ def _connected(url: str, factory: client.ClientFactory) -> client.Client:
         raise ConfigurationError(message, SETTING) from None
 
 
-async def _purge(desk: records.Desk, asked: Selection) -> int:
+async def _purge(desk: Desk, asked: Selection) -> int:
     purged = await pages.purge(desk, asked)
     await sweep(desk.store, await desk.now())
     return purged

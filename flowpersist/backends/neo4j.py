@@ -68,8 +68,9 @@ class Neo4jBackend:
 
     ``database`` is that of a driver given (a URL has it as its path); None is the user's home database. ``graph`` maps
     attributes to what they are in the graph: None is runs, tools and tenants, an empty mapping none at all. All
-    processes on one store should have the same. ``pool_size``, ``pool_timeout`` and ``connect_timeout`` are for the
-    driver of a URL; ``timeout`` bounds each statement. A server's memory bounds ``largest_body``.
+    processes on one store should have the same. At most ``pool_size`` statements run at a time, each no longer than
+    ``timeout``; further ones wait for ``pool_timeout``. ``connect_timeout`` is for the driver of a URL. A server's
+    memory bounds ``largest_body``.
     """
 
     name: str = NAME

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -71,13 +71,16 @@ class _Threads:
             thread.start()
 
     def stop(self) -> None:
-        """Let what is queued end, and wait for it."""
+        """Let what is queued end, and wait for it. The log is brought into the database and removed by the connection
+        that closes last: of two that close at once neither might be it.
+        """
         for owner in self.threads:
             owner.inbox.end()
+        for owner in self.threads:
+            owner.join()
         if self.checkpoints is not None:
             self.checkpoints.end()
-        for thread in self._all():
-            thread.join()
+            self.checkpoints.join()
         for inbox in (self.writes, self.reads):
             inbox.close()
 
@@ -213,19 +216,17 @@ class SqliteBackend:
         level = self._database.synchronous
         return [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
 
-    async def _reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
+    def _reading(self, action: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         guard(NAME, self._opened_in)
         job = Work(action)
         self._threads.reads.send(job)
-        result: Any = await job.future
-        return result  # type: ignore[no-any-return]
+        return job.future
 
-    async def _writing(self, action: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
+    def _writing(self, action: Callable[[sqlite3.Connection], T], size: int = 0) -> asyncio.Future[T]:
         guard(NAME, self._opened_in)
         job = Work(action, size)
         self._threads.writes.send(job)
-        result: Any = await job.future
-        return result  # type: ignore[no-any-return]
+        return job.future
 
     def _now(self) -> datetime:
         return self._clock() + self.clock_offset

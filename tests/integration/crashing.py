@@ -5,6 +5,7 @@ import os
 import sys
 from datetime import timedelta
 
+from flowpersist.backends._sqlite import checkpoints
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef
 from flowpersist.backends.registry import backend_from_url
 
@@ -40,6 +41,8 @@ def say(line):
 
 
 async def main(url, life, workers):
+    # So that SQLite is killed in the middle of many.
+    checkpoints.CHECKPOINT_BYTES = 512 * 1024
     backend = backend_from_url(url, clock_offset=timedelta(0))
     await backend.open(SCHEMA)
     say("open 0")

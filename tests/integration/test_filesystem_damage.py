@@ -8,8 +8,9 @@ import os
 import shutil
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,55 @@ async def test_an_index_that_is_missing_damaged_or_behind_is_rebuilt(backend, ro
     await backend.open(SCHEMA)
     assert await keys(backend, Where({"status": "x"})) == ["k"]
     assert (await backend.get(REF)).record.body == LARGE
+
+
+@pytest.mark.parametrize("part", [DIGEST.encode(), b"namespace", b'"n"', b"status", b"sx"])
+async def test_a_damaged_log_of_the_index_harms_no_query_for_long(backend, root, part):
+    await backend.put(RecordRef("n", "other"), RecordChange("w"), if_revision=0)
+    await put(backend, attributes={"status": "x"})
+    log = root / "index.log"
+    place = log.read_bytes().rindex(part)
+    log.write_bytes(log.read_bytes()[:place] + bytes([part[0] ^ 1]) + log.read_bytes()[place + 1 :])
+    assert "other" in await keys(backend)
+    await reopened(backend)
+    assert await keys(backend, Where({"status": "x"})) == ["k"]
+
+
+@pytest.mark.parametrize("size", [0, 20, 32, 100])
+async def test_a_log_of_the_index_that_was_cut_short(backend, root, size):
+    for key in "ab":
+        await backend.put(RecordRef("n", key), RecordChange("w"), if_revision=0)
+        assert key in await keys(backend)
+    await backend.close()
+    os.truncate(root / "index.log", size)
+    await backend.open(SCHEMA)
+    assert (await put(backend, attributes={"status": "x"})).revision == 1
+    assert await keys(backend, Where({"status": "x"})) == ["k"]
+    assert await keys(backend) == ["a", "b", "k"]
+
+
+async def test_what_another_reads_while_the_log_of_the_index_is_emptied_is_not_taken_for_the_new_one(
+    backend, root, monkeypatch
+):
+    another = FilesystemBackend(root, busy_timeout=timedelta(seconds=0.05))
+    await another.open(SCHEMA)
+    for number in range(10):
+        await backend.put(RecordRef("n", f"a{number}"), RecordChange("w"), if_revision=0)
+    truncate = os.ftruncate
+
+    def truncated(handle, size):
+        with suppress(BackendUnavailable):
+            another._opened.shards.index.enter()
+        truncate(handle, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", truncated)
+        patch.setattr(file_index, "LONG", 1000)
+        await keys(backend)
+    assert (root / "index.log").stat().st_size < 1000
+    await put(backend)
+    assert "k" in await keys(another)
+    await another.close()
 
 
 async def test_entries_without_a_record_are_passed_over_and_removed(backend, root):
@@ -413,6 +463,17 @@ async def test_no_use_after_a_fork(backend):
     with pytest.raises(BackendUnavailable, match="fork"):
         await backend.get(REF)
     backend._opened_in = opened_in
+
+
+async def test_who_was_forked_while_a_shard_was_held_does_not_hold_it_for_good(backend):
+    with backend._opened.shards.locked(DIGEST[:2]), backend._opened.shards.index.noting():
+        # What a child would have: the same open files, under handles of its own.
+        childs = [os.dup(int(path.name)) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    try:
+        assert (await put(backend)).revision == 1
+    finally:
+        for handle in childs:
+            os.close(handle)
 
 
 async def test_a_caller_that_is_cancelled_while_opening_leaks_nothing(root):

@@ -6,10 +6,13 @@ from datetime import timedelta
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandListener
 
-from flowpersist.backends._mongodb import bodies
+from flowpersist.backends._mongodb import bodies, watching
 from flowpersist.backends._mongodb.documents import identity, moment_text
 from flowpersist.backends.base import RecordChange, RecordRef, Where
+from flowpersist.backends.mongodb import MongodbBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import IntegrityError, RevisionConflict
 
@@ -183,6 +186,68 @@ async def test_a_writer_that_was_stopped_for_longer_than_the_grace(
     await again.open([])
     assert (await again.get(a())).record.body == body
     await again.close()
+
+
+class Commands(CommandListener):
+    """The names of the commands that were sent."""
+
+    def __init__(self):
+        self.names = []
+
+    def started(self, event):
+        self.names.append(event.command_name)
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+async def test_a_record_comes_with_its_body_in_one_round_trip(server, prefix):
+    commands = Commands()
+    async with AsyncMongoClient(server("mongodb"), event_listeners=[commands]) as client:
+        backend = MongodbBackend(client, prefix=prefix)
+        await backend.open([])
+        for key, body in {"none": None, "small": b"x", "one": BODY, "large": LARGE}.items():
+            await backend.put(a(key), change(body=body), if_revision=0)
+            # Nothing goes on beside it.
+            await backend._underway.drained()
+            commands.names.clear()
+            assert (await backend.get(a(key))).record.body == body
+            assert commands.names == ["aggregate", *(["find"] * 3 if key == "large" else [])]
+        await backend.close()
+
+
+async def test_bodies_are_looked_at_together(server, prefix, monkeypatch):
+    """Unless too many bytes are kept for it."""
+    commands = Commands()
+    async with AsyncMongoClient(server("mongodb"), event_listeners=[commands]) as client:
+        backend = MongodbBackend(client, prefix=prefix)
+        await backend.open([])
+        for most, looks in ((watching.MOST_BYTES, 1), (0, 4)):
+            monkeypatch.setattr(watching, "MOST_BYTES", most)
+            commands.names.clear()
+            for number in range(4):
+                await backend.put(a(f"{most}-{number}"), change(body=BODY), if_revision=0)
+            await backend._underway.drained()
+            assert commands.names.count("find") == looks
+        await backend.close()
+
+
+async def test_a_server_that_looks_nothing_up(backend, monkeypatch):
+    """As FerretDB, and MongoDB before 5.1 where the bodies are sharded."""
+    await backend.put(a(), change(body=LARGE), if_revision=0)
+    asked = []
+
+    async def refused(*_, **__):
+        asked.append(1)
+        raise OperationFailure("not implemented", 238)
+
+    monkeypatch.setattr(type(backend._opened.desk.store.records), "aggregate", refused)
+    for _ in range(2):
+        assert (await backend.get(a())).record.body == LARGE
+    assert asked == [1], "it is asked once"
 
 
 @pytest.mark.parametrize("damage", [{"$unset": {"b": ""}}, {"$set": {"b": b"short"}}, {"$set": {"b": "text"}}, None])

@@ -187,6 +187,22 @@ async def test_who_holds_an_old_revision_loses_without_a_wait(backend, driver):
         await waiting
 
 
+async def test_who_waited_for_a_revision_to_come_keeps_what_came_with_it(backend, driver):
+    """What was read before the lock was there counts for nothing."""
+    stands = (await backend.put(ref("a"), change(head=b"old", attributes={"n": 1}), if_revision=0)).revision
+    async with driver.session() as session, await session.begin_transaction() as holder:
+        came = change(head=b"new", attributes={"n": 2, "run": "r"}, body=b"new", due_at=SOON)
+        made = await backend.joined(holder).put(ref("a"), came, if_revision=stands)
+        waiting = asyncio.ensure_future(backend.put(ref("a"), change("after"), if_revision=made.revision))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        await holder.commit()
+    await waiting
+    record = (await backend.get(ref("a"))).record
+    assert (record.write_id, record.head, record.body, record.due_at) == ("after", b"new", b"new", SOON)
+    assert record.attributes == {"n": 2, "run": "r"}
+
+
 async def test_a_mapping_of_one_s_own(driver, wiped_neo4j, neo4j_prefix, cypher):
     relations = {"customer": Relation("ABOUT", f"{neo4j_prefix.capitalize()}Customer", "email")}
     backend = Neo4jBackend(driver, prefix=neo4j_prefix, graph=relations)

@@ -47,6 +47,10 @@ def insert(backend, number, body=b"x", **options):
     return backend.put(ref(number), change, if_revision=0, **options)
 
 
+async def written(backend, action):
+    return await backend._writing(action)
+
+
 class Gate:
     """A job that holds the writer up, so that what is sent meanwhile comes together."""
 
@@ -128,7 +132,7 @@ async def test_what_fails_after_it_has_written_takes_nothing_of_the_others(backe
 
     await insert(backend, 1)
     done = await gathered(
-        backend, insert(backend, 2), backend._writing(half), backend._writing(refused), insert(backend, 3, b"kept")
+        backend, insert(backend, 2), written(backend, half), written(backend, refused), insert(backend, 3, b"kept")
     )
     assert [type(one).__name__ for one in done] == ["Written", "BackendUnavailable", "StorageError", "Written"]
     assert groups == [1, 4]

@@ -92,6 +92,26 @@ async def test_a_put_that_takes_long_is_no_sign_of_another_clock(store):
     assert store.calls["put"] == 1
 
 
+async def test_a_reply_that_took_long_is_not_reckoned_by(store):
+    gone_by = 0.0
+    async with open_test_hub(store, pace=Pace(monotonic=lambda: gone_by)) as hub:
+        original = store.put
+
+        async def put(ref, change, **conditions):
+            nonlocal gone_by
+            written = await original(ref, change, **conditions)
+            gone_by += 60
+            store.clock_offset += timedelta(seconds=60)
+            return written
+
+        store.put = put
+        or_raise(await hub.suspend(0))
+        store.put = original
+        new = or_raise(await hub.suspend(1, awaiting=CONFIRM, timeout=timedelta(seconds=30)))
+        assert new.deadline - (await store.ping()).now > timedelta(seconds=29)
+        assert or_raise(await hub.resume(new.key, True)).answer is True
+
+
 async def test_whoever_found_it_in_a_listing_meanwhile_is_not_overruled(hub, store):
     store.clock_offset += HOUR
     original, puts = store.put, 0

@@ -22,7 +22,6 @@ __all__ = [
     "create",
     "file_errors",
     "flush_directory",
-    "held",
     "link",
     "locked",
     "made",
@@ -162,34 +161,32 @@ def flush_directory(path: str | Path) -> None:
 def read_or_none(path: str | Path) -> bytes | None:
     """A file's content; None where there is none."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see rename
-            return file.read()
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - it is open already
+        return file.read()
 
 
 @contextmanager
 def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
     """Hold a lock against the threads of this process and all others; the kernel frees it when the process dies."""
-    started = time.monotonic()
+    deadline = time.monotonic() + patience.total_seconds()
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
     try:
-        with held(path, os.O_CREAT | os.O_RDWR, fcntl.LOCK_EX, patience, started):
-            yield
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            acquire(handle, fcntl.LOCK_EX, deadline)
+            try:
+                yield
+            finally:
+                # A child that was forked meanwhile has the same file open, so that closing it alone would free nothing.
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        finally:
+            os.close(handle)
     finally:
         mutex.release()
-
-
-@contextmanager
-def held(path: str | Path, flags: int, kind: int, patience: timedelta, started: float | None = None) -> Iterator[int]:
-    """Open a file and hold a lock on it, for oneself or shared, against all that open it too, here or elsewhere."""
-    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        acquire(handle, kind, (time.monotonic() if started is None else started) + patience.total_seconds())
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def acquire(handle: int, kind: int, deadline: float) -> None:

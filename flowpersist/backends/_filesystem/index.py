@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import re
 import sqlite3
 import threading
@@ -16,8 +18,8 @@ from typing import Final
 from attrs import frozen
 
 from flowpersist.backends._filesystem.files import NAME
-from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add
-from flowpersist.backends._filesystem.record_file import Stored, digest_of, fields_of
+from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add, begin_anew
+from flowpersist.backends._filesystem.record_file import Stored, digest_of, header_of
 from flowpersist.backends._matching import Position, Selection, position
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
@@ -25,6 +27,7 @@ from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
 
 __all__ = ["Entry", "FileIndex", "pending"]
 
+log = logging.getLogger("flowpersist.backends.filesystem")
 SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
@@ -111,15 +114,22 @@ class FileIndex:
 
     def is_current(self) -> bool:
         """Whether all that was written since it was built is in it, or in its log."""
+        if not self._log.exists() or not self._is_marked():
+            return False
+        # What is passed over of the log takes the mark away.
+        self.enter()
+        return self._is_marked()
+
+    def _is_marked(self) -> bool:
         boot = _boot_id()
         with self._read() as connection:
             row = connection.execute(SQL["read_meta"], ("boot",)).fetchone()
-        return boot is not None and row == (f"{VERSION} {boot}",) and self._log.exists()
+        return boot is not None and row == (f"{VERSION} {boot}",)
 
     def begin(self) -> None:
         """Prepare for building it anew: what the log says is in the files by then."""
-        with self._log.emptying(self._patience):
-            pass
+        with self._log.still(self._patience) as handle, self._transaction():
+            begin_anew(handle)
 
     def mark_current(self) -> None:
         """Note that it was built, in this boot of the machine."""
@@ -172,11 +182,18 @@ class FileIndex:
             long = self._entered(connection, over) > LONG
         if long:
             # Where others keep adding, another time.
-            with contextlib.suppress(BackendUnavailable), self._log.emptying(QUIET), self._transaction() as connection:
-                self._entered(connection, ())
+            with contextlib.suppress(BackendUnavailable), self._log.still(QUIET) as handle:
+                # First all of it must be entered for good; who reads it does so in a transaction.
+                with self._transaction() as connection:
+                    self._entered(connection, ())
+                with self._transaction():
+                    begin_anew(handle)
 
     def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
-        lines, place = self._log.read(_place(connection))
+        lines, place, damaged = self._log.read(_place(connection))
+        if damaged:
+            log.warning("the index's log is damaged; some records may be left out of queries until the store is opened")
+            connection.execute(SQL["write_meta"], ("boot", ""))
         floors: dict[str, int] = {}
         removals = (line for line in lines if len(line) == REMOVAL)
         for digest, revision in (*removals, *((name.decode(), revision) for name, revision in over)):
@@ -290,7 +307,7 @@ def _row(digest: str, revision: int, header: Mapping[str, object]) -> tuple[obje
 
 def _row_of(stored: Stored) -> tuple[object, ...]:
     record = stored.record
-    return _row(digest_of(record.ref), record.revision, fields_of(stored))
+    return _row(digest_of(record.ref), record.revision, json.loads(header_of(stored)))
 
 
 def _boot_id() -> str | None:

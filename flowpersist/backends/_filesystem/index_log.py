@@ -1,13 +1,15 @@
 """What is still to be entered into the index: lines at the end of a file, each added while the record's shard is held.
 
 Entering costs far more than noting, and less for many than for each, so it is done when a query asks, or when there
-are many. A line is a JSON array: ``[digest, revision, header]``, an entry, before its record is written; or ``[digest,
-revision]``, below which a record's entries can go, some time after it was. In whatever order they are entered, and
-however often, the same comes of them, since no revision is used twice.
+are many. A line is the CRC-32 of a JSON array, in eight hexadecimal digits, and the array: ``[digest, revision,
+header]``, an entry, before its record is written; or ``[digest, revision]``, below which a record's entries can go,
+some time after it was. In whatever order they are entered, and however often, the same comes of them, since no revision
+is used twice.
 
 Nothing is flushed: after a crash of the machine the index is rebuilt. What a writer that was killed has left of a line
-is a line by itself and passed over: its record was not written. The file begins with an id, another one each time it
-is emptied, by which whoever has read a part of it sees that this was done.
+is a line by itself and passed over: its record was not written. Since a line that was damaged looks the same, whoever
+passes one over sees to it that the index is rebuilt when the store is opened next. The file begins with an id, another
+one each time it is emptied, by which whoever has read a part of it sees that this was done.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import os
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,12 +28,13 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from flowpersist.backends._filesystem.files import acquire, held
+from flowpersist.backends._filesystem.files import acquire
 
-__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add"]
+__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add", "begin_anew"]
 
 Line: TypeAlias = Sequence[Any]
 ID_BYTES: Final = 32
+CHECKSUM_DIGITS: Final = 8
 #: How many values a line of either kind has.
 REMOVAL: Final = 2
 ENTRY: Final = 3
@@ -55,8 +59,8 @@ class IndexLog:
     _users: int = 0
 
     def exists(self) -> bool:
-        """Whether it is there: where it is not, nobody knows what was in it."""
-        return self.path.exists()
+        """Whether it is there, and has an id: where it is not, nobody knows what was in it."""
+        return self.path.exists() and self.path.stat().st_size >= ID_BYTES
 
     def close(self) -> None:
         """Close the file."""
@@ -84,29 +88,39 @@ class IndexLog:
                     fcntl.flock(handle, fcntl.LOCK_UN)
 
     @contextmanager
-    def emptying(self, patience: timedelta) -> Iterator[None]:
-        """Empty it after what is done within, while nobody adds to it. It is made where it is missing."""
-        with held(self.path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, patience) as handle:
-            yield
-            # In this order: killed in between, what was entered already is entered again.
-            os.pwrite(handle, os.urandom(ID_BYTES // 2).hex().encode(), 0)
-            os.ftruncate(handle, ID_BYTES)
+    def still(self, patience: timedelta) -> Iterator[int]:
+        """The file, while nobody adds to it. It is made where it is missing."""
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
+            try:
+                yield handle
+            finally:
+                # As for a shard's lock: a child may have it open.
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        finally:
+            os.close(handle)
 
     def is_read(self, place: Place) -> bool:
         """Whether nothing was added since."""
         with self._reading() as handle:
             return place == Place(_id(handle), os.fstat(handle).st_size)
 
-    def read(self, place: Place) -> tuple[list[Line], Place]:
-        """The lines from a place on, and the place after them."""
+    def read(self, place: Place) -> tuple[list[Line], Place, bool]:
+        """The lines from a place on, the place after them, and whether some had to be passed over. Not while it is
+        emptied.
+        """
         with self._reading() as handle:
-            log = _id(handle)
+            log, size = _id(handle), os.fstat(handle).st_size
             start = place.offset if place.log == log else ID_BYTES
-            data = os.pread(handle, max(0, os.fstat(handle).st_size - start), start)
+            cut = start > size
+            start = ID_BYTES if cut else start
+            data = os.pread(handle, max(0, size - start), start)
         # One without its end is still being written.
         whole = data[: data.rfind(b"\n") + 1]
-        parsed = (_parsed(text) for text in whole.split(b"\n") if text)
-        return [line for line in parsed if line is not None], Place(log, start + len(whole))
+        parsed = [_parsed(text) for text in whole.split(b"\n") if text]
+        lines = [line for line in parsed if line is not None]
+        return lines, Place(log, start + len(whole)), cut or None in parsed
 
     @contextmanager
     def _reading(self) -> Iterator[int]:
@@ -119,19 +133,31 @@ class IndexLog:
 
 def add(handle: int, lines: Sequence[bytes]) -> None:
     """Add lines by one call, so that no other's come between."""
-    text = b"\n%b\n" % b"\n".join(lines)
+    text = b"\n%b\n" % b"\n".join(_checksum(line) + line for line in lines)
     # Where only a part has found room, the whole is tried again, which will say why.
     while os.write(handle, text) != len(text):
         pass
+
+
+def begin_anew(handle: int) -> None:
+    """Empty the file: under a new id, so that killed half-way, what was entered already is entered again. Nobody may
+    read it meanwhile, who would take the old lines for the new one's.
+    """
+    os.pwrite(handle, os.urandom(ID_BYTES // 2).hex().encode(), 0)
+    os.ftruncate(handle, ID_BYTES)
 
 
 def _id(handle: int) -> str:
     return os.pread(handle, ID_BYTES, 0).decode(errors="replace")
 
 
+def _checksum(line: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(line)
+
+
 def _parsed(text: bytes) -> Line | None:
-    try:
-        line = json.loads(text)
-    except ValueError:
+    line = text[CHECKSUM_DIGITS:]
+    if text[:CHECKSUM_DIGITS] != _checksum(line):
         return None
-    return line if isinstance(line, list) else None
+    parsed: Line = json.loads(line)
+    return parsed

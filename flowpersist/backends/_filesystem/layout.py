@@ -11,7 +11,7 @@ from typing import Final
 
 from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
 from flowpersist.backends._filesystem.index import LOG, FileIndex, pending
-from flowpersist.backends._filesystem.index_log import IndexLog
+from flowpersist.backends._filesystem.index_log import IndexLog, begin_anew
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import later_release, unreadable
 from flowpersist.errors import BackendUnavailable
@@ -37,7 +37,8 @@ def prepare(root: Path, patience: timedelta) -> None:
             _make(root)
         elif _version(text) < FORMAT:
             # From here on it may hold what an earlier release can't read; what that has written is read as it is.
-            with IndexLog(root / LOG, patience).emptying(patience):
+            with IndexLog(root / LOG, patience).still(patience) as handle:
+                begin_anew(handle)
                 _name_format(root)
 
 

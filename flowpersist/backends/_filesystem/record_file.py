@@ -15,6 +15,7 @@ import hashlib
 import json
 import struct
 import zlib
+from json.encoder import encode_basestring as _text
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -37,21 +38,19 @@ __all__ = [
     "damaged",
     "digest_of",
     "encode",
-    "fields_of",
     "header_of",
     "reach",
     "stored_in",
     "with_inline",
 ]
 
-INLINE_BYTES: Final = 32 * 1024
+INLINE_BYTES: Final = 4 * 1024
 _MAGIC: Final = b"FPR2"
 _FIXED: Final = struct.Struct(">4sIIq32s")
 _U32: Final = struct.Struct(">I")
 START: Final = _FIXED.size + _U32.size
 #: Above what 64 attributes of 1,024 bytes take, each byte of which JSON may write as seven. A length beyond is damage.
 _MAX_HEADER: Final = 1024 * 1024
-_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: What damaged values do to whoever takes them for what they should be.
 WRONG: Final = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -100,26 +99,19 @@ def digest_of(ref: RecordRef) -> str:
     return hashlib.sha256(_U32.pack(len(namespace)) + namespace + ref.key.encode()).hexdigest()
 
 
-def fields_of(stored: Stored) -> dict[str, str | int | None]:
-    """What a record's file says of it, but for its revision and its head."""
-    record = stored.record
-    return {
-        "namespace": record.ref.namespace,
-        "key": record.ref.key,
-        "write_id": record.write_id,
-        "created": to_micros(record.created_at),
-        "updated": to_micros(record.updated_at),
-        "due": None if record.due_at is None else to_micros(record.due_at),
-        "attributes": attributes_to_text(record.attributes),
-        "body": record.body_size,
-        "nonce": stored.nonce,
-        "offset": None if stored.whole else stored.offset,
-    }
-
-
 def header_of(stored: Stored) -> bytes:
-    """The same as JSON, in one line."""
-    return _json(fields_of(stored)).encode()
+    """What a record's file says of it, but for its revision and its head: JSON in one line."""
+    record = stored.record
+    # By hand: json.dumps takes four times as long.
+    return (
+        f'{{"namespace":{_text(record.ref.namespace)},"key":{_text(record.ref.key)},"write_id":{_text(record.write_id)},'
+        f'"created":{to_micros(record.created_at)},"updated":{to_micros(record.updated_at)},'
+        f'"due":{"null" if record.due_at is None else to_micros(record.due_at)},'
+        f'"attributes":{_text(attributes_to_text(record.attributes))},'
+        f'"body":{"null" if record.body_size is None else record.body_size},'
+        f'"nonce":{"null" if stored.nonce is None else _text(stored.nonce)},'
+        f'"offset":{"null" if stored.whole else stored.offset}}}'
+    ).encode()
 
 
 def encode(stored: Stored, digest: str, header: bytes) -> list[bytes]:

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -80,11 +80,9 @@ class Shards:
     def _temporary(self, digest: str) -> str:
         return self.path(digest, f"{self.entropy(8).hex()}.new")
 
-    @contextmanager
-    def locked(self, shard: str) -> Iterator[None]:
+    def locked(self, shard: str) -> AbstractContextManager[None]:
         """Hold a shard."""
-        with locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience):
-            yield
+        return locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience)
 
     def _opened(self, digest: str) -> RecordFile | None:
         return RecordFile.opened(self.path(digest, "record"), digest)
@@ -208,7 +206,7 @@ class Shards:
 
     def _flush(self, shard: str) -> None:
         try:
-            flush_directory(self.directory / shard)
+            flush_directory(f"{self._root}/{shard}")
         except OSError as error:
             # What was done can be read, but may not outlive the machine.
             message = "the disk failed while a write was being made durable; read the record and decide again"
@@ -243,7 +241,7 @@ class Shards:
             return len(doomed)
 
     def _floor(self, shard: str) -> int:
-        data = read_or_none(self.directory / shard / "floor")
+        data = read_or_none(f"{self._root}/{shard}/floor")
         if data is None:
             return 0
         if not data.isdigit():

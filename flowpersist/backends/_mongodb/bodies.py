@@ -14,9 +14,9 @@ Whatever the order, one of them sees the other: the sweeper spares the body, or 
 puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
 that and its look, leaves a record without its body. Dooms are kept for a month.
 
-The look costs a round trip. Who was quick by both of its clocks (see ``PROMPT``) tells its caller first and looks then,
-at once: there can be a doom only if the whole machine stood still and its clocks with it. Who was slow looks first, so
-that nobody is told of a record that was left without its body.
+The look costs a round trip. Who was quick by both of its clocks (see ``PROMPT``) tells its caller first and looks soon
+after (``watching``): there can be a doom only if the whole machine stood still and its clocks with it. Who was slow
+looks first, so that nobody is told of a record that was left without its body.
 
 Chunks are of 4 MiB, and go up and come back one by one, each by its ``_id``. With 1 MiB a body of 10 MB took half as
 long again to read. With 15 MiB, nearly as much as a document may hold, many of them took twice as long to write: a
@@ -50,6 +50,7 @@ __all__ = [
     "fetch",
     "name_body",
     "remove",
+    "stored_body",
     "sweep",
     "upload",
 ]
@@ -84,6 +85,14 @@ class Stored:
         return [f"{self.name}.{number:05}" for number in range(self.count)]
 
 
+def stored_body(document: Mapping[str, Any] | None) -> Stored | None:
+    """The chunked body that a record's document names; none where what it holds is no such name."""
+    name, count = (document or {}).get("x"), (document or {}).get("m")
+    return (
+        Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
+    )
+
+
 @frozen
 class Started:
     """When something began, by a clock that is never set and by one that goes on while the machine sleeps."""
@@ -110,17 +119,21 @@ async def upload(store: Collections, stored: Stored, record: str, body: bytes) -
             await store.bodies.insert_one({"_id": name, "r": record, "b": part})
 
 
-async def fetch(store: Collections, stored: Stored) -> bytes | None:
-    """A body's bytes; None where a chunk is missing."""
+async def fetch(store: Collections, stored: Stored, first: object = None) -> bytes | None:
+    """A body's bytes; None where a chunk is missing. ``first``: what is known to be in its first chunk."""
     pieces: list[bytes] = []
     for name in stored.ids():
-        with mapped():
-            chunk = await store.bodies.find_one({"_id": name})
-        piece = None if chunk is None else chunk.get("b")
+        piece = first if isinstance(first, bytes) and not pieces else await _chunk(store, name)
         if not isinstance(piece, bytes):
             return None
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _chunk(store: Collections, name: str) -> object:
+    with mapped():
+        chunk = await store.bodies.find_one({"_id": name})
+    return None if chunk is None else chunk.get("b")
 
 
 async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
@@ -128,14 +141,19 @@ async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
     ids = [name for stored in bodies for name in stored.ids()]
     if ids:
         with mapped():
-            # FerretDB looks at every document for what is no single id.
-            await store.bodies.delete_many({"_id": ids[0] if len(ids) == 1 else {"$in": ids}})
+            await store.bodies.delete_many({"_id": _either(ids)})
 
 
-async def doomed(store: Collections, stored: Stored) -> bool:
-    """Whether the sweeper has taken the body for an orphan."""
+async def doomed(store: Collections, names: Sequence[str]) -> list[str]:
+    """Those of some bodies that the sweeper has taken for orphans."""
     with mapped():
-        return await store.bodies.find_one({"_id": stored.name}) is not None
+        found = await store.bodies.find({"_id": _either(names)}, {"_id": 1}).to_list(None)
+    return [doom["_id"] for doom in found]
+
+
+def _either(ids: Sequence[str]) -> object:
+    # FerretDB looks at every document for what is no single id.
+    return ids[0] if len(ids) == 1 else {"$in": list(ids)}
 
 
 async def sweep(store: Collections, now: datetime) -> None:

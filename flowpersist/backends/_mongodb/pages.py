@@ -8,9 +8,10 @@ from attrs import evolve
 from pymongo import DeleteOne
 
 from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._mongodb.bodies import stored_body
+from flowpersist.backends._mongodb.desk import Desk
 from flowpersist.backends._mongodb.documents import Document, record_of
 from flowpersist.backends._mongodb.errors import mapped
-from flowpersist.backends._mongodb.records import Desk, stored_body
 from flowpersist.backends._mongodb.selecting import search
 from flowpersist.backends.base import Page, Record
 

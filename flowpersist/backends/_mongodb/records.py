@@ -2,95 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from flowpersist.backends._mongodb.bodies import (
     INLINE_BYTES,
-    MOST_CHUNKS,
     Started,
     Stored,
     doomed,
-    fetch,
     name_body,
     remove,
+    stored_body,
     upload,
 )
-from flowpersist.backends._mongodb.client import Collections
-from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, record_of
+from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.revisions import first_revision, next_revision
 from flowpersist.backends._mongodb.sending import Sending, TooLate
-from flowpersist.backends._mongodb.underway import Underway
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
-from flowpersist.backends.base import Keep, Read, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError
+from flowpersist.backends._outcomes import check_deadline, check_revision
+from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
+from flowpersist.errors import DeadlinePassed, RevisionConflict
 
-__all__ = ["Desk", "delete", "put", "read", "stored_body"]
+__all__ = ["delete", "put"]
 
-#: A reader whose body was replaced as often as this while it read gives up.
-_READS: Final = 32
 #: Losers lose before they have sent a body larger than this.
 _LOOKED_FIRST: Final = 1024 * 1024
 _BODY: Final = ("s", "i", "x", "m")
-
-
-@frozen(eq=False)
-class Desk:
-    """What the operations on an open backend share."""
-
-    store: Collections
-    now: Callable[[], Awaitable[datetime]]
-    underway: Underway
-    #: What findAndModify gives back; None where the server (FerretDB) takes no projection and gives all.
-    held: dict[str, int] | None = field(factory=lambda: {"x": 1, "m": 1})
-
-    def let_go(self, *bodies: Stored | None) -> None:
-        """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
-        gone = [stored for stored in bodies if stored is not None]
-        if gone:
-            _ = self.underway.background(remove(self.store, gone))
-
-
-def stored_body(document: Document | None) -> Stored | None:
-    """The chunked body that a record's document names; none where what it holds is no such name."""
-    name, count = (document or {}).get("x"), (document or {}).get("m")
-    return (
-        Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
-    )
-
-
-async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
-    """One record. Record and body are of one revision: a body under its name never changes."""
-    missing: tuple[int, Stored | None] | None = None
-    for _ in range(_READS):
-        with mapped():
-            document = await desk.store.records.find_one({"_id": identity(ref)}, None if body else {"i": 0})
-        if document is None:
-            return Read(None, await desk.now())
-        record = record_of(document, ref.namespace)
-        stored = stored_body(document)
-        if body and stored is not None:
-            record = evolve(record, body=await fetch(desk.store, stored))
-        if not body or _is_whole(record):
-            return Read(record, await desk.now())
-        if missing == (record.revision, stored):
-            raise body_missing(NAME, ref)
-        # Replaced or deleted since its record was read, unless the record is still the same.
-        missing = record.revision, stored
-    raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
-
-
-def _is_whole(record: Record) -> bool:
-    if record.body is None or record.body_size is None:
-        return record.body is None and record.body_size is None
-    return len(record.body) == record.body_size
 
 
 async def put(
@@ -145,10 +87,11 @@ class _Put:
         stored = name_body(await self.desk.now(), body)
         if len(body) > _LOOKED_FIRST:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
-        # The upload first: the number is drawn while the server has the body to deal with.
-        _, revision = await asyncio.gather(upload(self.desk.store, stored, self.document_id, body), self._next())
+        # Begins once the upload waits: the number is drawn while the server has the body to deal with.
+        drawing = self.desk.underway.background(self._next())
+        await upload(self.desk.store, stored, self.document_id, body)
         self.body = stored
-        return revision
+        return await drawing
 
     async def _next(self) -> int:
         if self.if_revision:
@@ -190,10 +133,12 @@ class _Put:
 
     async def _told(self, revision: int, now: datetime) -> Written:
         """What the caller hears of a change that was done."""
-        if self.body is not None:
-            looking = self.desk.underway.background(self._keep_body())
-            if not self.started.is_prompt():
-                await looking
+        body = self.change.body
+        if self.body is not None and isinstance(body, bytes):
+            if self.started.is_prompt():
+                self.desk.watch.add(self.body.name, len(body), self._keep_body)
+            else:
+                await self._keep_body()
         return Written(revision, now)
 
     async def _insert(self, revision: int, now: datetime) -> bool:
@@ -244,7 +189,7 @@ class _Put:
     async def _keep_body(self) -> None:
         """Put the body up again where the sweeper has taken it for an orphan (see ``bodies``)."""
         body, store = self.change.body, self.desk.store
-        while self.body is not None and isinstance(body, bytes) and await doomed(store, self.body):
+        while self.body is not None and isinstance(body, bytes) and await doomed(store, [self.body.name]):
             again = name_body(await self.desk.now(), body)
             await upload(store, again, self.document_id, body)
             with mapped(writing=True):

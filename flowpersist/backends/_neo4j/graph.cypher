@@ -15,53 +15,27 @@ FOREACH (value IN [it IN [$properties.`attr_<attribute>`] WHERE it IS NOT NULL] 
   CREATE (r)-[:`<type>`]->(n)
 )
 
-// name: unmoved
-// Most changes leave the graph as it is. What they take to be planned and run is a fraction.
-AND coalesce(r.`attr_<attribute>` = $properties.`attr_<attribute>`,
+// name: same
+coalesce(r.`attr_<attribute>` = $properties.`attr_<attribute>`,
   r.`attr_<attribute>` IS NULL AND $properties.`attr_<attribute>` IS NULL)
 
-// name: drop_related
-// Only where the value is another one: what stays is not touched.
-WITH *, done AND NOT coalesce(r.`attr_<attribute>` = $properties.`attr_<attribute>`,
-  r.`attr_<attribute>` IS NULL AND $properties.`attr_<attribute>` IS NULL) AS moved_<number>
-WITH *,
-  CASE WHEN moved_<number> THEN [it IN [$properties.`attr_<attribute>`] WHERE it IS NOT NULL] ELSE [] END
-    AS fresh_<number>,
-  CASE WHEN moved_<number> THEN [(r)-[x:`<type>`]->(:`<label>`) | x] ELSE [] END AS stale_<number>,
-  CASE WHEN moved_<number> THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
+// name: unmoved
+AND <same>
 
-// name: drop_stale
-FOREACH (x IN stale_<number> | DELETE x)
+// name: moved
+// Only where the value is another one: what stays is not touched.
+, [value IN [$properties.`attr_<attribute>`] WHERE done AND NOT <same> AND value IS NOT NULL] AS fresh_<number>
+, [(r)-[x:`<type>`]->(:`<label>`) WHERE done AND NOT <same> | x] AS stale_<number>
+, [(r)-[:`<type>`]->(n:`<label>`) WHERE done AND NOT <same> | n] AS left_<number>
 
 // name: find_related
 WITH *, CASE WHEN done THEN [(r)-[:`<type>`]->(n:`<label>`) | n] ELSE [] END AS left_<number>
 
 // name: left
-+ left_<number>
++ [n IN left_<number> | {node: n, property: '<property>'}]
 
-// name: lock_related
-// Before the relationships go, in one order: two who had each deleted one, which shares a lock, and then both wanted the
-// node for themselves, would wait for each other. A node of many relationships is not locked.
-WITH *
-CALL (left_<number>) {
-  UNWIND left_<number> AS n
-  WITH DISTINCT n WHERE COUNT { (n)--() } < <many>
-  WITH n ORDER BY n.`<property>`
-  SET n.`<property>` = n.`<property>`
-}
+// name: stale
++ stale_<number>
 
 // name: gather_related
 , reduce(all = [], some IN collect(left_<number>) | all + some) AS left_<number>
-
-// name: drop_orphans
-// A node goes with the last record that refers to it, if it holds nothing but the value and has no other relationship. Its
-// lock is taken, by setting the value to itself, before it is looked at again; a put that meets it just then fails for
-// want of it, and is tried again.
-WITH *
-CALL (left_<number>) {
-  UNWIND left_<number> AS n
-  WITH DISTINCT n WHERE COUNT { (n)--() } < <many>
-  SET n.`<property>` = n.`<property>`
-  WITH n WHERE COUNT { (n)--() } = 0 AND keys(n) = ['<property>'] AND size(labels(n)) = 1
-  DELETE n
-}

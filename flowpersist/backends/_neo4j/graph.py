@@ -73,6 +73,7 @@ class Graph:
                 label=relation.label,
                 type=relation.type,
                 property=relation.property,
+                same=_PARTS["same"],
             )
             for number, (attribute, relation) in enumerate(self.relations.items())
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -45,6 +45,12 @@ class Known:
 
     query: Query
     planned: asyncio.Event = field(factory=asyncio.Event)
+
+    async def wait(self) -> None:
+        """Until it is planned; not for ever, since the first of those who sent it may wait for a lock."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PLANNING_SECONDS):
+                await self.planned.wait()
 
 
 class Sessions:
@@ -104,9 +110,8 @@ class Sessions:
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:
         known = self._known.get(text)
         if known is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PLANNING_SECONDS):
-                    await known.planned.wait()
+            if not known.planned.is_set():
+                await known.wait()
             return await self._sent(known.query, parameters)
         # The server plans a statement that is new to it for each who sends it meanwhile: slow where fifty do.
         # It gives up, too, where the connection breaks without its noticing: else locks would stay. The driver asks for
@@ -119,30 +124,31 @@ class Sessions:
             known.planned.set()
 
     async def _sent(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
-        # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
-        async with (
-            self._turn(),
-            asyncio.timeout(self._limits.operation.total_seconds()),
-            self.driver.session(
-                database=self._database,
-                # They quote the statement and go to a log.
-                notifications_min_severity=NotificationMinimumSeverity.OFF,
-            ) as session,
-        ):
-            result = await session.run(query, dict(parameters))
-            return await result.values()
+        await self._turn()
+        try:
+            # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
+            async with (
+                asyncio.timeout(self._limits.operation.total_seconds()),
+                self.driver.session(
+                    database=self._database,
+                    # They quote the statement and go to a log.
+                    notifications_min_severity=NotificationMinimumSeverity.OFF,
+                ) as session,
+            ):
+                result = await session.run(query, dict(parameters))
+                return await result.values()
+        finally:
+            self._free.release()
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
         try:
             async with asyncio.timeout(self._limits.pool.total_seconds()):
                 await self._free.acquire()
         except TimeoutError:
             raise too_many() from None
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 class Within:

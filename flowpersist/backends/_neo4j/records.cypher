@@ -35,20 +35,20 @@ RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revis
 
 // name: change_record
 // Compare and set. Whoever finds a later revision than theirs before any lock has lost, since revisions only rise; an
-// earlier one says nothing, since a commit shows property by property. What is kept is taken over from the old snapshot.
+// earlier one says nothing, since a commit shows property by property. It is that of the snapshot, so that who then reads
+// the record finds it, too; and by a computed name, since the server may keep for later what it reads by a plain one.
+// What is kept is taken over from the old snapshot.
 MATCH (r:<Record> {namespace: $namespace, key: $key})
-WITH r, r.revision AS seen
+WITH r, toInteger([it IN ['snapshot'] | split(r[it], '\n')][0][0]) AS seen
 FOREACH (_ IN CASE WHEN seen > $expected THEN [] ELSE [1] END | SET r.lock = true)
-WITH r, seen, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
-// Of the snapshot, lest the server take what it has read of r.revision before the lock.
-WITH r, old, CASE WHEN seen > $expected THEN seen ELSE toInteger(old[0]) END AS found,
+WITH r, seen, r.revision AS revision, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
+WITH r, old, CASE WHEN seen > $expected THEN seen ELSE revision END AS found,
   t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
 WITH r, old, found, now, found = $expected AND now <= $not_after AS won
 WITH *, won <unmoved> AS done
 <drop_body>
 <drop_attributes>
-<drop_related>
-<lock_graph>
+<find_moved>
 <lock_related>
 <drop_stale>
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
@@ -67,16 +67,40 @@ RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <lat
 // A node that others refer to may have been locked until the deadline had passed: an error undoes the statement.
 CASE WHEN done AND datetime.realtime().epochMillis * 1000 + $offset > $last THEN now / 0 END
 
-// name: lock_graph
-// Whoever may take the last relationships of a node comes one by one: the server itself locks such a node for several and then for
-// one, in which two who have both begun wait for each other, again and again. A counter serves, since it is there.
+// name: find_moved
+WITH * <moved>
+
+// name: lock_related
+// Whoever may take the last relationships of a node comes one by one: the server itself locks such a node for several and
+// then for one, in which two who have both begun wait for each other, again and again. A counter serves, since it is there.
+// Then the nodes are locked, before their relationships go, in one order. A node of many relationships is not.
 WITH *, [] <left> AS left
 CALL (left) {
-  UNWIND left AS n
-  WITH n WHERE COUNT { (n)--() } < <many>
-  WITH count(n) AS few WHERE few > 0
+  UNWIND left AS it
+  WITH it, it.node AS n WHERE COUNT { (n)--() } < <many>
+  WITH collect(DISTINCT it) AS few WHERE size(few) > 0
   MATCH (f:<Floor> {shard: 0})
   SET f.lock = true
+  WITH few
+  UNWIND few AS it
+  WITH it.node AS n, it.property AS property ORDER BY property, n[property]
+  SET n[property] = n[property]
+}
+
+// name: drop_stale
+FOREACH (x IN [] <stale> | DELETE x)
+
+// name: drop_orphans
+// A node goes with the last record that refers to it, if it holds nothing but the value and has no other relationship. Its
+// lock is taken, by setting the value to itself, before it is looked at again; a put that meets it just then fails for
+// want of it, and is tried again.
+WITH *
+CALL (left) {
+  UNWIND left AS it
+  WITH DISTINCT it.node AS n, it.property AS property WHERE COUNT { (n)--() } < <many>
+  SET n[property] = n[property]
+  WITH n, property WHERE COUNT { (n)--() } = 0 AND keys(n) = [property] AND size(labels(n)) = 1
+  DELETE n
 }
 
 // name: write_body
@@ -136,7 +160,6 @@ MATCH (r:<Record> {namespace: $namespace, key: $key})
 SET r.lock = true
 WITH r, r.revision AS found, r.revision = $expected AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 <find_related>
-<lock_graph>
 <lock_related>
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
 FOREACH (it IN CASE WHEN done THEN [r] ELSE [] END | DETACH DELETE it)
@@ -161,7 +184,6 @@ WITH r, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
 <find_related>
 WITH collect(r) AS records, collect({shard: r.shard, revision: r.revision}) AS gone,
   reduce(all = [], some IN collect(bodies) | all + some) AS bodies<gather_related>
-<lock_graph>
 <lock_related>
 FOREACH (b IN bodies | DETACH DELETE b)
 FOREACH (r IN records | DETACH DELETE r)

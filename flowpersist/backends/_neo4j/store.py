@@ -55,8 +55,13 @@ _PURGE_BYTES: Final = 16 * 1024 * 1024
 #: How often a purge looks again for what was changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
 _DIGITS: Final = len(str(BIAS))
+#: Those that stand in a statement once, where anything is mapped.
+_OF_GRAPH: Final = ("find_moved", "lock_related", "drop_stale", "drop_orphans")
+_OPTIONAL: Final = ("write_body", "drop_body", "drop_attributes", "lock", *_OF_GRAPH)
 #: The parts of a statement that may take the last relationships of nodes.
-_LOCKED: Final = ("lock_graph", "left", "lock_related")
+_LOCKED: Final = ("lock_related", "left")
+#: The parts of a change after which a record belongs to other nodes.
+_MOVING: Final = ("find_moved", "moved", *_LOCKED, "drop_stale", "stale", "relate", "drop_orphans", "late")
 _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
 
 
@@ -81,10 +86,10 @@ class Store:
 
     def _filled(self, name: str, *parts: str, **others: str) -> str:
         """A statement: of its optional parts only those that are named."""
-        optional = dict.fromkeys(("write_body", "drop_body", "drop_attributes", "lock", "lock_graph", *self._graph), "")
+        optional = dict.fromkeys((*_OPTIONAL, *self._graph), "")
         optional["late"] = "null"
         if not self._mapped:
-            parts = tuple(part for part in parts if part != "lock_graph")
+            parts = tuple(part for part in parts if part not in _OF_GRAPH)
         optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
         return self._names.fill(_TEXTS[name], **optional, **others)
 
@@ -161,19 +166,22 @@ class Store:
         return rows
 
     async def _change(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
-        """With one statement where the graph stays, with a second one where that has found that it does not."""
+        """With a statement that leaves the graph, and where that has found that it can't, with another one. A body is
+        not sent twice.
+        """
         parameters = {**given, **changed(ref, change)}
-        parts = ["write_body"] if parameters["parts"] else []
+        with_body = "parts" in parameters
+        parts = ["write_body"] if with_body else []
         if change.body is not KEEP:
             parts.append("drop_body")
         if isinstance(change.attributes, Keep):
             return await link.run(self._text("change_record", *parts), parameters, writes=True)
         parts.append("drop_attributes")
-        rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
-        if rows and rows[0][-1]:
-            graph = ("drop_related", *_LOCKED, "drop_stale", "relate", "drop_orphans", "late")
-            rows = await link.run(self._text("change_record", *parts, *graph), parameters, writes=True)
-        return rows
+        if not with_body:
+            rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
+            if not rows or not rows[0][-1]:
+                return rows
+        return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
 
     async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
         """Remove a record, its body, and the nodes that stood for it alone."""

@@ -16,8 +16,11 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
+
+from attrs import frozen
 
 from flowpersist.backends._sqlite.schema import PAGE_BYTES
 from flowpersist.backends._threads import Settled
@@ -30,6 +33,8 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 NEARLY_PAGES: Final = 1024 * 1024 // PAGE_BYTES
 #: Where the writer is as fast as the checkpoint it ends all the same.
 PASSES: Final = 4
+#: How long a write that found the disk full waits for the checkpoint that is under way.
+WAIT_SECONDS: Final = 2.0
 #: What a commit writes beside what it is given: a page of each index, and ends of tables.
 COMMIT_BYTES: Final = 16 * PAGE_BYTES
 
@@ -53,12 +58,12 @@ class Checkpointer(threading.Thread):
                 self._nearly = True
 
     def _pass_by_pass(self) -> None:
-        copied = 0
+        before = 0
         for _ in range(PASSES):
-            log, done = _checkpoint(self.connection)
-            if log - copied <= NEARLY_PAGES:
+            done = _checkpoint(self.connection)
+            if done is None or done.log - before <= NEARLY_PAGES:
                 return
-            copied = done
+            before = done.copied
 
     def end(self) -> None:
         """Let the thread end, after the checkpoint that it is at."""
@@ -77,12 +82,27 @@ class Checkpointer(threading.Thread):
             self._running = True
             self._asked.put(True)
 
+    def make_room(self, writer: sqlite3.Connection) -> bool:
+        """After a disk was full: whether the log can begin anew, and so needs no more of the disk."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (done := _checkpoint(writer)) is not None and done.busy and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return done is not None and not done.busy and done.copied == done.log
 
-def _checkpoint(connection: sqlite3.Connection) -> tuple[int, int]:
-    """How many pages the log had, and how many of them are in the database now; -1 where another process is at it."""
-    try:
-        _, log, copied = connection.execute("pragma wal_checkpoint(passive)").fetchone()
-    except (sqlite3.Error, MemoryError):
-        # Nothing is lost: the log keeps all of it, and whoever writes next is told of a disk that is full or fails.
-        return -1, -1
-    return log, copied
+
+@frozen
+class _Done:
+    """How many pages the log had, how many of them are in the database now; or that somebody else is at it."""
+
+    busy: int
+    log: int
+    copied: int
+
+
+def _checkpoint(connection: sqlite3.Connection) -> _Done | None:
+    """Do what can be done at once. Where that fails nothing is lost: the log keeps all of it, and whoever writes next
+    is told of a disk that is full or fails.
+    """
+    with contextlib.suppress(sqlite3.Error, MemoryError):
+        return _Done(*connection.execute("pragma wal_checkpoint(passive)").fetchone())
+    return None

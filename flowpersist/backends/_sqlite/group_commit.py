@@ -19,7 +19,7 @@ from flowpersist.backends._sqlite.checkpoints import Checkpointer
 from flowpersist.backends._sqlite.inserts import Insert, insert_all
 from flowpersist.backends._sqlite.owners import Inbox, Owner, Work
 from flowpersist.backends._threads import Settled, deliver
-from flowpersist.errors import PersistenceError, UnknownOutcome
+from flowpersist.errors import PersistenceError, StorageFull, UnknownOutcome
 
 __all__ = ["Writer"]
 
@@ -35,6 +35,10 @@ class Writer(Owner):
 
     def work(self, job: Work) -> None:
         group = self._group([job, *self.inbox.take_more(GROUP - 1)])
+        full = [settled.job for settled in group if isinstance(settled.error, StorageFull)]
+        if full and self._checkpoints.make_room(self.connection):
+            # Nothing of them was written, and the log may have been what took the room.
+            group = [settled for settled in group if settled.job not in full] + self._group(full)
         deliver(group)
         self._checkpoints.after(group, self.connection)
 

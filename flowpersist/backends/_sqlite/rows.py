@@ -22,7 +22,9 @@ __all__ = ["delete", "inserted", "page", "purge", "put", "read"]
 COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
 BLOB_BYTES: Final = 64 * 1024
-_BODY_SIZE: Final = COLUMNS.split(", ").index("body_size")
+#: Where these stand in a row; the body, where it is small and asked for, follows the columns.
+_REVISION, _BODY_SIZE, _ID = (COLUMNS.split(", ").index(name) for name in ("revision", "body_size", "id"))
+_DATA: Final = _ID + 1
 _SIZES: Final = frozenset({int, type(None)})
 
 
@@ -57,33 +59,42 @@ def _ref(namespace: str, key: Any) -> RecordRef:  # noqa: ANN401 - whatever a fi
 
 
 def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime, *, body: bool) -> Read:
-    """One record; record and body are of one snapshot: read by one statement, or in one transaction."""
-    asked = (BLOB_BYTES if body else 0, ref.namespace, ref.key)
-    row = connection.execute(tables.sql["read_record"], asked).fetchone()
+    """One record; record and body are of one moment: read by one statement, or nothing was written between two."""
+    row = _row(connection, tables, ref, body=body)
     if row is None:
         return Read(None, now)
-    record = _record(ref, row, row[-1])
-    if not body or record.body_size is None:
-        return Read(record, now)
-    if record.body_size >= BLOB_BYTES:
+    if not body or not _is_large(row):
+        return Read(_complete(_record(ref, row, row[_DATA]), asked=body), now)
+    data = _large(connection, tables, row[_ID])
+    # No revision is used twice, and so none that stands before and after was another one between.
+    if connection.execute(tables.sql["read_revision"], (row[_ID],)).fetchone() != (row[_REVISION],):
         with transaction(connection, "deferred"):
-            return _read_large(connection, tables, ref, now)
-    return Read(_complete(record), now)
+            return _read_again(connection, tables, ref, now)
+    return Read(_complete(_record(ref, row, data)), now)
 
 
-def _read_large(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime) -> Read:
-    row = connection.execute(tables.sql["read_record"], (BLOB_BYTES, ref.namespace, ref.key)).fetchone()
+def _read_again(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime) -> Read:
+    row = _row(connection, tables, ref, body=True)
     if row is None:
         return Read(None, now)
-    *columns, identity, data = row
-    if data is None and columns[_BODY_SIZE] is not None:
-        data = _large(connection, tables, identity)
-    record = _record(ref, row, data)
-    return Read(record if record.body_size is None else _complete(record), now)
+    data = _large(connection, tables, row[_ID]) if _is_large(row) else row[_DATA]
+    return Read(_complete(_record(ref, row, data)), now)
 
 
-def _complete(record: Record) -> Record:
-    if not isinstance(record.body, bytes) or len(record.body) != record.body_size:
+def _row(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, *, body: bool) -> tuple[Any, ...] | None:
+    asked = (BLOB_BYTES if body else 0, ref.namespace, ref.key)
+    row: tuple[Any, ...] | None = connection.execute(tables.sql["read_record"], asked).fetchone()
+    return row
+
+
+def _is_large(row: tuple[Any, ...]) -> bool:
+    size = row[_BODY_SIZE]
+    return type(size) is int and size >= BLOB_BYTES
+
+
+def _complete(record: Record, *, asked: bool = True) -> Record:
+    size = record.body_size
+    if asked and size is not None and (not isinstance(record.body, bytes) or len(record.body) != size):
         raise body_missing(NAME, record.ref)
     return record
 

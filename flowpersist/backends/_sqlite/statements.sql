@@ -62,6 +62,9 @@ select
     case when body_size < ? then (select data from flowpersist_bodies where record = id) end
 from flowpersist_records where namespace = ? and key = ?;
 
+-- name: read_revision
+select revision from flowpersist_records where id = ?;
+
 -- name: read_standing
 -- What a put must know of the record that it changes, nulls where there is none, and the revision that a new one is above.
 select id, revision, attributes, value

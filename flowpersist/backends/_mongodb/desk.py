@@ -1,0 +1,53 @@
+"""What the operations on an open backend share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from attrs import define, field, frozen
+
+from flowpersist.backends._mongodb.bodies import Stored, remove
+from flowpersist.backends._mongodb.client import Collections
+from flowpersist.backends._mongodb.underway import Underway
+from flowpersist.backends._mongodb.watching import Watch
+
+__all__ = ["Abilities", "Desk"]
+
+
+@define(eq=False)
+class Abilities:
+    """What not every server of the protocol can."""
+
+    #: findAndModify takes a projection; else it gives back the whole document.
+    projects: bool = True
+    #: ``$lookup``; not with a sharded collection before MongoDB 5.1.
+    looks_up: bool = True
+    #: It finds several ids by its index.
+    finds_lists: bool = True
+
+
+@frozen(eq=False)
+class Desk:
+    """An open store, its clock and what is under way in it."""
+
+    store: Collections
+    now: Callable[[], Awaitable[datetime]]
+    underway: Underway
+    abilities: Abilities = field(factory=Abilities)
+    watch: Watch = field(init=False)
+
+    @watch.default
+    def _watch(self) -> Watch:
+        return Watch(self.store, self.underway, self.abilities.finds_lists)
+
+    @property
+    def held(self) -> dict[str, int] | None:
+        """What findAndModify is to give back."""
+        return {"x": 1, "m": 1} if self.abilities.projects else None
+
+    def let_go(self, *bodies: Stored | None) -> None:
+        """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
+        gone = [stored for stored in bodies if stored is not None]
+        if gone:
+            _ = self.underway.background(remove(self.store, gone))

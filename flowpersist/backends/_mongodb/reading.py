@@ -1,0 +1,76 @@
+"""Reading one record: with its body in one round trip, where the server can."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+from attrs import evolve
+from pymongo.errors import OperationFailure
+
+from flowpersist.backends._mongodb.bodies import Stored, fetch, stored_body
+from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.documents import Document, identity, record_of
+from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._outcomes import body_missing
+from flowpersist.backends.base import Read, Record, RecordRef
+from flowpersist.errors import StorageError
+
+__all__ = ["read"]
+
+#: A reader whose body was replaced as often as this while it read gives up.
+_READS: Final = 32
+
+
+async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
+    """One record. Record and body are of one revision: a body under its name never changes."""
+    missing: tuple[int, Stored | None] | None = None
+    for _ in range(_READS):
+        with mapped():
+            document, first = await _found(desk, identity(ref), body=body)
+        if document is None:
+            return Read(None, await desk.now())
+        record = record_of(document, ref.namespace)
+        stored = stored_body(document)
+        if body and stored is not None:
+            record = evolve(record, body=await fetch(desk.store, stored, first))
+        if not body or _is_whole(record):
+            return Read(record, await desk.now())
+        if missing == (record.revision, stored):
+            raise body_missing(NAME, ref)
+        # Replaced or deleted since its record was read, unless the record is still the same.
+        missing = record.revision, stored
+    raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
+
+
+async def _found(desk: Desk, document_id: str, *, body: bool) -> tuple[Document | None, object]:
+    """A record's document, and what is in the first chunk of its body where that came with it."""
+    if body and desk.abilities.looks_up:
+        try:
+            return await _joined(desk, document_id)
+        except OperationFailure:
+            # Whatever it has against this command, it has what the command asks for: in two.
+            desk.abilities.looks_up = False
+    return await desk.store.records.find_one({"_id": document_id}, None if body else {"i": 0}), None
+
+
+async def _joined(desk: Desk, document_id: str) -> tuple[Document | None, object]:
+    pipeline: list[Document] = [
+        {"$match": {"_id": document_id}},
+        {"$addFields": {"first": {"$concat": ["$x", ".00000"]}}},
+        {"$lookup": {"from": desk.store.bodies.name, "localField": "first", "foreignField": "_id", "as": "chunks"}},
+    ]
+    asking: Any = desk.store.records.aggregate(pipeline)
+    # motor's gives the cursor at once.
+    cursor = await asking if inspect.isawaitable(asking) else asking
+    found: list[Document] = await cursor.to_list(None)
+    if not found:
+        return None, None
+    chunks = found[0]["chunks"]
+    return found[0], chunks[0].get("b") if chunks else None
+
+
+def _is_whole(record: Record) -> bool:
+    if record.body is None or record.body_size is None:
+        return record.body is None and record.body_size is None
+    return len(record.body) == record.body_size

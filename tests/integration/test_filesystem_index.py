@@ -1,0 +1,199 @@
+"""What is written is found at once, though it is entered into the index later: by whom it may be, and whatever was cut
+short.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from flowpersist.backends._filesystem import index as file_index
+from flowpersist.backends._filesystem.index_log import ID_BYTES
+from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
+from flowpersist.backends.filesystem import FilesystemBackend
+from flowpersist.errors import BackendUnavailable, StorageFull
+
+SCHEMA = [NamespaceSchema("n", {"status": str})]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+async def backend(root):
+    backend = FilesystemBackend(root)
+    await backend.open(SCHEMA)
+    yield backend
+    await backend.close()
+
+
+async def put(backend, key, status, revision=0):
+    change = RecordChange("w", attributes={"status": status})
+    return (await backend.put(RecordRef("n", key), change, if_revision=revision)).revision
+
+
+async def keys(backend, status=None):
+    where = Where() if status is None else Where({"status": status})
+    return [record.ref.key for record in (await backend.query("n", where, limit=1000)).items]
+
+
+def entries(backend):
+    """What is in the index as it stands."""
+    index = backend._opened.shards.index
+    return index._reader.execute("select key, revision from entries order by key, revision").fetchall()
+
+
+async def test_an_entry_is_made_when_a_query_asks(backend):
+    revision = await put(backend, "a", "x")
+    await put(backend, "a", "y", revision)
+    await put(backend, "b", "x")
+    assert entries(backend) == []
+    assert (await keys(backend, "x"), await keys(backend, "y")) == (["b"], ["a"])
+    assert entries(backend) == [("a", 2), ("b", 1)]
+    await backend.delete(RecordRef("n", "a"), if_revision=2)
+    assert await keys(backend) == ["b"]
+    assert entries(backend) == [("b", 1)]
+
+
+async def test_another_finds_what_was_written_here(backend, root):
+    other = FilesystemBackend(root)
+    await other.open(SCHEMA)
+    for n in range(3):
+        await put(backend, f"a{n}", "x")
+        assert len(await keys(other, "x")) == n + 1
+    await other.close()
+
+
+async def test_much_is_entered_before_anybody_asks(backend, monkeypatch):
+    monkeypatch.setattr(file_index, "OVERDUE", 5)
+    for n in range(5):
+        await put(backend, f"a{n}", "x")
+    for _ in range(500):
+        if len(entries(backend)) == 5:
+            break
+        await asyncio.sleep(0.01)
+    assert len(entries(backend)) == 5
+
+
+async def test_a_background_entry_that_fails_is_told_and_tried_again(backend, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise BackendUnavailable("locked", "filesystem", True)
+
+    monkeypatch.setattr(file_index, "OVERDUE", 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(file_index.FileIndex, "_transaction", fail)
+        await put(backend, "a", "x")
+        for _ in range(500):
+            if "brought up to date" in caplog.text:
+                break
+            await asyncio.sleep(0.01)
+    assert "brought up to date" in caplog.text
+    assert await keys(backend) == ["a"]
+
+
+async def test_a_log_that_is_long_is_emptied_while_others_write(backend, root, monkeypatch):
+    monkeypatch.setattr(file_index, "LONG", 2_000)
+    monkeypatch.setattr(file_index, "OVERDUE", 7)
+    other = FilesystemBackend(root)
+    await other.open(SCHEMA)
+
+    async def write(store, name):
+        for n in range(40):
+            await put(store, f"{name}{n:02}", "x")
+            assert f"{name}{n:02}" in await keys(store if n % 2 else backend, "x")
+
+    await asyncio.gather(*(write(store, name) for name, store in zip("abcd", (backend, other) * 2, strict=True)))
+    assert len(await keys(other)) == len(await keys(backend, "x")) == 160
+    await put(backend, "last", "x")
+    await keys(backend)
+    await keys(backend)
+    assert (root / "index.log").stat().st_size < 40_000
+    await other.close()
+
+
+async def test_a_line_that_was_cut_short_harms_none_after_it(backend, root):
+    await put(backend, "a", "x")
+    with (root / "index.log").open("ab") as file:
+        file.write(b'\n["00ff",1,{"names')
+    assert await keys(backend) == ["a"]
+    await put(backend, "b", "x")
+    assert await keys(backend) == ["a", "b"]
+
+
+@pytest.mark.parametrize("killed", ["before it is cut", "with nothing in it"])
+async def test_a_log_whose_emptying_was_cut_short(backend, root, killed):
+    await put(backend, "a", "x")
+    await put(backend, "a", "y", 1)
+    assert await keys(backend, "y") == ["a"]
+    with (root / "index.log").open("r+b") as file:
+        file.write(b"0" * ID_BYTES)
+        if killed != "before it is cut":
+            file.truncate(ID_BYTES)
+    await put(backend, "b", "x")
+    assert (await keys(backend, "x"), await keys(backend, "y")) == (["b"], ["a"])
+    await backend.close()
+    await backend.open(SCHEMA)
+    assert entries(backend) == [("a", 2), ("b", 1)]
+
+
+async def test_without_its_log_the_index_is_not_trusted(backend, root):
+    await put(backend, "a", "x")
+    await backend.close()
+    (root / "index.log").unlink()
+    await backend.open(SCHEMA)
+    assert await keys(backend, "x") == ["a"]
+
+
+async def test_what_a_killed_process_has_noted_is_found(backend, root):
+    """Nothing is entered, and nothing is said at the end: only the files are left."""
+    await put(backend, "a", "x")
+    await put(backend, "a", "y", 1)
+    await put(backend, "b", "x")
+    opened, backend._opened = backend._opened, None
+    backend._opened_in = None
+    await backend.open(SCHEMA)
+    assert (await keys(backend, "x"), await keys(backend, "y")) == (["b"], ["a"])
+    assert entries(backend) == [("a", 2), ("b", 1)]
+    await asyncio.to_thread(opened.stop)
+
+
+async def test_a_query_is_answered_where_nothing_can_be_entered(backend, monkeypatch):
+    real = file_index.FileIndex._transaction
+
+    def full(self, *, keep=True):
+        if keep:
+            raise StorageFull("no room", "filesystem")
+        return real(self, keep=keep)
+
+    revision = await put(backend, "a", "x")
+    await put(backend, "a", "y", revision)
+    with monkeypatch.context() as failing:
+        failing.setattr(file_index.FileIndex, "_transaction", full)
+        assert (await keys(backend, "x"), await keys(backend, "y")) == ([], ["a"])
+    assert entries(backend) == []
+    assert await keys(backend, "y") == ["a"]
+
+
+async def test_a_log_that_has_no_room_refuses_the_write(backend, root, monkeypatch):
+    real, limit = os.write, [10]
+
+    def write(handle, data):
+        if limit and Path(f"/proc/self/fd/{handle}").readlink().name == "index.log":
+            size = limit.pop()
+            if size == 0:
+                raise OSError(28, "no room")
+            limit.append(0)
+            return real(handle, data[:size])
+        return real(handle, data)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "write", write)
+        with pytest.raises(StorageFull):
+            await put(backend, "a", "x")
+    assert await keys(backend) == []
+    assert not list(root.rglob("*.new"))
+    assert await put(backend, "a", "y") == 1
+    assert await keys(backend, "y") == ["a"]
