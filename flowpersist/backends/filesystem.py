@@ -14,7 +14,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
 
-from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
@@ -190,9 +189,8 @@ class FilesystemBackend:
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
-        started = time.monotonic()
-        now = await self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
-        return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
+        asking = self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
+        return BackendHealth(NAME, *await timed(asking))
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``: the statements of the index."""

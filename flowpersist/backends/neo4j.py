@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from typing import Final
 from attrs import evolve
 from neo4j import AsyncDriver, AsyncTransaction
 
+from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
 from flowpersist.backends._neo4j.link import Link, Sessions, Within
@@ -227,9 +227,7 @@ class Neo4jBackend:
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         with self._using() as link:
-            started = time.monotonic()
-            now = await self._store.now(link, self._offset)
-            return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
+            return BackendHealth(NAME, *await timed(self._store.now(link, self._offset)))
 
     @property
     def _offset(self) -> int:
