@@ -17,7 +17,7 @@ import pytest
 from flowpersist.backends._filesystem import files as plain_files
 from flowpersist.backends._filesystem import index as file_index
 from flowpersist.backends._filesystem import shards
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, digest_of
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, digest_of, encode, header_of
 from flowpersist.backends.base import KEEP, NamespaceSchema, RecordChange, RecordRef, Where, Written
 from flowpersist.backends.filesystem import FilesystemBackend
 from flowpersist.errors import (
@@ -365,6 +365,18 @@ async def test_a_damaged_record_is_an_error_and_the_store_still_opens(backend, r
     assert len(list(root.rglob("*.body"))) == 1
 
 
+async def test_a_damaged_record_does_not_keep_others_from_being_purged(backend, root):
+    names = [f"k{number}" for number in range(1000)]
+    neighbour = next(name for name in names if digest_of(RecordRef("n", name))[:2] == DIGEST[:2])
+    await put(backend)
+    await backend.put(RecordRef("n", neighbour), RecordChange("w"), if_revision=0)
+    path = root / "records" / DIGEST[:2] / f"{DIGEST}.record"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert await backend.purge("n", Where(), limit=9) == 1
+    assert (await backend.get(RecordRef("n", neighbour))).record is None
+    assert path.exists()
+
+
 async def test_a_record_under_another_s_name_is_found(backend, root):
     await put(backend)
     other = RecordRef("n", "other")
@@ -372,6 +384,20 @@ async def test_a_record_under_another_s_name_is_found(backend, root):
     (root / "records" / digest_of(other)[:2] / f"{digest_of(other)}.record").write_bytes(data)
     with pytest.raises(IntegrityError):
         await backend.get(other)
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "change", [{"body": 1.5}, {"body": "x"}, {"body": -1}, {"body": 2**40}, {"body": 2**63}, {"offset": -1}]
+)
+async def test_a_header_of_wrong_values_whose_checksum_holds(backend, root, body, change):
+    await put(backend, body=body)
+    stored = backend._opened.shards.stored(DIGEST)
+    header = json.dumps(json.loads(header_of(stored)) | change).encode()
+    parts = [*encode(stored, DIGEST, header), body if stored.whole else b""]
+    (root / "records" / DIGEST[:2] / f"{DIGEST}.record").write_bytes(b"".join(parts))
+    with pytest.raises(IntegrityError):
+        await backend.get(REF)
 
 
 async def test_a_damaged_counter_is_an_error(backend, root):
