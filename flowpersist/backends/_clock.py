@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
-__all__ = ["Clock", "from_micros", "host_clock", "to_micros"]
+__all__ = ["Clock", "from_micros", "host_clock", "timed", "to_micros"]
 
+T = TypeVar("T")
 Clock: TypeAlias = Callable[[], datetime]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -26,3 +28,9 @@ def to_micros(moment: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """The UTC datetime of so many microseconds since the epoch; ``OverflowError`` outside the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+async def timed(asking: Awaitable[T]) -> tuple[T, timedelta]:
+    """What is awaited, and how long that took."""
+    started = time.monotonic()
+    return await asking, timedelta(seconds=time.monotonic() - started)

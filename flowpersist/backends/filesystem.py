@@ -1,8 +1,10 @@
 """A store in a directory: a file for each record, durable, for any number of processes on one machine.
 
 For local POSIX file systems: the locks of network file systems are not reliable. Each write is flushed before it is
-acknowledged, file and directory. The files are the truth; ``index.sqlite`` beside them serves queries, and is rebuilt
-where it is missing or behind. A backend belongs to the process that opened it: after a fork the child opens its own.
+acknowledged, file and directory. A file is made beside the record's and flushed before anything is locked; under the
+lock of the record's shard there is only the comparison and the rename. The files are the truth; ``index.sqlite`` beside
+them serves queries, with what ``index.log`` has still to add, and is rebuilt where either is missing or behind. A
+backend belongs to the process that opened it: after a fork the child opens its own.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
 
-from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
@@ -190,9 +191,8 @@ class FilesystemBackend:
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
-        started = time.monotonic()
-        now = await self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
-        return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - started))
+        asking = self._run(lambda opened: (os.stat(opened.shards.directory), self._now())[1])  # noqa: PTH116
+        return BackendHealth(NAME, *await timed(asking))
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``: the statements of the index."""

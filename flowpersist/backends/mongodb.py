@@ -19,7 +19,6 @@ import asyncio
 import json
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._mongodb import changes, client, pages, reading, records
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
@@ -232,9 +232,7 @@ class MongodbBackend:
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         opened = self._ready()
-        started = time.monotonic()
-        await self._underway.uninterrupted(tell_time(opened.client))
-        latency = timedelta(seconds=time.monotonic() - started)
+        _, latency = await timed(self._underway.uninterrupted(tell_time(opened.client)))
         return BackendHealth(NAME, await opened.desk.now(), latency, opened.server.warnings)
 
     def _ready(self) -> _Opened:

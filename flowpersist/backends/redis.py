@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from typing import Final
 
 from attrs import evolve
 
+from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._outcomes import check_body, check_revision
 from flowpersist.backends._redis import health
@@ -252,9 +252,8 @@ class RedisBackend:
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         with self._using() as store:
-            started = time.monotonic()
-            server = await health.ask(store.wire, Layout.schema_key(self._prefix), self.clock_offset)
-            latency = timedelta(seconds=time.monotonic() - started)
+            asking = health.ask(store.wire, Layout.schema_key(self._prefix), self.clock_offset)
+            server, latency = await timed(asking)
             return BackendHealth(NAME, server.now, latency, server.warnings())
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve, field, frozen
 
-from flowpersist.backends._clock import Clock, host_clock
+from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
@@ -203,9 +202,8 @@ class SqliteBackend:
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
-        started = time.monotonic()
-        now = await self._reading(lambda connection: (connection.execute("select 1").fetchone(), self._now())[1])
-        latency = timedelta(seconds=time.monotonic() - started)
+        asking = self._reading(lambda connection: (connection.execute("select 1").fetchone(), self._now())[1])
+        now, latency = await timed(asking)
         return BackendHealth(NAME, now, latency, tuple(self._warnings()))
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:

@@ -544,3 +544,51 @@ async def test_what_a_crash_left_of_a_shards_counter_goes_when_the_store_is_open
     await reopened(backend)
     assert not rest.exists()
     assert await keys(backend) == ["k"]
+
+
+async def test_what_is_acknowledged_was_flushed_in_order(backend, root, monkeypatch):
+    """A file's content before it gets its name, and the names before the caller is told."""
+    happened = []
+
+    def watched(module, name, said):
+        real = getattr(module, name)
+
+        def call(*arguments, **options):
+            found = real(*arguments, **options)
+            happened.append(said(*arguments))
+            return found
+
+        monkeypatch.setattr(module, name, call)
+
+    def kind(path):
+        return "directory" if Path(path).is_dir() else str(path).rpartition(".")[2]
+
+    def named(handle):
+        return Path(f"/proc/self/fd/{handle}").readlink()
+
+    watched(plain_files, "flush", lambda handle: f"flush {kind(named(handle))}")
+    watched(os, "fsync", lambda handle: f"flush {kind(named(handle))}")
+    watched(os, "rename", lambda _, new: f"name {kind(new)}")
+    watched(os, "link", lambda _, new: f"name {kind(new)}")
+    watched(os, "unlink", lambda path: f"unlink {kind(path)}")
+    steps = {
+        "small": ({"body": b"small"}, ["flush new", "name record", "flush directory"]),
+        "small again": ({"body": b"other"}, ["flush new", "name record", "flush directory"]),
+        "large": ({"body": LARGE}, ["flush body", "name new", "name record", "flush directory"]),
+        "claimed": ({"head": b"claimed"}, ["flush new", "name record", "flush directory"]),
+        "another large": (
+            {"body": LARGE},
+            ["flush body", "name new", "name record", "flush directory", "unlink body"],
+        ),
+        "dropped": ({"body": None}, ["flush new", "name record", "flush directory", "unlink body"]),
+    }
+    for revision, (step, (parts, expected)) in enumerate(steps.items()):
+        happened.clear()
+        await put(backend, if_revision=revision, **parts)
+        assert happened == expected, step
+    happened.clear()
+    await backend.delete(REF, if_revision=len(steps))
+    assert happened[-2:] == ["unlink record", "flush directory"]
+    happened.clear()
+    await put(backend, body=LARGE)
+    assert happened == ["flush body", "name record", "flush directory"]

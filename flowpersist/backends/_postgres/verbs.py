@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve, field, mutable
 
-from flowpersist.backends._clock import from_micros
+from flowpersist.backends._clock import from_micros, timed
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._postgres import rows
@@ -115,9 +114,7 @@ class Verbs:
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         statement, offset = self._layout.sql["ping"], self._store("").offset
-        started = time.monotonic()
-        row = await self._run(lambda connection: rows.one(connection, statement, offset))
-        latency = timedelta(seconds=time.monotonic() - started)
+        row, latency = await timed(self._run(lambda connection: rows.one(connection, statement, offset)))
         return BackendHealth(NAME, from_micros(row["now"]), latency, _warnings(row))
 
     def _store(self, namespace: str) -> rows.Store:
