@@ -1,8 +1,10 @@
 """A store in a directory: a file for each record, durable, for any number of processes on one machine.
 
 For local POSIX file systems: the locks of network file systems are not reliable. Each write is flushed before it is
-acknowledged, file and directory. The files are the truth; ``index.sqlite`` beside them serves queries, and is rebuilt
-where it is missing or behind. A backend belongs to the process that opened it: after a fork the child opens its own.
+acknowledged, file and directory. A file is made beside the record's and flushed before anything is locked; under the
+lock of the record's shard there is only the comparison and the rename. The files are the truth; ``index.sqlite`` beside
+them serves queries, with what ``index.log`` has still to add, and is rebuilt where either is missing or behind. A
+backend belongs to the process that opened it: after a fork the child opens its own.
 """
 
 from __future__ import annotations

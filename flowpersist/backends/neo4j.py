@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
+from attrs import evolve
 from neo4j import AsyncDriver, AsyncTransaction
 
 from flowpersist.backends._clock import timed
@@ -30,7 +31,7 @@ from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
 from flowpersist.backends._neo4j.link import Link, Sessions, Within
 from flowpersist.backends._neo4j.naming import Names
 from flowpersist.backends._neo4j.rows import NAME
-from flowpersist.backends._neo4j.schema import migrate, missing
+from flowpersist.backends._neo4j.schema import POPULATION, migrate, missing
 from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import Limits, Target, check_at, connected, target_of
 from flowpersist.backends._outcomes import check_body
@@ -130,7 +131,8 @@ class Neo4jBackend:
             driver = self._driver or self._new_driver()
             try:
                 link = self._link or self._sessions(driver)
-                await migrate(link, self._names, indexed_attributes(schema), self._graph.relations)
+                patient = self._sessions(driver, max(self._limits.operation, POPULATION))
+                await migrate(link, patient, self._names, indexed_attributes(schema), self._graph.relations)
             except BaseException:
                 if self._driver is None:
                     await self._let_go(driver)
@@ -159,8 +161,8 @@ class Neo4jBackend:
     def _new_driver(self) -> AsyncDriver:
         return connected(self._target, self._limits) if isinstance(self._target, Target) else self._target
 
-    def _sessions(self, driver: AsyncDriver) -> Sessions:
-        return Sessions(driver, self._database, self._limits)
+    def _sessions(self, driver: AsyncDriver, operation: timedelta | None = None) -> Sessions:
+        return Sessions(driver, self._database, evolve(self._limits, operation=operation or self._limits.operation))
 
     async def _let_go(self, driver: AsyncDriver) -> None:
         if driver is not self._target:

@@ -17,7 +17,7 @@ import pytest
 from flowpersist.backends._filesystem import files as plain_files
 from flowpersist.backends._filesystem import index as file_index
 from flowpersist.backends._filesystem import shards
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, digest_of
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, digest_of, encode, header_of
 from flowpersist.backends.base import KEEP, NamespaceSchema, RecordChange, RecordRef, Where, Written
 from flowpersist.backends.filesystem import FilesystemBackend
 from flowpersist.errors import (
@@ -365,6 +365,18 @@ async def test_a_damaged_record_is_an_error_and_the_store_still_opens(backend, r
     assert len(list(root.rglob("*.body"))) == 1
 
 
+async def test_a_damaged_record_does_not_keep_others_from_being_purged(backend, root):
+    names = [f"k{number}" for number in range(1000)]
+    neighbour = next(name for name in names if digest_of(RecordRef("n", name))[:2] == DIGEST[:2])
+    await put(backend)
+    await backend.put(RecordRef("n", neighbour), RecordChange("w"), if_revision=0)
+    path = root / "records" / DIGEST[:2] / f"{DIGEST}.record"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert await backend.purge("n", Where(), limit=9) == 1
+    assert (await backend.get(RecordRef("n", neighbour))).record is None
+    assert path.exists()
+
+
 async def test_a_record_under_another_s_name_is_found(backend, root):
     await put(backend)
     other = RecordRef("n", "other")
@@ -372,6 +384,20 @@ async def test_a_record_under_another_s_name_is_found(backend, root):
     (root / "records" / digest_of(other)[:2] / f"{digest_of(other)}.record").write_bytes(data)
     with pytest.raises(IntegrityError):
         await backend.get(other)
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "change", [{"body": 1.5}, {"body": "x"}, {"body": -1}, {"body": 2**40}, {"body": 2**63}, {"offset": -1}]
+)
+async def test_a_header_of_wrong_values_whose_checksum_holds(backend, root, body, change):
+    await put(backend, body=body)
+    stored = backend._opened.shards.stored(DIGEST)
+    header = json.dumps(json.loads(header_of(stored)) | change).encode()
+    parts = [*encode(stored, DIGEST, header), body if stored.whole else b""]
+    (root / "records" / DIGEST[:2] / f"{DIGEST}.record").write_bytes(b"".join(parts))
+    with pytest.raises(IntegrityError):
+        await backend.get(REF)
 
 
 async def test_a_damaged_counter_is_an_error(backend, root):
@@ -504,3 +530,51 @@ async def test_what_a_crash_left_of_a_shards_counter_goes_when_the_store_is_open
     await reopened(backend)
     assert not rest.exists()
     assert await keys(backend) == ["k"]
+
+
+async def test_what_is_acknowledged_was_flushed_in_order(backend, root, monkeypatch):
+    """A file's content before it gets its name, and the names before the caller is told."""
+    happened = []
+
+    def watched(module, name, said):
+        real = getattr(module, name)
+
+        def call(*arguments, **options):
+            found = real(*arguments, **options)
+            happened.append(said(*arguments))
+            return found
+
+        monkeypatch.setattr(module, name, call)
+
+    def kind(path):
+        return "directory" if Path(path).is_dir() else str(path).rpartition(".")[2]
+
+    def named(handle):
+        return Path(f"/proc/self/fd/{handle}").readlink()
+
+    watched(plain_files, "flush", lambda handle: f"flush {kind(named(handle))}")
+    watched(os, "fsync", lambda handle: f"flush {kind(named(handle))}")
+    watched(os, "rename", lambda _, new: f"name {kind(new)}")
+    watched(os, "link", lambda _, new: f"name {kind(new)}")
+    watched(os, "unlink", lambda path: f"unlink {kind(path)}")
+    steps = {
+        "small": ({"body": b"small"}, ["flush new", "name record", "flush directory"]),
+        "small again": ({"body": b"other"}, ["flush new", "name record", "flush directory"]),
+        "large": ({"body": LARGE}, ["flush body", "name new", "name record", "flush directory"]),
+        "claimed": ({"head": b"claimed"}, ["flush new", "name record", "flush directory"]),
+        "another large": (
+            {"body": LARGE},
+            ["flush body", "name new", "name record", "flush directory", "unlink body"],
+        ),
+        "dropped": ({"body": None}, ["flush new", "name record", "flush directory", "unlink body"]),
+    }
+    for revision, (step, (parts, expected)) in enumerate(steps.items()):
+        happened.clear()
+        await put(backend, if_revision=revision, **parts)
+        assert happened == expected, step
+    happened.clear()
+    await backend.delete(REF, if_revision=len(steps))
+    assert happened[-2:] == ["unlink record", "flush directory"]
+    happened.clear()
+    await put(backend, body=LARGE)
+    assert happened == ["flush body", "name record", "flush directory"]

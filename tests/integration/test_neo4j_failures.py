@@ -243,7 +243,9 @@ class _Server:
     def start(self):
         opened = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENINGS]
         classes = f"{BUILDS}/lib/*:{BUILDS}/classes"
-        command = ["java", "-Xmx384m", *opened, "-cp", classes, self._program, str(self.port), str(self._directory)]
+        # It starts in half the time for one that does not live long enough to gain by more.
+        quick = ("-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+        command = ["java", *quick, *opened, "-cp", classes, self._program, str(self.port), str(self._directory)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self):
@@ -339,14 +341,17 @@ async def test_a_server_that_wants_a_password(own_server):
     async with neo4j.AsyncGraphDatabase.driver(f"bolt://{address}", auth=("neo4j", "neo4j")) as driver:
         change_it = "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO 's3cret/p@ss:w?rd#'"
         await driver.execute_query(change_it, database_="system")
-    for scheme in ("bolt", "neo4j"):
-        backend = backend_from_url(f"{scheme}://neo4j:s3cret%2Fp%40ss%3Aw%3Frd%23@{address}/neo4j?graph=off")
-        await backend.open([NamespaceSchema("flows")])
-        made = await backend.put(ref(scheme), change(head=b"h"), if_revision=0)
-        assert (await backend.get(ref(scheme))).record.revision == made.revision
-        await backend.close()
-        for wrong in (f"{scheme}://{address}", f"{scheme}://neo4j:s3cret@{address}"):
-            assert "refuses user or password" in await _refused(wrong)
+    right = f"neo4j:s3cret%2Fp%40ss%3Aw%3Frd%23@{address}/neo4j?graph=off"
+    backend = backend_from_url(f"bolt://{right}")
+    await backend.open([NamespaceSchema("flows")])
+    made = await backend.put(ref("a"), change(head=b"h"), if_revision=0)
+    await backend.close()
+    routed = backend_from_url(f"neo4j://{right}")
+    await routed.open([NamespaceSchema("flows")])
+    assert (await routed.get(ref("a"), body=False)).record.revision == made.revision
+    await routed.close()
+    for wrong in (f"bolt://{address}", f"bolt://neo4j:s3cret@{address}", f"neo4j://neo4j:s3cret@{address}"):
+        assert "refuses user or password" in await _refused(wrong)
     async with asyncio.timeout(10):
         while "too many wrong passwords" not in await _refused(f"bolt://neo4j:s3cret@{address}"):
             continue

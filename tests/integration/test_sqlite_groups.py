@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flowpersist.backends._sqlite.inserts import BRIEF_BYTES
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.errors import BackendUnavailable, DeadlinePassed, RevisionConflict
@@ -85,6 +86,21 @@ async def test_new_records_of_one_turn_share_a_transaction(backend, groups, coun
             {"status": str(number)},
             f"w{number}",
         )
+
+
+async def test_large_heads_go_one_by_one_so_that_no_statement_keeps_many(backend, groups):
+    statements = []
+    await backend._writing(lambda connection: connection.set_trace_callback(statements.append))
+    heads = [b"h" * size for size in (1, BRIEF_BYTES, BRIEF_BYTES + 1, 100_000, 3)]
+    change = [RecordChange("w", head=head, body=b"b") for head in heads]
+    done = await gathered(backend, *(backend.put(ref(n), one, if_revision=0) for n, one in enumerate(change)))
+    await backend._writing(lambda connection: connection.set_trace_callback(None))
+    inserts = [len(one) for one in statements if "into flowpersist_records" in one]
+    assert len(inserts) == 3
+    assert inserts[0] < 4 * BRIEF_BYTES
+    assert [one.revision for one in done] == [1] * 5
+    records = [(await backend.get(ref(number))).record for number in range(5)]
+    assert [(record.head, record.body) for record in records] == [(head, b"b") for head in heads]
 
 
 async def test_of_one_key_in_a_group_the_first_wins(backend, groups):

@@ -64,7 +64,7 @@ def snapshot(parameters):
 
 def test_a_node_of_one_write_is_a_record():
     change = RecordChange("w\n1", attributes={"a": 1}, head=b"head", body=b"body")
-    parameters = inserted(REF, change, {})
+    parameters = inserted(REF, change)
     record, tag = record_of(REF, snapshot(parameters), parameters["properties"]["head"])
     assert (record.revision, record.write_id, record.attributes, record.head) == (7, "w\n1", {"a": 1}, b"head")
     assert body_of(record, tag, [(tag, 0, parameters["parts"][0])]) == b"body"
@@ -72,14 +72,14 @@ def test_a_node_of_one_write_is_a_record():
 
 @pytest.mark.parametrize("head", [None, b"", b"other678head"])
 def test_a_head_of_another_write_is_seen(head):
-    parameters = inserted(REF, RecordChange("w", head=b"head"), {})
+    parameters = inserted(REF, RecordChange("w", head=b"head"))
     with pytest.raises(Torn):
         record_of(REF, snapshot(parameters), head)
 
 
 def test_parts_of_another_write_are_seen():
     size = 2 * 1024 * 1024 + 1
-    parameters = inserted(REF, RecordChange("w", body=bytes(size)), {})
+    parameters = inserted(REF, RecordChange("w", body=bytes(size)))
     record, tag = record_of(REF, snapshot(parameters), parameters["properties"]["head"])
     parts = [(tag, number, data) for number, data in enumerate(parameters["parts"])]
     assert len(parts) == 3
@@ -90,9 +90,11 @@ def test_parts_of_another_write_are_seen():
 
 
 def test_what_is_kept_is_left_to_the_server():
-    kept = changed(REF, RecordChange("w"), {"run": None})
-    assert (kept["due"], kept["attributes"], kept["head_tag"], kept["body_tag"]) == (None, None, None, None)
-    assert kept["properties"] == {}
-    dropped = changed(REF, RecordChange("w", attributes=None, head=None, body=None, due_at=None), {"run": None})
-    assert (dropped["due"], dropped["attributes"], dropped["body_tag"], dropped["parts"]) == ("", "{}", "", [])
-    assert dropped["related"] == {"run": None}
+    """By None in the lines of the snapshot: due, write id, attributes, tag of the head, tag and size of the body."""
+    kept = changed(REF, RecordChange("w"))
+    assert kept == {"key": "k", "lines": [None, '"w"', None, None, None], "properties": {}}
+    dropped = changed(REF, RecordChange("w", attributes=None, head=None, body=None, due_at=None))
+    due, _, attributes, head_tag, body = dropped["lines"]
+    assert (due, attributes, body) == ("", "{}", "")
+    assert dropped["properties"] == {"by_due": None, "head": head_tag.encode()}
+    assert "parts" not in dropped

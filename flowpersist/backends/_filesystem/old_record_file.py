@@ -13,7 +13,14 @@ import zlib
 from typing import Any, Final
 
 from flowpersist.backends._clock import from_micros
-from flowpersist.backends._filesystem.record_file import WRONG, Stored, checked_nonce, damaged, digest_of
+from flowpersist.backends._filesystem.record_file import (
+    WRONG,
+    Stored,
+    checked_nonce,
+    checked_size,
+    damaged,
+    digest_of,
+)
 from flowpersist.backends._scalars import attributes_from_text
 from flowpersist.backends.base import Record, RecordRef
 
@@ -41,7 +48,7 @@ def _parsed(data: bytes) -> Stored:
     (length,) = _LENGTH.unpack(data[len(OLD_MAGIC) : _START])
     header: dict[str, Any] = json.loads(data[_START : _START + length])
     rest = data[_START + length : -_LENGTH.size]
-    size, nonce = header["body"], checked_nonce(header["nonce"])
+    size, nonce = checked_size(header["body"]), checked_nonce(header["nonce"])
     record = Record(
         ref=RecordRef(header["namespace"], header["key"]),
         revision=header["revision"],

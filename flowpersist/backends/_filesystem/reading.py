@@ -117,7 +117,10 @@ def body_in(path: str, stored: Stored) -> bytes | None:
 
 def _sized(handle: int, stored: Stored) -> bytes:
     size = stored.record.body_size or 0
-    data = _read(handle, size + 1, stored.offset)
+    # Before so much memory is asked for.
+    if os.fstat(handle).st_size != stored.offset + size:
+        raise body_missing(NAME, stored.record.ref)
+    data = _read(handle, size, stored.offset)
     if len(data) != size:
         raise body_missing(NAME, stored.record.ref)
     return data

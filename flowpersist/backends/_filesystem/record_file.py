@@ -35,6 +35,7 @@ __all__ = [
     "Stored",
     "beginning",
     "checked_nonce",
+    "checked_size",
     "damaged",
     "digest_of",
     "encode",
@@ -158,6 +159,7 @@ def stored_in(found: Beginning) -> Stored:
 
 def _parsed(found: Beginning) -> Stored:
     header: dict[str, Any] = json.loads(found.header)
+    offset = checked_size(header["offset"])
     record = Record(
         ref=RecordRef(header["namespace"], header["key"]),
         revision=found.revision,
@@ -165,13 +167,12 @@ def _parsed(found: Beginning) -> Stored:
         attributes=attributes_from_text(header["attributes"]),
         head=found.head,
         body=None,
-        body_size=header["body"],
+        body_size=checked_size(header["body"]),
         created_at=from_micros(header["created"]),
         updated_at=from_micros(header["updated"]),
         due_at=None if header["due"] is None else from_micros(header["due"]),
     )
-    nonce, offset = header["nonce"], header["offset"]
-    return Stored(record, None, checked_nonce(nonce), found.end if offset is None else int(offset), offset is None)
+    return Stored(record, None, checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None)
 
 
 def checked_nonce(nonce: object) -> str | None:
@@ -179,6 +180,13 @@ def checked_nonce(nonce: object) -> str | None:
     if nonce is not None and not (isinstance(nonce, str) and nonce.isalnum()):
         raise ValueError("a nonce that is none")
     return nonce
+
+
+def checked_size(size: object) -> int | None:
+    """A number of bytes as a header names it."""
+    if size is not None and (type(size) is not int or size < 0):
+        raise ValueError("a size that is none")
+    return size
 
 
 def with_inline(stored: Stored, rest: bytes) -> Stored:

@@ -219,13 +219,18 @@ class Shards:
             check_revision(NAME, ref, record.revision, if_revision)
             return True
 
-        return self.remove_if([digest_of(ref)], at_revision) > 0
+        return self._remove([digest_of(ref)], at_revision, self.stored) > 0
 
     def remove_if(self, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
-        """Remove those records of one shard that are there and wanted; gives how many."""
+        """Remove those records of one shard that are there, can be read and are wanted; gives how many."""
+        return self._remove(digests, wanted, self.readable)
+
+    def _remove(
+        self, digests: Sequence[str], wanted: Callable[[Record], bool], stored_of: Callable[[str], Stored | None]
+    ) -> int:
         shard = digests[0][:2]
         with self.locked(shard):
-            read = {digest: self.stored(digest) for digest in digests}
+            read = {digest: stored_of(digest) for digest in digests}
             doomed = {digest: it for digest, it in read.items() if it is not None and wanted(it.record)}
             if not doomed:
                 return 0
@@ -273,11 +278,11 @@ class Shards:
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
     def readable(self, digest: str) -> Stored | None:
-        """A record for a query: one that is damaged is reported and left out, so that it does not block the others."""
+        """A record of many: one that is damaged is reported and left out, so that it does not block the others."""
         try:
             return self.stored(digest)
         except IntegrityError as error:
-            log.error("a record is left out of queries: %s", error)  # noqa: TRY400 - the message is all there is
+            log.error("a record is left out of queries and purges: %s", error)  # noqa: TRY400 - the message is all there is
             return None
 
     def _sweep(self, digest: str, kinds: Iterable[str], stored: Stored | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from flowpersist.backends._mongodb.bodies import Stored, remove
 from flowpersist.backends._mongodb.client import Collections
@@ -27,6 +27,10 @@ class Abilities:
     finds_lists: bool = True
 
 
+def _watch(desk: Desk) -> Watch:
+    return Watch(desk.store, desk.underway, desk.abilities.finds_lists)
+
+
 @frozen(eq=False)
 class Desk:
     """An open store, its clock and what is under way in it."""
@@ -35,11 +39,7 @@ class Desk:
     now: Callable[[], Awaitable[datetime]]
     underway: Underway
     abilities: Abilities = field(factory=Abilities)
-    watch: Watch = field(init=False)
-
-    @watch.default
-    def _watch(self) -> Watch:
-        return Watch(self.store, self.underway, self.abilities.finds_lists)
+    watch: Watch = field(init=False, default=Factory(_watch, takes_self=True))
 
     @property
     def held(self) -> dict[str, int] | None:

@@ -14,8 +14,11 @@ SHOW INDEXES YIELD name
 WHERE name STARTS WITH $prefix
 RETURN name
 
-// name: await_indexes
-CALL db.awaitIndexes($seconds)
+// name: unfinished_indexes
+// db.awaitIndexes would wait for those of others, too.
+SHOW INDEXES YIELD name, state
+WHERE name STARTS WITH $prefix AND state <> 'ONLINE'
+RETURN name, state
 
 // name: write_version
 MERGE (m:<Meta> {name: 'schema'})

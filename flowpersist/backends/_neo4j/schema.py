@@ -6,9 +6,12 @@ own and may be run twice; the version is written last.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import chain, repeat
 from typing import Final
 
 from flowpersist.backends._neo4j.graph import Relation
@@ -18,7 +21,7 @@ from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._outcomes import later_release
 from flowpersist.errors import BackendUnavailable
 
-__all__ = ["MIGRATIONS", "migrate", "missing"]
+__all__ = ["MIGRATIONS", "POPULATION", "migrate", "missing"]
 
 _TEXTS: Final = loaded("schema.cypher")
 #: Each migration is the statements that lead from the version before. None is ever changed.
@@ -36,7 +39,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 #: The long-term release whose Cypher is used: properties by computed names, and subqueries with named variables.
 _OLDEST: Final = (5, 26)
 #: For indexes of records that are there already.
-_POPULATION: Final = timedelta(minutes=10)
+POPULATION: Final = timedelta(minutes=10)
+_LOOKS_AFTER: Final = (0.01, 0.05, 0.2, 0.5)
 
 
 async def _version(link: Link, names: Names) -> tuple[int, int]:
@@ -89,13 +93,30 @@ def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str,
     return made
 
 
-async def migrate(link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]) -> None:
-    """Run what is missing. Whoever comes second finds it done."""
+async def migrate(
+    link: Link, patient: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]
+) -> None:
+    """Run what is missing. Whoever comes second finds it done. ``patient`` gives a statement ``POPULATION``: a
+    constraint is there once all nodes have been looked at.
+    """
     texts = await missing(link, names, indexed, relations)
     if not texts:
         return
     for text in texts:
-        await link.run(text, {}, writes=True)
-    seconds = int(_POPULATION.total_seconds())
-    await link.run(_TEXTS["await_indexes"], {"seconds": seconds}, writes=False)
+        await patient.run(text, {}, writes=True)
+    await _filled(link, names)
     await link.run(names.fill(_TEXTS["write_version"]), {"version": len(MIGRATIONS)}, writes=True)
+
+
+async def _filled(link: Link, names: Names) -> None:
+    """Wait until all indexes of the store answer."""
+    until = time.monotonic() + POPULATION.total_seconds()
+    for wait in chain(_LOOKS_AFTER, repeat(_LOOKS_AFTER[-1])):
+        rows = await link.run(_TEXTS["unfinished_indexes"], {"prefix": f"{names.prefix}_"}, writes=False)
+        if not rows:
+            return
+        name, state = rows[0]
+        if state == "FAILED" or time.monotonic() > until:
+            message = f"the index {name} of the neo4j store is {str(state).lower()}; drop it, and open the store again"
+            raise BackendUnavailable(message, NAME)
+        await asyncio.sleep(wait)

@@ -23,6 +23,9 @@ from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
 
 __all__ = ["Insert", "insert_all"]
 
+#: A record whose head takes more goes alone: a statement keeps what was bound last for as long as it stays prepared,
+#: and there is one for each number of records.
+BRIEF_BYTES: Final = 4 * 1024
 _ROW: Final = {"insert_records": "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "insert_bodies": "(?, ?)"}
 
 
@@ -37,22 +40,29 @@ class Insert:
     not_after: datetime | None
     now: Callable[[], datetime]
 
+    @property
+    def brief(self) -> bool:
+        """Whether it may go with others."""
+        head = self.change.head
+        return not isinstance(head, bytes) or len(head) <= BRIEF_BYTES
+
     def __call__(self, connection: sqlite3.Connection) -> Written:
         """Compare and set, with the error that says why it can't be."""
         return rows.put(connection, self.tables, self.ref, self.change, 0, self.not_after, self.now())
 
 
 def insert_all(connection: sqlite3.Connection, inserts: Sequence[Insert]) -> list[Written | None]:
-    """Make the records; None for each that was not made, since one stands there or its time has passed."""
+    """Make the records; None for each that was not made: it is large, or one stands there, or its time has passed."""
     now, sql = inserts[0].now(), inserts[0].tables.sql
     floor, top = connection.execute(sql["read_ends"]).fetchone()
-    timely = {top + n: it for n, it in enumerate(inserts, 1) if it.not_after is None or now <= it.not_after}
+    numbered = enumerate(inserts, top + 1)
+    fitting = {n: it for n, it in numbered if it.brief and (it.not_after is None or now <= it.not_after)}
     at, revision = to_micros(now), floor + 1
-    values = [(identity, revision, *rows.inserted(it.ref, it.change, at)) for identity, it in timely.items()]
-    made = set(timely)
+    values = [(identity, revision, *rows.inserted(it.ref, it.change, at)) for identity, it in fitting.items()]
+    made = set(fitting)
     if values and _insert(connection, sql, "insert_records", values) < len(values):
         made = {identity for (identity,) in connection.execute(sql["read_inserted"], (top,))}
-    _insert_bodies(connection, sql, [(identity, timely[identity].change.body) for identity in sorted(made)])
+    _insert_bodies(connection, sql, [(identity, fitting[identity].change.body) for identity in sorted(made)])
     written = Written(revision, now)
     return [written if identity in made else None for identity in range(top + 1, top + 1 + len(inserts))]
 
@@ -68,8 +78,7 @@ def _insert_bodies(
             small.append((identity, body))
         else:
             connection.execute(sql["insert_body"], (identity, body))
-    # A statement keeps what was bound last for as long as it stays prepared. So there are few of them, for powers of
-    # two, and none for many large bodies.
+    # Few statements, for powers of two, and none for many large bodies: see BRIEF_BYTES.
     while small:
         size = 1 << (len(small).bit_length() - 1)
         _insert(connection, sql, "insert_bodies", small[:size])
