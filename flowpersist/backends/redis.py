@@ -30,7 +30,7 @@ from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._outcomes import check_body, check_revision
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
-from flowpersist.backends._redis.changes import subscription
+from flowpersist.backends._redis.changes import keys, subscribed
 from flowpersist.backends._redis.errors import NAME, mapped
 from flowpersist.backends._redis.lanes import Command
 from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
@@ -146,6 +146,8 @@ class RedisBackend:
             store, self._open_store = self._open_store, None
             if store is not None and store.opened_in == os.getpid():
                 await store.settled()
+                for connection in store.listening:
+                    await connection.disconnect(nowait=True)
                 await store.wire.close()
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
@@ -270,11 +272,14 @@ class RedisBackend:
     async def changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
         """See ``Notifying``. Tells of writes by backends with ``notify`` alone."""
         with self._using() as store:
-            channel = store.layout.channel(namespace)
-            wire = store.wire
-        # It may last for days, and close does not wait for it.
-        async with subscription(wire, channel) as keys:
-            yield keys
+            connection = await subscribed(store.wire, store.layout.channel(namespace))
+            # It may last for days: close does not wait for it, but ends it.
+            store.listening.add(connection)
+        try:
+            yield keys(connection)
+        finally:
+            store.listening.discard(connection)
+            await connection.disconnect(nowait=True)
 
     @contextmanager
     def _using(self) -> Iterator[OpenStore]:

@@ -298,3 +298,21 @@ async def test_waiting_for_changes_may_be_cancelled(url):
             async with asyncio.timeout(0.05), backend.changes("n") as changes:
                 await anext(changes)
         assert await keys_of(backend, Where()) == []
+
+
+@pytest.mark.parametrize("pause", [0, 0.05])
+async def test_closing_ends_a_subscription(url, pause):
+    """Also one that is only about to begin."""
+    backend = backend_from_url(url)
+    await backend.open([])
+
+    async def listen():
+        async with backend.changes("n") as changes:
+            await anext(changes)
+
+    waiting = asyncio.ensure_future(listen())
+    await asyncio.sleep(pause)
+    async with asyncio.timeout(5):
+        await backend.close()
+        with pytest.raises(BackendUnavailable):
+            await waiting

@@ -191,7 +191,9 @@ def test_what_is_no_head_is_refused():
 
 
 @pytest.mark.parametrize(
-    "value", [msgspec.msgpack.Ext(2, b"1"), msgspec.msgpack.Ext(1, b"1" * 1025), msgspec.Raw(b"\xd4\x01")], ids=str
+    "value",
+    [msgspec.msgpack.Ext(2, b"1"), msgspec.msgpack.Ext(1, b"1" * 1025), msgspec.Raw(b"\xd4\x01")],
+    ids=["type", "length", "cut off"],
 )
 def test_another_extension_is_refused(value):
     """FPH-3"""

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from redis.asyncio.connection import AbstractConnection
 
 from flowpersist.backends._redis.errors import mapped
 from flowpersist.backends._redis.wire import Wire
 
-__all__ = ["subscription"]
+__all__ = ["keys", "subscribed"]
 
 
-@asynccontextmanager
-async def subscription(wire: Wire, channel: bytes) -> AsyncIterator[AsyncIterator[str]]:
-    """The keys that are published from now on."""
+async def subscribed(wire: Wire, channel: bytes) -> AbstractConnection:
+    """A connection on which the keys come that are published from now on; whoever takes it closes it."""
     with mapped():
         connection = await wire.lone()
-    try:
-        with mapped():
+        try:
             await connection.send_command("SUBSCRIBE", channel, check_health=False)
             # The subscription stands once the server has said so.
             await connection.read_response()
-        yield _keys(connection)
-    finally:
-        await connection.disconnect(nowait=True)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+    return connection
 
 
-async def _keys(connection: AbstractConnection) -> AsyncIterator[str]:
+async def keys(connection: AbstractConnection) -> AsyncIterator[str]:
+    """As they come."""
     while True:
         with mapped():
             message = await connection.read_response(timeout=math.inf)

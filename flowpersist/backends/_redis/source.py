@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisClusterException, RedisError
 
 from flowpersist.backends._redis.lanes import Limits
@@ -75,6 +76,8 @@ class OpenStore:
     opened_in: int = field(factory=os.getpid)
     under_way: int = 0
     idle: asyncio.Event = field(factory=asyncio.Event)
+    #: Connections on which somebody waits for changes.
+    listening: set[AbstractConnection] = field(factory=set)
 
     @contextmanager
     def operation(self) -> Iterator[OpenStore]:
