@@ -218,9 +218,10 @@ class SealedRecords(Generic[H]):
             if move.draft is None:
                 return move.result
             mended = await self.put(key, evolve(move.draft, body=KEEP), revision=written.unwrap().revision)
-            # Whoever found it in a listing meanwhile decided by the store's clock.
-            if isinstance(mended, Failure) and not isinstance(mended.failure(), RevisionConflict):
-                return Failure(mended.failure())
+            if isinstance(mended, Failure):
+                # Whoever found it in a listing meanwhile has decided by what stands there, which is then what is told.
+                lost = isinstance(mended.failure(), RevisionConflict)
+                return await self.update(key, decide) if lost else Failure(mended.failure())
         return move.result
 
     async def put(self, key: str, draft: Draft, *, revision: int) -> Result[Written, PersistenceError]:
