@@ -157,7 +157,9 @@ class FilesystemBackend:
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
-        return await self._run(lambda opened: opened.shards.delete(ref, if_revision))
+        deleted = await self._run(lambda opened: opened.shards.delete(ref, if_revision))
+        self._enter_overdue()
+        return deleted
 
     async def query(
         self,

@@ -465,6 +465,20 @@ async def test_a_directory_that_can_not_be_flushed_is_an_unknown_outcome(backend
     assert (await backend.get(REF)).record.write_id == "w"
 
 
+async def test_what_deletions_leave_in_the_index_goes_though_nobody_asks(backend, monkeypatch):
+    names = [RecordRef("n", name) for name in "abc"]
+    for name in names:
+        await backend.put(name, RecordChange("w"), if_revision=0)
+    assert await keys(backend) == ["a", "b", "c"]
+    monkeypatch.setattr(file_index, "OVERDUE", 3)
+    for name in names:
+        await backend.delete(name, if_revision=1)
+    index = backend._opened.shards.index
+    async with asyncio.timeout(5):
+        while index._outdated:
+            await asyncio.sleep(0.01)
+
+
 async def test_entries_that_are_outdated_are_passed_over(backend, monkeypatch):
     monkeypatch.setattr(file_index.FileIndex, "remove_below", lambda *_: None)
     revision = (await put(backend, attributes={"status": "x"})).revision

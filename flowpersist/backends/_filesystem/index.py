@@ -32,7 +32,7 @@ SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
 LOG: Final = "index.log"
-#: After how many writes of a process it enters what was noted, though no query has asked.
+#: After how many writes and deletions of a process it enters what was noted, though no query has asked.
 OVERDUE: Final = 500
 #: From how many bytes on a log is emptied, and how long to wait for a moment at which nobody adds to it.
 LONG: Final = 4 * 1024 * 1024
@@ -169,8 +169,8 @@ class FileIndex:
 
     @property
     def overdue(self) -> bool:
-        """Whether so much was noted here that it had better be entered before a query asks for it."""
-        return self._noted >= OVERDUE
+        """Whether so much was noted or outdated here that it had better be entered before a query asks for it."""
+        return self._noted + len(self._outdated) >= OVERDUE
 
     def enter(self) -> None:
         """Enter what was noted, by whomever."""
@@ -192,7 +192,8 @@ class FileIndex:
     def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
         lines, place, damaged = self._log.read(_place(connection))
         if damaged:
-            log.warning("the index's log is damaged; some records may be left out of queries until the store is opened")
+            # A crash or a full disk leaves such a line too, of a write that was not done.
+            log.warning("a line of the index's log can't be read; the index is made anew when the store is opened next")
             connection.execute(SQL["write_meta"], ("boot", ""))
         floors: dict[str, int] = {}
         removals = (line for line in lines if len(line) == REMOVAL)

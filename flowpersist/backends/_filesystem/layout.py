@@ -57,6 +57,8 @@ def _make(root: Path) -> None:
     records.mkdir(mode=0o700, exist_ok=True)
     for shard in SHARDS:
         (records / shard).mkdir(mode=0o700, exist_ok=True)
+        # Here, so that no write has to; where it is lost with the power, the next one makes it.
+        (records / shard / LOCK).touch(mode=0o600)
     flush_directory(records)
     # Last: where it is, everything else is.
     _name_format(root)
