@@ -147,7 +147,7 @@ class Store:
             raise
         if not rows:
             check_revision(NAME, ref, 0, if_revision)
-        ((done, revision, now, *_),) = rows
+        done, revision, now, *_ = _decided(rows)
         if not done:
             check_revision(NAME, ref, revision, if_revision)
             raise DeadlinePassed(late, NAME)
@@ -179,7 +179,7 @@ class Store:
         parts.append("drop_attributes")
         if not with_body:
             rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
-            if not rows or not rows[0][-1]:
+            if not rows or not _decided(rows)[-1]:
                 return rows
         return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
 
@@ -195,7 +195,7 @@ class Store:
         rows = await link.run(text, parameters, writes=True)
         if not rows:
             return False
-        ((done, revision),) = rows
+        done, revision = _decided(rows)
         if not done:
             check_revision(NAME, ref, revision, if_revision)
         return bool(done)
@@ -375,3 +375,10 @@ def _bounds(asked: Selection) -> tuple[str, str]:
             # What follows a text, since none holds NUL.
             since = max(since, after + "\x01")
     return since, before
+
+
+def _decided(rows: Rows) -> list[Any]:
+    """What a comparison came to. The server may find two records by one key, one that is being deleted and the next
+    one: each was compared by itself, and at most one is of the expected revision.
+    """
+    return max(rows, key=lambda row: (row[0] is True or row[-1] is True, row[1]))
