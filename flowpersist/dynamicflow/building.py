@@ -211,7 +211,8 @@ def _reduce(building: _Building) -> Operation:
 
 def _loop(building: _Building) -> Operation:
     kind = building.draft.fields.get("loop", "while" if "condition" in building.draft.fields else "for")
-    if kind not in {"for", "while"}:
+    # No set: it may be anything, also what has no hash.
+    if kind not in ("for", "while"):
         building.refuse(f"'loop' is {kind!r}: it must be 'for' or 'while'")
     return Loop(
         building.needed("over", "over") if kind == "for" else None,

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from returns.result import Failure, Success
 
@@ -72,6 +72,7 @@ values = st.recursive(
     flow=st.lists(values, max_size=4) | values,
     more=st.dictionaries(st.sampled_from(["version", "metadata", "nodes"]), values),
 )
+@example(flow=[{"loop": []}], more={})
 def test_compiling_never_raises(flow, more):
     result = compile_flow({**more, "flow": flow})
     assert isinstance(result, Success) or isinstance(result.failure(), FlowError)
