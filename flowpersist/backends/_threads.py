@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import queue
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +13,7 @@ from attrs import define, field
 
 from flowpersist.errors import BackendUnavailable
 
-__all__ = ["Job", "Settled", "deliver", "guard", "uninterrupted"]
+__all__ = ["Inbox", "Job", "Settled", "deliver", "guard", "uninterrupted"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -63,6 +65,60 @@ def deliver(ended: Sequence[Settled]) -> None:
         except RuntimeError:
             # The loop was closed while its work was under way, so that nobody waits any more.
             continue
+
+
+class Inbox(Generic[A]):
+    """Jobs for the threads of a backend that share it, until it is closed.
+
+    It goes in at once and one by one; who is woken together writes together all the same: a thread that waits here
+    goes on when it gets the interpreter's lock, which is when the event loop's turn is over.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._queue: queue.SimpleQueue[Job[A] | None] = queue.SimpleQueue()
+        self._closed = False
+
+    def send(self, job: Job[A]) -> None:
+        """From any thread. After the end it is refused."""
+        self._queue.put(job)
+        # Looked at afterwards: so that of this thread and the one that closes, at least one sees what the other did.
+        if self._closed:
+            self._refuse()
+
+    def take(self) -> Job[A] | None:
+        """Wait for the next; None at the end."""
+        return self._queue.get()
+
+    def take_more(self, most: int) -> list[Job[A]]:
+        """What stands behind it, without waiting."""
+        jobs: list[Job[A]] = []
+        while len(jobs) < most and not self._queue.empty():
+            job = self._queue.get()
+            if job is None:
+                # The end comes after what was sent before it.
+                self.end()
+                break
+            jobs.append(job)
+        return jobs
+
+    def end(self) -> None:
+        """One of the threads finds the end, once it has done what was sent before."""
+        self._queue.put(None)
+
+    def close(self) -> None:
+        """Refuse what nobody has taken, and what comes from now on."""
+        self._closed = True
+        self._refuse()
+
+    def _refuse(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    deliver(
+                        [Settled(job, error=BackendUnavailable(f"the {self._backend} store was closed", self._backend))]
+                    )
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

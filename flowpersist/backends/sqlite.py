@@ -26,10 +26,10 @@ from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.checkpoints import Checkpointer
 from flowpersist.backends._sqlite.group_commit import Writer
 from flowpersist.backends._sqlite.inserts import Insert
-from flowpersist.backends._sqlite.owners import Inbox, Owner, Reader, Work
+from flowpersist.backends._sqlite.owners import Owner, Reader, Work, WorkInbox
 from flowpersist.backends._sqlite.schema import PAGE_BYTES, Database, connect, migrate, planned
 from flowpersist.backends._sqlite.tables import NAME, Tables
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import Inbox, guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -59,8 +59,8 @@ SYNCHRONOUS: Final = ("full", "extra", "normal", "off")
 class _Threads:
     """The threads of an open backend and their inboxes."""
 
-    writes: Inbox = field(factory=Inbox)
-    reads: Inbox = field(factory=Inbox)
+    writes: WorkInbox = field(factory=lambda: Inbox(NAME))
+    reads: WorkInbox = field(factory=lambda: Inbox(NAME))
     threads: tuple[Owner, ...] = ()
     checkpoints: Checkpointer | None = None
 

@@ -17,7 +17,7 @@ from typing import Final
 from flowpersist.backends._sql import primary_code, translated
 from flowpersist.backends._sqlite.checkpoints import Checkpointer
 from flowpersist.backends._sqlite.inserts import Insert, insert_all
-from flowpersist.backends._sqlite.owners import Inbox, Owner, Work
+from flowpersist.backends._sqlite.owners import Owner, Work, WorkInbox
 from flowpersist.backends._threads import Settled, deliver
 from flowpersist.errors import PersistenceError, StorageFull, UnknownOutcome
 
@@ -29,7 +29,7 @@ GROUP: Final = 64
 class Writer(Owner):
     """Runs what is queued in one transaction that holds the write lock from its beginning."""
 
-    def __init__(self, name: str, connection: sqlite3.Connection, inbox: Inbox, checkpoints: Checkpointer) -> None:
+    def __init__(self, name: str, connection: sqlite3.Connection, inbox: WorkInbox, checkpoints: Checkpointer) -> None:
         super().__init__(name, connection, inbox)
         self._checkpoints = checkpoints
 
