@@ -208,21 +208,20 @@ class SealedRecords(Generic[H]):
         if move.draft is None:
             return move.result
         written = await self.put(key, move.draft, revision=0)
-        if not isinstance(written, Success):
-            # It can be ours: done, not acknowledged, and changed since by somebody who found it.
-            lost = isinstance(written.failure(), RevisionConflict)
-            return await self.update(key, decide) if lost else Failure(written.failure())
-        now = written.unwrap().now
-        if not reading.fits(Reading(now, started, self.pace.monotonic())):
+        if isinstance(written, Success):
+            now, revision = written.unwrap().now, written.unwrap().revision
+            if reading.fits(Reading(now, started, self.pace.monotonic())):
+                return move.result
             move = await decide(Found(None, now))
             if move.draft is None:
                 return move.result
-            mended = await self.put(key, evolve(move.draft, body=KEEP), revision=written.unwrap().revision)
-            if isinstance(mended, Failure):
-                # Whoever found it in a listing meanwhile has decided by what stands there, which is then what is told.
-                lost = isinstance(mended.failure(), RevisionConflict)
-                return await self.update(key, decide) if lost else Failure(mended.failure())
-        return move.result
+            written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision)
+        if isinstance(written, Success):
+            return move.result
+        # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
+        # a listing: then what stands there is told.
+        lost = isinstance(written.failure(), RevisionConflict)
+        return await self.update(key, decide) if lost else Failure(written.failure())
 
     async def put(self, key: str, draft: Draft, *, revision: int) -> Result[Written, PersistenceError]:
         """Put one draft at one revision. A lost acknowledgement is cleared up by the write id."""

@@ -112,35 +112,39 @@ async def test_a_reply_that_took_long_is_not_reckoned_by(store):
         assert or_raise(await hub.resume(new.key, True)).answer is True
 
 
-async def test_whoever_found_it_in_a_listing_meanwhile_is_not_overruled(hub, store):
-    store.clock_offset += HOUR
+def before_the_second_put(store, action):
+    """Let something be done first when a put is made for the second time."""
     original, puts = store.put, 0
 
     async def put(ref, change, **conditions):
         nonlocal puts
         puts += 1
         if puts == 2:
-            found = or_raise(await hub.query(Criteria(tenant="t"))).items
-            or_raise(await hub.cancel(found[0].id))
+            await action()
         return await original(ref, change, **conditions)
 
     store.put = put
+
+
+async def test_whoever_found_it_in_a_listing_meanwhile_is_not_overruled(hub, store):
+    store.clock_offset += HOUR
+
+    async def cancel():
+        found = or_raise(await hub.query(Criteria(tenant="t"))).items
+        or_raise(await hub.cancel(found[0].id))
+
+    before_the_second_put(store, cancel)
     new = or_raise(await hub.suspend(1, tenant="t"))
     assert or_raise(await hub.inspect(new.id)).status is Status.CANCELLED
 
 
 async def test_where_it_can_not_be_put_right_the_caller_is_told(hub, store):
     store.clock_offset += HOUR
-    original, puts = store.put, 0
 
-    async def put(ref, change, **conditions):
-        nonlocal puts
-        puts += 1
-        if puts == 2:
-            raise BackendUnavailable("gone", store.name)
-        return await original(ref, change, **conditions)
+    async def fail():
+        raise BackendUnavailable("gone", store.name)
 
-    store.put = put
+    before_the_second_put(store, fail)
     assert isinstance((await hub.suspend(1, awaiting=CONFIRM, timeout=HOUR)).failure(), BackendUnavailable)
 
 
