@@ -58,6 +58,8 @@ class HubOptions(TypedDict, total=False):
     slow. ``settings``: what the environment says, in its place.
     - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
     records.
+    - ``create``: False for whoever only looks: a store that is not there, or lacks a part of this release's schema, is
+    refused, and nothing is made.
     """
 
     keyring: KeyRing | KeyProvider | FromEnvironment | None
@@ -75,6 +77,7 @@ class HubOptions(TypedDict, total=False):
     settings: Settings | FromEnvironment
     blobs: str | BlobStore | FromEnvironment | None
     blobs_from: int | FromEnvironment
+    create: bool
 
 
 @asynccontextmanager
@@ -96,6 +99,7 @@ async def open_hub(
     settings: Settings | FromEnvironment = FROM_ENV,
     blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
     blobs_from: int | FromEnvironment = FROM_ENV,
+    create: bool = True,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
 
@@ -132,6 +136,8 @@ async def open_hub(
         public_url=_chosen(public_url, settings.public_url),
     )
     try:
+        if not create:
+            await _check_there(backend, namespace)
         await backend.open(_schema(namespace))
         if trained.used:
             loaded = await trained.load()
@@ -171,6 +177,16 @@ async def migrate(
         finally:
             await backend.close()
     return Migration(backend.name, statements, not plan)
+
+
+async def _check_there(backend: StorageBackend, namespace: str) -> None:
+    """Refuse a store that opening would have to make, or to migrate."""
+    if isinstance(backend, Migrating) and await backend.plan(_schema(namespace)):
+        message = (
+            f"the {backend.name} store is not there, or lacks tables or indexes of this release: "
+            "check the URL, or make and migrate it with flowpersist migrate"
+        )
+        raise ConfigurationError(message, "FLOWPERSIST_URL")
 
 
 def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which

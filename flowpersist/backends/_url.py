@@ -24,6 +24,9 @@ SETTING: Final = "FLOWPERSIST_URL"
 PREFIX: Final = "flowpersist"
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+#: Hosts of a server, each with a port or without: names, addresses, and addresses of IPv6 in brackets.
+_HOST: Final = re.compile(r"(?:\[[^\]@]*\]|[^:,@\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_PORTS: Final = range(1, 65_536)
 _PRINTABLE: Final = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]*")
 
 
@@ -46,6 +49,19 @@ class BackendUrl:
     path: str = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
     setting: str = SETTING
+
+    def expected(self, *forms: str) -> ConfigurationError:
+        """An error that gives the forms which the scheme takes."""
+        return ConfigurationError(f"Invalid {self.scheme} URL: expected {' or '.join(forms)}", self.setting)
+
+    def check_server(self, example: str, *, hostless: bool = False) -> None:
+        """Refuse a URL that names no server, or a port out of range; ``hostless``: the driver has a host of its own."""
+        if self.authority is None or (not self.authority and not hostless):
+            raise self.expected(example)
+        for text in self.authority.rpartition("@")[2].split(",") if self.authority else ():
+            found = _HOST.fullmatch(text)
+            if found is None or (found["port"] is not None and int(found["port"]) not in _PORTS):
+                raise self.expected(f"{example}, with a port from {_PORTS.start} to {_PORTS.stop - 1}")
 
     def refuse(self, why: str) -> ConfigurationError:
         """An error that names the scheme alone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,12 @@ class FileBlobStore:
     async def open(self) -> None:
         """See ``BlobStore``."""
         await _threaded(lambda: self._make(self._root.absolute()))
+
+    async def plan(self) -> tuple[str, ...]:
+        """See ``BlobStore``."""
+        root = self._root.absolute()
+        there = await _threaded(root.is_dir)
+        return () if there else (f"mkdir --parents {shlex.quote(str(root))}",)
 
     async def close(self) -> None:
         """See ``BlobStore``. Nothing stays open between two operations."""
@@ -135,5 +142,5 @@ def from_url(url: BackendUrl) -> FileBlobStore:
     """The blob store that a URL names."""
     url.check_options(())
     if url.authority or not url.path.strip("/"):
-        raise url.refuse("is file:relative/directory or file:///absolute/directory")
+        raise url.expected("file:flows (relative)", "file:///var/lib/flows (absolute)")
     return FileBlobStore(url.file_path(url.path))

@@ -55,6 +55,10 @@ class S3BlobStore:
         """See ``BlobStore``. The bucket must be there: whoever runs it says who may read it, and where it is."""
         await self.ping()
 
+    async def plan(self) -> tuple[str, ...]:
+        """See ``BlobStore``. A bucket is made by whoever runs the server."""
+        return ()
+
     async def close(self) -> None:
         """See ``BlobStore``. The library closes its connections when nobody has the store any more."""
 
@@ -161,7 +165,7 @@ def from_url(url: BackendUrl) -> S3BlobStore:
     if "@" in bucket:
         raise url.refuse("takes no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if not _BUCKET.fullmatch(bucket):
-        raise url.refuse("is s3://bucket/prefix?region=…")
+        raise url.expected("s3://bucket/prefix?region=eu-central-1")
     endpoint = url.options.get("endpoint")
     if endpoint is not None:
         parts = urlsplit(endpoint)

@@ -51,6 +51,12 @@ class BlobStore(Protocol):
         """Connect, and make what is missing. Twice: a no-op. Safe when many start at once."""
         ...
 
+    async def plan(self) -> tuple[str, ...]:
+        """What ``open`` would make, as shell commands; empty where nothing is missing. Nothing is changed, and the
+        store need not be open.
+        """
+        ...
+
     async def close(self) -> None:
         """Free all that was opened. Twice: a no-op."""
         ...

@@ -376,8 +376,9 @@ class ClaimCheckBackend:
         )
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
-        """See ``Migrating``. A blob store has no schema."""
-        return await self.inner.plan([*schema, OWN]) if isinstance(self.inner, Migrating) else ()
+        """See ``Migrating``: what the backend below needs, and then the blob store."""
+        below = await self.inner.plan([*schema, OWN]) if isinstance(self.inner, Migrating) else ()
+        return (*below, *(await self.blobs.plan()))
 
     @asynccontextmanager
     async def _using(self) -> AsyncIterator[Bodies]:

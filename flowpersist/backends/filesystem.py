@@ -294,5 +294,5 @@ def from_url(url: BackendUrl) -> FilesystemBackend:
     """The backend that a URL names."""
     url.check_options({"busy_timeout"})
     if url.authority or not url.path.strip("/"):
-        raise url.refuse("is file:relative/directory or file:///absolute/directory")
+        raise url.expected("file:flows (relative)", "file:///var/lib/flows (absolute)")
     return FilesystemBackend(url.file_path(url.path), busy_timeout=url.seconds("busy_timeout", timedelta(seconds=10)))

@@ -212,5 +212,5 @@ def from_url(url: BackendUrl) -> MemoryBackend:
     """The backend that a URL names."""
     url.check_options(())
     if url.authority is None or url.path not in {"", "/"}:
-        raise url.refuse("is memory:// or memory://name")
+        raise url.expected("memory://", "memory://tests (shared by its name)")
     return MemoryBackend(unquote(url.authority))

@@ -259,8 +259,7 @@ async def _purge(desk: Desk, asked: Selection) -> int:
 
 def from_url(url: BackendUrl) -> MongodbBackend:
     """The backend that a URL names."""
-    if not url.authority:
-        raise url.refuse("names no host; it looks like mongodb://user:password@host/database")
+    url.check_server(f"{url.scheme}://user:password@host/database")
     theirs = url.without(OPTIONS)
     if url.scheme == "mongodb":
         # That of mongodb+srv would ask the name service.

@@ -280,6 +280,7 @@ class _Joined(Neo4jBackend):
 def from_url(url: BackendUrl) -> Neo4jBackend:
     """The backend that a URL names."""
     check_at(url.text)
+    url.check_server(f"{url.scheme}://user:password@host:7687/database")
     if url.scheme.startswith("bolt"):
         url.check_options(_OPTIONS)
     return Neo4jBackend(

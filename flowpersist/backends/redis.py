@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -68,6 +69,8 @@ LOOKS: Final = 16
 OPTIONS: Final = frozenset({"prefix", "cluster", "shards", "pool_size", "pool_timeout", "notify"})
 #: Options of the driver that name files, read with each connection: a missing one would look like a missing server.
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+#: The driver takes any other path for database 0.
+_DATABASE: Final = re.compile(r"/?|/[0-9]{1,9}")
 _MISSING: Final = b""
 _REMOVED: Final = b"x"
 
@@ -316,8 +319,10 @@ def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Writte
 
 def from_url(url: BackendUrl) -> RedisBackend:
     """The backend that a URL names."""
-    if not url.authority:
-        raise url.refuse("is redis://host:6379/0, or rediss:// for TLS")
+    example = f"{url.scheme}://:password@host:6379/0"
+    url.check_server(example)
+    if not _DATABASE.fullmatch(url.path):
+        raise url.expected(f"{example}, with the number of a database")
     url.check_files(_FILES)
     shards = url.number("shards", 0, range(1, schemas.MAX_SHARDS + 1)) or None
     return RedisBackend(

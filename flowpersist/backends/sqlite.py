@@ -270,8 +270,8 @@ def _plan(database: Database, tables: Tables, wanted: dict[str, type]) -> tuple[
 def from_url(url: BackendUrl) -> SqliteBackend:
     """The backend that a URL names."""
     url.check_options({"synchronous", "busy_timeout", "prefix"})
-    if url.authority or len(url.path) < len("/x"):
-        raise url.refuse("is sqlite:///relative.db or sqlite:////absolute.db")
+    if url.authority != "" or len(url.path) < len("/x"):
+        raise url.expected("sqlite:///flows.db (relative)", "sqlite:////var/lib/flows.db (absolute)")
     path = url.file_path(url.path[1:])
     if path == ":memory:":
         raise url.refuse("names no file; for a store in memory use memory://")

@@ -6,7 +6,9 @@ from uuid import uuid4
 import neo4j
 import pytest
 
-from machine import missing
+from canaries import dumped
+from dumps import dump_of_server
+from machine import BACKENDS, SERVERS, missing
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,38 @@ def server():
         return found
 
     return url
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """The name of each backend, one after another."""
+    return request.param
+
+
+@pytest.fixture
+def url(backend, request, tmp_path):
+    """The URL of an empty store of that backend, of this test alone."""
+    if backend == "sqlite":
+        return f"sqlite:///{tmp_path}/flows.db"
+    if backend == "filesystem":
+        return f"file://{tmp_path}/flows"
+    if backend == "neo4j":
+        return request.getfixturevalue("wiped_neo4j")
+    options = "cluster=on&" if backend == "redis_cluster" else ""
+    return f"{request.getfixturevalue('server')(backend)}?{options}prefix={request.getfixturevalue('prefix')}"
+
+
+@pytest.fixture
+def stored(backend, request, tmp_path):
+    """All that the store holds, as whoever has the disk or the server's password reads it."""
+
+    async def dump():
+        if backend not in SERVERS:
+            return dumped(tmp_path)
+        prefix = request.getfixturevalue("neo4j_prefix" if backend == "neo4j" else "prefix")
+        return await dump_of_server(backend, request.getfixturevalue("server")(backend), prefix)
+
+    return dump
 
 
 @pytest.fixture

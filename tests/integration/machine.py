@@ -6,6 +6,9 @@ import socket
 
 import pytest
 
+#: What tests of the whole go through, from a hub's verb down to the server's tables.
+SERVERS = ("postgres", "redis", "redis_cluster", "mongodb", "neo4j")
+BACKENDS = ("sqlite", "filesystem", *SERVERS)
 #: Debian keeps what only an administrator runs out of many users' PATH.
 ADMINISTRATOR = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 

@@ -283,8 +283,8 @@ async def test_what_a_server_answers_is_told_by_the_library_s_own_classification
     [
         ("ftp://x", "known are file, s3"),
         ("blobs", "malformed"),
-        ("file:", "relative/directory"),
-        ("file://host/x", "relative/directory"),
+        ("file:", "file:flows"),
+        ("file://host/x", "file:flows"),
         ("file:blobs?x=1", "takes none"),
         ("s3://", "bucket/prefix"),
         ("s3://Not_A_Bucket/x", "bucket/prefix"),

@@ -12,9 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from returns.result import Success
 
-from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, all_secrets, dumped, full_cycle, hits
+from canaries import ANSWER, OUTCOME, PERSON, PROMPT, STATE, all_secrets, full_cycle, hits
 from clients import all_at_once
-from dumps import dump_of_server
 from flowpersist import AwaitInput, KeyRing, Maintenance, Status, or_raise
 from flowpersist.backends.base import NamespaceSchema, RecordRef
 from flowpersist.backends.registry import backend_from_url
@@ -28,41 +27,10 @@ from flowpersist.errors import (
     SuspensionNotFound,
 )
 from flowpersist.testing.hubs import open_test_hub, travel
+from machine import BACKENDS, SERVERS
 
-SERVERS = ("postgres", "redis", "redis_cluster", "mongodb", "neo4j")
-BACKENDS = ("sqlite", "filesystem", *SERVERS)
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 WEEK = timedelta(weeks=1)
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
-
-
-@pytest.fixture
-def url(backend, request, tmp_path):
-    if backend == "sqlite":
-        return f"sqlite:///{tmp_path}/flows.db"
-    if backend == "filesystem":
-        return f"file://{tmp_path}/flows"
-    if backend == "neo4j":
-        return request.getfixturevalue("wiped_neo4j")
-    options = "cluster=on&" if backend == "redis_cluster" else ""
-    return f"{request.getfixturevalue('server')(backend)}?{options}prefix={request.getfixturevalue('prefix')}"
-
-
-@pytest.fixture
-def stored(backend, request, tmp_path):
-    """All that the store holds, as whoever has the disk or the server's password reads it."""
-
-    async def dump():
-        if backend not in SERVERS:
-            return dumped(tmp_path)
-        prefix = request.getfixturevalue("neo4j_prefix" if backend == "neo4j" else "prefix")
-        return await dump_of_server(backend, request.getfixturevalue("server")(backend), prefix)
-
-    return dump
 
 
 async def test_a_suspension_goes_from_one_hub_to_another(url):
