@@ -420,7 +420,8 @@ class PersistenceHub:
         by: str | None = None,
     ) -> Outcome[Page[Suspension]]:
         """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
-        ``next``. What the authorizer refuses is left out.
+        ``next``. What the authorizer refuses is left out. ``unreadable`` names what can't be read, where no authorizer
+        says who may know of it.
         """
         _check_limit("query", limit)
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))

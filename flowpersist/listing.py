@@ -29,7 +29,7 @@ async def query(
     suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None, by: str | None = None
 ) -> Result[Page[Suspension], PersistenceError]:
     """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a
-    bound). What the authorizer refuses is left out.
+    bound). What the authorizer refuses is left out; where there is one, what can't be read is not named either.
     """
     if after is None and (criteria.status is not None or criteria.due_before is not None):
         # The index knows status and due of the last put; what time has changed since must be put before it is asked.
@@ -53,7 +53,9 @@ async def _shown(
         for head in heads
         if matches(criteria, head) and isinstance(await suspensions.allowed("query", head, by), Success)
     ]
-    return Page(tuple(shown), page.next, page.now)
+    # Whether somebody may know of a record is said of its suspension, which can't be read.
+    unreadable = page.unreadable if suspensions.open_to_all else ()
+    return Page(tuple(shown), page.next, page.now, unreadable)
 
 
 async def due(

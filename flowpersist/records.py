@@ -28,6 +28,7 @@ from flowpersist.backends.base import (
     Scalar,
     StorageBackend,
     Sweeping,
+    Unreadable,
     Where,
     Written,
 )
@@ -276,8 +277,9 @@ class SealedRecords(Generic[H]):
         descending: bool = False,
         told: bool = False,
     ) -> Result[Page[Loaded[H]], PersistenceError]:
-        """A page of records without bodies. One that can't be opened is reported in the log and left out, so that it
-        blocks nobody. ``told``: where none of them can be for want of a key, that is the failure.
+        """A page of records without bodies. One that the store can't read, or whose head can't be opened, is left out,
+        so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. ``told``: where none of them
+        can be opened for want of a key, that is the failure.
         """
         try:
             page = await self._store.query(
@@ -296,11 +298,20 @@ class SealedRecords(Generic[H]):
         failures = [result.failure() for result in opened if isinstance(result, Failure)]
         if told and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
             return Failure(failures[0])
-        for record, result in zip(page.items, opened, strict=True):
-            if isinstance(result, Failure):
-                log.error("record %s can't be opened and was left out: %s", record.ref.key, result.failure())
+        sealed = tuple(
+            Unreadable(record.ref, result.failure())
+            for record, result in zip(page.items, opened, strict=True)
+            if isinstance(result, Failure)
+        )
+        unreadable = page.unreadable + sealed
+        for left_out in unreadable:
+            self._report(left_out)
         items = tuple(result.unwrap() for result in opened if isinstance(result, Success))
-        return Success(Page(items, page.next, page.now))
+        return Success(Page(items, page.next, page.now, unreadable))
+
+    def _report(self, left_out: Unreadable) -> None:
+        name = "of an unreadable key" if left_out.ref is None else left_out.ref.key
+        log.error("record %s can't be opened and was left out: %s", name, left_out.error)
 
     async def seal_body(
         self, key: str, tenant: str | None, value: object, *, purpose: str

@@ -211,6 +211,11 @@ class Suspensions:
             room=room,
         )
 
+    @property
+    def open_to_all(self) -> bool:
+        """Whether no authorizer says who may see what."""
+        return self._authorizer is None
+
     async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
         """What the authorizer says."""
         if self._authorizer is None:

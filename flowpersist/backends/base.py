@@ -24,6 +24,8 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, r
 
 from attrs import field, frozen
 
+from flowpersist.errors import PersistenceError
+
 __all__ = [
     "KEEP",
     "MAX_HEAD_BYTES",
@@ -48,6 +50,7 @@ __all__ = [
     "Scalar",
     "StorageBackend",
     "Sweeping",
+    "Unreadable",
     "Where",
     "Written",
 ]
@@ -263,14 +266,29 @@ class Where:
 
 
 @frozen
+class Unreadable:
+    """A record that a page left out since it can't be read: ``error`` says why, and what mends it.
+
+    ``ref`` is None where its key can't be read either.
+    """
+
+    ref: RecordRef | None
+    error: PersistenceError
+
+
+@frozen
 class Page(Generic[T_co]):
     """Some items in order; ``next`` is the cursor of the page after, None at the end. A page may come short with
     one.
+
+    ``unreadable`` names the records between its items that can't be read; whether they would match is not known. One
+    of them may stand on two pages.
     """
 
     items: tuple[T_co, ...]
     next: str | None
     now: datetime
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @frozen

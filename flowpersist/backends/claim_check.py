@@ -44,6 +44,7 @@ from flowpersist.backends.base import (
     RecordRef,
     StorageBackend,
     Sweeping,
+    Unreadable,
     Where,
     Written,
 )
@@ -312,9 +313,11 @@ class ClaimCheckBackend:
                 return page
             some = asyncio.Semaphore(LOOKUPS_AT_ONCE)
             listed = await asyncio.gather(*(self._listed(record, asked, some) for record in page.items))
-            return evolve(page, items=tuple(record for record in listed if record is not None))
+            items = tuple(record for record in listed if isinstance(record, Record))
+            unreadable = tuple(record for record in listed if isinstance(record, Unreadable))
+            return evolve(page, items=items, unreadable=page.unreadable + unreadable)
 
-    async def _listed(self, record: Record, asked: Selection, some: asyncio.Semaphore) -> Record | None:
+    async def _listed(self, record: Record, asked: Selection, some: asyncio.Semaphore) -> Record | Unreadable | None:
         """A record of a page with its body's real size; None where it has left its place since."""
         standing = self._known.at(record)
         if standing is not None:
@@ -323,8 +326,7 @@ class ClaimCheckBackend:
             async with some:
                 newer = (await self.inner.get(record.ref)).record
         except IntegrityError as error:
-            log.error("a record is left out of queries: %s", error)  # noqa: TRY400 - the message is all there is
-            return None
+            return Unreadable(record.ref, error)
         if newer is None:
             return None
         stayed = asked.holds(newer) and position_of(newer, asked.order) == position_of(record, asked.order)

@@ -208,10 +208,12 @@ async def open_again(backend, new):
 
 
 async def test_a_record_that_cannot_be_opened_is_left_out_of_lists_and_reported(hub, caplog):
-    or_raise(await hub.suspend(1, awaiting=CONFIRM))
+    theirs = or_raise(await hub.suspend(1, awaiting=CONFIRM))
     hub.use_keyring(KeyRing.generate())
     mine = or_raise(await hub.suspend(2, awaiting=CONFIRM))
-    assert [item.id for item in or_raise(await hub.query()).items] == [mine.id]
+    page = or_raise(await hub.query())
+    assert [item.id for item in page.items] == [mine.id]
+    assert [(it.ref.key, type(it.error)) for it in page.unreadable] == [(str(theirs.id), UnknownKey)]
     assert "left out" in caplog.text
 
 
