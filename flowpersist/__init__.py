@@ -7,8 +7,11 @@ The public names. Errors beyond the commonest are in ``flowpersist.errors``; sta
 
 from __future__ import annotations
 
+from importlib.metadata import version as _version
+
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Page, StorageBackend
+from flowpersist.claiming import Backoff
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.envelope import Sealer
 from flowpersist.errors import (
@@ -31,17 +34,21 @@ from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.leases import hold
 from flowpersist.lifecycle import Criteria, NewSuspension, Receipt, Resumption, Status, Suspension, Wait
 from flowpersist.maintenance import Maintenance
-from flowpersist.opening import FROM_ENV, open_hub
+from flowpersist.opening import FROM_ENV, HubOptions, open_hub
 from flowpersist.raising import RaisingHub, or_raise
+from flowpersist.suspensions import Event
 
 __all__ = [
     "FROM_ENV",
     "AlreadyResumed",
     "AnswerConflict",
     "AwaitInput",
+    "Backoff",
     "Codec",
     "ConfigurationError",
     "Criteria",
+    "Event",
+    "HubOptions",
     "InputValidationError",
     "KeyRing",
     "LeaseLost",
@@ -73,3 +80,6 @@ __all__ = [
     "open_hub",
     "or_raise",
 ]
+
+#: The release, as the package's metadata names it.
+__version__ = _version("flowpersist")
