@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Where
-from flowpersist.errors import PersistenceError
+from flowpersist.due import Due, Queue
+from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
 from flowpersist.leases import hold
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria
-from flowpersist.listing import due
-from flowpersist.records import Loaded
+from flowpersist.records import Loaded, SealedRecords
+from flowpersist.unread import LASTING
 from flowpersist.waking import Alarm
 
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
     from flowpersist.lifecycle.views import Resumption
 
-__all__ = ["Backoff", "Worker", "claim_each", "running"]
+__all__ = ["Backoff", "Queues", "Worker", "claim_each", "running"]
 
 T = TypeVar("T")
 log = logging.getLogger("flowpersist.worker")
 #: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
 CLAIMABLE = (Status.ANSWERED, Status.RUNNING, Status.WAITING)
+MOST_QUEUES = 32
+#: What is refused to one caller another may be given.
+OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
+_workers = itertools.count(1)
 
 
 @frozen
@@ -48,37 +54,31 @@ class Backoff:
         return min(self.most, self.first * (1 << min(attempt - 1, 32)))
 
 
-async def due_runs(
-    hub: PersistenceHub, criteria: Criteria
-) -> AsyncGenerator[Result[Loaded[Head], PersistenceError], None]:
-    """The runs that could be claimed now, longest due first, over all statuses."""
+class Queues:
+    """The queues that a hub's callers have asked for, those of the last ones: each remembers what it passes over."""
+
+    def __init__(self, records: SealedRecords[Head]) -> None:
+        self._records = records
+        self._queues: OrderedDict[tuple[str, object], Queue] = OrderedDict()
+
+    def of(self, criteria: Criteria, scope: object) -> Queue:
+        """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
+        asked = repr(criteria), scope
+        found = self._queues.pop(asked, None) or runs_due(self._records, criteria, scope)
+        self._queues[asked] = found
+        if len(self._queues) > MOST_QUEUES:
+            self._queues.popitem(last=False)
+        return found
+
+    def forget(self) -> None:
+        """Try everything again."""
+        self._queues.clear()
+
+
+def runs_due(records: SealedRecords[Head], criteria: Criteria, scope: object) -> Queue:
+    """The runs that could be claimed, over all statuses that a claim may find them in."""
     equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
-    streams = [due(hub.suspensions, Where({**equals, "status": str(status)})) for status in CLAIMABLE]
-    heads: list[tuple[float, int, Result[Loaded[Head], PersistenceError]]] = []
-
-    async def push(number: int) -> None:
-        found = await anext(streams[number], None)
-        if found is not None:
-            heapq.heappush(heads, (_urgency(found), number, found))
-
-    try:
-        for number in range(len(streams)):
-            await push(number)
-        while heads:
-            _, number, found = heapq.heappop(heads)
-            if not isinstance(found, Success) or _wanted(found.unwrap(), criteria):
-                yield found
-            await push(number)
-    finally:
-        for stream in streams:
-            await stream.aclose()
-
-
-def _urgency(found: Result[Loaded[Head], PersistenceError]) -> float:
-    if not isinstance(found, Success):
-        return float("-inf")
-    moment = found.unwrap().due_at
-    return float("inf") if moment is None else moment.timestamp()
+    return Queue(records, equals, [str(status) for status in CLAIMABLE], scope)
 
 
 def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
@@ -90,35 +90,52 @@ def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
 
 async def claim_each(
     hub: PersistenceHub,
+    queue: Queue,
     criteria: Criteria,
     claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
     limit: int,
 ) -> Result[tuple[T, ...], PersistenceError]:
     """Claim up to ``limit`` due runs. One that somebody else took, or that this process can't read, is passed over."""
     claimed: list[T] = []
-    async with aclosing(due_runs(hub, criteria)) as runs:
+    async with aclosing(queue.due(limit)) as runs:
         async for found in runs:
             if not isinstance(found, Success):
                 return Success(tuple(claimed)) if claimed else Failure(found.failure())
-            record = found.unwrap()
-            result = await claim(record)
+            due = found.unwrap()
+            if not _wanted(due.record, criteria):
+                await _pass_over(hub, due)
+                continue
+            result = await claim(due.record)
             if isinstance(result, Success):
                 claimed.append(result.unwrap())
+                queue.records.unread.clear(due.record.ref.key, scope=queue.scope)
             else:
-                await _pass_over(hub, record, result.failure())
+                await _refused(hub, queue, due, result.failure())
             if len(claimed) >= limit:
                 break
     return Success(tuple(claimed))
 
 
-async def _pass_over(hub: PersistenceHub, record: Loaded[Head], error: PersistenceError) -> None:
-    log.debug("run %s was passed over: %s", record.ref.key, error)
+async def _refused(hub: PersistenceHub, queue: Queue, due: Due, error: PersistenceError) -> None:
+    key, revision = due.record.ref.key, due.record.revision
+    if isinstance(error, LASTING):
+        scope = queue.scope if isinstance(error, OF_THE_CALLER) else None
+        queue.records.unread.meet(key, revision, error, scope=scope)
+    else:
+        log.debug("run %s was passed over: %s", key, error)
+        if isinstance(error, StorageError):
+            due.keep()
+    await _pass_over(hub, due)
+
+
+async def _pass_over(hub: PersistenceHub, due: Due) -> None:
     # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
-    if not hub.suspensions.unsettled(record, record.now):
+    if not hub.suspensions.unsettled(due.record, due.record.now):
         return
-    settled = await hub.suspensions.settle(record.ref.key)
+    settled = await hub.suspensions.settle(due.record.ref.key)
     if isinstance(settled, Failure):
-        log.warning("run %s could not be settled: %s", record.ref.key, settled.failure())
+        due.keep()
+        log.warning("run %s could not be settled: %s", due.record.ref.key, settled.failure())
 
 
 @asynccontextmanager
@@ -161,6 +178,7 @@ class Worker:
     max_attempts: int
     backoff: Backoff
     poll: timedelta
+    _scope: int = field(init=False, factory=partial(next, _workers))
 
     async def run(self) -> None:
         """Until cancelled; then the handlers are cancelled, and their runs released."""
@@ -186,7 +204,8 @@ class Worker:
         return await self.hub.claim(record.head.id, lease=self.lease)
 
     async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
-        claimed = await claim_each(self.hub, self.criteria, self.claim, free)
+        queue = self.hub.queues.of(self.criteria, self._scope)
+        claimed = await claim_each(self.hub, queue, self.criteria, self.claim, free)
         if isinstance(claimed, Failure):
             log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
             return ()

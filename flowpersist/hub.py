@@ -23,7 +23,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
-from flowpersist.claiming import Backoff, Worker, claim_each, running
+from flowpersist.claiming import Backoff, Queues, Worker, claim_each, running
 from flowpersist.dictionaries import DictionaryStore
 from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
@@ -101,6 +101,8 @@ class PersistenceHub:
         self.dictionaries = dictionaries
         #: The runs that are held by this process, so that whoever finishes one stops its renewals.
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
+        #: What its callers claim from.
+        self.queues = Queues(suspensions.records)
 
     @property
     def backend(self) -> StorageBackend:
@@ -117,6 +119,9 @@ class PersistenceHub:
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
         self.suspensions.records.sealer = sealer
         self.suspensions.receipts.sealer = sealer
+        for records in (self.suspensions.records, self.suspensions.receipts):
+            records.unread.forget()
+        self.queues.forget()
 
     async def suspend(
         self,
@@ -257,7 +262,7 @@ class PersistenceHub:
             found = record.head.id
             return await self.claim(found, lease=lease, expect=expect)
 
-        return as_outcome(await claim_each(self, criteria, one, limit))
+        return as_outcome(await claim_each(self, self.queues.of(criteria, expect), criteria, one, limit))
 
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
         """Move the end of the lease to ``lease`` from now; gives that moment."""

@@ -161,7 +161,10 @@ class KeyRing:
         if key is None:
             known = ", ".join(self.keys) or "none"
             return Failure(
-                UnknownKey(f"sealed with key {kid!r}, which the keyring lacks (it has {known}); add that key")
+                UnknownKey(
+                    f"sealed with key {kid!r}, which the keyring lacks (it has {known}); "
+                    f"add key {kid!r} to FLOWPERSIST_KEYS"
+                )
             )
         subkey = key.control if role == "control" else key.state
         if subkey is None:

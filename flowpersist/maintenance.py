@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Where
 from flowpersist.dictionaries import TrainedDictionary, samples_of
+from flowpersist.due import due_heads
 from flowpersist.errors import PersistenceError
 from flowpersist.hub import Outcome, PersistenceHub, as_outcome
 from flowpersist.lifecycle.changes import due_at, present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria
-from flowpersist.listing import due, settle_due
+from flowpersist.listing import settle_due
 from flowpersist.records import Loaded
 
 __all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
@@ -41,12 +42,16 @@ class Cleanup:
 
 @frozen
 class Health:
-    """How the store is: its name, a round trip, whether it seals, and warnings for whoever runs it."""
+    """How the store is: its name, a round trip, whether it seals, and warnings for whoever runs it.
+
+    ``unreadable`` counts the records that this hub has met lately and can't read, by reason.
+    """
 
     backend: str
     latency: timedelta
     encrypted: bool
     warnings: tuple[str, ...]
+    unreadable: Mapping[str, int] = field(factory=dict)
 
 
 class Maintenance:
@@ -71,21 +76,33 @@ class Maintenance:
 
         Where large states stand apart, those that no suspension has any more are removed too, once an hour at most.
         """
-        settled = await settle_due(self._hub.suspensions)
+        # What only would be deleted is looked for among what time has closed too, since nothing is put for a look.
+        settled = Success(0) if dry_run else await settle_due(self._hub.suspensions)
         if not isinstance(settled, Success):
             return Failure(settled.failure())
         deleted = 0
-        conditions = Where({**where(_without_range(criteria)).equals, "live": False})
-        async for found in due(self._hub.suspensions, conditions):
-            if not isinstance(found, Success):
-                return Failure(found.failure())
-            removed = await self._removed(found.unwrap(), criteria, dry_run=dry_run)
+        for stands in ({"live": False}, {"live": True}) if dry_run else ({"live": False},):
+            removed = await self._cleaned(stands, criteria, dry_run=dry_run)
             if not isinstance(removed, Success):
                 return Failure(removed.failure())
             deleted += removed.unwrap()
         if not dry_run:
             await self._sweep()
         return Success(Cleanup(deleted, dry_run))
+
+    async def _cleaned(
+        self, stands: dict[str, bool], criteria: Criteria, *, dry_run: bool
+    ) -> Result[int, PersistenceError]:
+        deleted = 0
+        equals = {**where(_without_range(criteria)).equals, **stands}
+        async for found in due_heads(self._hub.suspensions.records, equals):
+            if not isinstance(found, Success):
+                return Failure(found.failure())
+            removed = await self._removed(found.unwrap(), criteria, dry_run=dry_run)
+            if not isinstance(removed, Success):
+                return removed
+            deleted += removed.unwrap()
+        return Success(deleted)
 
     async def _sweep(self) -> None:
         swept = await self._hub.suspensions.records.sweep()
@@ -94,10 +111,15 @@ class Maintenance:
             log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
 
     async def health(self) -> Outcome[Health]:
-        """One round trip to the store."""
-        sealer = self._hub.suspensions.records.sealer
-        seen = await self._hub.suspensions.records.health()
-        return as_outcome(seen.map(lambda it: Health(it.backend, it.latency, sealer.keyring is not None, it.warnings)))
+        """One round trip to the store, and what this hub could not read of it."""
+        records = self._hub.suspensions.records
+        unreadable = records.unread.counts()
+        warnings = tuple(f"{count} records can't be read here: {reason}" for reason, count in unreadable.items())
+        seen = await records.health()
+        sealing = records.sealer.keyring is not None
+        return as_outcome(
+            seen.map(lambda it: Health(it.backend, it.latency, sealing, (*it.warnings, *warnings), unreadable))
+        )
 
     async def train_dictionary(
         self,

@@ -47,6 +47,7 @@ from flowpersist.errors import (
 from flowpersist.heads import HeadCodec
 from flowpersist.patience import Pace, PatientStore
 from flowpersist.present import Reading
+from flowpersist.unread import Unread
 
 __all__ = ["Draft", "Found", "Loaded", "Move", "SealedRecords"]
 
@@ -155,6 +156,10 @@ class SealedRecords(Generic[H]):
         self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
         self._heads = HeadCodec(head_type)
         self._reading: Reading | None = None
+        #: The newest of all readings, those of pages among them: near enough to know what may be due.
+        self._latest: Reading | None = None
+        #: What can't be read here.
+        self.unread = Unread(self.pace.monotonic)
         self._purpose = purpose
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
@@ -164,7 +169,7 @@ class SealedRecords(Generic[H]):
             read = await self._store.get(self.ref(key), body=body)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = Reading(read.now, sent, self.pace.monotonic())
+        self._reading = self._latest = Reading(read.now, sent, self.pace.monotonic())
         if read.record is None:
             return Success(Found(None, read.now))
         return self._loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
@@ -241,7 +246,7 @@ class SealedRecords(Generic[H]):
             written = await self._store.put(self.ref(key), change, if_revision=revision, not_after=draft.not_after)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = Reading(written.now, sent, self.pace.monotonic())
+        self._reading = self._latest = Reading(written.now, sent, self.pace.monotonic())
         return Success(written)
 
     async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
@@ -281,18 +286,13 @@ class SealedRecords(Generic[H]):
         so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. ``told``: where none of them
         can be opened for want of a key, that is the failure.
         """
-        try:
-            page = await self._store.query(
-                self.namespace, where, order=order, limit=limit, after=after, descending=descending
-            )
-        except PersistenceError as error:
-            return Failure(error)
-        except ValueError:
-            problem = Problem("/after", "is no cursor of this query")
-            return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+        listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending)
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        page = listed.unwrap()
         opened = []
         for record in page.items:
-            opened.append(self._loaded(record, page.now))
+            opened.append(self.open(record, page.now))
             if len(record.head) > BRIEF_BYTES:
                 await asyncio.sleep(0)
         failures = [result.failure() for result in opened if isinstance(result, Failure)]
@@ -303,15 +303,38 @@ class SealedRecords(Generic[H]):
             for record, result in zip(page.items, opened, strict=True)
             if isinstance(result, Failure)
         )
-        unreadable = page.unreadable + sealed
-        for left_out in unreadable:
-            self._report(left_out)
         items = tuple(result.unwrap() for result in opened if isinstance(result, Success))
-        return Success(Page(items, page.next, page.now, unreadable))
+        return Success(Page(items, page.next, page.now, page.unreadable + sealed))
 
-    def _report(self, left_out: Unreadable) -> None:
-        name = "of an unreadable key" if left_out.ref is None else left_out.ref.key
-        log.error("record %s can't be opened and was left out: %s", name, left_out.error)
+    async def listed(
+        self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
+    ) -> Result[Page[Record], PersistenceError]:
+        """The same with the heads as they are stored, for ``open``."""
+        sent = self.pace.monotonic()
+        try:
+            page = await self._store.query(
+                self.namespace, where, order=order, limit=limit, after=after, descending=descending
+            )
+        except PersistenceError as error:
+            return Failure(error)
+        except ValueError:
+            problem = Problem("/after", "is no cursor of this query")
+            return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+        self._latest = Reading(page.now, sent, self.pace.monotonic())
+        for left_out in page.unreadable:
+            self.unread.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
+        return Success(page)
+
+    def reckoned(self) -> datetime:
+        """The store's present as this process knows it: by the last reply, else by its own clock."""
+        return self.pace.now() if self._latest is None else self._latest.reckoned(self.pace.monotonic())
+
+    def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A listed record with its head. What can't be opened is remembered, and told once for each reason."""
+        loaded = self._loaded(record, now)
+        if isinstance(loaded, Failure):
+            self.unread.meet(record.ref.key, record.revision, loaded.failure())
+        return loaded
 
     async def seal_body(
         self, key: str, tenant: str | None, value: object, *, purpose: str

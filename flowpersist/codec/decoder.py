@@ -75,7 +75,9 @@ class _Decoder:
     def _registered(self, name: str, version: int) -> Registration:
         found = self._registry.by_name(name)
         if found is None:
-            raise Halted(UnknownType(f"the bytes hold an object of class {name}, which is not registered; register it"))
+            short = name.rpartition(".")[2]
+            message = f"the bytes hold an object of class {name}, which is not registered"
+            raise Halted(UnknownType(f"{message}; register class {short}: TypeRegistry({short})"))
         step = found.missing_upgrade(version)
         if version > found.version or version < 1 or step is not None:
             lacking = (

@@ -145,13 +145,9 @@ class FlowRunner:
             max_attempts=max_attempts,
             backoff=WorkerBackoff(),
             poll=poll,
-            can_run=self.can_run,
+            lacking=self.toolbox.lacking,
         )
         await worker.run()
-
-    def can_run(self, needed: frozenset[str]) -> bool:
-        """Whether all these tools are registered."""
-        return not self.toolbox.lacking(needed)
 
     async def _start(self, document: Source, value: object, run_id: str | None, emit: Emit) -> Outcome[FlowOutcome]:
         compiled = compile_flow(document)

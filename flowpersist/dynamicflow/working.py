@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -24,10 +24,14 @@ __all__ = ["FlowWorker"]
 class FlowWorker(Worker):
     """Claims flows that are due, and of these the ones that it has the tools for."""
 
-    can_run: Callable[[frozenset[str]], bool] = field(kw_only=True)
+    #: The tools of these ids that it has not.
+    lacking: Callable[[frozenset[str]], Sequence[str]] = field(kw_only=True)
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Pass over a run whose tools are not here, before anything is taken."""
-        if not self.can_run(needs(record.head.metadata)):
-            return Failure(FlowError(f"run {record.head.id} needs tools that this worker lacks"))
+        lacking = self.lacking(needs(record.head.metadata))
+        if lacking:
+            # One text for all runs that lack it, so that it is told once.
+            message = f"this worker lacks the tool {lacking[0]!r}: runs that call it are left to others"
+            return Failure(FlowError(f"{message}; register it with FlowRunner(hub, tools=[…])", tool=lacking[0]))
         return await super().claim(record)
