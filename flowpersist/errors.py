@@ -8,6 +8,7 @@
     ├── SuspensionClosed          carries status, closed_at and the winner's receipt
     │   ├── AlreadyResumed
     │   ├── AnswerConflict
+    │   │   └── WaitSuperseded    nobody needs its answer: see there
     │   ├── SuspensionExpired
     │   ├── SuspensionCancelled
     │   └── UnreadAnswers
@@ -181,6 +182,15 @@ class AnswerConflict(SuspensionClosed):
 
     code = "answer-conflict"
     http_status = 409
+
+
+class WaitSuperseded(AnswerConflict):
+    """The run goes on without an answer to this wait: another was answered, its branch was given up, or its question
+    was asked anew, under another key.
+    """
+
+    code = "superseded"
+    http_status = 410
 
 
 class SuspensionExpired(SuspensionClosed):

@@ -12,7 +12,7 @@ itself done and succeeds. A cancelled verb may have happened: repeat it, or ``in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -32,6 +32,7 @@ from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.model import Head, Status, Until
+from flowpersist.lifecycle.pausing import carried
 from flowpersist.lifecycle.refusals import closed_error
 from flowpersist.lifecycle.views import (
     Criteria,
@@ -51,6 +52,8 @@ from flowpersist.suspending import (
     Facts,
     Plan,
     SealedState,
+    check_metadata,
+    check_superseded,
     check_times,
     earliest,
     plan,
@@ -274,12 +277,19 @@ class PersistenceHub:
         return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
 
     async def complete(
-        self, run: Resumption[Any], outcome: object = None, *, discard: bool = False
+        self,
+        run: Resumption[Any],
+        outcome: object = None,
+        *,
+        discard: bool = False,
+        superseded: Collection[str] = (),
     ) -> Outcome[Suspension]:
         """End a claimed run. Its state is dropped and its outcome kept for the retention.
 
-        Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded.
+        Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded, or their
+        waits are among the ``superseded``: names of waits that the run went on without.
         """
+        names = check_superseded(superseded)
         body: bytes | None = None
         if outcome is not None:
             key, tenant = str(run.suspension.id), run.suspension.tenant
@@ -288,7 +298,10 @@ class PersistenceHub:
                 return Failure(sealed.failure())
             body = sealed.unwrap()
         return await self._finished(
-            "complete", run, lambda seen: verbs.complete(seen.head, _holder(run), seen.now, discard=discard), body
+            "complete",
+            run,
+            lambda seen: verbs.complete(seen.head, _holder(run), seen.now, discard=discard, superseded=names),
+            body,
         )
 
     async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
@@ -318,11 +331,17 @@ class PersistenceHub:
         until: Until = "all",
         timeout: timedelta | None = None,
         deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[NewSuspension]:
         """Pause a claimed run again: same id, new state, new waits. Waits that are still open stay, with their keys.
 
-        Answers that came while it ran belong to this pause: with them it may be answered at once.
+        Answers that came while it ran belong to this pause: with them it may be answered at once. ``superseded`` names
+        the waits whose answers are needed no more: they close in the same put, their keys say so, and their names are
+        free. ``metadata`` replaces what the suspension had; None keeps that.
         """
+        names = check_superseded(superseded)
+        renamed = None if metadata is None else check_metadata(metadata)
         planned = self._plan(awaiting, until, timeout, deadline)
         suspension = run.suspension
         records, key = self.suspensions.records, str(suspension.id)
@@ -332,8 +351,16 @@ class PersistenceHub:
         body = sealed.unwrap().body
 
         async def decide(seen: Present) -> Turn[NewSuspension]:
-            waits = planned.opened(seen.now) if awaiting is not None or not _carried(seen.head) else ()
-            step = verbs.suspend_next(seen.head, _holder(run), seen.now, waits=waits, until=until)
+            carries = any(carried(wait, names) for wait in seen.head.waits)
+            step = verbs.suspend_next(
+                seen.head,
+                _holder(run),
+                seen.now,
+                waits=planned.opened(seen.now) if awaiting is not None or not carries else (),
+                until=until,
+                superseded=names,
+                metadata=renamed,
+            )
             return Turn(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
 
         return self._let_go(run, await self.suspensions.transact("suspend_next", suspension.id, decide))
@@ -535,10 +562,6 @@ def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
 
 def _holder(run: Resumption[Any]) -> verbs.Holder:
     return verbs.Holder(run.fence, run.claim_id)
-
-
-def _carried(head: Head) -> bool:
-    return any(wait.open or wait.undelivered for wait in head.waits)
 
 
 def _check_limit(verb: str, limit: int) -> None:

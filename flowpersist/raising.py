@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
@@ -163,9 +163,16 @@ class RaisingHub:
         """Move the end of the lease."""
         return or_raise(await self.hub.renew(run, lease=lease))
 
-    async def complete(self, run: Resumption[Any], outcome: object = None, *, discard: bool = False) -> Suspension:
+    async def complete(
+        self,
+        run: Resumption[Any],
+        outcome: object = None,
+        *,
+        discard: bool = False,
+        superseded: Collection[str] = (),
+    ) -> Suspension:
         """End a claimed run."""
-        return or_raise(await self.hub.complete(run, outcome, discard=discard))
+        return or_raise(await self.hub.complete(run, outcome, discard=discard, superseded=superseded))
 
     async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Suspension:
         """End a claimed run as failed."""
@@ -186,10 +193,21 @@ class RaisingHub:
         until: Until = "all",
         timeout: timedelta | None = None,
         deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> NewSuspension:
         """Pause a claimed run again."""
         return or_raise(
-            await self.hub.suspend_next(run, state, awaiting=awaiting, until=until, timeout=timeout, deadline=deadline)
+            await self.hub.suspend_next(
+                run,
+                state,
+                awaiting=awaiting,
+                until=until,
+                timeout=timeout,
+                deadline=deadline,
+                superseded=superseded,
+                metadata=metadata,
+            )
         )
 
     @asynccontextmanager

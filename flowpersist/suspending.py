@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -20,7 +20,17 @@ from flowpersist.lifecycle.changes import in_utc, later, settle
 from flowpersist.lifecycle.model import Head, Status, Until, WaitState
 from flowpersist.records import Loaded, SealedRecords, record_context
 
-__all__ = ["Awaiting", "Facts", "Plan", "SealedState", "plan", "same_state", "seal_state"]
+__all__ = [
+    "Awaiting",
+    "Facts",
+    "Plan",
+    "SealedState",
+    "check_metadata",
+    "check_superseded",
+    "plan",
+    "same_state",
+    "seal_state",
+]
 
 Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
 MAX_WAITS = 1000
@@ -114,10 +124,19 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
     return awaiting
 
 
-def _metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """What is stored in clear beside a suspension, its names and values within what stores can keep."""
     return {
         check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}") for name, value in given.items()
     }
+
+
+def check_superseded(names: object) -> frozenset[str]:
+    """The names of waits to close; ``TypeError`` for one text, which would be a name for each of its letters."""
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        msg = f"superseded must be a collection of the names of waits, not {type(names).__name__}"
+        raise TypeError(msg)
+    return frozenset(names)
 
 
 @frozen
@@ -125,7 +144,7 @@ class Facts:
     """What is said once of a suspension, and stays. ``fresh``: its id is random, so that nobody else has it."""
 
     id: SuspensionId
-    metadata: Mapping[str, Scalar] = field(converter=_metadata)
+    metadata: Mapping[str, Scalar] = field(converter=check_metadata)
     tenant: str | None
     retention: timedelta
     fresh: bool = False

@@ -23,6 +23,7 @@ from flowpersist.errors import (
     InputValidationError,
     PersistenceError,
     StorageError,
+    WaitSuperseded,
 )
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
@@ -116,6 +117,8 @@ def told(error: PersistenceError, store: Store) -> list[str]:
             # The message may repeat the problems behind its first colon.
             heading = error.message.split(": ", 1)[0]
             return [f"flowpersist: {heading}", *(f"  {p.pointer or '(the whole)'}: {p.message}" for p in problems)]
+        case WaitSuperseded():
+            return [f"flowpersist: {error}"]
         case AlreadyResumed(receipt=Receipt() as receipt) | AnswerConflict(receipt=Receipt() as receipt):
             who = receipt.by or "somebody unnamed"
             return [f"flowpersist: {error}", f"  {receipt.wait} was answered by {who} at {moment(receipt.at)}"]

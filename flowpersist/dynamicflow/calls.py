@@ -52,7 +52,7 @@ def _come(engine: Engine, node: Node, place: Place) -> Outcome | None:
     if place.path in engine.expired:
         engine.expired.discard(place.path)
         return engine.failed(node, "no answer came before the deadline, and there is no default")
-    if place.path in engine.open or "waiting" in place.frame:
+    if place.path in engine.open:
         engine.wait(place)
         return PENDING
     return None
@@ -140,7 +140,7 @@ async def _invoke(
         return engine.blamed(node, checked.failure(), tool.id)
     told = {"tool": tool.id, "node": node.id, "path": place.path}
     engine.emit("tool-start", {**told, "attempt": attempt})
-    context = ToolContext(engine.run_id, node.id, place.path, attempt)
+    context = ToolContext(engine.run_id, node.id, place.path, attempt, key=f"{engine.run_id}/{place.trail}/{attempt}")
     outcome = await _run(engine, node, tool, checked.unwrap(), context)
     if isinstance(outcome, Done):
         engine.emit("tool-output", {**told, "output": outcome.value})

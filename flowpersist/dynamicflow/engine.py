@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from flowpersist.dynamicflow import operators
 from flowpersist.dynamicflow.events import Emit, nothing
@@ -38,7 +38,7 @@ _SLICE_SECONDS: Final = 0.01
 ROOM_BYTES: Final = 96 * 1024
 #: Waits of a run that are open at a time. Further ones open as these are answered.
 MAX_OPEN: Final = 500
-#: Of a step's path where it names a wait.
+#: Of a step's path where it names a wait, in UTF-8.
 MAX_PATH_BYTES: Final = 500
 _KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
 
@@ -50,9 +50,13 @@ def backoff(failures: int) -> float:
 
 @frozen
 class Place:
-    """Where a step runs: its path, its frame, the names that it sees, and what the step before gave."""
+    """Where a step runs: its path, its frame, the names that it sees, and what the step before gave.
+
+    ``trail`` is the path with the attempt of each step on it that is not its first: ``publish#2[0].charge``.
+    """
 
     path: str
+    trail: str
     frame: Frame = field(repr=False)
     scope: Scope = field(repr=False)
     previous: Done = field(repr=False)
@@ -60,10 +64,11 @@ class Place:
 
 @define
 class Engine:
-    """One walk over a flow. ``waits`` are what it newly awaits, ``waiting`` the paths of all that is awaited.
+    """One leg's walks over a flow. ``waits`` are what it newly awaits, ``waiting`` the paths of all that is awaited.
 
-    ``answers`` and ``expired`` are by path what has come since the last walk; ``open`` are the waits that the run has
-    already, ``room`` the bytes that new ones may take.
+    ``answers`` and ``expired`` are by path what has come since the last leg; ``open`` are by path the waits that the
+    run has already, with the bytes that each takes of ``room``. Those of a branch that is given up leave it, as what
+    has come for them does.
     """
 
     flow: Flow
@@ -72,21 +77,28 @@ class Engine:
     input: object = field(repr=False)
     answers: dict[str, object] = field(factory=dict, repr=False)
     expired: set[str] = field(factory=set)
-    open: frozenset[str] = frozenset()
+    open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
     emit: Emit = nothing
     backoff: Backoff = backoff
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
     outputs: dict[str, object] = field(factory=dict, repr=False)
+    _put_off: bool = field(default=False, init=False)
+    _freed: bool = field(default=False, init=False)
     _yielded: float = field(factory=time.monotonic, init=False)
 
     async def run(self, frame: Frame) -> Outcome:
         """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
-        scope = Scope()
-        outcome = await self.block(self.flow.steps, Place("", frame, scope, Done(self.input)))
-        self.outputs = scope.steps
-        return outcome
+        while True:
+            self._put_off = self._freed = False
+            scope = Scope()
+            outcome = await self.block(self.flow.steps, Place("", "", frame, scope, Done(self.input)))
+            self.outputs = scope.steps
+            self._forget_waits(lambda path: path not in self.waiting)
+            # A question that found no room may have it now, and perhaps there is no other whose answer would ask it.
+            if outcome is not PENDING or not (self._put_off and self._freed):
+                return outcome
 
     def register(self, node: Node, place: Place, awaited: AwaitInput[object]) -> Failed | Pending:
         """Open a wait under the step's path, if there is room; else it comes when others are answered."""
@@ -97,16 +109,36 @@ class Engine:
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")
-        if not self.waiting or (size <= self.room and len(self.waiting) < MAX_OPEN):
+        if not self.open or (size <= self.room and len(self.open) < MAX_OPEN):
             self.room -= size
+            self.open[place.path] = size
             self.waits[place.path] = awaited
             self.wait(place)
+        else:
+            self._put_off = True
         return PENDING
 
     def wait(self, place: Place) -> None:
         """Note that the step's wait is open."""
         place.frame["waiting"] = True
         self.waiting.add(place.path)
+
+    def give_up(self, path: str) -> None:
+        """Forget what is awaited within a step whose attempt has failed: a further one asks anew."""
+
+        def within(name: str) -> bool:
+            return name == path or name.startswith((f"{path}.", f"{path}["))
+
+        for come in (self.answers, self.expired, self.waiting):
+            for name in [name for name in come if within(name)]:
+                come.pop(name) if isinstance(come, dict) else come.discard(name)
+        self._forget_waits(within)
+
+    def _forget_waits(self, over: Callable[[str], bool]) -> None:
+        for name in [name for name in self.open if over(name)]:
+            self.room += self.open.pop(name)
+            self.waits.pop(name, None)
+            self._freed = True
 
     def resolver(self, node: Node, place: Place) -> Resolver:
         """What resolves the references of a step."""
@@ -131,9 +163,8 @@ class Engine:
         """Run steps one after another; the last one's result, or what the block was given where it is empty."""
         previous = place.previous
         for index, name in enumerate(block, start=1):
-            path = f"{place.path}.{name}" if place.path else name
             known = "result" in sub_frame(place.frame, name)
-            outcome = await self.step(self.flow.nodes[name], path, place, previous)
+            outcome = await self.step(self.flow.nodes[name], place, previous)
             if not isinstance(outcome, Done):
                 return outcome
             previous = outcome
@@ -159,17 +190,19 @@ class Engine:
         if "result" in frame:
             return Done(frame["result"], frame.get("tool"))
         scope = Scope(place.scope, dict(variables))
-        outcome = await self.block(block, Place(place.path + label, frame, scope, previous))
+        within = Place(place.path + label, place.trail + label, frame, scope, previous)
+        outcome = await self.block(block, within)
         if isinstance(outcome, Done):
             kept = {name: value for name, value in scope.variables.items() if leaks and name not in variables}
             _settle(frame, outcome, scope.steps, kept)
         return outcome
 
-    async def step(self, node: Node, path: str, around: Place, previous: Done) -> Outcome:
+    async def step(self, node: Node, around: Place, previous: Done) -> Outcome:
         """Run one step unless it is done, and bind its names in the scope around it."""
         frame = sub_frame(around.frame, node.id)
         if "result" not in frame:
-            outcome = await self._begin(node, Place(path, frame, around.scope, previous))
+            path, trail = _below(around.path, node.id), _below(around.trail, node.id)
+            outcome = await self._begin(node, Place(path, trail, frame, around.scope, previous))
             if not isinstance(outcome, Done):
                 return outcome
         return _recall(node, frame, around.scope)
@@ -197,6 +230,7 @@ class Engine:
             if not isinstance(outcome, Failed):
                 return outcome
             _forget(place.frame)
+            self.give_up(place.path)
             place.frame["failures"] = failures + 1
             if failures >= node.retries:
                 place.frame["error"] = failure_of(outcome.error)
@@ -205,7 +239,8 @@ class Engine:
 
     async def _attempt(self, node: Node, place: Place, attempt: int) -> Outcome:
         scope = Scope(place.scope)
-        inner = Place(place.path, place.frame, scope, place.previous)
+        trail = place.trail if attempt == 1 else f"{place.trail}#{attempt}"
+        inner = Place(place.path, trail, place.frame, scope, place.previous)
         try:
             async with asyncio.timeout(node.timeout):
                 outcome = await operators.operate(self, node, inner, attempt)
@@ -218,7 +253,7 @@ class Engine:
     async def _handle(self, node: Node, place: Place, error: FlowError) -> Outcome:
         """Run what stands in for a failed step. It sees the error as ``$error``."""
         scope = Scope(place.scope, {"error": failure_of(error)})
-        outcome = await self.block(node.on_error, Place(place.path, place.frame, scope, place.previous))
+        outcome = await self.block(node.on_error, evolve(place, scope=scope))
         if isinstance(outcome, Done):
             del scope.variables["error"]
             _settle(place.frame, outcome, scope.steps, scope.variables)
@@ -229,6 +264,10 @@ class Engine:
         if time.monotonic() - self._yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
             self._yielded = time.monotonic()
+
+
+def _below(around: str, name: str) -> str:
+    return f"{around}.{name}" if around else name
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

@@ -119,12 +119,15 @@ class Legs:
                 {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
             )
         engine = self._engine(run, state, current, emit)
+        carried = frozenset(engine.open)
         outcome = await engine.run(state["frame"])
         if isinstance(outcome, Done):
-            return await self._complete(run, Completed(outcome.value, engine.outputs))
+            return await self._complete(run, Completed(outcome.value, engine.outputs), carried)
         if isinstance(outcome, Failed):
             return await self._fail(run, outcome.error)
-        return await self._pause(run, state, engine)
+        # What was asked anew stands under the name of what it was asked in the place of.
+        superseded = {name for name in carried if name not in engine.open or name in engine.waits}
+        return await self._pause(run, state, engine, superseded)
 
     def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
         checked = check_state(run.state)
@@ -142,8 +145,8 @@ class Legs:
 
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
         delivered = {*run.answers, *run.expired}
-        carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
-        taken = sum(size_of(wait.awaiting) for wait in carried if wait.awaiting is not None)
+        carried = {wait.name: wait.awaiting for wait in run.suspension.waits if wait.name not in delivered}
+        sizes = {name: 0 if awaiting is None else size_of(awaiting) for name, awaiting in carried.items()}
         return Engine(
             flow=flow,
             toolbox=self.toolbox,
@@ -151,16 +154,16 @@ class Legs:
             input=state["input"],
             answers=dict(run.answers),
             expired=set(run.expired),
-            open=frozenset(wait.name for wait in carried),
-            room=max(ROOM_BYTES - taken, 0),
+            open=sizes,
+            room=ROOM_BYTES - sum(sizes.values()),
             emit=emit,
             backoff=self.backoff,
         )
 
-    async def _complete(self, run: Resumption[Any], completed: Completed) -> _Ended:
+    async def _complete(self, run: Resumption[Any], completed: Completed, superseded: frozenset[str]) -> _Ended:
         outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
-        # An answer that is unread at the end was to a branch that its container gave up: nobody will read it.
-        ended = await self.hub.complete(run, outcome, discard=True)
+        # What is still open, or answered and unread, at the end belongs to branches that were given up.
+        ended = await self.hub.complete(run, outcome, discard=True, superseded=superseded)
         return await self._given_up(run, ended.failure()) if isinstance(ended, Failure) else Success(completed)
 
     async def _fail(self, run: Resumption[Any], error: FlowError) -> _Ended:
@@ -170,8 +173,10 @@ class Legs:
         ended = await self.hub.fail(run, error=f"FlowError{named}"[:1000])
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
-    async def _pause(self, run: Resumption[Any], state: State, engine: Engine) -> _Ended:
-        paused = await self.hub.suspend_next(run, state, awaiting=engine.waits or None, until="each")
+    async def _pause(self, run: Resumption[Any], state: State, engine: Engine, superseded: set[str]) -> _Ended:
+        paused = await self.hub.suspend_next(
+            run, state, awaiting=engine.waits or None, until="each", superseded=superseded
+        )
         if isinstance(paused, Failure):
             return await self._given_up(run, paused.failure())
         new = paused.unwrap()

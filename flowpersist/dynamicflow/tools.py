@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
@@ -49,19 +49,21 @@ class Cancellation:
 
 @frozen
 class ToolContext:
-    """Where a tool is called from. ``path`` tells iterations of one step apart; ``attempt`` counts from 1."""
+    """Where a tool is called from. ``path`` tells iterations of one step apart; ``attempt`` counts from 1.
+
+    ``key`` is the same for the same attempt, also when a crash makes it run again, and another for each attempt of the
+    step or of one that holds it: what effects outside are to be known by.
+    """
 
     run_id: str
     step_id: str
     path: str
     attempt: int
+    key: str = field(
+        default=Factory(lambda self: f"{self.run_id}/{self.path}/{self.attempt}", takes_self=True), kw_only=True
+    )
     logger: logging.Logger = field(default=_log, repr=False)
     cancellation: Cancellation = field(factory=Cancellation, repr=False)
-
-    @property
-    def key(self) -> str:
-        """The same for the same attempt of the same step, also when a crash makes it run again: for effects outside."""
-        return f"{self.run_id}/{self.path}/{self.attempt}"
 
 
 @frozen(eq=False)

@@ -16,6 +16,7 @@ from flowpersist.errors import (
     SuspensionClosed,
     SuspensionExpired,
     SuspensionNotFound,
+    WaitSuperseded,
 )
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, WaitState, WaitStatus
@@ -79,7 +80,7 @@ def _ended(target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
     if target.status is WaitStatus.EXPIRED:
         return SuspensionExpired, "expired without an answer"
     if target.status is WaitStatus.SUPERSEDED:
-        return AnswerConflict, "was closed by the answer to another wait"
+        return WaitSuperseded, "was superseded: the run goes on without an answer to it"
     if isinstance(target, Slip) or target.delivery is not None or target.status is WaitStatus.CLOSED:
         return AlreadyResumed, "was used: the run has gone on"
     return AnswerConflict, "has another answer already"

@@ -7,7 +7,7 @@ while others are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
-from flowpersist.backends.base import check_text
+from flowpersist.backends.base import Scalar, check_text
 from flowpersist.errors import (
     AlreadyResumed,
     PersistenceError,
@@ -35,8 +35,8 @@ from flowpersist.lifecycle.model import (
     WaitState,
     WaitStatus,
     fingerprint,
-    secret_digest,
 )
+from flowpersist.lifecycle.pausing import carried, check_names, slip_of, supersede
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, lost
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
@@ -255,17 +255,20 @@ def _renewed(head: Head, until: datetime) -> Step[datetime]:
     return Step(evolve(head, lease_until=until), Success(until))
 
 
-def complete(head: Head, holder: Holder, now: datetime, *, discard: bool) -> Step[Head]:
+def complete(
+    head: Head, holder: Holder, now: datetime, *, discard: bool, superseded: Collection[str] = ()
+) -> Step[Head]:
     """End the run as completed. A cancellation that came while it ran loses."""
     repeated = _repeated(head, holder, "complete")
     if repeated is not None:
         return repeated
     if not _holds(head, holder):
         return refused(head, lost(head))
+    given, head = head, evolve(head, waits=supersede(head.waits, superseded, now))
     unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
     if unread and not discard:
         message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
-        return refused(head, UnreadAnswers(message, head.status))
+        return refused(given, UnreadAnswers(message, head.status))
     completed = close(_finish(head, holder, "complete"), Status.COMPLETED, now)
     return Step(completed, Success(completed))
 
@@ -304,20 +307,33 @@ def release(head: Head, holder: Holder, now: datetime, *, error: str | None, del
     return _held(head, holder, now, released)
 
 
-def suspend_next(head: Head, holder: Holder, now: datetime, *, waits: Sequence[WaitState], until: Until) -> Step[Head]:
-    """Pause again: what was delivered becomes receipts, what is open or unread stays, the new waits join them."""
+def suspend_next(
+    head: Head,
+    holder: Holder,
+    now: datetime,
+    *,
+    waits: Sequence[WaitState],
+    until: Until,
+    superseded: Collection[str] = (),
+    metadata: Mapping[str, Scalar] | None = None,
+) -> Step[Head]:
+    """Pause again: what was delivered or superseded becomes receipts, what is open or unread stays, and the new waits
+    join them.
+    """
     repeated = _repeated(head, holder, "suspend_next")
     if repeated is not None:
         return repeated
 
     def paused() -> Step[Head]:
-        over = [wait for wait in head.waits if not (wait.open or wait.undelivered)]
-        kept = [wait for wait in head.waits if wait.open or wait.undelivered]
-        _check_names([*kept, *waits])
+        standing = supersede(head.waits, superseded, now)
+        kept = [wait for wait in standing if carried(wait, superseded)]
+        over = [wait for wait in standing if not carried(wait, superseded)]
+        check_names([*kept, *waits])
         waiting = evolve(
             _finish(head, holder, "suspend_next"),
             status=Status.WAITING,
             until=until,
+            metadata=head.metadata if metadata is None else metadata,
             waits=(*kept, *(evolve(wait, sequence=head.sequence + 1) for wait in waits)),
             slips=(*head.slips, *(slip_of(wait, now) for wait in over)),
             sequence=head.sequence + 1,
@@ -331,29 +347,6 @@ def suspend_next(head: Head, holder: Holder, now: datetime, *, waits: Sequence[W
         return Step(settled, Success(settled))
 
     return _held(head, holder, now, paused)
-
-
-def _check_names(waits: Sequence[WaitState]) -> None:
-    names = [wait.name for wait in waits]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        msg = f"waits named {', '.join(twice)} are open already: name the new ones otherwise"
-        raise ValueError(msg)
-
-
-def slip_of(wait: WaitState, now: datetime) -> Slip:
-    """The receipt that stays of a wait when the run pauses again."""
-    given = wait.answer
-    return Slip(
-        digest=secret_digest(wait.secret),
-        wait=wait.name,
-        sequence=wait.sequence,
-        status=wait.status,
-        at=wait.closed_at or now,
-        by=None if given is None else given.by,
-        answer_id=None if given is None else given.answer_id,
-        answer=None if given is None else fingerprint(given.value),
-    )
 
 
 def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Step[Head]:

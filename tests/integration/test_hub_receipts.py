@@ -9,7 +9,7 @@ from attrs import evolve
 
 from flowpersist import AwaitInput, Maintenance, or_raise
 from flowpersist.backends.base import Where
-from flowpersist.errors import AlreadyResumed, AnswerConflict, SuspensionNotFound
+from flowpersist.errors import AlreadyResumed, SuspensionNotFound, WaitSuperseded
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
@@ -56,4 +56,4 @@ async def test_many_waits_that_close_at_once_leave_their_receipts_too(hub):
     or_raise(await hub.suspend_next(run, 1, awaiting=CONFIRM))
     told = {name: type((await hub.answer(key, False)).failure()) for name, key in wide.keys.items()}
     assert told.pop("w7") is AlreadyResumed
-    assert set(told.values()) == {AnswerConflict}
+    assert set(told.values()) == {WaitSuperseded}

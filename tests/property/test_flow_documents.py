@@ -144,7 +144,8 @@ async def walked(steps, seed):
     while True:
         frame = copy.deepcopy(frame)
         given = {"yes": True}
-        engine = Engine(flow, Toolbox.of([say], []), "r", given, answers, open=frozenset(opened), backoff=lambda _: 0)
+        before = dict.fromkeys(opened, 0)
+        engine = Engine(flow, Toolbox.of([say], []), "r", given, answers, open=before, backoff=lambda _: 0)
         outcome = await engine.run(frame)
         if isinstance(outcome, Done):
             return outcome.value, engine.outputs, sorted(called)

@@ -194,7 +194,7 @@ class Model:
         if wait.status == "expired":
             return "SuspensionExpired"
         if wait.status == "superseded":
-            return "AnswerConflict"
+            return "WaitSuperseded"
         if key in run.old or wait.delivered is not None:
             return "AlreadyResumed"
         if run.status in CLOSED:
@@ -331,15 +331,20 @@ class Model:
             run.status, run.holder, run.lease_end, run.claimable = "answered", None, None, self.now + delay
         return ("ok", run.status)
 
-    def suspend_next(self, number, fence, holder, state, until, waits):
+    def suspend_next(self, number, fence, holder, state, until, waits, superseded=()):
         run, again = self._held(number, fence, holder, "suspend_next")
         if again:
             return ("ok", run.status)
+        dropped = {wait.key for wait in run.waits if wait.name in superseded}
         unread = [w for w in run.waits if w.delivered is None and w.status in {"answered", "expired"}]
-        kept = [wait for wait in run.waits if wait.status == "open" or wait in unread]
+        stay = [wait for wait in run.waits if wait.status == "open" or wait in unread]
+        kept = [wait for wait in stay if wait.key not in dropped]
         fresh = [wait for wait in copy.deepcopy(waits) if wait.needed or not kept]
         if {wait.name for wait in kept} & {wait.name for wait in fresh}:
             return ("raised", "ValueError")
+        for wait in stay:
+            if wait.key in dropped and wait.status != "expired":
+                wait.status = "superseded"
         run.old.update({wait.key: wait for wait in run.waits if wait not in kept})
         run.done.append((fence, "suspend_next"))
         run.waits, run.state, run.until = kept + fresh, state, until
@@ -553,9 +558,9 @@ class HubMachine(RuleBasedStateMachine):
         told = await self.hub.release(self.holders[number, fence], delay=seconds(delay))
         return ("ok", str(told.unwrap().status)) if isinstance(told, Success) else told
 
-    async def real_suspend_next(self, number, fence, _holder, state, until, waits):
+    async def real_suspend_next(self, number, fence, _holder, state, until, waits, superseded=()):
         told = await self.hub.suspend_next(
-            self.holders[number, fence], state, awaiting=self.awaiting(waits), until=until
+            self.holders[number, fence], state, awaiting=self.awaiting(waits), until=until, superseded=superseded
         )
         return self.remember(number, told, waits)
 
@@ -614,7 +619,10 @@ class HubMachine(RuleBasedStateMachine):
     @rule(data=st.data(), planned=waits_of_a_pause, until=untils)
     def suspend_next(self, data, planned, until):
         number, fence, holder = self.some_holder(data)
-        self.both("suspend_next", number, fence, holder, next(self.count), until, self.waits_for(number, planned))
+        known = sorted({wait.name for wait in self.holders[number, fence].suspension.waits})
+        named = data.draw(st.lists(st.sampled_from(known), unique=True) if known else st.just([]), "superseded")
+        waits = self.waits_for(number, planned)
+        self.both("suspend_next", number, fence, holder, next(self.count), until, waits, named)
 
     @precondition(lambda self: any(run.status in {"waiting", "answered"} for run in self.model.runs.values()))
     @rule(data=st.data(), planned=waits_of_a_pause, until=untils)

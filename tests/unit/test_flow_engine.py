@@ -104,13 +104,13 @@ class Run:
             input=self.input,
             answers=dict(answers or {}),
             expired=set(expired),
-            open=frozenset(self.open),
+            open=dict.fromkeys(self.open, 0),
             room=self.room,
             emit=lambda kind, data: events.append((kind, data)),
             backoff=lambda _failures: 0.0,
         )
         outcome = await self.engine.run(self.frame)
-        self.open |= set(self.engine.waits)
+        self.open = set(self.engine.open)
         self.awaited.update(self.engine.waits)
         return outcome
 
@@ -515,7 +515,7 @@ async def test_a_stand_in_may_await_and_the_failed_step_is_not_tried_again():
     assert [name for name, _ in calls] == ["boom", "say"]
 
 
-async def test_a_wait_that_its_container_gave_up_is_taken_up_again_under_its_key():
+async def test_what_a_container_asked_in_an_attempt_that_failed_is_asked_anew():
     steps = {
         "id": "p",
         "parallel": [ask("q"), [ask("go"), {"tool": "boom"}]],
@@ -525,9 +525,8 @@ async def test_a_wait_that_its_container_gave_up_is_taken_up_again_under_its_key
     await run.walk()
     assert run.open == {"p[0].q", "p[1].go"}
     assert await run.walk({"p[1].go": 1}) is PENDING
-    # The second attempt asks again: the wait that is still open is the same, the one that was used is new.
     assert run.engine.waiting == {"p[0].q", "p[1].go"}
-    assert set(run.engine.waits) == {"p[1].go"}
+    assert set(run.engine.waits) == {"p[0].q", "p[1].go"}
 
 
 async def test_waits_beyond_the_room_open_as_others_are_answered():

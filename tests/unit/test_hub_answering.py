@@ -20,6 +20,7 @@ from flowpersist.errors import (
     SuspensionExpired,
     UnexpectedType,
     UnknownType,
+    WaitSuperseded,
 )
 from flowpersist.testing.hubs import open_test_hub, travel
 
@@ -240,10 +241,10 @@ async def test_any_is_answered_by_the_first_and_the_others_close_with_it(hub):
     three = or_raise(await hub.suspend(1, awaiting=dict.fromkeys("abc", CONFIRM), until="any"))
     assert or_raise(await hub.answer(three.keys["b"], True, by="bob")).outcome == "accepted"
     late = (await hub.answer(three.keys["a"], True)).failure()
-    assert isinstance(late, AnswerConflict)
+    assert isinstance(late, WaitSuperseded)
     statuses = {wait.name: wait.status for wait in or_raise(await hub.inspect(three.id)).waits}
     assert statuses == {"a": "superseded", "b": "answered", "c": "superseded"}
-    assert isinstance((await hub.claim(three.keys["c"])).failure(), AnswerConflict)
+    assert isinstance((await hub.claim(three.keys["c"])).failure(), WaitSuperseded)
     run = or_raise(await hub.claim(three.keys["b"]))
     assert (dict(run.answers), run.expired) == ({"b": True}, ())
 

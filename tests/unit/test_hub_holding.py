@@ -11,7 +11,6 @@ from returns.result import Failure
 from flowpersist import AwaitInput, Status, or_raise
 from flowpersist.errors import (
     AlreadyResumed,
-    AnswerConflict,
     LeaseLost,
     StillWaiting,
     SuspensionBusy,
@@ -19,6 +18,7 @@ from flowpersist.errors import (
     SuspensionExpired,
     UnreadAnswers,
     UnsupportedType,
+    WaitSuperseded,
 )
 from flowpersist.testing.hubs import open_test_hub, travel
 
@@ -277,7 +277,7 @@ async def test_each_old_key_is_told_how_its_own_wait_ended(hub):
         "used": second.keys["used"],
         "late": second.keys["late"],
     }
-    expected = {"won": AlreadyResumed, "lost": AnswerConflict, "used": AlreadyResumed, "late": SuspensionExpired}
+    expected = {"won": AlreadyResumed, "lost": WaitSuperseded, "used": AlreadyResumed, "late": SuspensionExpired}
     for _ in range(2):
         for name, key in told.items():
             assert type((await hub.answer(key, False)).failure()) is expected[name], name

@@ -189,7 +189,7 @@ class TestSeveralWaits:
         assert head.status is Status.ANSWERED
         assert [wait.status for wait in head.waits] == [WaitStatus.SUPERSEDED, WaitStatus.ANSWERED]
         late = self.answer(head, "left")
-        assert type(late.result.failure()) is errors.AnswerConflict
+        assert type(late.result.failure()) is errors.WaitSuperseded
 
     def test_each_delivers_what_has_come_and_keeps_the_rest_open(self):
         head = self.answer(self.pause("each"), "left").head

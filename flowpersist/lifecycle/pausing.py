@@ -1,0 +1,56 @@
+"""What becomes of a run's waits when it pauses again or ends: which stay, which close, and the receipts of these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from attrs import evolve
+
+from flowpersist.lifecycle.model import Slip, WaitState, WaitStatus, fingerprint, secret_digest
+
+__all__ = ["carried", "check_names", "slip_of", "supersede"]
+
+
+def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
+    """Whether a wait stays at the next pause: it is open, or its end is news to whoever claims the run then."""
+    return (wait.open or wait.undelivered) and wait.name not in superseded
+
+
+def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime) -> tuple[WaitState, ...]:
+    """Close the named waits. An answer that nobody was given yet stays as a receipt alone."""
+    unknown = sorted(set(names) - {wait.name for wait in waits})
+    if unknown:
+        msg = f"superseded names {', '.join(unknown)}, and the run has no such wait"
+        raise ValueError(msg)
+    return tuple(_superseded(wait, now) if wait.name in names else wait for wait in waits)
+
+
+def _superseded(wait: WaitState, now: datetime) -> WaitState:
+    if wait.open or (wait.undelivered and wait.answer is not None):
+        return evolve(wait, status=WaitStatus.SUPERSEDED, closed_at=wait.closed_at or now)
+    return wait
+
+
+def check_names(waits: Sequence[WaitState]) -> None:
+    """``ValueError`` where two of them go by one name."""
+    names = [wait.name for wait in waits]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"waits named {', '.join(twice)} are open already: name the new ones otherwise"
+        raise ValueError(msg)
+
+
+def slip_of(wait: WaitState, now: datetime) -> Slip:
+    """The receipt that stays of a wait when the run pauses again."""
+    given = wait.answer
+    return Slip(
+        digest=secret_digest(wait.secret),
+        wait=wait.name,
+        sequence=wait.sequence,
+        status=wait.status,
+        at=wait.closed_at or now,
+        by=None if given is None else given.by,
+        answer_id=None if given is None else given.answer_id,
+        answer=None if given is None else fingerprint(given.value),
+    )
