@@ -14,7 +14,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.keys import DEFAULT_PREFIX
 from flowpersist.stages.compress import COMPRESSIONS
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "parse_duration"]
 
 T = TypeVar("T")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -44,7 +44,8 @@ def _text(value: str) -> str | None:
     return value or None
 
 
-def _duration(value: str) -> timedelta | None:
+def parse_duration(value: str) -> timedelta | None:
+    """A length of time such as ``90s``, ``30m``, ``12h`` or ``7d``; None where the text is none."""
     found = _DURATION.fullmatch(value)
     if found is None or float(found[1]) <= 0:
         return None
@@ -94,8 +95,10 @@ class Settings:
     )
     dictionaries: bool = _setting("DICTIONARIES", False, {"on": True, "off": False}.get, "on or off")
     max_state_bytes: int = _setting("MAX_STATE_BYTES", 100 * 2**20, _bytes, "a size such as 104857600 or 100MiB")
-    default_timeout: timedelta | None = _setting("DEFAULT_TIMEOUT", None, _duration, "a duration as 90s, 30m or 7d")
-    retention: timedelta = _setting("RETENTION", timedelta(days=7), _duration, "a duration such as 12h or 7d")
+    default_timeout: timedelta | None = _setting(
+        "DEFAULT_TIMEOUT", None, parse_duration, "a duration as 90s, 30m or 7d"
+    )
+    retention: timedelta = _setting("RETENTION", timedelta(days=7), parse_duration, "a duration such as 12h or 7d")
     public_url: str | None = _setting(
         "PUBLIC_URL",
         None,

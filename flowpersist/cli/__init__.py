@@ -21,4 +21,4 @@ def main() -> None:
             raise
         sys.stderr.write("flowpersist: the command needs click: pip install 'flowpersist[cli]'\n")
         sys.exit(Exit.CONFIGURATION)
-    command(prog_name="flowpersist")
+    command.main(prog_name="flowpersist")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from flowpersist.cli import flows, upkeep, waits
+from flowpersist.cli import flows, looking, upkeep, waits
+from flowpersist.cli.group import Group
 from flowpersist.cli.session import Store, store_options
 
 __all__ = ["command"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("flowpersist"), prog_name="flowpersist")
 @store_options
 @click.pass_context
@@ -28,7 +29,7 @@ def command(
     """Run flows that wait for people, answer them by key, and go on from any process.
 
     Exits with 0 done, 1 the flow failed, 2 wrong usage, 3 not yet, 4 invalid input, 5 no such key, 6 closed,
-    7 wrong settings, 8 the store failed, 9 unreadable data, 10 denied.
+    7 wrong settings, 8 the store failed, 9 unreadable data, 10 denied, 130 interrupted, 143 terminated.
     """
     context.obj = Store(url, keys_file, namespace, bool(json))
 
@@ -36,10 +37,14 @@ def command(
 for one in (
     flows.run,
     flows.resume,
-    waits.list_suspensions,
-    waits.show,
+    looking.list_suspensions,
+    looking.show,
+    looking.outcome,
     waits.answer,
     waits.cancel,
+    waits.extend,
+    waits.keys,
+    upkeep.tick,
     upkeep.cleanup,
     upkeep.train_dictionary,
     upkeep.health,

@@ -11,7 +11,7 @@ import click
 from returns.result import Failure, Success
 
 from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, read_key
-from flowpersist.cli.session import Command, Store, store_options, with_hub
+from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.views import as_json, awaiting_data, receipt_data
 from flowpersist.cli.waits import answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
@@ -66,7 +66,7 @@ def run(
     async def start(runner: FlowRunner) -> FlowOutcome:
         return or_raise(await runner.start(text, input=value, run_id=run_id))
 
-    _go(store, tools, start, wait=wait)
+    _go(store, tools, start, wait=wait, creates=True)
 
 
 @click.command(cls=Command)
@@ -89,7 +89,9 @@ def resume(
     given = given_answer(value, fields)
 
     async def go_on(runner: FlowRunner) -> FlowOutcome:
-        return or_raise(await runner.resume(named(read_key(key)), answer=given[0] if given else MISSING, by=by))
+        found = named(read_key(key), runner.hub)
+        value = await given.read(runner.hub, found) if given else MISSING
+        return or_raise(await runner.resume(found, answer=value, by=by))
 
     _go(store, tools, go_on, wait=wait)
 
@@ -106,7 +108,12 @@ def _input(fields: tuple[str, ...], file: str | None) -> object:
 
 
 def _go(
-    store: Store, tools: tuple[str, ...], verb: Callable[[FlowRunner], Awaitable[FlowOutcome]], *, wait: bool
+    store: Store,
+    tools: tuple[str, ...],
+    verb: Callable[[FlowRunner], Awaitable[FlowOutcome]],
+    *,
+    wait: bool,
+    creates: bool = False,
 ) -> None:
     loaded: list[Any] = load_tools(tools)
 
@@ -115,15 +122,20 @@ def _go(
         outcome = await verb(runner)
         if wait and not isinstance(outcome, Completed):
             _show(store, outcome)
-            return await _followed(hub, runner, outcome)
+            return await _followed(hub, runner, run_of(outcome))
         return outcome
 
-    _show(store, with_hub(store, session))
+    _show(store, with_hub(store, session, writes=True, creates=creates))
 
 
-async def _followed(hub: PersistenceHub, runner: FlowRunner, outcome: Suspended | Accepted) -> FlowOutcome:
+def run_of(outcome: Suspended | Accepted) -> SuspensionId:
+    """The run that an outcome speaks of."""
+    return outcome.waits[0].key.id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
+
+
+async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId) -> FlowOutcome:
     """Until the run has ended: go on whenever it is answered, whoever answers and whoever else goes on with it."""
-    found = outcome.waits[0].key.id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
+    said: tuple[str, ...] = ()
     while True:
         seen = or_raise(await hub.inspect(found))
         if seen.status.closed:
@@ -134,6 +146,9 @@ async def _followed(hub: PersistenceHub, runner: FlowRunner, outcome: Suspended 
                     return completed
                 case Failure(error) if not isinstance(error, SuspensionBusy | StillWaiting | SuspensionClosed):
                     raise error
+        elif seen.status is Status.WAITING and (waits := tuple(wait.name for wait in seen.open_waits)) != said:
+            said = waits
+            note(f"waiting for {', '.join(waits)}; Ctrl-C leaves, and the run keeps waiting")
         # Paused again, or another process was quicker.
         await asyncio.sleep(POLL)
 

@@ -9,18 +9,22 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from returns.result import Failure
+from returns.result import Failure, Success
 
+from flowpersist.awaiting import AwaitInput
 from flowpersist.errors import ConfigurationError
 from flowpersist.keys import SuspensionId
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["fields_of", "json_of", "load_tools", "named", "read_key"]
+    from flowpersist.hub import PersistenceHub
+
+__all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "read_key"]
 
 
 def read_key(text: str) -> str:
@@ -34,23 +38,52 @@ def _standard_input() -> TextIO:
     return sys.stdin or io.StringIO()
 
 
-def named(text: str) -> str | SuspensionId:
-    """A suspension by its key, or by the id that ``list`` shows: whoever runs this command holds the store itself."""
+def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
+    """A suspension by its key, by the id that ``list`` shows, or by the ``--run-id`` that it was started with.
+
+    Whoever runs this command holds the store itself, so that it takes more than keys.
+    """
     found = SuspensionId.parse(text)
-    return text if isinstance(found, Failure) else found.unwrap()
+    if not isinstance(found, Failure):
+        return found.unwrap()
+    if not text or text.startswith(hub.suspensions.prefix):
+        return text
+    return SuspensionId.derive(hub.defaults.namespace, None, text)
 
 
 def json_of(text: str | bytes, option: str) -> object:
-    """JSON data that must be JSON; ``-`` reads it from standard input."""
+    """JSON data that must be JSON, without a name twice in an object; ``-`` reads it from standard input."""
     try:
-        return json.loads(_standard_input().read() if text == "-" else text)
+        return json.loads(_standard_input().read() if text == "-" else text, object_pairs_hook=_without_doubles)
+    except _DoubledName as error:
+        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
     except (ValueError, RecursionError) as error:
         # A decoder's message quotes nothing of the text, which may be secret.
-        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from error
+        quoted = f"not JSON: {error}. A text needs its quotes: {option} '\"text\"'"
+        raise click.BadParameter(quoted, param_hint=option) from error
 
 
-def fields_of(pairs: Iterable[str], option: str) -> dict[str, object]:
-    """``name=value`` pairs as an object: a value that is JSON is that, anything else is text."""
+class _DoubledName(ValueError):
+    """A name that stands twice in an object: which of the two was meant, nobody knows."""
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _DoubledName(name)
+        found[name] = value
+    return found
+
+
+def fields_of(
+    pairs: Iterable[str], option: str, schemas: Mapping[str, AwaitInput[Any]] = MappingProxyType({})
+) -> dict[str, object]:
+    """``name=value`` pairs as an object: a value that is JSON is that, anything else is text.
+
+    Where ``schemas`` has a field that takes the text and not the JSON, it is text: a postal code of digits is none of
+    the numbers.
+    """
     fields: dict[str, object] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -58,15 +91,34 @@ def fields_of(pairs: Iterable[str], option: str) -> dict[str, object]:
             raise click.BadParameter("must be NAME=VALUE", param_hint=option)
         if name in fields:
             raise click.BadParameter(f"{name} is given twice", param_hint=option)
-        fields[name] = _value(text)
+        fields[name] = _value(text, schemas.get(name), option)
     return fields
 
 
-def _value(text: str) -> object:
+def _value(text: str, schema: AwaitInput[Any] | None, option: str) -> object:
     try:
-        return json.loads(text)
+        parsed = json.loads(text, object_pairs_hook=_without_doubles)
+    except _DoubledName as error:
+        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
     except (ValueError, RecursionError):
         return text
+    if schema is None or isinstance(schema.check(parsed), Success) or isinstance(schema.check(text), Failure):
+        return parsed
+    return text
+
+
+def fields_taken(awaiting: AwaitInput[Any] | None) -> dict[str, AwaitInput[Any]]:
+    """What each field of an object takes, where its schema says so."""
+    schema = {} if awaiting is None else awaiting.json_schema
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return {}
+    shared = {name: schema[name] for name in ("$schema", "$defs", "definitions") if name in schema}
+    return {
+        str(name): AwaitInput(id="field", prompt="", schema={**shared, **one})
+        for name, one in properties.items()
+        if isinstance(one, Mapping)
+    }
 
 
 def load_tools(names: Iterable[str]) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -15,7 +15,8 @@ import click
 from attrs import evolve, frozen
 
 from flowpersist.cli.exits import exit_of
-from flowpersist.cli.views import as_json, moment
+from flowpersist.cli.layout import moment, printable, writable
+from flowpersist.cli.views import as_json
 from flowpersist.errors import (
     AlreadyResumed,
     AnswerConflict,
@@ -28,13 +29,14 @@ from flowpersist.errors import (
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
 from flowpersist.lifecycle import Receipt
-from flowpersist.opening import FROM_ENV, HubOptions, open_hub
+from flowpersist.opening import HubOptions, open_hub
+from flowpersist.settings import Settings
 
-__all__ = ["Command", "Store", "awaited", "store_options", "with_hub"]
+__all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
 
 T = TypeVar("T")
-#: But for tabs and the ends of lines.
-CONTROLS: Final = re.compile(r"(?!\t|\r?\n)[\x00-\x1f\x7f-\x9f]")
+#: What shells give a process that SIGTERM has ended.
+TERMINATED: Final = 143
 
 
 @frozen
@@ -74,7 +76,7 @@ class Command(click.Command):
     """A command that gets the ``Store`` as its first argument, and whose errors leave as a line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
-        """Run it; a ``PersistenceError`` is told on standard error, never as a traceback."""
+        """Run it; a ``PersistenceError`` is printed on standard error, never as a traceback."""
         given = {name: ctx.params.pop(name) for name in ("url", "keys_file", "namespace", "json")}
         store = evolve(ctx.obj or Store(), **{name: value for name, value in given.items() if value is not None})
         ctx.params["store"] = store
@@ -92,25 +94,20 @@ class Command(click.Command):
             ctx.exit(exit_of(problem))
 
 
-def writable(text: str) -> str:
-    """Text with lone surrogates escaped, as JSON and Python do: no stream takes them."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def printable(text: str) -> str:
-    """The same with control characters escaped: names and answers of strangers must not steer a person's terminal."""
-    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", writable(text))
+def note(text: str) -> None:
+    """Print a line for the person at the terminal, on standard error."""
+    click.echo(printable(f"flowpersist: {text}"), err=True)
 
 
 def report(error: PersistenceError, store: Store) -> None:
-    """Tell an error on standard error: a line and one for each detail, or a problem document (RFC 9457)."""
+    """Print an error on standard error: a line and one for each detail, or a problem document (RFC 9457)."""
     if store.json:
         click.echo(writable(as_json(error.to_problem())), err=True)
     else:
-        click.echo(printable("\n".join(told(error, store))), err=True)
+        click.echo(printable("\n".join(described(error, store))), err=True)
 
 
-def told(error: PersistenceError, store: Store) -> list[str]:
+def described(error: PersistenceError, store: Store) -> list[str]:
     """An error as a person reads it: what failed, and below it what its class carries beside the message."""
     match error:
         case InputValidationError(problems=[_, *_] as problems):
@@ -122,13 +119,11 @@ def told(error: PersistenceError, store: Store) -> list[str]:
         case AlreadyResumed(receipt=Receipt() as receipt) | AnswerConflict(receipt=Receipt() as receipt):
             who = receipt.by or "somebody unnamed"
             return [f"flowpersist: {error}", f"  {receipt.wait} was answered by {who} at {moment(receipt.at)}"]
+        case StorageError() | ConfigurationError(setting="FLOWPERSIST_URL"):
+            url = store.url or os.environ.get("FLOWPERSIST_URL")
+            return [f"flowpersist: {error}", *([] if url is None else [f"  the store is {place(url)}"])]
         case ConfigurationError(setting=str(setting)) if setting not in error.message:
             return [f"flowpersist: {setting}: {error}"]
-        case StorageError():
-            return [
-                f"flowpersist: {error}",
-                f"  the store is {place(store.url or os.environ.get('FLOWPERSIST_URL', ''))}",
-            ]
     return [f"flowpersist: {error}"]
 
 
@@ -138,9 +133,16 @@ def place(url: str) -> str:
     return url.partition("?")[0] if scheme in {"sqlite", "file"} else f"{scheme}:…"
 
 
-def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:
-    """Open the hub, await the verb, close the hub."""
-    options: HubOptions = {"keyring": FROM_ENV if store.keys_file is None else KeyRing.from_file(store.keys_file)}
+def with_hub(
+    store: Store, verb: Callable[[PersistenceHub], Awaitable[T]], *, writes: bool = False, creates: bool = False
+) -> T:
+    """Open the hub, await the verb, close the hub.
+
+    ``writes``: states or answers are stored, so that plain text is worth a warning. ``creates``: a store that is not
+    there is made; without it a mistyped URL is an error.
+    """
+    settings = Settings.from_environ()
+    options: HubOptions = {"settings": settings, "keyring": _keyring(store, settings, writes=writes), "create": creates}
     if store.namespace is not None:
         options["namespace"] = store.namespace
 
@@ -151,10 +153,44 @@ def with_hub(store: Store, verb: Callable[[PersistenceHub], Awaitable[T]]) -> T:
     return awaited(session())
 
 
+def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | None:
+    if store.keys_file is not None:
+        return KeyRing.from_file(store.keys_file)
+    if settings.keys is None and settings.keys_file is None:
+        if writes:
+            note(
+                "warning: no keys are set, so states and answers are stored in plain text; "
+                "flowpersist keygen --output keys.txt makes a key, FLOWPERSIST_KEYS_FILE=keys.txt uses it"
+            )
+        return None
+    return KeyRing.parse(settings.keys) if settings.keys is not None else KeyRing.from_file(str(settings.keys_file))
+
+
 def awaited(session: Coroutine[Any, Any, T]) -> T:
-    """What it gives, in an event loop of its own. The library's ``ValueError`` speaks of an argument: wrong usage."""
+    """Run it in an event loop of its own. The library's ``ValueError`` concerns an argument: wrong usage.
+
+    SIGTERM cancels it, which gives back the runs that it holds, and exits with 143.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    terminated = False
+
+    async def cancellable() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            if task is not None:
+                task.cancel()
+
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        return await session
+
     try:
-        return asyncio.run(session)
+        return asyncio.run(cancellable())
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except asyncio.CancelledError:
+        if terminated:
+            sys.exit(TERMINATED)
+        raise

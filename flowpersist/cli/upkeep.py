@@ -1,8 +1,9 @@
-"""``cleanup``, ``train-dictionary``, ``health``, ``migrate`` and ``keygen``: looking after a store and its keys."""
+"""``tick``, ``cleanup``, ``train-dictionary``, ``health``, ``migrate`` and ``keygen``: looking after store and keys."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from flowpersist.cli.session import Command, Store, awaited, store_options, with_hub
 from flowpersist.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
-from flowpersist.maintenance import Cleanup, Health, Maintenance, TrainedDictionary
+from flowpersist.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
 from flowpersist.opening import Migration
 from flowpersist.opening import migrate as migrated
 from flowpersist.raising import or_raise
@@ -19,7 +20,19 @@ from flowpersist.raising import or_raise
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
 
-__all__ = ["cleanup", "health", "keygen", "migrate", "train_dictionary"]
+__all__ = ["cleanup", "health", "keygen", "migrate", "tick", "train_dictionary"]
+
+
+@click.command(cls=Command)
+@store_options
+def tick(*, store: Store) -> None:
+    """Settle what time has changed: expiries, defaults, lapsed leases. For a timer, where no worker runs."""
+
+    async def verb(hub: PersistenceHub) -> Tick:
+        return or_raise(await Maintenance(hub).tick())
+
+    done = with_hub(store, verb)
+    store.show({"settled": done.settled}, [f"settled {done.settled}"])
 
 
 @click.command(cls=Command)
@@ -103,10 +116,24 @@ def _migration(made: Migration) -> list[str]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to a new file that only you can read, and print nothing secret.",
 )
+@click.option(
+    "--append",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Add the key to a keys file, behind its others: it opens, and seals once it stands first.",
+)
 @store_options
-def keygen(*, store: Store, kid: str | None, output: Path | None) -> None:
+def keygen(*, store: Store, kid: str | None, output: Path | None, append: Path | None) -> None:
     """Make a new keyring of one key, in the form that FLOWPERSIST_KEYS takes. Keep it where the database is not."""
-    text = KeyRing.generate(kid).export()
+    if output is not None and append is not None:
+        msg = "--output and --append exclude each other"
+        raise click.UsageError(msg)
+    made = KeyRing.generate(kid)
+    if append is not None:
+        _append(append, made)
+        said = f"added {made.primary} to {append}: give the file to every process, then move the key to the front"
+        store.show({"keysFile": str(append), "kid": made.primary}, [said])
+        return
+    text = made.export()
     if output is None:
         store.show({"keys": text}, [text])
         return
@@ -114,3 +141,19 @@ def keygen(*, store: Store, kid: str | None, output: Path | None) -> None:
     with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text + "\n")
     store.show({"keysFile": str(output)}, [f"wrote {output}: set FLOWPERSIST_KEYS_FILE={output}"])
+
+
+def _append(path: Path, made: KeyRing) -> None:
+    """Put a longer file in the place of the old one, so that whoever reads meanwhile gets one or the other."""
+    before = path.read_text(encoding="ascii")
+    KeyRing.from_file(path)
+    entry = made.export()
+    # A doubled id is refused before the file is touched.
+    KeyRing.parse(",".join((*before.replace(",", " ").split(), entry)))
+    new = path.with_name(f".{path.name}.{made.primary}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(before.rstrip() + "\n" + entry + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.copymode(path, new)
+    new.replace(path)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from flowpersist.cli.layout import ago, field, indented, moment, table
 from flowpersist.lifecycle.model import WaitStatus
 
 if TYPE_CHECKING:
     from flowpersist.awaiting import AwaitInput
-    from flowpersist.keys import SuspensionKey
     from flowpersist.lifecycle.views import Receipt, Suspension, Wait
 
-__all__ = ["as_json", "awaiting_data", "moment", "receipt_data", "suspension_data", "suspension_lines", "table"]
+__all__ = ["LISTED", "as_json", "awaiting_data", "listed_row", "receipt_data", "suspension_data", "suspension_lines"]
+
+#: The columns of a list.
+LISTED: Final = ("ID", "STATUS", "AGE", "DEADLINE", "WAITS")
+#: Waits beyond so many are shown as rows of a table.
+MOST_WHOLE: Final = 5
 
 
 def as_json(data: object) -> str:
@@ -22,9 +26,9 @@ def as_json(data: object) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False, default=str)
 
 
-def suspension_data(suspension: Suspension, keys: Mapping[str, SuspensionKey] | None = None) -> dict[str, object]:
-    """A suspension as JSON data; with keys where they were asked for."""
-    data: dict[str, object] = {
+def suspension_data(suspension: Suspension) -> dict[str, object]:
+    """A suspension as JSON data."""
+    return {
         "id": str(suspension.id),
         "status": str(suspension.status),
         "waits": [wait_data(wait) for wait in suspension.waits],
@@ -40,7 +44,6 @@ def suspension_data(suspension: Suspension, keys: Mapping[str, SuspensionKey] | 
         "reason": suspension.reason,
         "error": suspension.error,
     }
-    return data if keys is None else {**data, "keys": {name: str(key) for name, key in keys.items()}}
 
 
 def wait_data(wait: Wait) -> dict[str, object]:
@@ -80,13 +83,29 @@ def receipt_data(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def moment(value: datetime | None) -> str | None:
-    """A time in ISO 8601, UTC."""
-    return None if value is None else value.isoformat()
+def listed_row(suspension: Suspension, now: datetime) -> tuple[str, ...]:
+    """A suspension as a row of ``LISTED``: ages and deadlines as lengths of time from the store's present."""
+    return (
+        str(suspension.id),
+        str(suspension.status),
+        ago(now - suspension.created_at),
+        _until(suspension.deadline, now),
+        "; ".join(_asked(wait) for wait in suspension.open_waits) or "-",
+    )
 
 
-def suspension_lines(suspension: Suspension, keys: Mapping[str, SuspensionKey] | None = None) -> list[str]:
-    """A suspension as a person reads it."""
+def _until(deadline: datetime | None, now: datetime) -> str:
+    if deadline is None:
+        return "-"
+    return f"in {ago(deadline - now)}" if deadline > now else f"{ago(now - deadline)} ago"
+
+
+def _asked(wait: Wait) -> str:
+    return wait.name if wait.awaiting is None else f"{wait.name}: {wait.awaiting.prompt}"
+
+
+def suspension_lines(suspension: Suspension, width: int | None, own: str | None = None) -> list[str]:
+    """A suspension as a person reads it. Of many waits only ``own``, the one that was named by its key, is whole."""
     facts = {
         "id": str(suspension.id),
         "status": str(suspension.status),
@@ -98,19 +117,29 @@ def suspension_lines(suspension: Suspension, keys: Mapping[str, SuspensionKey] |
         "error": suspension.error,
         **{f"metadata {name}": str(value) for name, value in suspension.metadata.items()},
     }
-    lines = [f"{name + ':':<10} {value}" for name, value in facts.items() if value is not None]
-    for wait in suspension.waits:
-        lines += ["", *_wait_lines(wait, None if keys is None else keys.get(wait.name))]
+    lines = [line for name, value in facts.items() if value is not None for line in field(name, value, width)]
+    whole = [w for w in suspension.waits if len(suspension.waits) <= MOST_WHOLE or w.name == own]
+    for wait in whole:
+        lines += ["", *_wait_lines(wait, width)]
+    rest = [wait for wait in suspension.waits if wait not in whole]
+    if rest:
+        rows = [("WAIT", "STATUS", "PROMPT"), *((w.name, _standing(w), _prompt(w)) for w in rest)]
+        lines += ["", *table(rows, width)]
     return lines
 
 
-def _wait_lines(wait: Wait, key: SuspensionKey | None) -> list[str]:
-    lines = [f"wait {wait.name}: {_standing(wait)}"]
-    if wait.awaiting is not None:
-        lines.append(f"  {wait.awaiting.prompt}")
-        if wait.status is WaitStatus.OPEN:
-            lines.append(f"  answer: {json.dumps(wait.awaiting.json_schema, ensure_ascii=False)}")
-    return lines if key is None else [*lines, f"  key: {key}"]
+def _prompt(wait: Wait) -> str:
+    return "-" if wait.awaiting is None else wait.awaiting.prompt
+
+
+def _wait_lines(wait: Wait, width: int | None) -> list[str]:
+    lines = indented(f"wait {wait.name}: {_standing(wait)}", "  ", width, first="")
+    if wait.awaiting is None:
+        return lines
+    lines += indented(wait.awaiting.prompt, "  ", width)
+    if wait.status is WaitStatus.OPEN:
+        lines += indented(f"answer: {json.dumps(wait.awaiting.json_schema, ensure_ascii=False)}", "  ", width)
+    return lines
 
 
 def _standing(wait: Wait) -> str:
@@ -118,9 +147,3 @@ def _standing(wait: Wait) -> str:
         return f"{wait.status} by {wait.answered_by or 'somebody unnamed'} at {moment(wait.answered_at)}"
     until = "" if wait.deadline is None else f", until {moment(wait.deadline)}"
     return f"{wait.status}{until}"
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows in columns, each as wide as its widest cell."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,26 +1,31 @@
-"""``list``, ``show``, ``answer`` and ``cancel``: what waits, and what a person does about it."""
+"""``answer``, ``cancel``, ``extend`` and ``keys``: what a person does about something that waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import frozen
+from returns.result import Failure
 
-from flowpersist.cli.inputs import fields_of, json_of, named, read_key
+from flowpersist.awaiting import AwaitInput
+from flowpersist.cli.inputs import fields_of, fields_taken, json_of, named, read_key
+from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
-from flowpersist.cli.views import receipt_data, suspension_data, suspension_lines, table
-from flowpersist.lifecycle.model import Status
-from flowpersist.lifecycle.views import Criteria, new_suspension_of, suspension_of
+from flowpersist.cli.types import DURATION, MOMENT
+from flowpersist.cli.views import receipt_data, suspension_data
+from flowpersist.lifecycle.model import WaitState
+from flowpersist.lifecycle.views import new_suspension_of
 from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
-    from flowpersist.backends.base import Page
     from flowpersist.hub import PersistenceHub
-    from flowpersist.keys import SuspensionKey
-    from flowpersist.lifecycle.views import Receipt, Suspension
+    from flowpersist.keys import SuspensionId
+    from flowpersist.lifecycle.views import NewSuspension, Receipt, Suspension
 
-__all__ = ["answer", "answer_options", "cancel", "given_answer", "list_suspensions", "show"]
+__all__ = ["Given", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]
 
 ANSWER = (
     click.option("--value", metavar="JSON", help="The answer as JSON; - reads it from standard input."),
@@ -36,89 +41,42 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def given_answer(value: str | None, fields: tuple[str, ...]) -> tuple[object, ...]:
-    """The answer of ``--value`` or ``--set`` in a tuple of one; empty where neither is given."""
+@frozen
+class Given:
+    """An answer as the command line gives it: the whole, or fields, whose texts are read as the wait's schema says."""
+
+    whole: tuple[object, ...] = ()
+    fields: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.whole or self.fields)
+
+    async def read(self, hub: PersistenceHub, key: str | SuspensionId) -> object:
+        """The answer to what a key opens."""
+        if self.whole:
+            return self.whole[0]
+        seen = or_raise(await hub.suspensions.look("inspect", key))
+        wait = seen.target if isinstance(seen.target, WaitState) else None
+        if seen.target is None and len(seen.head.open_waits) == 1:
+            wait = seen.head.open_waits[0]
+        return fields_of(self.fields, "--set", fields_taken(_awaiting(wait)))
+
+
+def _awaiting(wait: WaitState | None) -> AwaitInput[Any] | None:
+    if wait is None or wait.awaiting is None:
+        return None
+    read = AwaitInput.from_data(wait.awaiting)
+    return None if isinstance(read, Failure) else read.unwrap()
+
+
+def given_answer(value: str | None, fields: tuple[str, ...]) -> Given:
+    """The answer of ``--value`` or ``--set``; false where neither is given."""
     if value is not None and fields:
         msg = "--value and --set exclude each other"
         raise click.UsageError(msg)
-    if value is not None:
-        return (json_of(value, "--value"),)
-    return (fields_of(fields, "--set"),) if fields else ()
-
-
-@click.command("list", cls=Command)
-@click.option("--status", type=click.Choice([str(status) for status in Status]), help="Only those of this status.")
-@click.option("--tool", help="Only those that await this AwaitInput, by its id.")
-@click.option("--run", help="Only this run.")
-@click.option("--tenant", help="Only this tenant's.")
-@click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="Only those with this metadata; repeat it.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
-@click.option("--after", help="Go on after this cursor, which the page before printed.")
-@store_options
-def list_suspensions(
-    *,
-    store: Store,
-    status: str | None,
-    tool: str | None,
-    run: str | None,
-    tenant: str | None,
-    metadata: tuple[str, ...],
-    limit: int,
-    after: str | None,
-) -> None:
-    """List suspensions, oldest first. It shows ids, never keys."""
-    criteria = Criteria(
-        status=None if status is None else Status(status),
-        tool=tool,
-        run=run,
-        tenant=tenant,
-        metadata=_scalars(fields_of(metadata, "--metadata")),
-    )
-
-    async def verb(hub: PersistenceHub) -> Page[Suspension]:
-        return or_raise(await hub.query(criteria, limit=limit, after=after))
-
-    page = with_hub(store, verb)
-    data = {"items": [suspension_data(item) for item in page.items], "next": page.next}
-    store.show(data, _listed(page))
-
-
-def _scalars(fields: Mapping[str, object]) -> dict[str, str | int | float | bool]:
-    for name, value in fields.items():
-        if not isinstance(value, str | int | float | bool):
-            raise click.BadParameter(f"{name} must be a text, a number, true or false", param_hint="--metadata")
-    return {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
-
-
-def _listed(page: Page[Suspension]) -> list[str]:
-    if not page.items:
-        return ["nothing found"]
-    rows = [("ID", "STATUS", "CREATED", "WAITS")]
-    rows += [(str(s.id), str(s.status), s.created_at.isoformat(timespec="seconds"), _open(s)) for s in page.items]
-    return table(rows) if page.next is None else [*table(rows), f"more: --after {page.next}"]
-
-
-def _open(suspension: Suspension) -> str:
-    return ", ".join(wait.name for wait in suspension.open_waits) or "-"
-
-
-@click.command(cls=Command)
-@click.argument("key", metavar="KEY|ID")
-@click.option("--keys", is_flag=True, help="Print the keys of the open waits too: whoever has one can answer.")
-@store_options
-def show(*, store: Store, key: str, keys: bool) -> None:
-    """Show one suspension: its status, what it awaits, and who answered. The state is not read."""
-
-    async def verb(hub: PersistenceHub) -> tuple[Suspension, Mapping[str, SuspensionKey] | None]:
-        seen = or_raise(await hub.suspensions.look("inspect", named(read_key(key))))
-        if not keys:
-            return suspension_of(seen.head), None
-        # The holder of the store's keyring can open its heads, and so give a lost link again; no verb of the hub does.
-        new = new_suspension_of(seen.head, prefix=hub.suspensions.prefix)
-        return new, new.keys
-
-    suspension, found = with_hub(store, verb)
-    store.show(suspension_data(suspension, found), suspension_lines(suspension, found))
+    # What is no field at all is refused before the store is opened.
+    fields_of(fields, "--set")
+    return Given(fields=fields) if value is None else Given((json_of(value, "--value"),))
 
 
 @click.command(cls=Command)
@@ -136,9 +94,10 @@ def answer(
         raise click.UsageError(msg)
 
     async def verb(hub: PersistenceHub) -> Receipt:
-        return or_raise(await hub.answer(read_key(key), given[0], by=by, answer_id=answer_id))
+        token = read_key(key)
+        return or_raise(await hub.answer(token, await given.read(hub, token), by=by, answer_id=answer_id))
 
-    receipt = with_hub(store, verb)
+    receipt = with_hub(store, verb, writes=True)
     store.show(receipt_data(receipt), [f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}"])
 
 
@@ -151,7 +110,42 @@ def cancel(*, store: Store, key: str, reason: str | None, by: str | None) -> Non
     """Cancel what waits; a run that somebody works on is cancelled at its next pause."""
 
     async def verb(hub: PersistenceHub) -> Suspension:
-        return or_raise(await hub.cancel(named(read_key(key)), reason, by=by))
+        return or_raise(await hub.cancel(named(read_key(key), hub), reason, by=by))
 
     suspension = with_hub(store, verb)
     store.show(suspension_data(suspension), [f"{suspension.status}: {suspension.id}"])
+
+
+@click.command(cls=Command)
+@click.argument("key", metavar="KEY|ID")
+@click.option("--timeout", type=DURATION, help="From now, such as 30m, 12h or 7d.")
+@click.option("--deadline", type=MOMENT, help="A time with its offset, such as 2027-01-31T17:00+01:00.")
+@click.option("--by", help="Who extends.")
+@store_options
+def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datetime | None, by: str | None) -> None:
+    """Move the deadline of the key's wait, or by id of all open ones."""
+    if (timeout is None) == (deadline is None):
+        msg = "give the new deadline: --timeout or --deadline"
+        raise click.UsageError(msg)
+
+    async def verb(hub: PersistenceHub) -> Suspension:
+        return or_raise(await hub.extend(named(read_key(key), hub), timeout=timeout, deadline=deadline, by=by))
+
+    suspension = with_hub(store, verb)
+    until = ", ".join(f"{wait.name} until {moment(wait.deadline)}" for wait in suspension.open_waits)
+    store.show(suspension_data(suspension), [f"extended: {suspension.id}: {until}"])
+
+
+@click.command(cls=Command)
+@click.argument("key", metavar="KEY|ID")
+@store_options
+def keys(*, store: Store, key: str) -> None:
+    """Print the keys of the open waits again, for a link that was lost: whoever has a key can answer."""
+
+    async def verb(hub: PersistenceHub) -> NewSuspension:
+        seen = or_raise(await hub.suspensions.look("inspect", named(read_key(key), hub)))
+        return new_suspension_of(seen.head, prefix=hub.suspensions.prefix)
+
+    found = with_hub(store, verb)
+    lines = [line for name, one in found.keys.items() for line in (f"{name}:", f"  {one}")]
+    store.show({name: str(one) for name, one in found.keys.items()}, lines or ["no wait is open"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "flowpersist.cli"]
+COMMAND = [sys.executable, "-m", "flowpersist"]
 DOCUMENT = {
     "metadata": {"name": "votes"},
     "flow": [
@@ -220,3 +222,57 @@ def test_closed_pipe_ends_quietly(surroundings):
     assert "Traceback" not in listing.stderr.read()
     listing.stderr.close()
     listing.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_that_waits_says_for_what_and_leaves_the_run_waiting(run, surroundings, number, code):
+    process = subprocess.Popen(
+        [*COMMAND, "run", "votes.json", "--tools", "tools.py", "--input", 'voters=["ana"]', "--run-id", "r1", "--wait"],
+        **surroundings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        said = process.stderr.readline()
+        assert said == "flowpersist: waiting for votes[0].vote; Ctrl-C leaves, and the run keeps waiting\n"
+        process.send_signal(number)
+        assert process.wait(timeout=30) == code
+        assert "Traceback" not in process.stderr.read()
+    assert json.loads(run("show", "r1", "--json").stdout)["status"] == "waiting"
+
+
+SLOW_DOCUMENT = {"metadata": {"name": "slow"}, "flow": [{"id": "slow", "tool": "slow", "args": {}}]}
+SLOW_TOOLS = """
+import asyncio
+from pathlib import Path
+from flowpersist.dynamicflow import tool
+
+@tool(id="slow")
+async def slow() -> str:
+    if Path("begun").exists():
+        return "done"
+    Path("begun").touch()
+    await asyncio.sleep(60)
+
+tools = [slow]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_gives_the_run_back_before_the_process_ends(run, surroundings, number, code):
+    (surroundings["cwd"] / "slow.json").write_text(json.dumps(SLOW_DOCUMENT))
+    (surroundings["cwd"] / "tools.py").write_text(SLOW_TOOLS)
+    line = ["run", "slow.json", "--tools", "tools.py", "--run-id", "r1"]
+    process = subprocess.Popen([*COMMAND, *line], **surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with process:
+        while not (surroundings["cwd"] / "begun").exists():
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == code
+    # Under the lease of the first, which is 30 s, nobody could go on by now.
+    assert json.loads(run("show", "r1", "--json").stdout)["status"] == "answered"
+    done = run(*line)
+    assert (done.returncode, done.stdout) == (0, "done\n")

@@ -67,6 +67,12 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def made(cli):
+    """An empty store in the directory."""
+    assert cli("migrate").exit_code == 0
+
+
+@pytest.fixture
 def cli(place):
     """``cli("list", "--json")`` runs the command and gives its result; an exception that leaves it is raised here."""
     runner = CliRunner()

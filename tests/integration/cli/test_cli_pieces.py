@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from flowpersist import ConfigurationError, RaisingHub, SuspensionId
 from flowpersist.cli import flows, inputs
-from flowpersist.cli.session import Command, Store, store_options, told
+from flowpersist.cli.session import Command, Store, described, store_options
 from flowpersist.cli.session import place as shown_place
 from flowpersist.dynamicflow import Accepted
 from flowpersist.errors import BackendUnavailable
@@ -68,14 +68,14 @@ def test_store_is_shown_without_what_may_be_secret(url, shown):
 
 
 def test_storage_failure_names_the_store():
-    lines = told(BackendUnavailable("it is locked", "sqlite", retryable=True), Store(url="sqlite:///flows.db"))
+    lines = described(BackendUnavailable("it is locked", "sqlite", retryable=True), Store(url="sqlite:///flows.db"))
     assert lines == ["flowpersist: it is locked", "  the store is sqlite:///flows.db"]
 
 
 def test_wrong_setting_that_the_message_names_is_named_once():
-    assert told(ConfigurationError("X is wrong", "X"), Store()) == ["flowpersist: X is wrong"]
-    assert told(ConfigurationError("wrong", "X"), Store()) == ["flowpersist: X: wrong"]
-    assert told(ConfigurationError("wrong"), Store()) == ["flowpersist: wrong"]
+    assert described(ConfigurationError("X is wrong", "X"), Store()) == ["flowpersist: X is wrong"]
+    assert described(ConfigurationError("wrong", "X"), Store()) == ["flowpersist: X: wrong"]
+    assert described(ConfigurationError("wrong"), Store()) == ["flowpersist: wrong"]
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ async def suspended_without_a_question(url):
 def test_suspension_that_awaits_nothing_is_shown(cli, place):
     found = asyncio.run(suspended_without_a_question(f"sqlite:///{place / 'flows.db'}"))
     assert json.loads(cli("show", found, "--json").stdout)["waits"][0]["awaiting"] is None
-    assert "key: df_susp_" in cli("show", found, "--keys").stdout
+    assert "df_susp_" in cli("keys", found).stdout

@@ -66,7 +66,7 @@ def test_answer_takes_no_id(cli, started):
     refused(cli("answer", found, "--value", "true"), 5)
 
 
-def test_unknown_id_is_not_found(cli, place):
+def test_unknown_id_is_not_found(cli, made):
     refused(cli("show", "01890a5d-ac96-774b-bcce-b302099a8057"), 5)
 
 
@@ -169,7 +169,7 @@ def test_file_that_is_no_database_is_a_storage_failure(cli, place):
     refused(result, result.exit_code, "text.db")
 
 
-def test_cursor_of_no_page_is_invalid_input(cli):
+def test_cursor_of_no_page_is_invalid_input(cli, made):
     refused(cli("list", "--after", "nonsense"), 4, "/after")
 
 
@@ -197,7 +197,7 @@ def test_keygen_writes_over_nothing(cli, place):
     ],
     ids=lambda arguments: " ".join(arguments)[:40],
 )
-def test_wrong_usage_exits_with_2(cli, arguments):
+def test_wrong_usage_exits_with_2(cli, made, arguments):
     result = cli(*arguments)
     assert result.exit_code == 2, result.output
     assert re.search(r"^(Error|Usage): ", result.stderr, re.MULTILINE)

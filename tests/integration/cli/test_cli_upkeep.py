@@ -15,14 +15,14 @@ from flowpersist.cli.exits import EXITS, Exit, exit_of
 from flowpersist.errors import AlreadyResumed, PersistenceError, RevisionConflict, StateTooLarge
 
 
-def test_health_tells_backend_and_encryption(cli):
+def test_health_tells_backend_and_encryption(cli, made):
     assert "encrypted" in cli("health").stdout
     data = json.loads(cli("health", "--json").stdout)
     assert data["encrypted"] is True
     assert data["latencyMs"] >= 0
 
 
-def test_health_without_a_keyring_says_plain_text(cli, monkeypatch):
+def test_health_without_a_keyring_says_plain_text(cli, made, monkeypatch):
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
     assert "plain text" in cli("health").stdout
 
@@ -42,7 +42,7 @@ def test_cleanup_deletes_what_has_served_its_time(cli, started, monkeypatch):
     assert cli("list").stdout == "nothing found\n"
 
 
-def test_train_dictionary_learns_from_the_states_that_wait(cli, started):
+def test_train_dictionary_learns_from_the_states_that_wait(cli, made, started):
     too_few = cli("train-dictionary")
     assert too_few.exit_code == Exit.UNREADABLE
     assert "too few" in too_few.stderr
@@ -53,7 +53,7 @@ def test_train_dictionary_learns_from_the_states_that_wait(cli, started):
     assert cli("train-dictionary", "--size", "1024").stdout.startswith("version 2: dictionary ")
 
 
-def test_keygen_prints_a_keyring_for_the_environment(cli, monkeypatch):
+def test_keygen_prints_a_keyring_for_the_environment(cli, made, monkeypatch):
     result = cli("keygen", "--kid", "k7")
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
     monkeypatch.setenv("FLOWPERSIST_KEYS", result.stdout.strip())

@@ -1,4 +1,4 @@
-"""``python -m flowpersist.cli`` is the ``flowpersist`` command."""
+"""``python -m flowpersist`` is the ``flowpersist`` command."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""The group of all commands: how wrong usage, an interrupt and a signal leave the process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from flowpersist.cli.views import as_json
+
+__all__ = ["INTERRUPTED", "Group"]
+
+#: What shells give a process that SIGINT has ended.
+INTERRUPTED: Final = 130
+
+
+class Group(click.Group):
+    """Commands whose wrong usage is a problem document where JSON is asked for, and whose interrupt exits with 130."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's own signature
+        **extra: Any,  # noqa: ANN401 - as above
+    ) -> Any:  # noqa: ANN401 - as above
+        """Run a command line; exits the process unless ``standalone_mode`` is False."""
+        given = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            left = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            report_usage(error, as_document=_wants_json(given))
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        sys.exit(left if isinstance(left, int) else 0)
+
+
+def _wants_json(given: list[str]) -> bool:
+    """Whether JSON was asked for: the line could not be parsed, so that it is looked for."""
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
+
+
+def report_usage(error: click.ClickException, *, as_document: bool) -> None:
+    """Print what is wrong with a command line, on standard error."""
+    if not as_document:
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    problem = {
+        "type": "urn:flowpersist:error:usage",
+        "title": type(error).__name__,
+        "status": 400,
+        "detail": error.format_message(),
+    }
+    click.echo(as_json(problem if context is None else {**problem, "usage": context.get_usage()}), err=True)

@@ -1,0 +1,103 @@
+"""``list``, ``show`` and ``outcome``: what is in the store. None of them changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from flowpersist.cli.inputs import fields_of, named, read_key
+from flowpersist.cli.layout import table, terminal_width
+from flowpersist.cli.session import Command, Store, note, store_options, with_hub
+from flowpersist.cli.views import LISTED, as_json, listed_row, suspension_data, suspension_lines
+from flowpersist.lifecycle.model import Status, WaitState
+from flowpersist.lifecycle.views import Criteria, suspension_of
+from flowpersist.raising import or_raise
+
+if TYPE_CHECKING:
+    from flowpersist.backends.base import Page
+    from flowpersist.hub import PersistenceHub
+    from flowpersist.lifecycle.views import Suspension
+
+__all__ = ["list_suspensions", "outcome", "show"]
+
+
+@click.command("list", cls=Command)
+@click.option("--status", type=click.Choice([str(status) for status in Status]), help="Only those of this status.")
+@click.option("--tool", help="Only those that await this AwaitInput, by its id.")
+@click.option("--run", help="Only this run.")
+@click.option("--tenant", help="Only this tenant's.")
+@click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="Only those with this metadata; repeat it.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
+@click.option("--after", help="Go on after this cursor, which the page before printed.")
+@store_options
+def list_suspensions(
+    *,
+    store: Store,
+    status: str | None,
+    tool: str | None,
+    run: str | None,
+    tenant: str | None,
+    metadata: tuple[str, ...],
+    limit: int,
+    after: str | None,
+) -> None:
+    """List suspensions, oldest first, with what they ask. It shows ids, never keys."""
+    criteria = Criteria(
+        status=None if status is None else Status(status),
+        tool=tool,
+        run=run,
+        tenant=tenant,
+        metadata=_scalars(fields_of(metadata, "--metadata")),
+    )
+
+    async def verb(hub: PersistenceHub) -> Page[Suspension]:
+        return or_raise(await hub.query(criteria, limit=limit, after=after))
+
+    page = with_hub(store, verb)
+    for one in page.unreadable:
+        note(f"warning: {'a record' if one.ref is None else one.ref.key} is left out: {one.error}")
+    data = {"items": [suspension_data(item) for item in page.items], "next": page.next}
+    store.show(data, _listed(page))
+
+
+def _scalars(fields: Mapping[str, object]) -> dict[str, str | int | float | bool]:
+    for name, value in fields.items():
+        if not isinstance(value, str | int | float | bool):
+            raise click.BadParameter(f"{name} must be a text, a number, true or false", param_hint="--metadata")
+    return {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
+
+
+def _listed(page: Page[Suspension]) -> list[str]:
+    more = [] if page.next is None else [f"more: --after {page.next}"]
+    if not page.items:
+        return more or ["nothing found"]
+    return [*table([LISTED, *(listed_row(item, page.now) for item in page.items)], terminal_width()), *more]
+
+
+@click.command(cls=Command)
+@click.argument("key", metavar="KEY|ID")
+@store_options
+def show(*, store: Store, key: str) -> None:
+    """Show one suspension: its status, what it awaits, and who answered. The state is not read."""
+
+    async def verb(hub: PersistenceHub) -> tuple[Suspension, str | None]:
+        seen = or_raise(await hub.suspensions.look("inspect", named(read_key(key), hub)))
+        return suspension_of(seen.head), seen.target.name if isinstance(seen.target, WaitState) else None
+
+    suspension, own = with_hub(store, verb)
+    store.show(suspension_data(suspension), suspension_lines(suspension, terminal_width(), own))
+
+
+@click.command(cls=Command)
+@click.argument("key", metavar="KEY|ID")
+@store_options
+def outcome(*, store: Store, key: str) -> None:
+    """Print what a run came to, once it is completed."""
+
+    async def verb(hub: PersistenceHub) -> object:
+        return or_raise(await hub.outcome(named(read_key(key), hub)))
+
+    kept = with_hub(store, verb)
+    store.show(kept, [kept if isinstance(kept, str) else as_json(kept)])

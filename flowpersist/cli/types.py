@@ -1,0 +1,49 @@
+"""Types of option values: lengths of time and moments."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import click
+
+from flowpersist.settings import parse_duration
+
+__all__ = ["DURATION", "MOMENT"]
+
+
+class _Duration(click.ParamType[timedelta]):
+    """A length of time such as 90s, 30m, 12h or 7d."""
+
+    name = "duration"
+
+    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The length; click's own error where it is none."""
+        if isinstance(value, timedelta):
+            return value
+        found = parse_duration(value)
+        if found is None:
+            self.fail("expected a length of time such as 90s, 30m, 12h or 7d", param, ctx)
+        return found
+
+
+class _Moment(click.ParamType[datetime]):
+    """A time in ISO 8601 with its offset from UTC."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The time; click's own error where it is none, or says no offset."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            found = None
+        if found is None or found.tzinfo is None:
+            self.fail("expected a time with its offset, such as 2027-01-31T17:00+01:00", param, ctx)
+        return found
+
+
+DURATION: Final = _Duration()
+MOMENT: Final = _Moment()
