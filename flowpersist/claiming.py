@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.drafts import Loaded
 from flowpersist.due import Due, Queue
 from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
 from flowpersist.leases import hold
@@ -22,7 +23,7 @@ from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria
-from flowpersist.records import Loaded, SealedRecords
+from flowpersist.records import SealedRecords
 from flowpersist.unread import LASTING
 from flowpersist.waking import Alarm
 

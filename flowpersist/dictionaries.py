@@ -18,12 +18,13 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import NamespaceSchema, Where
+from flowpersist.drafts import Draft, Loaded
 from flowpersist.errors import CompressionError, EncryptionError, IntegrityError, PersistenceError
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, order_of, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria
-from flowpersist.records import Draft, Loaded, SealedRecords
+from flowpersist.records import SealedRecords
 from flowpersist.stages.zstd import DICTIONARY_REACH, PRIVATE_IDS, Dictionary
 
 __all__ = ["DictionaryStore", "TrainedDictionary", "dictionary_schema", "samples_of"]

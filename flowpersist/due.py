@@ -18,9 +18,10 @@ from attrs import define, evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Range, Record, Scalar, Where
+from flowpersist.drafts import Loaded
 from flowpersist.errors import InputValidationError, PersistenceError
 from flowpersist.lifecycle.model import Head
-from flowpersist.records import Loaded, SealedRecords
+from flowpersist.records import SealedRecords
 
 __all__ = ["Due", "Front", "Queue", "due_heads", "due_pages"]
 

@@ -1,4 +1,5 @@
-"""Heads as bytes and back: MessagePack of their fields by name, every one checked against its type on the way back.
+"""Heads as bytes and back: the mark of the body that belongs to it, and MessagePack of the head's fields by name, every
+one checked against its type on the way back.
 
 A head is a small tree of a shape that is known, opened and sealed by every verb, and by the page at every listing; so
 it has no need of the codec, which keeps any graph of any classes at twenty times the cost. specs/persistence/heads.md
@@ -23,12 +24,16 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["HeadCodec"]
+__all__ = ["NO_BODY", "HeadCodec", "mark_in"]
 
 H = TypeVar("H")
 #: Before compression. What it may grow to in memory is some seventy times that, so it is far below a state's limit.
 MAX_BYTES: Final = 4 * 1024 * 1024
 VERSION: Final = b"\x01"
+#: In the place of the mark of a record's body where the record has none.
+NO_BODY: Final = bytes(32)
+#: Where the head's fields begin: behind the version and the mark.
+_FIELDS: Final = len(VERSION) + len(NO_BODY)
 #: From here on, the first byte of MessagePack is no small number.
 FIRST_MAP: Final = 0x80
 #: The extension type of an integer that MessagePack has no form for.
@@ -47,14 +52,14 @@ class HeadCodec(Generic[H]):
     def __init__(self, head_type: type[H]) -> None:
         self._decode: Callable[[bytes | memoryview], H] = msgspec.msgpack.Decoder(head_type, ext_hook=_extended).decode
 
-    def encode(self, head: object) -> Result[bytes, PersistenceError]:
-        """The bytes of a head.
+    def encode(self, head: object, mark: bytes = NO_BODY) -> Result[bytes, PersistenceError]:
+        """The bytes of a head; ``mark`` stands for the body that belongs to it.
 
         Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode or a value
         is no JSON data.
         """
         try:
-            data = VERSION + _encoded(head)
+            data = VERSION + mark + _encoded(head)
         except RecursionError:
             return Failure(StateTooDeep("what is awaited or answered is nested too deeply to be kept; keep it flatter"))
         except (TypeError, ValueError, OverflowError) as error:
@@ -72,11 +77,16 @@ class HeadCodec(Generic[H]):
         if len(data) > MAX_BYTES:
             return Failure(MalformedPayload(f"a head takes at most {MAX_BYTES} bytes, not {len(data)}"))
         try:
-            return Success(self._decode(memoryview(data)[1:]))
+            return Success(self._decode(memoryview(data)[_FIELDS:]))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             # Not as its cause: msgspec's messages hold some values.
             reason = type(error).__name__
         return Failure(MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup"))
+
+
+def mark_in(data: bytes) -> bytes:
+    """The mark in the bytes of a head that decode."""
+    return data[len(VERSION) : _FIELDS]
 
 
 def _unread(data: bytes) -> PersistenceError:

@@ -25,6 +25,7 @@ from typing_extensions import TypeVar
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Queues, Worker, claim_each, running
 from flowpersist.dictionaries import DictionaryStore
+from flowpersist.drafts import Found, Loaded, Move
 from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
 from flowpersist.keys import SuspensionId
@@ -46,7 +47,6 @@ from flowpersist.lifecycle.views import (
 )
 from flowpersist.listing import query
 from flowpersist.patience import Pace
-from flowpersist.records import Found, Loaded, Move
 from flowpersist.suspending import (
     Awaiting,
     Facts,
@@ -121,8 +121,8 @@ class PersistenceHub:
         """Seal and open with another keyring from now on."""
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
         self.suspensions.records.sealer = sealer
-        self.suspensions.receipts.sealer = sealer
-        for records in (self.suspensions.records, self.suspensions.receipts):
+        self.suspensions.beside.receipts.sealer = sealer
+        for records in (self.suspensions.records, self.suspensions.beside.receipts):
             records.unread.forget()
         self.queues.forget()
 
@@ -410,7 +410,7 @@ class PersistenceHub:
         async def decide(seen: Present) -> Turn[object]:
             if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
                 return Turn(seen.head, Failure(_no_outcome(seen.head)))
-            if seen.record.body is None:
+            if not seen.record.has_body:
                 return Turn(seen.head, Success(None))
             return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 

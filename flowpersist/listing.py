@@ -21,13 +21,13 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Order, Page, Range, Record, Unreadable, Where
+from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads, due_pages
 from flowpersist.errors import EncryptionError, InputValidationError, PersistenceError, Problem
 from flowpersist.lifecycle.changes import TICK, due_at, later, present
 from flowpersist.lifecycle.indexing import matches, order_of, where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
-from flowpersist.records import Loaded
 from flowpersist.suspensions import Suspensions
 
 __all__ = ["query", "settle_due"]

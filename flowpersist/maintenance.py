@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dictionaries import TrainedDictionary, samples_of
+from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads
 from flowpersist.errors import PersistenceError
 from flowpersist.hub import Outcome, PersistenceHub, as_outcome
@@ -18,7 +19,6 @@ from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria
 from flowpersist.listing import settle_due
-from flowpersist.records import Loaded
 
 __all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
 

@@ -16,6 +16,7 @@ from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend
 from flowpersist.backends.blobs import BlobStore, blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
+from flowpersist.beside import Beside, beside_schema, receipts_of
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.envelope import Sealer
@@ -23,7 +24,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.hub import HubDefaults, PersistenceHub
 from flowpersist.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, Slip
+from flowpersist.lifecycle.model import Head, Spilled
 from flowpersist.patience import Pace
 from flowpersist.records import SealedRecords
 from flowpersist.settings import Settings
@@ -124,7 +125,7 @@ async def open_hub(
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        SealedRecords(backend, sealer, _receipts(namespace), Slip, purpose="receipt", pace=pacing),
+        Beside(SealedRecords(backend, sealer, receipts_of(namespace), Spilled, purpose="receipt", pace=pacing)),
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,
@@ -193,14 +194,9 @@ def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's a
     return otherwise if given is FROM_ENV else given
 
 
-def _receipts(namespace: str) -> str:
-    return f"{namespace}.receipts"
-
-
 def _schema(namespace: str) -> list[NamespaceSchema]:
     """The namespaces that a hub keeps its records in, with what it asks for."""
-    receipts = NamespaceSchema(_receipts(namespace), {"suspension": str})
-    return [schema(namespace), receipts, dictionary_schema(namespace)]
+    return [schema(namespace), *beside_schema(namespace), dictionary_schema(namespace)]
 
 
 def _backend(

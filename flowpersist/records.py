@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import (
     KEEP,
     MAX_HEAD_BYTES,
     BackendHealth,
-    Keep,
     Order,
     Page,
     Record,
     RecordChange,
     RecordRef,
-    Scalar,
     StorageBackend,
     Sweeping,
     Unreadable,
     Where,
     Written,
 )
-from flowpersist.envelope import Sealer
+from flowpersist.drafts import Draft, Found, Loaded, Move, marked, record_context, tenant_of
+from flowpersist.envelope import Sealer, mark_of
 from flowpersist.errors import (
     DeadlinePassed,
     EncryptionError,
@@ -42,14 +41,15 @@ from flowpersist.errors import (
     Problem,
     RevisionConflict,
     StateTooLarge,
+    TamperedEnvelope,
     UnknownDictionary,
 )
-from flowpersist.heads import HeadCodec
+from flowpersist.heads import NO_BODY, HeadCodec, mark_in
 from flowpersist.patience import Pace, PatientStore
 from flowpersist.present import Reading
 from flowpersist.unread import Unread
 
-__all__ = ["Draft", "Found", "Loaded", "Move", "SealedRecords"]
+__all__ = ["SealedRecords"]
 
 H = TypeVar("H")
 T = TypeVar("T")
@@ -69,69 +69,6 @@ class Opening(Protocol[T_co]):
     def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
         """What was sealed for this context and purpose."""
         ...
-
-
-@frozen
-class Loaded(Generic[H]):
-    """A record whose head was authenticated. ``body`` is still sealed, None where there is none or it was not read;
-    ``body_size`` (bytes, sealed; None without a body) tells which.
-    """
-
-    ref: RecordRef
-    revision: int
-    head: H
-    attributes: Mapping[str, Scalar]
-    due_at: datetime | None
-    body: bytes | None = field(repr=False)
-    body_size: int | None
-    now: datetime
-
-    @property
-    def tenant(self) -> str | None:
-        """The tenant that the seal binds."""
-        return tenant_of(self.attributes)
-
-
-@frozen
-class Found(Generic[H]):
-    """What a read found, and the store's clock."""
-
-    record: Loaded[H] | None
-    now: datetime
-
-
-@frozen
-class Draft:
-    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds;
-    ``room`` the bytes of a head that must stay free for what follows.
-    """
-
-    head: object = field(repr=False)
-    attributes: Mapping[str, Scalar | None]
-    due_at: datetime | None
-    body: bytes | Keep | None = field(default=KEEP, repr=False)
-    not_after: datetime | None = None
-    room: int = 0
-
-
-@frozen
-class Move(Generic[T]):
-    """A decision: the draft to put (None: nothing changes), and what the caller is told once it is durable."""
-
-    draft: Draft | None
-    result: Result[T, PersistenceError]
-
-
-def record_context(ref: RecordRef, tenant: str | None) -> bytes:
-    """What a seal binds: namespace, key and tenant, each with its length, so that no two records share it."""
-    parts = (ref.namespace.encode(), ref.key.encode(), b"" if tenant is None else b"=" + tenant.encode())
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-def tenant_of(attributes: Mapping[str, Scalar | None]) -> str | None:
-    """The tenant that a record's own attribute names; another type can't have been sealed, so it opens nothing."""
-    tenant = attributes.get("tenant")
-    return None if tenant is None else str(tenant)
 
 
 class SealedRecords(Generic[H]):
@@ -193,7 +130,9 @@ class SealedRecords(Generic[H]):
             move = await decide(found)
             if move.draft is None:
                 return move.result
-            written = await self.put(key, move.draft, revision=found.record.revision if found.record else 0)
+            before = found.record
+            revision, mark = (0, NO_BODY) if before is None else (before.revision, before.mark)
+            written = await self.put(key, move.draft, revision=revision, mark=mark)
             if isinstance(written, Success):
                 return move.result
             if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
@@ -221,7 +160,8 @@ class SealedRecords(Generic[H]):
             move = await decide(Found(None, now))
             if move.draft is None:
                 return move.result
-            written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision)
+            mark = marked(move.draft.body, NO_BODY)
+            written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision, mark=mark)
         if isinstance(written, Success):
             return move.result
         # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
@@ -229,9 +169,13 @@ class SealedRecords(Generic[H]):
         lost = isinstance(written.failure(), RevisionConflict)
         return await self.update(key, decide) if lost else Failure(written.failure())
 
-    async def put(self, key: str, draft: Draft, *, revision: int) -> Result[Written, PersistenceError]:
-        """Put one draft at one revision. A lost acknowledgement is cleared up by the write id."""
-        sealed = self._sealed_head(key, draft)
+    async def put(
+        self, key: str, draft: Draft, *, revision: int, mark: bytes = NO_BODY
+    ) -> Result[Written, PersistenceError]:
+        """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
+        the write id.
+        """
+        sealed = self._sealed_head(key, draft, marked(draft.body, mark))
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         change = RecordChange(
@@ -347,7 +291,7 @@ class SealedRecords(Generic[H]):
         return await asyncio.to_thread(self.sealer.seal, value, context=context, purpose=purpose)
 
     async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
-        """Open a record's body; a missing one is an ``IntegrityError``."""
+        """Open a record's body; one that is missing, or not the head's own, is an ``IntegrityError``."""
         return await self._open_body(loaded, purpose, lambda: self.sealer.open)
 
     async def open_body_bytes(self, loaded: Loaded[H], *, purpose: str) -> Result[bytes, PersistenceError]:
@@ -359,6 +303,9 @@ class SealedRecords(Generic[H]):
     ) -> Result[T, PersistenceError]:
         if loaded.body is None:
             return Failure(IntegrityError(f"record {loaded.ref.key} has no {purpose}: it was dropped, or never there"))
+        if mark_of(loaded.body) != loaded.mark:
+            message = f"the {purpose} of record {loaded.ref.key} is not its head's own: it was put back or exchanged"
+            return Failure(TamperedEnvelope(f"{message}; restore the whole record from a backup"))
         context = record_context(loaded.ref, loaded.tenant)
         opened = await _opened(opening(), loaded.body, context, purpose)
         unknown = opened.failure() if isinstance(opened, Failure) else None
@@ -374,30 +321,31 @@ class SealedRecords(Generic[H]):
         """Where the record of that key stands."""
         return RecordRef(self.namespace, key)
 
-    def _sealed_head(self, key: str, draft: Draft) -> Result[bytes, PersistenceError]:
+    def _sealed_head(self, key: str, draft: Draft, mark: bytes) -> Result[bytes, PersistenceError]:
         context = record_context(self.ref(key), tenant_of(draft.attributes))
-        encoded = self._heads.encode(draft.head)
+        encoded = self._heads.encode(draft.head, mark)
         return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
             lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
         )
 
     def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose).bind(self._heads.decode)
-        if not isinstance(opened, Success):
-            return Failure(opened.failure())
-        return Success(
-            Loaded(
+        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose)
+
+        def loaded(data: bytes, head: H) -> Loaded[H]:
+            return Loaded(
                 ref=record.ref,
                 revision=record.revision,
-                head=opened.unwrap(),
+                head=head,
                 attributes=record.attributes,
                 due_at=record.due_at,
                 body=record.body,
                 body_size=record.body_size,
+                mark=mark_in(data),
                 now=now,
             )
-        )
+
+        return opened.bind(lambda data: self._heads.decode(data).map(lambda head: loaded(data, head)))
 
 
 async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:

@@ -14,11 +14,12 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_scalar, check_text
+from flowpersist.drafts import Loaded, record_context
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import in_utc, later, settle
 from flowpersist.lifecycle.model import Head, Status, Until, WaitState
-from flowpersist.records import Loaded, SealedRecords, record_context
+from flowpersist.records import SealedRecords
 
 __all__ = [
     "Awaiting",

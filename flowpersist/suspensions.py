@@ -15,8 +15,15 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import KEEP, Keep, Where
-from flowpersist.errors import KeyValidationError, PermissionDenied, PersistenceError, RevisionConflict
+from flowpersist.backends.base import KEEP, Keep
+from flowpersist.beside import Beside
+from flowpersist.drafts import Draft, Found, Loaded, Move
+from flowpersist.errors import (
+    KeyValidationError,
+    PermissionDenied,
+    PersistenceError,
+    RevisionConflict,
+)
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
@@ -24,7 +31,7 @@ from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, 
 from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.verbs import Step
 from flowpersist.lifecycle.views import Suspension, suspension_of
-from flowpersist.records import Draft, Found, Loaded, Move, SealedRecords
+from flowpersist.records import SealedRecords
 
 __all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
 
@@ -81,19 +88,19 @@ class Turn(Generic[T]):
 
 
 class Suspensions:
-    """The records of suspensions, and beside them the receipts that no longer fit their heads."""
+    """The records of suspensions, and what stands beside them."""
 
     def __init__(
         self,
         records: SealedRecords[Head],
-        receipts: SealedRecords[Slip],
+        beside: Beside,
         *,
         prefix: str,
         authorizer: Authorizer | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         self.records = records
-        self.receipts = receipts
+        self.beside = beside
         self.prefix = prefix
         self._authorizer = authorizer
         self._on_event = on_event
@@ -186,13 +193,10 @@ class Suspensions:
         return draft if head is not record.head or _differs(record, draft) else None
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
-        """Delete a closed suspension, its receipts first; False where somebody else did, or it has changed."""
-        while True:
-            purged = await self.receipts.purge(Where({"suspension": loaded.ref.key}), limit=500)
-            if not isinstance(purged, Success):
-                return Failure(purged.failure())
-            if not purged.unwrap():
-                break
+        """Delete a closed suspension, first what stands beside it; False where somebody else did, or it has changed."""
+        cleared = await self.beside.remove(loaded.head.id)
+        if isinstance(cleared, Failure):
+            return Failure(cleared.failure())
         deleted = await self.records.delete(loaded.ref.key, revision=loaded.revision)
         if isinstance(deleted, Failure) and isinstance(deleted.failure(), RevisionConflict):
             return Success(False)
@@ -254,35 +258,27 @@ class Suspensions:
             return Success(target)
         if not head.spilled:
             return Failure(not_found(key))
-        read = await self.receipts.read(receipt_key(head.id, secret_digest(key.secret)))
-        if not isinstance(read, Success):
-            return Failure(read.failure())
-        slip = read.unwrap().record
-        return Failure(not_found(key)) if slip is None else Success(slip.head)
+        receipt = await self.beside.receipt(head, secret_digest(key.secret))
+        return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
     async def _moved(self, seen: Present, turn: Turn[T]) -> Move[T]:
         if turn.head is seen.head:
             return Move(None, turn.result)
-        fitting = await self._spill(turn.head)
+        fitting = await self._spill(turn.head, len(seen.head.slips))
         if not isinstance(fitting, Success):
             return Move(None, Failure(fitting.failure()))
         return Move(self.draft(fitting.unwrap(), before=seen.head, body=turn.body), turn.result)
 
-    async def _spill(self, head: Head) -> Result[Head, PersistenceError]:
-        """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing."""
-        if len(head.slips) <= MAX_SLIPS:
+    async def _spill(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
+        """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
+
+        Of the ``durable`` ones alone: what this put would be the first to say may never come true.
+        """
+        over = head.slips[: min(durable, max(0, len(head.slips) - MAX_SLIPS))]
+        if not over:
             return Success(head)
-        over = head.slips[: len(head.slips) - MAX_SLIPS]
-        for slip in over:
-            written = await self.receipts.put(
-                receipt_key(head.id, slip.digest),
-                Draft(head=slip, attributes={"suspension": str(head.id), "tenant": head.tenant}, due_at=None),
-                revision=0,
-            )
-            # A conflict is the same receipt, written by an earlier attempt.
-            if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
-                return Failure(written.failure())
-        return Success(evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
+        kept = await self.beside.keep(head, over)
+        return kept.map(lambda _: evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
 
     def _report(self, verb: str, by: str | None, head: object, at: datetime) -> None:
         if self._on_event is None or not isinstance(head, Head):
@@ -298,11 +294,6 @@ class Suspensions:
 def record_key(key: SuspensionKey | SuspensionId) -> str:
     """A suspension's key in the store: its id, so that pages by key are pages by creation."""
     return str(key.id if isinstance(key, SuspensionKey) else key)
-
-
-def receipt_key(suspension: SuspensionId, digest: bytes) -> str:
-    """Where a receipt that left its head stands: found by the key's secret, and telling nothing of it."""
-    return f"{suspension}/{digest.hex()}"
 
 
 def _grown(head: Head, before: Head) -> bool:

@@ -14,8 +14,8 @@ from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.lifecycle import Resumption
 
 if TYPE_CHECKING:
+    from flowpersist.drafts import Loaded
     from flowpersist.lifecycle.model import Head
-    from flowpersist.records import Loaded
 
 __all__ = ["FlowWorker"]
 

@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from flowpersist.keys import SuspensionId, SuspensionKey
 
-__all__ = ["Answer", "Done", "Head", "Slip", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
+__all__ = ["Answer", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
 
 Until: TypeAlias = Literal["all", "any", "each"]
 Scalar: TypeAlias = str | int | float | bool
@@ -128,6 +128,16 @@ class Slip:
     by: str | None
     answer_id: str | None
     answer: bytes | None = field(repr=False)
+
+
+@frozen
+class Spilled:
+    """A receipt that has left its head for a record of its own. ``born`` is when its suspension was created: an id that
+    is derived from an idempotency key can come again, and the receipts of its earlier life are not the later one's.
+    """
+
+    slip: Slip
+    born: datetime
 
 
 @frozen

@@ -18,6 +18,7 @@ from returns.result import Failure, Success
 
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec, Limits
+from flowpersist.envelope import mark_of
 from flowpersist.errors import (
     CompressionError,
     CorruptedEnvelope,
@@ -59,7 +60,7 @@ def with_crc(data: bytes) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPE-\d+):", (SPECS / "envelope.md").read_text(), re.MULTILINE))
-    assert len(clauses) == 22
+    assert len(clauses) == 23
     docstrings = re.findall(r'"""(FPE[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPE-\d+", " ".join(docstrings)))
 
@@ -350,6 +351,27 @@ def test_errors_tell_no_key_and_no_plain_bytes(purpose):
         told = repr(error.args) + str(error) + json.dumps(error.to_problem())
         assert secret not in told
         assert root not in told
+
+
+@pytest.mark.parametrize("size", [0, 1, 500, 100_000])
+@pytest.mark.parametrize("suite", [1, 2, 3])
+def test_a_mark_stands_for_one_envelope(suite, size):
+    """FPE-23"""
+    ring = None if suite == 1 else RING
+    data = random.Random(size).randbytes(size)
+
+    def envelope(plain):
+        return encrypt(checksum(compress(plain).unwrap()).unwrap(), keyring=ring, context=CONTEXT, suite=suite).unwrap()
+
+    sealed, again = envelope(data), envelope(data)
+    mark = mark_of(sealed)
+    assert (len(mark), mark == mark_of(again)) == (32, suite == 1)
+    assert mark != mark_of(envelope(data + b"x"))
+    # Of all alterations in one place those that keep the mark don't open, the CRC put right or not.
+    for at in random.Random(1).choices(range(len(sealed)), k=200):
+        altered = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        for forged in (altered, with_crc(altered)):
+            assert forged == sealed or mark_of(forged) != mark or isinstance(opened(forged, keyring=ring), Failure)
 
 
 def vectors() -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from flowpersist.errors import (
     StateTooLarge,
     UnsupportedVersion,
 )
-from flowpersist.heads import MAX_BYTES, HeadCodec
+from flowpersist.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.model import Answer, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
 
@@ -69,12 +69,16 @@ def with_answer(value: object) -> Head:
 
 
 def fields() -> dict[str, object]:
-    return msgspec.msgpack.decode(HEADS.encode(HEAD).unwrap()[1:])
+    return msgspec.msgpack.decode(HEADS.encode(HEAD).unwrap()[33:])
+
+
+def written(given: dict[str, object]) -> bytes:
+    return b"\x01" + NO_BODY + msgspec.msgpack.encode(given)
 
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
-    assert len(clauses) == 6
+    assert len(clauses) == 7
     docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
 
@@ -143,6 +147,15 @@ def test_other_heads_go_both_ways():
         assert codec.decode(codec.encode(head).unwrap()) == Success(head)
 
 
+def test_the_mark_of_a_body_stands_before_the_fields():
+    """FPH-7"""
+    mark = bytes(range(1, 33))
+    data = HEADS.encode(HEAD, mark).unwrap()
+    assert data == b"\x01" + mark + HEADS.encode(HEAD).unwrap()[33:]
+    assert (mark_in(data), HEADS.decode(data)) == (mark, Success(HEAD))
+    assert mark_in(HEADS.encode(HEAD).unwrap()) == NO_BODY
+
+
 def test_a_later_version_is_refused():
     """FPH-2"""
     later = b"\x02" + HEADS.encode(HEAD).unwrap()[1:]
@@ -168,7 +181,7 @@ def test_a_later_version_is_refused():
 )
 def test_a_field_of_another_type_is_refused(change):
     """FPH-3"""
-    error = HEADS.decode(b"\x01" + msgspec.msgpack.encode(fields() | change)).failure()
+    error = HEADS.decode(written(fields() | change)).failure()
     assert isinstance(error, MalformedPayload)
     assert "lost" not in str(error)
     assert error.__cause__ is None
@@ -180,13 +193,16 @@ def test_a_field_that_is_missing_is_refused(missing):
     """FPH-3"""
     given = fields()
     del given[missing]
-    assert isinstance(HEADS.decode(b"\x01" + msgspec.msgpack.encode(given)).failure(), MalformedPayload)
+    assert isinstance(HEADS.decode(written(given)).failure(), MalformedPayload)
 
 
 def test_what_is_no_head_is_refused():
     """FPH-3"""
     data = HEADS.encode(HEAD).unwrap()
-    for bad in (b"", b"\0", b"\x80", data[1:], data[:1], data[:-1], data + b"\0", b"\x01\x90", b"\xff" + data):
+    for bad in (
+        *(b"", b"\0", b"\x80", data[1:], data[:1], data[:20], data[:33], data[:-1], data + b"\0", b"\xff" + data),
+        b"\x01" + NO_BODY + b"\x90",
+    ):
         assert isinstance(HEADS.decode(bad).failure(), MalformedPayload)
 
 
@@ -204,7 +220,7 @@ def test_another_extension_is_refused(value):
 def test_a_large_head_is_refused_both_ways():
     """FPH-4"""
     assert isinstance(HEADS.encode(with_answer("x" * MAX_BYTES)).failure(), StateTooLarge)
-    assert isinstance(HEADS.decode(b"\x01" + bytes(MAX_BYTES)).failure(), MalformedPayload)
+    assert isinstance(HEADS.decode(written({}) + bytes(MAX_BYTES)).failure(), MalformedPayload)
 
 
 def nested(levels: int) -> list[object]:
