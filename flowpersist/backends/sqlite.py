@@ -31,6 +31,7 @@ from flowpersist.backends._sqlite.schema import PAGE_BYTES, Database, connect, m
 from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends._threads import Inbox, guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
+from flowpersist.backends._wal import has_reset_bug, log_bytes
 from flowpersist.backends.base import (
     BackendHealth,
     Capability,
@@ -52,6 +53,11 @@ T = TypeVar("T")
 READERS: Final = 2
 #: As many as a purge deletes at a time, so that other writes get in between.
 PURGE_BATCH: Final = 100
+RESET_BUG: Final = (
+    f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug: this store keeps clear of it, but another program that "
+    "writes to its file may lose commits and damage it; upgrade the SQLite that Python uses to 3.51.3 (or 3.50.7, "
+    "3.44.6), and let no other program write until then"
+)
 SYNCHRONOUS: Final = ("full", "extra", "normal", "off")
 
 
@@ -212,7 +218,8 @@ class SqliteBackend:
 
     def _warnings(self) -> list[str]:
         level = self._database.synchronous
-        return [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
+        weak = [f"synchronous={level}: a power failure loses acknowledged writes"] if level in SYNCHRONOUS[2:] else []
+        return weak + ([RESET_BUG] if has_reset_bug(sqlite3.sqlite_version_info) else [])
 
     def _reading(self, action: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         guard(NAME, self._opened_in)
@@ -235,14 +242,14 @@ def _start(database: Database, tables: Tables) -> _Threads:
     connections: list[sqlite3.Connection] = []
     with mapped(NAME):
         try:
-            connections.extend(connect(database) for _ in range(2 + READERS))
+            connections.extend(connect(database) for _ in range(3 + READERS))
             migrate(connections[0], tables, {})
         except BaseException:
             for connection in connections:
                 connection.close()
             raise
-    writer, checkpointer, *readers = connections
-    checkpoints = Checkpointer(NAME, checkpointer)
+    writer, copier, snapshot, *readers = connections
+    checkpoints = Checkpointer(NAME, copier, snapshot, partial(log_bytes, database.path))
     threads = _Threads(checkpoints=checkpoints)
     owners = (
         Writer(NAME, writer, threads.writes, checkpoints),

@@ -23,6 +23,7 @@ from flowpersist.backends._filesystem.record_file import Stored, digest_of, head
 from flowpersist.backends._matching import Position, Selection, position
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select
 from flowpersist.backends._statements import statements
+from flowpersist.backends._wal import checkpoint_alone, configure_log, log_bytes
 from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
 
 __all__ = ["Entry", "FileIndex", "pending"]
@@ -34,6 +35,8 @@ VERSION: Final = 1
 LOG: Final = "index.log"
 #: After how many writes and deletions of a process it enters what was noted, though no query has asked.
 OVERDUE: Final = 500
+#: What SQLite's own log keeps of the disk, and from where on its content goes to the index.
+WAL_BYTES: Final = 4 * 1024 * 1024
 #: From how many bytes on a log is emptied, and how long to wait for a moment at which nobody adds to it.
 LONG: Final = 4 * 1024 * 1024
 QUIET: Final = timedelta(milliseconds=50)
@@ -88,6 +91,7 @@ class FileIndex:
         try:
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = normal")
+            configure_log(connection, WAL_BYTES)
             for name in TABLES:
                 connection.execute(SQL[name])
             connection.execute(*_probe())
@@ -256,6 +260,9 @@ class FileIndex:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.execute("rollback")
                 raise
+            if log_bytes(self._path) > WAL_BYTES:
+                with self._reading:
+                    checkpoint_alone(self._writer, self._reader)
 
 
 def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:

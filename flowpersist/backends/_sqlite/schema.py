@@ -17,6 +17,7 @@ from attrs import frozen
 from flowpersist.backends._outcomes import later_release
 from flowpersist.backends._sql import index_statements, primary_code, transaction
 from flowpersist.backends._sqlite.tables import Tables
+from flowpersist.backends._wal import configure_log
 
 __all__ = ["PAGE_BYTES", "Database", "connect", "migrate", "pending", "planned"]
 
@@ -24,8 +25,7 @@ T = TypeVar("T")
 #: Large bodies go a third faster than by the default of 4 KB. With pages of 16 KB they would gain a tenth more, but a
 #: commit of small records would write twice as much, since it changes pages at the ends of some dozen indexes.
 PAGE_BYTES: Final = 8 * 1024
-#: What the log may keep of the disk once its content is in the database. From this size on each commit tries to get it
-#: there, where the checkpoints of a thread of their own (checkpoints.py) have not.
+#: What the log may keep of the disk once its content is in the database.
 LOG_BYTES: Final = 64 * 1024 * 1024
 #: Each migration is the statements that lead from the version before, run in one transaction. None is ever changed.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
@@ -83,8 +83,7 @@ def _configure(connection: sqlite3.Connection, database: Database) -> None:
     connection.execute(f"pragma synchronous = {database.synchronous}")
     # Sealed bytes need no overwriting, and with it deleting a large body takes ten times as long.
     connection.execute("pragma secure_delete = off")
-    connection.execute(f"pragma wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
-    connection.execute(f"pragma journal_size_limit = {LOG_BYTES}")
+    configure_log(connection, LOG_BYTES)
 
 
 def _patiently(database: Database, action: Callable[[], T]) -> T:
