@@ -227,6 +227,7 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001
             # Whatever the user's handler raises is recorded with the run, and never ends the worker.
+            self._tell(run, holding, error)
             await self._broken(run, holding, error)
         else:
             if not holding.finished:
@@ -235,11 +236,19 @@ class Worker:
     async def _completed(self, run: Resumption[Any], holding: hold, outcome: object) -> None:
         completed = await self.hub.complete(run, outcome)
         if isinstance(completed, Failure):
-            await self._broken(run, holding, completed.failure())
+            error = completed.failure()
+            log.warning("run %s, attempt %d could not be completed: %s", run.suspension.id, run.attempt, error)
+            await self._broken(run, holding, error)
+
+    def _tell(self, run: Resumption[Any], holding: hold, error: Exception) -> None:
+        if error is holding.lost:
+            log.warning("run %s, attempt %d was stopped: %s", run.suspension.id, run.attempt, error)
+            return
+        self.hub.suspensions.tracebacks.log(
+            log, error, "the handler raised on run %s, attempt %d", run.suspension.id, run.attempt
+        )
 
     async def _broken(self, run: Resumption[Any], holding: hold, error: Exception) -> None:
-        # Its class alone: the text and the frames of an exception may hold the state.
-        log.warning("run %s, attempt %d: the handler raised %s", run.suspension.id, run.attempt, type(error).__name__)
         if holding.finished or error is holding.lost:
             return
         if run.attempt >= self.max_attempts:

@@ -108,18 +108,30 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
                     ends = started + self._lease.total_seconds()
                 case Failure(StorageError() as error) if loop.time() < ends:
                     log.warning("the lease on %s could not be renewed yet: %s", self._run.suspension.id, error)
+                case None if loop.time() < ends:
+                    pass
+                case None:
+                    self._lose(
+                        LeaseLost(f"the lease on run {self._run.suspension.id} has ended: the authorizer raised")
+                    )
+                    return
                 case Failure(error):
                     self._lose(error)
                     return
 
-    async def _renewed(self, ends: float) -> Outcome[datetime]:
-        """One renewal. A store that does not answer must not keep the work going past the lease."""
+    async def _renewed(self, ends: float) -> Outcome[datetime] | None:
+        """One renewal; None where users' code raised. A store that does not answer must not keep the work going past
+        the lease.
+        """
         try:
             async with asyncio.timeout_at(ends):
                 return await self._hub.renew(self._run, lease=self._lease)
         except TimeoutError:
             name = self._hub.backend.name
             return Failure(BackendUnavailable(f"{name} did not answer before the lease ended", name, retryable=True))
+        except Exception as error:  # noqa: BLE001 - the authorizer is the user's code, and no one awaits this task
+            self._hub.suspensions.tracebacks.log(log, error, "renewing the lease on %s raised", self._run.suspension.id)
+            return None
 
     def _lose(self, error: PersistenceError) -> None:
         if self.finished:

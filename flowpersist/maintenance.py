@@ -145,7 +145,9 @@ class Maintenance:
         while True:
             for done in (await self.tick(), await self.cleanup()):
                 if isinstance(done, Failure):
-                    log.error("maintenance failed, trying again in %s: %s", interval, done.failure())
+                    error = done.failure()
+                    message = "maintenance failed, trying again in %s: %s"
+                    self._hub.suspensions.tracebacks.log(log, error, message, interval, error)
             await self._hub.pace.sleep(interval.total_seconds())
 
     async def _removed(

@@ -29,6 +29,7 @@ from flowpersist.patience import Pace
 from flowpersist.records import SealedRecords
 from flowpersist.settings import Settings
 from flowpersist.suspensions import Authorizer, Event, Suspensions
+from flowpersist.tracebacks import Tracebacks
 
 __all__ = ["FROM_ENV", "HubOptions", "Migration", "migrate", "open_hub"]
 
@@ -59,6 +60,8 @@ class HubOptions(TypedDict, total=False):
     slow. ``settings``: what the environment says, in its place.
     - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
     records.
+    - ``debug``: whether exceptions of your handlers, tools and observers are logged whole, with messages that may hold
+    state; else by their frames and classes.
     - ``create``: False for whoever only looks: a store that is not there, or lacks a part of this release's schema, is
     refused, and nothing is made.
     """
@@ -78,6 +81,7 @@ class HubOptions(TypedDict, total=False):
     settings: Settings | FromEnvironment
     blobs: str | BlobStore | FromEnvironment | None
     blobs_from: int | FromEnvironment
+    debug: bool | FromEnvironment
     create: bool
 
 
@@ -100,6 +104,7 @@ async def open_hub(
     settings: Settings | FromEnvironment = FROM_ENV,
     blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
     blobs_from: int | FromEnvironment = FROM_ENV,
+    debug: bool | FromEnvironment = FROM_ENV,
     create: bool = True,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
@@ -129,6 +134,7 @@ async def open_hub(
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,
+        tracebacks=_tracebacks(_chosen(debug, settings.debug)),
     )
     defaults = HubDefaults(
         namespace=namespace,
@@ -192,6 +198,12 @@ async def _check_there(backend: StorageBackend, namespace: str) -> None:
 
 def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which
     return otherwise if given is FROM_ENV else given
+
+
+def _tracebacks(whole: bool) -> Tracebacks:  # noqa: FBT001
+    if whole:
+        log.warning("debug is on: tracebacks are logged whole, and may hold state, answers and keys")
+    return Tracebacks(whole)
 
 
 def _schema(namespace: str) -> list[NamespaceSchema]:

@@ -106,6 +106,7 @@ class Settings:
         "a URL that begins with https:// or http://",
     )
     slow_ms: float = _setting("SLOW_MS", 200.0, _number, "a number of milliseconds")
+    debug: bool = _setting("DEBUG", False, {"on": True, "1": True, "off": False, "0": False}.get, "on or off")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:

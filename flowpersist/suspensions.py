@@ -32,6 +32,7 @@ from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.verbs import Step
 from flowpersist.lifecycle.views import Suspension, suspension_of
 from flowpersist.records import SealedRecords
+from flowpersist.tracebacks import Tracebacks
 
 __all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
 
@@ -98,10 +99,12 @@ class Suspensions:
         prefix: str,
         authorizer: Authorizer | None = None,
         on_event: Callable[[Event], object] | None = None,
+        tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
     ) -> None:
         self.records = records
         self.beside = beside
         self.prefix = prefix
+        self.tracebacks = tracebacks
         self._authorizer = authorizer
         self._on_event = on_event
 
@@ -288,7 +291,7 @@ class Suspensions:
             self._on_event(event)
         except Exception as error:  # noqa: BLE001
             # The write is durable: an observer's mistake must not turn it into a failure.
-            log.error("on_event raised %s for %s on suspension %s", type(error).__name__, verb, head.id)  # noqa: TRY400
+            self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", verb, head.id)
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:

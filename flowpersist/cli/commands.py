@@ -25,13 +25,14 @@ def command(
     keys_file: Path | None,
     namespace: str | None,
     json: bool | None,
+    debug: bool | None,
 ) -> None:
     """Run flows that wait for people, answer them by key, and go on from any process.
 
     Exits with 0 done, 1 the flow failed, 2 wrong usage, 3 not yet, 4 invalid input, 5 no such key, 6 closed,
     7 wrong settings, 8 the store failed, 9 unreadable data, 10 denied, 130 interrupted, 143 terminated.
     """
-    context.obj = Store(url, keys_file, namespace, bool(json))
+    context.obj = Store(url, keys_file, namespace, bool(json), bool(debug))
 
 
 for one in (

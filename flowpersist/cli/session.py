@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 from attrs import evolve, frozen
 
-from flowpersist.cli.exits import exit_of
+from flowpersist.cli.exits import Exit, exit_of
 from flowpersist.cli.layout import moment, printable, writable
 from flowpersist.cli.views import as_json
 from flowpersist.errors import (
@@ -31,6 +31,7 @@ from flowpersist.keyring import KeyRing
 from flowpersist.lifecycle import Receipt
 from flowpersist.opening import HubOptions, open_hub
 from flowpersist.settings import Settings
+from flowpersist.tracebacks import Tracebacks
 
 __all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
 
@@ -47,6 +48,7 @@ class Store:
     keys_file: Path | None = None
     namespace: str | None = None
     json: bool = False
+    debug: bool = False
 
     def show(self, data: object, lines: list[str]) -> None:
         """Print what was asked for: as JSON, or as text."""
@@ -62,6 +64,12 @@ OPTIONS = (
     ),
     click.option("--namespace", help="Which of the store's namespaces; the default is 'default'."),
     click.option("--json", "json", is_flag=True, default=None, help="Print JSON; errors are problem documents."),
+    click.option(
+        "--debug",
+        is_flag=True,
+        default=None,
+        help="Tell errors with whole tracebacks, which may hold state. [FLOWPERSIST_DEBUG]",
+    ),
 )
 
 
@@ -77,21 +85,34 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run it; a ``PersistenceError`` is printed on standard error, never as a traceback."""
-        given = {name: ctx.params.pop(name) for name in ("url", "keys_file", "namespace", "json")}
+        given = {name: ctx.params.pop(name) for name in ("url", "keys_file", "namespace", "json", "debug")}
         store = evolve(ctx.obj or Store(), **{name: value for name, value in given.items() if value is not None})
         ctx.params["store"] = store
         try:
             return super().invoke(ctx)
-        except PersistenceError as error:
-            report(error, store)
-            ctx.exit(exit_of(error))
-        except BrokenPipeError:
-            # Whoever read our output has gone: click ends such a process quietly.
+        except (BrokenPipeError, click.ClickException, click.exceptions.Exit, click.Abort):
+            # What click tells by itself; a broken pipe quietly, since whoever read our output has gone.
             raise
-        except OSError as error:
-            problem = ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}")
-            report(problem, store)
-            ctx.exit(exit_of(problem))
+        except Exception as error:  # noqa: BLE001 - tools are the user's code, which may raise anything
+            ctx.exit(failed(error, store))
+
+
+def failed(error: Exception, store: Store) -> Exit:
+    """Tell an error, and give the exit code for it. What is none of ours is told by its frames and class alone."""
+    if isinstance(error, OSError):
+        problem = ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}")
+        problem.__cause__ = error
+        return failed(problem, store)
+    whole = store.debug or os.environ.get("FLOWPERSIST_DEBUG") in {"on", "1"}
+    if whole or not isinstance(error, PersistenceError):
+        click.echo(printable(Tracebacks(whole).text(error)), err=True)
+    known = error if isinstance(error, PersistenceError) else PersistenceError(_unknown(error))
+    report(known, store)
+    return exit_of(known)
+
+
+def _unknown(error: Exception) -> str:
+    return f"{type(error).__name__} was raised; --debug tells all that it says"
 
 
 def note(text: str) -> None:
@@ -145,6 +166,8 @@ def with_hub(
     options: HubOptions = {"settings": settings, "keyring": _keyring(store, settings, writes=writes), "create": creates}
     if store.namespace is not None:
         options["namespace"] = store.namespace
+    if store.debug:
+        options["debug"] = True
 
     async def session() -> T:
         async with open_hub(store.url, **options) as hub:

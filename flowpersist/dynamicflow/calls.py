@@ -5,6 +5,7 @@ instead.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Node, ToolCall
 
 __all__ = ["call"]
+
+log = logging.getLogger("flowpersist.dynamicflow")
 
 
 async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, attempt: int) -> Outcome:
@@ -129,6 +132,8 @@ def _joined(engine: Engine, node: Node, tool: str, previous: Done) -> Done | Fai
     try:
         return Done(join.transform(previous.value))
     except Exception as error:  # noqa: BLE001 - a join is the user's code: whatever it raises fails the step
+        names = (previous.tool, tool, node.id, engine.run_id)
+        engine.tracebacks.log(log, error, "the join from %s to %s failed in step %s of run %s", *names)
         return engine.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
 
 
@@ -158,7 +163,8 @@ async def _run(
         context.cancellation.request()
         raise
     except Exception as error:  # noqa: BLE001 - a tool is the user's code: whatever it raises fails the attempt
-        context.logger.warning("tool %s failed in step %s of run %s", tool.id, context.path, context.run_id)
+        message = "tool %s failed in step %s of run %s, attempt %d"
+        engine.tracebacks.log(context.logger, error, message, tool.id, context.path, context.run_id, context.attempt)
         return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
     checked = tool.check_output(value)
     if isinstance(checked, Failure):

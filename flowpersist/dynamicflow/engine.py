@@ -21,6 +21,7 @@ from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pen
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
     from flowpersist.awaiting import AwaitInput
@@ -81,6 +82,7 @@ class Engine:
     room: int = ROOM_BYTES
     emit: Emit = nothing
     backoff: Backoff = backoff
+    tracebacks: Tracebacks = field(factory=Tracebacks)
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
     outputs: dict[str, object] = field(factory=dict, repr=False)

@@ -134,6 +134,7 @@ class Legs:
         if target is not None:
             checked = checked.bind(lambda state: self.migrations.apply(state, target))
         if isinstance(checked, Failure):
+            self._tell(run, checked.failure())
             return Failure(checked.failure())
         state = checked.unwrap()
         compiled = Success(target) if target is not None else compile_flow(state["document"])
@@ -142,6 +143,12 @@ class Legs:
         flow = compiled.unwrap()
         missing = self.toolbox.missing(flow)
         return Success((state, flow)) if missing is None else Failure(missing)
+
+    def _tell(self, run: Resumption[Any], refused: PersistenceError) -> None:
+        raised = refused.__cause__
+        if raised is not None:
+            message = "a migration failed on run %s"
+            self.hub.suspensions.tracebacks.log(_log, raised, message, run_id_of(run.suspension))
 
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
         delivered = {*run.answers, *run.expired}
@@ -158,6 +165,7 @@ class Legs:
             room=ROOM_BYTES - sum(sizes.values()),
             emit=emit,
             backoff=self.backoff,
+            tracebacks=self.hub.suspensions.tracebacks,
         )
 
     async def _complete(self, run: Resumption[Any], completed: Completed, superseded: frozenset[str]) -> _Ended:

@@ -111,13 +111,13 @@ class FlowRunner:
         """The same as ``start``, as events while they happen. Closing the iterator cancels the run and gives it
         back.
         """
-        return follow(lambda emit: self._start(document, input, run_id, emit))
+        return follow(lambda emit: self._start(document, input, run_id, emit), self.hub.suspensions.tracebacks)
 
     def stream_resume(
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """The same as ``resume``, as events while they happen."""
-        return follow(lambda emit: self._resume(key, answer, document, by, emit))
+        return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
     async def work(
         self, *, concurrency: int = 8, poll: timedelta = timedelta(seconds=1), max_attempts: int = 5

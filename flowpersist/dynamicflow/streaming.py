@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,14 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow.events import Emit, Event, EventType
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
+from flowpersist.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
     from flowpersist.hub import Outcome
 
 __all__ = ["follow", "tell"]
+
+_log = logging.getLogger("flowpersist.dynamicflow")
 
 
 def tell(emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome]) -> Outcome[FlowOutcome]:
@@ -37,7 +41,10 @@ def _suspended(run_id: str | None, value: FlowOutcome) -> Mapping[str, object]:
     return {"run": run_id, "waits": waits, "accepted": False}
 
 
-async def follow(run: Callable[[Emit], Awaitable[object]]) -> AsyncGenerator[Event, None]:
+async def follow(
+    run: Callable[[Emit], Awaitable[object]],
+    tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
+) -> AsyncGenerator[Event, None]:
     """Run in a task and give its events. Closed early, it cancels the task and waits until it has let go."""
     events: asyncio.Queue[Event | None] = asyncio.Queue()
 
@@ -51,10 +58,16 @@ async def follow(run: Callable[[Emit], Awaitable[object]]) -> AsyncGenerator[Eve
             events.put_nowait(None)
 
     task = asyncio.create_task(ran(), name="flow")
+    ended = False
     try:
         while (event := await events.get()) is not None:
             yield event
+        ended = True
         await task
     finally:
         task.cancel()
         await asyncio.wait({task})
+        error = None if ended or task.cancelled() else task.exception()
+        if error is not None:
+            # Nobody is there to take it, and the event loop would print it with its text.
+            tracebacks.log(_log, error, "a flow raised after its follower had gone")
