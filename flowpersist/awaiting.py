@@ -13,6 +13,8 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
+from flowpersist.arguments import check_duration, check_moment, check_optional
+from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
 from flowpersist.errors import (
     ConfigurationError,
     InputValidationError,
@@ -28,6 +30,8 @@ A = TypeVar("A", default=Any)
 #: ``$name`` in a prompt or title; ``$$`` is a literal ``$``.
 _PLACEHOLDER: Final = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 _KINDS: Final = {"prompt": str, "title": str | None, "parameters": Mapping | None, "shown": Mapping | None}
+_MAPPING: Final = "a mapping or None"
+_TAKES: Final = {"prompt": "a str", "title": "a str or None", "parameters": _MAPPING, "shown": _MAPPING}
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -41,29 +45,27 @@ NO_DEFAULT: Final = NoDefault.NO_DEFAULT
 
 
 def _named(given: object) -> None:
-    if not isinstance(given, str) or not given:
-        message = "an AwaitInput needs an id, a text that is not empty"
-        raise ConfigurationError(message, "id")
+    # It stands among the attributes of the record.
+    takes = f"a str of 1 to {MAX_TEXT_BYTES} bytes of UTF-8 without NUL"
+    try:
+        named = bool(check_text(given, "id"))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes} ({error})", "id") from None
+    if not named:
+        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes}, not an empty one", "id")
 
 
 def _texts(instance: AwaitInput[Any]) -> None:
     for name, kind in _KINDS.items():
         given = getattr(instance, name)
         if not isinstance(given, kind):
-            message = f"the {name} of {instance.id!r} can't be of the class {type(given).__name__}"
+            message = f"Invalid {name} of {instance.id!r}: expected {_TAKES[name]}, not {type(given).__name__}"
             raise ConfigurationError(message, name)
 
 
 def _times(instance: AwaitInput[Any]) -> None:
-    if instance.timeout is not None and instance.timeout <= timedelta(0):
-        message = f"the timeout of {instance.id!r} must be positive, not {instance.timeout}"
-        raise ConfigurationError(message, "timeout")
-    if instance.deadline is not None and instance.deadline.tzinfo is None:
-        raise ConfigurationError(f"the deadline of {instance.id!r} must be an aware datetime", "deadline")
-    try:
-        _ = None if instance.deadline is None else instance.deadline.astimezone(UTC)
-    except OverflowError:
-        raise ConfigurationError(f"the deadline of {instance.id!r} is beyond the calendar in UTC", "deadline") from None
+    check_optional(instance.timeout, "timeout", check_duration)
+    check_optional(instance.deadline, "deadline", check_moment)
 
 
 @frozen

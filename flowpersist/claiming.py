@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import logging
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_async, check_duration, check_instance, check_pause, check_whole
 from flowpersist.drafts import Loaded
 from flowpersist.due import Due, Queue
 from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
@@ -22,7 +24,7 @@ from flowpersist.leases import hold
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.views import Criteria
+from flowpersist.lifecycle.views import Criteria, check_criteria
 from flowpersist.records import SealedRecords
 from flowpersist.unread import LASTING
 from flowpersist.waking import Alarm
@@ -50,9 +52,15 @@ class Backoff:
     first: timedelta = timedelta(seconds=1)
     most: timedelta = timedelta(minutes=5)
 
+    def __attrs_post_init__(self) -> None:
+        check_pause(self.first, "first")
+        check_pause(self.most, "most")
+
     def delay(self, attempt: int) -> timedelta:
         """After the attempt of that number, from 1."""
-        return min(self.most, self.first * (1 << min(attempt - 1, 32)))
+        check_whole(attempt, "attempt")
+        factor = 1 << min(attempt - 1, 32)
+        return self.most if self.first > self.most / factor else self.first * factor
 
 
 class Queues:
@@ -163,6 +171,10 @@ async def running(
             raise completed.failure()
 
 
+class NotAwaitable(TypeError):
+    """A handler gave no awaitable: every further run would only repeat its effects."""
+
+
 @frozen
 class Worker:
     """Claims what is due and runs ``handler`` on it, up to ``concurrency`` at a time, until it is cancelled.
@@ -181,8 +193,26 @@ class Worker:
     poll: timedelta
     _scope: int = field(init=False, factory=partial(next, _workers))
 
+    def __attrs_post_init__(self) -> None:
+        check_duration(self.lease, "lease")
+        check_async(self.handler, "handler")
+        check_criteria(self.criteria)
+        check_whole(self.concurrency, "concurrency")
+        check_whole(self.max_attempts, "max_attempts")
+        check_instance(self.backoff, "backoff", Backoff, "a Backoff")
+        check_duration(self.poll, "poll")
+
     async def run(self) -> None:
-        """Until cancelled; then the handlers are cancelled, and their runs released."""
+        """Until cancelled; then the handlers are cancelled, and their runs released.
+
+        ``TypeError`` where the handler turns out to give no awaitable.
+        """
+        try:
+            await self._run()
+        except* NotAwaitable as group:
+            raise TypeError(str(group.exceptions[0])) from None
+
+    async def _run(self) -> None:
         busy: set[asyncio.Task[None]] = set()
         alarm = Alarm(self.hub.suspensions.records, self.poll)
         async with asyncio.TaskGroup() as tasks:
@@ -220,10 +250,13 @@ class Worker:
         holding = hold(self.hub, run, lease=self.lease)
         try:
             async with holding:
-                outcome = await self.handler(run)
+                outcome = await self._handled(run)
         except asyncio.CancelledError:
             if not holding.finished:
                 await asyncio.shield(self._said("released", self.hub.release(run, error="the worker was stopped")))
+            raise
+        except NotAwaitable:
+            await self._said("released", self.hub.release(run, error="the handler is no async function"))
             raise
         except Exception as error:  # noqa: BLE001
             # Whatever the user's handler raises is recorded with the run, and never ends the worker.
@@ -232,6 +265,13 @@ class Worker:
         else:
             if not holding.finished:
                 await self._completed(run, holding, outcome)
+
+    async def _handled(self, run: Resumption[Any]) -> object:
+        given = self.handler(run)
+        if not inspect.isawaitable(given):
+            msg = f"Invalid handler: expected an async function, and it gave no awaitable but {type(given).__name__}"
+            raise NotAwaitable(msg)
+        return await given
 
     async def _completed(self, run: Resumption[Any], holding: hold, outcome: object) -> None:
         completed = await self.hub.complete(run, outcome)

@@ -13,12 +13,13 @@ from typing import Final
 from attrs import evolve, field, frozen
 from returns.result import Result
 
+from flowpersist.arguments import check_bytes, check_choice, check_instance
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
 from flowpersist.keyring import KeyRing
 from flowpersist.stages import Checksum, Compress, Encrypt, Stage
 from flowpersist.stages.checksum import digest, verified
-from flowpersist.stages.compress import Compression, compressed, decompress
+from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompress
 from flowpersist.stages.encrypt import decrypt, encrypt_parts
 from flowpersist.stages.zstd import Dictionaries
 
@@ -55,6 +56,12 @@ class Sealer:
     keyring: KeyRing | None = None
     dictionaries: Dictionaries = field(factory=Dictionaries)
 
+    def __attrs_post_init__(self) -> None:
+        check_instance(self.codec, "codec", Codec, "a Codec")
+        check_choice(self.compression, "compression", COMPRESSIONS)
+        check_instance(self.keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
+        check_instance(self.dictionaries, "dictionaries", Dictionaries, "a Dictionaries")
+
     def seal(self, value: object, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
         """Encode and seal a value for this context."""
         return self.codec.encode(value).bind(lambda data: self.seal_bytes(data, context=context, purpose=purpose))
@@ -65,6 +72,7 @@ class Sealer:
 
     def seal_bytes(self, data: bytes, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
         """Seal bytes that are encoded already."""
+        check_bytes(data, "data")
         parts = compressed(data, self.compression, self._dictionaries(purpose).current)
         framed = (*parts, digest(parts))
         return encrypt_parts(framed, keyring=self.keyring, context=context, purpose=purpose)

@@ -41,7 +41,7 @@
     │   ├── DeadlinePassed
     │   ├── UnknownOutcome
     │   └── StorageFull
-    ├── ConfigurationError        carries setting
+    ├── ConfigurationError        carries setting; a ValueError too
     └── FlowError                 carries document, step, reference and tool
 
 They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
@@ -464,8 +464,11 @@ class StorageFull(StorageError):
     http_status = 507
 
 
-class ConfigurationError(PersistenceError):
-    """A setting makes no sense; the message names it and the way to mend it."""
+class ConfigurationError(PersistenceError, ValueError):
+    """A setting or an argument makes no sense; the message names it and the way to mend it.
+
+    It is raised, not returned, and is a ``ValueError``: the program must be mended, not the call repeated.
+    """
 
     code = "configuration"
 

@@ -22,6 +22,16 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
+from flowpersist.arguments import (
+    check_class,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_optional,
+    check_pause,
+    check_str,
+    check_whole,
+)
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Queues, Worker, claim_each, running
 from flowpersist.dictionaries import DictionaryStore
@@ -32,7 +42,7 @@ from flowpersist.keys import SuspensionId
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.changes import present
-from flowpersist.lifecycle.model import Head, Status, Until
+from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
 from flowpersist.lifecycle.pausing import carried
 from flowpersist.lifecycle.refusals import closed_error
 from flowpersist.lifecycle.views import (
@@ -41,6 +51,8 @@ from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
+    check_criteria,
+    check_run,
     new_suspension_of,
     resumption_of,
     suspension_of,
@@ -52,7 +64,6 @@ from flowpersist.suspending import (
     Facts,
     Plan,
     SealedState,
-    check_metadata,
     check_superseded,
     check_times,
     earliest,
@@ -119,6 +130,7 @@ class PersistenceHub:
 
     def use_keyring(self, keyring: KeyRing | None) -> None:
         """Seal and open with another keyring from now on."""
+        check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
         self.suspensions.records.sealer = sealer
         self.suspensions.beside.receipts.sealer = sealer
@@ -211,6 +223,7 @@ class PersistenceHub:
         ``answer_id`` gets the same run again. ``expect`` checks the state's class; what can't be read or is of another
         class stays as it was.
         """
+        check_class(expect, "expect")
         own = self._random_id() if answer_id is None else answer_id
         given = verbs.Offer(value, by, own)
         offer = None if value is MISSING else given
@@ -238,9 +251,11 @@ class PersistenceHub:
         Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run
         again.
         """
-        _check_lease(lease)
+        check_duration(lease, "lease")
+        check_class(expect, "expect")
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
-        offer = None if value is MISSING else verbs.Offer(value, by, answer_id)
+        given = verbs.Offer(value, by, answer_id)
+        offer = None if value is MISSING else given
 
         async def decide(seen: Present) -> Turn[Resumption[S]]:
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
@@ -257,8 +272,10 @@ class PersistenceHub:
         expect: type[S] = ANY_CLASS,
     ) -> Outcome[tuple[Resumption[S], ...]]:
         """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
-        _check_lease(lease)
-        _check_limit("claim_due", limit)
+        check_criteria(criteria)
+        check_whole(limit, "limit")
+        check_duration(lease, "lease")
+        check_class(expect, "expect")
 
         async def one(record: Loaded[Head]) -> Result[Resumption[S], PersistenceError]:
             # By id only: what the index says may be behind, and the transition decides again.
@@ -269,7 +286,8 @@ class PersistenceHub:
 
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
         """Move the end of the lease to ``lease`` from now; gives that moment."""
-        _check_lease(lease)
+        check_run(run)
+        check_duration(lease, "lease")
 
         async def decide(seen: Present) -> Turn[datetime]:
             return Turn.of(verbs.renew(seen.head, _holder(run), seen.now, lease=lease))
@@ -289,6 +307,8 @@ class PersistenceHub:
         Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded, or their
         waits are among the ``superseded``: names of waits that the run went on without.
         """
+        check_run(run)
+        check_flag(discard, "discard")
         names = check_superseded(superseded)
         body: bytes | None = None
         if outcome is not None:
@@ -306,6 +326,8 @@ class PersistenceHub:
 
     async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
         """End a claimed run as failed. Of an exception its class is kept, since its text may hold state."""
+        check_run(run)
+        _check_error(error)
         return await self._finished(
             "fail", run, lambda seen: verbs.fail(seen.head, _holder(run), seen.now, error=_said(error)), KEEP
         )
@@ -314,6 +336,9 @@ class PersistenceHub:
         self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
     ) -> Outcome[Suspension]:
         """Give a claimed run back: it is claimable again, with the same answers, after the delay."""
+        check_run(run)
+        _check_error(error)
+        check_optional(delay, "delay", check_pause)
         after = timedelta(0) if delay is None else delay
         return await self._finished(
             "release",
@@ -340,6 +365,7 @@ class PersistenceHub:
         the waits whose answers are needed no more: they close in the same put, their keys say so, and their names are
         free. ``metadata`` replaces what the suspension had; None keeps that.
         """
+        check_run(run)
         names = check_superseded(superseded)
         renamed = None if metadata is None else check_metadata(metadata)
         planned = self._plan(awaiting, until, timeout, deadline)
@@ -380,7 +406,8 @@ class PersistenceHub:
         An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that
         error: a cancelled block can't be left otherwise.
         """
-        _check_lease(lease)
+        check_duration(lease, "lease")
+        check_class(expect, "expect")
 
         async def claimed() -> Result[Resumption[S], PersistenceError]:
             return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect)
@@ -401,7 +428,6 @@ class PersistenceHub:
         """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what
         fails.
         """
-        _check_lease(lease)
         await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll).run()
 
     async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
@@ -418,6 +444,7 @@ class PersistenceHub:
 
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
         """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
+        check_instance(reason, "reason", (str, type(None)), "a str or None")
 
         async def decide(seen: Present) -> Turn[Suspension]:
             step = verbs.cancel(seen.head, seen.target, seen.now, reason=_said(reason))
@@ -455,7 +482,10 @@ class PersistenceHub:
         ``next``. What the authorizer refuses is left out. ``unreadable`` names what can't be read, where no authorizer
         says who may know of it.
         """
-        _check_limit("query", limit)
+        check_criteria(criteria)
+        check_whole(limit, "limit")
+        check_optional(after, "after", check_str)
+        check_optional(by, "by", check_text)
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
 
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
@@ -469,6 +499,7 @@ class PersistenceHub:
         )
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
+        check_optional(idempotency_key, "idempotency_key", check_str)
         if idempotency_key is None:
             # The id's own time only orders it; every decision is by the store's clock.
             new = SuspensionId.new(now=self.pace.now(), entropy=self.pace.entropy)
@@ -564,16 +595,8 @@ def _holder(run: Resumption[Any]) -> verbs.Holder:
     return verbs.Holder(run.fence, run.claim_id)
 
 
-def _check_limit(verb: str, limit: int) -> None:
-    if limit < 1:
-        msg = f"{verb} needs a limit of at least 1, not {limit}"
-        raise ValueError(msg)
-
-
-def _check_lease(lease: timedelta) -> None:
-    if lease <= timedelta(0):
-        msg = f"a lease must be positive, not {lease}"
-        raise ValueError(msg)
+def _check_error(error: object) -> None:
+    check_instance(error, "error", (BaseException, str, type(None)), "an exception, a str or None")
 
 
 def _said(error: BaseException | str | None) -> str | None:

@@ -21,6 +21,7 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_callable, check_choice, check_instance, check_mapping, check_str
 from flowpersist.errors import ConfigurationError, PersistenceError, UnknownKey
 from flowpersist.primitives import KEY_BYTES, hkdf_expand
 
@@ -51,6 +52,9 @@ def _subkey(root: bytes, role: Role) -> bytes:
 
 
 def _unalterable(keys: Mapping[str, RingKey]) -> Mapping[str, RingKey]:
+    check_mapping(keys, "keys")
+    for key in keys.values():
+        check_instance(key, "keys", RingKey, "keys that add or parse has made")
     return MappingProxyType(dict(keys))
 
 
@@ -70,6 +74,7 @@ class KeyRing:
     @classmethod
     def generate(cls, kid: str | None = None, *, entropy: Callable[[int], bytes] = os.urandom) -> KeyRing:
         """A ring of one fresh key; its id is random where none is given."""
+        check_callable(entropy, "entropy")
         named = "k" + entropy(4).hex() if kid is None else kid
         return cls({}).add(named, entropy(KEY_BYTES))
 
@@ -78,6 +83,7 @@ class KeyRing:
         """A ring from ``kid:base64url,…``, as ``FLOWPERSIST_KEYS`` holds it; ``ConfigurationError`` names what is
         wrong.
         """
+        check_str(text, "text")
         ring = cls({})
         for number, entry in enumerate((part.strip() for part in text.strip().split(",")), start=1):
             kid, colon, encoded = entry.partition(":")
@@ -89,6 +95,7 @@ class KeyRing:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> KeyRing:
         """The ring that ``FLOWPERSIST_KEYS`` holds, or the file that ``FLOWPERSIST_KEYS_FILE`` names."""
+        check_mapping(environ, "environ")
         if environ.get("FLOWPERSIST_KEYS"):
             return cls.parse(environ["FLOWPERSIST_KEYS"])
         if environ.get("FLOWPERSIST_KEYS_FILE"):
@@ -102,10 +109,11 @@ class KeyRing:
 
         A file that other users can read or write is a warning. Errors name the file.
         """
+        check_instance(path, "path", (str, os.PathLike), "a path")
         try:
             text = Path(path).read_text(encoding="ascii")
             mode = Path(path).stat().st_mode
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             message = (
                 f"the keys file {os.fspath(path)!r} can't be read ({type(error).__name__}); name a readable text file"
             )
@@ -132,6 +140,8 @@ class KeyRing:
 
     def add(self, kid: str, key: bytes) -> KeyRing:
         """With one more key of 32 bytes, which opens; ``promote`` makes it seal."""
+        check_instance(key, "key", bytes, f"{KEY_BYTES} bytes")
+        check_str(kid, "kid")
         if len(key) != KEY_BYTES:
             raise _unusable(f"key {kid!r} has {len(key)} bytes, not {KEY_BYTES}")
         return self._with(kid, RingKey.of_root(key))
@@ -157,6 +167,8 @@ class KeyRing:
 
     def subkey(self, kid: str, role: Role) -> Result[bytes, PersistenceError]:
         """One subkey of one key; ``UnknownKey`` where the ring has none."""
+        if role not in {"control", "state"}:
+            check_choice(role, "role", ("control", "state"))
         key = self.keys.get(kid)
         if key is None:
             known = ", ".join(self.keys) or "none"
@@ -181,6 +193,7 @@ class KeyRing:
         return KeyRing({**self.keys, kid: key})
 
     def _known(self, kid: str) -> RingKey:
+        check_str(kid, "kid")
         if kid not in self.keys:
             raise _unusable(f"there is no key {kid!r}")
         return self.keys[kid]

@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from typing import Final, NoReturn
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import KeyValidationError, PersistenceError
+from flowpersist.arguments import check_aware, check_callable, check_instance, out_of_range
+from flowpersist.errors import ConfigurationError, KeyValidationError, PersistenceError
 
 __all__ = ["DEFAULT_PREFIX", "SuspensionId", "SuspensionKey", "generate_key"]
 
@@ -36,19 +37,27 @@ _CHECK_DIGITS: Final = 6
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-def _sized(size: int) -> Callable[[object, object, bytes], None]:
-    def check(_instance: object, _attribute: object, value: object) -> None:
+def _sized(size: int) -> Callable[[object, Attribute[bytes], bytes], None]:
+    def check(_instance: object, attribute: Attribute[bytes], value: object) -> None:
         if not isinstance(value, bytes) or len(value) != size:
-            msg = f"expected {size} bytes"
-            raise ValueError(msg)
+            # Not shown: it may be a secret.
+            raise ConfigurationError(f"Invalid {attribute.name}: expected {size} bytes", attribute.name)
 
     return check
 
 
-def _url_safe(_instance: object, _attribute: object, value: object) -> None:
+def _an_id(_instance: object, attribute: Attribute[SuspensionId], value: SuspensionId) -> None:
+    check_instance(value, attribute.name, SuspensionId, "a SuspensionId")
+
+
+def _url_safe(_instance: object, attribute: Attribute[str], value: str) -> None:
+    check_prefix(value, attribute.name)
+
+
+def check_prefix(value: object, name: str) -> None:
+    """What tokens may begin with."""
     if not isinstance(value, str) or not _PREFIX.fullmatch(value):
-        msg = f"a prefix has 1 to 32 characters of A-Z a-z 0-9 _ -, unlike {value!r}"
-        raise ValueError(msg)
+        out_of_range(name, "1 to 32 characters of A-Z a-z 0-9 _ -", repr(value))
 
 
 @frozen(order=True, repr=False)
@@ -60,15 +69,16 @@ class SuspensionId:
     @classmethod
     def new(cls, *, now: datetime, entropy: Callable[[int], bytes] = os.urandom) -> SuspensionId:
         """A UUIDv7 of that moment, which must be aware of its time zone."""
-        if now.tzinfo is None:
-            msg = "now must be aware of its time zone; a naive one means another moment on another machine"
-            raise ValueError(msg)
+        check_aware(now, "now")
+        check_callable(entropy, "entropy")
         milliseconds = int(now.timestamp() * 1000)
         return cls(_versioned(milliseconds.to_bytes(6, "big") + entropy(10), 7))
 
     @classmethod
     def derive(cls, namespace: str, tenant: str | None, idempotency_key: str) -> SuspensionId:
         """A UUIDv8 that is the same for the same three parts, and for no others."""
+        for name, part in (("namespace", namespace), ("tenant", tenant or ""), ("idempotency_key", idempotency_key)):
+            check_instance(part, name, str, "a str")
         parts = (namespace, "" if tenant is None else "=" + tenant, idempotency_key)
         encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
         framed = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
@@ -105,13 +115,14 @@ def _versioned(value: bytes, version: int) -> bytes:
 class SuspensionKey:
     """What resumes one wait of a suspension. ``str()`` gives the token; everything else shows the id alone."""
 
-    id: SuspensionId
+    id: SuspensionId = field(validator=_an_id)
     secret: bytes = field(validator=_sized(SECRET_BYTES))
     prefix: str = field(default=DEFAULT_PREFIX, validator=_url_safe)
 
     @classmethod
     def parse(cls, text: str, *, prefix: str = DEFAULT_PREFIX) -> Result[SuspensionKey, PersistenceError]:
         """A key from its token; ``KeyValidationError`` says what is wrong with it, and never repeats it."""
+        check_prefix(prefix, "prefix")
         problem = _problem(text, prefix)
         if problem is not None:
             return Failure(KeyValidationError(f"this is no key of a suspension: {problem}; copy the whole key again"))
@@ -159,6 +170,7 @@ def generate_key(
     prefix: str = DEFAULT_PREFIX,
 ) -> SuspensionKey:
     """A fresh key: of a given suspension, or of a new id."""
+    check_callable(entropy, "entropy")
     moment = datetime.now(UTC) if now is None else now
     own = SuspensionId.new(now=moment, entropy=entropy) if id is None else id
     return SuspensionKey(own, entropy(SECRET_BYTES), prefix)

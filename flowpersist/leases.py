@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from returns.result import Failure, Success
 
+from flowpersist.arguments import check_duration, mistyped
 from flowpersist.errors import BackendUnavailable, LeaseLost, PersistenceError, StorageError
+from flowpersist.lifecycle.views import check_run
 
 if TYPE_CHECKING:
     from flowpersist.hub import Outcome, PersistenceHub
@@ -33,6 +35,10 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
     """
 
     def __init__(self, hub: PersistenceHub, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> None:
+        if not hasattr(hub, "holds"):
+            mistyped("hub", "a PersistenceHub (of a RaisingHub, its .hub)", hub)
+        check_run(run)
+        check_duration(lease, "lease")
         self._hub = hub
         self._run = run
         self._lease = lease

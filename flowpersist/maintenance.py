@@ -9,6 +9,7 @@ from datetime import timedelta
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_duration, check_flag, check_instance, check_whole
 from flowpersist.dictionaries import TrainedDictionary, samples_of
 from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads
@@ -17,8 +18,9 @@ from flowpersist.hub import Outcome, PersistenceHub, as_outcome
 from flowpersist.lifecycle.changes import due_at, present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.views import Criteria
+from flowpersist.lifecycle.views import Criteria, check_criteria
 from flowpersist.listing import settle_due
+from flowpersist.stages.zstd import DICTIONARY_SIZES
 
 __all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
 
@@ -60,6 +62,7 @@ class Maintenance:
     """
 
     def __init__(self, hub: PersistenceHub) -> None:
+        check_instance(hub, "hub", PersistenceHub, "a PersistenceHub (of a RaisingHub, its .hub)")
         self._hub = hub
 
     async def tick(self) -> Outcome[Tick]:
@@ -76,6 +79,8 @@ class Maintenance:
 
         Where large states stand apart, those that no suspension has any more are removed too, once an hour at most.
         """
+        check_criteria(criteria)
+        check_flag(dry_run, "dry_run")
         # What only would be deleted is looked for among what time has closed too, since nothing is put for a look.
         settled = Success(0) if dry_run else await settle_due(self._hub.suspensions)
         if not isinstance(settled, Success):
@@ -133,6 +138,9 @@ class Maintenance:
         Hubs that are opened with ``dictionaries=True`` compress with the newest from their opening on, this one at
         once. ``CompressionError`` where there are too few states to learn from. Older versions stay.
         """
+        check_criteria(criteria)
+        check_whole(samples, "samples")
+        check_whole(size, "size", least=DICTIONARY_SIZES.start, most=DICTIONARY_SIZES.stop - 1)
         learned = await samples_of(self._hub.suspensions.records, criteria, most=samples, size=size)
         if not isinstance(learned, Success):
             return Failure(learned.failure())
@@ -142,6 +150,7 @@ class Maintenance:
         """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries
         again.
         """
+        check_duration(interval, "interval")
         while True:
             for done in (await self.tick(), await self.cleanup()):
                 if isinstance(done, Failure):

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from enum import Enum
+from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from attrs import frozen
 from returns.result import Failure
 
-from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend
+from flowpersist.arguments import (
+    check_callable,
+    check_choice,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_items,
+    check_pause,
+    check_size,
+    check_str,
+    mistyped,
+    out_of_range,
+)
+from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend, check_text
 from flowpersist.backends.blobs import BlobStore, blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
@@ -28,6 +43,7 @@ from flowpersist.lifecycle.model import Head, Spilled
 from flowpersist.patience import Pace
 from flowpersist.records import SealedRecords
 from flowpersist.settings import Settings
+from flowpersist.stages.compress import COMPRESSIONS
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 from flowpersist.tracebacks import Tracebacks
 
@@ -113,6 +129,27 @@ async def open_hub(
     sense and ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in
     too.
     """
+    _check_options(
+        {
+            "url": url,
+            "keyring": keyring,
+            "types": types,
+            "limits": limits,
+            "compression": compression,
+            "dictionaries": dictionaries,
+            "namespace": namespace,
+            "default_timeout": default_timeout,
+            "retention": retention,
+            "authorizer": authorizer,
+            "on_event": on_event,
+            "public_url": public_url,
+            "pace": pace,
+            "settings": settings,
+            "blobs": blobs,
+            "blobs_from": blobs_from,
+            "create": create,
+        }
+    )
     settings = Settings.from_environ() if isinstance(settings, FromEnvironment) else settings
     ring = await _ring(keyring, settings)
     registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
@@ -175,6 +212,8 @@ async def migrate(
 
     A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
     """
+    _check_options({"url": url, "namespace": namespace, "settings": settings})
+    check_flag(plan, "plan")
     backend = _backend(url, Settings.from_environ() if isinstance(settings, FromEnvironment) else settings)
     wanted = _schema(namespace)
     statements = await backend.plan(wanted) if isinstance(backend, Migrating) else ()
@@ -194,6 +233,65 @@ async def _check_there(backend: StorageBackend, namespace: str) -> None:
             "check the URL, or make and migrate it with flowpersist migrate"
         )
         raise ConfigurationError(message, "FLOWPERSIST_URL")
+
+
+def _check_url(url: object, name: str) -> None:
+    if isinstance(url, PurePath):
+        mistyped(name, "a URL such as sqlite:///flows.db (a path is written file:… or sqlite:///…), or a backend", url)
+    check_instance(url, name, (str, StorageBackend), "a URL such as sqlite:///flows.db, a backend, or None")
+
+
+def _check_types(types: object, name: str) -> None:
+    if not isinstance(types, TypeRegistry):
+        check_items(types, name, "a TypeRegistry, or the classes for one")
+
+
+def _check_namespace(namespace: object, name: str) -> None:
+    # What stands beside it has a longer name.
+    if not check_text(namespace, name):
+        out_of_range(name, "a str that is not empty", "an empty one")
+    _schema(str(namespace))
+
+
+def _check_public_url(url: object, name: str) -> None:
+    check_str(url, name)
+    if not str(url).startswith(("https://", "http://")):
+        out_of_range(name, "a URL that begins with https:// or http://", "another")
+
+
+def _of(kinds: type | tuple[type, ...], takes: str) -> Callable[[object, str], None]:
+    return lambda value, name: check_instance(value, name, kinds, takes)
+
+
+#: None and ``FROM_ENV`` pass where the signature has them as a default or beside it.
+_CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
+    {
+        "url": _check_url,
+        "keyring": _of((KeyRing, KeyProvider), "a KeyRing, a KeyProvider or None"),
+        "types": _check_types,
+        "limits": _of(Limits, "a Limits"),
+        "compression": lambda value, name: check_choice(value, name, COMPRESSIONS),
+        "dictionaries": check_flag,
+        "namespace": _check_namespace,
+        "default_timeout": check_duration,
+        "retention": check_pause,
+        "authorizer": check_callable,
+        "on_event": check_callable,
+        "public_url": _check_public_url,
+        "pace": _of(Pace, "a Pace"),
+        "settings": _of(Settings, "a Settings"),
+        "blobs": _of((str, BlobStore), "a URL such as file:///dir or s3://bucket/prefix, a BlobStore, or None"),
+        "blobs_from": check_size,
+        "create": check_flag,
+    }
+)
+_MAY_BE_NONE: Final = frozenset({"url", "keyring", "default_timeout", "authorizer", "on_event", "public_url", "blobs"})
+
+
+def _check_options(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value is not FROM_ENV and not (value is None and name in _MAY_BE_NONE):
+            _CHECKS[name](value, name)
 
 
 def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which

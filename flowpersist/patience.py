@@ -17,6 +17,7 @@ from typing import TypeVar
 from attrs import field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from flowpersist.arguments import check_callable, check_instance, check_pause, check_whole
 from flowpersist.backends.base import Order, Page, Read, Record, RecordChange, RecordRef, StorageBackend, Where, Written
 from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError, UnknownOutcome
 
@@ -46,9 +47,18 @@ class Pace:
     entropy: Callable[[int], bytes] = os.urandom
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    def __attrs_post_init__(self) -> None:
+        check_whole(self.attempts, "attempts")
+        for name in ("patience", "base", "cap", "slow"):
+            check_pause(getattr(self, name), name)
+        check_instance(self.chance, "chance", random.Random, "a random.Random")
+        for name in ("sleep", "monotonic", "entropy", "now"):
+            check_callable(getattr(self, name), name)
+
     def jitter(self, attempt: int) -> float:
         """Seconds to wait after the attempt of that number (from 1): full jitter under an exponential bound."""
-        bound = min(self.cap, self.base * 2 ** min(attempt, 16))
+        factor = 2 ** min(attempt, 16)
+        bound = self.cap if self.base > self.cap / factor else self.base * factor
         return self.chance.uniform(0, bound.total_seconds())
 
 

@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_aware, check_choice, check_duration, check_optional, mistyped, out_of_range
 from flowpersist.awaiting import AwaitInput
-from flowpersist.backends.base import Scalar, check_scalar, check_text
+from flowpersist.backends.base import Scalar, check_text
 from flowpersist.drafts import Loaded, record_context
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import in_utc, later, settle
-from flowpersist.lifecycle.model import Head, Status, Until, WaitState
+from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata
 from flowpersist.records import SealedRecords
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "Facts",
     "Plan",
     "SealedState",
-    "check_metadata",
     "check_superseded",
     "plan",
     "same_state",
@@ -84,12 +84,8 @@ def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime
 
 def check_times(timeout: timedelta | None, deadline: datetime | None) -> None:
     """Refuse a timeout that is not positive, and a deadline without a time zone."""
-    if timeout is not None and timeout <= timedelta(0):
-        msg = f"a timeout must be positive, not {timeout}"
-        raise ValueError(msg)
-    if deadline is not None and deadline.tzinfo is None:
-        msg = "a deadline must be an aware datetime"
-        raise ValueError(msg)
+    check_optional(timeout, "timeout", check_duration)
+    check_optional(deadline, "deadline", check_aware)
 
 
 def plan(
@@ -102,15 +98,14 @@ def plan(
     entropy: Callable[[int], bytes],
 ) -> Plan:
     """What a pause will wait for, with a fresh secret for each wait. ``ValueError`` where it makes no sense."""
-    if until not in {"all", "any", "each"}:
-        msg = f"until must be 'all', 'any' or 'each', not {until!r}"
-        raise ValueError(msg)
+    check_choice(until, "until", UNTIL)
     check_times(timeout, deadline)
     named = _named(awaiting)
     if len(named) > MAX_WAITS:
-        msg = f"a pause has at most {MAX_WAITS} waits, not {len(named)}"
-        raise ValueError(msg)
-    waits = tuple(Planned(check_text(name, "a wait's name"), entropy(32), item) for name, item in named.items())
+        out_of_range("awaiting", f"at most {MAX_WAITS} waits", len(named))
+    waits = tuple(
+        Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item) for name, item in named.items()
+    )
     return Plan(waits, until, timeout, deadline, default_timeout)
 
 
@@ -119,17 +114,15 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
         return {NO_ANSWER: None}
     if isinstance(awaiting, AwaitInput):
         return {awaiting.id: awaiting}
-    if not awaiting or not all(isinstance(item, AwaitInput) for item in awaiting.values()):
-        msg = "awaiting must be an AwaitInput, a mapping of names to AwaitInputs, or None"
-        raise TypeError(msg)
+    takes = "an AwaitInput, a mapping of names to AwaitInputs, or None"
+    if not isinstance(awaiting, Mapping):
+        mistyped("awaiting", takes, awaiting)
+    if not awaiting:
+        mistyped("awaiting", takes, awaiting)
+    for item in awaiting.values():
+        if not isinstance(item, AwaitInput):
+            mistyped("awaiting", takes, item)
     return awaiting
-
-
-def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-    """What is stored in clear beside a suspension, its names and values within what stores can keep."""
-    return {
-        check_text(name, "a metadata name"): check_scalar(value, f"metadata {name!r}") for name, value in given.items()
-    }
 
 
 def check_superseded(names: object) -> frozenset[str]:
@@ -152,7 +145,7 @@ class Facts:
 
     def __attrs_post_init__(self) -> None:
         if self.tenant is not None:
-            check_text(self.tenant, "a tenant")
+            check_text(self.tenant, "tenant")
 
     def head(self, plan: Plan, now: datetime, status: Status, fingerprint: bytes | None) -> Head:
         """A new suspension."""

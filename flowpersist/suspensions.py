@@ -15,7 +15,8 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import KEEP, Keep
+from flowpersist.arguments import check_optional
+from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.beside import Beside
 from flowpersist.drafts import Draft, Found, Loaded, Move
 from flowpersist.errors import (
@@ -121,6 +122,7 @@ class Suspensions:
 
     async def look(self, verb: str, named: Named, *, by: str | None = None) -> Result[Present, PersistenceError]:
         """Read only: nothing is put, whatever time has changed."""
+        check_optional(by, "by", check_text)
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
@@ -165,6 +167,7 @@ class Suspensions:
         new: bool = False,
     ) -> Result[T, PersistenceError]:
         """Update one record, and report what became durable. ``new``: its key is known to nobody yet."""
+        check_optional(by, "by", check_text)
         moves: list[tuple[Move[T], datetime]] = []
 
         async def remembered(found: Found[Head]) -> Move[T]:

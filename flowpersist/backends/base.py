@@ -28,6 +28,7 @@ from flowpersist.errors import PersistenceError
 
 __all__ = [
     "KEEP",
+    "MAX_ATTRIBUTES",
     "MAX_HEAD_BYTES",
     "MAX_TEXT_BYTES",
     "ORDERS",
@@ -64,7 +65,7 @@ T_co = TypeVar("T_co", covariant=True)
 MAX_HEAD_BYTES: Final = 256 * 1024
 #: Keys, namespaces, attribute names and string values, in UTF-8.
 MAX_TEXT_BYTES: Final = 512
-_MAX_ATTRIBUTES: Final = 64
+MAX_ATTRIBUTES: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
 #: They become part of index definitions, on servers too.
 _INDEXED_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
@@ -100,8 +101,8 @@ def check_scalar(value: object, what: str) -> Scalar:
 
 
 def _attributes(value: Mapping[str, Scalar | None]) -> Mapping[str, Scalar]:
-    if len(value) > _MAX_ATTRIBUTES:
-        msg = f"at most {_MAX_ATTRIBUTES} attributes fit a record, not {len(value)}"
+    if len(value) > MAX_ATTRIBUTES:
+        msg = f"at most {MAX_ATTRIBUTES} attributes fit a record, not {len(value)}"
         raise ValueError(msg)
     # Keys by bytes, so that equal mappings are stored as equal bytes.
     return {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_bytes, check_instance, check_items
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph
@@ -22,7 +23,10 @@ __all__ = ["Codec"]
 
 
 def _registry(types: TypeRegistry | Iterable[type]) -> TypeRegistry:
-    return types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
+    if isinstance(types, TypeRegistry):
+        return types
+    check_items(types, "types", "a TypeRegistry, or the classes for one")
+    return TypeRegistry(*types)
 
 
 @frozen
@@ -37,6 +41,9 @@ class Codec:
 
     types: TypeRegistry = field(factory=TypeRegistry, converter=_registry)
     limits: Limits = field(factory=Limits)
+
+    def __attrs_post_init__(self) -> None:
+        check_instance(self.limits, "limits", Limits, "a Limits")
 
     def encode(self, value: object) -> Result[bytes, PersistenceError]:
         """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
@@ -83,6 +90,7 @@ class Codec:
         ``StateTooDeep``; nothing is imported, and of registered classes only fields are set, or the registered
         ``decode=`` and upgrades called.
         """
+        check_bytes(data, "data")
         try:
             with collector_paused():
                 small = decode_small(data, self.types, self.limits)

@@ -13,7 +13,7 @@ MEBIBYTE = 2**20
 
 def _positive(_: object, attribute: Attribute[int], value: int) -> None:
     if type(value) is not int or value < 1:
-        message = f"the limit {attribute.name} must be a positive whole number; give one, or leave it out"
+        message = f"Invalid {attribute.name}: expected a positive whole number"
         raise ConfigurationError(message, attribute.name)
 
 

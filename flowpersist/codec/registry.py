@@ -10,6 +10,14 @@ from typing import TypeVar, overload
 
 from attrs import frozen
 
+from flowpersist.arguments import (
+    check_callable,
+    check_instance,
+    check_mapping,
+    check_optional,
+    check_str,
+    check_whole,
+)
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
@@ -110,6 +118,10 @@ class TypeRegistry:
         ``encode`` and ``decode`` go together: to and from any supported value. ``ConfigurationError`` for what is
         registered already or can't be.
         """
+        check_optional(name, "name", check_str)
+        _check_upgrades(upgrades)
+        check_optional(encode, "encode", check_callable)
+        check_optional(decode, "decode", check_callable)
 
         def add(target: type[T]) -> type[T]:
             plan = _plan(target, encode, decode)
@@ -137,6 +149,7 @@ class TypeRegistry:
 
     def merged(self, other: TypeRegistry) -> TypeRegistry:
         """A new registry with the classes of both; one that both hold by the same registration stands once."""
+        check_instance(other, "other", TypeRegistry, "a TypeRegistry")
         both = TypeRegistry()
         for one in dict.fromkeys((*self, *other)):
             both._add(one)
@@ -175,20 +188,30 @@ def default_name(cls: type) -> str:
 
 def _version(cls: type, version: int) -> int:
     if type(version) is not int or version < 1:
-        raise ConfigurationError(f"the version of {cls.__qualname__} must be a whole number from 1 on", "types")
+        raise ConfigurationError(f"Invalid version of {cls.__qualname__}: expected a whole number from 1 on", "version")
     return version
 
 
+def _check_upgrades(upgrades: Upgrades) -> None:
+    check_mapping(upgrades, "upgrades")
+    for version, function in upgrades.items():
+        check_whole(version, "upgrades, of which each key is a version,")
+        check_callable(function, f"upgrades[{version}]")
+
+
 def _aliases(cls: type, aliases: Iterable[str]) -> tuple[str, ...]:
-    found = () if isinstance(aliases, str) else tuple(aliases)
+    try:
+        found = () if isinstance(aliases, str) else tuple(aliases)
+    except TypeError:
+        found = ("",)
     if isinstance(aliases, str) or not all(type(alias) is str and alias for alias in found):
-        raise ConfigurationError(f"the aliases of {cls.__qualname__} must be names, in a tuple", "types")
+        raise ConfigurationError(f"Invalid aliases of {cls.__qualname__}: expected names, in a tuple", "aliases")
     return found
 
 
 def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None) -> Plan:
     if not isinstance(cls, type):
-        raise TypeError(f"only classes can be registered, not an object of class {type(cls).__qualname__}")
+        raise TypeError(f"Invalid types: only classes can be registered, not an object of {type(cls).__qualname__}")
     if encode is None and decode is None:
         return plan_for(cls)
     if encode is None or decode is None:

@@ -11,7 +11,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow import graph
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
-from flowpersist.dynamicflow.document import Document, Source, load
+from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.forms import drafts, every
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.naming import name_steps
@@ -30,6 +30,7 @@ def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
     where known, the step, the reference and the tool. Which tools there are is not asked here: ``Flow.tools`` names
     those it needs.
     """
+    check_source(document, "document")
     return load(document).bind(compile_document)
 
 

@@ -15,9 +15,10 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_instance
 from flowpersist.errors import FlowError, PersistenceError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "load"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "check_source", "load"]
 
 #: Of the document as canonical JSON.
 MAX_BYTES: Final = 1024 * 1024
@@ -44,6 +45,12 @@ class Document:
     version: str
     hash: str
     data: Mapping[str, object] = field(repr=False)
+
+
+def check_source(document: object, name: str) -> None:
+    """Refuse what is neither an object nor JSON text: a list is what a document is not, and is told so by ``load``."""
+    takes = "a mapping, or its JSON as a str or bytes (of a file, read it: path.read_text())"
+    check_instance(document, name, (Mapping, str, bytes, list), takes)
 
 
 def load(source: Source) -> Result[Document, PersistenceError]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_callable, check_instance, check_items, check_str
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.state import State, check_state
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
@@ -25,6 +26,11 @@ class Migration:
     to_hash: str
     transform: Callable[[State], State] = field(repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        check_str(self.from_hash, "from_hash")
+        check_str(self.to_hash, "to_hash")
+        check_callable(self.transform, "transform")
+
 
 @frozen
 class Migrations:
@@ -36,7 +42,9 @@ class Migrations:
     def of(cls, migrations: Iterable[Migration]) -> Migrations:
         """``ConfigurationError`` where two lead from and to the same documents."""
         known: dict[tuple[str, str], Migration] = {}
+        check_items(migrations, "migrations", "Migrations")
         for migration in migrations:
+            check_instance(migration, "migrations", Migration, "Migrations")
             pair = (migration.from_hash, migration.to_hash)
             if pair in known:
                 msg = f"two migrations lead from {pair[0]} to {pair[1]}: keep one"

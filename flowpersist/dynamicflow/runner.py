@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from returns.result import Failure, Success
 
+from flowpersist.arguments import check_callable, check_duration, check_instance, check_optional
 from flowpersist.awaiting import AwaitInput
-from flowpersist.backends.base import Scalar
+from flowpersist.backends.base import Scalar, check_text
 from flowpersist.claiming import Backoff as WorkerBackoff
 from flowpersist.dynamicflow.compile import compile as compile_flow
-from flowpersist.dynamicflow.document import Source
+from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import Backoff
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, Event, nothing
@@ -68,6 +69,9 @@ class FlowRunner:
         lease: timedelta = DEFAULT_LEASE,
         backoff: Backoff = default_backoff,
     ) -> None:
+        check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
+        check_duration(lease, "lease")
+        check_callable(backoff, "backoff")
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
         self.toolbox = Toolbox.of(tools, joins)
         self.migrations = Migrations.of(migrations)
@@ -88,6 +92,7 @@ class FlowRunner:
         Failure: ``FlowError`` where the document can't be compiled, a tool is missing or a step fails; else the hub's
         errors.
         """
+        _check(document, run_id)
         return await self._start(document, input, run_id, nothing)
 
     async def resume(
@@ -99,6 +104,7 @@ class FlowRunner:
         the run after it, goes on with it. With a document of another hash a Migration must be registered. What is
         refused (an answer that its schema does not let through, a missing tool) leaves the run as it was.
         """
+        check_optional(document, "document", check_source)
         return await self._resume(key, answer, document, by, nothing)
 
     def stream(
@@ -111,12 +117,14 @@ class FlowRunner:
         """The same as ``start``, as events while they happen. Closing the iterator cancels the run and gives it
         back.
         """
+        _check(document, run_id)
         return follow(lambda emit: self._start(document, input, run_id, emit), self.hub.suspensions.tracebacks)
 
     def stream_resume(
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """The same as ``resume``, as events while they happen."""
+        check_optional(document, "document", check_source)
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
     async def work(
@@ -260,3 +268,8 @@ class FlowRunner:
     async def _driven(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
         driven = await self._legs.drive(run, emit, flow=flow)
         return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())
+
+
+def _check(document: object, run_id: object) -> None:
+    check_source(document, "document")
+    check_optional(run_id, "run_id", check_text)

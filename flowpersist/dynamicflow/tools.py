@@ -11,6 +11,15 @@ from typing import Any, Final, TypeAlias
 from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import (
+    check_callable,
+    check_instance,
+    check_items,
+    check_mapping,
+    check_optional,
+    check_str,
+    mistyped,
+)
 from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.plain import plain
@@ -143,6 +152,11 @@ class Join:
     to_tool: str
     transform: Callable[[Any], object] = field(repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        check_str(self.from_tool, "from_tool")
+        check_str(self.to_tool, "to_tool")
+        check_callable(self.transform, "transform")
+
 
 @frozen
 class Toolbox:
@@ -155,10 +169,10 @@ class Toolbox:
     def of(cls, tools: Iterable[object], joins: Iterable[Join]) -> Toolbox:
         """``ConfigurationError`` where two go by one id, ``TypeError`` for what is no tool."""
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
+        check_items(tools, "tools", "what @tool made, and AwaitInputs")
         for item in tools:
             if not isinstance(item, Tool | AwaitInput):
-                msg = f"a runner's tools are made by @tool, or are AwaitInputs, not {type(item).__name__}"
-                raise TypeError(msg)
+                mistyped("tools", "what @tool made, and AwaitInputs", item)
             if item.id in by_id or item.id == AWAIT_INPUT:
                 msg = f"two tools have the id {item.id!r}: give one of them another"
                 raise ConfigurationError(msg, "tools")
@@ -190,7 +204,9 @@ class Toolbox:
 
 def _by_pair(joins: Iterable[Join]) -> dict[tuple[str, str], Join]:
     by_pair: dict[tuple[str, str], Join] = {}
+    check_items(joins, "joins", "Joins")
     for join in joins:
+        check_instance(join, "joins", Join, "Joins")
         pair = (join.from_tool, join.to_tool)
         if pair in by_pair:
             msg = f"two joins lead from {pair[0]!r} to {pair[1]!r}: keep one"
@@ -215,6 +231,10 @@ def tool(
     positional arguments; ``ConfigurationError`` where an annotation has no schema: give ``input_schema`` or
     ``output_schema`` then.
     """
+    for what, text in (("id", id), ("name", name), ("description", description)):
+        check_optional(text, what, check_str)
+    check_optional(input_schema, "input_schema", check_mapping)
+    check_optional(output_schema, "output_schema", check_mapping)
 
     def made(function: Function) -> Tool:
         if not inspect.iscoroutinefunction(function):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
-from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.model import METADATA, Head
 from flowpersist.lifecycle.views import Criteria
 
 __all__ = ["attributes_of", "matches", "order_of", "schema", "where"]
-
-METADATA = "m."
 
 
 def schema(namespace: str) -> NamespaceSchema:

@@ -21,12 +21,18 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from flowpersist.arguments import check_mapping, out_of_range
+from flowpersist.backends.base import MAX_ATTRIBUTES, check_scalar, check_text
 from flowpersist.keys import SuspensionId, SuspensionKey
 
 __all__ = ["Answer", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
 
 Until: TypeAlias = Literal["all", "any", "each"]
+UNTIL: Final = ("all", "any", "each")
 Scalar: TypeAlias = str | int | float | bool
+#: What a name of metadata stands behind in the record's attributes, and how many of these are left for metadata.
+METADATA: Final = "m."
+MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 
 #: Receipts of closed waits that stay in the head; older ones move to records of their own.
 MAX_SLIPS: Final = 100
@@ -190,6 +196,17 @@ class Head:
     def open_waits(self) -> tuple[WaitState, ...]:
         """The waits that still take an answer."""
         return tuple(wait for wait in self.waits if wait.open)
+
+
+def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """Metadata that a record can hold as attributes, beside those of ours."""
+    check_mapping(given, "metadata")
+    if len(given) > MAX_METADATA:
+        out_of_range("metadata", f"at most {MAX_METADATA} entries", len(given))
+    for name in given:
+        check_text(name, "a name in metadata")
+        check_text(METADATA + name, f"a name in metadata, with {METADATA!r} before it,")
+    return {name: check_scalar(value, f"metadata {name!r}") for name, value in given.items()}
 
 
 def fingerprint(value: object) -> bytes:

@@ -7,13 +7,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from attrs import asdict, field, frozen
+from attrs import Attribute, asdict, field, frozen
 from returns.result import Failure, Result
 
+from flowpersist.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.awaiting import AwaitInput
+from flowpersist.backends.base import check_text
 from flowpersist.errors import PersistenceError
 from flowpersist.keys import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
 
 __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
 
@@ -150,7 +152,21 @@ def _only(values: Mapping[str, S]) -> S | None:
 
 
 def _status(value: str | None) -> Status | None:
+    check_optional(value, "status", _check_status)
     return None if value is None else Status(value)
+
+
+def _check_status(value: object, name: str) -> None:
+    check_choice(value, name, tuple(Status))
+
+
+def _named(_: object, attribute: Attribute[str | None], value: str | None) -> None:
+    if value is not None:
+        check_text(value, attribute.name)
+
+
+def _timed(_: object, attribute: Attribute[datetime | None], value: datetime | None) -> None:
+    check_optional(value, attribute.name, check_moment)
 
 
 @frozen
@@ -160,13 +176,23 @@ class Criteria:
     """
 
     status: Status | None = field(default=None, converter=_status)
-    tool: str | None = None
-    run: str | None = None
-    tenant: str | None = None
-    metadata: Mapping[str, Scalar] = field(factory=dict)
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    due_before: datetime | None = None
+    tool: str | None = field(default=None, validator=_named)
+    run: str | None = field(default=None, validator=_named)
+    tenant: str | None = field(default=None, validator=_named)
+    metadata: Mapping[str, Scalar] = field(factory=dict, converter=check_metadata)
+    created_after: datetime | None = field(default=None, validator=_timed)
+    created_before: datetime | None = field(default=None, validator=_timed)
+    due_before: datetime | None = field(default=None, validator=_timed)
+
+
+def check_criteria(criteria: object) -> None:
+    """Refuse what is no Criteria."""
+    check_instance(criteria, "criteria", Criteria, "a Criteria")
+
+
+def check_run(run: object) -> None:
+    """Refuse what no claim gave."""
+    check_instance(run, "run", Resumption, "the Resumption that a claim gave")
 
 
 def suspension_of(head: Head) -> Suspension:

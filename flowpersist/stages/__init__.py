@@ -11,6 +11,7 @@ from typing import Protocol
 
 from returns.result import Result, Success
 
+from flowpersist.arguments import check_bytes, check_instance
 from flowpersist.errors import PersistenceError
 from flowpersist.keys import generate_key
 from flowpersist.stages.checksum import Checksum, checksum, verify
@@ -54,6 +55,7 @@ class Stage(Protocol):
 
 def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
     """Through all stages in their order, as far as they succeed."""
+    _check(data, stages)
     result: Result[bytes, PersistenceError] = Success(data)
     for stage in stages:
         result = result.bind(stage.apply)
@@ -62,7 +64,13 @@ def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, Persistence
 
 def revert_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
     """Back through all stages in reverse, as far as they succeed."""
+    _check(data, stages)
     result: Result[bytes, PersistenceError] = Success(data)
     for stage in reversed(stages):
         result = result.bind(stage.revert)
     return result
+
+
+def _check(data: object, stages: object) -> None:
+    check_bytes(data, "data")
+    check_instance(stages, "stages", Sequence, "a sequence of stages")

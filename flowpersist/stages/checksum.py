@@ -12,6 +12,7 @@ from typing import Final
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_bytes
 from flowpersist.errors import CorruptedEnvelope, PersistenceError
 
 __all__ = ["DIGEST_BYTES", "Checksum", "checksum", "digest", "verified", "verify"]
@@ -21,6 +22,7 @@ DIGEST_BYTES: Final = 32
 
 def checksum(data: bytes) -> Result[bytes, PersistenceError]:
     """The data with its digest behind it."""
+    check_bytes(data, "data")
     return Success(b"".join((data, digest((data,)))))
 
 
@@ -39,6 +41,7 @@ def verify(data: bytes) -> Result[bytes, PersistenceError]:
 
 def verified(data: bytes) -> Result[memoryview, PersistenceError]:
     """The same without a copy: a view of the data that was given."""
+    check_bytes(data, "data")
     if len(data) < DIGEST_BYTES:
         return Failure(
             CorruptedEnvelope(f"a frame ends with {DIGEST_BYTES} bytes of digest, and this has {len(data)} in all")

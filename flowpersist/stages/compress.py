@@ -20,6 +20,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_bytes, check_choice, check_instance, check_mapping, check_size
 from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge, UnknownDictionary
 from flowpersist.stages.zstd import DICTIONARY_REACH, Dictionaries, Dictionary, dictionary_id, packed, unpacked
 
@@ -51,14 +52,14 @@ def compress(
 
     A ``dictionary`` serves data of 64 bytes to 64 KiB under ``auto`` and ``zstd``; who reads it needs the same one.
     """
+    check_bytes(data, "data")
+    check_instance(dictionary, "dictionary", (Dictionary, type(None)), "a Dictionary or None")
     return Success(b"".join(compressed(data, compression, dictionary)))
 
 
 def compressed(data: bytes, compression: Compression, dictionary: Dictionary | None = None) -> tuple[bytes, bytes]:
     """The same in two parts, so that nothing is copied that a later stage would copy again."""
-    if compression not in COMPRESSIONS:
-        msg = f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
-        raise ValueError(msg)
+    check_choice(compression, "compression", COMPRESSIONS)
     fitting = _DICTIONARY_FROM <= len(data) <= DICTIONARY_REACH
     kind, body = _body(data, compression, dictionary if fitting else None)
     return _PREFIX.pack(kind, len(data)), body
@@ -94,6 +95,9 @@ def decompress(
 
     ``UnknownDictionary`` where it was compressed with a dictionary that is none of these, by their ids.
     """
+    check_bytes(data, "data")
+    check_size(limit, "limit")
+    check_mapping(dictionaries, "dictionaries")
     if len(data) < _PREFIX.size:
         return Failure(CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}"))
     kind, length = _PREFIX.unpack_from(data)
@@ -156,6 +160,11 @@ class Compress:
     compression: Compression = "auto"
     limit: int = DEFAULT_LIMIT
     dictionaries: Dictionaries = field(factory=Dictionaries)
+
+    def __attrs_post_init__(self) -> None:
+        check_choice(self.compression, "compression", COMPRESSIONS)
+        check_size(self.limit, "limit")
+        check_instance(self.dictionaries, "dictionaries", Dictionaries, "a Dictionaries")
 
     def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Compress."""

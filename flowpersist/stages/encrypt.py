@@ -15,6 +15,7 @@ from typing import Final
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_bytes, check_callable, check_instance, check_str, check_whole
 from flowpersist.errors import EncryptionRequired, PersistenceError, StateTooLarge, TamperedEnvelope, UnknownKey
 from flowpersist.keyring import KeyRing, Role
 from flowpersist.primitives import (
@@ -51,6 +52,12 @@ MAC_BYTES: Final = 32
 AES_GCM_LIMIT: Final = 2**31 - 1 - TAG_BYTES
 
 
+def _check(keyring: object, context: object, purpose: object) -> None:
+    check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
+    check_instance(context, "context", bytes, "bytes")
+    check_str(purpose, "purpose")
+
+
 def role_of(purpose: str) -> Role:
     """Which subkey a purpose is sealed with."""
     return "control" if purpose in CONTROL_PURPOSES else "state"
@@ -70,6 +77,8 @@ def encrypt(
     ``suite`` 2 authenticates without encrypting. What was sealed under one context and purpose opens under no other.
     ``UnknownKey`` where the ring is empty or lacks the purpose's subkey; ``StateTooLarge`` from 2 GiB on.
     """
+    check_bytes(data, "data")
+    check_callable(entropy, "entropy")
     return encrypt_parts((data,), keyring=keyring, context=context, purpose=purpose, suite=suite, entropy=entropy)
 
 
@@ -83,10 +92,13 @@ def encrypt_parts(
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Result[bytes, PersistenceError]:
     """The same of data in parts, which are not joined before."""
+    _check(keyring, context, purpose)
+    if suite is not None:
+        check_whole(suite, "suite", most=ENCRYPTED)
     size = sum(map(len, parts))
     if keyring is None:
         if suite not in {None, PLAIN}:
-            msg = f"suite {suite} needs a keyring"
+            msg = f"Invalid suite: {suite} needs a keyring"
             raise ValueError(msg)
         return Success(render_envelope(Header(PLAIN).render(size), in_pieces(parts), size))
     if suite == PLAIN:
@@ -137,6 +149,8 @@ def decrypt(
     ``EncryptionRequired`` for plain data where a keyring is set, ``UnknownKey`` for a key that the ring lacks,
     ``TamperedEnvelope`` where bytes, context or purpose are not those that were sealed.
     """
+    check_bytes(data, "data")
+    _check(keyring, context, purpose)
     return parse_envelope(data).bind(lambda envelope: _opened(envelope, keyring, context, purpose))
 
 
@@ -219,6 +233,9 @@ class Encrypt:
     keyring: KeyRing | None
     context: bytes = field(repr=False)
     purpose: str = "state"
+
+    def __attrs_post_init__(self) -> None:
+        _check(self.keyring, self.context, self.purpose)
 
     def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
         """Seal."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from returns.result import Result
 
+from flowpersist.arguments import check_instance
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
 
@@ -12,9 +13,11 @@ __all__ = ["deserialize", "serialize"]
 
 def serialize(value: object, *, codec: Codec) -> Result[bytes, PersistenceError]:
     """The value as bytes; identity, cycles and sharing are part of it."""
+    check_instance(codec, "codec", Codec, "a Codec")
     return codec.encode(value)
 
 
 def deserialize(data: bytes, *, codec: Codec) -> Result[object, PersistenceError]:
     """The value that ``serialize`` was given."""
+    check_instance(codec, "codec", Codec, "a Codec")
     return codec.decode(data)

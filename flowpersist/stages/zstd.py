@@ -16,9 +16,19 @@ from weakref import WeakKeyDictionary
 import zstandard
 from attrs import field, frozen
 
+from flowpersist.arguments import check_instance, check_items, check_mapping, check_whole
 from flowpersist.errors import CompressionError
 
-__all__ = ["DICTIONARY_REACH", "PRIVATE_IDS", "Dictionaries", "Dictionary", "dictionary_id", "packed", "unpacked"]
+__all__ = [
+    "DICTIONARY_REACH",
+    "DICTIONARY_SIZES",
+    "PRIVATE_IDS",
+    "Dictionaries",
+    "Dictionary",
+    "dictionary_id",
+    "packed",
+    "unpacked",
+]
 
 _THOROUGH: Final = 3
 _FAST: Final = 1
@@ -32,7 +42,7 @@ DICTIONARY_REACH: Final = 64 * 1024
 #: Ids outside of it are kept for dictionaries of public registers (RFC 8878, 3.1.1.1.3).
 PRIVATE_IDS: Final = range(2**15, 2**31)
 #: The library makes none smaller, and each process that uses one holds it in memory.
-_SIZES: Final = range(256, 2**20 + 1)
+DICTIONARY_SIZES: Final = range(256, 2**20 + 1)
 #: The most that a zstd frame of no content takes: header, dictionary id, one empty block, checksum.
 _EMPTY_FRAME: Final = 18 + 3 + 4
 #: Decompressors for windows up to this are kept, since to make one costs more than to decompress a small state.
@@ -52,6 +62,7 @@ class Dictionary:
     _table: zstandard.ZstdCompressionDict = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        check_instance(self.data, "data", bytes, "bytes")
         try:
             table = zstandard.ZstdCompressionDict(self.data, dict_type=zstandard.DICT_TYPE_FULLDICT)
             table.precompute_compress(level=_THOROUGH)
@@ -66,14 +77,14 @@ class Dictionary:
 
         ``CompressionError`` where they are too few or too small to learn from.
         """
-        if size not in _SIZES:
-            msg = f"a dictionary has {_SIZES.start} to {_SIZES.stop - 1} bytes, not {size}"
-            raise ValueError(msg)
-        if id not in PRIVATE_IDS:
-            msg = f"a dictionary's id is from {PRIVATE_IDS.start} to {PRIVATE_IDS.stop - 1}, not {id}"
-            raise ValueError(msg)
+        check_whole(size, "size", least=DICTIONARY_SIZES.start, most=DICTIONARY_SIZES.stop - 1)
+        check_whole(id, "id", least=PRIVATE_IDS.start, most=PRIVATE_IDS.stop - 1)
+        check_items(samples, "samples", "an iterable of bytes")
+        kept: list[bytes | bytearray | memoryview] = list(samples)
+        for sample in kept:
+            check_instance(sample, "samples", bytes, "an iterable of bytes")
         try:
-            trained = zstandard.train_dictionary(size, list(samples), dict_id=id, level=_THOROUGH)
+            trained = zstandard.train_dictionary(size, kept, dict_id=id, level=_THOROUGH)
         except zstandard.ZstdError as error:
             message = "the samples are too few or too small to train a dictionary; take more states of one kind"
             raise CompressionError(message) from error
@@ -95,8 +106,13 @@ class Dictionaries:
     current: Dictionary | None = None
     known: Mapping[int, Dictionary] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        check_instance(self.current, "current", (Dictionary, type(None)), "a Dictionary or None")
+        check_mapping(self.known, "known")
+
     def knowing(self, dictionary: Dictionary) -> Dictionaries:
         """With one more that decompresses."""
+        check_instance(dictionary, "dictionary", Dictionary, "a Dictionary")
         return Dictionaries(self.current, {**self.known, dictionary.id: dictionary})
 
     def using(self, dictionary: Dictionary) -> Dictionaries:

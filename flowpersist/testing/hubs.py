@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Unpack
 
+from flowpersist.arguments import check_instance, out_of_range
 from flowpersist.backends.base import StorageBackend
 from flowpersist.hub import PersistenceHub
 from flowpersist.keyring import KeyRing
@@ -41,8 +42,9 @@ def travel(hub: PersistenceHub | RaisingHub, by: timedelta) -> None:
 
     Only for this hub's own connection: another process, or another hub on the same database, has an offset of its own.
     """
+    check_instance(by, "by", timedelta, "a timedelta")
     if by < timedelta(0):
-        msg = f"time moves forward only, not by {by}"
-        raise ValueError(msg)
+        out_of_range("by", "a timedelta that is not negative, since time moves forward only", by)
+    check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
     backend = hub.hub.backend if isinstance(hub, RaisingHub) else hub.backend
     backend.clock_offset += by

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 from returns.result import Success
 
+from flowpersist.arguments import check_callable, check_instance, check_optional, check_whole
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
@@ -80,12 +81,18 @@ def leaves() -> st.SearchStrategy[Cell]:
     return st.one_of(hashable_leaves(), st.just(Decimal("sNaN123")), ZONES)
 
 
-@st.composite
-def values(draw: st.DrawFn, *, instances: Callable[[], Cell] | None = None, max_objects: int = 12) -> Cell:
+def values(*, instances: Callable[[], Cell] | None = None, max_objects: int = 12) -> st.SearchStrategy[Cell]:
     """Random graphs of mixed classes: nested, with objects that are met twice, and cycles through any of them.
 
     ``instances`` makes an empty object of a registered class, of which the attributes ``first`` and ``second`` are set.
     """
+    check_optional(instances, "instances", check_callable)
+    check_whole(max_objects, "max_objects", least=0)
+    return _graphs(instances, max_objects)
+
+
+@st.composite
+def _graphs(draw: st.DrawFn, instances: Callable[[], Cell] | None, max_objects: int) -> Cell:
     made: list[Cell] = []
     hashable: list[Cell] = []
     fillers = _FILLERS | ({"instance": _fill_instance} if instances is not None else {})
@@ -210,6 +217,7 @@ def same_graph(a: object, b: object, *, types: TypeRegistry | None = None) -> bo
     Floats are compared by their bits but for NaN's payload, datetimes also by fold and zone, dicts also by order.
     ``types`` tells the fields of registered classes. Iterative, so that depth is no limit.
     """
+    check_instance(types, "types", (TypeRegistry, type(None)), "a TypeRegistry or None")
     registry = types or TypeRegistry()
     forth: dict[int, Cell] = {}
     back: dict[int, Cell] = {}
@@ -305,8 +313,8 @@ def _bytes(codec: Codec, element: Cell) -> bytes:
 
 def assert_round_trips(value: object, types: TypeRegistry | Iterable[type] = ()) -> None:
     """Assert that a value goes to bytes and back as the same graph, and that the copy gives the same bytes again."""
-    registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
-    codec = Codec(types=registry)
+    codec = Codec(types=types)
+    registry = codec.types
     data = codec.encode(value)
     assert isinstance(data, Success), data.failure()
     copy = codec.decode(data.unwrap())
