@@ -191,6 +191,7 @@ class Worker:
     max_attempts: int
     backoff: Backoff
     poll: timedelta
+    grace: timedelta
     _scope: int = field(init=False, factory=partial(next, _workers))
 
     def __attrs_post_init__(self) -> None:
@@ -201,9 +202,10 @@ class Worker:
         check_whole(self.max_attempts, "max_attempts")
         check_instance(self.backoff, "backoff", Backoff, "a Backoff")
         check_duration(self.poll, "poll")
+        check_pause(self.grace, "grace")
 
     async def run(self) -> None:
-        """Until cancelled; then the handlers are cancelled, and their runs released.
+        """Until cancelled; then handlers have ``grace`` to end, are cancelled after it, and their runs released.
 
         ``TypeError`` where the handler turns out to give no awaitable.
         """
@@ -217,18 +219,27 @@ class Worker:
         alarm = Alarm(self.hub.suspensions.records, self.poll)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(alarm.listen(), name="listen for changes")
-            while True:
-                if len(busy) >= self.concurrency:
-                    await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
-                    continue
-                alarm.reset()
-                runs = await self._claim(self.concurrency - len(busy))
-                for run in runs:
-                    task = tasks.create_task(self._work(run), name=f"run {run.suspension.id}")
-                    busy.add(task)
-                    task.add_done_callback(busy.discard)
-                if not runs:
-                    await alarm.pause()
+            try:
+                await self._serve(tasks, busy, alarm)
+            except asyncio.CancelledError:
+                # A second cancellation ends the grace.
+                if busy and self.grace:
+                    await asyncio.wait(busy, timeout=self.grace.total_seconds())
+                raise
+
+    async def _serve(self, tasks: asyncio.TaskGroup, busy: set[asyncio.Task[None]], alarm: Alarm) -> None:
+        while True:
+            if len(busy) >= self.concurrency:
+                await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            alarm.reset()
+            runs = await self._claim(self.concurrency - len(busy))
+            for run in runs:
+                task = tasks.create_task(self._work(run), name=f"run {run.suspension.id}")
+                busy.add(task)
+                task.add_done_callback(busy.discard)
+            if not runs:
+                await alarm.pause()
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Claim one run that is due; a failure passes it over."""

@@ -424,11 +424,13 @@ class PersistenceHub:
         max_attempts: int = 5,
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         poll: timedelta = timedelta(seconds=1),
+        grace: timedelta = timedelta(0),
     ) -> None:
         """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what
-        fails.
+        fails. Once it is cancelled nothing more is claimed; handlers have ``grace`` to end before they are cancelled
+        and their runs released.
         """
-        await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll).run()
+        await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll, grace).run()
 
     async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
         """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it."""

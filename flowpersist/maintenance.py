@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.arguments import check_duration, check_flag, check_instance, check_whole
+from flowpersist.backends.base import RecordRef, Where
 from flowpersist.dictionaries import TrainedDictionary, samples_of
 from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads
@@ -20,11 +23,17 @@ from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria, check_criteria
 from flowpersist.listing import settle_due
+from flowpersist.records import SealedRecords
+from flowpersist.stages.header import AUTHENTICATED, ENCRYPTED, PLAIN, parse_envelope
 from flowpersist.stages.zstd import DICTIONARY_SIZES
 
 __all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
 
 log = logging.getLogger("flowpersist.maintenance")
+#: How many of the newest and of the oldest records tell how a store is sealed.
+LOOKED_AT: Final = 100
+SEALS: Final = {PLAIN: "plain", AUTHENTICATED: "authenticated", ENCRYPTED: "encrypted"}
+PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have the runs behind them end or pause again"
 
 
 @frozen
@@ -44,14 +53,17 @@ class Cleanup:
 
 @frozen
 class Health:
-    """How the store is: its name, a round trip, whether it seals, and warnings for whoever runs it.
+    """How the store is: its name, a round trip, what its records are sealed with, and warnings for whoever runs it.
 
-    ``unreadable`` counts the records that this hub has met lately and can't read, by reason.
+    ``sealed`` counts the newest and oldest records by ``encrypted``, ``authenticated``, ``plain`` and ``damaged``;
+    ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the records
+    that this hub has met lately and can't read.
     """
 
     backend: str
     latency: timedelta
-    encrypted: bool
+    encrypted: bool | None
+    sealed: Mapping[str, int]
     warnings: tuple[str, ...]
     unreadable: Mapping[str, int] = field(factory=dict)
 
@@ -116,14 +128,28 @@ class Maintenance:
             log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
 
     async def health(self) -> Outcome[Health]:
-        """One round trip to the store, and what this hub could not read of it."""
+        """A round trip to the store, how its records are sealed, and what this hub could not read of it."""
         records = self._hub.suspensions.records
         unreadable = records.unread.counts()
         warnings = tuple(f"{count} records can't be read here: {reason}" for reason, count in unreadable.items())
         seen = await records.health()
-        sealing = records.sealer.keyring is not None
-        return as_outcome(
-            seen.map(lambda it: Health(it.backend, it.latency, sealing, (*it.warnings, *warnings), unreadable))
+        if not isinstance(seen, Success):
+            return Failure(seen.failure())
+        found = await stored_seals(records)
+        if not isinstance(found, Success):
+            return Failure(found.failure())
+        ping, sealed = seen.unwrap(), found.unwrap()
+        open_text = sealed.get("plain", 0) + sealed.get("authenticated", 0)
+        told = () if not open_text else (f"{open_text} of {sum(sealed.values())} records looked at {PLAIN_TEXT}",)
+        return Success(
+            Health(
+                backend=ping.backend,
+                latency=ping.latency,
+                encrypted=sealed.keys() <= {"encrypted"} if sealed else None,
+                sealed=sealed,
+                warnings=(*ping.warnings, *told, *warnings),
+                unreadable=unreadable,
+            )
         )
 
     async def train_dictionary(
@@ -170,6 +196,20 @@ class Maintenance:
         if dry_run:
             return Success(1)
         return (await self._hub.suspensions.remove(record)).map(int)
+
+
+async def stored_seals(records: SealedRecords[Head]) -> Result[Mapping[str, int], PersistenceError]:
+    """How the newest and the oldest records are sealed, by their envelopes' own words, which need no key."""
+    seals: dict[RecordRef, str] = {}
+    for descending in (True, False):
+        listed = await records.listed(Where(), limit=LOOKED_AT, descending=descending)
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        for record in listed.unwrap().items:
+            parsed = parse_envelope(record.head)
+            damaged = isinstance(parsed, Failure)
+            seals[record.ref] = "damaged" if damaged else SEALS[parsed.unwrap().header.suite]
+    return Success(Counter(seals.values()))
 
 
 def _without_range(criteria: Criteria) -> Criteria:

@@ -235,6 +235,7 @@ class RaisingHub:
         max_attempts: int = 5,
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         poll: timedelta = timedelta(seconds=1),
+        grace: timedelta = timedelta(0),
     ) -> None:
         """Until cancelled: claim what is due, and run the handler on it."""
         await self.hub.work(
@@ -245,6 +246,7 @@ class RaisingHub:
             max_attempts=max_attempts,
             backoff=backoff,
             poll=poll,
+            grace=grace,
         )
 
     async def outcome(self, key: Named, *, by: str | None = None) -> object:

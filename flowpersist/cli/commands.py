@@ -38,6 +38,7 @@ def command(
 for one in (
     flows.run,
     flows.resume,
+    flows.worker,
     looking.list_suspensions,
     looking.show,
     looking.outcome,

@@ -1,9 +1,10 @@
-"""``run`` and ``resume``: DynamicFlow documents, run until they end or await input."""
+"""``run``, ``resume`` and ``worker``: DynamicFlow documents, run until they end or await input."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from returns.result import Failure, Success
 
 from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, read_key
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
+from flowpersist.cli.types import DURATION
 from flowpersist.cli.views import as_json, awaiting_data, receipt_data
 from flowpersist.cli.waits import answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
     from flowpersist.keys import SuspensionId
 
-__all__ = ["resume", "run"]
+__all__ = ["resume", "run", "worker"]
 
 #: Seconds between two looks at a run that others answer.
 POLL: Final = 0.2
@@ -94,6 +96,28 @@ def resume(
         return or_raise(await runner.resume(found, answer=value, by=by))
 
     _go(store, tools, go_on, wait=wait)
+
+
+@click.command(cls=Command)
+@tools_option
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="At most so many runs.")
+@click.option(
+    "--grace",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="On Ctrl-C or SIGTERM, how long a run has to reach its next pause before it is given back.",
+)
+@store_options
+def worker(*, store: Store, tools: tuple[str, ...], concurrency: int, grace: timedelta) -> None:
+    """Go on with flows that are answered, and with those whose process has died, until it is interrupted."""
+    loaded: list[Any] = load_tools(tools)
+
+    async def session(hub: PersistenceHub) -> None:
+        note(f"working with {len(loaded)} tool{'' if len(loaded) == 1 else 's'}; Ctrl-C ends, and gives runs back")
+        await FlowRunner(hub, tools=loaded).work(concurrency=concurrency, grace=grace)
+
+    with_hub(store, session, writes=True)
 
 
 def _input(fields: tuple[str, ...], file: str | None) -> object:

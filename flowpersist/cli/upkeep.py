@@ -80,13 +80,13 @@ def health(*, store: Store) -> None:
         "backend": seen.backend,
         "latencyMs": milliseconds,
         "encrypted": seen.encrypted,
+        "sealed": dict(seen.sealed),
+        "unreadable": dict(seen.unreadable),
         "warnings": list(seen.warnings),
     }
-    kept = "encrypted" if seen.encrypted else "in plain text"
-    store.show(
-        data,
-        [f"{seen.backend}: answers in {milliseconds} ms, states are {kept}", *(f"warning: {w}" for w in seen.warnings)],
-    )
+    kept = {True: "encrypted", False: "not all encrypted", None: "none yet"}[seen.encrypted]
+    said = f"{seen.backend}: answers in {milliseconds} ms, stored records are {kept}"
+    store.show(data, [said, *(f"warning: {warning}" for warning in seen.warnings)])
 
 
 @click.command(cls=Command)

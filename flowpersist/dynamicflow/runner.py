@@ -128,12 +128,18 @@ class FlowRunner:
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
     async def work(
-        self, *, concurrency: int = 8, poll: timedelta = timedelta(seconds=1), max_attempts: int = 5
+        self,
+        *,
+        concurrency: int = 8,
+        poll: timedelta = timedelta(seconds=1),
+        max_attempts: int = 5,
+        grace: timedelta = timedelta(0),
     ) -> None:
         """Until cancelled: go on with runs that are answered, and with those whose process has died.
 
         Runs that need tools which this runner lacks are left to others. One that was claimed ``max_attempts`` times
-        without coming to its next pause is failed.
+        without coming to its next pause is failed. Once it is cancelled nothing more is claimed, and what runs has
+        ``grace`` to come to its next pause before it is given back.
         """
 
         async def handle(run: Resumption[Any]) -> object:
@@ -153,6 +159,7 @@ class FlowRunner:
             max_attempts=max_attempts,
             backoff=WorkerBackoff(),
             poll=poll,
+            grace=grace,
             lacking=self.toolbox.lacking,
         )
         await worker.run()

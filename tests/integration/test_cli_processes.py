@@ -276,3 +276,57 @@ def test_a_signal_gives_the_run_back_before_the_process_ends(run, surroundings, 
     assert json.loads(run("show", "r1", "--json").stdout)["status"] == "answered"
     done = run(*line)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+QUICK_TOOLS = """
+import asyncio
+from pathlib import Path
+from flowpersist.dynamicflow import tool
+
+@tool(id="slow")
+async def slow() -> str:
+    Path("begun").touch()
+    while not Path("go-on").exists():
+        await asyncio.sleep(0.01)
+    return "done"
+
+tools = [slow]
+"""
+ASKING = {
+    "metadata": {"name": "asking"},
+    "flow": [
+        {"id": "ask", "tool": "await_input", "args": {"id": "ask", "prompt": "Go on?", "schema": {"type": "boolean"}}},
+        {"id": "slow", "tool": "slow", "args": {}},
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("grace", "status"), [("20s", "completed"), ("0.1s", "answered")])
+def test_a_worker_that_is_terminated_ends_what_it_can_within_its_grace(run, surroundings, grace, status):
+    (surroundings["cwd"] / "asking.json").write_text(json.dumps(ASKING))
+    (surroundings["cwd"] / "tools.py").write_text(QUICK_TOOLS)
+    started = run("run", "asking.json", "--tools", "tools.py", "--run-id", "r1", "--json")
+    assert run("answer", json.loads(started.stdout)["waits"][0]["key"], "--value", "true").returncode == 0
+    worker = subprocess.Popen(
+        [*COMMAND, "worker", "--tools", "tools.py", "--grace", grace],
+        **surroundings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with worker:
+        assert worker.stderr.readline().startswith("flowpersist: working with 1 tool;")
+        while not (surroundings["cwd"] / "begun").exists():
+            time.sleep(0.02)
+        worker.send_signal(signal.SIGTERM)
+        if status == "completed":
+            time.sleep(0.5)
+            (surroundings["cwd"] / "go-on").touch()
+        assert worker.wait(timeout=30) == 143
+        assert "Traceback" not in worker.stderr.read()
+    assert json.loads(run("show", "r1", "--json").stdout)["status"] == status
+
+
+def test_a_worker_refuses_a_store_that_is_not_there(run):
+    assert run("worker", "--tools", "tools.py").returncode == 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canaries import dumped
-from flowpersist import AwaitInput, KeyRing, RaisingHub, open_hub
+from flowpersist import AwaitInput, KeyRing, Maintenance, RaisingHub, open_hub, or_raise
 from flowpersist.backends.blobs import blob_store_from_url
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import ConfigurationError
@@ -107,3 +107,19 @@ async def test_a_path_through_a_directory_that_is_not_there_is_refused_by_its_na
             async with open_hub(url, keyring=None, create=False):
                 pytest.fail("it was opened")
     assert dumped(tmp_path) == b"" or not any(tmp_path.iterdir())
+
+
+async def test_health_tells_encryption_by_what_is_stored(url):
+    """A hub's own keyring says nothing of it: with one, what another process has stored in plain text is told."""
+    ring = KeyRing.generate()
+    async with RaisingHub.open(url, keyring=None) as hub:
+        await hub.suspend({"a": 1}, awaiting=ASK)
+        plain = or_raise(await Maintenance(hub.hub).health())
+        assert (plain.encrypted, plain.sealed) == (False, {"plain": 1})
+        assert any("plain text" in warning for warning in plain.warnings)
+    async with RaisingHub.open(url, keyring=ring) as hub:
+        await hub.suspend({"a": 1}, awaiting=ASK)
+        mixed = or_raise(await Maintenance(hub.hub).health())
+        assert (mixed.encrypted, mixed.sealed) == (False, {"plain": 1, "encrypted": 1})
+    async with RaisingHub.open(url, keyring=None, create=False) as hub:
+        assert or_raise(await Maintenance(hub.hub).health()).sealed == mixed.sealed

@@ -127,12 +127,13 @@ async def test_the_retention_is_a_setting():
         assert or_raise(await Maintenance(hub).cleanup()).deleted == 1
 
 
-async def test_health_says_which_store_and_whether_it_seals(hub):
+async def test_health_says_which_store_and_how_its_records_are_stored(hub):
     health = or_raise(await Maintenance(hub).health())
-    assert (health.backend, health.encrypted) == ("memory", True)
+    assert (health.backend, health.encrypted, health.sealed) == ("memory", None, {})
     assert timedelta(0) <= health.latency < timedelta(seconds=5)
-    async with open_test_hub(keyring=None) as plain:
-        assert or_raise(await Maintenance(plain).health()).encrypted is False
+    or_raise(await hub.suspend(1))
+    health = or_raise(await Maintenance(hub).health())
+    assert (health.encrypted, health.sealed) == (True, {"encrypted": 1})
 
 
 async def test_health_of_a_closed_store_is_a_failure():

@@ -15,16 +15,21 @@ from flowpersist.cli.exits import EXITS, Exit, exit_of
 from flowpersist.errors import AlreadyResumed, PersistenceError, RevisionConflict, StateTooLarge
 
 
-def test_health_tells_backend_and_encryption(cli, made):
-    assert "encrypted" in cli("health").stdout
+def test_health_tells_backend_and_encryption(cli, started):
+    started()
+    assert "stored records are encrypted" in cli("health").stdout
     data = json.loads(cli("health", "--json").stdout)
     assert data["encrypted"] is True
     assert data["latencyMs"] >= 0
 
 
-def test_health_without_a_keyring_says_plain_text(cli, made, monkeypatch):
+def test_health_says_what_is_in_plain_text(cli, started, monkeypatch):
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
-    assert "plain text" in cli("health").stdout
+    started()
+    monkeypatch.setenv("FLOWPERSIST_KEYS_FILE", "keys")
+    said = cli("health").stdout
+    assert "not all encrypted" in said
+    assert "plain text" in said
 
 
 def test_cleanup_keeps_what_is_alive_or_in_its_retention(cli, started):
@@ -53,11 +58,12 @@ def test_train_dictionary_learns_from_the_states_that_wait(cli, made, started):
     assert cli("train-dictionary", "--size", "1024").stdout.startswith("version 2: dictionary ")
 
 
-def test_keygen_prints_a_keyring_for_the_environment(cli, made, monkeypatch):
+def test_keygen_prints_a_keyring_for_the_environment(cli, started, monkeypatch):
     result = cli("keygen", "--kid", "k7")
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
     monkeypatch.setenv("FLOWPERSIST_KEYS", result.stdout.strip())
     assert result.stdout.startswith("k7:")
+    started()
     assert json.loads(cli("health", "--json").stdout)["encrypted"] is True
 
 
