@@ -56,8 +56,8 @@ class Health:
     """How the store is: its name, a round trip, what its records are sealed with, and warnings for whoever runs it.
 
     ``sealed`` counts the newest and oldest records by ``encrypted``, ``authenticated``, ``plain`` and ``damaged``;
-    ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the records
-    that this hub has met lately and can't read.
+    ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the
+    records that this hub has met lately and can't read.
     """
 
     backend: str
