@@ -6,9 +6,8 @@ Every operation is one critical section without a wait in it.
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from threading import Lock
@@ -18,8 +17,9 @@ from urllib.parse import unquote
 from attrs import define, evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
-from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._matching import check_put, position_of, selection
 from flowpersist.backends._memory.listening import Listener
+from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._outcomes import check_deadline, check_revision, revised
 from flowpersist.backends._threads import guard
 from flowpersist.backends._url import BackendUrl
@@ -49,15 +49,15 @@ class _Store:
     """What backends of one name share. ``floor`` is the highest revision of any record that was deleted."""
 
     lock: Lock = field(factory=Lock)
-    namespaces: dict[str, dict[str, Record]] = field(factory=dict)
+    namespaces: dict[str, Shelf] = field(factory=dict)
     floor: int = 0
     listeners: dict[str, set[Listener]] = field(factory=dict)
 
-    def records(self, namespace: str) -> dict[str, Record]:
-        return self.namespaces.setdefault(namespace, {})
+    def records(self, namespace: str) -> Shelf:
+        return self.namespaces.setdefault(namespace, Shelf())
 
     def remove(self, record: Record) -> None:
-        del self.records(record.ref.namespace)[record.ref.key]
+        self.records(record.ref.namespace).remove(record)
         self.floor = max(self.floor, record.revision)
         self.tell(record.ref)
 
@@ -127,7 +127,7 @@ class MemoryBackend:
             revision = store.floor + 1 if old is None else old.revision + 1
             body = applied(change.body, None if old is None else old.body, None)
             made = revised(ref, old, change, revision, now, None if body is None else len(body))
-            records[ref.key] = evolve(made, body=body)
+            records.put(evolve(made, body=body))
             store.tell(ref)
             return Written(revision, now)
 
@@ -157,7 +157,7 @@ class MemoryBackend:
         asked = selection(namespace, where, order, limit, after, descending)
         store = self._ready()
         with store.lock:
-            found = _first(store.records(namespace).values(), asked, limit + 1)
+            found = store.records(namespace).first(asked, limit + 1)
             items = tuple(evolve(record, body=None) for record in found[:limit])
             last = position_of(items[-1], asked.order) if len(found) > limit else None
             return Page(items, None if last is None else asked.cursor(last), self._now())
@@ -167,7 +167,7 @@ class MemoryBackend:
         asked = selection(namespace, where, "key", limit, None, False)
         store = self._ready()
         with store.lock:
-            found = _first(store.records(namespace).values(), asked, limit)
+            found = store.records(namespace).first(asked, limit)
             for record in found:
                 store.remove(record)
             return len(found)
@@ -199,13 +199,6 @@ class MemoryBackend:
 
     def _now(self) -> datetime:
         return self._clock() + self.clock_offset
-
-
-def _first(records: Iterable[Record], asked: Selection, count: int) -> list[Record]:
-    placed = ((position_of(record, asked.order), record) for record in records if asked.holds(record))
-    wanted = ((place, record) for place, record in placed if place is not None and asked.beyond(place))
-    choose = heapq.nlargest if asked.descending else heapq.nsmallest
-    return [record for _, record in choose(count, wanted, key=lambda item: item[0])]
 
 
 def from_url(url: BackendUrl) -> MemoryBackend:

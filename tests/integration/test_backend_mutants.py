@@ -116,7 +116,7 @@ class Tears(MemoryBackend):
     async def put(self, ref, change, *, if_revision, not_after=None):
         made = await super().put(ref, evolve(change, body=None), if_revision=if_revision, not_after=not_after)
         await asyncio.sleep(0)
-        records = self._store.records(ref.namespace)
+        records = self._store.records(ref.namespace).records
         if isinstance(change.body, bytes) and ref.key in records:
             records[ref.key] = evolve(records[ref.key], body=change.body, body_size=len(change.body))
         return made
