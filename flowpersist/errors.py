@@ -98,6 +98,7 @@ __all__ = [
     "UnreadAnswers",
     "UnsupportedType",
     "UnsupportedVersion",
+    "WaitSuperseded",
 ]
 
 #: What an RFC 9457 document of ours holds.

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from attrs import evolve
 
 from flowpersist.cli.inputs import fields_of, named, read_key
 from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.views import LISTED, as_json, listed_row, suspension_data, suspension_lines
 from flowpersist.lifecycle.model import Status, WaitState
-from flowpersist.lifecycle.views import Criteria, suspension_of
+from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
 from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
     from flowpersist.backends.base import Page
     from flowpersist.hub import PersistenceHub
-    from flowpersist.lifecycle.views import Suspension
 
 __all__ = ["list_suspensions", "outcome", "show"]
+
+
+#: By what a page can be sorted.
+SORTS: Final[Mapping[str, Callable[[Suspension], Any]]] = {
+    "newest": lambda one: -one.created_at.timestamp(),
+    "oldest": lambda one: one.created_at,
+    "deadline": lambda one: (one.deadline is None, one.deadline),
+    "status": lambda one: (str(one.status), one.created_at),
+    "updated": lambda one: one.updated_at,
+}
 
 
 @click.command("list", cls=Command)
@@ -30,6 +40,7 @@ __all__ = ["list_suspensions", "outcome", "show"]
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="Only those with this metadata; repeat it.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
+@click.option("--sort", type=click.Choice(sorted(SORTS)), help="Sort the page: by default the oldest come first.")
 @click.option("--after", help="Go on after this cursor, which the page before printed.")
 @store_options
 def list_suspensions(
@@ -41,6 +52,7 @@ def list_suspensions(
     tenant: str | None,
     metadata: tuple[str, ...],
     limit: int,
+    sort: str | None,
     after: str | None,
 ) -> None:
     """List suspensions, oldest first, with what they ask. It shows ids, never keys."""
@@ -56,6 +68,10 @@ def list_suspensions(
         return or_raise(await hub.query(criteria, limit=limit, after=after))
 
     page = with_hub(store, verb)
+    if sort is not None:
+        page = evolve(page, items=tuple(sorted(page.items, key=SORTS[sort])))
+        if page.next is not None:
+            note(f"warning: there are more than {limit}: this page is sorted, not the whole; see --limit and --after")
     for one in page.unreadable:
         note(f"warning: {'a record' if one.ref is None else one.ref.key} is left out: {one.error}")
     data = {"items": [suspension_data(item) for item in page.items], "next": page.next}

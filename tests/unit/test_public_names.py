@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flowpersist
+from flowpersist import errors
 
 PUBLIC = [
     "FROM_ENV",
@@ -66,3 +67,11 @@ def test_public_names_are_sorted_as_the_linter_sorts_them():
 def test_nothing_is_defined_in_the_package_itself():
     own = [name for name in PUBLIC if getattr(getattr(flowpersist, name), "__module__", "") == "flowpersist"]
     assert own == []
+
+
+def test_every_error_is_exported_by_its_module():
+    def below(kind):
+        return {kind.__name__}.union(*(below(one) for one in kind.__subclasses__()))
+
+    ours = {name for name in below(errors.PersistenceError) if hasattr(errors, name)}
+    assert ours - set(errors.__all__) == set()

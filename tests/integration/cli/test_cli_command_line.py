@@ -262,3 +262,33 @@ def test_list_tells_ages_deadlines_and_prompts(cli, place):
     assert "in 2d" in text
     assert "wait-0: Ship it?" in text
     assert "wait-0: Where to?" in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("oldest", "abc"),
+        ("newest", "cba"),
+        ("updated", "cab"),
+        ("deadline", "bac"),
+        ("status", "bac"),
+    ],
+)
+def test_list_is_sorted_as_asked(cli, place, sort, order):
+    ids = {name: asked(place, bool)[1] for name in "abc"}
+    cli("extend", ids["a"], "--timeout", "3d")
+    cli("extend", ids["b"], "--timeout", "2d")
+    cli("cancel", ids["b"])
+    if sort == "deadline":
+        ids["b"], ids["c"] = ids["c"], ids["b"]
+        cli("extend", ids["b"], "--timeout", "1d")
+    names = {found: name for name, found in ids.items()}
+    listed = json.loads(cli("list", "--sort", sort, "--json").stdout)["items"]
+    assert "".join(names[one["id"]] for one in listed) == order
+
+
+def test_a_page_that_is_not_the_whole_says_so_where_it_is_sorted(cli, place):
+    for _ in range(2):
+        asked(place, bool)
+    assert "not the whole" in cli("list", "--sort", "newest", "--limit", "1").stderr
+    assert cli("list", "--sort", "newest", "--limit", "2").stderr == ""
