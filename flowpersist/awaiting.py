@@ -13,8 +13,10 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
+from flowpersist.answer_types import type_name
 from flowpersist.arguments import check_duration, check_moment, check_optional
 from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
+from flowpersist.codec import TypeRegistry
 from flowpersist.errors import (
     ConfigurationError,
     InputValidationError,
@@ -22,7 +24,8 @@ from flowpersist.errors import (
     PersistenceError,
     Problem,
 )
-from flowpersist.schemas import JsonSchema, check_json, schema_of, structure
+from flowpersist.json_types import json_form, schema_of, structure
+from flowpersist.schemas import JsonSchema, check_json
 
 __all__ = ["NO_DEFAULT", "AwaitInput"]
 
@@ -92,6 +95,7 @@ class AwaitInput(Generic[A]):
     deadline: datetime | None = None
     shown: Mapping[str, object] | None = None
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
+    _default: object = field(init=False, repr=False, eq=False, default=NO_DEFAULT)
 
     def __attrs_post_init__(self) -> None:
         _named(self.id)
@@ -102,13 +106,15 @@ class AwaitInput(Generic[A]):
         if self.parameters is not None:
             JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
         _times(self)
-        self._check_own("default", self.default if self.default is not NO_DEFAULT else None, typed=True)
-        self._check_own("shown", self.shown, typed=False)
+        if self.default is not NO_DEFAULT:
+            # As an answer: an instance of the schema's class will do, and the class's own rules are asked.
+            form = self.default if self.schema is None else json_form(self.default)
+            self._require("default", self.parse(form))
+            object.__setattr__(self, "_default", form)
+        if self.shown is not None:
+            self._require("shown", check_json(self.shown, what="shown"))
 
-    def _check_own(self, name: str, value: object, *, typed: bool) -> None:
-        if value is None and (not typed or self.default is NO_DEFAULT):
-            return
-        checked = self.check(value) if typed else check_json(value, what=name)
+    def _require(self, name: str, checked: Result[object, PersistenceError]) -> None:
         if isinstance(checked, Failure):
             raise ConfigurationError(f"the {name} of {self.id!r} is not valid: {checked.failure()}", name)
 
@@ -159,8 +165,10 @@ class AwaitInput(Generic[A]):
         title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
         return Success(evolve(self, prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
 
-    def to_data(self) -> dict[str, object]:
-        """As JSON data, the way a suspension keeps it; the class of the schema is left behind."""
+    def to_data(self, types: TypeRegistry | None = None) -> dict[str, object]:
+        """As JSON data, the way a suspension keeps it. Of the schema's type the name is kept, by which ``types`` have
+        its classes: a process that has them too runs their rules on an answer.
+        """
         data: dict[str, object] = {
             "id": self.id,
             "prompt": self.prompt,
@@ -174,14 +182,16 @@ class AwaitInput(Generic[A]):
         if self.schema is not None:
             given["schema"] = dict(self._json_schema)
         if self.default is not NO_DEFAULT:
-            given["default"] = self.default
-        return given
+            given["default"] = self._default
+        name = None if isinstance(self.schema, Mapping | None) else type_name(self.schema, types or TypeRegistry())
+        return given if name is None else {**given, "class": name}
 
     @classmethod
     def from_data(cls, data: Mapping[str, object]) -> Result[AwaitInput[object], PersistenceError]:
         """What ``to_data`` gave; ``MalformedPayload`` where it is not that."""
         try:
-            made: dict[str, Any] = dict(data)
+            # The class is for whoever checks an answer; here the schema stands for it.
+            made: dict[str, Any] = {name: value for name, value in data.items() if name != "class"}
             if "timeout" in made:
                 made["timeout"] = made["timeout"] * MICROSECOND
             if "deadline" in made:

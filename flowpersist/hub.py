@@ -22,6 +22,8 @@ from attrs import frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
+from flowpersist.answer_types import AnswerTypes
+from flowpersist.answering import Given
 from flowpersist.arguments import (
     check_class,
     check_duration,
@@ -32,6 +34,7 @@ from flowpersist.arguments import (
     check_str,
     check_whole,
 )
+from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.claiming import Backoff, Queues, Worker, claim_each, running
 from flowpersist.dictionaries import DictionaryStore
@@ -113,6 +116,8 @@ class PersistenceHub:
         self.suspensions = suspensions
         self.defaults = defaults
         self.dictionaries = dictionaries
+        #: What answers have to pass beside their schema, where this process has the schema's class.
+        self.answer_types = AnswerTypes(suspensions.records.sealer.codec.types)
         #: The runs that are held by this process, so that whoever finishes one stops its renewals.
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
         #: What its callers claim from.
@@ -201,9 +206,10 @@ class PersistenceHub:
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Outcome[Receipt]:
         """Validate an answer and record it. The same again is ``replayed``; a keyring for control alone is enough."""
-        offer = verbs.Offer(value, by, answer_id)
+        given = self._given(value, by, answer_id)
 
         async def decide(seen: Present) -> Turn[Receipt]:
+            offer = await given.examined(seen.head, seen.target)
             return Turn.of(verbs.answer(seen.head, seen.target, offer, seen.now))
 
         return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
@@ -225,10 +231,10 @@ class PersistenceHub:
         """
         check_class(expect, "expect")
         own = self._random_id() if answer_id is None else answer_id
-        given = verbs.Offer(value, by, own)
-        offer = None if value is MISSING else given
+        given = self._given(value, by, own)
 
         async def decide(seen: Present) -> Turn[Resumption[S]]:
+            offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
             return await self._taken(seen, step, expect)
 
@@ -254,10 +260,10 @@ class PersistenceHub:
         check_duration(lease, "lease")
         check_class(expect, "expect")
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
-        given = verbs.Offer(value, by, answer_id)
-        offer = None if value is MISSING else given
+        given = self._given(value, by, answer_id)
 
         async def decide(seen: Present) -> Turn[Resumption[S]]:
+            offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await self._taken(seen, step, expect)
 
@@ -490,15 +496,29 @@ class PersistenceHub:
         check_optional(by, "by", check_text)
         return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
 
+    def remember(self, *awaiting: AwaitInput[Any]) -> None:
+        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes, as those of ``types``
+        and of its own suspensions do: an answer that a class's validators refuse is refused before it is recorded.
+        """
+        for item in awaiting:
+            check_instance(item, "awaiting", AwaitInput, "AwaitInputs")
+            self.answer_types.remember(item.id, item.schema, item.json_schema)
+
     def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
-        return plan(
+        planned = plan(
             awaiting,
             until=until,
             timeout=timeout,
             deadline=deadline,
             default_timeout=self.defaults.timeout,
             entropy=self.pace.entropy,
+            types=self.answer_types.registry,
         )
+        self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
+        return planned
+
+    def _given(self, value: object, by: str | None, answer_id: str | None) -> Given:
+        return Given(verbs.Offer(value, by, answer_id), self.answer_types)
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from returns.result import Failure, Result, Success
 
+from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.claiming import Backoff
 from flowpersist.errors import PersistenceError
@@ -53,6 +54,10 @@ class RaisingHub:
     def use_keyring(self, keyring: KeyRing | None) -> None:
         """Seal and open with another keyring from now on."""
         self.hub.use_keyring(keyring)
+
+    def remember(self, *awaiting: AwaitInput[Any]) -> None:
+        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes."""
+        self.hub.remember(*awaiting)
 
     async def suspend(
         self,

@@ -1,4 +1,4 @@
-"""JSON Schema: checking JSON data against one, deriving one from a type, and making the type's value of checked data.
+"""JSON Schema: checking JSON data against one.
 
 Draft 2020-12 unless ``$schema`` names another. Patterns run on an engine that is linear in the text, no reference
 outside the schema is followed, and sizes are bounded before anything is validated: schemas come from documents that are
@@ -10,21 +10,19 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias
 
 import jsonschema_rs
-import msgspec
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.schema_costs import SchemaCostError, depth_limit
 
-__all__ = ["JsonSchema", "check_json", "matches_pattern", "schema_of", "structure"]
+__all__ = ["JsonSchema", "check_json", "escaped", "matches_pattern"]
 
-T = TypeVar("T")
 MAX_NODES: Final = 10_000
 MAX_DEPTH: Final = 64
 MAX_TEXT: Final = 256 * 1024
@@ -57,7 +55,7 @@ def _pointer(trail: _Trail) -> str:
     tokens: list[str] = []
     while trail is not None:
         trail, token = trail
-        tokens.append("/" + _escaped(str(token)))
+        tokens.append("/" + escaped(str(token)))
     return "".join(reversed(tokens))
 
 
@@ -107,7 +105,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _escaped(key: str) -> str:
+def escaped(key: str) -> str:
     """A token of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
 
@@ -139,7 +137,7 @@ class JsonSchema:
     def validate(self, value: object, *, what: str) -> Result[object, PersistenceError]:
         """The same for what is JSON data by construction: of any size, since its maker bounds it."""
         errors = islice(self._validator.iter_errors(value), MAX_PROBLEMS)
-        problems = [Problem("".join(f"/{_escaped(str(part))}" for part in e.instance_path), e.message) for e in errors]
+        problems = [Problem("".join(f"/{escaped(str(part))}" for part in e.instance_path), e.message) for e in errors]
         return Failure(_invalid(what, problems)) if problems else Success(value)
 
 
@@ -194,31 +192,3 @@ def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
         return Failure(_invalid("the pattern", [problem]))
     within = check_json(text, what="the text")
     return within.map(lambda _: isinstance(schema.check(text), Success))
-
-
-def schema_of(kind: object) -> dict[str, object]:
-    """The JSON Schema of a type that ``msgspec`` knows, or a pydantic model's own.
-
-    The former are scalars, Literal, Enum, unions, collections, TypedDict, dataclasses, attrs classes, dates, UUID,
-    Decimal and Annotated. ``ConfigurationError`` for others.
-    """
-    if isinstance(kind, Mapping):
-        return dict(kind)
-    own = getattr(kind, "model_json_schema", None)
-    try:
-        return cast("dict[str, object]", own() if callable(own) else msgspec.json.schema(kind))
-    except (TypeError, ValueError, RuntimeError) as error:
-        # pydantic's errors are among these, and the recursion's.
-        message = f"no JSON Schema can be derived from {kind!r} ({type(error).__name__}); give the schema as a mapping"
-        raise ConfigurationError(message, "schema") from None
-
-
-def structure(value: object, kind: type[T]) -> Result[T, PersistenceError]:
-    """A value of the type from checked JSON data."""
-    own: Callable[[object], T] | None = getattr(kind, "model_validate", None)
-    try:
-        return Success(msgspec.convert(value, kind) if own is None else own(value))
-    except (ValueError, TypeError) as error:
-        # The class's own rules may refuse what its schema can't express; their text may hold the value.
-        problem = Problem("", f"is refused by {getattr(kind, '__name__', kind)} ({type(error).__name__})")
-        return Failure(_invalid("the answer", [problem]))

@@ -15,6 +15,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.arguments import check_aware, check_choice, check_duration, check_optional, mistyped, out_of_range
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_text
+from flowpersist.codec import TypeRegistry
 from flowpersist.drafts import Loaded, record_context
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
@@ -46,10 +47,11 @@ class Planned:
     name: str
     secret: bytes = field(repr=False)
     awaiting: AwaitInput[Any] | None
+    types: TypeRegistry | None = field(repr=False)
 
     def opened(self, deadline: datetime | None) -> WaitState:
         """The wait as it opens."""
-        data = None if self.awaiting is None else self.awaiting.to_data()
+        data = None if self.awaiting is None else self.awaiting.to_data(self.types)
         return WaitState(self.name, self.secret, 1, data, deadline)
 
 
@@ -96,6 +98,7 @@ def plan(
     deadline: datetime | None,
     default_timeout: timedelta | None,
     entropy: Callable[[int], bytes],
+    types: TypeRegistry | None = None,
 ) -> Plan:
     """What a pause will wait for, with a fresh secret for each wait. ``ValueError`` where it makes no sense."""
     check_choice(until, "until", UNTIL)
@@ -104,7 +107,8 @@ def plan(
     if len(named) > MAX_WAITS:
         out_of_range("awaiting", f"at most {MAX_WAITS} waits", len(named))
     waits = tuple(
-        Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item) for name, item in named.items()
+        Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item, types)
+        for name, item in named.items()
     )
     return Plan(waits, until, timeout, deadline, default_timeout)
 

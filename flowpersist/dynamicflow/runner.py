@@ -74,6 +74,7 @@ class FlowRunner:
         check_callable(backoff, "backoff")
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
         self.toolbox = Toolbox.of(tools, joins)
+        self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
         self.migrations = Migrations.of(migrations)
         self.lease = lease
         self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff)

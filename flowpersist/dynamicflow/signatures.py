@@ -11,7 +11,7 @@ import attrs
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist import schemas
+from flowpersist import json_types
 from flowpersist.dynamicflow.plain import TEXT_CLASSES
 from flowpersist.errors import ConfigurationError, PersistenceError
 
@@ -57,7 +57,7 @@ class Signature:
         for name, value in arguments.items():
             kind = self.kinds.get(name, Any)
             if _wants_objects(kind):
-                result = schemas.structure(value, kind)
+                result = json_types.structure(value, kind)
                 if isinstance(result, Failure):
                     return Failure(result.failure())
                 made[name] = result.unwrap()
@@ -104,7 +104,7 @@ def schema_of(kind: _Kind, what: str) -> _Schema:
     if kind is object or kind is Any:
         return {}
     try:
-        return schemas.schema_of(kind)
+        return json_types.schema_of(kind)
     except ConfigurationError as error:
         raise ConfigurationError(f"{what} has no schema of its own: {error}", "schema") from error
 

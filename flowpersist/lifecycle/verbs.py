@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
@@ -46,6 +46,7 @@ __all__ = [
     "Step",
     "answer",
     "cancel",
+    "checked",
     "claim",
     "complete",
     "extend",
@@ -55,6 +56,7 @@ __all__ = [
     "renew",
     "suspend_next",
     "take",
+    "wanted",
 ]
 
 T = TypeVar("T")
@@ -71,11 +73,15 @@ class Step(Generic[T]):
 
 @frozen
 class Offer:
-    """An answer as it comes in, its value not yet checked. Who gives it and its id are texts of at most 512 bytes."""
+    """An answer as it comes in. Who gives it and its id are texts of at most 512 bytes.
 
-    value: object
+    ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
+    """
+
+    value: object = field(repr=False)
     by: str | None
     answer_id: str | None
+    checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("by", self.by), ("answer_id", self.answer_id)):
@@ -121,10 +127,10 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Rece
 
 
 def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Receipt]:
-    checked = _checked(wait, offer.value)
-    if isinstance(checked, Failure):
-        return refused(head, checked.failure())
-    given = Answer(checked.unwrap(), offer.by, now, offer.answer_id)
+    found = checked(wait, offer.value) if offer.checked is None else offer.checked
+    if isinstance(found, Failure):
+        return refused(head, found.failure())
+    given = Answer(found.unwrap(), offer.by, now, offer.answer_id)
     answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = settle(evolve(head, waits=waits, updated_at=now), now)
@@ -132,7 +138,14 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Re
     return Step(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
 
 
-def _checked(wait: WaitState, value: object) -> Result[object, PersistenceError]:
+def wanted(head: Head, target: Target) -> WaitState | None:
+    """The wait that an answer would be recorded for; None where none would be."""
+    wait = _only_open(head) if target is None else target
+    return wait if isinstance(wait, WaitState) and wait.open else None
+
+
+def checked(wait: WaitState, value: object) -> Result[object, PersistenceError]:
+    """What a wait's schema says of a value."""
     if wait.awaiting is None:
         return ANY_VALUE.check(value)
     return AwaitInput.from_data(wait.awaiting).bind(lambda awaiting: awaiting.check(value))

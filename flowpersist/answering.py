@@ -1,0 +1,79 @@
+"""What a value passes before it is an answer: its JSON form, its wait's schema, and the rules of the schema's class.
+
+All of it happens before anything is decided or written, in a thread where the value is not small or a class's own code
+runs, so that the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from returns.result import Result, Success
+
+from flowpersist.answer_types import AnswerTypes
+from flowpersist.errors import PersistenceError
+from flowpersist.json_types import Kind, json_form, structure
+from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.model import Head, WaitState
+from flowpersist.lifecycle.refusals import Target
+
+__all__ = ["Given"]
+
+#: Values, and characters of text, that are checked in the event loop.
+FEW: Final = 200
+SHORT: Final = 8 * 1024
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+
+
+@frozen
+class Given:
+    """A value as a caller gave it. Who gives it and the answer's id are checked when it is made."""
+
+    offer: verbs.Offer
+    types: AnswerTypes
+
+    async def examined(self, head: Head, target: Target) -> verbs.Offer:
+        """The offer in its JSON form, with what the wait that it would answer says of it."""
+        wait = verbs.wanted(head, target)
+        kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
+        if kind is None and _is_small(self.offer.value):
+            return _examined(self.offer, wait, None)
+        return await asyncio.to_thread(_examined, self.offer, wait, kind)
+
+
+def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind) -> verbs.Offer:
+    form = json_form(offer.value)
+    if wait is None:
+        return evolve(offer, value=form)
+    typed = wait.awaiting is not None and "schema" in wait.awaiting
+    # Where any JSON value will do, nothing else is taken for one.
+    checked = verbs.checked(wait, form if typed else offer.value)
+    return evolve(offer, value=form, checked=checked.bind(lambda value: _fitting(value, kind)))
+
+
+def _fitting(value: object, kind: Kind) -> Result[object, PersistenceError]:
+    """The same value, if its type's own rules let it through."""
+    return structure(value, kind).map(lambda _: value) if kind is not None else Success(value)
+
+
+def _is_small(value: object) -> bool:
+    """Whether a bounded look finds it so; an object of a class is not, whose encoder is code of its own."""
+    pending: list[Any] = [value]
+    nodes = text = 0
+    while pending:
+        item = pending.pop()
+        nodes += 1
+        if type(item) is dict or type(item) is list:
+            nodes += len(item)
+            if nodes <= FEW:
+                pending.extend(item)
+                pending.extend(item.values() if type(item) is dict else ())
+        elif type(item) is str:
+            text += len(item)
+        elif type(item) not in _NUMBERS:
+            return False
+        if nodes > FEW or text > SHORT:
+            return False
+    return True
