@@ -247,7 +247,7 @@ class LeaseLost(PersistenceError):
 
 
 class IdempotencyConflict(PersistenceError):
-    """The same idempotency key came with another state."""
+    """The same idempotency key came with another state or question."""
 
     code = "idempotency-conflict"
     http_status = 409

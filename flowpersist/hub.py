@@ -39,7 +39,7 @@ from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, 
 from flowpersist.claiming import Backoff, Queues, Worker, claim_each, running
 from flowpersist.dictionaries import DictionaryStore
 from flowpersist.drafts import Found, Loaded, Move
-from flowpersist.errors import PersistenceError, StillWaiting, UnexpectedType
+from flowpersist.errors import ConfigurationError, PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
 from flowpersist.keys import SuspensionId
 from flowpersist.leases import DEFAULT_LEASE
@@ -67,10 +67,12 @@ from flowpersist.suspending import (
     Facts,
     Plan,
     SealedState,
+    check_digest,
     check_superseded,
     check_times,
     earliest,
     plan,
+    same_request,
     same_state,
     seal_state,
 )
@@ -154,6 +156,7 @@ class PersistenceHub:
         metadata: Mapping[str, Scalar] | None = None,
         tenant: str | None = None,
         idempotency_key: str | None = None,
+        idempotency_digest: str | bytes | None = None,
         key: Named | None = None,
         by: str | None = None,
     ) -> Outcome[NewSuspension]:
@@ -161,19 +164,32 @@ class PersistenceHub:
 
         ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each``
         (the others stay open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default
-        says so. ``metadata`` and ``tenant`` are stored in clear and can be queried. The same ``idempotency_key`` gives
-        the same suspension again, with another state ``IdempotencyConflict``. ``key`` is one that ``reserve`` gave: the
-        suspension keeps what was said there.
+        says so. ``metadata`` and ``tenant`` are stored in clear and can be queried.
+
+        The same ``idempotency_key`` gives the same suspension again as it stands now: its ``status`` tells whether it
+        has ended. With another question or another state it is ``IdempotencyConflict``. Where the state is another at
+        each time, ``idempotency_digest`` is compared in its place. ``key`` is one that ``reserve`` gave: the suspension
+        keeps what was said there.
         """
+        check_optional(idempotency_digest, "idempotency_digest", check_digest)
         if key is not None:
             if awaiting is not None or idempotency_key is not None:
                 msg = "a reserved key brings what it awaits: leave awaiting and idempotency_key out"
                 raise ValueError(msg)
-            return await self._fill(key, state, by)
+            return await self._fill(key, state, idempotency_digest, by)
+        if idempotency_digest is not None and idempotency_key is None:
+            message = "Invalid idempotency_digest: expected an idempotency_key or a reserved key beside it"
+            raise ConfigurationError(message, "idempotency_digest")
         planned = self._plan(awaiting, until, timeout, deadline)
         facts = self._facts(metadata, tenant, idempotency_key)
-        compared = idempotency_key is not None
-        sealed = await seal_state(self.suspensions.records, str(facts.id), tenant, state, compared=compared)
+        sealed = await seal_state(
+            self.suspensions.records,
+            str(facts.id),
+            tenant,
+            state,
+            compared=idempotency_key is not None,
+            instead=idempotency_digest,
+        )
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         return await self._create("suspend", facts, planned, sealed.unwrap(), by)
@@ -486,9 +502,10 @@ class PersistenceHub:
         after: str | None = None,
         by: str | None = None,
     ) -> Outcome[Page[Suspension]]:
-        """A page of suspensions; ``after`` is the ``next`` of the page before. It may come short of the limit with a
-        ``next``. What the authorizer refuses is left out. ``unreadable`` names what can't be read, where no authorizer
-        says who may know of it.
+        """A page of suspensions, the oldest first; ``after`` is the ``next`` of the page before.
+
+        It may come short of the limit with a ``next``. What the authorizer refuses is left out. ``unreadable`` names
+        what can't be read, where no authorizer says who may know of it.
         """
         check_criteria(criteria)
         check_whole(limit, "limit")
@@ -536,7 +553,7 @@ class PersistenceHub:
 
         async def decide(found: Found[Head]) -> Move[NewSuspension]:
             if found.record is not None:
-                return Move(None, await self._again(verb, found.record, found.now, state, by))
+                return Move(None, await self._again(verb, found.record, planned, state, by))
             head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
             allowed = await self.suspensions.allowed(verb, head, by)
             if isinstance(allowed, Failure):
@@ -547,18 +564,22 @@ class PersistenceHub:
         return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide, new=facts.fresh))
 
     async def _again(
-        self, verb: str, record: Loaded[Head], now: datetime, state: SealedState | None, by: str | None
+        self, verb: str, record: Loaded[Head], planned: Plan, state: SealedState | None, by: str | None
     ) -> Result[NewSuspension, PersistenceError]:
         """The repeat of an idempotency key. It hands out keys, so that it is asked for as the first call was."""
-        head = present(record.head, now)
+        head = present(record.head, record.now)
         allowed = await self.suspensions.allowed(verb, head, by)
-        same = allowed.bind(lambda _: same_state(self.suspensions.records, record, state))
+        same = allowed.bind(lambda _: same_request(self.suspensions.records, record, planned, state))
         return same.map(lambda _: self._new(head, answered=True))
 
-    async def _fill(self, key: Named, state: object, by: str | None) -> Outcome[NewSuspension]:
+    async def _fill(
+        self, key: Named, state: object, instead: str | bytes | None, by: str | None
+    ) -> Outcome[NewSuspension]:
         async def decide(seen: Present) -> Turn[NewSuspension]:
             records = self.suspensions.records
-            sealed = await seal_state(records, seen.record.ref.key, seen.record.tenant, state, compared=True)
+            sealed = await seal_state(
+                records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead
+            )
             if not isinstance(sealed, Success):
                 return Turn(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:

@@ -49,8 +49,8 @@ NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 async def query(
     suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None, by: str | None = None
 ) -> Result[Page[Suspension], PersistenceError]:
-    """A page of suspensions as of now, in order of their ids (of their due or creation, where the criteria have such a
-    bound). What the authorizer refuses is left out; where there is one, what can't be read is not named either.
+    """A page of suspensions as of now, the oldest first (in order of their due, where the criteria have such a bound).
+    What the authorizer refuses is left out; where there is one, what can't be read is not named either.
     """
     conditions = _conditions(criteria)
     if criteria.status is not None:

@@ -70,6 +70,7 @@ class RaisingHub:
         metadata: Mapping[str, Scalar] | None = None,
         tenant: str | None = None,
         idempotency_key: str | None = None,
+        idempotency_digest: str | bytes | None = None,
         key: Named | None = None,
         by: str | None = None,
     ) -> NewSuspension:
@@ -84,6 +85,7 @@ class RaisingHub:
                 metadata=metadata,
                 tenant=tenant,
                 idempotency_key=idempotency_key,
+                idempotency_digest=idempotency_digest,
                 key=key,
                 by=by,
             )

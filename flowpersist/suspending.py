@@ -20,7 +20,7 @@ from flowpersist.drafts import Loaded, record_context
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import in_utc, later, settle
-from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata
+from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
 from flowpersist.records import SealedRecords
 
 __all__ = [
@@ -28,8 +28,10 @@ __all__ = [
     "Facts",
     "Plan",
     "SealedState",
+    "check_digest",
     "check_superseded",
     "plan",
+    "same_request",
     "same_state",
     "seal_state",
 ]
@@ -69,12 +71,23 @@ class Plan:
         """Its waits as they open at ``now``."""
         return tuple(wait.opened(self._deadline(wait.awaiting, now)) for wait in self.waits)
 
+    def question(self) -> bytes:
+        """The digest of what is asked: names, texts, schemas, defaults and ``until``. Not until when, which a caller
+        who counts from now says otherwise each time.
+        """
+        asked = {wait.name: None if wait.awaiting is None else _timeless(wait.awaiting) for wait in self.waits}
+        return fingerprint([self.until, asked])
+
     def _deadline(self, awaiting: AwaitInput[Any] | None, now: datetime) -> datetime | None:
         own = (None, None) if awaiting is None else (awaiting.deadline, awaiting.timeout)
         for deadline, timeout in ((self.deadline, self.timeout), own, (None, self.default_timeout)):
             if deadline is not None or timeout is not None:
                 return earliest(deadline, timeout, now)
         return None
+
+
+def _timeless(awaiting: AwaitInput[Any]) -> dict[str, object]:
+    return {name: value for name, value in awaiting.to_data().items() if name not in {"timeout", "deadline"}}
 
 
 def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime) -> datetime | None:
@@ -151,8 +164,8 @@ class Facts:
         if self.tenant is not None:
             check_text(self.tenant, "tenant")
 
-    def head(self, plan: Plan, now: datetime, status: Status, fingerprint: bytes | None) -> Head:
-        """A new suspension."""
+    def head(self, plan: Plan, now: datetime, status: Status, mark: bytes | None) -> Head:
+        """A new suspension; ``mark`` is the sealed digest of its state."""
         head = Head(
             id=self.id,
             tenant=self.tenant,
@@ -163,7 +176,8 @@ class Facts:
             status=status,
             until=plan.until,
             waits=plan.opened(now),
-            fingerprint=fingerprint,
+            fingerprint=mark,
+            question=None if self.fresh else plan.question(),
         )
         return settle(head, now)
 
@@ -177,13 +191,27 @@ class SealedState:
     fingerprint: bytes | None = field(default=None, repr=False)
 
 
+def check_digest(given: object, name: str) -> None:
+    """A str or bytes."""
+    if not isinstance(given, str | bytes):
+        mistyped(name, "a str or bytes", given)
+    if isinstance(given, str):
+        check_text(given, name)
+
+
 async def seal_state(
-    records: SealedRecords[Head], key: str, tenant: str | None, state: object, *, compared: bool
+    records: SealedRecords[Head],
+    key: str,
+    tenant: str | None,
+    state: object,
+    *,
+    compared: bool,
+    instead: str | bytes | None = None,
 ) -> Result[SealedState, PersistenceError]:
     """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small.
 
     ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
-    It takes as long as all other digests and the cipher together.
+    It takes as long as all other digests and the cipher together. ``instead`` is compared in the state's place.
     """
     context = record_context(records.ref(key), tenant)
     sealer = records.sealer
@@ -192,7 +220,7 @@ async def seal_state(
         body = sealer.seal_bytes(data, context=context, purpose="state")
         if not compared:
             return body.map(SealedState)
-        digest = hashlib.sha256(data).digest()
+        digest = hashlib.sha256(data).digest() if instead is None else _digest_instead(instead)
         # The digest is sealed as the state is: whoever may only answer must not be able to confirm a guess of it.
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
         return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
@@ -203,6 +231,20 @@ async def seal_state(
     return await asyncio.to_thread(lambda: sealer.codec.encode(state).bind(sealed))
 
 
+def _digest_instead(given: str | bytes) -> bytes:
+    """Never that of a state, whose encoding does not begin so."""
+    return hashlib.sha256(b"idempotency_digest\0" + (given.encode() if isinstance(given, str) else given)).digest()
+
+
+def same_request(
+    records: SealedRecords[Head], record: Loaded[Head], plan: Plan, state: SealedState | None
+) -> Result[None, PersistenceError]:
+    """Whether an existing suspension was made with this question and this state (None: no state was named)."""
+    if record.head.question is not None and record.head.question != plan.question():
+        return Failure(_conflict(record.head, "another question"))
+    return same_state(records, record, state)
+
+
 def same_state(
     records: SealedRecords[Head], record: Loaded[Head], state: SealedState | None
 ) -> Result[None, PersistenceError]:
@@ -211,17 +253,17 @@ def same_state(
     if state is None or state.digest is None:
         return Success(None)
     if record.head.fingerprint is None:
-        return Failure(_conflict(record.head))
+        return Failure(_conflict(record.head, "another state"))
     context = record_context(record.ref, record.tenant)
     opened = records.sealer.open_bytes(record.head.fingerprint, context=context, purpose="fingerprint")
     match opened:
         case Success(digest) if hmac.compare_digest(digest, state.digest):
             return Success(None)
         case Success(_):
-            return Failure(_conflict(record.head))
+            return Failure(_conflict(record.head, "another state or idempotency_digest"))
     return Failure(opened.failure())
 
 
-def _conflict(head: Head) -> PersistenceError:
-    message = f"suspension {head.id} was made under the same idempotency key with another state; use another key"
+def _conflict(head: Head, other: str) -> PersistenceError:
+    message = f"suspension {head.id} was made under the same idempotency key with {other}; use another key"
     return IdempotencyConflict(message)

@@ -298,7 +298,7 @@ class Suspensions:
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:
-    """A suspension's key in the store: its id, so that pages by key are pages by creation."""
+    """A suspension's key in the store: its id."""
     return str(key.id if isinstance(key, SuspensionKey) else key)
 
 

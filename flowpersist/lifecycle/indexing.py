@@ -55,8 +55,8 @@ def _range(criteria: Criteria) -> Range | None:
 
 
 def order_of(conditions: Where) -> Order:
-    """The order that a range brings with it."""
-    return "key" if conditions.range is None else conditions.range.by
+    """The order that a range brings with it; else that of creation, which keys have where they are random alone."""
+    return "created" if conditions.range is None else conditions.range.by
 
 
 def matches(criteria: Criteria, head: Head) -> bool:

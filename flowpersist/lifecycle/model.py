@@ -191,6 +191,8 @@ class Head:
     slips: tuple[Slip, ...] = ()
     spilled: int = 0
     fingerprint: bytes | None = field(default=None, repr=False)
+    #: Of what was asked first, where the same may be asked for again under an idempotency key.
+    question: bytes | None = field(default=None, repr=False)
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:
