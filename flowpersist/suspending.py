@@ -21,6 +21,7 @@ from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import in_utc, later, settle
 from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
+from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.records import SealedRecords
 
 __all__ = [
@@ -50,11 +51,17 @@ class Planned:
     secret: bytes = field(repr=False)
     awaiting: AwaitInput[Any] | None
     types: TypeRegistry | None = field(repr=False)
+    data: Mapping[str, object] | None = field(init=False, repr=False)
+    shown: bytes | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        data = None if self.awaiting is None else self.awaiting.to_data(self.types)
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "shown", None if data is None else shown_digest(data))
 
     def opened(self, deadline: datetime | None) -> WaitState:
         """The wait as it opens."""
-        data = None if self.awaiting is None else self.awaiting.to_data(self.types)
-        return WaitState(self.name, self.secret, 1, data, deadline)
+        return WaitState(self.name, self.secret, 1, self.data, deadline, shown=self.shown)
 
 
 @frozen

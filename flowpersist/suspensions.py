@@ -40,7 +40,7 @@ __all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
 T = TypeVar("T")
 #: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
 ROOM: Final = 12 * 1024
-ROOM_OF_WAIT: Final = 96
+ROOM_OF_WAIT: Final = 144
 Named: TypeAlias = str | SuspensionKey | SuspensionId
 log = logging.getLogger("flowpersist.hub")
 

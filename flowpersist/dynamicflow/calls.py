@@ -37,13 +37,17 @@ async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, at
             arguments if isinstance(arguments, Failed) else await _invoke(engine, node, tool, place, arguments, attempt)
         )
     come = _come(engine, node, place)
-    if come is not None:
+    if come is not None and (come is not PENDING or place.path not in engine.asked):
         return come
     if tool is None and operation.tool != AWAIT_INPUT:
         return engine.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
     awaited = _awaited(engine, node, operation, place, tool)
     if isinstance(awaited, Failed):
         return awaited
+    if come is PENDING:
+        if not engine.asks_otherwise(place.path, awaited):
+            return come
+        engine.give_up(place.path)
     return engine.register(node, place, awaited)
 
 

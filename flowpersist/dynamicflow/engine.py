@@ -21,6 +21,7 @@ from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pen
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.lifecycle.shown import digest_text, shown_digest
 from flowpersist.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Engine:
 
     ``answers`` and ``expired`` are by path what has come since the last leg; ``open`` are by path the waits that the
     run has already, with the bytes that each takes of ``room``. Those of a branch that is given up leave it, as what
-    has come for them does.
+    has come for them does. ``asked`` are the digests of what the open ones show, where another document may now show
+    something else.
     """
 
     flow: Flow
@@ -80,6 +82,7 @@ class Engine:
     expired: set[str] = field(factory=set)
     open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
+    asked: dict[str, str | None] = field(factory=dict)
     emit: Emit = nothing
     backoff: Backoff = backoff
     tracebacks: Tracebacks = field(factory=Tracebacks)
@@ -120,6 +123,10 @@ class Engine:
             self._put_off = True
         return PENDING
 
+    def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
+        """Whether the wait that is open there shows something else than what is awaited now."""
+        return path in self.asked and self.asked[path] != digest_text(shown_digest(awaited.to_data()))
+
     def wait(self, place: Place) -> None:
         """Note that the step's wait is open."""
         place.frame["waiting"] = True
@@ -140,6 +147,7 @@ class Engine:
         for name in [name for name in self.open if over(name)]:
             self.room += self.open.pop(name)
             self.waits.pop(name, None)
+            self.asked.pop(name, None)
             self._freed = True
 
     def resolver(self, node: Node, place: Place) -> Resolver:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
     from flowpersist.lifecycle import Suspension
 
-__all__ = ["KIND", "metadata_of", "needs", "no_flow", "run_id_of"]
+__all__ = ["KIND", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
 
 #: What tells the suspensions of flows from others.
 KIND: Final[Mapping[str, Scalar]] = {"kind": "flow"}
@@ -29,6 +29,12 @@ def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
     named: dict[str, Scalar] = {} if run_id is None else {"run": run_id}
     listed = {f"tools{number or ''}": text for number, text in enumerate(_lines(sorted(flow.tools)))}
     return {**KIND, "flow": name, "hash": flow.hash, **listed, **named}
+
+
+def moved(metadata: Mapping[str, Scalar], flow: Flow) -> dict[str, Scalar]:
+    """The metadata of a run that goes on under another document."""
+    kept = {name: value for name, value in metadata.items() if not name.startswith("tools")}
+    return {**kept, **metadata_of(flow, None)}
 
 
 def _lines(names: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile as compile_flow
 from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine, size_of
-from flowpersist.dynamicflow.facts import run_id_of
+from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
 from flowpersist.dynamicflow.state import State, check_state
@@ -152,8 +152,9 @@ class Legs:
 
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
         delivered = {*run.answers, *run.expired}
-        carried = {wait.name: wait.awaiting for wait in run.suspension.waits if wait.name not in delivered}
-        sizes = {name: 0 if awaiting is None else size_of(awaiting) for name, awaiting in carried.items()}
+        carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
+        sizes = {wait.name: 0 if wait.awaiting is None else size_of(wait.awaiting) for wait in carried}
+        migrated = run.suspension.metadata.get("hash") != flow.hash
         return Engine(
             flow=flow,
             toolbox=self.toolbox,
@@ -163,6 +164,7 @@ class Legs:
             expired=set(run.expired),
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),
+            asked={wait.name: wait.digest for wait in carried} if migrated else {},
             emit=emit,
             backoff=self.backoff,
             tracebacks=self.hub.suspensions.tracebacks,
@@ -182,8 +184,14 @@ class Legs:
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
     async def _pause(self, run: Resumption[Any], state: State, engine: Engine, superseded: set[str]) -> _Ended:
+        known = run.suspension.metadata
         paused = await self.hub.suspend_next(
-            run, state, awaiting=engine.waits or None, until="each", superseded=superseded
+            run,
+            state,
+            awaiting=engine.waits or None,
+            until="each",
+            superseded=superseded,
+            metadata=None if known.get("hash") == engine.flow.hash else moved(known, engine.flow),
         )
         if isinstance(paused, Failure):
             return await self._given_up(run, paused.failure())

@@ -76,7 +76,7 @@ def _expire(wait: WaitState, moment: datetime) -> WaitState:
     default = _default(wait)
     if default is None:
         return evolve(wait, status=WaitStatus.EXPIRED, closed_at=moment)
-    answer = Answer(default[0], SYSTEM, moment, None)
+    answer = Answer(default[0], SYSTEM, moment, None, wait.shown)
     return evolve(wait, status=WaitStatus.ANSWERED, answer=answer, closed_at=moment)
 
 

@@ -78,19 +78,24 @@ ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
 
 @frozen
 class Answer:
-    """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt."""
+    """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt.
+
+    ``shown`` is the digest of what its wait showed then.
+    """
 
     value: object = field(repr=False)
     by: str | None
     at: datetime
     answer_id: str | None
+    shown: bytes | None = None
 
 
 @frozen
 class WaitState:
     """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
 
-    ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer.
+    ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer, ``shown`` the
+    digest of what is shown (None: no answer is needed).
     """
 
     name: str
@@ -102,6 +107,7 @@ class WaitState:
     answer: Answer | None = None
     closed_at: datetime | None = None
     delivery: int | None = None
+    shown: bytes | None = None
 
     @property
     def open(self) -> bool:
@@ -123,7 +129,8 @@ class WaitState:
 class Slip:
     """The receipt of a wait of an earlier pause: enough to tell the holder of its key the truth, some 125 bytes.
 
-    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value.
+    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, and ``shown`` the
+    digest of what it was given to.
     """
 
     digest: bytes = field(repr=False)
@@ -134,6 +141,7 @@ class Slip:
     by: str | None
     answer_id: str | None
     answer: bytes | None = field(repr=False)
+    shown: bytes | None = None
 
 
 @frozen

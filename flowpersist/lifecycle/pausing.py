@@ -53,4 +53,5 @@ def slip_of(wait: WaitState, now: datetime) -> Slip:
         by=None if given is None else given.by,
         answer_id=None if given is None else given.answer_id,
         answer=None if given is None else fingerprint(given.value),
+        shown=None if given is None else given.shown,
     )

@@ -130,7 +130,7 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Re
     found = checked(wait, offer.value) if offer.checked is None else offer.checked
     if isinstance(found, Failure):
         return refused(head, found.failure())
-    given = Answer(found.unwrap(), offer.by, now, offer.answer_id)
+    given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown)
     answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = settle(evolve(head, waits=waits, updated_at=now), now)

@@ -16,6 +16,7 @@ from flowpersist.backends.base import check_text
 from flowpersist.errors import PersistenceError
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
+from flowpersist.lifecycle.shown import digest_text
 
 __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
 
@@ -31,7 +32,10 @@ def _raise_or(result: Result[S, PersistenceError]) -> S:
 
 @frozen
 class Wait:
-    """One thing that is awaited, and how it stands."""
+    """One thing that is awaited, and how it stands.
+
+    ``digest`` is that of what is shown with it, ``answered_digest`` that of what was shown to whoever answered.
+    """
 
     name: str
     status: WaitStatus
@@ -39,6 +43,8 @@ class Wait:
     answered_by: str | None
     answered_at: datetime | None
     _data: Mapping[str, object] | None = field(repr=False, alias="data")
+    digest: str | None = None
+    answered_digest: str | None = None
 
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:
@@ -96,7 +102,7 @@ class NewSuspension(Suspension):
 @frozen
 class Receipt:
     """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are
-    needed).
+    needed). ``digest`` is that of what was shown with the question that it was given to.
     """
 
     outcome: str
@@ -105,6 +111,7 @@ class Receipt:
     at: datetime
     by: str | None
     answer_id: str | None
+    digest: str | None = None
 
 
 @frozen
@@ -224,6 +231,8 @@ def _wait(state: WaitState) -> Wait:
         answered_by=None if answer is None else answer.by,
         answered_at=None if answer is None else answer.at,
         data=state.awaiting,
+        digest=digest_text(state.shown),
+        answered_digest=None if answer is None else digest_text(answer.shown),
     )
 
 
@@ -238,11 +247,11 @@ def new_suspension_of(head: Head, *, prefix: str, answered: bool = False) -> New
 def receipt_of(head: Head, wait: WaitState | Slip, outcome: str) -> Receipt:
     """The receipt of a wait that has ended."""
     if isinstance(wait, Slip):
-        return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id)
+        return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id, digest_text(wait.shown))
     answer = wait.answer
     if answer is None:
         return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None)
-    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id)
+    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id, digest_text(answer.shown))
 
 
 def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...]:

@@ -24,7 +24,9 @@ from flowpersist.errors import (
 )
 from flowpersist.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 from flowpersist.keys import SuspensionId
+from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Answer, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+from flowpersist.lifecycle.shown import shown_digest
 
 SPEC = Path(__file__).parents[2] / "specs" / "persistence" / "heads.md"
 HEADS = HeadCodec(Head)
@@ -36,9 +38,10 @@ ANSWERED = WaitState(
     awaiting={"id": "ok", "prompt": "Go on?", "schema": {"type": "boolean"}, "default": None},
     deadline=NOW + timedelta(days=3),
     status=WaitStatus.ANSWERED,
-    answer=Answer({"amount": 12.5, "lines": [1, True, None, "ä"]}, "ann", NOW, "a-1"),
+    answer=Answer({"amount": 12.5, "lines": [1, True, None, "ä"]}, "ann", NOW, "a-1", b"shown to ann"),
     closed_at=NOW,
     delivery=1,
+    shown=b"shown",
 )
 HEAD = Head(
     id=SuspensionId(bytes(range(16))),
@@ -78,9 +81,21 @@ def written(given: dict[str, object]) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
-    assert len(clauses) == 7
+    assert len(clauses) == 8
     docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
+
+
+def test_a_digest_of_what_is_shown_knows_no_order():
+    """FPH-8"""
+    awaiting = {"id": "ok", "prompt": "?", "shown": {"a": 1.0, "b": [True]}, "schema": {"type": "null"}}
+    shuffled = {"schema": {"type": "null"}, "shown": {"b": [True], "a": 1}, "prompt": "?", "id": "other"}
+    assert shown_digest(awaiting) == shown_digest(shuffled)
+    wait = WaitState("ok", bytes(32), 1, awaiting, None, shown=shown_digest(awaiting))
+    waiting = evolve(HEAD, status=Status.WAITING, until="all", waits=(wait,), cancelling=False, taken=None)
+    (answered,) = verbs.answer(waiting, wait, verbs.Offer(None, "ann", None), NOW).head.waits
+    assert answered.answer is not None
+    assert answered.answer.shown == answered.shown == shown_digest(awaiting)
 
 
 def test_a_head_comes_back_equal_with_its_types():

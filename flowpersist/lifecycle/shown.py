@@ -1,0 +1,61 @@
+"""What somebody was shown with a question, as one digest: an answer keeps it, so that it says what it was given to.
+
+The digest is SHA-256 over canonical JSON (RFC 8785, the JSON Canonicalization Scheme) of the members that are shown.
+Whole numbers, which that form would round to a float's 53 bits, are written out in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final
+
+__all__ = ["canonical_json", "digest_text", "shown_digest"]
+
+#: Of an ``AwaitInput`` as data. Its times and its default are not shown.
+SHOWN: Final = ("prompt", "title", "shown", "schema")
+#: Up to these powers of ten ECMAScript writes a number without an exponent.
+_LARGE: Final = 21
+_SMALL: Final = -6
+_text: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def shown_digest(awaiting: Mapping[str, object]) -> bytes:
+    """The digest of what is awaited, given as data, as far as it is shown; a member that is not there is left out."""
+    shown = {name: awaiting[name] for name in SHOWN if name in awaiting}
+    return hashlib.sha256(canonical_json(shown).encode("utf-8", "surrogatepass")).digest()
+
+
+def digest_text(digest: bytes | None) -> str | None:
+    """A digest as callers see it."""
+    return None if digest is None else f"sha256:{digest.hex()}"
+
+
+def canonical_json(value: object) -> str:
+    """JSON data in the one form that all equal data have. Its depth is bounded by whoever made it."""
+    if isinstance(value, Mapping):
+        # By UTF-16 code units, as ECMAScript sorts: beyond U+FFFF that is not the order of Unicode.
+        names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+        return "{" + ",".join(f"{_text(name)}:{canonical_json(value[name])}" for name in names) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(canonical_json(item) for item in value) + "]"
+    return _number(value) if type(value) is float else _text(value)
+
+
+def _number(value: float) -> str:
+    """A float as ECMAScript writes it: the same digits as Python's, with its own rules for the exponent."""
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    if not isinstance(exponent, int) or not any(digits):
+        return "0" if not value else _text(value)
+    point = len(digits) + exponent
+    written = "".join(str(digit) for digit in digits).rstrip("0")
+    if 0 < point <= _LARGE:
+        text = written.ljust(point, "0") if len(written) <= point else f"{written[:point]}.{written[point:]}"
+    elif _SMALL < point <= 0:
+        text = "0." + "0" * -point + written
+    else:
+        fraction = f".{written[1:]}" if len(written) > 1 else ""
+        text = f"{written[0]}{fraction}e{point - 1:+d}"
+    return f"-{text}" if sign else text
