@@ -48,14 +48,23 @@ class Candidate:
 
 
 async def due_pages(
-    records: SealedRecords[Head], equals: Mapping[str, Scalar], *, size: int = BATCH, after: str | None = None
+    records: SealedRecords[Head],
+    equals: Mapping[str, Scalar],
+    *,
+    size: int = BATCH,
+    first: int | None = None,
+    after: str | None = None,
 ) -> AsyncGenerator[Result[Page[Record], PersistenceError], None]:
-    """Pages of what is due by the store's clock, longest due first; ends at the first failure."""
+    """Pages of what is due by the store's clock, longest due first; ends at the first failure. The ``first`` is of a
+    size of its own, the next of ``size``, and each further one twice as large.
+    """
+    asked = min(BATCH, size if first is None else first)
+    size = min(BATCH, size * 2 if first is None else size)
     bound = records.reckoned() + MARGIN
     seen: frozenset[str] = frozenset()
     while True:
         where = Where(equals, Range("due", before=bound))
-        listed = await records.listed(where, order="due", limit=size, after=after)
+        listed = await records.listed(where, order="due", limit=asked, after=after)
         if not isinstance(listed, Success):
             yield listed
             return
@@ -65,7 +74,7 @@ async def due_pages(
         if len(due) < len(page.items):
             return
         if page.next is not None:
-            after, size, seen = page.next, min(BATCH, size * 2), frozenset()
+            after, asked, size, seen = page.next, size, min(BATCH, size * 2), frozenset()
         elif page.now < bound:
             return
         else:
@@ -100,7 +109,7 @@ class Front:
     #: The cursor up to which everything is passed over, and the place of the last record before it that could be read.
     after: str | None = None
     place: Place | None = None
-    #: How many that are passed over follow, on a page that was not all of them.
+    #: How many that are passed over follow at once.
     tail: int = 0
     _patrol: str | None = None
     _patrolled: float = float("-inf")
@@ -110,23 +119,27 @@ class Front:
         async for record, now in self._patrolling():
             yield Success(Candidate(record, now, set()))
         kept: set[str] = set()
-        size, tail = min(BATCH, wanted + self.tail), 0
-        async for found in due_pages(self.records, self.equals, size=size, after=self.after):
-            if not isinstance(found, Success):
-                self._reset(found.failure())
-                yield Failure(found.failure())
-                return
-            page = found.unwrap()
-            passed = len(page.unreadable)
-            for record in page.items:
-                if not self._passes(record):
-                    yield Success(Candidate(record, page.now, kept))
-                passed += self._passes(record)
-            if passed and not kept and page.next is not None:
-                self._advance(page)
-            else:
-                tail += passed
-            self.tail = tail
+        # But for the last of those that are passed over, so that a page of them has a cursor to begin after.
+        first, tail = (self.tail - 1 if self.tail > 1 else None), 0
+        async with aclosing(due_pages(self.records, self.equals, size=wanted, first=first, after=self.after)) as pages:
+            async for found in pages:
+                if not isinstance(found, Success):
+                    self._reset(found.failure())
+                    yield Failure(found.failure())
+                    return
+                page = found.unwrap()
+                passed = len(page.unreadable)
+                for record in page.items:
+                    if not self._passes(record):
+                        self.tail = tail + passed
+                        yield Success(Candidate(record, page.now, kept))
+                    passed += self._passes(record)
+                if passed and not kept and page.next is not None:
+                    self._advance(page)
+                    tail = 0
+                else:
+                    tail += passed
+                self.tail = tail
 
     async def _patrolling(self) -> AsyncGenerator[tuple[Record, datetime], None]:
         """Now and then one page of what the front has passed: what is to be tried again of it, or has come since."""
