@@ -93,7 +93,7 @@ async def read_all(hub, new):
 
 def test_each_verb_is_known_to_read_or_to_change():
     verbs = {name for name, _ in inspect.getmembers(PersistenceHub, callable) if not name.startswith("_")}
-    assert verbs - CHANGING == {"inspect", "outcome", "query", "use_keyring"}
+    assert verbs - CHANGING == {"inspect", "outcome", "query", "remember", "use_keyring"}
 
 
 async def test_no_reading_verb_writes(url):
