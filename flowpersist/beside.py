@@ -7,6 +7,7 @@ a crash in between leaves something that no head names, and never a head that na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
@@ -53,16 +54,20 @@ class Beside:
                 return Failure(written.failure())
         return Success(None)
 
-    async def receipt(self, head: Head, digest: bytes) -> Result[Slip | None, PersistenceError]:
-        """The receipt of this head for the key whose secret has that digest."""
-        read = await self.receipts.read(receipt_key(head.id, digest))
+    async def receipt(
+        self, suspension: SuspensionId, born: datetime, digest: bytes
+    ) -> Result[Slip | None, PersistenceError]:
+        """The receipt of a suspension, made at ``born``, for the key whose secret has that digest."""
+        read = await self.receipts.read(receipt_key(suspension, digest))
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
         if found is None:
             return Success(None)
-        if found.head.born != head.created_at:
-            message = f"a receipt of suspension {head.id} is of an earlier one of that id: it was put back; remove it"
+        if found.head.born != born:
+            message = (
+                f"a receipt of suspension {suspension} is of an earlier one of that id: it was put back; remove it"
+            )
             return Failure(TamperedEnvelope(message))
         return Success(found.head.slip)
 

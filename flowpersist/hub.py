@@ -62,6 +62,7 @@ from flowpersist.lifecycle.views import (
 )
 from flowpersist.listing import query
 from flowpersist.patience import Pace
+from flowpersist.secrecy import discreet, forgetting
 from flowpersist.suspending import (
     Awaiting,
     Facts,
@@ -145,6 +146,7 @@ class PersistenceHub:
             records.unread.forget()
         self.queues.forget()
 
+    @discreet
     async def suspend(
         self,
         state: object,
@@ -194,6 +196,7 @@ class PersistenceHub:
             return Failure(sealed.failure())
         return await self._create("suspend", facts, planned, sealed.unwrap(), by)
 
+    @discreet
     async def reserve(
         self,
         awaiting: Awaiting = None,
@@ -212,12 +215,14 @@ class PersistenceHub:
         planned = self._plan(awaiting, until, timeout, deadline)
         return await self._create("reserve", self._facts(metadata, tenant, idempotency_key), planned, None, by)
 
+    @discreet
     async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
         """The suspension as of now. Nothing is written, and the state is not read."""
         return as_outcome(
             (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
         )
 
+    @discreet
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Outcome[Receipt]:
@@ -230,6 +235,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
 
+    @discreet
     async def resume(
         self,
         key: Named,
@@ -256,6 +262,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
 
+    @discreet
     async def claim(
         self,
         key: Named,
@@ -285,6 +292,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
 
+    @discreet
     async def claim_due(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
@@ -306,6 +314,7 @@ class PersistenceHub:
 
         return as_outcome(await claim_each(self, self.queues.of(criteria, expect), criteria, one, limit))
 
+    @discreet
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
         """Move the end of the lease to ``lease`` from now; gives that moment."""
         check_run(run)
@@ -316,6 +325,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
 
+    @discreet
     async def complete(
         self,
         run: Resumption[Any],
@@ -346,6 +356,7 @@ class PersistenceHub:
             body,
         )
 
+    @discreet
     async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
         """End a claimed run as failed. Of an exception its class is kept, since its text may hold state."""
         check_run(run)
@@ -354,6 +365,7 @@ class PersistenceHub:
             "fail", run, lambda seen: verbs.fail(seen.head, _holder(run), seen.now, error=_said(error)), KEEP
         )
 
+    @discreet
     async def release(
         self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
     ) -> Outcome[Suspension]:
@@ -369,6 +381,7 @@ class PersistenceHub:
             KEEP,
         )
 
+    @discreet
     async def suspend_next(
         self,
         run: Resumption[Any],
@@ -413,6 +426,7 @@ class PersistenceHub:
 
         return self._let_go(run, await self.suspensions.transact("suspend_next", suspension.id, decide))
 
+    @discreet
     def running(
         self,
         key: Named,
@@ -432,10 +446,12 @@ class PersistenceHub:
         check_class(expect, "expect")
 
         async def claimed() -> Result[Resumption[S], PersistenceError]:
-            return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect)
+            with forgetting():
+                return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect)
 
         return running(self, claimed, lease)
 
+    @discreet
     async def work(
         self,
         handler: Callable[[Resumption[Any]], Awaitable[object]],
@@ -454,6 +470,7 @@ class PersistenceHub:
         """
         await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll, grace).run()
 
+    @discreet
     async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
         """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it."""
 
@@ -466,6 +483,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
 
+    @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
         """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
         check_instance(reason, "reason", (str, type(None)), "a str or None")
@@ -476,6 +494,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))
 
+    @discreet
     async def extend(
         self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Outcome[Suspension]:
@@ -494,6 +513,7 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("extend", key, decide, by=by))
 
+    @discreet
     async def query(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen

@@ -24,6 +24,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.arguments import check_callable, check_choice, check_instance, check_mapping, check_str
 from flowpersist.errors import ConfigurationError, PersistenceError, UnknownKey
 from flowpersist.primitives import KEY_BYTES, hkdf_expand
+from flowpersist.secrecy import discreet
 
 __all__ = ["KeyProvider", "KeyRing", "Role"]
 
@@ -79,6 +80,7 @@ class KeyRing:
         return cls({}).add(named, entropy(KEY_BYTES))
 
     @classmethod
+    @discreet
     def parse(cls, text: str) -> KeyRing:
         """A ring from ``kid:base64url,…``, as ``FLOWPERSIST_KEYS`` holds it; ``ConfigurationError`` names what is
         wrong.
@@ -93,6 +95,7 @@ class KeyRing:
         return ring
 
     @classmethod
+    @discreet
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> KeyRing:
         """The ring that ``FLOWPERSIST_KEYS`` holds, or the file that ``FLOWPERSIST_KEYS_FILE`` names."""
         check_mapping(environ, "environ")
@@ -104,6 +107,7 @@ class KeyRing:
         raise ConfigurationError(message, "FLOWPERSIST_KEYS")
 
     @classmethod
+    @discreet
     def from_file(cls, path: str | os.PathLike[str]) -> KeyRing:
         """The ring that a file holds: entries as in ``FLOWPERSIST_KEYS``, parted by commas, lines or both.
 
@@ -138,6 +142,7 @@ class KeyRing:
         """The ids of all keys, the primary one first."""
         return tuple(self.keys)
 
+    @discreet
     def add(self, kid: str, key: bytes) -> KeyRing:
         """With one more key of 32 bytes, which opens; ``promote`` makes it seal."""
         check_instance(key, "key", bytes, f"{KEY_BYTES} bytes")

@@ -22,6 +22,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.arguments import check_aware, check_callable, check_instance, out_of_range
 from flowpersist.errors import ConfigurationError, KeyValidationError, PersistenceError
+from flowpersist.secrecy import forgetting
 
 __all__ = ["DEFAULT_PREFIX", "SuspensionId", "SuspensionKey", "generate_key"]
 
@@ -37,21 +38,14 @@ _CHECK_DIGITS: Final = 6
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-def _sized(size: int) -> Callable[[object, Attribute[bytes], bytes], None]:
-    def check(_instance: object, attribute: Attribute[bytes], value: object) -> None:
-        if not isinstance(value, bytes) or len(value) != size:
-            # Not shown: it may be a secret.
-            raise ConfigurationError(f"Invalid {attribute.name}: expected {size} bytes", attribute.name)
-
-    return check
+def _an_id(_instance: object, attribute: Attribute[bytes], value: bytes) -> None:
+    _check_length(value, attribute.name, ID_BYTES)
 
 
-def _an_id(_instance: object, attribute: Attribute[SuspensionId], value: SuspensionId) -> None:
-    check_instance(value, attribute.name, SuspensionId, "a SuspensionId")
-
-
-def _url_safe(_instance: object, attribute: Attribute[str], value: str) -> None:
-    check_prefix(value, attribute.name)
+def _check_length(value: object, name: str, size: int) -> None:
+    if not isinstance(value, bytes) or len(value) != size:
+        # Not shown: it may be a secret.
+        raise ConfigurationError(f"Invalid {name}: expected {size} bytes", name)
 
 
 def check_prefix(value: object, name: str) -> None:
@@ -64,7 +58,7 @@ def check_prefix(value: object, name: str) -> None:
 class SuspensionId:
     """Which suspension: 128 bits, safe to show, to log and to query by; it resumes nothing."""
 
-    value: bytes = field(validator=_sized(ID_BYTES))
+    value: bytes = field(validator=_an_id)
 
     @classmethod
     def new(cls, *, now: datetime, entropy: Callable[[int], bytes] = os.urandom) -> SuspensionId:
@@ -111,13 +105,46 @@ def _versioned(value: bytes, version: int) -> bytes:
     return number.to_bytes(ID_BYTES, "big")
 
 
-@frozen(eq=False, repr=False)
 class SuspensionKey:
     """What resumes one wait of a suspension. ``str()`` gives the token; everything else shows the id alone."""
 
-    id: SuspensionId = field(validator=_an_id)
-    secret: bytes = field(validator=_sized(SECRET_BYTES))
-    prefix: str = field(default=DEFAULT_PREFIX, validator=_url_safe)
+    # No attrs class: what takes objects apart by their declared fields, as asdict does, must not find the secret.
+    __slots__ = ("_id", "_prefix", "_secret")
+    _id: SuspensionId
+    _prefix: str
+    _secret: bytes
+
+    def __init__(self, id: SuspensionId, secret: bytes, prefix: str = DEFAULT_PREFIX) -> None:
+        with forgetting():
+            check_instance(id, "id", SuspensionId, "a SuspensionId")
+            _check_length(secret, "secret", SECRET_BYTES)
+            check_prefix(prefix, "prefix")
+        object.__setattr__(self, "_id", id)
+        object.__setattr__(self, "_secret", secret)
+        object.__setattr__(self, "_prefix", prefix)
+
+    @property
+    def id(self) -> SuspensionId:
+        """Which suspension."""
+        return self._id
+
+    @property
+    def secret(self) -> bytes:
+        """What proves it, 32 bytes."""
+        return self._secret
+
+    @property
+    def prefix(self) -> str:
+        """What its token begins with."""
+        return self._prefix
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        msg = f"a key does not change: {name} can't be set"
+        raise AttributeError(msg)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        msg = f"a key does not change: {name} can't be deleted"
+        raise AttributeError(msg)
 
     @classmethod
     def parse(cls, text: str, *, prefix: str = DEFAULT_PREFIX) -> Result[SuspensionKey, PersistenceError]:
@@ -156,6 +183,9 @@ class SuspensionKey:
     def __deepcopy__(self, _memo: object) -> SuspensionKey:
         # A state that holds a key can be copied within the process, where nothing leaves.
         return self
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce__()
 
     def __reduce__(self) -> NoReturn:
         msg = "a key does not pickle: its secret would leave in clear; keep str(key) where it is safe"

@@ -19,6 +19,7 @@ from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle.model import Until
 from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension
 from flowpersist.opening import HubOptions, open_hub
+from flowpersist.secrecy import discreet, forgetting
 from flowpersist.suspending import Awaiting
 from flowpersist.suspensions import Named
 
@@ -59,6 +60,7 @@ class RaisingHub:
         """Have the classes of these AwaitInputs' schemas check the answers that this hub takes."""
         self.hub.remember(*awaiting)
 
+    @discreet
     async def suspend(
         self,
         state: object,
@@ -91,6 +93,7 @@ class RaisingHub:
             )
         )
 
+    @discreet
     async def reserve(
         self,
         awaiting: Awaiting = None,
@@ -117,16 +120,19 @@ class RaisingHub:
             )
         )
 
+    @discreet
     async def inspect(self, key: Named, *, by: str | None = None) -> Suspension:
         """The suspension as of now."""
         return or_raise(await self.hub.inspect(key, by=by))
 
+    @discreet
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Receipt:
         """Validate an answer and record it."""
         return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id))
 
+    @discreet
     async def resume(
         self,
         key: Named,
@@ -139,6 +145,7 @@ class RaisingHub:
         """Answer, if a value is given, and take the run for good."""
         return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect))
 
+    @discreet
     async def claim(
         self,
         key: Named,
@@ -155,6 +162,7 @@ class RaisingHub:
             await self.hub.claim(key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect)
         )
 
+    @discreet
     async def claim_due(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
@@ -166,10 +174,12 @@ class RaisingHub:
         """Claim what is answered or whose lease has lapsed."""
         return or_raise(await self.hub.claim_due(criteria, limit=limit, lease=lease, expect=expect))
 
+    @discreet
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> datetime:
         """Move the end of the lease."""
         return or_raise(await self.hub.renew(run, lease=lease))
 
+    @discreet
     async def complete(
         self,
         run: Resumption[Any],
@@ -181,16 +191,19 @@ class RaisingHub:
         """End a claimed run."""
         return or_raise(await self.hub.complete(run, outcome, discard=discard, superseded=superseded))
 
+    @discreet
     async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Suspension:
         """End a claimed run as failed."""
         return or_raise(await self.hub.fail(run, error))
 
+    @discreet
     async def release(
         self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
     ) -> Suspension:
         """Give a claimed run back."""
         return or_raise(await self.hub.release(run, error, delay))
 
+    @discreet
     async def suspend_next(
         self,
         run: Resumption[Any],
@@ -229,9 +242,11 @@ class RaisingHub:
         expect: type[S] = ANY_CLASS,
     ) -> AsyncIterator[Resumption[S]]:
         """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
-        async with self.hub.running(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect) as outcome:
-            yield or_raise(outcome)
+        with forgetting():
+            async with self.hub.running(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect) as outcome:
+                yield or_raise(outcome)
 
+    @discreet
     async def work(
         self,
         handler: Callable[[Resumption[Any]], Awaitable[object]],
@@ -256,20 +271,24 @@ class RaisingHub:
             grace=grace,
         )
 
+    @discreet
     async def outcome(self, key: Named, *, by: str | None = None) -> object:
         """What ``complete`` stored."""
         return or_raise(await self.hub.outcome(key, by=by))
 
+    @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Suspension:
         """Close a suspension, or have a running one close at its next step."""
         return or_raise(await self.hub.cancel(key, reason, by=by))
 
+    @discreet
     async def extend(
         self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Suspension:
         """Move a deadline."""
         return or_raise(await self.hub.extend(key, timeout=timeout, deadline=deadline, by=by))
 
+    @discreet
     async def query(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen

@@ -109,7 +109,7 @@ class SealedRecords(Generic[H]):
         self._reading = self._latest = Reading(read.now, sent, self.pace.monotonic())
         if read.record is None:
             return Success(Found(None, read.now))
-        return self._loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
+        return self.loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
@@ -275,7 +275,7 @@ class SealedRecords(Generic[H]):
 
     def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A listed record with its head. What can't be opened is remembered, and told once for each reason."""
-        loaded = self._loaded(record, now)
+        loaded = self.loaded(record, now)
         if isinstance(loaded, Failure):
             self.unread.meet(record.ref.key, record.revision, loaded.failure())
         return loaded
@@ -328,7 +328,15 @@ class SealedRecords(Generic[H]):
             lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
         )
 
-    def _loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+    def sealed(self, draft: Draft, now: datetime) -> Result[Record, PersistenceError]:
+        """A record such as a put of this draft would make, which is stored nowhere."""
+        ref = self.ref("nowhere")
+        attributes = {name: value for name, value in draft.attributes.items() if value is not None}
+        head = self._sealed_head(ref.key, draft, NO_BODY)
+        return head.map(lambda data: Record(ref, 1, "", attributes, data, None, None, now, now, draft.due_at))
+
+    def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A record with its head opened."""
         context = record_context(record.ref, tenant_of(record.attributes))
         opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose)
 

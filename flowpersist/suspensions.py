@@ -32,6 +32,7 @@ from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, 
 from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.verbs import Step
 from flowpersist.lifecycle.views import Suspension, suspension_of
+from flowpersist.misses import Misses
 from flowpersist.records import SealedRecords
 from flowpersist.tracebacks import Tracebacks
 
@@ -108,6 +109,7 @@ class Suspensions:
         self.tracebacks = tracebacks
         self._authorizer = authorizer
         self._on_event = on_event
+        self._misses = Misses(records, beside)
 
     def parse(self, named: Named) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
         """What a caller names: a str is a key's token only; an id must be made explicitly."""
@@ -243,7 +245,7 @@ class Suspensions:
     ) -> Result[Present, PersistenceError]:
         record = found.record
         if record is None:
-            return Failure(not_found(key))
+            return Failure(await self._misses.refuse(key, found.now))
         target = await self._target(record.head, key)
         if not isinstance(target, Success):
             return Failure(target.failure())
@@ -262,9 +264,8 @@ class Suspensions:
         target = find(head, key)
         if target is not None:
             return Success(target)
-        if not head.spilled:
-            return Failure(not_found(key))
-        receipt = await self.beside.receipt(head, secret_digest(key.secret))
+        # Asked for also where the head has given none away: a wrong secret must not take less time for that.
+        receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
     async def _moved(self, seen: Present, turn: Turn[T]) -> Move[T]:

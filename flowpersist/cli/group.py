@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from flowpersist.cli.views import as_json
+from flowpersist.secrecy import forgetting
 
 __all__ = ["INTERRUPTED", "Group"]
 
@@ -31,14 +32,20 @@ class Group(click.Group):
         given = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        with forgetting():
+            sys.exit(self._exit_code(given, prog_name, complete_var, extra))
+
+    def _exit_code(
+        self, given: list[str], prog_name: str | None, complete_var: str | None, extra: dict[str, Any]
+    ) -> int:
         try:
             left = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
             report_usage(error, as_document=_wants_json(given))
-            sys.exit(error.exit_code)
+            return error.exit_code
         except click.Abort:
-            sys.exit(INTERRUPTED)
-        sys.exit(left if isinstance(left, int) else 0)
+            return INTERRUPTED
+        return left if isinstance(left, int) else 0
 
 
 def _wants_json(given: list[str]) -> bool:

@@ -35,6 +35,7 @@ from flowpersist.hub import MISSING, Outcome, PersistenceHub
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status
 from flowpersist.raising import RaisingHub
+from flowpersist.secrecy import discreet
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
@@ -79,6 +80,7 @@ class FlowRunner:
         self.lease = lease
         self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff)
 
+    @discreet
     async def start(
         self,
         document: Source,
@@ -96,6 +98,7 @@ class FlowRunner:
         _check(document, run_id)
         return await self._start(document, input, run_id, nothing)
 
+    @discreet
     async def resume(
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> Outcome[FlowOutcome]:
@@ -108,6 +111,7 @@ class FlowRunner:
         check_optional(document, "document", check_source)
         return await self._resume(key, answer, document, by, nothing)
 
+    @discreet
     def stream(
         self,
         document: Source,
@@ -121,6 +125,7 @@ class FlowRunner:
         _check(document, run_id)
         return follow(lambda emit: self._start(document, input, run_id, emit), self.hub.suspensions.tracebacks)
 
+    @discreet
     def stream_resume(
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[Event, None]:
@@ -128,6 +133,7 @@ class FlowRunner:
         check_optional(document, "document", check_source)
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
+    @discreet
     async def work(
         self,
         *,

@@ -11,6 +11,7 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow.events import Emit, Event, EventType
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
+from flowpersist.secrecy import forgetting
 from flowpersist.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
@@ -59,15 +60,16 @@ async def follow(
 
     task = asyncio.create_task(ran(), name="flow")
     ended = False
-    try:
-        while (event := await events.get()) is not None:
-            yield event
-        ended = True
-        await task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        error = None if ended or task.cancelled() else task.exception()
-        if error is not None:
-            # Nobody is there to take it, and the event loop would print it with its text.
-            tracebacks.log(_log, error, "a flow raised after its follower had gone")
+    with forgetting():
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            ended = True
+            await task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            error = None if ended or task.cancelled() else task.exception()
+            if error is not None:
+                # Nobody is there to take it, and the event loop would print it with its text.
+                tracebacks.log(_log, error, "a flow raised after its follower had gone")
