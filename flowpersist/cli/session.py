@@ -93,7 +93,10 @@ class Command(click.Command):
         except (BrokenPipeError, click.ClickException, click.exceptions.Exit, click.Abort):
             # What click tells by itself; a broken pipe quietly, since whoever read our output has gone.
             raise
-        except Exception as error:  # noqa: BLE001 - tools are the user's code, which may raise anything
+        except Exception as error:
+            # The library's own speaks of an argument: wrong usage.
+            if isinstance(error, ValueError) and not isinstance(error, PersistenceError):
+                raise click.UsageError(str(error)) from error
             ctx.exit(failed(error, store))
 
 
@@ -190,7 +193,7 @@ def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | Non
 
 
 def awaited(session: Coroutine[Any, Any, T]) -> T:
-    """Run it in an event loop of its own. The library's ``ValueError`` concerns an argument: wrong usage.
+    """Run it in an event loop of its own.
 
     SIGTERM cancels it, which gives back the runs that it holds, and exits with 143.
     """
@@ -211,8 +214,6 @@ def awaited(session: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(cancellable())
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     except asyncio.CancelledError:
         if terminated:
             sys.exit(TERMINATED)

@@ -548,7 +548,10 @@ async def test_a_store_that_fails_while_receipts_are_looked_for_says_so():
 
 def test_both_doors_and_the_runner_are_discreet():
     """Whatever verb is added must be too."""
-    for door, plain in ((PersistenceHub, {"use_keyring", "remember"}), (RaisingHub, {"use_keyring", "remember", "open", "running", "iterate"})):
+    for door, plain in (
+        (PersistenceHub, {"use_keyring", "remember"}),
+        (RaisingHub, {"use_keyring", "remember", "open", "running", "iterate"}),
+    ):
         for name, verb in vars(door).items():
             if callable(verb) and not name.startswith("_") and name not in plain:
                 assert verb.__globals__["__name__"] == "flowpersist.secrecy", name

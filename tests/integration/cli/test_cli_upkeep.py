@@ -154,7 +154,7 @@ def test_migrate_tells_what_it_can_not_do_by_its_exit_code(cli, place, monkeypat
     assert cli("migrate", "--plan").exit_code == Exit.STORAGE
     monkeypatch.delenv("FLOWPERSIST_URL")
     assert cli("migrate").exit_code == Exit.CONFIGURATION
-    assert cli("migrate", "--namespace", "", "--url", "memory://").exit_code == Exit.USAGE
+    assert cli("migrate", "--namespace", "", "--url", "memory://").exit_code == Exit.CONFIGURATION
 
 
 def test_the_environment_s_blob_store_is_used_by_every_command(cli, started, place, monkeypatch):
