@@ -13,7 +13,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 from returns.result import Result
 
-from flowpersist.arguments import check_bytes, check_choice, check_instance
+from flowpersist.arguments import check_bytes, check_choice, check_instance, check_optional, check_size
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
 from flowpersist.keyring import KeyRing
@@ -77,13 +77,17 @@ class Sealer:
         framed = (*parts, digest(parts))
         return encrypt_parts(framed, keyring=self.keyring, context=context, purpose=purpose)
 
-    def open_bytes(self, data: bytes, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
+    def open_bytes(
+        self, data: bytes, *, context: bytes, purpose: str = "state", limit: int | None = None
+    ) -> Result[bytes, PersistenceError]:
         """The bytes that were sealed, not decoded."""
-        limit, known = self.codec.limits.max_bytes, self._dictionaries(purpose).known
+        check_optional(limit, "limit", check_size)
+        most = self.codec.limits.max_bytes if limit is None else limit
+        known = self._dictionaries(purpose).known
         return (
             decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
             .bind(verified)
-            .bind(lambda frame: decompress(frame, limit=limit, dictionaries=known))
+            .bind(lambda frame: decompress(frame, limit=most, dictionaries=known))
         )
 
     def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:

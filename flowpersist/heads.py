@@ -8,6 +8,7 @@ is the format's specification.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
@@ -24,7 +25,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["NO_BODY", "HeadCodec", "mark_in"]
+__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in"]
 
 H = TypeVar("H")
 #: Before compression. What it may grow to in memory is some seventy times that, so it is far below a state's limit.
@@ -43,6 +44,8 @@ MAX_INTEGER_BYTES: Final = 1024
 _SMALL_INTEGERS: Final = range(-(2**63), 2**64)
 #: What MessagePack or msgspec has a form for, beside what JSON has.
 _PLAIN: Final = (bytes, datetime, timedelta)
+#: In msgspec's messages: the names of fields, and nothing of their values.
+_PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -55,8 +58,8 @@ class HeadCodec(Generic[H]):
     def encode(self, head: object, mark: bytes = NO_BODY) -> Result[bytes, PersistenceError]:
         """The bytes of a head; ``mark`` stands for the body that belongs to it.
 
-        Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode or a value
-        is no JSON data.
+        Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode, a value is
+        no JSON data, or a field is not what ``decode`` takes: what could not be opened again is not written.
         """
         try:
             data = VERSION + mark + _encoded(head)
@@ -68,7 +71,19 @@ class HeadCodec(Generic[H]):
         if len(data) > MAX_BYTES:
             message = f"what is awaited and answered takes {len(data)} bytes, over the {MAX_BYTES} of a head: "
             return Failure(StateTooLarge(message + "put large data into the state"))
-        return Success(data)
+        return self._read_again(data)
+
+    def _read_again(self, data: bytes) -> Result[bytes, PersistenceError]:
+        # Some ten microseconds: the reader's own rules are the only ones that are sure to be the reader's.
+        try:
+            self._decode(memoryview(data)[_FIELDS:])
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            found = _PLACE.search(str(error))
+            place = "a field of it" if found is None else found[1]
+        else:
+            return Success(data)
+        message = f"the head can't be kept: {place} is of a class or size that no head has; nothing was written"
+        return Failure(SerializationError(message, place))
 
     def decode(self, data: bytes) -> Result[H, PersistenceError]:
         """The head of these bytes; ``UnsupportedVersion`` or ``MalformedPayload`` where they are none of this class."""

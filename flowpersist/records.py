@@ -44,7 +44,7 @@ from flowpersist.errors import (
     TamperedEnvelope,
     UnknownDictionary,
 )
-from flowpersist.heads import NO_BODY, HeadCodec, mark_in
+from flowpersist.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 from flowpersist.patience import Pace, PatientStore
 from flowpersist.present import Reading
 from flowpersist.unread import Unread
@@ -338,7 +338,7 @@ class SealedRecords(Generic[H]):
     def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A record with its head opened."""
         context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose)
+        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose, limit=MAX_BYTES)
 
         def loaded(data: bytes, head: H) -> Loaded[H]:
             return Loaded(

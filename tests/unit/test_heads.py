@@ -81,7 +81,7 @@ def written(given: dict[str, object]) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
-    assert len(clauses) == 8
+    assert len(clauses) == 9
     docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
 
@@ -278,3 +278,26 @@ def test_lengths_that_are_declared_take_no_memory():
     finally:
         tracemalloc.stop()
     assert peak < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("retention", 7),
+        ("retention", 1.5),
+        ("attempt", True),
+        ("attempt", 2**64),
+        ("tenant", 5),
+        ("metadata", {"a": None}),
+        ("until", "some"),
+        ("status", "sleeping"),
+        ("fingerprint", "abc"),
+        ("waits", (evolve(ANSWERED, deadline="tomorrow"),)),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(field, value):
+    """FPH-9"""
+    error = HEADS.encode(evolve(HEAD, **{field: value})).failure()
+    assert isinstance(error, SerializationError)
+    assert field in error.message
+    assert "tomorrow" not in error.message
