@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flowpersist.backends._filesystem.files import create, file_errors, flush_directory, read_or_none, remove
+from flowpersist.backends._options import check_options
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.blobs import Blob, check_name
 
@@ -31,6 +32,7 @@ class FileBlobStore:
     name: str = "file"
 
     def __init__(self, directory: str | Path, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        check_options(directory=directory, entropy=entropy)
         self._root = Path(directory)
         self._entropy = entropy
         self._lasting: set[Path] = set()

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
+from flowpersist.arguments import check_instance
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known
 from flowpersist.backends._claim_check.sweeping import OWN, identity, sweep, turn
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends.base import (
@@ -85,8 +87,13 @@ class ClaimCheckBackend:
         grace: timedelta = timedelta(days=1),
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        if from_bytes < 0 or grace <= timedelta(0):
-            raise ValueError("from_bytes is a size, and grace a time")
+        check_instance(inner, "inner", StorageBackend, "a backend")
+        check_instance(blobs, "blobs", BlobStore, "a BlobStore")
+        check_instance(from_bytes, "from_bytes", int, "an int")
+        check_instance(grace, "grace", timedelta, "a timedelta")
+        check_options(entropy=entropy)
+        if type(from_bytes) is bool or from_bytes < 0 or grace <= timedelta(0):
+            raise ValueError("Invalid from_bytes or grace: expected a number of bytes, and a time of more than none")
         self.inner = inner
         self.blobs = blobs
         self.name = inner.name

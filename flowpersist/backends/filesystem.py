@@ -30,6 +30,7 @@ from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_
 from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
+from flowpersist.backends._options import check_options
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -46,7 +47,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError
+from flowpersist.errors import BackendUnavailable, PersistenceError
 
 __all__ = ["FilesystemBackend", "from_url"]
 
@@ -92,9 +93,7 @@ class FilesystemBackend:
         clock: Clock = host_clock,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
-        if not timedelta(0) <= busy_timeout <= timedelta(hours=1):
-            message = "busy_timeout is between no time and an hour"
-            raise ConfigurationError(message, "busy_timeout")
+        check_options(directory=directory, busy_timeout=busy_timeout, clock=clock, clock_offset=clock_offset)
         self.clock_offset = clock_offset
         self._clock = clock
         self._directory = Path(directory)

@@ -20,6 +20,7 @@ from flowpersist.backends._clock import Clock, host_clock
 from flowpersist.backends._matching import check_put, position_of, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
+from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision, revised
 from flowpersist.backends._threads import guard
 from flowpersist.backends._url import BackendUrl
@@ -86,6 +87,7 @@ class MemoryBackend:
     capabilities: frozenset[Capability] = frozenset({Capability.NOTIFICATIONS})
 
     def __init__(self, store: str = "", *, clock: Clock = host_clock, clock_offset: timedelta = timedelta(0)) -> None:
+        check_options(store=store, clock=clock, clock_offset=clock_offset)
         self.clock_offset = clock_offset
         self._clock = clock
         self._store = _stores.get(store)

@@ -30,6 +30,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from flowpersist.arguments import mistyped
 from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._mongodb import changes, client, pages, reading, records
@@ -39,6 +40,7 @@ from flowpersist.backends._mongodb.desk import Abilities, Desk
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
 from flowpersist.backends._mongodb.underway import Underway
+from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, SETTING, BackendUrl, check_prefix
@@ -94,8 +96,17 @@ class MongodbBackend:
         client_class: client.ClientFactory = AsyncMongoClient,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
+        check_options(
+            database=database,
+            prefix=prefix,
+            allow_unsafe_ferretdb=allow_unsafe_ferretdb,
+            client_class=client_class,
+            clock_offset=clock_offset,
+        )
+        if not isinstance(source, str) and not callable(getattr(source, "get_database", None)):
+            mistyped("source", "a URL, or a client of pymongo or motor", source)
         if database is not None and not _DATABASE.fullmatch(database):
-            message = "the name of a mongodb database has 1 to 63 characters, none of them special"
+            message = "Invalid database: expected a name of 1 to 63 characters, none of them special"
             raise ConfigurationError(message, SETTING)
         self.capabilities: frozenset[Capability] = _ALWAYS
         self.clock_offset = clock_offset

@@ -25,6 +25,7 @@ from typing import Final
 from attrs import evolve
 from neo4j import AsyncDriver, AsyncTransaction
 
+from flowpersist.arguments import check_instance
 from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
@@ -34,6 +35,7 @@ from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.schema import POPULATION, migrate, missing
 from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import Limits, Target, check_at, connected, target_of
+from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
@@ -99,6 +101,17 @@ class Neo4jBackend:
         largest_body: int = LARGEST_BODY,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
+        check_instance(source, "source", (str, AsyncDriver), "a URL, or a driver of neo4j")
+        check_options(
+            database=database,
+            prefix=prefix,
+            graph=graph,
+            pool_size=pool_size,
+            pool_timeout=pool_timeout,
+            connect_timeout=connect_timeout,
+            timeout=timeout,
+            clock_offset=clock_offset,
+        )
         self._names = Names(check_prefix(prefix))
         self._graph = Graph(default_graph(self._names) if graph is None else graph, self._names)
         self._store = Store(self._names, self._graph)

@@ -34,7 +34,9 @@ from typing import Final, TypeVar
 import asyncpg
 from attrs import evolve
 
+from flowpersist.arguments import check_instance
 from flowpersist.backends._matching import indexed_attributes
+from flowpersist.backends._options import check_options
 from flowpersist.backends._postgres.connections import Connections, Options
 from flowpersist.backends._postgres.errors import mapped
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
@@ -94,6 +96,17 @@ class PostgresBackend(Verbs):
         notify: bool = False,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
+        check_instance(source, "source", (str, asyncpg.Pool), "a URL, or a pool of asyncpg")
+        check_options(
+            prefix=prefix,
+            pool_size=pool_size,
+            acquire_timeout=acquire_timeout,
+            connect_timeout=connect_timeout,
+            command_timeout=command_timeout,
+            statement_cache=statement_cache,
+            notify=notify,
+            clock_offset=clock_offset,
+        )
         super().__init__(Layout(prefix), Known(), notify=notify, clock_offset=clock_offset)
         dsn, given = (source, None) if isinstance(source, str) else ("", source)
         options = Options(dsn, pool_size, acquire_timeout, connect_timeout, command_timeout, statement_cache)

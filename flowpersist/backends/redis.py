@@ -26,8 +26,10 @@ from typing import Final
 
 from attrs import evolve
 
+from flowpersist.arguments import check_whole
 from flowpersist.backends._clock import timed
 from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body, check_revision
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
@@ -55,7 +57,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError, DeadlinePassed
+from flowpersist.errors import BackendUnavailable, DeadlinePassed
 
 __all__ = ["RedisBackend", "from_url"]
 
@@ -98,10 +100,16 @@ class RedisBackend:
         notify: bool = True,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
-        if pool_size < 1:
-            raise ConfigurationError("pool_size is an int from 1 on", "pool_size")
-        if shards is not None and not 1 <= shards <= schemas.MAX_SHARDS:
-            raise ConfigurationError(f"shards is an int from 1 to {schemas.MAX_SHARDS}", "shards")
+        check_options(
+            prefix=prefix,
+            cluster=cluster,
+            pool_size=pool_size,
+            pool_timeout=pool_timeout,
+            notify=notify,
+            clock_offset=clock_offset,
+        )
+        if shards is not None:
+            check_whole(shards, "shards", most=schemas.MAX_SHARDS)
         self.clock_offset = clock_offset
         self._source = Source(source, cluster, pool_size, pool_timeout.total_seconds())
         self._source.wire()

@@ -21,6 +21,7 @@ from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
+from flowpersist.backends._options import check_options
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.checkpoints import Checkpointer
@@ -115,12 +116,17 @@ class SqliteBackend:
         clock: Clock = host_clock,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
+        check_options(
+            path=path,
+            synchronous=synchronous,
+            busy_timeout=busy_timeout,
+            prefix=prefix,
+            clock=clock,
+            clock_offset=clock_offset,
+        )
         if synchronous not in SYNCHRONOUS:
             message = f"synchronous is one of {', '.join(SYNCHRONOUS)}"
             raise ConfigurationError(message, "synchronous")
-        if not timedelta(0) <= busy_timeout <= timedelta(hours=1):
-            message = "busy_timeout is between no time and an hour"
-            raise ConfigurationError(message, "busy_timeout")
         self.clock_offset = clock_offset
         self._clock = clock
         self._database = Database(Path(path), synchronous, busy_timeout)

@@ -13,6 +13,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisClusterException, RedisError
 
+from flowpersist.arguments import check_instance
 from flowpersist.backends._redis.lanes import Limits
 from flowpersist.backends._redis.layout import Layout
 from flowpersist.backends._redis.wire import ClusterWire, ServerWire, Wire
@@ -34,6 +35,9 @@ class Source:
     cluster: bool
     pool_size: int
     pool_timeout: float
+
+    def __attrs_post_init__(self) -> None:
+        check_instance(self.source, "source", (str, Redis, RedisCluster), "a URL, or a client of redis.asyncio")
 
     @property
     def clustered(self) -> bool:
