@@ -22,6 +22,7 @@ __all__ = [
     "check_callable",
     "check_choice",
     "check_class",
+    "check_classes",
     "check_duration",
     "check_flag",
     "check_instance",
@@ -156,6 +157,13 @@ def check_items(value: object, name: str, takes: str) -> None:
     """What can be iterated over, and is no text: the characters of that are hardly meant."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         mistyped(name, takes, value)
+
+
+def check_classes(value: object, name: str, takes: str) -> None:
+    """Classes, in whatever can be iterated over again."""
+    check_items(value, name, takes)
+    for item in value:  # type: ignore[attr-defined]
+        check_instance(item, name, type, takes)
 
 
 def check_callable(value: object, name: str) -> None:

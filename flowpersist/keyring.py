@@ -174,6 +174,7 @@ class KeyRing:
         """One subkey of one key; ``UnknownKey`` where the ring has none."""
         if role not in {"control", "state"}:
             check_choice(role, "role", ("control", "state"))
+        check_str(kid, "kid")
         key = self.keys.get(kid)
         if key is None:
             known = ", ".join(self.keys) or "none"
@@ -192,7 +193,7 @@ class KeyRing:
 
     def _with(self, kid: str, key: RingKey) -> KeyRing:
         if not _KID.fullmatch(kid):
-            raise _unusable("a key's id has 1 to 64 characters of A-Z a-z 0-9 . _ -")
+            raise _unusable("the kid of a key has 1 to 64 characters of A-Z a-z 0-9 . _ -")
         if kid in self.keys:
             raise _unusable(f"key {kid!r} is there already")
         return KeyRing({**self.keys, kid: key})
@@ -200,7 +201,7 @@ class KeyRing:
     def _known(self, kid: str) -> RingKey:
         check_str(kid, "kid")
         if kid not in self.keys:
-            raise _unusable(f"there is no key {kid!r}")
+            raise _unusable(f"there is no key of the kid {kid!r}")
         return self.keys[kid]
 
     def __repr__(self) -> str:

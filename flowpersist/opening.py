@@ -148,14 +148,14 @@ async def open_hub(
             "blobs": blobs,
             "blobs_from": blobs_from,
             "create": create,
+            "debug": debug,
         }
     )
     settings = Settings.from_environ() if isinstance(settings, FromEnvironment) else settings
     ring = await _ring(keyring, settings)
-    registry = types if isinstance(types, TypeRegistry) else TypeRegistry(*types)
     sealer = Sealer(
         codec=Codec(
-            types=registry,
+            types=types,
             limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
         ),
         compression=_chosen(compression, settings.compression),
@@ -283,6 +283,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
         "blobs": _of((str, BlobStore), "a URL such as file:///dir or s3://bucket/prefix, a BlobStore, or None"),
         "blobs_from": check_size,
         "create": check_flag,
+        "debug": check_flag,
     }
 )
 _MAY_BE_NONE: Final = frozenset({"url", "keyring", "default_timeout", "authorizer", "on_event", "public_url", "blobs"})
@@ -317,7 +318,7 @@ def _backend(
 ) -> StorageBackend:
     url = settings.url if url is None else url
     if url is None:
-        message = "no store is named: pass a URL such as sqlite:///flows.db, or set FLOWPERSIST_URL"
+        message = "no store is named: pass a url such as sqlite:///flows.db, or set FLOWPERSIST_URL"
         raise ConfigurationError(message, "FLOWPERSIST_URL")
     backend = backend_from_url(url) if isinstance(url, str) else url
     apart = _chosen(blobs, settings.blobs_url)

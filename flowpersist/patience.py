@@ -57,6 +57,7 @@ class Pace:
 
     def jitter(self, attempt: int) -> float:
         """Seconds to wait after the attempt of that number (from 1): full jitter under an exponential bound."""
+        check_whole(attempt, "attempt")
         factor = 2 ** min(attempt, 16)
         bound = self.cap if self.base > self.cap / factor else self.base * factor
         return self.chance.uniform(0, bound.total_seconds())

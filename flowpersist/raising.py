@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from returns.result import Failure, Result, Success
 
+from flowpersist.arguments import check_instance
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.claiming import Backoff
@@ -35,7 +36,7 @@ def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[Persiste
             return value
         case Failure(error):
             raise error
-    msg = f"or_raise takes a Result, not {type(result).__name__}"
+    msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
     raise TypeError(msg)
 
 
@@ -43,6 +44,7 @@ class RaisingHub:
     """The verbs of ``PersistenceHub``, which see; ``hub`` is the one that does the work."""
 
     def __init__(self, hub: PersistenceHub) -> None:
+        check_instance(hub, "hub", PersistenceHub, "a PersistenceHub; RaisingHub.open makes both")
         self.hub = hub
 
     @staticmethod

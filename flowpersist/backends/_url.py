@@ -129,7 +129,7 @@ class BackendUrl:
 def parse_url(url: str, *, setting: str = SETTING, like: str = "sqlite:///flows.db") -> BackendUrl:
     """A URL in its parts; ``ConfigurationError`` for a malformed one, which says what it looks ``like``."""
     if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, not {type(url).__name__}")
+        raise TypeError(f"Invalid url: expected a str such as {like}, not {type(url).__name__}")
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
     if not colon or not _SCHEME.fullmatch(scheme) or not _PRINTABLE.fullmatch(rest):

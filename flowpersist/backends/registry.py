@@ -25,6 +25,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from flowpersist.arguments import check_instance
 from flowpersist.backends._url import SETTING, BackendUrl, parse_url
 from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
@@ -90,6 +91,7 @@ def backend_from_url(url: str, *, clock_offset: timedelta = timedelta(0)) -> Sto
     Raises ``ConfigurationError`` for an unknown scheme, a malformed URL, unknown options, and a backend whose package
     can't be imported.
     """
+    check_instance(clock_offset, "clock_offset", timedelta, "a timedelta")
     parsed = parse_url(url)
     built_in = _BUILT_IN.get(parsed.scheme)
     factory = _loaded(parsed.scheme) if built_in is None else built_in.load()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_bytes, check_instance, check_items
+from flowpersist.arguments import check_bytes, check_classes, check_instance, check_items
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph
@@ -26,7 +26,9 @@ def _registry(types: TypeRegistry | Iterable[type]) -> TypeRegistry:
     if isinstance(types, TypeRegistry):
         return types
     check_items(types, "types", "a TypeRegistry, or the classes for one")
-    return TypeRegistry(*types)
+    classes = tuple(types)
+    check_classes(classes, "types", "a TypeRegistry, or the classes for one")
+    return TypeRegistry(*classes)
 
 
 @frozen

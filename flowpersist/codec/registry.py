@@ -12,6 +12,7 @@ from attrs import frozen
 
 from flowpersist.arguments import (
     check_callable,
+    check_classes,
     check_instance,
     check_mapping,
     check_optional,
@@ -68,6 +69,7 @@ class TypeRegistry:
         self._by_class: dict[type, Registration] = {}
         self._by_name: dict[str, Registration] = {}
         self._lists: dict[bytes, tuple[Registration, ...]] = {}
+        check_classes(classes, "classes", "classes, one after the other")
         for cls in classes:
             self.register(cls)
 
@@ -119,6 +121,8 @@ class TypeRegistry:
         registered already or can't be.
         """
         check_optional(name, "name", check_str)
+        _check_version(version)
+        others = _aliases(aliases)
         _check_upgrades(upgrades)
         check_optional(encode, "encode", check_callable)
         check_optional(decode, "decode", check_callable)
@@ -126,9 +130,7 @@ class TypeRegistry:
         def add(target: type[T]) -> type[T]:
             plan = _plan(target, encode, decode)
             own = name or default_name(target)
-            self._add(
-                Registration(target, own, _version(target, version), plan, dict(upgrades), _aliases(target, aliases))
-            )
+            self._add(Registration(target, own, version, plan, dict(upgrades), others))
             return target
 
         return add if cls is None else add(cls)
@@ -186,10 +188,9 @@ def default_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _version(cls: type, version: int) -> int:
+def _check_version(version: int) -> None:
     if type(version) is not int or version < 1:
-        raise ConfigurationError(f"Invalid version of {cls.__qualname__}: expected a whole number from 1 on", "version")
-    return version
+        raise ConfigurationError("Invalid version: expected a whole number from 1 on", "version")
 
 
 def _check_upgrades(upgrades: Upgrades) -> None:
@@ -199,19 +200,19 @@ def _check_upgrades(upgrades: Upgrades) -> None:
         check_callable(function, f"upgrades[{version}]")
 
 
-def _aliases(cls: type, aliases: Iterable[str]) -> tuple[str, ...]:
+def _aliases(aliases: Iterable[str]) -> tuple[str, ...]:
     try:
         found = () if isinstance(aliases, str) else tuple(aliases)
     except TypeError:
         found = ("",)
     if isinstance(aliases, str) or not all(type(alias) is str and alias for alias in found):
-        raise ConfigurationError(f"Invalid aliases of {cls.__qualname__}: expected names, in a tuple", "aliases")
+        raise ConfigurationError("Invalid aliases: expected names, in a tuple", "aliases")
     return found
 
 
 def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None) -> Plan:
     if not isinstance(cls, type):
-        raise TypeError(f"Invalid types: only classes can be registered, not an object of {type(cls).__qualname__}")
+        raise TypeError(f"Invalid cls: only classes can be registered, not an object of {type(cls).__qualname__}")
     if encode is None and decode is None:
         return plan_for(cls)
     if encode is None or decode is None:

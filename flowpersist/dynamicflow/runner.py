@@ -108,7 +108,7 @@ class FlowRunner:
         the run after it, goes on with it. With a document of another hash a Migration must be registered. What is
         refused (an answer that its schema does not let through, a missing tool) leaves the run as it was.
         """
-        check_optional(document, "document", check_source)
+        _check_answer(document, by)
         return await self._resume(key, answer, document, by, nothing)
 
     @discreet
@@ -130,7 +130,7 @@ class FlowRunner:
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """The same as ``resume``, as events while they happen."""
-        check_optional(document, "document", check_source)
+        _check_answer(document, by)
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
     @discreet
@@ -282,6 +282,11 @@ class FlowRunner:
     async def _driven(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
         driven = await self._legs.drive(run, emit, flow=flow)
         return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())
+
+
+def _check_answer(document: object, by: object) -> None:
+    check_optional(document, "document", check_source)
+    check_optional(by, "by", check_text)
 
 
 def _check(document: object, run_id: object) -> None:
