@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
 from flowpersist.answer_types import type_name
-from flowpersist.arguments import check_duration, check_moment, check_optional
+from flowpersist.arguments import check_duration, check_instance, check_moment, check_optional
 from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
 from flowpersist.codec import TypeRegistry
 from flowpersist.errors import (
@@ -169,6 +169,7 @@ class AwaitInput(Generic[A]):
         """As JSON data, the way a suspension keeps it. Of the schema's type the name is kept, by which ``types`` have
         its classes: a process that has them too runs their rules on an answer.
         """
+        check_instance(types, "types", (TypeRegistry, type(None)), "a TypeRegistry or None")
         data: dict[str, object] = {
             "id": self.id,
             "prompt": self.prompt,

@@ -35,6 +35,7 @@ from flowpersist import (
     KeyRing,
     Limits,
     Maintenance,
+    NewSuspension,
     RaisingHub,
     SuspensionId,
     TypeRegistry,
@@ -175,6 +176,7 @@ KINDS: dict[str, list[object]] = {
     "graph": MAPPING,
     "handler": [plain, "name", 7, dict, print],
     "hub": OBJECT,
+    "idempotency_digest": [7, True, NAN, "\ud800"],
     "idempotency_key": TEXT,
     "inner": OBJECT,
     "input": ANYTHING,
@@ -274,6 +276,7 @@ OWN: dict[str, list[object]] = {
     "AwaitInput.fill.arguments": ANYTHING,  # what a calling model sends: an error of its own
     "AwaitInput.from_data.data": ANYTHING,  # what was stored: MalformedPayload
     "AwaitInput.id": [*STORED, ""],
+    "AwaitInput.to_data.types": OBJECT,
     "Backoff.first": PAUSE,
     "ClaimCheckBackend.blobs": OBJECT,
     "ClaimCheckBackend.grace": DURATION,
@@ -288,12 +291,14 @@ OWN: dict[str, list[object]] = {
     "PersistenceHub.complete.run": OBJECT,
     "PersistenceHub.fail.run": OBJECT,
     "PersistenceHub.release.run": OBJECT,
+    "PersistenceHub.remember.awaiting": OBJECT,
     "PersistenceHub.renew.run": OBJECT,
     "PersistenceHub.suspend_next.run": OBJECT,
     "RaisingHub.hub": OBJECT,
     "RaisingHub.complete.run": OBJECT,
     "RaisingHub.fail.run": OBJECT,
     "RaisingHub.release.run": OBJECT,
+    "RaisingHub.remember.awaiting": OBJECT,
     "RaisingHub.renew.run": OBJECT,
     "RaisingHub.suspend_next.run": OBJECT,
     "SqliteBackend.path": [7, b"x", object()],
@@ -432,17 +437,18 @@ class Ground:
         return {
             name: self.own.get(f"{subject.name}.{name}", self.good.get(name))
             for name, parameter in subject.parameters().items()
-            if name != wrong and (parameter.default is parameter.empty or f"{subject.name}.{name}" in self.own)
+            if name != wrong
+            and parameter.kind is not parameter.VAR_POSITIONAL
+            and (parameter.default is parameter.empty or f"{subject.name}.{name}" in self.own)
         }
 
     async def call(self, subject: Subject, wrong: str, value: object) -> object:
-        if wrong == "classes":
-            return TypeRegistry(value)
-        given = {**self.required(subject, wrong), wrong: value}
+        several = subject.parameters()[wrong].kind is inspect.Parameter.VAR_POSITIONAL
+        given = {**self.required(subject, wrong), **({} if several else {wrong: value})}
         function = subject.function
         if subject.owner is not None:
             function = function.__get__(self.instance(subject.owner))
-        result = function(**given)
+        result = function(*([value] if several else []), **given)
         if inspect.isawaitable(result):
             return await asyncio.wait_for(result, 5)
         if hasattr(result, "__aenter__"):
@@ -573,9 +579,15 @@ async def test_a_wrong_argument_is_refused_by_its_name_before_any_effect(subject
     assert (ground.backend.calls["put"], ground.backend.calls["delete"]) == before
 
 
+async def answered(hub: PersistenceHub) -> NewSuspension:
+    new = or_raise(await hub.suspend(1, awaiting=AwaitInput(id="a", prompt="")))
+    or_raise(await hub.answer(new.key, 1))
+    return new
+
+
 async def test_no_put_is_sent_for_a_plain_function_and_its_effects_are_none(ground):
     for door in (ground.hub, RaisingHub(ground.hub)):
-        or_raise(await ground.hub.suspend(1))
+        await answered(ground.hub)
         effects: list[object] = []
 
         def plainly(run, effects=effects):
@@ -587,7 +599,7 @@ async def test_no_put_is_sent_for_a_plain_function_and_its_effects_are_none(grou
 
 
 async def test_what_turns_out_to_give_no_awaitable_ends_the_worker_after_its_first_call(ground):
-    new = or_raise(await ground.hub.suspend(1))
+    new = await answered(ground.hub)
     calls: list[object] = []
     with pytest.raises(TypeError, match="handler: expected an async function"):
         await asyncio.wait_for(ground.hub.work(lambda run: calls.append(run.state), concurrency=1), 5)
