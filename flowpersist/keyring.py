@@ -201,7 +201,7 @@ class KeyRing:
     def _known(self, kid: str) -> RingKey:
         check_str(kid, "kid")
         if kid not in self.keys:
-            raise _unusable(f"there is no key of the kid {kid!r}")
+            raise _unusable(f"there is no key {kid!r} among its kids")
         return self.keys[kid]
 
     def __repr__(self) -> str:
