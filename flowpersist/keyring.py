@@ -193,7 +193,7 @@ class KeyRing:
 
     def _with(self, kid: str, key: RingKey) -> KeyRing:
         if not _KID.fullmatch(kid):
-            raise _unusable("the kid of a key has 1 to 64 characters of A-Z a-z 0-9 . _ -")
+            raise _unusable("a key's kid has 1 to 64 characters of A-Z a-z 0-9 . _ -")
         if kid in self.keys:
             raise _unusable(f"key {kid!r} is there already")
         return KeyRing({**self.keys, kid: key})
