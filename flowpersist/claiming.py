@@ -20,7 +20,7 @@ from flowpersist.arguments import check_async, check_duration, check_instance, c
 from flowpersist.drafts import Loaded
 from flowpersist.due import Due, Queue
 from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
-from flowpersist.leases import hold
+from flowpersist.leases import hold, is_cancelled
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.indexing import matches, where
 from flowpersist.lifecycle.model import Head, Status
@@ -262,15 +262,15 @@ class Worker:
         try:
             async with holding:
                 outcome = await self._handled(run)
-        except asyncio.CancelledError:
-            if not holding.finished:
-                await asyncio.shield(self._said("released", self.hub.release(run, error="the worker was stopped")))
-            raise
         except NotAwaitable:
             await self._said("released", self.hub.release(run, error="the handler is no async function"))
             raise
-        except Exception as error:  # noqa: BLE001
-            # Whatever the user's handler raises is recorded with the run, and never ends the worker.
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                await self._stopped(run, holding)
+                raise
+            # Whatever the user's handler raises, a CancelledError of its own too, is recorded with the run and never
+            # ends the worker.
             self._tell(run, holding, error)
             await self._broken(run, holding, error)
         else:
@@ -291,7 +291,11 @@ class Worker:
             log.warning("run %s, attempt %d could not be completed: %s", run.suspension.id, run.attempt, error)
             await self._broken(run, holding, error)
 
-    def _tell(self, run: Resumption[Any], holding: hold, error: Exception) -> None:
+    async def _stopped(self, run: Resumption[Any], holding: hold) -> None:
+        if not holding.finished:
+            await asyncio.shield(self._said("released", self.hub.release(run, error="the worker was stopped")))
+
+    def _tell(self, run: Resumption[Any], holding: hold, error: BaseException) -> None:
         if error is holding.lost:
             log.warning("run %s, attempt %d was stopped: %s", run.suspension.id, run.attempt, error)
             return
@@ -299,7 +303,7 @@ class Worker:
             log, error, "the handler raised on run %s, attempt %d", run.suspension.id, run.attempt
         )
 
-    async def _broken(self, run: Resumption[Any], holding: hold, error: Exception) -> None:
+    async def _broken(self, run: Resumption[Any], holding: hold, error: BaseException) -> None:
         if holding.finished or error is holding.lost:
             return
         if run.attempt >= self.max_attempts:

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
@@ -333,37 +333,63 @@ class PersistenceHub:
         *,
         discard: bool = False,
         superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
         """End a claimed run. Its state is dropped and its outcome kept for the retention.
 
         Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded, or their
-        waits are among the ``superseded``: names of waits that the run went on without.
+        waits are among the ``superseded``: names of waits that the run went on without. ``metadata`` replaces what the
+        suspension had; None keeps that.
         """
         check_run(run)
         check_flag(discard, "discard")
         names = check_superseded(superseded)
-        body: bytes | None = None
-        if outcome is not None:
-            key, tenant = str(run.suspension.id), run.suspension.tenant
-            sealed = await self.suspensions.records.seal_body(key, tenant, outcome, purpose="outcome")
-            if not isinstance(sealed, Success):
-                return Failure(sealed.failure())
-            body = sealed.unwrap()
+        renamed = None if metadata is None else check_metadata(metadata)
+        sealed = await self._sealed_outcome(run, outcome)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
         return await self._finished(
             "complete",
             run,
             lambda seen: verbs.complete(seen.head, _holder(run), seen.now, discard=discard, superseded=names),
-            body,
+            sealed.unwrap(),
+            renamed,
         )
 
     @discreet
-    async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
-        """End a claimed run as failed. Of an exception its class is kept, since its text may hold state."""
+    async def fail(
+        self,
+        run: Resumption[Any],
+        error: BaseException | str | None = None,
+        *,
+        why: object = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> Outcome[Suspension]:
+        """End a claimed run as failed. Of an exception its class is kept, since its text may hold state.
+
+        ``why`` is sealed as a state is, in the place of the run's, and ``failure`` gives it. ``metadata`` replaces what
+        the suspension had; None keeps that.
+        """
         check_run(run)
         _check_error(error)
+        renamed = None if metadata is None else check_metadata(metadata)
+        sealed = await self._sealed_outcome(run, why)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        explained = why is not None
         return await self._finished(
-            "fail", run, lambda seen: verbs.fail(seen.head, _holder(run), seen.now, error=_said(error)), KEEP
+            "fail",
+            run,
+            lambda seen: verbs.fail(seen.head, _holder(run), seen.now, error=_said(error), explained=explained),
+            sealed.unwrap() if explained else KEEP,
+            renamed,
         )
+
+    async def _sealed_outcome(self, run: Resumption[Any], outcome: object) -> Result[bytes | None, PersistenceError]:
+        if outcome is None:
+            return Success(None)
+        key, tenant = str(run.suspension.id), run.suspension.tenant
+        return await self.suspensions.records.seal_body(key, tenant, outcome, purpose="outcome")
 
     @discreet
     async def release(
@@ -482,6 +508,21 @@ class PersistenceHub:
             return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
+
+    @discreet
+    async def failure(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+        """Why a run has failed, as ``fail`` was told; None where it was not. Of one that has not failed, what
+        ``outcome`` says.
+        """
+
+        async def decide(seen: Present) -> Turn[object]:
+            if seen.head.status is not Status.FAILED:
+                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+            if not seen.head.explained:
+                return Turn(seen.head, Success(None))
+            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+
+        return as_outcome(await self.suspensions.transact("failure", key, decide, by=by, body=True))
 
     @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
@@ -627,12 +668,17 @@ class PersistenceHub:
         run: Resumption[Any],
         step: Callable[[Present], verbs.Step[Head]],
         body: bytes | Keep | None,
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
         async def decide(seen: Present) -> Turn[Suspension]:
             decided = step(seen)
             # A cancellation that is carried out here keeps the state: only the verb's own success replaces it.
-            kept = body if isinstance(decided.result, Success) else KEEP
-            return Turn(decided.head, decided.result.map(suspension_of), kept)
+            if not isinstance(decided.result, Success):
+                return Turn(decided.head, Failure(decided.result.failure()), KEEP)
+            head = decided.head
+            if metadata is not None and head is not seen.head:
+                head = evolve(head, metadata=metadata)
+            return Turn(head, Success(suspension_of(head)), body)
 
         return self._let_go(run, await self.suspensions.transact(verb, run.suspension.id, decide))
 

@@ -18,12 +18,21 @@ if TYPE_CHECKING:
     from flowpersist.hub import Outcome, PersistenceHub
     from flowpersist.lifecycle.views import Resumption
 
-__all__ = ["DEFAULT_LEASE", "hold"]
+__all__ = ["DEFAULT_LEASE", "hold", "is_cancelled"]
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
 #: A lease is renewed when a third of it has gone, so that two renewals may fail.
 RENEWALS: Final = 3
 log = logging.getLogger("flowpersist.leases")
+
+
+def is_cancelled(before: int = 0) -> bool:
+    """Whether somebody cancels this task, beyond the ``before`` times of earlier.
+
+    A ``CancelledError`` need not mean so: code raises its own, as of a future that it awaited and another cancelled.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > before
 
 
 class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is

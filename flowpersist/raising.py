@@ -189,14 +189,24 @@ class RaisingHub:
         *,
         discard: bool = False,
         superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> Suspension:
         """End a claimed run."""
-        return or_raise(await self.hub.complete(run, outcome, discard=discard, superseded=superseded))
+        return or_raise(
+            await self.hub.complete(run, outcome, discard=discard, superseded=superseded, metadata=metadata)
+        )
 
     @discreet
-    async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Suspension:
+    async def fail(
+        self,
+        run: Resumption[Any],
+        error: BaseException | str | None = None,
+        *,
+        why: object = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> Suspension:
         """End a claimed run as failed."""
-        return or_raise(await self.hub.fail(run, error))
+        return or_raise(await self.hub.fail(run, error, why=why, metadata=metadata))
 
     @discreet
     async def release(
@@ -277,6 +287,11 @@ class RaisingHub:
     async def outcome(self, key: Named, *, by: str | None = None) -> object:
         """What ``complete`` stored."""
         return or_raise(await self.hub.outcome(key, by=by))
+
+    @discreet
+    async def failure(self, key: Named, *, by: str | None = None) -> object:
+        """Why a run has failed, as ``fail`` was told."""
+        return or_raise(await self.hub.failure(key, by=by))
 
     @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Suspension:

@@ -6,6 +6,7 @@ decides by a pure transition, and puts the result under the head's revision with
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -293,8 +294,9 @@ class Suspensions:
         event = Event(verb, suspension_of(head), by, at)
         try:
             self._on_event(event)
-        except Exception as error:  # noqa: BLE001
-            # The write is durable: an observer's mistake must not turn it into a failure.
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            # The write is durable: an observer's mistake must not turn it into a failure. Nothing is awaited here, so
+            # that a CancelledError is the observer's own.
             self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", verb, head.id)
 
 

@@ -14,7 +14,7 @@ from attrs import evolve
 from returns.result import Failure
 
 from flowpersist.awaiting import AwaitInput
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
 from flowpersist.dynamicflow.values import resolve
@@ -135,7 +135,7 @@ def _joined(engine: Engine, node: Node, tool: str, previous: Done) -> Done | Fai
         return previous
     try:
         return Done(join.transform(previous.value))
-    except Exception as error:  # noqa: BLE001 - a join is the user's code: whatever it raises fails the step
+    except RAISED as error:  # a join is the user's code: whatever it raises fails the step
         names = (previous.tool, tool, node.id, engine.run_id)
         engine.tracebacks.log(log, error, "the join from %s to %s failed in step %s of run %s", *names)
         return engine.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
@@ -163,10 +163,10 @@ async def _run(
 ) -> Done | Failed | Pending:
     try:
         value = await tool.call(arguments, context)
-    except asyncio.CancelledError:
-        context.cancellation.request()
-        raise
-    except Exception as error:  # noqa: BLE001 - a tool is the user's code: whatever it raises fails the attempt
+    except RAISED as error:  # a tool is the user's code: whatever it raises fails the attempt
+        if isinstance(error, asyncio.CancelledError) and engine.is_cancelled():
+            context.cancellation.request()
+            raise
         message = "tool %s failed in step %s of run %s, attempt %d"
         engine.tracebacks.log(context.logger, error, message, tool.id, context.path, context.run_id, context.attempt)
         return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
@@ -176,8 +176,8 @@ async def _run(
     return Done(checked.unwrap(), tool.id)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:500]
-    except Exception:  # noqa: BLE001 - the user's class writes the text, and may fail at it
+    except RAISED:  # the user's class writes the text, and may fail at it
         return type(error).__name__

@@ -17,10 +17,11 @@ from attrs import define, evolve, field, frozen
 
 from flowpersist.dynamicflow import operators
 from flowpersist.dynamicflow.events import Emit, nothing
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.leases import is_cancelled
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 from flowpersist.tracebacks import Tracebacks
 
@@ -89,12 +90,15 @@ class Engine:
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
     outputs: dict[str, object] = field(factory=dict, repr=False)
+    _home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
     _put_off: bool = field(default=False, init=False)
     _freed: bool = field(default=False, init=False)
     _yielded: float = field(factory=time.monotonic, init=False)
 
     async def run(self, frame: Frame) -> Outcome:
         """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
+        task = asyncio.current_task()
+        self._home = (task, 0 if task is None else task.cancelling())
         while True:
             self._put_off = self._freed = False
             scope = Scope()
@@ -168,6 +172,11 @@ class Engine:
         error = FlowError(f"step {node.id!r}: {message}", self.flow.name, node.id, None, tool)
         error.__cause__ = cause
         return Failed(error)
+
+    def is_cancelled(self) -> bool:
+        """Whether the task that runs now is being cancelled: branches have tasks of their own, which begin afresh."""
+        task, before = self._home
+        return is_cancelled(before if asyncio.current_task() is task else 0)
 
     async def block(self, block: Block, place: Place) -> Outcome:
         """Run steps one after another; the last one's result, or what the block was given where it is empty."""
@@ -245,7 +254,11 @@ class Engine:
             if failures >= node.retries:
                 place.frame["error"] = failure_of(outcome.error)
                 return outcome
-            await asyncio.sleep(self.backoff(failures + 1))
+            try:
+                pause = max(0.0, float(self.backoff(failures + 1)))
+            except RAISED as error:  # the runner's owner gave it, and it may fail
+                return self.failed(node, f"the runner's backoff failed ({type(error).__name__})", cause=error)
+            await asyncio.sleep(pause)
 
     async def _attempt(self, node: Node, place: Place, attempt: int) -> Outcome:
         scope = Scope(place.scope)

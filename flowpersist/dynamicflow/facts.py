@@ -32,7 +32,7 @@ def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
 
 
 def moved(metadata: Mapping[str, Scalar], flow: Flow) -> dict[str, Scalar]:
-    """The metadata of a run that goes on under another document."""
+    """The metadata of a run under this document, which need not be the one that it began with."""
     kept = {name: value for name, value in metadata.items() if not name.startswith("tools")}
     return {**kept, **metadata_of(flow, None)}
 

@@ -15,7 +15,7 @@ from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine, size_of
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
-from flowpersist.dynamicflow.state import State, check_state
+from flowpersist.dynamicflow.state import State, check_state, failure_of
 from flowpersist.errors import (
     FlowError,
     PersistenceError,
@@ -96,12 +96,12 @@ class Legs:
                 if isinstance(ended, Failure) and not holding.finished:
                     await self._release(run, ended.failure())
                 return ended
-        except asyncio.CancelledError:
+        except PersistenceError as lost:
+            return Failure(lost)
+        except BaseException:
             if not holding.finished:
                 await asyncio.shield(self._release(run, None))
             raise
-        except PersistenceError as lost:
-            return Failure(lost)
 
     async def _release(self, run: Resumption[Any], error: PersistenceError | None) -> None:
         released = await self.hub.release(run, error=error)
@@ -122,9 +122,9 @@ class Legs:
         carried = frozenset(engine.open)
         outcome = await engine.run(state["frame"])
         if isinstance(outcome, Done):
-            return await self._complete(run, Completed(outcome.value, engine.outputs), carried)
+            return await self._complete(run, Completed(outcome.value, engine.outputs), carried, current)
         if isinstance(outcome, Failed):
-            return await self._fail(run, outcome.error)
+            return await self._fail(run, outcome.error, current)
         # What was asked anew stands under the name of what it was asked in the place of.
         superseded = {name for name in carried if name not in engine.open or name in engine.waits}
         return await self._pause(run, state, engine, superseded)
@@ -170,42 +170,50 @@ class Legs:
             tracebacks=self.hub.suspensions.tracebacks,
         )
 
-    async def _complete(self, run: Resumption[Any], completed: Completed, superseded: frozenset[str]) -> _Ended:
+    async def _complete(
+        self, run: Resumption[Any], completed: Completed, superseded: frozenset[str], flow: Flow
+    ) -> _Ended:
         outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
         # What is still open, or answered and unread, at the end belongs to branches that were given up.
-        ended = await self.hub.complete(run, outcome, discard=True, superseded=superseded)
-        return await self._given_up(run, ended.failure()) if isinstance(ended, Failure) else Success(completed)
+        ended = await self.hub.complete(
+            run, outcome, discard=True, superseded=superseded, metadata=moved(run.suspension.metadata, flow)
+        )
+        return await self._given_up(run, ended.failure(), flow) if isinstance(ended, Failure) else Success(completed)
 
-    async def _fail(self, run: Resumption[Any], error: FlowError) -> _Ended:
-        # The message may quote what a tool said, and so the state: only the names are kept outside it.
+    async def _fail(self, run: Resumption[Any], error: FlowError, flow: Flow) -> _Ended:
+        # The message may quote what a tool said, and so the state: it is sealed as one, and only names stand outside.
         named = "".join(f" {what} {name!r}" for what, name in (("step", error.step), ("tool", error.tool)) if name)
         _log.warning("run %s failed:%s", run_id_of(run.suspension), named)
-        ended = await self.hub.fail(run, error=f"FlowError{named}"[:1000])
+        ended = await self.hub.fail(
+            run,
+            error=f"FlowError{named}"[:1000],
+            why=failure_of(error),
+            metadata=moved(run.suspension.metadata, flow),
+        )
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
     async def _pause(self, run: Resumption[Any], state: State, engine: Engine, superseded: set[str]) -> _Ended:
-        known = run.suspension.metadata
         paused = await self.hub.suspend_next(
             run,
             state,
             awaiting=engine.waits or None,
             until="each",
             superseded=superseded,
-            metadata=None if known.get("hash") == engine.flow.hash else moved(known, engine.flow),
+            metadata=moved(run.suspension.metadata, engine.flow),
         )
         if isinstance(paused, Failure):
-            return await self._given_up(run, paused.failure())
+            return await self._given_up(run, paused.failure(), engine.flow)
         new = paused.unwrap()
         return Success(_Paused(suspended(new, engine.waiting), new.status, new))
 
-    async def _given_up(self, run: Resumption[Any], error: PersistenceError) -> _Ended:
+    async def _given_up(self, run: Resumption[Any], error: PersistenceError, flow: Flow) -> _Ended:
         """What can't be stored now may be later; what can't be serialized never will."""
         if not isinstance(error, SerializationError):
             return Failure(error)
         message = f"a result can't be kept: {error}; let tools return JSON data or registered classes"
         failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))
         failure.__cause__ = error
-        return await self._fail(run, failure)
+        return await self._fail(run, failure, flow)
 
 
 def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:

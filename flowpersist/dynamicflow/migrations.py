@@ -9,6 +9,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.arguments import check_callable, check_instance, check_items, check_str
 from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.state import State, check_state
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
 
@@ -72,7 +73,7 @@ class Migrations:
             return Success(state)
         try:
             moved = self.known[current, flow.hash].transform(state)
-        except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises refuses the document
+        except RAISED as error:  # the user's code: whatever it raises refuses the document
             failure = FlowError(f"the migration to {flow.hash} failed: {type(error).__name__}: {error}", flow.name)
             failure.__cause__ = error
             return Failure(failure)

@@ -4,6 +4,7 @@ can swallow.
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -11,7 +12,11 @@ from attrs import field, frozen
 
 from flowpersist.errors import FlowError
 
-__all__ = ["PENDING", "Done", "Failed", "Outcome", "Pending"]
+__all__ = ["PENDING", "RAISED", "Done", "Failed", "Outcome", "Pending"]
+
+
+#: What the user's code may raise where nothing is awaited: a CancelledError there is its own, and cancels nobody.
+RAISED: Final = (Exception, asyncio.CancelledError)
 
 
 @frozen

@@ -21,7 +21,7 @@ from flowpersist.dynamicflow.facts import KIND, metadata_of, needs, no_flow, run
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
-from flowpersist.dynamicflow.state import new_state
+from flowpersist.dynamicflow.state import error_of, new_state
 from flowpersist.dynamicflow.streaming import follow, tell
 from flowpersist.dynamicflow.tools import Join, Tool, Toolbox
 from flowpersist.dynamicflow.working import FlowWorker
@@ -33,7 +33,7 @@ from flowpersist.errors import (
 )
 from flowpersist.hub import MISSING, Outcome, PersistenceHub
 from flowpersist.leases import DEFAULT_LEASE
-from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status
+from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, WaitStatus
 from flowpersist.raising import RaisingHub
 from flowpersist.secrecy import discreet
 
@@ -199,14 +199,27 @@ class FlowRunner:
 
     async def _begun(self, new: NewSuspension, emit: Emit) -> Outcome[FlowOutcome]:
         """Begin a run that is stored, or say where one stands that had begun before."""
-        if _START not in new.keys:
-            if new.status is Status.WAITING:
-                return Success(suspended(new))
-            if new.status is Status.COMPLETED:
+        begun = all(wait.name != _START or wait.status is not WaitStatus.OPEN for wait in new.waits)
+        match new.status:
+            case Status.COMPLETED:
                 return await self._completed(new)
-        named, value = (new.keys[_START], True) if _START in new.keys else (new.id, MISSING)
+            case Status.FAILED:
+                return await self._failed(new)
+            case Status.WAITING if begun:
+                return Success(suspended(new))
+        named, value = (new.id, MISSING) if begun else (new.keys[_START], True)
         claimed = await self.hub.claim(named, value, lease=self.lease)
         return claimed if isinstance(claimed, Failure) else await self._driven(claimed.unwrap(), emit, None)
+
+    async def _failed(self, new: NewSuspension) -> Outcome[FlowOutcome]:
+        found = await self.hub.failure(new.id)
+        if isinstance(found, Failure):
+            return found
+        why = found.unwrap()
+        if isinstance(why, Mapping):
+            return Failure(error_of(why))
+        message = f"run {run_id_of(new)} has failed: {new.error or 'its worker did not say why'}"
+        return Failure(FlowError(message, str(new.metadata.get("flow", ""))))
 
     async def _completed(self, new: NewSuspension) -> Outcome[FlowOutcome]:
         found = await self.hub.outcome(new.id)

@@ -70,14 +70,15 @@ def sub_frame(frame: Frame, name: str) -> Frame:
 
 
 def failure_of(error: FlowError) -> dict[str, str | None]:
-    """An error as data."""
-    return {
-        "message": error.message,
-        "document": error.document,
-        "step": error.step,
-        "reference": error.reference,
-        "tool": error.tool,
-    }
+    """An error as data. Its texts may quote what comes from outside: half characters, which can't be kept, are
+    spelt out.
+    """
+    fields = {name: getattr(error, name) for name in ("message", "document", "step", "reference", "tool")}
+    return {name: None if text is None else _whole(text) for name, text in fields.items()}
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def error_of(data: Mapping[str, Any]) -> FlowError:

@@ -22,6 +22,7 @@ from flowpersist.arguments import (
 )
 from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.plain import plain
 from flowpersist.dynamicflow.signatures import Signature, signature_of
 from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
@@ -104,14 +105,18 @@ class Tool:
     def check_input(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
         """The arguments as the function takes them. Failure: ``InputValidationError`` with every problem."""
         checked = _checked(self._input, self.input_schema, dict(arguments), f"the input of {self.id!r}")
-        return checked.bind(lambda _: self.signature.structured(arguments))
+        try:
+            return checked.bind(lambda _: self.signature.structured(arguments))
+        except RAISED as error:  # the user's classes check what they are made of, and may raise anything
+            said = f"is refused by a class of its fields ({type(error).__name__})"
+            return Failure(InputValidationError(f"the input of {self.id!r} {said}", [Problem("", said)]))
 
     def check_output(self, value: object) -> Result[object, PersistenceError]:
         """What it returned, as plain data, if its schema lets it through."""
         what = f"the output of {self.id!r}"
         try:
             flat = plain(value)
-        except Exception as error:  # noqa: BLE001 - the user's classes say what their fields are, and may fail at it
+        except RAISED as error:  # the user's classes say what their fields are, and may fail at it
             deep = isinstance(error, RecursionError)
             said = "is nested too deep, or contains itself" if deep else f"has no plain form: {type(error).__name__}"
             return Failure(InputValidationError(f"{what} {said}", [Problem("", said)]))

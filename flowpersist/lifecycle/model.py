@@ -193,6 +193,7 @@ class Head:
     cancelling: bool = False
     reason: str | None = None
     error: str | None = None
+    explained: bool = False
     closed_at: datetime | None = None
     taken: Taken | None = None
     done: tuple[Done, ...] = ()

@@ -286,14 +286,14 @@ def complete(
     return Step(completed, Success(completed))
 
 
-def fail(head: Head, holder: Holder, now: datetime, *, error: str | None) -> Step[Head]:
-    """End the run as failed."""
+def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explained: bool = False) -> Step[Head]:
+    """End the run as failed; ``explained``: its body says why."""
     repeated = _repeated(head, holder, "fail")
     if repeated is not None:
         return repeated
 
     def failed() -> Step[Head]:
-        ended = close(evolve(_finish(head, holder, "fail"), error=error), Status.FAILED, now)
+        ended = close(evolve(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
         return Step(ended, Success(ended))
 
     return _held(head, holder, now, failed)
