@@ -212,6 +212,7 @@ KINDS: dict[str, list[object]] = {
     "on_event": CALLABLE,
     "other": OBJECT,
     "outcome": ANYTHING,
+    "why": ANYTHING,
     "output_schema": MAPPING,
     "pace": OBJECT,
     "parameters": [*MAPPING, {"type": "nonsense"}],
