@@ -54,6 +54,10 @@ class Selection:
         place = position_of(record, self.order)
         return place is not None and _in_range(place, self.where) and satisfies(record.attributes, self.where.equals)
 
+    def reaches(self, place: Position) -> bool:
+        """Whether what stands there is on this page or a later one, as far as places tell."""
+        return _in_range(place, self.where) and self.beyond(place)
+
     def beyond(self, place: Position) -> bool:
         """Whether a place is on this page or a later one."""
         if self.after is None:

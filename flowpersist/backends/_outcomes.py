@@ -37,12 +37,16 @@ def check_body(backend: str, ref: RecordRef, body: object, largest: int) -> None
 
 def body_missing(backend: str, ref: RecordRef) -> IntegrityError:
     """A record names a body that is not there, or not as it was written."""
-    return IntegrityError(f"the body of record {ref.key} in the {backend} store is missing or damaged")
+    what = f"the body of record {ref.key} in the {backend} store is missing or damaged"
+    return IntegrityError(f"{what}: restore the record from a backup")
 
 
 def unreadable(backend: str, what: str) -> IntegrityError:
     """A row or file that no release of this library has written."""
-    return IntegrityError(f"{what} in the {backend} store can't be read: it is damaged, or of another program")
+    return IntegrityError(
+        f"{what} in the {backend} store can't be read: it is damaged, or of another program; "
+        "restore it from a backup, or remove it by the store's own tools"
+    )
 
 
 def later_release(what: str, found: object, known: int) -> UnsupportedVersion:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from json.encoder import encode_basestring
+from typing import Final
 
-from flowpersist.backends.base import MAX_TEXT_BYTES, Scalar, check_scalar, check_text
+from flowpersist.backends.base import MAX_ATTRIBUTES, MAX_TEXT_BYTES, Scalar, check_scalar, check_text
 
-__all__ = ["attributes_from_text", "attributes_to_text", "entry_text", "scalar_to_text"]
+__all__ = ["MAX_ATTRIBUTES_CHARACTERS", "attributes_from_text", "attributes_to_text", "entry_text", "scalar_to_text"]
+
+#: Each of their bytes JSON may write as six characters; names and values have some more about them.
+MAX_ATTRIBUTES_CHARACTERS: Final = MAX_ATTRIBUTES * (2 * 6 * MAX_TEXT_BYTES + 8)
 
 
 def scalar_to_text(value: Scalar) -> str:
@@ -58,7 +62,9 @@ def attributes_to_text(attributes: Mapping[str, Scalar]) -> str:
 
 
 def attributes_from_text(text: str) -> dict[str, Scalar]:
-    """The attributes again; ``ValueError`` or ``TypeError`` for any other text."""
+    """The attributes again; ``ValueError``, ``TypeError`` or ``RecursionError`` for any other text."""
+    if type(text) is not str or len(text) > MAX_ATTRIBUTES_CHARACTERS:
+        raise ValueError("attributes that are no text, or too long a one")
     data = json.loads(text)
     if not isinstance(data, dict):
         raise TypeError("attributes are no JSON object")

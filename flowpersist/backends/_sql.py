@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from flowpersist.backends._matching import Selection, bound
@@ -13,7 +14,11 @@ from flowpersist.backends._scalars import entry_text, scalar_to_text
 from flowpersist.backends.base import Order, Scalar
 from flowpersist.errors import BackendUnavailable, IntegrityError, PersistenceError, StorageError, StorageFull
 
-__all__ = ["index_statements", "mapped", "primary_code", "select", "transaction", "translated"]
+__all__ = ["index_statements", "mapped", "primary_code", "select", "text", "transaction", "translated"]
+
+#: For ``text_factory``: what is no UTF-8 comes as lone surrogates, which no text of ours holds. The driver's own would
+#: refuse the whole answer for it.
+text: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 _COLUMNS: Final[Mapping[Order, str]] = {
     "key": "key",

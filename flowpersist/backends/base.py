@@ -31,6 +31,7 @@ __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_HEAD_BYTES",
     "MAX_TEXT_BYTES",
+    "MAX_WRITE_ID_BYTES",
     "ORDERS",
     "BackendHealth",
     "BodyLimited",
@@ -66,6 +67,7 @@ MAX_HEAD_BYTES: Final = 256 * 1024
 #: Keys, namespaces, attribute names and string values, in UTF-8.
 MAX_TEXT_BYTES: Final = 512
 MAX_ATTRIBUTES: Final = 64
+MAX_WRITE_ID_BYTES: Final = 64
 _INT64: Final = range(-(2**63), 2**63)
 #: They become part of index definitions, on servers too.
 _INDEXED_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
@@ -196,8 +198,8 @@ class RecordChange:
     due_at: datetime | Keep | None = field(default=KEEP, converter=_due_change)
 
     def __attrs_post_init__(self) -> None:
-        if not 1 <= len(check_text(self.write_id, "a write id").encode()) <= 64:  # noqa: PLR2004
-            msg = "a write id has 1 to 64 bytes"
+        if not 1 <= len(check_text(self.write_id, "a write id").encode()) <= MAX_WRITE_ID_BYTES:
+            msg = f"a write id has 1 to {MAX_WRITE_ID_BYTES} bytes"
             raise ValueError(msg)
         if len(_part(self.head, "head")) > MAX_HEAD_BYTES:
             msg = f"a head has at most {MAX_HEAD_BYTES} bytes"

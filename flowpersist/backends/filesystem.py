@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock, timed
+from flowpersist.backends._damage import left_standing, named
 from flowpersist.backends._filesystem.files import NAME, file_errors, locked
 from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
@@ -31,6 +32,7 @@ from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
 from flowpersist.backends._options import check_options
+from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import guard, uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -44,10 +46,11 @@ from flowpersist.backends.base import (
     Record,
     RecordChange,
     RecordRef,
+    Unreadable,
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, PersistenceError
+from flowpersist.errors import BackendUnavailable, IntegrityError, PersistenceError
 
 __all__ = ["FilesystemBackend", "from_url"]
 
@@ -184,7 +187,10 @@ class FilesystemBackend:
             hits = await self._run(partial(_hits, asked=batch))
             groups = _by_shard(hit.digest for hit in hits[: batch.limit])
             removals = [self._run(partial(_remove, digests=group, wanted=asked.holds)) for group in groups]
-            purged += sum(await asyncio.gather(*removals))
+            done = await asyncio.gather(*removals)
+            purged += sum(removed for removed, _ in done)
+            damaged = {digest for _, digests in done for digest in digests}
+            left_standing(_unreadable(namespace, hit) for hit in hits[: batch.limit] if hit.digest in damaged)
             more = _next(batch, hits)
         return purged
 
@@ -251,8 +257,16 @@ def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:
 
 
 def _hits(opened: _Opened, asked: Selection) -> list[Entry]:
-    wanted = evolve(asked, limit=asked.limit + 1)
-    return opened.shards.index.page(wanted, opened.indexed.get(asked.namespace, {}))
+    """The entries of a page, and one more where more follow."""
+    wanted, indexed = evolve(asked, limit=asked.limit + 1), opened.indexed.get(asked.namespace, {})
+    hits = opened.shards.index.page(wanted, indexed)
+    broken = {hit.digest for hit in hits if hit.place is None}
+    if not broken:
+        return hits
+    log.warning("%d entries of the index are damaged, and are made anew from their records", len(broken))
+    for digest in broken:
+        opened.shards.mend(digest)
+    return [hit for hit in opened.shards.index.page(wanted, indexed) if hit.place is not None]
 
 
 def _next(asked: Selection, hits: list[Entry]) -> Selection | None:
@@ -261,21 +275,34 @@ def _next(asked: Selection, hits: list[Entry]) -> Selection | None:
 
 def _page(opened: _Opened, asked: Selection, now: datetime) -> Page[Record]:
     more: Selection | None = asked
-    items: dict[str, Record] = {}
-    while more is not None and not items:
+    found: dict[str, Record | Unreadable] = {}
+    while more is not None and not found:
         hits = _hits(opened, more)
         for hit in hits[: asked.limit]:
-            stored = opened.shards.readable(hit.digest)
-            # An entry of another revision is a hit too, as long as the record stands where it says.
-            if (
-                stored is not None
-                and asked.holds(stored.record)
-                and position_of(stored.record, asked.order) == hit.place
-            ):
-                items[hit.digest] = stored.record
+            one = _found(opened, asked, hit)
+            if one is not None:
+                found[hit.digest] = one
         more = _next(more, hits)
     cursor = None if more is None or more.after is None else asked.cursor(more.after)
-    return Page(tuple(items.values()), cursor, now)
+    items = tuple(one for one in found.values() if isinstance(one, Record))
+    return Page(items, cursor, now, tuple(one for one in found.values() if isinstance(one, Unreadable)))
+
+
+def _found(opened: _Opened, asked: Selection, hit: Entry) -> Record | Unreadable | None:
+    """What a hit leads to; None where it is not, or no longer, what was asked for."""
+    try:
+        stored = opened.shards.stored(hit.digest)
+    except IntegrityError:
+        return _unreadable(asked.namespace, hit)
+    # An entry of another revision is a hit too, as long as the record stands where it says.
+    if stored is None or not asked.holds(stored.record) or position_of(stored.record, asked.order) != hit.place:
+        return None
+    return stored.record
+
+
+def _unreadable(namespace: str, hit: Entry) -> Unreadable:
+    ref = None if hit.place is None else RecordRef(namespace, hit.place[1])
+    return Unreadable(ref, unreadable(NAME, "a record" if ref is None else named(ref)))
 
 
 def _by_shard(digests: Iterable[str]) -> list[list[str]]:
@@ -285,7 +312,7 @@ def _by_shard(digests: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _remove(opened: _Opened, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
+def _remove(opened: _Opened, digests: Sequence[str], wanted: Callable[[Record], bool]) -> tuple[int, list[str]]:
     return opened.shards.remove_if(digests, wanted)
 
 

@@ -17,7 +17,16 @@ from urllib.parse import unquote
 from attrs import define, evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock
-from flowpersist.backends._matching import check_put, position_of, selection
+from flowpersist.backends._damage import (
+    Found,
+    check_following,
+    found_in,
+    left_standing,
+    page_of,
+    read_as,
+    wider,
+)
+from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
@@ -34,6 +43,7 @@ from flowpersist.backends.base import (
     Record,
     RecordChange,
     RecordRef,
+    Unreadable,
     Where,
     Written,
     applied,
@@ -58,7 +68,7 @@ class _Store:
         return self.namespaces.setdefault(namespace, Shelf())
 
     def remove(self, record: Record) -> None:
-        self.records(record.ref.namespace).remove(record)
+        self.records(record.ref.namespace).remove(record.ref.key)
         self.floor = max(self.floor, record.revision)
         self.tell(record.ref)
 
@@ -111,8 +121,9 @@ class MemoryBackend:
         """See ``StorageBackend``."""
         store = self._ready()
         with store.lock:
-            record = store.records(ref.namespace).get(ref.key)
-            return Read(record if record is None or body else evolve(record, body=None), self._now())
+            held = store.records(ref.namespace).get(ref.key)
+            record = None if held is None else _sound(ref, held)
+            return Read(evolve(record, body=held.body) if record and held and body else record, self._now())
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
@@ -123,10 +134,12 @@ class MemoryBackend:
         with store.lock:
             records = store.records(ref.namespace)
             old = records.get(ref.key)
+            if old is not None:
+                _sound(ref, old)
             check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
             now = self._now()
             check_deadline(NAME, ref, now, not_after)
-            revision = store.floor + 1 if old is None else old.revision + 1
+            revision = check_following(NAME, ref, store.floor if old is None else old.revision)
             body = applied(change.body, None if old is None else old.body, None)
             made = revised(ref, old, change, revision, now, None if body is None else len(body))
             records.put(evolve(made, body=body))
@@ -141,6 +154,7 @@ class MemoryBackend:
             record = store.records(ref.namespace).get(ref.key)
             if record is None:
                 return False
+            _sound(ref, record)
             check_revision(NAME, ref, record.revision, if_revision)
             store.remove(record)
             return True
@@ -159,20 +173,27 @@ class MemoryBackend:
         asked = selection(namespace, where, order, limit, after, descending)
         store = self._ready()
         with store.lock:
-            found = store.records(namespace).first(asked, limit + 1)
-            items = tuple(evolve(record, body=None) for record in found[:limit])
-            last = position_of(items[-1], asked.order) if len(found) > limit else None
-            return Page(items, None if last is None else asked.cursor(last), self._now())
+            rows = _found(store.records(namespace), asked, limit + 1)
+            looked = limit + sum(place is None for place, _ in rows)
+            # A row that has a place follows those that have none, so that there always is a page.
+            return page_of(asked, rows, looked, self._now()) or Page((), None, self._now())
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``."""
         asked = selection(namespace, where, "key", limit, None, False)
         store = self._ready()
         with store.lock:
-            found = store.records(namespace).first(asked, limit)
-            for record in found:
+            found: list[Record | Unreadable | None] = []
+            doomed: list[Record] = []
+            for looked in wider(limit):
+                found = [it for _, it in _found(store.records(namespace), asked, looked)]
+                doomed = [it for it in found if isinstance(it, Record)][:limit]
+                if len(doomed) == limit or len(found) < looked:
+                    break
+            for record in doomed:
                 store.remove(record)
-            return len(found)
+        left_standing(found)
+        return len(doomed)
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
@@ -201,6 +222,28 @@ class MemoryBackend:
 
     def _now(self) -> datetime:
         return self._clock() + self.clock_offset
+
+
+def _sound(ref: RecordRef, held: Record) -> Record:
+    """What is held under a key, if it is a record of that key: a dict takes anything."""
+
+    def made() -> Record:
+        if held.ref != ref:
+            raise ValueError("a record of another key")
+        checked = evolve(held, body=None, attributes=Where(held.attributes).equals)
+        size = None if held.body is None else len(held.body)
+        if size != held.body_size or not isinstance(held.body, bytes | None):
+            raise ValueError("a body of another size")
+        return checked
+
+    return read_as(NAME, ref, made)
+
+
+def _found(shelf: Shelf, asked: Selection, count: int) -> list[Found]:
+    return [
+        (place, found_in(NAME, asked.namespace, key, lambda ref: _sound(ref, shelf.records[ref.key])))
+        for place, key in shelf.first(asked, count)
+    ]
 
 
 def from_url(url: BackendUrl) -> MemoryBackend:

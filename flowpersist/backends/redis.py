@@ -22,15 +22,17 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
+from redis.exceptions import ResponseError
 
 from flowpersist.arguments import check_whole
 from flowpersist.backends._clock import timed
+from flowpersist.backends._damage import check_following, left_standing, named
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._options import check_options
-from flowpersist.backends._outcomes import check_body, check_revision
+from flowpersist.backends._outcomes import check_body, check_revision, unreadable
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
@@ -38,7 +40,15 @@ from flowpersist.backends._redis.errors import NAME, mapped
 from flowpersist.backends._redis.lanes import Command
 from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
 from flowpersist.backends._redis.pages import page
-from flowpersist.backends._redis.records import FIELDS, put_call, record_of, upload_of, with_body
+from flowpersist.backends._redis.records import (
+    FIELDS,
+    LAST_REVISION,
+    number,
+    put_call,
+    record_of,
+    upload_of,
+    with_body,
+)
 from flowpersist.backends._redis.scripts import REMOVE
 from flowpersist.backends._redis.source import Client, OpenStore, Source
 from flowpersist.backends._redis.wire import Wire, raised, run
@@ -181,11 +191,11 @@ class RedisBackend:
         commands: list[Command] = [("HMGET", hashed, *FIELDS), ("TIME",)]
         if body:
             commands += [("GET", tag.body(ref.key)), ("HGET", hashed, FIELDS[0])]
-        fields, now, *rest = map(raised, await store.wire.exchange(tag.keys, commands, writing=False))
+        fields, now, *rest = (_told(ref, it) for it in await store.wire.exchange(tag.keys, commands, writing=False))
         time_there = server_time(now, self.clock_offset)
         if rest and rest[1] != fields[0]:
             return None
-        if fields[0] is None:
+        if not any(field is not None for field in fields):
             return Read(None, time_there)
         record = record_of(ref, fields)
         return Read(evolve(record, body=with_body(record, rest[0])) if rest else record, time_there)
@@ -215,7 +225,7 @@ class RedisBackend:
             with mapped():
                 (outcome,) = await run(store.wire, call, writing=True)
             if outcome not in {_MISSING, _REMOVED}:
-                check_revision(NAME, ref, int(outcome), if_revision)
+                check_revision(NAME, ref, _standing(ref, outcome), if_revision)
             return bool(outcome == _REMOVED)
 
     async def query(
@@ -241,6 +251,7 @@ class RedisBackend:
             while purged < limit:
                 asked = selection(namespace, where, "key", min(PURGE_BATCH, limit - purged), after, False)
                 found = await page(store.wire, store.layout, asked, self.clock_offset)
+                left_standing(found.unreadable)
                 removed = await self._remove(store, namespace, found.items)
                 purged += removed
                 if 0 < removed < len(found.items):
@@ -313,10 +324,30 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
     return frozenset(always)
 
 
+def _told(ref: RecordRef, reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
+    """A reply, raised where it is an error; one of another kind of value is damage of the record."""
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+        raise unreadable(NAME, named(ref))
+    return raised(reply)
+
+
+def _standing(ref: RecordRef, text: bytes) -> int:
+    """The revision at which a record stands, as a script gives it; ``IntegrityError`` where it is none."""
+    try:
+        found = number(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= LAST_REVISION:
+        raise unreadable(NAME, named(ref))
+    return found
+
+
 def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Written:
     outcome, revision, now = reply
-    if outcome == b"conflict":
-        check_revision(NAME, ref, int(revision), if_revision)
+    if outcome in {b"conflict", b"damaged"}:
+        check_revision(NAME, ref, _standing(ref, revision if outcome == b"conflict" else outcome), if_revision)
+    if outcome == b"last":
+        check_following(NAME, ref, LAST_REVISION, last=LAST_REVISION)
     if outcome == b"late":
         raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", NAME)
     if outcome == b"no-body":

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock, timed
+from flowpersist.backends._damage import left_standing
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._sql import mapped
@@ -200,15 +201,16 @@ class SqliteBackend:
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Deletes in batches, each a transaction."""
-        asked = selection(namespace, where, "key", limit, None, False)
+        selection(namespace, where, "key", limit, None, False)
         indexed = self._indexed.get(namespace, {})
-        purged = 0
+        purged, after = 0, None
         while purged < limit:
-            batch = evolve(asked, limit=min(PURGE_BATCH, limit - purged))
-            purge = partial(rows.purge, tables=self._tables, asked=batch, indexed=indexed)
-            removed = await self._writing(purge, batch.limit * PAGE_BYTES)
-            purged += removed
-            if removed < batch.limit:
+            batch = selection(namespace, where, "key", min(PURGE_BATCH, limit - purged), after, False)
+            purge = partial(rows.purge, tables=self._tables, asked=batch, indexed=indexed, now=self._now())
+            page = await self._writing(purge, batch.limit * PAGE_BYTES)
+            left_standing(page.unreadable)
+            purged, after = purged + len(page.items), page.next
+            if after is None:
                 break
         return purged
 

@@ -14,7 +14,8 @@ A backend's own test file is some 16 lines::
 
 What has no URL gives the fixture ``make_backend`` in its place: a function that makes a backend, not yet open.
 It needs pytest and pytest-asyncio (the ``testing`` extra). A URL with one host and port is also reached through a proxy
-that fails; what has none gives ``address`` and ``make_proxied``, or those tests are skipped. ``FLOWPERSIST_LONG=1`` in
+that fails; what has none gives ``address`` and ``make_proxied``, or those tests are skipped. The fixture ``damages``
+says how a stored record can be damaged (``flowpersist.testing.suite.damage``). ``FLOWPERSIST_LONG=1`` in
 the environment is the long form; the sizes, in ``flowpersist.testing.suite.ground``, are class attributes.
 """
 
@@ -24,6 +25,7 @@ from flowpersist.testing.suite.cancelling import Cancelling
 from flowpersist.testing.suite.clocks import Clocks
 from flowpersist.testing.suite.contention import Contention
 from flowpersist.testing.suite.crashes import Crashes
+from flowpersist.testing.suite.damage import Damaged
 from flowpersist.testing.suite.network import Network
 from flowpersist.testing.suite.parts import Parts
 from flowpersist.testing.suite.powers import Powers
@@ -36,6 +38,6 @@ __all__ = ["BackendConformance"]
 
 
 class BackendConformance(
-    Parts, Values, Queries, Clocks, Sizes, Races, Contention, Cancelling, Crashes, Powers, Network
+    Parts, Values, Queries, Clocks, Sizes, Races, Contention, Cancelling, Crashes, Damaged, Powers, Network
 ):
     """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from damages_local import memory_damages
 from flowpersist.testing.conformance import BackendConformance
 
 
@@ -11,3 +12,7 @@ class TestMemory(BackendConformance):
     @pytest.fixture
     def url(self):
         return f"memory://{uuid4().hex}"
+
+    @pytest.fixture
+    def damages(self, backend):
+        return memory_damages(backend)

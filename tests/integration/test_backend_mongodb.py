@@ -2,6 +2,7 @@
 
 import pytest
 
+from damages_servers import mongodb_damages
 from flowpersist.testing.conformance import BackendConformance
 
 # PyMongo leaves a socket to the garbage collector where it is closed while it connects.
@@ -15,3 +16,7 @@ class TestMongodb(BackendConformance):
     @pytest.fixture
     def url(self, server, prefix):
         return f"{server('mongodb')}?prefix={prefix}"
+
+    @pytest.fixture
+    def damages(self, server, prefix):
+        return mongodb_damages(server("mongodb"), prefix)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from damages_servers import mongodb_damages
 from flowpersist.backends.mongodb import MongodbBackend
 from flowpersist.testing.conformance import BackendConformance
 from flowpersist.testing.proxy import rerouted
@@ -29,3 +30,7 @@ class TestMotor(BackendConformance):
     @pytest.fixture
     def make_proxied(self, make_backend, proxy):
         return partial(make_backend.func, rerouted(*make_backend.args, proxy.address), **make_backend.keywords)
+
+    @pytest.fixture
+    def damages(self, server, prefix):
+        return mongodb_damages(server("mongodb"), prefix)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from damages_servers import postgres_damages
 from flowpersist.testing.conformance import BackendConformance
 
 
@@ -29,3 +30,7 @@ class TestPostgres(BackendConformance):
                 yield connection
 
         return begun
+
+    @pytest.fixture
+    def damages(self, server, prefix):
+        return postgres_damages(server("postgres"), prefix)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from damages_servers import redis_damages
 from flowpersist.testing.conformance import BackendConformance
 
 
@@ -9,3 +10,7 @@ class TestRedisCluster(BackendConformance):
     @pytest.fixture
     def url(self, server, prefix):
         return f"{server('redis_cluster')}?cluster=on&prefix={prefix}"
+
+    @pytest.fixture
+    def damages(self, server, prefix):
+        return redis_damages(server("redis_cluster"), prefix)

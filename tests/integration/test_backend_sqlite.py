@@ -2,6 +2,7 @@
 
 import pytest
 
+from damages_local import sqlite_damages
 from flowpersist.testing.conformance import BackendConformance
 
 
@@ -9,3 +10,7 @@ class TestSqlite(BackendConformance):
     @pytest.fixture
     def url(self, tmp_path):
         return f"sqlite:///{tmp_path}/store.db"
+
+    @pytest.fixture
+    def damages(self, tmp_path):
+        return sqlite_damages(tmp_path / "store.db")

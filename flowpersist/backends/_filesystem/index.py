@@ -17,11 +17,12 @@ from typing import Final
 
 from attrs import frozen
 
+from flowpersist.backends._damage import place_in
 from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add, begin_anew
 from flowpersist.backends._filesystem.record_file import Stored, digest_of, header_of
-from flowpersist.backends._matching import Position, Selection, position
-from flowpersist.backends._sql import index_statements, mapped, primary_code, select
+from flowpersist.backends._matching import Position, Selection
+from flowpersist.backends._sql import index_statements, mapped, primary_code, select, text
 from flowpersist.backends._statements import statements
 from flowpersist.backends._wal import checkpoint_alone, configure_log, log_bytes
 from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
@@ -40,6 +41,8 @@ WAL_BYTES: Final = 4 * 1024 * 1024
 #: From how many bytes on a log is emptied, and how long to wait for a moment at which nobody adds to it.
 LONG: Final = 4 * 1024 * 1024
 QUIET: Final = timedelta(milliseconds=50)
+#: Of a place in the log.
+_OFFSET_DIGITS: Final = 19
 #: Where Linux names the time since the machine was started.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 #: The errors of an index that is damaged, or of another release.
@@ -50,10 +53,12 @@ _MADE: Final = re.compile(r"create (?:table|(?:unique )?index) if not exists (\w
 
 @frozen
 class Entry:
-    """A hit: the record's file, and where the entry stands in the order that was asked for."""
+    """A hit: the record's file, and where the entry stands in the order that was asked for; None where what is entered
+    there is damaged.
+    """
 
     digest: str
-    place: Position
+    place: Position | None
 
 
 class FileIndex:
@@ -88,6 +93,7 @@ class FileIndex:
         self._path.touch(mode=0o600)
         seconds = self._patience.total_seconds()
         connection = sqlite3.connect(self._path, timeout=seconds, isolation_level=None, check_same_thread=False)
+        connection.text_factory = text
         try:
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = normal")
@@ -209,7 +215,7 @@ class FileIndex:
         connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
         return place.offset
 
-    def replace(self, digest: str, stored: Stored | None) -> None:
+    def replace(self, digest: object, stored: Stored | None) -> None:
         """Make the entries of one record anew."""
         self.enter()
         with self._transaction() as connection:
@@ -268,14 +274,15 @@ class FileIndex:
 def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
     columns = "digest, key, created_at, updated_at, due_at"
     rows = connection.execute(*select(columns, "entries", asked, indexed)).fetchall()
-    placed = ((row[0], position(asked.order, *row[1:])) for row in rows)
-    return [Entry(digest, place) for digest, place in placed if place is not None]
+    number = ("key", "created", "updated", "due").index(asked.order)
+    return [Entry(digest, place_in(times[number - 1] if number else 0, key)) for digest, key, *times in rows]
 
 
 def _place(connection: sqlite3.Connection) -> Place:
     row = connection.execute(SQL["read_meta"], ("log",)).fetchone()
-    log, _, offset = ("", "", "0") if row is None else row[0].partition(" ")
-    return Place(log, int(offset))
+    log, _, offset = ("", "", "0") if row is None else str(row[0]).partition(" ")
+    # What is damaged there makes the log be read from its beginning.
+    return Place(log, int(offset)) if offset.isdecimal() and len(offset) < _OFFSET_DIGITS else Place("", 0)
 
 
 def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:

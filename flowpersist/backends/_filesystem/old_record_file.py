@@ -13,8 +13,8 @@ import zlib
 from typing import Any, Final
 
 from flowpersist.backends._clock import from_micros
+from flowpersist.backends._damage import WRONG, sound
 from flowpersist.backends._filesystem.record_file import (
-    WRONG,
     Stored,
     checked_nonce,
     checked_size,
@@ -64,4 +64,5 @@ def _parsed(data: bytes) -> Stored:
     inside = size if size is not None and nonce is None else 0
     if len(rest) != header["head"] + inside:
         raise ValueError("lengths do not match")
+    sound(record)
     return Stored(record, rest[header["head"] :] if size is not None and nonce is None else None, nonce)

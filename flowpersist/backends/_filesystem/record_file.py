@@ -21,6 +21,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._damage import WRONG, sound
 from flowpersist.backends._filesystem.files import NAME
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
@@ -30,7 +31,6 @@ from flowpersist.errors import IntegrityError
 __all__ = [
     "INLINE_BYTES",
     "START",
-    "WRONG",
     "Beginning",
     "Stored",
     "beginning",
@@ -52,8 +52,7 @@ _U32: Final = struct.Struct(">I")
 START: Final = _FIXED.size + _U32.size
 #: Above what 64 attributes of 1,024 bytes take, each byte of which JSON may write as seven. A length beyond is damage.
 _MAX_HEADER: Final = 1024 * 1024
-#: What damaged values do to whoever takes them for what they should be.
-WRONG: Final = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+_NONCE_LETTERS: Final = 64
 
 
 @frozen
@@ -87,6 +86,8 @@ class Beginning:
     head: bytes = field(repr=False)
     #: Where it ends, and a body begins.
     end: int
+    #: The file's name, and so which record it is.
+    digest: str
 
 
 def damaged() -> IntegrityError:
@@ -146,7 +147,7 @@ def beginning(data: bytes, digest: str) -> Beginning:
     checksum = _U32.pack(zlib.crc32(head, zlib.crc32(header, zlib.crc32(data[: _FIXED.size]))))
     if len(data) < end or checksum != data[_FIXED.size : START] or name.hex() != digest:
         raise damaged()
-    return Beginning(revision, header, head, end)
+    return Beginning(revision, header, head, end, digest)
 
 
 def stored_in(found: Beginning) -> Stored:
@@ -172,12 +173,22 @@ def _parsed(found: Beginning) -> Stored:
         updated_at=from_micros(header["updated"]),
         due_at=None if header["due"] is None else from_micros(header["due"]),
     )
-    return Stored(record, None, checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None)
+    stored = Stored(
+        sound(record), None, checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None
+    )
+    if digest_of(record.ref) != found.digest:
+        raise ValueError("the file of another record")
+    if stored.inside > INLINE_BYTES and not stored.whole:
+        # Before so much memory is asked for.
+        raise ValueError("a body that is too large to lie inside")
+    return stored
 
 
 def checked_nonce(nonce: object) -> str | None:
     """A nonce as a header names it; it becomes part of a file's name."""
-    if nonce is not None and not (isinstance(nonce, str) and nonce.isalnum()):
+    if nonce is None:
+        return None
+    if not (isinstance(nonce, str) and nonce.isascii() and nonce.isalnum() and len(nonce) <= _NONCE_LETTERS):
         raise ValueError("a nonce that is none")
     return nonce
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import define, evolve, field
 
+from flowpersist.backends._damage import check_following, named
 from flowpersist.backends._filesystem.files import (
     NAME,
     flush_directory,
@@ -29,7 +30,7 @@ from flowpersist.backends._filesystem.files import (
 )
 from flowpersist.backends._filesystem.index import FileIndex
 from flowpersist.backends._filesystem.reading import RecordFile, body_in, is_marked
-from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, digest_of, encode, header_of
+from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, damaged, digest_of, encode, header_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
 from flowpersist.errors import IntegrityError, UnknownOutcome
@@ -41,12 +42,25 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 DIGEST_LETTERS: Final = 64
 #: Without the lock a large body can vanish between reading its record and reading it; then the lock is taken.
 LOCK_FREE_READS: Final = 3
+#: Of a shard's counter.
+_DIGITS: Final = 19
 #: A shard's counter while it is written.
 FLOOR_REST: Final = "floor.new"
 
 
 class _Overtaken(Exception):
     """Another write came between reading a record and locking it."""
+
+
+@contextlib.contextmanager
+def naming(ref: RecordRef) -> Iterator[None]:
+    """What is said of a record's file, said of the record."""
+    try:
+        yield
+    except IntegrityError as error:
+        if error.message == damaged().message:
+            raise unreadable(NAME, named(ref)) from None
+        raise
 
 
 def _bereft(record: Record | None) -> bool:
@@ -85,7 +99,10 @@ class Shards:
         return locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience)
 
     def _opened(self, digest: str) -> RecordFile | None:
-        return RecordFile.opened(self.path(digest, "record"), digest)
+        try:
+            return RecordFile.opened(self.path(digest, "record"), digest)
+        except IsADirectoryError:
+            raise damaged() from None
 
     def stored(self, digest: str) -> Stored | None:
         """A record's file, as of one revision."""
@@ -97,7 +114,10 @@ class Shards:
 
     def get(self, ref: RecordRef, *, body: bool) -> Record | None:
         """A record, and its body as of the same revision."""
-        digest = digest_of(ref)
+        with naming(ref):
+            return self._get(ref, digest_of(ref), body=body)
+
+    def _get(self, ref: RecordRef, digest: str, *, body: bool) -> Record | None:
         for _ in range(LOCK_FREE_READS):
             record = self._read(digest, body=body)
             if not body or not _bereft(record):
@@ -123,7 +143,7 @@ class Shards:
     def put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
         """Compare, write beside the record, and rename if nobody else has meanwhile: the rename is the commit."""
         while True:
-            with contextlib.suppress(_Overtaken):
+            with contextlib.suppress(_Overtaken), naming(ref):
                 return self._put(ref, change, if_revision, not_after)
 
     def _put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
@@ -163,7 +183,7 @@ class Shards:
             return file.stored(), file.mark
 
     def _revised(self, ref: RecordRef, old: Stored | None, change: RecordChange, floor: int, now: datetime) -> Stored:
-        revision = floor + 1 if old is None else old.record.revision + 1
+        revision = check_following(NAME, ref, floor if old is None else old.record.revision)
         previous = None if old is None else old.record
         if change.body is KEEP:
             size = None if previous is None else previous.body_size
@@ -219,11 +239,23 @@ class Shards:
             check_revision(NAME, ref, record.revision, if_revision)
             return True
 
-        return self._remove([digest_of(ref)], at_revision, self.stored) > 0
+        with naming(ref):
+            return self._remove([digest_of(ref)], at_revision, self.stored) > 0
 
-    def remove_if(self, digests: Sequence[str], wanted: Callable[[Record], bool]) -> int:
-        """Remove those records of one shard that are there, can be read and are wanted; gives how many."""
-        return self._remove(digests, wanted, self.readable)
+    def remove_if(self, digests: Sequence[str], wanted: Callable[[Record], bool]) -> tuple[int, list[str]]:
+        """Remove those records of one shard that are there, can be read and are wanted; gives how many, and which can't
+        be read.
+        """
+        damaged_ones: list[str] = []
+
+        def readable(digest: str) -> Stored | None:
+            try:
+                return self.stored(digest)
+            except IntegrityError:
+                damaged_ones.append(digest)
+                return None
+
+        return self._remove(digests, wanted, readable), damaged_ones
 
     def _remove(
         self, digests: Sequence[str], wanted: Callable[[Record], bool], stored_of: Callable[[str], Stored | None]
@@ -249,7 +281,7 @@ class Shards:
         data = read_or_none(f"{self._root}/{shard}/floor")
         if data is None:
             return 0
-        if not data.isdigit():
+        if not data.isdigit() or len(data) > _DIGITS:
             raise unreadable(NAME, "a shard's counter")
         return int(data)
 
@@ -277,12 +309,20 @@ class Shards:
             self.index.replace(digest, stored)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
+    def mend(self, digest: object) -> None:
+        """Make an entry anew that is damaged; one that names no record goes."""
+        if isinstance(digest, str) and len(digest) == DIGEST_LETTERS and digest[:2] in SHARDS:
+            self.repair(digest)
+        else:
+            self.index.replace(digest, None)
+
     def readable(self, digest: str) -> Stored | None:
         """A record of many: one that is damaged is reported and left out, so that it does not block the others."""
         try:
             return self.stored(digest)
         except IntegrityError as error:
-            log.error("a record is left out of queries and purges: %s", error)  # noqa: TRY400 - the message is all there is
+            path = self.path(digest, "record")
+            log.error("the record of %s is left out of the index: %s", path, error)  # noqa: TRY400 - that is all there is
             return None
 
     def _sweep(self, digest: str, kinds: Iterable[str], stored: Stored | None) -> None:

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from attrs import frozen
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -17,7 +18,7 @@ from pymongo.read_concern import ReadConcern
 from flowpersist.backends._mongodb.documents import Document
 from flowpersist.backends._mongodb.sending import REGISTRY
 
-__all__ = ["DATABASE", "Client", "ClientFactory", "Collections", "close", "collections", "connect"]
+__all__ = ["DATABASE", "OPTIONS", "Client", "ClientFactory", "Collections", "close", "collections", "connect"]
 
 Client: TypeAlias = AsyncMongoClient[Document]
 #: ``AsyncMongoClient``, or motor's ``AsyncIOMotorClient``, which has the same methods; it is not imported here.
@@ -36,6 +37,18 @@ _OPTIONS: Final[Mapping[str, int]] = {
 _WRITE_TIMEOUT: Final = 10_000
 
 
+#: A date or a text that Python has no form for is told from ours afterwards; it must not spoil a whole reply.
+OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
+    type_registry=REGISTRY,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="surrogateescape",
+)
+#: Documents as they came, to be decoded one by one.
+RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(
+    document_class=RawBSONDocument, unicode_decode_error_handler="surrogateescape"
+)
+
+
 @frozen(eq=False)
 class Collections:
     """The database and our collections in it."""
@@ -44,6 +57,11 @@ class Collections:
     records: AsyncCollection[Document]
     bodies: AsyncCollection[Document]
     meta: AsyncCollection[Document]
+
+    @property
+    def raw_records(self) -> AsyncCollection[RawBSONDocument]:
+        """The records, not decoded: one that can't be must not cost the others."""
+        return self.records.with_options(codec_options=RAW)
 
 
 def connect(url: str, factory: ClientFactory) -> Client:
@@ -66,7 +84,7 @@ def collections(client: Client, database: str | None, prefix: str) -> Collection
     database_of = client.get_database(
         name,
         # A given client may have any: ours are read as plain dicts.
-        codec_options=CodecOptions(type_registry=REGISTRY),
+        codec_options=OPTIONS,
         read_preference=ReadPreference.PRIMARY,
         write_concern=WriteConcern("majority", wtimeout=limit, j=True),
         read_concern=ReadConcern("majority"),

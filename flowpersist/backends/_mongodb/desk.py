@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Final
 
 from attrs import Factory, define, field, frozen
 
 from flowpersist.backends._mongodb.bodies import Stored, remove
 from flowpersist.backends._mongodb.client import Collections
+from flowpersist.backends._mongodb.errors import NAME
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._mongodb.watching import Watch
+from flowpersist.backends.base import RecordRef
+from flowpersist.errors import StorageError
 
 __all__ = ["Abilities", "Desk"]
+
+_ATTEMPTS: Final = 64
 
 
 @define(eq=False)
@@ -45,6 +51,12 @@ class Desk:
     def held(self) -> dict[str, int] | None:
         """What findAndModify is to give back."""
         return {"x": 1, "m": 1} if self.abilities.projects else None
+
+    def check_attempt(self, ref: RecordRef, attempt: int) -> None:
+        """Refuse to compare again and again what always stands as expected, and never matches."""
+        if attempt >= _ATTEMPTS:
+            message = f"record {ref.key} stands as it was expected to, and the mongodb server changes it not; try again"
+            raise StorageError(message, NAME, True)
 
     def let_go(self, *bodies: Stored | None) -> None:
         """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""

@@ -20,6 +20,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+from bson.int64 import Int64
+
+from flowpersist.backends._clock import to_micros
+from flowpersist.backends._damage import LAST_REVISION, WRONG, named, place_in, read_as
+from flowpersist.backends._matching import Position
 from flowpersist.backends._mongodb.errors import NAME
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._scalars import attributes_from_text, entry_text
@@ -35,7 +40,9 @@ __all__ = [
     "namespace_bounds",
     "ordered",
     "place",
+    "place_of",
     "record_of",
+    "standing_of",
 ]
 
 Document: TypeAlias = dict[str, Any]
@@ -102,20 +109,65 @@ def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a document
     return value
 
 
-def record_of(document: Mapping[str, Any], namespace: str) -> Record:
-    """A document as a record, with its body where it lies inside. A damaged or forged one may hold anything."""
+def number(value: object) -> int:
+    """A whole number; ``TypeError`` for any other type, such as a double that equals one."""
+    if type(value) is not int and type(value) is not Int64:
+        raise TypeError("a field is no whole number")
+    return int(value)
+
+
+def _time(document: Mapping[str, Any], name: str, key: str) -> datetime:
+    """A time, which stands in its field as the record's place in that order, and must be it."""
+    moment = _moment(document[name])
+    if place(moment, key) != document[name]:
+        raise ValueError("a place that is none, or another record's")
+    return moment
+
+
+def place_of(document: Mapping[str, Any], order: Order) -> Position | None:
+    """Where a document stands in an order, as a cursor can name it; None where it can't."""
     try:
-        return Record(
-            ref=RecordRef(namespace, key_of(document["_id"])),
-            revision=int(document["v"]),
-            write_id=_typed(document["w"], str),
-            attributes=attributes_from_text("{" + ",".join(document["a"]) + "}"),
-            head=_typed(document["h"], bytes),
-            body=None if document.get("i") is None else _typed(document["i"], bytes),
-            body_size=None if document.get("s") is None else int(document["s"]),
-            created_at=_moment(document["c"]),
-            updated_at=_moment(document["u"]),
-            due_at=None if document.get("d") is None else _moment(document["d"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise unreadable(NAME, "a record") from error
+        text = _typed(document[FIELDS[order]], str)
+        if order == "key":
+            key = key_of(text)
+            return place_in(0, key) if text == identity(RecordRef(document["n"], key)) else None
+        key = _unordered(text[_MOMENT:])
+        moment = _moment(text)
+        return place_in(to_micros(moment), key) if place(moment, key) == text else None
+    except WRONG:
+        return None
+
+
+def record_of(document: Mapping[str, Any], ref: RecordRef) -> Record:
+    """A document as a record, with its body where it lies inside. A damaged or forged one may hold anything."""
+    return read_as(NAME, ref, lambda: _record(document, ref))
+
+
+def _record(document: Mapping[str, Any], ref: RecordRef) -> Record:
+    if document["_id"] != identity(ref) or document["n"] != ref.namespace:
+        raise ValueError("the document of another record")
+    return Record(
+        ref=ref,
+        revision=number(document["v"]),
+        write_id=_typed(document["w"], str),
+        attributes=attributes_from_text("{" + ",".join(_typed(document["a"], list)) + "}"),
+        head=_typed(document["h"], bytes),
+        body=None if document.get("i") is None else _typed(document["i"], bytes),
+        body_size=None if document.get("s") is None else number(document["s"]),
+        created_at=_time(document, "c", ref.key),
+        updated_at=_time(document, "u", ref.key),
+        due_at=None if document.get("d") is None else _time(document, "d", ref.key),
+    )
+
+
+def standing_of(document: Mapping[str, Any] | None, ref: RecordRef) -> int:
+    """The revision at which a record stands, 0 where there is none; ``IntegrityError`` where it is none of ours."""
+    if document is None:
+        return 0
+    try:
+        revision = number(document["v"])
+    except WRONG:
+        revision = 0
+    if not 1 <= revision <= LAST_REVISION:
+        raise unreadable(NAME, named(ref))
+    return revision

@@ -54,6 +54,7 @@ _REFUSED: Final = {
 _DISK_FULL: Final = frozenset({14031, 12501})
 #: What the driver says of TLS, in words alone; an end of the stream in the middle is a lost connection like any other.
 _NO_TLS: Final = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
+_DAMAGED: Final = "a document in the mongodb store can't be read: it is damaged; restore it from a backup"
 _TRANSIENT: Final = ("RetryableWriteError", "TransientTransactionError")
 
 
@@ -64,6 +65,9 @@ def mapped(*, writing: bool = False, sent: Callable[[], int] = lambda: 0) -> Ite
     """
     try:
         yield
+    except (RecursionError, OverflowError) as error:
+        # What the driver decodes of a reply.
+        raise IntegrityError(_DAMAGED) from error
     except (PyMongoError, BSONError) as error:
         if isinstance(error, ConnectionFailure) and sent() > _heard_of(error):
             raise _lost(error, writing=writing) from error
@@ -147,5 +151,5 @@ def _impossible(error: PyMongoError | BSONError) -> PersistenceError:
     if isinstance(error, DocumentTooLarge):
         return StorageError("a record is larger than the mongodb server takes", NAME)
     if isinstance(error, BSONError):
-        return IntegrityError("a document in the mongodb store can't be read: it is damaged")
+        return IntegrityError(_DAMAGED)
     return StorageError(f"the mongodb driver refused the operation ({type(error).__name__})", NAME)

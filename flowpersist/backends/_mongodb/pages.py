@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import suppress
+from typing import Final, TypeAlias
 
 from attrs import evolve
+from bson import decode
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 
-from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._damage import WRONG, Found, check_patience, found_in, left_standing, page_of, wider
+from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._mongodb.bodies import stored_body
+from flowpersist.backends._mongodb.client import OPTIONS
 from flowpersist.backends._mongodb.desk import Desk
-from flowpersist.backends._mongodb.documents import Document, record_of
-from flowpersist.backends._mongodb.errors import mapped
-from flowpersist.backends._mongodb.selecting import search
-from flowpersist.backends.base import Page, Record
+from flowpersist.backends._mongodb.documents import Document, key_of, place_of, record_of
+from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._mongodb.selecting import search as searched
+from flowpersist.backends.base import Page, Record, RecordRef, Unreadable
 
 __all__ = ["page", "purge"]
 
@@ -21,42 +27,79 @@ __all__ = ["page", "purge"]
 PURGE_BATCH: Final = 100
 
 
-async def _found(desk: Desk, asked: Selection) -> list[Document]:
-    found = search(asked)
+#: A document of a page: its id, its revision and its body, where it is a record.
+Held: TypeAlias = dict[RecordRef, Document]
+
+
+async def _found(desk: Desk, asked: Selection) -> tuple[list[Found], Held]:
+    """So many documents as they are found, each by itself: one that can't be decoded, or is huge, is let go at once."""
+    search = searched(asked)
+    found: list[Found] = []
+    held: Held = {}
     with mapped():
-        cursor = desk.store.records.find(
-            found.filter,
-            found.projection,
-            sort=found.sort,
-            hint=found.hint,
+        cursor = desk.store.raw_records.find(
+            search.filter,
+            search.projection,
+            sort=search.sort,
+            hint=search.hint,
             limit=asked.limit,
             # All in one reply, as far as they fit.
             batch_size=asked.limit,
         )
-        return await cursor.to_list(None)
+        async for raw in cursor:
+            document = _decoded(raw)
+            one = _one(document, asked.namespace)
+            if isinstance(one, Record):
+                held[one.ref] = {name: document.get(name) for name in ("_id", "v", "x", "m")}
+            found.append((place_of(document, asked.order), one))
+    return found, held
+
+
+def _decoded(raw: RawBSONDocument) -> Document:
+    """A document; of one that can't be decoded its id at most."""
+    try:
+        return decode(raw.raw, OPTIONS)
+    except (BSONError, *WRONG):
+        with suppress(BSONError, *WRONG):
+            return {"_id": raw["_id"]}
+        return {}
+
+
+def _one(document: Document, namespace: str) -> Record | Unreadable:
+    identity_there = document.get("_id")
+    key = key_of(identity_there) if isinstance(identity_there, str) else None
+    return found_in(NAME, namespace, key, lambda ref: record_of(document, ref))
 
 
 async def page(desk: Desk, asked: Selection) -> Page[Record]:
     """A page, and a cursor where more follows: one record more than wanted tells."""
-    documents = await _found(desk, evolve(asked, limit=asked.limit + 1))
-    found = [record_of(document, asked.namespace) for document in documents]
-    last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
-    items = tuple(record for record in found[: asked.limit] if asked.holds(record))
-    return Page(items, None if last is None else asked.cursor(last), await desk.now())
+    for looked in wider(asked.limit):
+        found, _ = await _found(desk, evolve(asked, limit=looked + 1))
+        page = page_of(asked, found, looked, await desk.now())
+        if page is not None:
+            return page
+    raise AssertionError("there is no end of documents")
 
 
 async def purge(desk: Desk, asked: Selection) -> int:
     """Remove what the selection finds, batch by batch; each record at the revision at which it was found."""
-    purged = 0
+    purged, wider_by = 0, 1
     after: Position | None = None
     while purged < asked.limit:
-        batch = evolve(asked, limit=min(PURGE_BATCH, asked.limit - purged), after=after)
-        documents = await _found(desk, batch)
-        purged += await _remove(desk, documents) if documents else 0
-        if len(documents) < batch.limit:
+        left = asked.limit - purged
+        batch = evolve(asked, limit=min(PURGE_BATCH, left) * wider_by, after=after)
+        found, held = await _found(desk, batch)
+        left_standing(one for _, one in found)
+        purged += await _remove(desk, list(held.values())[:left]) if held else 0
+        if len(found) < batch.limit:
             break
+        places = [place for place, _ in found if place is not None]
+        if not places:
+            check_patience(batch.limit)
+            wider_by *= 4
+            continue
         # Past those that somebody has changed meanwhile.
-        after = position_of(record_of(documents[-1], asked.namespace), asked.order)
+        after, wider_by = places[-1], 1
     return purged
 
 

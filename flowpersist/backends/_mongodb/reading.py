@@ -6,13 +6,15 @@ import inspect
 from typing import Any, Final
 
 from attrs import evolve
+from bson.errors import BSONError
 from pymongo.errors import OperationFailure
 
+from flowpersist.backends._damage import named
 from flowpersist.backends._mongodb.bodies import Stored, fetch, stored_body
 from flowpersist.backends._mongodb.desk import Desk
 from flowpersist.backends._mongodb.documents import Document, identity, record_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
-from flowpersist.backends._outcomes import body_missing
+from flowpersist.backends._outcomes import body_missing, unreadable
 from flowpersist.backends.base import Read, Record, RecordRef
 from flowpersist.errors import StorageError
 
@@ -26,11 +28,10 @@ async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
     """One record. Record and body are of one revision: a body under its name never changes."""
     missing: tuple[int, Stored | None] | None = None
     for _ in range(_READS):
-        with mapped():
-            document, first = await _found(desk, identity(ref), body=body)
+        document, first = await _decoded(desk, ref, body=body)
         if document is None:
             return Read(None, await desk.now())
-        record = record_of(document, ref.namespace)
+        record = record_of(document, ref)
         stored = stored_body(document)
         if body and stored is not None:
             record = evolve(record, body=await fetch(desk.store, stored, first))
@@ -43,6 +44,15 @@ async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
     raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
 
 
+async def _decoded(desk: Desk, ref: RecordRef, *, body: bool) -> tuple[Document | None, object]:
+    """The same, or ``IntegrityError`` where the driver can't decode it."""
+    with mapped():
+        try:
+            return await _found(desk, identity(ref), body=body)
+        except (BSONError, RecursionError, OverflowError, ValueError, TypeError):
+            raise unreadable(NAME, named(ref)) from None
+
+
 async def _found(desk: Desk, document_id: str, *, body: bool) -> tuple[Document | None, object]:
     """A record's document, and what is in the first chunk of its body where that came with it."""
     if body and desk.abilities.looks_up:
@@ -50,7 +60,11 @@ async def _found(desk: Desk, document_id: str, *, body: bool) -> tuple[Document 
             return await _joined(desk, document_id)
         except OperationFailure:
             # Whatever it has against this command, it has what the command asks for: in two.
-            desk.abilities.looks_up = False
+            document = await desk.store.records.find_one({"_id": document_id})
+            if isinstance((document or {}).get("x", ""), str):
+                # It was the command, and not what this record holds for the name of its body.
+                desk.abilities.looks_up = False
+            return document, None
     return await desk.store.records.find_one({"_id": document_id}, None if body else {"i": 0}), None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from typing import Any, Final
 
 from attrs import define, field
@@ -20,7 +21,7 @@ from flowpersist.backends._mongodb.bodies import (
     upload,
 )
 from flowpersist.backends._mongodb.desk import Desk
-from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place
+from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, standing_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.revisions import first_revision, next_revision
 from flowpersist.backends._mongodb.sending import Sending, TooLate
@@ -99,7 +100,7 @@ class _Put:
         return await first_revision(self.desk.store, self.document_id)
 
     async def _write(self, revision: int) -> Written:
-        while True:
+        for attempt in count(1):
             now = await self.desk.now()
             if self.not_after is not None and now > self.not_after:
                 check_revision(NAME, self.ref, await self._standing(), self.if_revision)
@@ -114,9 +115,11 @@ class _Put:
             found = await self._found()
             if found is not None and found.get("t") == self.sending.token:
                 return await self._told(revision, now)
-            check_revision(NAME, self.ref, 0 if found is None else int(found["v"]), self.if_revision)
+            check_revision(NAME, self.ref, standing_of(found, self.ref), self.if_revision)
+            self.desk.check_attempt(self.ref, attempt)
             # It has come to that revision since it was compared.
             revision = await self._next()
+        raise AssertionError("attempts are not counted to an end")
 
     async def _sent(self, revision: int, now: datetime) -> bool:
         """Send the change of the record; whether it was done. Raises ``TooLate`` where it was not sent."""
@@ -203,8 +206,7 @@ class _Put:
             self.body = again
 
     async def _standing(self) -> int:
-        found = await self._found()
-        return 0 if found is None else int(found["v"])
+        return standing_of(await self._found(), self.ref)
 
     async def _found(self) -> Document | None:
         """How the record stands that was not at the expected revision."""
@@ -225,7 +227,7 @@ class _Put:
 async def delete(desk: Desk, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record, then its body."""
     compared = {"_id": identity(ref), "v": if_revision}
-    while True:
+    for attempt in count(1):
         with mapped(writing=True):
             old = await desk.store.records.find_one_and_delete(compared, projection=desk.held)
         if old is not None:
@@ -236,4 +238,6 @@ async def delete(desk: Desk, ref: RecordRef, if_revision: int) -> bool:
         if found is None:
             return False
         # Where it has come to that revision since, it is tried again.
-        check_revision(NAME, ref, int(found["v"]), if_revision)
+        check_revision(NAME, ref, standing_of(found, ref), if_revision)
+        desk.check_attempt(ref, attempt)
+    raise AssertionError("attempts are not counted to an end")

@@ -12,7 +12,8 @@ from asyncpg import Record as Row
 from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._matching import Selection, position_of
+from flowpersist.backends._damage import Found, found_in, page_of, place_in, read_as, wider
+from flowpersist.backends._matching import Selection
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._postgres import selections
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
@@ -47,12 +48,14 @@ async def one(connection: Link, statement: str, *arguments: object) -> Row:
     return row
 
 
-def _record(namespace: str, row: Row, body: bytes | None) -> Record:
+def _record(ref: RecordRef, row: Row, body: bytes | None) -> Record:
     """A row as a record. A damaged or forged row may hold any value of a column's type."""
-    key, revision, write_id, created, updated, due, size, attributes, head, *_ = row.values()
-    try:
-        return Record(
-            ref=RecordRef(namespace, key),
+    _, revision, write_id, created, updated, due, size, attributes, head, *_ = row.values()
+    return read_as(
+        NAME,
+        ref,
+        lambda: Record(
+            ref=ref,
             revision=revision,
             write_id=write_id,
             attributes=attributes_from_text(attributes),
@@ -62,9 +65,8 @@ def _record(namespace: str, row: Row, body: bytes | None) -> Record:
             created_at=from_micros(created),
             updated_at=from_micros(updated),
             due_at=None if due is None else from_micros(due),
-        )
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise unreadable(NAME, "a record") from error
+        ),
+    )
 
 
 async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) -> Read:
@@ -77,7 +79,7 @@ async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) ->
     data = row["data"] if body else None
     if body and row["body_size"] != (None if data is None else len(data)):
         raise body_missing(NAME, ref)
-    return Read(_record(ref.namespace, row, data), now)
+    return Read(_record(ref, row, data), now)
 
 
 async def put(
@@ -160,13 +162,22 @@ async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: in
 
 async def page(connection: Link, store: Store, asked: Selection) -> Page[Record]:
     """A page, and a cursor where more follows: one record more than wanted tells."""
-    more = evolve(asked, limit=asked.limit + 1)
-    statement = selections.page(store.layout, more, store.indexed, store.offset)
-    rows = await connection.fetch(statement.text, *statement.arguments)
-    now = from_micros(rows[0]["now"])
-    found = [_record(asked.namespace, row, None) for row in rows if row["key"] is not None]
-    last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
-    return Page(tuple(found[: asked.limit]), None if last is None else asked.cursor(last), now)
+    for looked in wider(asked.limit):
+        statement = selections.page(store.layout, evolve(asked, limit=looked + 1), store.indexed, store.offset)
+        rows = await connection.fetch(statement.text, *statement.arguments)
+        now = from_micros(rows[0]["now"])
+        found = [_found(asked, row) for row in rows if row["key"] is not None]
+        page = page_of(asked, found, looked, now)
+        if page is not None:
+            return page
+    raise AssertionError("there is no end of rows")
+
+
+def _found(asked: Selection, row: Row) -> Found:
+    key = row["key"]
+    place = place_in(0 if asked.order == "key" else row[f"{asked.order}_at"], key)
+    found = found_in(NAME, asked.namespace, key, lambda ref: _record(ref, row, None))
+    return place, found
 
 
 async def purge(connection: Link, store: Store, asked: Selection) -> int:

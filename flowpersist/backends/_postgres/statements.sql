@@ -89,7 +89,14 @@ select pg_advisory_xact_lock(hashtextextended($1::text, 0))
 (extract(epoch from clock_timestamp()) * 1000000)::bigint + $1::bigint
 
 -- name: columns
-key, revision, write_id, created_at, updated_at, due_at, body_size, attributes::text as attributes, head
+-- What a row is read as. Nothing larger than a put makes it leaves the server: a damaged row may hold a gigabyte. Of each: a
+-- write id, 64 attributes as text (made twice only where it may be long), a head.
+key, revision, case when octet_length(write_id) <= 64 then write_id end as write_id, created_at, updated_at, due_at, body_size,
+case
+    when pg_column_size(attributes) <= 2000 then attributes::text
+    when octet_length(attributes::text) <= 787456 then attributes::text
+end as attributes,
+case when octet_length(head) <= 262144 then head end as head
 
 -- name: read_record
 select {columns}, {now} as now

@@ -6,11 +6,11 @@ local tag, from, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 stand_still(tag)
 local keys = redis.call('ZRANGEBYLEX', tag .. 'key', from, '+', 'LIMIT', 0, count)
 for _, key in ipairs(keys) do
-    local fields = redis.call('HMGET', tag .. 'r:' .. key, 'a', 'd')
-    local attributes, due = attributes_of(fields[1]), fields[2]
+    local fields = fields_of(tag .. 'r:' .. key, 'v', 'a', 'd')
+    local attributes, due = attributes_of(fields[2]), fields[3]
     for place = 4, #ARGV do
         local name = ARGV[place]
-        local value = attributes[name]
+        local value = value_of(attributes, name)
         if value then
             redis.call('ZADD', tag .. 'key:' .. name .. '=' .. value, 0, key)
             if due and due ~= '' then

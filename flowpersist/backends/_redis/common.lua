@@ -29,12 +29,43 @@ local function stand_still(tag)
     redis.call('EXISTS', tag .. 'none')
 end
 
+-- The attributes of a record; none where they are damaged: what is written last must not fail for what stood there.
 local function attributes_of(text)
     if not text or text == '{}' then
         return {}
     end
-    return cjson.decode(text)
+    local sound, attributes = pcall(cjson.decode, text)
+    return sound and type(attributes) == 'table' and attributes or {}
 end
+
+-- The canonical text of an attribute; nil for anything else.
+local function value_of(attributes, name)
+    local value = attributes[name]
+    return type(value) == 'string' and value or nil
+end
+
+-- Whether a command was refused since its key holds another kind of value. Another refusal ends the script.
+local function is_other(reply)
+    if type(reply) ~= 'table' or not reply.err then
+        return false
+    end
+    if reply.err:find('WRONGTYPE', 1, true) then
+        return true
+    end
+    error(reply.err, 0)
+end
+
+-- The fields of a record, and whether what stands there is no record: no hash, or one without its revision.
+local function fields_of(record, ...)
+    local fields = redis.pcall('HMGET', record, ...)
+    if is_other(fields) then
+        return {}, true
+    end
+    return fields, not fields[1] and redis.call('EXISTS', record) == 1
+end
+
+-- The highest revision: above it a double, in which Lua counts, can't tell two of them apart.
+local LAST_REVISION = 9007199254740991
 
 -- Move a member of a sorted set, or one that appears or goes (false).
 local function move(index, old, new)
@@ -59,7 +90,7 @@ local function reindex(tag, key, old_text, old_due, new_text, new_due)
     local old = attributes_of(old_text)
     local new = new_text == old_text and old or attributes_of(new_text)
     for _, name in ipairs(declared) do
-        local was, is = old[name], new[name]
+        local was, is = value_of(old, name), value_of(new, name)
         if was ~= is then
             if was then
                 redis.call('ZREM', tag .. 'key:' .. name .. '=' .. was, key)

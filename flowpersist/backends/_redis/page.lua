@@ -2,7 +2,8 @@
 -- KEYS: any key of the tag. ARGV: tag, order, 'asc' or 'desc', the bounds where to begin and where to end, how many records,
 --       how many index entries to look at, the clock's offset (two), the number of conditions, then of each: the name of
 --       the attribute, its value, and both as they stand in the text of all attributes.
--- Gives the clock, the last index entry that was looked at ('' where nothing follows), and the records: key and fields.
+-- Gives the clock, the last index entry that was looked at ('' where nothing follows), and the records: each one's entry and
+-- its fields, none of them where it is damaged so that they can't be told, or are larger than a put makes them.
 
 local tag, order, direction, from, to = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local wanted, budget = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -37,13 +38,21 @@ local function holds(record)
     if #others == 0 then
         return true
     end
-    local attributes = redis.call('HGET', record, 'a')
+    local attributes = redis.pcall('HGET', record, 'a')
+    if is_other(attributes) then
+        -- It is no hash: to be reported.
+        return true
+    end
     for _, entry in ipairs(others) do
         if not attributes or not attributes:find(entry, 1, true) then
             return false
         end
     end
     return true
+end
+
+local function is_large(fields)
+    return #(fields[2] or '') > 64 or #(fields[3] or '') > 2 * 393728 or #(fields[4] or '') > 262144
 end
 
 local records, seen, last = {}, 0, ''
@@ -56,10 +65,10 @@ while #records < wanted and seen < budget do
         local key = order == 'key' and entry or entry:sub(19)
         local record = tag .. 'r:' .. key
         if holds(record) then
-            local fields = redis.call('HMGET', record, 'v', 'w', 'a', 'h', 's', 'c', 'u', 'd')
+            local fields, damaged = fields_of(record, 'v', 'w', 'a', 'h', 's', 'c', 'u', 'd')
             -- An entry whose record is gone was taken away by other means than ours.
-            if fields[1] then
-                records[#records + 1] = {key, fields}
+            if fields[1] or damaged then
+                records[#records + 1] = {entry, not damaged and not is_large(fields) and fields}
                 if #records == wanted then
                     break
                 end

@@ -7,13 +7,15 @@ at, so the page is complete up to the nearest of these places over all shards: i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from flowpersist.backends._matching import Position, Selection, bound
-from flowpersist.backends._redis.errors import mapped
+from flowpersist.backends._damage import check_patience, found_in
+from flowpersist.backends._matching import Position, Selection, bound, position_of
+from flowpersist.backends._redis.errors import NAME, mapped
 from flowpersist.backends._redis.layout import (
     TIME_DIGITS,
     Layout,
@@ -23,11 +25,11 @@ from flowpersist.backends._redis.layout import (
     offset_arguments,
     time_from_text,
 )
-from flowpersist.backends._redis.records import record_of
+from flowpersist.backends._redis.records import Fields, record_of
 from flowpersist.backends._redis.scripts import PAGE, Call
 from flowpersist.backends._redis.wire import Wire, run_all
 from flowpersist.backends._scalars import entry_text, scalar_to_text
-from flowpersist.backends.base import Page, Record, RecordRef
+from flowpersist.backends.base import Page, Record, Unreadable, check_text
 
 __all__ = ["page"]
 
@@ -38,41 +40,54 @@ ENTRIES: Final = 1000
 IDLE_ROUNDS: Final = 8
 
 
+#: An entry of an index, and what it leads to.
+Hit: TypeAlias = tuple[bytes, Record | Unreadable]
+
+
 @frozen
 class _Round:
     """What the shards found in one round: entries and their records in order, and the horizon, None at the end."""
 
     now: datetime
-    found: list[tuple[bytes, Record]]
+    found: list[Hit]
     horizon: bytes | None
 
 
 async def page(wire: Wire, layout: Layout, asked: Selection, offset: timedelta) -> Page[Record]:
     """A page, and a cursor where more may follow."""
-    found: list[tuple[bytes, Record]] = []
+    found: list[Hit] = []
+    records = idle = 0
     after = None if asked.after is None else _entry(asked, asked.after)
-    idle = 0
     while True:
-        wanted = min(asked.limit + 1 - len(found), RECORDS)
+        wanted = min(asked.limit + 1 - records, RECORDS)
         with mapped():
             calls = [_call(tag, asked, after, wanted, offset) for tag in layout.tags(asked.namespace)]
             replies = await run_all(wire, calls)
         one = _merged(asked, replies)
         found += one.found
-        idle = 0 if one.found else idle + 1
-        if len(found) > asked.limit:
+        idle = 0 if any(isinstance(it, Record) for _, it in one.found) else idle + 1
+        records = sum(isinstance(it, Record) for _, it in found)
+        if records > asked.limit:
             return _cut(asked, found, one.now)
         if one.horizon is None:
-            return Page(tuple(record for _, record in found), None, one.now)
-        if idle == IDLE_ROUNDS:
-            cursor = asked.cursor(_position(asked, one.horizon))
-            return Page(tuple(record for _, record in found), cursor, one.now)
+            return _page(asked, found, None, one.now)
+        place = _position(asked, one.horizon)
+        if idle >= IDLE_ROUNDS and place is not None:
+            return _page(asked, found, place, one.now)
+        check_patience(len(found))
         after = one.horizon
 
 
-def _cut(asked: Selection, found: list[tuple[bytes, Record]], now: datetime) -> Page[Record]:
-    kept = found[: asked.limit]
-    return Page(tuple(record for _, record in kept), asked.cursor(_position(asked, kept[-1][0])), now)
+def _page(asked: Selection, found: Sequence[Hit], last: Position | None, now: datetime) -> Page[Record]:
+    items = tuple(it for _, it in found if isinstance(it, Record))
+    unreadable = tuple(it for _, it in found if isinstance(it, Unreadable))
+    return Page(items, None if last is None else asked.cursor(last), now, unreadable)
+
+
+def _cut(asked: Selection, found: list[Hit], now: datetime) -> Page[Record]:
+    """Up to the last record that fits."""
+    end = [number for number, (_, it) in enumerate(found) if isinstance(it, Record)][asked.limit - 1] + 1
+    return _page(asked, found[:end], _position(asked, found[end - 1][0]), now)
 
 
 def _call(tag: Tag, asked: Selection, after: bytes | None, wanted: int, offset: timedelta) -> Call:
@@ -118,10 +133,13 @@ def _entry(asked: Selection, place: Position) -> bytes:
     return key.encode() if asked.order == "key" else micros_to_text(micros) + key.encode()
 
 
-def _position(asked: Selection, entry: bytes) -> Position:
-    if asked.order == "key":
-        return 0, entry.decode()
-    return micros_from_text(entry[:TIME_DIGITS]), entry[TIME_DIGITS:].decode()
+def _position(asked: Selection, entry: bytes) -> Position | None:
+    """The place of an entry as a cursor can name it; None where it can't."""
+    with suppress(ValueError):
+        if asked.order == "key":
+            return 0, check_text(entry.decode(), "a key")
+        return micros_from_text(entry[:TIME_DIGITS]), check_text(entry[TIME_DIGITS:].decode(), "a key")
+    return None
 
 
 def _merged(asked: Selection, replies: Sequence[Any]) -> _Round:
@@ -130,22 +148,26 @@ def _merged(asked: Selection, replies: Sequence[Any]) -> _Round:
     # What every shard has looked at, it has looked at as far as the nearest end.
     horizon = (max(ends) if asked.descending else min(ends)) if ends else None
     entries = [
-        (entry, record)
+        (entry, found)
         for reply in replies
-        for key, fields in reply[2]
-        for entry, record in [_hit(asked, key, fields)]
-        if entry is not None and _within(entry, horizon, descending=asked.descending)
+        for entry, fields in reply[2]
+        for found in [_hit(asked, entry, fields)]
+        if found is not None and _within(entry, horizon, descending=asked.descending)
     ]
     entries.sort(key=lambda item: item[0], reverse=asked.descending)
     return _Round(time_from_text(now), entries, horizon)
 
 
-def _hit(asked: Selection, key: bytes, fields: Sequence[bytes | None]) -> tuple[bytes | None, Record]:
-    record = record_of(RecordRef(asked.namespace, key.decode()), fields)
-    if not asked.holds(record):
-        return None, record
-    moment = {"key": b"", "created": fields[5], "updated": fields[6], "due": fields[7]}[asked.order]
-    return (moment or b"") + key, record
+def _hit(asked: Selection, entry: bytes, fields: Fields | None) -> Record | Unreadable | None:
+    """What an entry leads to; None where that stands elsewhere, or is not what was asked for."""
+    key = entry if asked.order == "key" else entry[TIME_DIGITS:]
+    # What is no UTF-8 can't be the key of a record.
+    name = key.decode(errors="surrogateescape")
+    found = found_in(NAME, asked.namespace, name, lambda ref: record_of(ref, fields))
+    if isinstance(found, Unreadable):
+        return found
+    place = position_of(found, asked.order)
+    return found if place is not None and _entry(asked, place) == entry and asked.holds(found) else None
 
 
 def _within(entry: bytes, horizon: bytes | None, *, descending: bool) -> bool:

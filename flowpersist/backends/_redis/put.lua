@@ -19,7 +19,10 @@ end
 
 stand_still(tag)
 local now = clock(ARGV[5], ARGV[6])
-local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u', 's')
+local old, damaged = fields_of(record, 'v', 'a', 'd', 'u', 's')
+if damaged then
+    return refuse('damaged', '0', now)
+end
 local revision, old_attributes, old_due, old_updated, old_size = old[1], old[2], old[3], old[4], old[5]
 if (revision or '0') ~= expected then
     return refuse('conflict', revision or '0', now)
@@ -32,6 +35,9 @@ if uploaded and (redis.call('STRLEN', upload) ~= tonumber(size) or (size == '0' 
 end
 
 local before = revision or redis.call('GET', tag .. 'floor') or '0'
+if tonumber(before) >= LAST_REVISION then
+    return refuse('last', expected, now)
+end
 local next_revision = string.format('%.0f', tonumber(before) + 1)
 local new_attributes, new_due = old_attributes, old_due
 local fields = {'v', next_revision, 'w', write_id, 'u', now}

@@ -1,6 +1,7 @@
 -- Remove records with their bodies and index entries, each if it stands at a revision.
 -- KEYS: any key of the tag. ARGV: tag, channel or '', then key and revision of each.
--- Gives for each: '' where it is not there, 'x' where it was removed, else the revision at which it stands.
+-- Gives for each: '' where it is not there, 'x' where it was removed, 'damaged' where it is no record of ours, else the
+-- revision at which it stands.
 
 local tag, channel = ARGV[1], ARGV[2]
 stand_still(tag)
@@ -10,7 +11,10 @@ local outcomes = {}
 
 local function remove(key, expected)
     local record = tag .. 'r:' .. key
-    local old = redis.call('HMGET', record, 'v', 'a', 'd', 'u', 'c')
+    local old, damaged = fields_of(record, 'v', 'a', 'd', 'u', 'c')
+    if damaged then
+        return 'damaged'
+    end
     local revision, attributes, due, updated, created = old[1], old[2], old[3], old[4], old[5]
     if not revision then
         -- Its indexes may remember one that was taken away by other means.
@@ -20,11 +24,15 @@ local function remove(key, expected)
     if revision ~= expected then
         return revision
     end
+    if tonumber(revision) > LAST_REVISION then
+        -- The floor could not be raised above it.
+        return 'damaged'
+    end
     due = due and due ~= '' and due
     redis.call('UNLINK', record, tag .. 'b:' .. key)
     redis.call('ZREM', tag .. 'key', key)
-    redis.call('ZREM', tag .. 'created', created .. key)
-    redis.call('ZREM', tag .. 'updated', updated .. key)
+    move(tag .. 'created', created and created .. key, false)
+    move(tag .. 'updated', updated and updated .. key, false)
     move(tag .. 'due', due and due .. key, false)
     reindex(tag, key, attributes, due, false, false)
     raised = math.max(raised, tonumber(revision))

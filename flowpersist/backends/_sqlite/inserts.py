@@ -17,8 +17,9 @@ from typing import Any, Final
 from attrs import define
 
 from flowpersist.backends._clock import to_micros
+from flowpersist.backends._damage import check_following
 from flowpersist.backends._sqlite import rows
-from flowpersist.backends._sqlite.tables import Tables
+from flowpersist.backends._sqlite.tables import NAME, Tables
 from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
 
 __all__ = ["Insert", "insert_all"]
@@ -57,7 +58,7 @@ def insert_all(connection: sqlite3.Connection, inserts: Sequence[Insert]) -> lis
     floor, top = connection.execute(sql["read_ends"]).fetchone()
     numbered = enumerate(inserts, top + 1)
     fitting = {n: it for n, it in numbered if it.brief and (it.not_after is None or now <= it.not_after)}
-    at, revision = to_micros(now), floor + 1
+    at, revision = to_micros(now), check_following(NAME, inserts[0].ref, rows.checked_floor(floor))
     values = [(identity, revision, *rows.inserted(it.ref, it.change, at)) for identity, it in fitting.items()]
     made = set(fitting)
     if values and _insert(connection, sql, "insert_records", values) < len(values):

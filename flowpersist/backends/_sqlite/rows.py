@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve
 
 from flowpersist.backends._clock import from_micros, to_micros
-from flowpersist.backends._matching import Selection, position_of
+from flowpersist.backends._damage import (
+    LAST_REVISION,
+    Found,
+    check_following,
+    found_in,
+    named,
+    page_of,
+    place_in,
+    read_as,
+    wider,
+)
+from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends._sql import select, transaction
 from flowpersist.backends._sqlite.tables import NAME, Tables
-from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
+from flowpersist.backends.base import (
+    KEEP,
+    Keep,
+    Order,
+    Page,
+    Read,
+    Record,
+    RecordChange,
+    RecordRef,
+    Written,
+)
 
-__all__ = ["delete", "inserted", "page", "purge", "put", "read"]
+__all__ = ["checked_floor", "delete", "inserted", "page", "purge", "put", "read"]
 
-COLUMNS: Final = "key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id"
+#: What the columns of a row are (``columns`` in statements.sql).
+_NAMES: Final = ("key", "revision", "write_id", "created", "updated", "due", "body_size", "attributes", "head", "id")
 #: From this size on a body is read by SQLite's incremental interface, which copies it once and not twice.
 BLOB_BYTES: Final = 64 * 1024
 #: Where these stand in a row; the body, where it is small and asked for, follows the columns.
-_REVISION, _BODY_SIZE, _ID = (COLUMNS.split(", ").index(name) for name in ("revision", "body_size", "id"))
+_KEY, _REVISION, _BODY_SIZE, _ID = (_NAMES.index(name) for name in ("key", "revision", "body_size", "id"))
 _DATA: Final = _ID + 1
-_SIZES: Final = frozenset({int, type(None)})
 
 
 def _record(ref: RecordRef, row: Sequence[Any], body: bytes | None) -> Record:
     """A row as a record. SQLite keeps any type in any column, so a damaged or forged row may hold anything."""
     _, revision, write_id, created, updated, due, size, attributes, head, *_ = row
-    if type(revision) is not int or type(write_id) is not str or type(head) is not bytes or type(size) not in _SIZES:
-        raise unreadable(NAME, "a record")
-    try:
+
+    def made() -> Record:
         created_at = from_micros(created)
         return Record(
             ref=ref,
@@ -47,15 +68,8 @@ def _record(ref: RecordRef, row: Sequence[Any], body: bytes | None) -> Record:
             updated_at=created_at if updated == created else from_micros(updated),
             due_at=None if due is None else from_micros(due),
         )
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise unreadable(NAME, "a record") from error
 
-
-def _ref(namespace: str, key: Any) -> RecordRef:  # noqa: ANN401 - whatever a file may hold
-    try:
-        return RecordRef(namespace, key)
-    except (TypeError, ValueError) as error:
-        raise unreadable(NAME, "a record") from error
+    return read_as(NAME, ref, made)
 
 
 def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime, *, body: bool) -> Read:
@@ -122,15 +136,30 @@ def put(
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
     standing = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
     identity, revision, attributes, floor = standing
-    check_revision(NAME, ref, 0 if identity is None else revision, if_revision)
+    check_revision(NAME, ref, 0 if identity is None else _revision(ref, revision), if_revision)
     check_deadline(NAME, ref, now, not_after)
+    following = check_following(NAME, ref, checked_floor(floor) if identity is None else revision)
     if identity is None:
-        return _insert(connection, tables, ref, change, floor + 1, now)
-    assigned = {"revision": revision + 1, "write_id": change.write_id, "updated_at": to_micros(now)}
+        return _insert(connection, tables, ref, change, following, now)
+    assigned = {"revision": following, "write_id": change.write_id, "updated_at": to_micros(now)}
     assigned.update(_assignments(change, attributes))
     _update(connection, tables, identity, assigned)
     _write_body(connection, tables, identity, change.body)
-    return Written(revision + 1, now)
+    return Written(following, now)
+
+
+def _revision(ref: RecordRef, value: object) -> int:
+    """The revision at which a record stands."""
+    if type(value) is not int or not 1 <= value <= LAST_REVISION:
+        raise unreadable(NAME, named(ref))
+    return value
+
+
+def checked_floor(value: object) -> int:
+    """The revision that new records are above."""
+    if type(value) is not int or value < 0:
+        raise unreadable(NAME, "the counter of revisions")
+    return value
 
 
 def _insert(
@@ -200,31 +229,50 @@ def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_re
     identity, revision, *_ = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
     if identity is None:
         return False
-    check_revision(NAME, ref, revision, if_revision)
+    check_revision(NAME, ref, _revision(ref, revision), if_revision)
     _remove(connection, tables, identity, revision)
     return True
 
 
-def _found(
-    connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]
-) -> list[tuple[Record, tuple[Any, ...]]]:
-    rows = connection.execute(*select(COLUMNS, tables.records, asked, indexed)).fetchall()
-    return [(_record(_ref(asked.namespace, row[0]), row, None), row) for row in rows]
+def _places(order: Order) -> Callable[[Sequence[Any]], Position | None]:
+    if order == "key":
+        return lambda row: place_in(0, row[_KEY])
+    column = _NAMES.index(order)
+    return lambda row: place_in(row[column], row[_KEY])
+
+
+def _look(
+    connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type], now: datetime
+) -> tuple[Page[Record], dict[str, int]]:
+    """A page, and the ids of its rows by their keys."""
+    place = _places(asked.order)
+    for looked in wider(asked.limit):
+        # One more than wanted tells whether more follow.
+        rows = connection.execute(
+            *select(tables.sql["columns"], tables.records, evolve(asked, limit=looked + 1), indexed)
+        ).fetchall()
+        found: list[Found] = [
+            (place(row), found_in(NAME, asked.namespace, row[_KEY], partial(_record, row=row, body=None)))
+            for row in rows
+        ]
+        page = page_of(asked, found, looked, now)
+        if page is not None:
+            return page, {row[_KEY]: row[_ID] for row in rows}
+    raise AssertionError("there is no end of rows")
 
 
 def page(
     connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type], now: datetime
 ) -> Page[Record]:
-    """A page, and a cursor where more follows: one record more than wanted tells."""
-    found = [record for record, _ in _found(connection, tables, evolve(asked, limit=asked.limit + 1), indexed)]
-    last = position_of(found[asked.limit - 1], asked.order) if len(found) > asked.limit else None
-    items = tuple(record for record in found[: asked.limit] if asked.holds(record))
-    return Page(items, None if last is None else asked.cursor(last), now)
+    """A page, and a cursor where more follows."""
+    return _look(connection, tables, asked, indexed, now)[0]
 
 
-def purge(connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type]) -> int:
-    """Remove what the selection finds."""
-    doomed = [(record, row) for record, row in _found(connection, tables, asked, indexed) if asked.holds(record)]
-    for record, row in doomed:
-        _remove(connection, tables, row[-1], record.revision)
-    return len(doomed)
+def purge(
+    connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type], now: datetime
+) -> Page[Record]:
+    """Remove what the selection finds: gives the page that is gone."""
+    found, ids = _look(connection, tables, asked, indexed, now)
+    for record in found.items:
+        _remove(connection, tables, ids[record.ref.key], record.revision)
+    return found

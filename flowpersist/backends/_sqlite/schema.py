@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from attrs import frozen
 
 from flowpersist.backends._outcomes import later_release
-from flowpersist.backends._sql import index_statements, primary_code, transaction
+from flowpersist.backends._sql import index_statements, primary_code, text, transaction
 from flowpersist.backends._sqlite.tables import Tables
 from flowpersist.backends._wal import configure_log
 
@@ -78,6 +78,7 @@ def _make_private(path: Path) -> None:
 
 
 def _configure(connection: sqlite3.Connection, database: Database) -> None:
+    connection.text_factory = text
     connection.execute(f"pragma page_size = {PAGE_BYTES}")
     _patiently(database, lambda: connection.execute("pragma journal_mode = wal").fetchone())
     connection.execute(f"pragma synchronous = {database.synchronous}")

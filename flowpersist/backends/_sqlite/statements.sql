@@ -55,10 +55,17 @@ on conflict (name) do update set value = excluded.value;
 -- name: raise_floor
 update flowpersist_meta set value = max(value, ?) where name = 'floor';
 
+-- name: columns
+-- What a row is read as. Nothing larger than a put makes it leaves the database: a damaged row may hold a gigabyte in any
+-- column. Of each: a key, a write id, 64 attributes as text, a head.
+case when length(key) <= 512 then key end, revision, case when length(write_id) <= 64 then write_id end,
+created_at, updated_at, due_at, body_size,
+case when length(attributes) <= 393728 then attributes end, case when length(head) <= 262144 then head end, id;
+
 -- name: read_record
 -- With its body where that is smaller than so many bytes: a larger one is read by SQLite's incremental interface.
 select
-    key, revision, write_id, created_at, updated_at, due_at, body_size, attributes, head, id,
+    {columns},
     case when body_size < ? then (select data from flowpersist_bodies where record = id) end
 from flowpersist_records where namespace = ? and key = ?;
 
@@ -67,7 +74,7 @@ select revision from flowpersist_records where id = ?;
 
 -- name: read_standing
 -- What a put must know of the record that it changes, nulls where there is none, and the revision that a new one is above.
-select id, revision, attributes, value
+select id, revision, case when length(attributes) <= 393728 then attributes end, value
 from flowpersist_meta left join flowpersist_records on namespace = ? and key = ?
 where name = 'floor';
 

@@ -25,7 +25,12 @@ class Tables:
 
     def __attrs_post_init__(self) -> None:
         # The file shows the default's names, so that it can be read and run as it is.
-        filled = {name: text.replace(f"{PREFIX}_", f"{self.prefix}_").strip() for name, text in _STATEMENTS.items()}
+        columns = _STATEMENTS["columns"].strip().rstrip(";")
+        filled = {
+            name: text.replace("{columns}", columns).replace(f"{PREFIX}_", f"{self.prefix}_").strip()
+            for name, text in _STATEMENTS.items()
+        }
+        filled["columns"] = columns
         object.__setattr__(self, "sql", filled)
 
     @property
