@@ -25,7 +25,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from attrs import evolve
-from redis.exceptions import ResponseError
 
 from flowpersist.arguments import check_whole
 from flowpersist.backends._clock import timed
@@ -36,7 +35,7 @@ from flowpersist.backends._outcomes import check_body, check_revision, unreadabl
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
-from flowpersist.backends._redis.errors import NAME, mapped
+from flowpersist.backends._redis.errors import NAME, is_of_other_kind, mapped
 from flowpersist.backends._redis.lanes import Command
 from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
 from flowpersist.backends._redis.pages import page
@@ -326,7 +325,7 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
 
 def _told(ref: RecordRef, reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
     """A reply, raised where it is an error; one of another kind of value is damage of the record."""
-    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+    if is_of_other_kind(reply):
         raise unreadable(NAME, named(ref))
     return raised(reply)
 

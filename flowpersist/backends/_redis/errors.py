@@ -21,7 +21,7 @@ from redis import exceptions as theirs
 from flowpersist.backends._tls import is_refused
 from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError, StorageError, StorageFull
 
-__all__ = ["NAME", "is_elsewhere", "is_lost", "mapped", "translated"]
+__all__ = ["NAME", "is_elsewhere", "is_lost", "is_of_other_kind", "mapped", "translated"]
 
 NAME: Final = "redis"
 _MOVING: Final = "is moving the record to another node; try again"
@@ -72,6 +72,11 @@ def is_elsewhere(reply: object) -> bool:
     if isinstance(reply, theirs.MovedError | theirs.AskError | theirs.TryAgainError | theirs.ClusterDownError):
         return True
     return isinstance(reply, theirs.ResponseError) and _NOT_LOCAL in str(reply)
+
+
+def is_of_other_kind(reply: object) -> bool:
+    """Whether a command was refused since its key holds another kind of value."""
+    return isinstance(reply, theirs.ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def translated(error: Exception) -> PersistenceError:
