@@ -18,7 +18,8 @@ import msgspec
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
-from flowpersist.schemas import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, escaped
+from flowpersist.schema_problems import MAX_PROBLEMS, escaped
+from flowpersist.schemas import MAX_DEPTH, MAX_NODES
 
 __all__ = ["Kind", "json_form", "schema_of", "structure"]
 

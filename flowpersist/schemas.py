@@ -12,36 +12,50 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import jsonschema_rs
-from attrs import frozen
+from attrs import define, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
-from flowpersist.schema_costs import SchemaCostError, depth_limit
+from flowpersist.schema_costs import MAX_WORK, Costs, Measure, SchemaCostError, costs_of
+from flowpersist.schema_problems import escaped, problems_of
 
-__all__ = ["JsonSchema", "check_json", "escaped", "matches_pattern"]
+__all__ = ["JsonSchema", "check_json", "matches_pattern"]
 
 MAX_NODES: Final = 10_000
 MAX_DEPTH: Final = 64
 MAX_TEXT: Final = 256 * 1024
-MAX_PROBLEMS: Final = 100
 #: Of an int: below what Python itself refuses to write as text.
 MAX_BITS: Final = 4096
-MAX_SHOWN_POINTER: Final = 200
+MAX_SHOWN: Final = 200
+#: Integers of more than 64 bits in a schema, whose own schema may ask whether they are all different.
+MAX_BIG: Final = 50
+#: Bytes that a pattern may compile to, and the steps that a character then takes at worst, as measured.
+PATTERN_STEPS: Final = (
+    (2 << 10, 6.0),
+    (4 << 10, 12.0),
+    (8 << 10, 24.0),
+    (16 << 10, 45.0),
+    (64 << 10, 150.0),
+    (256 << 10, 800.0),
+    (1 << 20, 3_500.0),
+)
+MAX_PATTERNS: Final = 500
+MAX_PATTERNS_SIZE: Final = 4 << 20
 _canonical: Final = json.JSONEncoder(sort_keys=True).encode
 #: Stands in messages where the value would: an answer may be personal.
 MASK: Final = "the value"
 
 
 def check_json(
-    value: object, *, what: str = "the answer", max_depth: int = MAX_DEPTH
+    value: object, *, what: str = "the answer", max_depth: int = MAX_DEPTH, measure: Measure | None = None
 ) -> Result[object, PersistenceError]:
     """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and
-    depth.
+    depth. What it is made of goes into ``measure``.
     """
-    problems = list(islice(_json_problems(value, max_depth), 1))
+    problems = list(islice(_json_problems(value, max_depth, Measure() if measure is None else measure), 1))
     if problems:
         return Failure(_invalid(what, problems))
     return Success(value)
@@ -59,7 +73,7 @@ def _pointer(trail: _Trail) -> str:
     return "".join(reversed(tokens))
 
 
-def _json_problems(value: object, max_depth: int) -> Iterator[Problem]:
+def _json_problems(value: object, max_depth: int, measure: Measure) -> Iterator[Problem]:
     """The first problem of each branch, without recursion."""
     stack: list[tuple[_Trail, object, int]] = [(None, value, 0)]
     nodes = text = 0
@@ -71,6 +85,7 @@ def _json_problems(value: object, max_depth: int) -> Iterator[Problem]:
             limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {max_depth} levels"
             yield Problem(_pointer(trail), f"is over the limits ({limits})")
             return
+        measure.add(depth, item)
         problem = _scalar_problem(item)
         if problem is not None:
             yield Problem(_pointer(trail), problem)
@@ -105,46 +120,56 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def escaped(key: str) -> str:
-    """A token of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
 @frozen(eq=False)
 class JsonSchema:
     """A schema that was compiled; ``of`` gives it, from a small cache."""
 
     _validator: Any
-    _max_depth: int
+    _costs: Costs
 
     @classmethod
     def of(cls, schema: Mapping[str, object], *, what: str = "the schema") -> JsonSchema:
         """Compile; ``ConfigurationError`` names the place and the problem."""
-        plain = dict(schema)
-        match check_json(plain, what=what):
+        plain, measure = dict(schema), Measure()
+        match check_json(plain, what=what, measure=measure):
             case Failure(InputValidationError() as error):
                 problem = error.problems[0]
-                message = f"{what} is not usable: at {problem.pointer or 'its root'} it {problem.message}"
+                message = f"{what} is not usable: at {problem.pointer[:MAX_SHOWN] or 'its root'} it {problem.message}"
                 raise ConfigurationError(message, "schema")
+        if measure.big > MAX_BIG:
+            raise ConfigurationError(f"{what} is not usable: it has over {MAX_BIG} integers of over 64 bits", "schema")
         return _compiled(_canonical(plain), what)
 
     def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
-        """The value, or ``InputValidationError`` with every problem (at most 100), each with its JSON pointer."""
-        return check_json(value, what=what, max_depth=self._max_depth).bind(
-            lambda plain: self.validate(plain, what=what)
-        )
+        """The value, or ``InputValidationError`` with its problems (at most 100), each with its JSON pointer.
+
+        Of what is large only some may be named.
+        """
+        return self.within(value, what=what).bind(lambda plain: self.validate(plain, what=what))
+
+    def within(self, value: object, *, what: str) -> Result[object, PersistenceError]:
+        """Whether the value is JSON data that this schema can be asked about within the bounds."""
+        measure = Measure()
+        checked = check_json(value, what=what, max_depth=self._costs.max_depth, measure=measure)
+        if isinstance(checked, Success) and self._costs.work(measure) > MAX_WORK:
+            return Failure(_invalid(what, [Problem("", "is too large to be checked against its schema")]))
+        return checked
 
     def validate(self, value: object, *, what: str) -> Result[object, PersistenceError]:
         """The same for what is JSON data by construction: of any size, since its maker bounds it."""
-        errors = islice(self._validator.iter_errors(value), MAX_PROBLEMS)
-        problems = [Problem("".join(f"/{escaped(str(part))}" for part in e.instance_path), e.message) for e in errors]
-        return Failure(_invalid(what, problems)) if problems else Success(value)
+        if self.fits(value):
+            return Success(value)
+        return Failure(_invalid(what, problems_of(self._validator, self._costs, value)))
+
+    def fits(self, value: object) -> bool:
+        """Whether it is valid."""
+        return cast("bool", self._validator.is_valid(value))
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(text: str, what: str) -> JsonSchema:
     try:
-        limit = depth_limit(json.loads(text), MAX_DEPTH)
+        costs = costs_of(json.loads(text), MAX_DEPTH, PatternWeights().weigh)
     except SchemaCostError as error:
         raise ConfigurationError(f"{what} is not usable: {error}", "schema") from None
     try:
@@ -153,16 +178,57 @@ def _compiled(text: str, what: str) -> JsonSchema:
             validate_formats=True,
             retriever=_refuse,
             mask=MASK,
-            pattern_options=jsonschema_rs.RegexOptions(),
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_STEPS[-1][0]),
         )
     except jsonschema_rs.ValidationError as error:
-        place = "/".join(str(part) for part in error.instance_path) or "its root"
-        raise ConfigurationError(f"{what} is no JSON Schema: at {place}: {error.message}", "schema") from None
+        place = "/".join(str(part) for part in error.instance_path)[:MAX_SHOWN] or "its root"
+        message = f"{what} is no JSON Schema: at {place}: {error.message[:MAX_SHOWN]}"
+        raise ConfigurationError(message, "schema") from None
     except jsonschema_rs.ReferencingError as error:
-        raise ConfigurationError(f"{what} has a reference that does not resolve: {error}", "schema") from None
+        message = f"{what} has a reference that does not resolve: {str(error)[:MAX_SHOWN]}"
+        raise ConfigurationError(message, "schema") from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{what} is no usable JSON Schema ({type(error).__name__})", "schema") from None
-    return JsonSchema(validator, limit)
+    return JsonSchema(validator, costs)
+
+
+@define
+class PatternWeights:
+    """What a schema's patterns cost for each character that they are tried on, by the size that they compile to.
+
+    The engine takes time in proportion to both; where its cache of states does not help, one character takes as many
+    steps as there are states.
+    """
+
+    _room: int = MAX_PATTERNS_SIZE
+    _count: int = 0
+
+    def weigh(self, pattern: str) -> float:
+        """Steps for a character. One that does not compile costs nothing: the validator refuses it."""
+        size, steps = _short_weight(pattern) if len(pattern) <= MAX_SHOWN else _weight(pattern)
+        self._room -= size
+        self._count += 1
+        if self._room < 0 or self._count > MAX_PATTERNS:
+            limits = f"at most {MAX_PATTERNS}, of {MAX_PATTERNS_SIZE} bytes compiled"
+            msg = f"its patterns are too many or too large: {limits}"
+            raise SchemaCostError(msg)
+        return steps
+
+
+def _weight(pattern: str) -> tuple[int, float]:
+    return next(((size, steps) for size, steps in PATTERN_STEPS if _compiles(pattern, size)), (0, 0.0))
+
+
+_short_weight = functools.lru_cache(maxsize=1024)(_weight)
+
+
+def _compiles(pattern: str, size: int) -> bool:
+    try:
+        options = jsonschema_rs.RegexOptions(size_limit=size)
+        jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=options)
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
 
 
 def _refuse(uri: str) -> Any:  # noqa: ANN401 - the validator's protocol
@@ -172,7 +238,7 @@ def _refuse(uri: str) -> Any:  # noqa: ANN401 - the validator's protocol
 
 
 def _shown(pointer: str) -> str:
-    return pointer[:MAX_SHOWN_POINTER] or "(root)"
+    return pointer[:MAX_SHOWN] or "(root)"
 
 
 def _invalid(what: str, problems: list[Problem]) -> PersistenceError:
@@ -188,7 +254,6 @@ def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
     try:
         schema = JsonSchema.of({"type": "string", "pattern": pattern}, what="the pattern")
     except ConfigurationError:
-        problem = Problem("", "is no pattern of the linear engine (no look-around, no back-references)")
+        problem = Problem("", "is no pattern of the linear engine (no look-around, no back-references), or too large")
         return Failure(_invalid("the pattern", [problem]))
-    within = check_json(text, what="the text")
-    return within.map(lambda _: isinstance(schema.check(text), Success))
+    return schema.within(text, what="the text").map(lambda _: schema.fits(text))

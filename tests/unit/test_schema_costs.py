@@ -8,7 +8,7 @@ import pytest
 from returns.result import Success
 
 from flowpersist import ConfigurationError, InputValidationError
-from flowpersist.schema_costs import depth_limit
+from flowpersist.schema_costs import costs_of
 from flowpersist.schemas import JsonSchema
 
 
@@ -56,5 +56,5 @@ def test_a_schema_that_doubles_at_each_level_takes_shallow_instances_only():
     ],
 )
 def test_ordinary_schemas_are_not_held_back(schema):
-    assert depth_limit(schema, 64) == 64
+    assert costs_of(schema, 64, lambda _: 1.0).max_depth == 64
     assert JsonSchema.of(schema).check(nested(40)) == Success(nested(40))
