@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Generic, cast
+from typing import Any, Final, Generic, cast, overload
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
-from typing_extensions import TypeVar
+from typing_extensions import TypeForm, TypeVar
 
 from flowpersist.answer_types import type_name
 from flowpersist.arguments import check_duration, check_instance, check_moment, check_optional
@@ -71,7 +71,7 @@ def _times(instance: AwaitInput[Any]) -> None:
     check_optional(instance.deadline, "deadline", check_moment)
 
 
-@frozen
+@frozen(init=False)
 class AwaitInput(Generic[A]):
     """What is awaited.
 
@@ -87,7 +87,7 @@ class AwaitInput(Generic[A]):
 
     id: str
     prompt: str
-    schema: type[A] | Mapping[str, object] | None = None
+    schema: TypeForm[A] | Mapping[str, object] | None = None
     title: str | None = None
     parameters: Mapping[str, object] | None = None
     default: object = NO_DEFAULT
@@ -96,6 +96,50 @@ class AwaitInput(Generic[A]):
     shown: Mapping[str, object] | None = None
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _default: object = field(init=False, repr=False, eq=False, default=NO_DEFAULT)
+
+    # By hand, since a checker finds what a Literal or a union makes of A only where no mapping is in its way.
+    @overload
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: TypeForm[A],
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: Mapping[str, object] | None = None,
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: object = None,
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None:
+        make: Any = getattr(self, "__attrs_init__")  # noqa: B009 - attrs makes it, unseen by pyright
+        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown)
 
     def __attrs_post_init__(self) -> None:
         _named(self.id)
@@ -163,7 +207,7 @@ class AwaitInput(Generic[A]):
             return "$" if name == "$" else _text(arguments[name])
 
         title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
-        return Success(evolve(self, prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
+        return Success(evolve(cast("Any", self), prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
 
     def to_data(self, types: TypeRegistry | None = None) -> dict[str, object]:
         """As JSON data, the way a suspension keeps it. Of the schema's type the name is kept, by which ``types`` have

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Backoff", "Queues", "Worker", "claim_each", "running"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 log = logging.getLogger("flowpersist.worker")
 #: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
 CLAIMABLE = (Status.ANSWERED, Status.RUNNING, Status.WAITING)
@@ -149,8 +150,8 @@ async def _pass_over(hub: PersistenceHub, due: Due) -> None:
 
 @asynccontextmanager
 async def running(
-    hub: PersistenceHub, claim: Callable[[], Awaitable[Result[Resumption[T], PersistenceError]]], lease: timedelta
-) -> AsyncIterator[Success[Resumption[T]] | Failure[PersistenceError]]:
+    hub: PersistenceHub, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
+) -> AsyncIterator[Success[Resumption[T, U]] | Failure[PersistenceError]]:
     """The block that holds a claimed run: completes it at the end, releases it where the block raises."""
     claimed = await claim()
     if not isinstance(claimed, Success):
@@ -184,7 +185,7 @@ class Worker:
     """
 
     hub: PersistenceHub
-    handler: Callable[[Resumption[Any]], Awaitable[object]]
+    handler: Callable[[Resumption[Any, Any]], Awaitable[object]]
     criteria: Criteria
     concurrency: int
     lease: timedelta

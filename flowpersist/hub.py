@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
@@ -54,6 +54,7 @@ from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
+    answers_of,
     check_criteria,
     check_run,
     new_suspension_of,
@@ -94,6 +95,10 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
+#: The class of an answer, as ``awaiting`` names it.
+A = TypeVar("A", default=object)
+#: The default of ``awaiting`` where a run is taken: answers as JSON data.
+ANY_ANSWER: AwaitInput[object] = cast("Any", None)
 #: The default of ``expect``: every class is an object, and its state is typed as Any.
 ANY_CLASS: Any = object
 
@@ -244,21 +249,22 @@ class PersistenceHub:
         by: str | None = None,
         answer_id: str | None = None,
         expect: type[S] = ANY_CLASS,
-    ) -> Outcome[Resumption[S]]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Outcome[Resumption[S, A]]:
         """Answer, if a value is given, and take the run for good: at most once, by anybody.
 
         A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own
-        ``answer_id`` gets the same run again. ``expect`` checks the state's class; what can't be read or is of another
-        class stays as it was.
+        ``answer_id`` gets the same run again. ``expect`` checks the state's class, and ``awaiting`` makes the answer
+        one of its schema's; what can't be read or is of another class stays as it was.
         """
-        check_class(expect, "expect")
+        self._check_taken(expect, awaiting)
         own = self._random_id() if answer_id is None else answer_id
         given = self._given(value, by, own)
 
-        async def decide(seen: Present) -> Turn[Resumption[S]]:
+        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
-            return await self._taken(seen, step, expect)
+            return await self._taken(seen, step, expect, awaiting)
 
         return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
 
@@ -273,7 +279,8 @@ class PersistenceHub:
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
         expect: type[S] = ANY_CLASS,
-    ) -> Outcome[Resumption[S]]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Outcome[Resumption[S, A]]:
         """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may
         ``renew``.
 
@@ -281,14 +288,14 @@ class PersistenceHub:
         again.
         """
         check_duration(lease, "lease")
-        check_class(expect, "expect")
+        self._check_taken(expect, awaiting)
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Present) -> Turn[Resumption[S]]:
+        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
-            return await self._taken(seen, step, expect)
+            return await self._taken(seen, step, expect, awaiting)
 
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
 
@@ -462,25 +469,28 @@ class PersistenceHub:
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
-    ) -> AbstractAsyncContextManager[Outcome[Resumption[S]]]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> AbstractAsyncContextManager[Outcome[Resumption[S, A]]]:
         """``async with hub.running(key) as outcome:`` claims, renews while the block runs, and completes at its end.
 
         An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that
         error: a cancelled block can't be left otherwise.
         """
         check_duration(lease, "lease")
-        check_class(expect, "expect")
+        self._check_taken(expect, awaiting)
 
-        async def claimed() -> Result[Resumption[S], PersistenceError]:
+        async def claimed() -> Result[Resumption[S, A], PersistenceError]:
             with forgetting():
-                return await self.claim(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect)
+                return await self.claim(
+                    key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
+                )
 
         return running(self, claimed, lease)
 
     @discreet
     async def work(
         self,
-        handler: Callable[[Resumption[Any]], Awaitable[object]],
+        handler: Callable[[Resumption[Any, Any]], Awaitable[object]],
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         *,
         concurrency: int = 8,
@@ -652,7 +662,14 @@ class PersistenceHub:
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
 
-    async def _taken(self, seen: Present, step: verbs.Step[Head], expect: type[S]) -> Turn[Resumption[S]]:
+    def _check_taken(self, expect: type, awaiting: AwaitInput[Any]) -> None:
+        check_class(expect, "expect")
+        if awaiting is not ANY_ANSWER:
+            self.remember(awaiting)
+
+    async def _taken(
+        self, seen: Present, step: verbs.Step[Head], expect: type[S], awaiting: AwaitInput[A]
+    ) -> Turn[Resumption[S, A]]:
         """Read the state before the put that takes the run: what this process can't read stays as it was."""
         if not isinstance(step.result, Success):
             return Turn(step.head, Failure(step.result.failure()))
@@ -660,7 +677,10 @@ class PersistenceHub:
         fitting = state.bind(lambda value: _expected(value, expect))
         if not isinstance(fitting, Success):
             return Turn(seen.head, Failure(fitting.failure()))
-        return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap())))
+        answers = answers_of(step.head, awaiting)
+        if not isinstance(answers, Success):
+            return Turn(seen.head, Failure(answers.failure()))
+        return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))
 
     async def _finished(
         self,

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, get_args, get_origin, g
 
 import msgspec
 from returns.result import Failure, Result, Success
+from typing_extensions import TypeForm
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.schema_problems import MAX_PROBLEMS, escaped
@@ -56,7 +57,7 @@ def _derived(kind: Kind) -> object:
     return _adapter(kind).json_schema() if _is_pydantic(kind) else msgspec.json.schema(kind)
 
 
-def structure(value: object, kind: type[T], *, what: str = "the answer") -> Result[T, PersistenceError]:
+def structure(value: object, kind: TypeForm[T], *, what: str = "the answer") -> Result[T, PersistenceError]:
     """A value of the type from checked JSON data.
 
     ``InputValidationError`` where the type's own rules refuse it, whatever they raise: their text may hold the value,

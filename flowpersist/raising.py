@@ -14,7 +14,7 @@ from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.claiming import Backoff
 from flowpersist.errors import PersistenceError
-from flowpersist.hub import ANY_CLASS, MISSING, PersistenceHub, S
+from flowpersist.hub import ANY_ANSWER, ANY_CLASS, MISSING, A, PersistenceHub, S
 from flowpersist.keyring import KeyRing
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle.model import Until
@@ -143,9 +143,10 @@ class RaisingHub:
         by: str | None = None,
         answer_id: str | None = None,
         expect: type[S] = ANY_CLASS,
-    ) -> Resumption[S]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Resumption[S, A]:
         """Answer, if a value is given, and take the run for good."""
-        return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect))
+        return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect, awaiting=awaiting))
 
     @discreet
     async def claim(
@@ -158,10 +159,13 @@ class RaisingHub:
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
         expect: type[S] = ANY_CLASS,
-    ) -> Resumption[S]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Resumption[S, A]:
         """The same under a lease."""
         return or_raise(
-            await self.hub.claim(key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect)
+            await self.hub.claim(
+                key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect, awaiting=awaiting
+            )
         )
 
     @discreet
@@ -252,16 +256,19 @@ class RaisingHub:
         answer_id: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
-    ) -> AsyncIterator[Resumption[S]]:
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> AsyncIterator[Resumption[S, A]]:
         """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
         with forgetting():
-            async with self.hub.running(key, value, by=by, answer_id=answer_id, lease=lease, expect=expect) as outcome:
+            async with self.hub.running(
+                key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
+            ) as outcome:
                 yield or_raise(outcome)
 
     @discreet
     async def work(
         self,
-        handler: Callable[[Resumption[Any]], Awaitable[object]],
+        handler: Callable[[Resumption[Any, Any]], Awaitable[object]],
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         *,
         concurrency: int = 8,

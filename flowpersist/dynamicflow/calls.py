@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 from returns.result import Failure
@@ -90,7 +90,7 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
     """A step's timeout is how long it waits, unless what is awaited has a deadline of its own."""
     if seconds is None or awaiting.timeout is not None or awaiting.deadline is not None:
         return awaiting
-    return evolve(awaiting, timeout=timedelta(seconds=seconds))
+    return evolve(cast("Any", awaiting), timeout=timedelta(seconds=seconds))
 
 
 def _arguments(

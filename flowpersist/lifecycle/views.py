@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, cast
 
 from attrs import Attribute, asdict, field, frozen
-from returns.result import Failure, Result
+from returns.result import Failure, Result, Success
+from typing_extensions import TypeVar
 
 from flowpersist.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import check_text
-from flowpersist.errors import PersistenceError
+from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.shown import digest_text
@@ -22,6 +23,8 @@ __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "
 
 Scalar = str | int | float | bool
 S = TypeVar("S")
+#: The class of an answer: object, where nobody has said what was asked.
+A_co = TypeVar("A_co", covariant=True, default=object)
 
 
 def _raise_or(result: Result[S, PersistenceError]) -> S:
@@ -115,9 +118,10 @@ class Receipt:
 
 
 @frozen
-class Resumption(Generic[S]):
+class Resumption(Generic[S, A_co]):
     """A run that the caller holds now: its state, the new answers by wait, and the fence that its verbs carry.
 
+    Answers are JSON data, or where ``awaiting`` was named to the verb that took the run, of its schema's class.
     ``expired`` names the waits that ended without an answer. ``(suspension.id, sequence)`` is the stable key for
     effects outside: it is the same for every attempt.
     """
@@ -141,9 +145,11 @@ class Resumption(Generic[S]):
         return self.suspension.sequence
 
     @property
-    def answer(self) -> object:
-        """The only answer; None where there is none; ``ValueError`` where there are several."""
-        return _only(self.answers)
+    def answer(self) -> A_co:
+        """The only answer; None where there is none, which the verb's ``awaiting`` refuses; ``ValueError`` where there
+        are several.
+        """
+        return cast("A_co", _only(self.answers))
 
     @property
     def answered_by(self) -> str | None:
@@ -259,14 +265,36 @@ def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...
     return tuple(wait for wait in waits if wait.delivery == sequence)
 
 
-def resumption_of(head: Head, state: S) -> Resumption[S]:
+def answers_of(head: Head, awaiting: AwaitInput[Any] | None) -> Result[Mapping[str, object], PersistenceError]:
+    """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named."""
+    answered = [wait for wait in delivered(head.waits, head.sequence) if wait.answer is not None]
+    answers: dict[str, object] = {}
+    for wait in answered:
+        value = None if wait.answer is None else wait.answer.value
+        made = Success(value) if awaiting is None else _made(wait, value, awaiting)
+        if not isinstance(made, Success):
+            return Failure(made.failure())
+        answers[wait.name] = made.unwrap()
+    if awaiting is not None and not answers:
+        return Failure(UnexpectedType(f"there is no answer to {awaiting.id!r}; the run stays as it was", "answer"))
+    return Success(answers)
+
+
+def _made(wait: WaitState, value: object, awaiting: AwaitInput[Any]) -> Result[object, PersistenceError]:
+    asked = None if wait.awaiting is None else wait.awaiting["id"]
+    if asked == awaiting.id:
+        return awaiting.parse(value)
+    message = f"the answer of wait {wait.name!r} is not to {awaiting.id!r}, which was named; the run stays as it was"
+    return Failure(UnexpectedType(message, "answer"))
+
+
+def resumption_of(head: Head, state: S, answers: Mapping[str, object]) -> Resumption[S, Any]:
     """What the holder gets."""
     given = delivered(head.waits, head.sequence)
-    answers = {wait.name: wait.answer for wait in given if wait.answer is not None}
     return Resumption(
         state=state,
-        answers={name: answer.value for name, answer in answers.items()},
-        answerers={name: answer.by for name, answer in answers.items()},
+        answers=answers,
+        answerers={wait.name: wait.answer.by for wait in given if wait.answer is not None},
         expired=tuple(wait.name for wait in given if wait.status is WaitStatus.EXPIRED),
         suspension=suspension_of(head),
         fence=head.fence,

@@ -71,3 +71,11 @@ async def flows(runner: FlowRunner) -> object:
             return receipt
         case _:
             assert_never(outcome)
+
+
+async def answers(hub: PersistenceHub, key: str) -> None:
+    """An answer is of the schema's class where the verb is told what was asked."""
+    taken = await hub.resume(key, value=True, awaiting=AwaitInput(id="ok", prompt="", schema=bool))
+    assert_type(or_raise(taken).answer, bool)
+    async with hub.running(key, awaiting=AwaitInput(id="ok", prompt="", schema=int | None)) as held:
+        assert_type(or_raise(held).answer, int | None)

@@ -148,6 +148,9 @@ def connecting() -> Iterator[None]:
     """Getting a connection: nothing was sent yet, so that no outcome is in doubt."""
     try:
         yield
+    except PersistenceError:
+        # Ours already: a ConfigurationError is a ValueError, too.
+        raise
     except TimeoutError as error:
         message = (
             f"no connection to the {NAME} server became free in time; raise pool_size or acquire_timeout in the URL, "
