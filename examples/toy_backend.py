@@ -38,12 +38,13 @@ from flowpersist.backends.base import (
     applied,
 )
 from flowpersist.backends.kit import (
+    Home,
+    Reach,
     Selection,
     check_deadline,
     check_put,
     check_revision,
     from_micros,
-    guard,
     host_clock,
     position_of,
     revised,
@@ -173,30 +174,28 @@ class JournalBackend:
     def __init__(self, path: str | Path, *, clock_offset: timedelta = timedelta(0)) -> None:
         self.clock_offset = clock_offset
         self._path = Path(path)
-        self._opened_in: int | None = None
+        self._home = Home(NAME)
         self._opened: tuple[ThreadPoolExecutor, Journal] | None = None
-        self._opening = asyncio.Lock()
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:  # noqa: ARG002 - there are no indexes to make
         """See ``StorageBackend``."""
         await uninterrupted(self._open())
 
     async def _open(self) -> None:
-        async with self._opening:
-            if self._opened is None:
+        async with self._home.opening() as first:
+            if first:
                 with errors():
                     # One thread: the journal is used by one at a time.
                     self._opened = ThreadPoolExecutor(1), await asyncio.to_thread(Journal, self._path)
-                self._opened_in = os.getpid()
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way."""
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
-            opened, self._opened, self._opened_in = self._opened, None, None
-            if opened is not None:
+        async with self._home.closing() as reach:
+            opened, self._opened = self._opened, None
+            if opened is not None and reach is not Reach.NOTHING:
                 await asyncio.to_thread(opened[0].shutdown)
                 opened[1].close()
 
@@ -279,7 +278,7 @@ class JournalBackend:
         return BackendHealth(NAME, now, timedelta(seconds=time.monotonic() - began), ("a toy: its file never shrinks",))
 
     async def _run(self, action: Callable[[Journal], T]) -> T:
-        guard(NAME, self._opened_in)
+        self._home.check()
         if self._opened is None:
             raise BackendUnavailable(f"the {NAME} store is not open", NAME)
         thread, journal = self._opened

@@ -1,10 +1,9 @@
-"""Between threads and the event loop: results delivered, work that cancellation does not tear, no use after a fork."""
+"""Between threads and the event loop: results delivered, work that cancellation does not tear."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
@@ -13,7 +12,7 @@ from attrs import define, field
 
 from flowpersist.errors import BackendUnavailable
 
-__all__ = ["Inbox", "Job", "Settled", "deliver", "guard", "uninterrupted"]
+__all__ = ["Inbox", "Job", "Settled", "deliver", "uninterrupted"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -58,13 +57,10 @@ def _resolve(ended: Sequence[Settled]) -> None:
 
 
 def deliver(ended: Sequence[Settled]) -> None:
-    """Wake the waiters, one wake-up for each event loop."""
-    for loop in {settled.job.loop for settled in ended}:
-        try:
-            loop.call_soon_threadsafe(_resolve, [settled for settled in ended if settled.job.loop is loop])
-        except RuntimeError:
-            # The loop was closed while its work was under way, so that nobody waits any more.
-            continue
+    """Wake the waiters, all by one wake-up: they are of the event loop that the backend belongs to."""
+    # It may be closed while its work is under way; then nobody waits any more.
+    with contextlib.suppress(RuntimeError):
+        ended[0].job.loop.call_soon_threadsafe(_resolve, ended)
 
 
 class Inbox(Generic[A]):
@@ -132,12 +128,3 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     # What failed after the caller has gone is nobody's to retrieve.
     task.add_done_callback(_retrieve)
     return await asyncio.shield(task)
-
-
-def guard(backend: str, opened_in: int | None) -> None:
-    """Refuse a backend that is not open, or that was opened before a fork."""
-    if opened_in is None:
-        raise BackendUnavailable(f"the {backend} store is not open", backend)
-    if opened_in != os.getpid():
-        message = f"the {backend} store was opened before a fork; open one of its own in each process"
-        raise BackendUnavailable(message, backend)

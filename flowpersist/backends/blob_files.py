@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flowpersist.backends._filesystem.files import create, file_errors, flush_directory, read_or_none, remove
+from flowpersist.backends._home import Home
 from flowpersist.backends._options import check_options
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.blobs import Blob, check_name
@@ -36,10 +37,12 @@ class FileBlobStore:
         self._root = Path(directory)
         self._entropy = entropy
         self._lasting: set[Path] = set()
+        self._home = Home(self.name)
 
     async def open(self) -> None:
         """See ``BlobStore``."""
-        await _threaded(lambda: self._make(self._root.absolute()))
+        async with self._home.opening():
+            await _threaded(lambda: self._make(self._root.absolute()))
 
     async def plan(self) -> tuple[str, ...]:
         """See ``BlobStore``."""
@@ -49,10 +52,13 @@ class FileBlobStore:
 
     async def close(self) -> None:
         """See ``BlobStore``. Nothing stays open between two operations."""
+        async with self._home.closing():
+            pass
 
     async def put(self, name: str, data: bytes) -> None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
+        self._home.check()
         await _threaded(lambda: self._write(path.absolute(), data))
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -80,26 +86,31 @@ class FileBlobStore:
     async def get(self, name: str) -> bytes | None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
+        self._home.check()
         return await _threaded(lambda: read_or_none(path))
 
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""
         check_name(name.removesuffix(UNFINISHED))
+        self._home.check()
         await _threaded(lambda: (self._root / name).unlink(missing_ok=True))
 
     async def walk(self, prefix: str) -> AsyncIterator[Blob]:
         """See ``BlobStore``."""
         directory = self._root / check_name(prefix)
+        self._home.check()
         for name, modified in await _threaded(lambda: _listed(directory)):
             yield Blob(f"{prefix}/{name}", modified)
 
     async def now(self) -> datetime:
         """See ``BlobStore``: the clock of the file system, which may be another machine's."""
+        self._home.check()
         path = self._root / f"{self._entropy(16).hex()}{UNFINISHED}"
         return await _threaded(lambda: _clock(path))
 
     async def ping(self) -> None:
         """See ``BlobStore``."""
+        self._home.check()
         await _threaded(lambda: os.stat(self._root))  # noqa: PTH116
 
 

@@ -23,6 +23,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from flowpersist.backends._home import Home
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.blobs import Blob, check_name
 from flowpersist.errors import BackendUnavailable, StorageFull
@@ -50,10 +51,12 @@ class S3BlobStore:
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
+        self._home = Home(NAME)
 
     async def open(self) -> None:
         """See ``BlobStore``. The bucket must be there: whoever runs it says who may read it, and where it is."""
-        await self.ping()
+        async with self._home.opening():
+            await self._look()
 
     async def plan(self) -> tuple[str, ...]:
         """See ``BlobStore``. A bucket is made by whoever runs the server."""
@@ -61,16 +64,20 @@ class S3BlobStore:
 
     async def close(self) -> None:
         """See ``BlobStore``. The library closes its connections when nobody has the store any more."""
+        async with self._home.closing():
+            pass
 
     async def put(self, name: str, data: bytes) -> None:
         """See ``BlobStore``."""
         check_name(name)
+        self._home.check()
         with _mapped():
             await obstore.put_async(self._store, name, data, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
     async def get(self, name: str) -> bytes | None:
         """See ``BlobStore``."""
         check_name(name)
+        self._home.check()
         with _mapped():
             try:
                 found = await obstore.get_async(self._store, name)
@@ -83,12 +90,14 @@ class S3BlobStore:
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""
         check_name(name)
+        self._home.check()
         with _mapped():
             await obstore.delete_async(self._store, name)
 
     async def walk(self, prefix: str) -> AsyncIterator[Blob]:
         """See ``BlobStore``. Parts of broken uploads are not among them: a rule of the bucket removes those."""
         check_name(prefix)
+        self._home.check()
         with _mapped():
             async for page in obstore.list(self._store, prefix=prefix):
                 for found in page:
@@ -96,6 +105,7 @@ class S3BlobStore:
 
     async def now(self) -> datetime:
         """See ``BlobStore``: what the server says of an object that was just made."""
+        self._home.check()
         name = uuid4().hex
         with _mapped():
             await obstore.put_async(self._store, name, b"")
@@ -106,6 +116,10 @@ class S3BlobStore:
 
     async def ping(self) -> None:
         """See ``BlobStore``."""
+        self._home.check()
+        await self._look()
+
+    async def _look(self) -> None:
         with _mapped():
             async for _ in obstore.list(self._store, prefix="0" * 32, chunk_size=1):
                 return

@@ -27,10 +27,11 @@ from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known
 from flowpersist.backends._claim_check.sweeping import OWN, identity, sweep, turn
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends.base import (
     BackendHealth,
     BodyLimited,
@@ -103,8 +104,7 @@ class ClaimCheckBackend:
         self._known = Known()
         self._bodies: Bodies | None = None
         self._namespaces: set[str] = set()
-        self._opened_in: int | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(inner.name)
         self._busy = 0
         self._idle = asyncio.Event()
 
@@ -134,12 +134,13 @@ class ClaimCheckBackend:
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
+        async with self._home.opening() as first:
+            if first:
+                self._idle = asyncio.Event()
             await self.inner.open([*schema, OWN])
             if self._bodies is None:
                 self._bodies = await self._connected()
             self._namespaces.update(namespace.name for namespace in schema)
-            self._opened_in = os.getpid()
 
     async def _connected(self) -> Bodies:
         try:
@@ -154,10 +155,9 @@ class ClaimCheckBackend:
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
-            opened_in, self._opened_in = self._opened_in, None
-            # What was under way before a fork ends in the other process.
-            while self._busy and opened_in == os.getpid():
+        async with self._home.closing() as reach:
+            # What was under way elsewhere ends there, or never.
+            while self._busy and reach is Reach.ALL:
                 self._idle.clear()
                 await self._idle.wait()
             self._bodies = None
@@ -391,7 +391,7 @@ class ClaimCheckBackend:
 
     @asynccontextmanager
     async def _using(self) -> AsyncIterator[Bodies]:
-        guard(self.name, self._opened_in)
+        self._home.check()
         bodies = self._bodies
         if bodies is None:
             raise BackendUnavailable(f"the {self.name} store is not open", self.name)

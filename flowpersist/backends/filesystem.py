@@ -30,11 +30,12 @@ from flowpersist.backends._filesystem.index import Entry, FileIndex
 from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_up, planned, prepare
 from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._sql import mapped
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -102,21 +103,24 @@ class FilesystemBackend:
         self._directory = Path(directory)
         self._patience = busy_timeout
         self._opened: _Opened | None = None
-        self._opened_in: int | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the format of a later release."""
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
-            if self._opened is None:
-                self._opened = await asyncio.to_thread(self._start)
-                self._opened_in = os.getpid()
-            for namespace in schema:
-                await self._run(partial(_declare, namespace=namespace))
-                self._opened.indexed[namespace.name] = dict(namespace.indexed)
+        async with self._home.opening() as first:
+            opened = await asyncio.to_thread(self._start) if first or self._opened is None else self._opened
+            try:
+                for namespace in schema:
+                    await opened.pool.start(partial(_mapped, partial(_declare, namespace=namespace))).future
+                    opened.indexed[namespace.name] = dict(namespace.indexed)
+            except BaseException:
+                if first:
+                    await asyncio.to_thread(opened.stop)
+                raise
+            self._opened = opened
 
     def _start(self) -> _Opened:
         with _errors():
@@ -137,10 +141,9 @@ class FilesystemBackend:
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
+        async with self._home.closing() as reach:
             opened, self._opened = self._opened, None
-            opened_in, self._opened_in = self._opened_in, None
-            if opened is not None and opened_in == os.getpid():
+            if opened is not None and reach is not Reach.NOTHING:
                 await asyncio.to_thread(opened.stop)
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
@@ -205,7 +208,7 @@ class FilesystemBackend:
         return await asyncio.to_thread(_plan, self._directory, wanted)
 
     async def _run(self, action: Callable[[_Opened], T]) -> T:
-        guard(NAME, self._opened_in)
+        self._home.check()
         opened = self._opened
         if opened is None:
             raise BackendUnavailable("the filesystem store is not open", NAME)

@@ -6,7 +6,6 @@ Every operation is one critical section without a wait in it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -26,12 +25,12 @@ from flowpersist.backends._damage import (
     read_as,
     wider,
 )
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision, revised
-from flowpersist.backends._threads import guard
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -102,20 +101,21 @@ class MemoryBackend:
         self._clock = clock
         self._store = _stores.get(store)
         self._listeners: set[Listener] = set()
-        self._opened_in: int | None = None
+        self._home = Home(NAME)
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``."""
-        self._opened_in = os.getpid()
-        with self._store.lock:
-            for namespace in schema:
-                self._store.records(namespace.name)
+        async with self._home.opening():
+            with self._store.lock:
+                for namespace in schema:
+                    self._store.records(namespace.name)
 
     async def close(self) -> None:
         """See ``StorageBackend``. What a store holds stays, as long as somebody has the backend or its name."""
-        self._opened_in = None
-        for listener in self._listeners:
-            listener.end()
+        async with self._home.closing() as reach:
+            if reach is not Reach.NOTHING:
+                for listener in self._listeners:
+                    listener.end()
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
@@ -217,7 +217,7 @@ class MemoryBackend:
                 store.listeners[namespace].discard(listener)
 
     def _ready(self) -> _Store:
-        guard(NAME, self._opened_in)
+        self._home.check()
         return self._store
 
     def _now(self) -> datetime:

@@ -15,9 +15,7 @@ deadline may be taken or refused.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -32,6 +30,7 @@ from pymongo.uri_parser import parse_uri
 
 from flowpersist.arguments import mistyped
 from flowpersist.backends._clock import timed
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._mongodb import changes, client, pages, reading, records
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
@@ -42,7 +41,7 @@ from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pe
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, SETTING, BackendUrl, check_prefix
 from flowpersist.backends.base import (
     BackendHealth,
@@ -73,7 +72,6 @@ class _Opened:
     client: client.Client
     desk: Desk
     server: Server
-    pid: int
 
 
 class MongodbBackend:
@@ -117,7 +115,7 @@ class MongodbBackend:
         self._allow_ferretdb = allow_unsafe_ferretdb
         self._client_class = client_class
         self._underway = Underway()
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
         self._opened: _Opened | None = None
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
@@ -130,9 +128,10 @@ class MongodbBackend:
         await uninterrupted(self._open())
 
     async def _open(self) -> None:
-        async with self._opening:
-            if self._opened is not None:
+        async with self._home.opening() as first:
+            if not first:
                 return
+            self._underway = Underway()
             connected = self._connect()
             try:
                 opened = await self._prepare(connected)
@@ -166,16 +165,16 @@ class MongodbBackend:
         await sweep(store, await now())
         able = not server.ferretdb
         abilities = Abilities(projects=able, looks_up=able, finds_lists=able)
-        return _Opened(connected, Desk(store, now, self._underway, abilities), server, os.getpid())
+        return _Opened(connected, Desk(store, now, self._underway, abilities), server)
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
+        async with self._home.closing() as reach:
             opened, self._opened = self._opened, None
-            if opened is not None and opened.pid == os.getpid():
+            if opened is not None and reach is Reach.ALL:
                 opened.desk.watch.close()
                 await self._underway.drained()
                 await self._disconnect(opened.client)
@@ -183,6 +182,7 @@ class MongodbBackend:
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``: commands as ``db.runCommand`` takes them, in JSON."""
         del schema
+        self._home.check_free()
         connected = self._connect() if self._opened is None else self._opened.client
         try:
             with mapped():
@@ -248,8 +248,8 @@ class MongodbBackend:
 
     def _ready(self) -> _Opened:
         opened = self._opened
-        guard(NAME, None if opened is None else opened.pid)
-        assert opened is not None  # noqa: S101 - the guard has refused it
+        self._home.check()
+        assert opened is not None  # noqa: S101 - set where it is open
         return opened
 
 

@@ -16,7 +16,6 @@ Reads go where writes go, to the leader of a cluster: a replica decides nothing.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -27,6 +26,7 @@ from neo4j import AsyncDriver, AsyncTransaction
 
 from flowpersist.arguments import check_instance
 from flowpersist.backends._clock import timed
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
 from flowpersist.backends._neo4j.link import Link, Sessions, Within
@@ -37,7 +37,7 @@ from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import Limits, Target, check_at, connected, target_of
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
 from flowpersist.backends.base import (
     BackendHealth,
@@ -125,8 +125,7 @@ class Neo4jBackend:
         self._indexed: dict[str, dict[str, type]] = {}
         self._driver: AsyncDriver | None = None
         self._link: Link | None = None
-        self._opened_in: int | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
         self._under_way = 0
         self._idle = asyncio.Event()
 
@@ -137,9 +136,9 @@ class Neo4jBackend:
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
+        async with self._home.opening() as first:
             declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
-            if self._opened_in is not None and declared.items() <= self._indexed.items():
+            if not first and declared.items() <= self._indexed.items():
                 return
             driver = self._driver or self._new_driver()
             try:
@@ -150,7 +149,9 @@ class Neo4jBackend:
                 if self._driver is None:
                     await self._let_go(driver)
                 raise
-            self._driver, self._link, self._opened_in = driver, link, os.getpid()
+            if first:
+                self._idle = asyncio.Event()
+            self._driver, self._link = driver, link
             self._indexed.update(declared)
 
     async def close(self) -> None:
@@ -158,11 +159,10 @@ class Neo4jBackend:
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
-            opened_in, self._opened_in = self._opened_in, None
+        async with self._home.closing() as reach:
             driver, self._driver = self._driver, None
             link, self._link = self._link, None
-            if driver is None or opened_in != os.getpid():
+            if driver is None or reach is not Reach.ALL:
                 return
             while self._under_way:
                 self._idle.clear()
@@ -184,8 +184,8 @@ class Neo4jBackend:
     @contextmanager
     def _using(self) -> Iterator[Link]:
         """What runs statements, for one operation; ``close`` waits for its end."""
-        guard(NAME, self._opened_in)
-        assert self._link is not None  # noqa: S101 - set where _opened_in is
+        self._home.check()
+        assert self._link is not None  # noqa: S101 - set where it is open
         self._under_way += 1
         try:
             yield self._link
@@ -254,6 +254,7 @@ class Neo4jBackend:
 
     async def _plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         declared = indexed_attributes(schema)
+        self._home.check_free()
         driver = self._driver or self._new_driver()
         try:
             link = self._link or self._sessions(driver)
@@ -270,7 +271,7 @@ class Neo4jBackend:
         are of the moment of the put. Whatever raises another error than ``RevisionConflict`` or ``DeadlinePassed`` has
         ended the transaction; where the error is ``retryable``, begin the whole again.
         """
-        guard(NAME, self._opened_in)
+        self._home.check()
         return _Joined(self, transaction)
 
 

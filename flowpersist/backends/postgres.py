@@ -24,8 +24,6 @@ record is locked, and others who write it wait.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
@@ -35,6 +33,7 @@ import asyncpg
 from attrs import evolve
 
 from flowpersist.arguments import check_instance
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import indexed_attributes
 from flowpersist.backends._options import check_options
 from flowpersist.backends._postgres.connections import Connections, Options
@@ -43,7 +42,7 @@ from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._postgres.listening import Listener
 from flowpersist.backends._postgres.schema import check_server, migrate, pending
 from flowpersist.backends._postgres.verbs import Known, Verbs
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
 from flowpersist.backends.base import Capability, NamespaceSchema, StorageBackend
 from flowpersist.errors import ConfigurationError, StorageError
@@ -112,17 +111,16 @@ class PostgresBackend(Verbs):
         options = Options(dsn, pool_size, acquire_timeout, connect_timeout, command_timeout, statement_cache)
         self.capabilities = _ALWAYS | ({Capability.NOTIFICATIONS} if notify else set())
         self._connections = Connections(options, given)
-        self._opened_in: int | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
-            first = self._opened_in is None
+        async with self._home.opening() as first:
             if first:
+                self._connections = Connections(self._connections.options, self._connections.given)
                 self._connections.start()
             try:
                 await self._migrated(schema)
@@ -130,7 +128,6 @@ class PostgresBackend(Verbs):
                 if first:
                     await self._connections.stop()
                 raise
-            self._opened_in = os.getpid()
             self._known.indexed.update({one.name: dict(one.indexed) for one in schema})
 
     async def _migrated(self, schema: Sequence[NamespaceSchema]) -> None:
@@ -144,9 +141,8 @@ class PostgresBackend(Verbs):
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
-            opened_in, self._opened_in = self._opened_in, None
-            if opened_in == os.getpid():
+        async with self._home.closing() as reach:
+            if reach is Reach.ALL:
                 await self._connections.stop()
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
@@ -170,7 +166,7 @@ class PostgresBackend(Verbs):
 
     @asynccontextmanager
     async def _changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
-        guard(NAME, self._opened_in)
+        self._home.check()
         if not self._notify:
             raise ConfigurationError(
                 "changes are not notified; put notify=on into the URL, for all who write", "notify"
@@ -186,13 +182,13 @@ class PostgresBackend(Verbs):
 
     def joined(self, transaction: Link) -> StorageBackend:
         """See ``Joining``. Takes the connection on which the transaction was begun; the backend must be open."""
-        guard(NAME, self._opened_in)
+        self._home.check()
         joined = _Joined(self._layout, self._known, notify=self._notify, clock_offset=self.clock_offset)
-        joined.connection = transaction
+        joined.connection, joined.home = transaction, self._home
         return joined
 
     async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
-        guard(NAME, self._opened_in)
+        self._home.check()
         return await self._connections.run(action, writes=writes)
 
 
@@ -201,6 +197,7 @@ class _Joined(Verbs):
 
     capabilities: frozenset[Capability] = _ALWAYS
     connection: Link
+    home: Home
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """Nothing: it is open."""
@@ -210,6 +207,7 @@ class _Joined(Verbs):
 
     async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         del writes
+        self.home.check()
         try:
             # Before the user's commit nothing is written, so that no outcome is in doubt.
             with mapped(self.connection):

@@ -16,8 +16,6 @@ failover to a replica an acknowledged write may be gone, so all promises hold as
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -29,6 +27,7 @@ from attrs import evolve
 from flowpersist.arguments import check_whole
 from flowpersist.backends._clock import timed
 from flowpersist.backends._damage import check_following, left_standing, named
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body, check_revision, unreadable
@@ -51,7 +50,7 @@ from flowpersist.backends._redis.records import (
 from flowpersist.backends._redis.scripts import REMOVE
 from flowpersist.backends._redis.source import Client, OpenStore, Source
 from flowpersist.backends._redis.wire import Wire, raised, run
-from flowpersist.backends._threads import guard, uninterrupted
+from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
 from flowpersist.backends.base import (
     BackendHealth,
@@ -127,15 +126,15 @@ class RedisBackend:
         self._notify = notify
         self.capabilities: frozenset[Capability] = _capabilities(notify=notify, durable=False)
         self._open_store: OpenStore | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
-            if self._open_store is not None:
+        async with self._home.opening() as first:
+            if not first and self._open_store is not None:
                 await schemas.declare(self._open_store.wire, self._open_store.layout, schema)
                 return
             wire = self._source.wire()
@@ -162,9 +161,9 @@ class RedisBackend:
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
+        async with self._home.closing() as reach:
             store, self._open_store = self._open_store, None
-            if store is not None and store.opened_in == os.getpid():
+            if store is not None and reach is Reach.ALL:
                 await store.settled()
                 for connection in store.listening:
                     await connection.disconnect(nowait=True)
@@ -305,7 +304,7 @@ class RedisBackend:
     @contextmanager
     def _using(self) -> Iterator[OpenStore]:
         store = self._open_store
-        guard(NAME, None if store is None else store.opened_in)
+        self._home.check()
         if store is not None:
             with store.operation():
                 yield store

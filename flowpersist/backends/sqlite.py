@@ -2,13 +2,12 @@
 
 Put the file on a local disk: the locks of network file systems are not reliable. ``synchronous=full`` (the default)
 flushes each commit to the disk; ``normal`` loses the last commits when the power fails, ``off`` may lose the file. A
-backend belongs to the process that opened it: after a fork the child opens its own.
+backend belongs to the event loop and the process that opened it: after a fork the child opens its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._damage import left_standing
+from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._sql import mapped
@@ -31,7 +31,7 @@ from flowpersist.backends._sqlite.inserts import Insert
 from flowpersist.backends._sqlite.owners import Owner, Reader, Work, WorkInbox
 from flowpersist.backends._sqlite.schema import PAGE_BYTES, Database, connect, migrate, planned
 from flowpersist.backends._sqlite.tables import NAME, Tables
-from flowpersist.backends._threads import Inbox, guard, uninterrupted
+from flowpersist.backends._threads import Inbox, uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
 from flowpersist.backends._wal import has_reset_bug, log_bytes
 from flowpersist.backends.base import (
@@ -134,32 +134,33 @@ class SqliteBackend:
         self._tables = Tables(prefix)
         self._indexed: dict[str, dict[str, type]] = {}
         self._threads = _Threads()
-        self._opened_in: int | None = None
-        self._opening = asyncio.Lock()
+        self._home = Home(NAME)
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``. Raises ``UnsupportedVersion`` for the schema of a later release."""
         await uninterrupted(self._open(schema))
 
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
-        async with self._opening:
-            if self._opened_in is None:
-                self._threads = await asyncio.to_thread(_start, self._database, self._tables)
-                self._opened_in = os.getpid()
-            declared = {namespace.name: dict(namespace.indexed) for namespace in schema}
-            # By a connection of its own: the writer's jobs stand inside a transaction.
-            await asyncio.to_thread(_declare, self._database, self._tables, indexed_attributes(schema))
-            self._indexed.update(declared)
+        async with self._home.opening() as first:
+            threads = await asyncio.to_thread(_start, self._database, self._tables) if first else self._threads
+            try:
+                # By a connection of its own: the writer's jobs stand inside a transaction.
+                await asyncio.to_thread(_declare, self._database, self._tables, indexed_attributes(schema))
+            except BaseException:
+                if first:
+                    await asyncio.to_thread(threads.stop)
+                raise
+            self._threads = threads
+            self._indexed.update({namespace.name: dict(namespace.indexed) for namespace in schema})
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way."""
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
-        async with self._opening:
-            opened_in, self._opened_in = self._opened_in, None
+        async with self._home.closing() as reach:
             threads, self._threads = self._threads, _Threads()
-            if opened_in == os.getpid():
+            if reach is not Reach.NOTHING:
                 await asyncio.to_thread(threads.stop)
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
@@ -230,13 +231,13 @@ class SqliteBackend:
         return weak + ([RESET_BUG] if has_reset_bug(sqlite3.sqlite_version_info) else [])
 
     def _reading(self, action: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        guard(NAME, self._opened_in)
+        self._home.check()
         job = Work(action)
         self._threads.reads.send(job)
         return job.future
 
     def _writing(self, action: Callable[[sqlite3.Connection], T], size: int = 0) -> asyncio.Future[T]:
-        guard(NAME, self._opened_in)
+        self._home.check()
         job = Work(action, size)
         self._threads.writes.send(job)
         return job.future

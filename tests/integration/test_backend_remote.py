@@ -1,14 +1,13 @@
 """The suite's network chapter with no server but our own: a right client passes it, and each wrong one is found."""
 
 import asyncio
-import os
 import pickle
 from datetime import timedelta
 from functools import partial, partialmethod
 
 import pytest
 
-from flowpersist.backends.kit import guard
+from flowpersist.backends.kit import Home
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
 from flowpersist.testing.proxy import Proxy
@@ -50,22 +49,22 @@ class Remote:
 
     def __init__(self, port):
         self._port = port
-        self._opened_in = None
+        self._home = Home(self.name)
         self._slots = asyncio.Semaphore(16)
 
     async def open(self, schema):
-        self._opened_in = os.getpid()
-        try:
-            await self.ping()
-        except BaseException:
-            self._opened_in = None
-            raise
+        async with self._home.opening():
+            await self._asked("ping")
 
     async def close(self):
-        self._opened_in = None
+        async with self._home.closing():
+            pass
 
     async def _ask(self, operation, *args, **options):
-        guard(self.name, self._opened_in)
+        self._home.check()
+        return await self._asked(operation, *args, **options)
+
+    async def _asked(self, operation, *args, **options):
         async with self._slots:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)

@@ -498,13 +498,6 @@ async def test_a_deadline_that_passes_while_files_are_flushed_still_refuses(back
     assert files(root) == []
 
 
-async def test_no_use_after_a_fork(backend):
-    opened_in, backend._opened_in = backend._opened_in, -1
-    with pytest.raises(BackendUnavailable, match="fork"):
-        await backend.get(REF)
-    backend._opened_in = opened_in
-
-
 async def test_who_was_forked_while_a_shard_was_held_does_not_hold_it_for_good(backend):
     with backend._opened.shards.locked(DIGEST[:2]), backend._opened.shards.index.noting():
         # What a child would have: the same open files, under handles of its own.

@@ -10,6 +10,7 @@ import pytest
 
 from flowpersist.backends._filesystem import index as file_index
 from flowpersist.backends._filesystem.index_log import ID_BYTES
+from flowpersist.backends._home import Home
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.filesystem import FilesystemBackend
 from flowpersist.errors import BackendUnavailable, StorageFull
@@ -154,7 +155,7 @@ async def test_what_a_killed_process_has_noted_is_found(backend, root):
     await put(backend, "a", "y", 1)
     await put(backend, "b", "x")
     opened, backend._opened = backend._opened, None
-    backend._opened_in = None
+    backend._home = Home(backend.name)
     await backend.open(SCHEMA)
     assert (await keys(backend, "x"), await keys(backend, "y")) == (["b"], ["a"])
     assert entries(backend) == [("a", 2), ("b", 1)]

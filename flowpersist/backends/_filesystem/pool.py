@@ -42,7 +42,6 @@ class Pool(Generic[A]):
             self._inbox.end()
         for thread in self._threads:
             thread.join()
-        # Another event loop may have begun something in that moment.
         self._inbox.close()
 
     def _work(self) -> None:

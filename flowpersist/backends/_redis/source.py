@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
@@ -77,7 +76,6 @@ class OpenStore:
 
     wire: Wire
     layout: Layout
-    opened_in: int = field(factory=os.getpid)
     under_way: int = 0
     idle: asyncio.Event = field(factory=asyncio.Event)
     #: Connections on which somebody waits for changes.
