@@ -1,4 +1,5 @@
-"""Checkpoints of SQLite's log that keep clear of the WAL-reset bug, for all processes and all programs at once.
+"""SQLite's log and the files beside a database: checkpoints that keep clear of the WAL-reset bug, for all processes and
+all programs at once.
 
 SQLite 3.7.0 to 3.51.2 has it (https://www.sqlite.org/wal.html#walresetbug). A checkpoint reads how long the log is, and
 then how much of it is in the database. Where the whole log is in it already and a commit begins the log anew between
@@ -23,10 +24,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 
 from attrs import frozen
 
-__all__ = ["Done", "checkpoint_alone", "checkpoint_beside", "configure_log", "has_reset_bug", "log_bytes"]
+__all__ = [
+    "Done",
+    "checkpoint_alone",
+    "checkpoint_beside",
+    "configure_log",
+    "files_of",
+    "has_reset_bug",
+    "irregular",
+    "log_bytes",
+]
 
 
 @frozen
@@ -53,6 +64,22 @@ def configure_log(connection: sqlite3.Connection, kept_bytes: int) -> None:
     """Turn the automatic checkpoints off; a log that begins anew keeps so much of the disk."""
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute(f"pragma journal_size_limit = {kept_bytes}")
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A database and what SQLite makes beside it."""
+    return path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
+
+
+def irregular(path: Path) -> Path | None:
+    """Which of these is no regular file; None where all are, or are missing. SQLite waits for the other end of a pipe,
+    and makes what a link names.
+    """
+    for file in files_of(path):
+        with contextlib.suppress(FileNotFoundError):
+            if not S_ISREG(file.lstat().st_mode):
+                return file
+    return None
 
 
 def log_bytes(path: Path) -> int:

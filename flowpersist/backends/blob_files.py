@@ -14,7 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from flowpersist.backends._filesystem.files import create, file_errors, flush_directory, read_or_none, remove
+from flowpersist.backends._filesystem.files import (
+    create,
+    file_errors,
+    flush_directory,
+    read_at_most,
+    refuse_link,
+    remove,
+)
 from flowpersist.backends._home import Home
 from flowpersist.backends._options import check_options
 from flowpersist.backends._url import BackendUrl
@@ -74,20 +81,24 @@ class FileBlobStore:
 
     def _make(self, directory: Path) -> None:
         """Make a directory and those above it, each durable in the one above."""
+        below = self._root.absolute() in directory.parents
+        if below:
+            refuse_link(directory)
         if directory in self._lasting and directory.is_dir():
             return
         # Below the root also where it is there: whoever has made it may not have flushed it yet.
-        if not directory.is_dir() or self._root.absolute() in directory.parents:
+        if below or not directory.is_dir():
             self._make(directory.parent)
             directory.mkdir(mode=0o700, exist_ok=True)
             flush_directory(directory.parent)
         self._lasting.add(directory)
 
-    async def get(self, name: str) -> bytes | None:
+    async def get(self, name: str, size: int) -> bytes | None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
         self._home.check()
-        return await _threaded(lambda: read_or_none(path))
+        data = await _threaded(lambda: read_at_most(path, size))
+        return data if data is None or len(data) == size else None
 
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""
@@ -124,6 +135,7 @@ async def _threaded(action: Callable[[], T]) -> T:
 
 def _listed(directory: Path) -> list[tuple[str, datetime]]:
     found: list[tuple[str, datetime]] = []
+    refuse_link(directory)
     try:
         entries = os.scandir(directory)
     except FileNotFoundError:

@@ -74,7 +74,7 @@ class S3BlobStore:
         with _mapped():
             await obstore.put_async(self._store, name, data, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
-    async def get(self, name: str) -> bytes | None:
+    async def get(self, name: str, size: int) -> bytes | None:
         """See ``BlobStore``."""
         check_name(name)
         self._home.check()
@@ -85,7 +85,7 @@ class S3BlobStore:
                 if _no_bucket(error):
                     raise
                 return None
-            return bytes(await found.bytes_async())
+            return bytes(await found.bytes_async()) if found.meta["size"] == size else None
 
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""

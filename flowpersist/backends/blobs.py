@@ -67,8 +67,10 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def get(self, name: str) -> bytes | None:
-        """The whole blob; None where there is none. What a put that returned has kept is found at once."""
+    async def get(self, name: str, size: int) -> bytes | None:
+        """The whole blob; None where there is none, or one of another size, of which no more than that is read. What a
+        put that returned has kept is found at once.
+        """
         ...
 
     async def delete(self, name: str) -> None:

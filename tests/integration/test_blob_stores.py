@@ -103,23 +103,23 @@ async def walked(blobs, prefix="a" * 32):
 async def test_what_is_put_is_got(blobs, size):
     one, data = name(), os.urandom(size)
     await blobs.put(one, data)
-    assert await blobs.get(one) == data
+    assert await blobs.get(one, len(data)) == data
     assert await walked(blobs) == {one}
 
 
 async def test_a_large_one_goes_up_in_parts_and_comes_back_whole(blobs):
     one, data = name(), os.urandom(1000) * (PART_BYTES // 1000 + 100)
     await blobs.put(one, data)
-    assert await blobs.get(one) == data
+    assert await blobs.get(one, len(data)) == data
 
 
 async def test_what_is_missing_is_none_and_may_be_deleted(blobs):
     one = name()
-    assert await blobs.get(one) is None
+    assert await blobs.get(one, 1) is None
     await blobs.delete(one)
     await blobs.put(one, b"x")
     await blobs.delete(one)
-    assert await blobs.get(one) is None
+    assert await blobs.get(one, 1) is None
     assert await walked(blobs) == set()
 
 
@@ -146,7 +146,7 @@ async def test_opened_twice_and_asked(blobs_url):
 
 @pytest.mark.parametrize("bad", ["", "x", "../../etc/passwd", "A" * 32, f"{'a' * 32}/..", "a" * 32 + "/", "a" * 31])
 async def test_a_name_that_is_none_of_ours_is_refused(blobs, bad):
-    for operation in (blobs.get(bad), blobs.put(bad, b""), blobs.delete(bad)):
+    for operation in (blobs.get(bad, 1), blobs.put(bad, b""), blobs.delete(bad)):
         with pytest.raises(ValueError, match="name"):
             await operation
     with pytest.raises(ValueError, match="name"):
@@ -192,7 +192,7 @@ async def test_a_file_where_the_directory_should_be(tmp_path):
 
 async def test_a_missing_bucket_is_named_when_it_is_opened(s3_port):
     store = blob_store_from_url(s3_url(s3_port, "nobodys"))
-    for operation in (store.open(), store.put(name(), b"x"), store.get(name()), store.ping()):
+    for operation in (store.open(), store.put(name(), b"x"), store.get(name(), 1), store.ping()):
         with pytest.raises(BackendUnavailable, match="bucket is not there") as refused:
             await operation
         assert not refused.value.retryable
@@ -205,7 +205,7 @@ async def test_a_server_that_is_gone_is_retryable_and_used_again_when_it_is_back
         store = blob_store_from_url(s3_url(port))
         await store.open()
         await store.put(name(), b"x")
-    for operation in (store.put(name(), b"x"), store.get(name()), store.delete(name()), store.ping(), store.now()):
+    for operation in (store.put(name(), b"x"), store.get(name(), 1), store.delete(name()), store.ping(), store.now()):
         with pytest.raises(BackendUnavailable, match="can't be reached") as refused:
             await operation
         assert refused.value.retryable

@@ -255,7 +255,7 @@ class Untouched:
 NAME = "0" * 32
 BLOBS = {
     "put": lambda blobs: blobs.put(NAME, b"x"),
-    "get": lambda blobs: blobs.get(NAME),
+    "get": lambda blobs: blobs.get(NAME, 1),
     "delete": lambda blobs: blobs.delete(NAME),
     "walk": lambda blobs: anext(blobs.walk(NAME)),
     "now": lambda blobs: blobs.now(),

@@ -44,7 +44,7 @@ class Bodies:
 
     async def fetch(self, namespace: str, claim: Claim) -> tuple[bytes | None, bool]:
         """A body, None where it is missing, and whether it is what was kept."""
-        data = await self.blobs.get(self.name(namespace, claim))
+        data = await self.blobs.get(self.name(namespace, claim), claim.size)
         return data, data is not None and await asyncio.to_thread(claim.fits, data)
 
     async def drop(self, namespace: str, claim: Claim) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from flowpersist.errors import BackendUnavailable, StorageFull
+from flowpersist.errors import BackendUnavailable, IntegrityError, StorageFull
 
 __all__ = [
     "NAME",
@@ -25,7 +26,9 @@ __all__ = [
     "link",
     "locked",
     "made",
-    "read_or_none",
+    "open_regular",
+    "read_at_most",
+    "refuse_link",
     "remove",
     "remove_abandoned",
     "rename",
@@ -37,6 +40,10 @@ NAME: Final = "filesystem"
 #: The content and what is needed to find it, but no times, where the system can tell them apart.
 flush: Final = getattr(os, "fdatasync", os.fsync)
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+#: No link is followed, and no end of a pipe waited for; on a regular file neither does anything.
+_GUARDED: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: What opening a link, a socket, a device that nobody serves, or a directory for writing gives.
+_IRREGULAR: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.EISDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN})
@@ -62,6 +69,33 @@ def _translated(error: OSError) -> BackendUnavailable | StorageFull:
         return BackendUnavailable(message, NAME, True)
     code = errno.errorcode.get(error.errno or 0, type(error).__name__)
     return BackendUnavailable(f"the filesystem store's directory can't be used ({code})", NAME)
+
+
+def open_regular(path: str | Path, flags: int) -> int:
+    """Open a file of the store's, or make it. ``IntegrityError`` where something else has its name: a pipe would be
+    waited for, a device read without end, and a link lead out of the directory.
+    """
+    try:
+        handle = os.open(path, flags | _GUARDED, 0o600)
+    except OSError as error:
+        if error.errno in _IRREGULAR:
+            raise _irregular(path, "file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _irregular(path, "file")
+    return handle
+
+
+def refuse_link(directory: Path) -> None:
+    """The root may be a link, which whoever runs the store has made; what lies in it may not lead out of it."""
+    if directory.is_symlink():
+        raise _irregular(directory, "directory")
+
+
+def _irregular(path: str | Path, kind: str) -> IntegrityError:
+    name = os.path.basename(path)  # noqa: PTH119 - of a name as text
+    return IntegrityError(f"in the filesystem store's directory {name!r} is no regular {kind}; remove it")
 
 
 def create(path: str | Path, parts: Sequence[bytes]) -> None:
@@ -139,9 +173,9 @@ def remove(path: str | Path) -> None:
 
 
 def remove_abandoned(path: str) -> None:
-    """Unlink a file that nobody names, unless its writer is still at it."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Unlink a file that nobody names, unless its writer is still at it. What is no file was made by nobody of us."""
+    with contextlib.suppress(OSError, IntegrityError):
+        handle = open_regular(path, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove(path)
@@ -158,14 +192,20 @@ def flush_directory(path: str | Path) -> None:
         os.close(handle)
 
 
-def read_or_none(path: str | Path) -> bytes | None:
-    """A file's content; None where there is none."""
+def read_at_most(path: str | Path, size: int) -> bytes | None:
+    """A file's content, None where there is none; of a longer one a byte more than asked for, which tells it."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - it is open already
-        return file.read()
+        # No more memory than the file has bytes.
+        wanted = min(size + 1, os.fstat(handle).st_size)
+        data = file.read(wanted)
+        # One call gives 2 GiB at most.
+        while len(data) < wanted and (more := file.read(wanted - len(data))):
+            data += more
+        return data
 
 
 @contextmanager
@@ -175,7 +215,7 @@ def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iter
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        handle = open_regular(path, os.O_CREAT | os.O_RDWR)
         try:
             acquire(handle, fcntl.LOCK_EX, deadline)
             try:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import Final
 from attrs import frozen
 
 from flowpersist.backends._damage import place_in
-from flowpersist.backends._filesystem.files import NAME
-from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Place, add, begin_anew
+from flowpersist.backends._filesystem.files import NAME, create, file_errors
+from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Line, Place, add, begin_anew
 from flowpersist.backends._filesystem.record_file import Stored, digest_of, header_of
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select, text
 from flowpersist.backends._statements import statements
-from flowpersist.backends._wal import checkpoint_alone, configure_log, log_bytes
+from flowpersist.backends._wal import checkpoint_alone, configure_log, files_of, irregular, log_bytes
 from flowpersist.errors import BackendUnavailable, PersistenceError, StorageFull
 
 __all__ = ["Entry", "FileIndex", "pending"]
@@ -85,12 +85,20 @@ class FileIndex:
             if primary_code(error) not in _USELESS:
                 raise
         # Damaged, or of another release: it holds nothing that the files do not say.
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._remove()
         return self._connect(), self._connect()
 
+    def _remove(self) -> None:
+        with file_errors():
+            for path in files_of(self._path):
+                path.unlink(missing_ok=True)
+
     def _connect(self) -> sqlite3.Connection:
-        self._path.touch(mode=0o600)
+        if irregular(self._path) is not None:
+            self._remove()
+        # Only where it is missing: a handle of our own, closed, would free the locks of this process's connections.
+        with contextlib.suppress(FileExistsError):
+            create(self._path, [])
         seconds = self._patience.total_seconds()
         connection = sqlite3.connect(self._path, timeout=seconds, isolation_level=None, check_same_thread=False)
         connection.text_factory = text
@@ -200,18 +208,16 @@ class FileIndex:
                     begin_anew(handle)
 
     def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
-        lines, place, damaged = self._log.read(_place(connection))
+        place, damaged, more = _place(connection), False, True
+        removals: Iterable[Line] = [(name.decode(), revision) for name, revision in over]
+        while more:
+            read = self._log.read(place)
+            lost = _lost(connection, read.lines, removals)
+            place, damaged, more, removals = read.place, damaged or read.damaged or lost, read.more, ()
         if damaged:
             # A crash or a full disk leaves such a line too, of a write that was not done.
             log.warning("a line of the index's log can't be read; the index is made anew when the store is opened next")
             connection.execute(SQL["write_meta"], ("boot", ""))
-        floors: dict[str, int] = {}
-        removals = (line for line in lines if len(line) == REMOVAL)
-        for digest, revision in (*removals, *((name.decode(), revision) for name, revision in over)):
-            floors[digest] = max(revision, floors.get(digest, 0))
-        rows = [_row(*line) for line in lines if len(line) == ENTRY and line[1] >= floors.get(line[0], 0)]
-        connection.executemany(SQL["add"], rows)
-        connection.executemany(SQL["remove_below"], floors.items())
         connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
         return place.offset
 
@@ -271,6 +277,28 @@ class FileIndex:
                     checkpoint_alone(self._writer, self._reader)
 
 
+def _lost(connection: sqlite3.Connection, lines: Sequence[Line], removals: Iterable[Line]) -> bool:
+    """Enter lines of the log and what is to be removed besides: whether one of them can't be."""
+    floors: dict[str, int] = {}
+    for digest, revision in (*(line for line in lines if len(line) == REMOVAL), *removals):
+        floors[digest] = max(revision, floors.get(digest, 0))
+    entries = [line for line in lines if len(line) == ENTRY and line[1] >= floors.get(line[0], 0)]
+    lost = False
+    if not _entered_all(connection, entries):
+        lost = [line for line in entries if not _entered_all(connection, [line])] != []
+    connection.executemany(SQL["remove_below"], floors.items())
+    return lost
+
+
+def _entered_all(connection: sqlite3.Connection, entries: Sequence[Line]) -> bool:
+    try:
+        connection.executemany(SQL["add"], [_row(*line) for line in entries])
+    except (KeyError, TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
+        # A line that is whole, and says what no record of ours says.
+        return False
+    return True
+
+
 def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
     columns = "digest, key, created_at, updated_at, due_at"
     rows = connection.execute(*select(columns, "entries", asked, indexed)).fetchall()
@@ -297,7 +325,7 @@ def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
 
 
 def _names(path: Path) -> set[str]:
-    if not path.exists():
+    if not path.exists() or irregular(path) is not None:
         return set()
     # For reading alone it would leave its log's files behind.
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:

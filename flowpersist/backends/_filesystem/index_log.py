@@ -28,16 +28,19 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from flowpersist.backends._filesystem.files import acquire
+from flowpersist.backends._filesystem.files import acquire, open_regular
 
-__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "add", "begin_anew"]
+__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "Read", "add", "begin_anew"]
 
 Line: TypeAlias = Sequence[Any]
 ID_BYTES: Final = 32
 CHECKSUM_DIGITS: Final = 8
+#: So much is read at a time. A line takes a tenth of it at most.
+CHUNK_BYTES: Final = 16 * 1024 * 1024
 #: How many values a line of either kind has.
 REMOVAL: Final = 2
 ENTRY: Final = 3
+_REVISIONS: Final = 2**63
 
 
 @frozen
@@ -46,6 +49,16 @@ class Place:
 
     log: str
     offset: int
+
+
+@frozen
+class Read:
+    """Lines, the place after them, whether some had to be passed over, and whether more follow."""
+
+    lines: Sequence[Line]
+    place: Place
+    damaged: bool
+    more: bool
 
 
 @define(eq=False)
@@ -73,7 +86,7 @@ class IndexLog:
         """The file, to add lines to while nobody empties it."""
         with self._mutex:
             if self._handle is None:
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+                self._handle = open_regular(self.path, os.O_WRONLY | os.O_APPEND)
             # One lock for all threads, as they share the open file: the first takes it and the last frees it.
             if not self._users:
                 acquire(self._handle, fcntl.LOCK_SH, time.monotonic() + self.patience.total_seconds())
@@ -90,7 +103,7 @@ class IndexLog:
     @contextmanager
     def still(self, patience: timedelta) -> Iterator[int]:
         """The file, while nobody adds to it. It is made where it is missing."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
         try:
             acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
             try:
@@ -106,25 +119,27 @@ class IndexLog:
         with self._reading() as handle:
             return place == Place(_id(handle), os.fstat(handle).st_size)
 
-    def read(self, place: Place) -> tuple[list[Line], Place, bool]:
-        """The lines from a place on, the place after them, and whether some had to be passed over. Not while it is
-        emptied.
-        """
+    def read(self, place: Place) -> Read:
+        """Lines from a place on, of a long log some. Not while it is emptied."""
         with self._reading() as handle:
             log, size = _id(handle), os.fstat(handle).st_size
             start = place.offset if place.log == log else ID_BYTES
             cut = start > size
             start = ID_BYTES if cut else start
-            data = os.pread(handle, max(0, size - start), start)
+            data = os.pread(handle, min(max(0, size - start), CHUNK_BYTES), start)
+        more = len(data) == CHUNK_BYTES
         # One without its end is still being written.
         whole = data[: data.rfind(b"\n") + 1]
+        if more and not whole:
+            # No line is so long: what follows is none of ours.
+            return Read((), Place(log, size), damaged=True, more=False)
         parsed = [_parsed(text) for text in whole.split(b"\n") if text]
         lines = [line for line in parsed if line is not None]
-        return lines, Place(log, start + len(whole)), cut or None in parsed
+        return Read(lines, Place(log, start + len(whole)), cut or None in parsed, more)
 
     @contextmanager
     def _reading(self) -> Iterator[int]:
-        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(self.path, os.O_RDONLY)
         try:
             yield handle
         finally:
@@ -159,5 +174,16 @@ def _parsed(text: bytes) -> Line | None:
     line = text[CHECKSUM_DIGITS:]
     if text[:CHECKSUM_DIGITS] != _checksum(line):
         return None
-    parsed: Line = json.loads(line)
-    return parsed
+    try:
+        parsed = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if _is_line(parsed) else None
+
+
+def _is_line(parsed: object) -> bool:
+    if not isinstance(parsed, list) or len(parsed) not in {REMOVAL, ENTRY}:
+        return False
+    digest, revision, *header = parsed
+    known = type(digest) is str and type(revision) is int and 0 <= revision < _REVISIONS
+    return known and all(isinstance(it, dict) for it in header)

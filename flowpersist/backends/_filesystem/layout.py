@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from flowpersist.backends._filesystem.files import NAME, flush_directory, locked, read_or_none, remove, replace
+from flowpersist.backends._filesystem.files import (
+    NAME,
+    flush_directory,
+    locked,
+    open_regular,
+    read_at_most,
+    refuse_link,
+    remove,
+    replace,
+)
 from flowpersist.backends._filesystem.index import LOG, FileIndex, pending
 from flowpersist.backends._filesystem.index_log import IndexLog, begin_anew
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
@@ -24,15 +34,17 @@ FORMAT_FILE: Final = "format.json"
 LOCK: Final = "lock"
 INDEX: Final = "index.sqlite"
 RECORDS: Final = "records"
+_FORMAT_BYTES: Final = 4096
 
 
 def prepare(root: Path, patience: timedelta) -> None:
     """Make the directory where it is missing, and refuse one of another program or a later release."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if read_or_none(root / FORMAT_FILE) is None:
+    if _format_text(root) is None:
         _refuse_foreign(root)
+    _refuse_links(root)
     with locked(root / LOCK, threading.Lock(), patience):
-        text = read_or_none(root / FORMAT_FILE)
+        text = _format_text(root)
         if text is None:
             _make(root)
         elif _version(text) < FORMAT:
@@ -52,13 +64,19 @@ def _refuse_foreign(root: Path) -> None:
         raise BackendUnavailable(message, NAME)
 
 
+def _refuse_links(root: Path) -> None:
+    records = root / RECORDS
+    for directory in (records, *(records / shard for shard in SHARDS)):
+        refuse_link(directory)
+
+
 def _make(root: Path) -> None:
     records = root / RECORDS
     records.mkdir(mode=0o700, exist_ok=True)
     for shard in SHARDS:
         (records / shard).mkdir(mode=0o700, exist_ok=True)
         # Here, so that no write has to; where it is lost with the power, the next one makes it.
-        (records / shard / LOCK).touch(mode=0o600)
+        os.close(open_regular(records / shard / LOCK, os.O_CREAT | os.O_RDONLY))
     flush_directory(records)
     # Last: where it is, everything else is.
     _name_format(root)
@@ -68,6 +86,10 @@ def _name_format(root: Path) -> None:
     temporary = root / f"{FORMAT_FILE}.new"
     remove(temporary)
     replace(temporary, root / FORMAT_FILE, [json.dumps({"format": FORMAT, "shards": len(SHARDS)}).encode()])
+
+
+def _format_text(root: Path) -> bytes | None:
+    return read_at_most(root / FORMAT_FILE, _FORMAT_BYTES)
 
 
 def _version(text: bytes) -> int:
@@ -95,7 +117,7 @@ def catch_up(shards: Shards, index: FileIndex) -> None:
 
 def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """What is pending in a directory as it stands: the statements of its index, since records need none."""
-    text = read_or_none(root / FORMAT_FILE)
+    text = _format_text(root)
     if text is not None:
         _version(text)
     return pending(root / INDEX, indexed)

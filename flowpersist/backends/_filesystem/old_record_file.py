@@ -24,16 +24,18 @@ from flowpersist.backends._filesystem.record_file import (
 from flowpersist.backends._scalars import attributes_from_text
 from flowpersist.backends.base import Record, RecordRef
 
-__all__ = ["OLD_MAGIC", "decode_old"]
+__all__ = ["MAX_OLD_BYTES", "OLD_MAGIC", "decode_old"]
 
 OLD_MAGIC: Final = b"FPR1"
+#: More than its header, its head and a small body can take. A longer file is damaged.
+MAX_OLD_BYTES: Final = 4 * 1024 * 1024
 _LENGTH: Final = struct.Struct(">I")
 _START: Final = len(OLD_MAGIC) + _LENGTH.size
 
 
 def decode_old(data: bytes, digest: str) -> Stored:
     """The record of a file's bytes; ``IntegrityError`` where they are not as they were written."""
-    if len(data) < _START + _LENGTH.size or _LENGTH.pack(zlib.crc32(data[:-4])) != data[-4:]:
+    if not _START + _LENGTH.size <= len(data) <= MAX_OLD_BYTES or _LENGTH.pack(zlib.crc32(data[:-4])) != data[-4:]:
         raise damaged()
     try:
         stored = _parsed(data)

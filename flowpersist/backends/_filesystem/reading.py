@@ -7,8 +7,8 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from flowpersist.backends._filesystem.files import NAME
-from flowpersist.backends._filesystem.old_record_file import OLD_MAGIC, decode_old
+from flowpersist.backends._filesystem.files import NAME, open_regular
+from flowpersist.backends._filesystem.old_record_file import MAX_OLD_BYTES, OLD_MAGIC, decode_old
 from flowpersist.backends._filesystem.record_file import (
     START,
     Beginning,
@@ -40,13 +40,15 @@ class RecordFile:
     def opened(cls, path: str, digest: str) -> Self | None:
         """The file of that name, its beginning checked; None where there is none."""
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = open_regular(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
             data = os.pread(handle, FIRST_BYTES, 0)
             if data[:4] == OLD_MAGIC:
-                data += _read(handle, os.fstat(handle).st_size - len(data), len(data))
+                # One byte more than there can be, which is damage.
+                size = min(os.fstat(handle).st_size, MAX_OLD_BYTES + 1)
+                data += _read(handle, size - len(data), len(data))
                 return cls(handle, data, decode_old(data, digest))
             end = reach(data)
             if end > len(data):
@@ -94,7 +96,7 @@ class RecordFile:
 def is_marked(path: str, mark: bytes) -> bool:
     """Whether the file there begins so; none is there where that is nothing."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return not mark
     try:
@@ -106,7 +108,7 @@ def is_marked(path: str, mark: bytes) -> bool:
 def body_in(path: str, stored: Stored) -> bytes | None:
     """The large body in a file of its own; None where that is gone."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

@@ -21,7 +21,7 @@ from flowpersist.backends._filesystem.files import (
     link,
     locked,
     made,
-    read_or_none,
+    read_at_most,
     remove,
     remove_abandoned,
     rename,
@@ -278,7 +278,7 @@ class Shards:
             return len(doomed)
 
     def _floor(self, shard: str) -> int:
-        data = read_or_none(f"{self._root}/{shard}/floor")
+        data = read_at_most(f"{self._root}/{shard}/floor", _DIGITS)
         if data is None:
             return 0
         if not data.isdigit() or len(data) > _DIGITS:

@@ -143,6 +143,7 @@ with done as (
 -- name: insert_body
 , body as (
     insert into flowpersist_bodies (record, data) select id, $11::bytea from done
+    on conflict (record) do update set data = excluded.data
 )
 
 -- name: change_record

@@ -55,7 +55,7 @@ class Insert:
 def insert_all(connection: sqlite3.Connection, inserts: Sequence[Insert]) -> list[Written | None]:
     """Make the records; None for each that was not made: it is large, or one stands there, or its time has passed."""
     now, sql = inserts[0].now(), inserts[0].tables.sql
-    floor, top = connection.execute(sql["read_ends"]).fetchone()
+    floor, top = connection.execute(sql["read_ends"]).fetchone() or (None, 0)
     numbered = enumerate(inserts, top + 1)
     fitting = {n: it for n, it in numbered if it.brief and (it.not_after is None or now <= it.not_after)}
     at, revision = to_micros(now), check_following(NAME, inserts[0].ref, rows.checked_floor(floor))
@@ -78,7 +78,7 @@ def _insert_bodies(
         if len(body) < rows.BLOB_BYTES:
             small.append((identity, body))
         else:
-            connection.execute(sql["insert_body"], (identity, body))
+            connection.execute(sql["write_body"], (identity, body))
     # Few statements, for powers of two, and none for many large bodies: see BRIEF_BYTES.
     while small:
         size = 1 << (len(small).bit_length() - 1)

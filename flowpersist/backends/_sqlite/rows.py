@@ -38,6 +38,7 @@ from flowpersist.backends.base import (
     RecordRef,
     Written,
 )
+from flowpersist.errors import IntegrityError
 
 __all__ = ["checked_floor", "delete", "inserted", "page", "purge", "put", "read"]
 
@@ -134,8 +135,7 @@ def put(
     now: datetime,
 ) -> Written:
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
-    standing = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
-    identity, revision, attributes, floor = standing
+    identity, revision, attributes, floor = _standing(connection, tables, ref)
     check_revision(NAME, ref, 0 if identity is None else _revision(ref, revision), if_revision)
     check_deadline(NAME, ref, now, not_after)
     following = check_following(NAME, ref, checked_floor(floor) if identity is None else revision)
@@ -158,8 +158,12 @@ def _revision(ref: RecordRef, value: object) -> int:
 def checked_floor(value: object) -> int:
     """The revision that new records are above."""
     if type(value) is not int or value < 0:
-        raise unreadable(NAME, "the counter of revisions")
+        raise _no_counter()
     return value
+
+
+def _no_counter() -> IntegrityError:
+    return unreadable(NAME, "the counter of revisions")
 
 
 def _insert(
@@ -169,8 +173,16 @@ def _insert(
     values = (None, revision, *inserted(ref, change, to_micros(now)))
     identity = connection.execute(tables.sql["insert_record"], values).lastrowid
     if isinstance(change.body, bytes):
-        connection.execute(tables.sql["insert_body"], (identity, change.body))
+        connection.execute(tables.sql["write_body"], (identity, change.body))
     return Written(revision, now)
+
+
+def _standing(connection: sqlite3.Connection, tables: Tables, ref: RecordRef) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    if row is None:
+        # The statement begins with the counter's row.
+        raise _no_counter()
+    return row
 
 
 def inserted(ref: RecordRef, change: RecordChange, at: int) -> tuple[object, ...]:
@@ -226,7 +238,7 @@ def _remove(connection: sqlite3.Connection, tables: Tables, identity: int, revis
 
 def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record and its body."""
-    identity, revision, *_ = connection.execute(tables.sql["read_standing"], (ref.namespace, ref.key)).fetchone()
+    identity, revision, *_ = _standing(connection, tables, ref)
     if identity is None:
         return False
     check_revision(NAME, ref, _revision(ref, revision), if_revision)

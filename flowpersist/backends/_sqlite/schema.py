@@ -16,8 +16,9 @@ from attrs import frozen
 
 from flowpersist.backends._outcomes import later_release
 from flowpersist.backends._sql import index_statements, primary_code, text, transaction
-from flowpersist.backends._sqlite.tables import Tables
-from flowpersist.backends._wal import configure_log
+from flowpersist.backends._sqlite.tables import NAME, Tables
+from flowpersist.backends._wal import configure_log, irregular
+from flowpersist.errors import BackendUnavailable
 
 __all__ = ["PAGE_BYTES", "Database", "connect", "migrate", "pending", "planned"]
 
@@ -52,6 +53,7 @@ class Database:
 
 def connect(database: Database) -> sqlite3.Connection:
     """A connection, to be used by one thread at a time and closed by any. Raises the driver's errors."""
+    _refuse_irregular(database.path)
     _make_private(database.path)
     connection = sqlite3.connect(
         f"{database.path.absolute().as_uri()}?mode=rw",
@@ -66,6 +68,14 @@ def connect(database: Database) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _refuse_irregular(path: Path) -> None:
+    """The database may be a link, which whoever runs the store has made; what lies beside it may not."""
+    found = irregular(path.resolve())
+    if found is not None:
+        message = f"beside or in place of the sqlite database {found.name!r} is no regular file; remove it"
+        raise BackendUnavailable(message, NAME)
 
 
 def _make_private(path: Path) -> None:
@@ -137,6 +147,7 @@ def migrate(connection: sqlite3.Connection, tables: Tables, indexed: Mapping[str
 
 def planned(database: Database, tables: Tables, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """What is pending in a database as it stands; nothing is changed, and a file that is missing is not made."""
+    _refuse_irregular(database.path)
     # A new database lacks everything. One that is opened for reading alone would leave its log's files behind.
     where = f"{database.path.absolute().as_uri()}?mode=rw" if database.path.exists() else "file::memory:"
     connection = sqlite3.connect(where, uri=True, timeout=database.busy_timeout.total_seconds(), isolation_level=None)

@@ -94,17 +94,15 @@ insert into flowpersist_records
 values (?) on conflict (namespace, key) do nothing;
 
 -- name: insert_bodies
--- The row of one stands for as many as there are.
-insert into flowpersist_bodies (record, data) values (?);
+-- The row of one stands for as many as there are. A body that some record has left behind gives way.
+insert into flowpersist_bodies (record, data) values (?)
+on conflict (record) do update set data = excluded.data;
 
 -- name: read_inserted
 select id from flowpersist_records where id > ?;
 
 -- name: delete_record
 delete from flowpersist_records where id = ?;
-
--- name: insert_body
-insert into flowpersist_bodies (record, data) values (?, ?);
 
 -- name: write_body
 insert into flowpersist_bodies (record, data) values (?, ?)
