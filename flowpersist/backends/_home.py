@@ -84,7 +84,7 @@ class Home:
             raise refusal
 
     def check_free(self) -> None:
-        """Refuse a backend that is open elsewhere, for what needs none that is open."""
+        """Refuse one that is open elsewhere, for what it does without being open too."""
         if self._open:
             self.check()
 

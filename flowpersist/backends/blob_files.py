@@ -65,7 +65,7 @@ class FileBlobStore:
     async def put(self, name: str, data: bytes) -> None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
-        self._home.check()
+        self._home.check_free()
         await _threaded(lambda: self._write(path.absolute(), data))
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -96,32 +96,32 @@ class FileBlobStore:
     async def get(self, name: str, size: int) -> bytes | None:
         """See ``BlobStore``."""
         path = self._root / check_name(name)
-        self._home.check()
+        self._home.check_free()
         data = await _threaded(lambda: read_at_most(path, size))
         return data if data is None or len(data) == size else None
 
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""
         check_name(name.removesuffix(UNFINISHED))
-        self._home.check()
+        self._home.check_free()
         await _threaded(lambda: (self._root / name).unlink(missing_ok=True))
 
     async def walk(self, prefix: str) -> AsyncIterator[Blob]:
         """See ``BlobStore``."""
         directory = self._root / check_name(prefix)
-        self._home.check()
+        self._home.check_free()
         for name, modified in await _threaded(lambda: _listed(directory)):
             yield Blob(f"{prefix}/{name}", modified)
 
     async def now(self) -> datetime:
         """See ``BlobStore``: the clock of the file system, which may be another machine's."""
-        self._home.check()
+        self._home.check_free()
         path = self._root / f"{self._entropy(16).hex()}{UNFINISHED}"
         return await _threaded(lambda: _clock(path))
 
     async def ping(self) -> None:
         """See ``BlobStore``."""
-        self._home.check()
+        self._home.check_free()
         await _threaded(lambda: os.stat(self._root))  # noqa: PTH116
 
 

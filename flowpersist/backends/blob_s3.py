@@ -70,14 +70,14 @@ class S3BlobStore:
     async def put(self, name: str, data: bytes) -> None:
         """See ``BlobStore``."""
         check_name(name)
-        self._home.check()
+        self._home.check_free()
         with _mapped():
             await obstore.put_async(self._store, name, data, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
     async def get(self, name: str, size: int) -> bytes | None:
         """See ``BlobStore``."""
         check_name(name)
-        self._home.check()
+        self._home.check_free()
         with _mapped():
             try:
                 found = await obstore.get_async(self._store, name)
@@ -90,14 +90,14 @@ class S3BlobStore:
     async def delete(self, name: str) -> None:
         """See ``BlobStore``."""
         check_name(name)
-        self._home.check()
+        self._home.check_free()
         with _mapped():
             await obstore.delete_async(self._store, name)
 
     async def walk(self, prefix: str) -> AsyncIterator[Blob]:
         """See ``BlobStore``. Parts of broken uploads are not among them: a rule of the bucket removes those."""
         check_name(prefix)
-        self._home.check()
+        self._home.check_free()
         with _mapped():
             async for page in obstore.list(self._store, prefix=prefix):
                 for found in page:
@@ -105,7 +105,7 @@ class S3BlobStore:
 
     async def now(self) -> datetime:
         """See ``BlobStore``: what the server says of an object that was just made."""
-        self._home.check()
+        self._home.check_free()
         name = uuid4().hex
         with _mapped():
             await obstore.put_async(self._store, name, b"")
@@ -116,7 +116,7 @@ class S3BlobStore:
 
     async def ping(self) -> None:
         """See ``BlobStore``."""
-        self._home.check()
+        self._home.check_free()
         await self._look()
 
     async def _look(self) -> None:
