@@ -167,7 +167,7 @@ async def test_an_unfinished_file_is_found_by_walks_alone(tmp_path):
     await store.put(one, b"x")
     (tmp_path / one).rename(tmp_path / f"{one}.new")
     (tmp_path / ("a" * 32) / "README").write_text("none of ours")
-    assert await store.get(one) is None
+    assert await store.get(one, 1) is None
     assert await walked(store) == {f"{one}.new"}
     await store.delete(f"{one}.new")
     assert await walked(store) == set()
@@ -214,7 +214,7 @@ async def test_a_server_that_is_gone_is_retryable_and_used_again_when_it_is_back
         make_bucket(port, "flows")
         one = name()
         await store.put(one, b"back")
-        assert await store.get(one) == b"back"
+        assert await store.get(one, 4) == b"back"
 
 
 async def test_a_server_that_stands_still_is_given_up(s3_port):
