@@ -36,6 +36,13 @@ _KINDS: Final = {"prompt": str, "title": str | None, "parameters": Mapping | Non
 _MAPPING: Final = "a mapping or None"
 _TAKES: Final = {"prompt": "a str", "title": "a str or None", "parameters": _MAPPING, "shown": _MAPPING}
 MICROSECOND: Final = timedelta(microseconds=1)
+#: Characters of the texts that people are shown, of the arguments that a model supplies, and of it all as JSON.
+MAX_PROMPT: Final = 64 * 1024
+MAX_TITLE: Final = 4 * 1024
+MAX_ARGUMENTS: Final = 1024 * 1024
+MAX_SIZE: Final = 1024 * 1024
+#: Of the names that are missing among arguments.
+MAX_NAMED: Final = 5
 
 
 class NoDefault(Enum):
@@ -64,6 +71,10 @@ def _texts(instance: AwaitInput[Any]) -> None:
         if not isinstance(given, kind):
             message = f"Invalid {name} of {instance.id!r}: expected {_TAKES[name]}, not {type(given).__name__}"
             raise ConfigurationError(message, name)
+    for name, text, most in (("prompt", instance.prompt, MAX_PROMPT), ("title", instance.title or "", MAX_TITLE)):
+        if len(text) > most or isinstance(check_json(text), Failure):
+            message = f"Invalid {name} of {instance.id!r}: expected at most {most} characters of Unicode"
+            raise ConfigurationError(message, name)
 
 
 def _times(instance: AwaitInput[Any]) -> None:
@@ -82,7 +93,8 @@ class AwaitInput(Generic[A]):
     - ``default``: the answer when the deadline passes; without one the wait expires.
     - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
 
-    ``ConfigurationError`` where a schema, a default or a time makes no sense.
+    All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
+    ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.
     """
 
     id: str
@@ -95,7 +107,8 @@ class AwaitInput(Generic[A]):
     deadline: datetime | None = None
     shown: Mapping[str, object] | None = None
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
-    _default: object = field(init=False, repr=False, eq=False, default=NO_DEFAULT)
+    _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
+    size: int = field(init=False, repr=False, eq=False)
 
     # By hand, since a checker finds what a Literal or a union makes of A only where no mapping is in its way.
     @overload
@@ -150,13 +163,39 @@ class AwaitInput(Generic[A]):
         if self.parameters is not None:
             JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
         _times(self)
+        default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked.
-            form = self.default if self.schema is None else json_form(self.default)
-            self._require("default", self.parse(form))
-            object.__setattr__(self, "_default", form)
+            default = self.default if self.schema is None else json_form(self.default)
+            self._require("default", self.parse(default))
         if self.shown is not None:
             self._require("shown", check_json(self.shown, what="shown"))
+        # Its mappings stay the caller's, who may change them: what was checked is what is stored.
+        text = json.dumps(self._given(default), ensure_ascii=False)
+        if len(text) > MAX_SIZE:
+            message = f"the AwaitInput {self.id!r} takes {len(text)} characters as JSON, over {MAX_SIZE}: show less"
+            raise ConfigurationError(message, "shown")
+        object.__setattr__(self, "size", len(text))
+        object.__setattr__(self, "_data", json.loads(text))
+        object.__setattr__(self, "_json_schema", self._data.get("schema", {}))
+
+    def _given(self, default: object) -> dict[str, object]:
+        """The fields that were given, as JSON data."""
+        data: dict[str, object] = {
+            "id": self.id,
+            "prompt": self.prompt,
+            "title": self.title,
+            "parameters": None if self.parameters is None else dict(self.parameters),
+            "shown": None if self.shown is None else dict(self.shown),
+            "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
+            "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
+        }
+        given = {name: value for name, value in data.items() if value is not None}
+        if self.schema is not None:
+            given["schema"] = dict(self._json_schema)
+        if default is not NO_DEFAULT:
+            given["default"] = default
+        return given
 
     def _require(self, name: str, checked: Result[object, PersistenceError]) -> None:
         if isinstance(checked, Failure):
@@ -187,24 +226,35 @@ class AwaitInput(Generic[A]):
 
     def _arguments(self, arguments: Mapping[str, object] | str) -> Result[Mapping[str, object], PersistenceError]:
         if isinstance(arguments, str):
+            if len(arguments) > MAX_ARGUMENTS:
+                return Failure(_bad_arguments(self.id, f"are over {MAX_ARGUMENTS} characters"))
             try:
                 arguments = json.loads(arguments)
             except (ValueError, RecursionError):
                 return Failure(_bad_arguments(self.id, "are no JSON"))
         if not isinstance(arguments, Mapping):
             return Failure(_bad_arguments(self.id, "are no object"))
-        schema = JsonSchema.of(self.parameters or {"type": "object"})
+        schema = JsonSchema.of(self._parameters)
         checked = schema.check(dict(arguments), what=f"the arguments of {self.id!r}")
         return cast("Result[Mapping[str, object], PersistenceError]", checked)
 
+    @property
+    def _parameters(self) -> Mapping[str, object]:
+        return cast("Mapping[str, object]", self._data.get("parameters") or {"type": "object"})
+
     def _filled(self, arguments: Mapping[str, object]) -> Result[AwaitInput[A], PersistenceError]:
-        missing = [name for text in (self.prompt, self.title or "") for name in _names(text) if name not in arguments]
+        names = dict.fromkeys(name for text in (self.prompt, self.title or "") for name in _names(text))
+        missing = [name for name in names if name not in arguments]
         if missing:
-            return Failure(_bad_arguments(self.id, f"lack {', '.join(dict.fromkeys(missing))}"))
+            more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+            return Failure(_bad_arguments(self.id, f"lack {', '.join(missing[:MAX_NAMED])}{more}"))
+        texts = {"$": "$"} | {name: _text(arguments[name]) for name in names}
+        for what, text, most in (("prompt", self.prompt, MAX_PROMPT), ("title", self.title or "", MAX_TITLE)):
+            if _filled_size(text, texts) > most:
+                return Failure(_bad_arguments(self.id, f"make the {what} longer than {most} characters"))
 
         def value(found: re.Match[str]) -> str:
-            name = found.group(1)
-            return "$" if name == "$" else _text(arguments[name])
+            return texts[found.group(1)]
 
         title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
         return Success(evolve(cast("Any", self), prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
@@ -214,20 +264,7 @@ class AwaitInput(Generic[A]):
         its classes: a process that has them too runs their rules on an answer.
         """
         check_instance(types, "types", (TypeRegistry, type(None)), "a TypeRegistry or None")
-        data: dict[str, object] = {
-            "id": self.id,
-            "prompt": self.prompt,
-            "title": self.title,
-            "parameters": None if self.parameters is None else dict(self.parameters),
-            "shown": None if self.shown is None else dict(self.shown),
-            "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
-            "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
-        }
-        given = {name: value for name, value in data.items() if value is not None}
-        if self.schema is not None:
-            given["schema"] = dict(self._json_schema)
-        if self.default is not NO_DEFAULT:
-            given["default"] = self._default
+        given = dict(self._data)
         name = None if isinstance(self.schema, Mapping | None) else type_name(self.schema, types or TypeRegistry())
         return given if name is None else {**given, "class": name}
 
@@ -248,6 +285,12 @@ class AwaitInput(Generic[A]):
 
 def _names(text: str) -> list[str]:
     return [name for name in _PLACEHOLDER.findall(text) if name != "$"]
+
+
+def _filled_size(text: str, texts: Mapping[str, str]) -> int:
+    """How long a text becomes, before it is made: a name may stand in it thousands of times."""
+    found = _PLACEHOLDER.finditer(text)
+    return len(text) + sum(len(texts[one.group(1)]) - len(one.group()) for one in found)
 
 
 def _text(value: object) -> str:

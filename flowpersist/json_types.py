@@ -46,7 +46,8 @@ def schema_of(kind: Kind) -> dict[str, object]:
         return cast("dict[str, object]", _derived(kind))
     except Exception as error:  # noqa: BLE001 - the class's own code may be asked for its schema, and fail at it
         # pydantic's errors are among these, and the recursion's.
-        message = f"no JSON Schema can be derived from {kind!r} ({type(error).__name__}); give the schema as a mapping"
+        name = str(getattr(kind, "__name__", type(kind).__name__))[:100]
+        message = f"no JSON Schema can be derived from {name} ({type(error).__name__}); give the schema as a mapping"
         raise ConfigurationError(message, "schema") from None
 
 
@@ -69,7 +70,7 @@ def structure(value: object, kind: TypeForm[T], *, what: str = "the answer") -> 
         raise
     except BaseException as error:  # noqa: BLE001 - a validator is the user's code, and runs to its end here: even
         # a SystemExit or a CancelledError is what it raised by itself.
-        problems = list(_problems(error, value, getattr(kind, "__name__", "its class")))
+        problems = list(_problems(error, value, str(getattr(kind, "__name__", "its class"))[:100]))
     where = problems[0].pointer[:200] or "(root)"
     return Failure(InputValidationError(f"{what} is refused: {where}: {problems[0].message}", problems))
 

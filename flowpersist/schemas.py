@@ -109,7 +109,7 @@ def _scalar_problem(item: object) -> str | None:
         return None if math.isfinite(item) else "is no finite number"
     if type(item) is str:
         return None if _encodable(item) else "holds a lone surrogate"
-    return f"is of the class {type(item).__name__}, which JSON does not have"
+    return f"is of the class {type(item).__name__[:100]}, which JSON does not have"
 
 
 def _encodable(text: str) -> bool:

@@ -39,6 +39,8 @@ __all__ = [
 
 Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
 MAX_WAITS = 1000
+#: Characters of all that a pause awaits: no head has room for more.
+MAX_AWAITED = 4 * 1024 * 1024
 #: The name of the wait of a pause that needs no answer.
 NO_ANSWER = "answer"
 
@@ -126,6 +128,9 @@ def plan(
     named = _named(awaiting)
     if len(named) > MAX_WAITS:
         out_of_range("awaiting", f"at most {MAX_WAITS} waits", len(named))
+    size = sum(item.size for item in named.values() if item is not None)
+    if size > MAX_AWAITED:
+        out_of_range("awaiting", f"at most {MAX_AWAITED} characters as JSON in all", size)
     waits = tuple(
         Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item, types)
         for name, item in named.items()

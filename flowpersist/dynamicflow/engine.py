@@ -8,7 +8,6 @@ as they can. When all branches have ended, the frames are the state that a suspe
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.tools import Toolbox
 
-__all__ = ["MAX_OPEN", "ROOM_BYTES", "Backoff", "Engine", "Place", "backoff", "size_of"]
+__all__ = ["MAX_OPEN", "ROOM_BYTES", "Backoff", "Engine", "Place", "backoff"]
 
 #: From the number of attempts that have failed to the seconds before the next.
 Backoff = Callable[[int], float]
@@ -111,10 +110,10 @@ class Engine:
 
     def register(self, node: Node, place: Place, awaited: AwaitInput[object]) -> Failed | Pending:
         """Open a wait under the step's path, if there is room; else it comes when others are answered."""
-        size = size_of(awaited)
+        size = awaited.size
         if size > ROOM_BYTES:
             return self.failed(
-                node, f"what it awaits takes {size} bytes, and at most {ROOM_BYTES} fit: show less with it"
+                node, f"what it awaits takes {size} characters, and at most {ROOM_BYTES} fit: show less with it"
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")
@@ -296,11 +295,6 @@ def _below(around: str, name: str) -> str:
 def _naming(node: Node, error: PersistenceError) -> str:
     prefix = f"step {node.id!r}: "
     return error.message if error.message.startswith(prefix) else prefix + error.message
-
-
-def size_of(awaited: AwaitInput[object]) -> int:
-    """The bytes that a wait takes in the head of its run's record, about."""
-    return len(json.dumps(awaited.to_data(), default=str))
 
 
 def _settle(frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:

@@ -11,7 +11,7 @@ from attrs import define, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile as compile_flow
-from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine, size_of
+from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
@@ -153,7 +153,7 @@ class Legs:
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
         delivered = {*run.answers, *run.expired}
         carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
-        sizes = {wait.name: 0 if wait.awaiting is None else size_of(wait.awaiting) for wait in carried}
+        sizes = {wait.name: 0 if wait.awaiting is None else wait.awaiting.size for wait in carried}
         migrated = run.suspension.metadata.get("hash") != flow.hash
         return Engine(
             flow=flow,
