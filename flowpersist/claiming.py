@@ -164,12 +164,23 @@ async def running(
             yield Success(run)
     except BaseException as error:
         if not holding.finished and error is not holding.lost:
-            await asyncio.shield(hub.release(run, error=error))
+            await asyncio.shield(_released(hub, run, error))
         raise
     if not holding.finished:
         completed = await hub.complete(run)
         if isinstance(completed, Failure):
             raise completed.failure()
+
+
+async def _released(hub: PersistenceHub, run: Resumption[Any, Any], error: BaseException) -> None:
+    released = await hub.release(run, error=error)
+    if isinstance(released, Failure):
+        # What the block raised goes on to the caller: this is the only word of the other.
+        log.warning(
+            "run %s could not be released, and is claimable again once its lease has ended: %s",
+            run.suspension.id,
+            released.failure(),
+        )
 
 
 class NotAwaitable(TypeError):

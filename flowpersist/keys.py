@@ -152,7 +152,7 @@ class SuspensionKey:
         check_prefix(prefix, "prefix")
         problem = _problem(text, prefix)
         if problem is not None:
-            return Failure(KeyValidationError(f"this is no key of a suspension: {problem}; copy the whole key again"))
+            return Failure(KeyValidationError(_refusal(text, problem)))
         body = _number(text[len(prefix) : -_CHECK_DIGITS])
         if body >= 1 << 8 * (ID_BYTES + SECRET_BYTES):
             return Failure(KeyValidationError("this is no key of a suspension: it is out of range"))
@@ -204,6 +204,15 @@ def generate_key(
     moment = datetime.now(UTC) if now is None else now
     own = SuspensionId.new(now=moment, entropy=entropy) if id is None else id
     return SuspensionKey(own, entropy(SECRET_BYTES), prefix)
+
+
+def _refusal(text: str, problem: str) -> str:
+    if isinstance(SuspensionId.parse(text), Success):
+        return (
+            "this is a suspension's id as text, which resumes nothing; pass its key, or from code of the same process "
+            "SuspensionId.parse(text).unwrap()"
+        )
+    return f"this is no key of a suspension: {problem}; copy the whole key again"
 
 
 def _problem(text: object, prefix: str) -> str | None:

@@ -140,7 +140,9 @@ def build_named(entry: TypeEntry, rows: Iterable[tuple[Cell, ...]]) -> list[Cell
     if not isinstance(plan, NamedPlan):
         raise malformed("a class that is no namedtuple is used as one")
     if entry.is_older:
-        upgraded = [registration.upgrade(dict(zip(entry.names, row, strict=True)), entry.version) for row in rows]
+        upgraded = [
+            registration.upgrade_fields(dict(zip(entry.names, row, strict=True)), entry.version) for row in rows
+        ]
         check_names(entry, plan, *upgraded)
         rows = [tuple([fields[name] for name in plan.names]) for fields in upgraded]
     else:
@@ -348,7 +350,7 @@ def field_setter(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
 
     def upgrade(cells: list[Cell]) -> None:
         stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
-        fields = entry.registration.upgrade(stored, entry.version)
+        fields = entry.registration.upgrade_fields(stored, entry.version)
         absent = {name for name, cell in zip(entry.names, cells, strict=False) if cell is ABSENT}
         plan = entry.registration.plan
         check_names(entry, plan, fields.keys() | absent.intersection(plan.names))

@@ -433,7 +433,8 @@ def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
         if not isinstance(plan, BuiltinPlan) or type(cells[0]) is not plan.cls:
             raise malformed("attributes are set on an object of another class")
         found = dict(zip(cells[1::2], cells[2::2], strict=True))
-        set_attributes(cells[0], _upgraded(entry, found))
+        upgraded = entry.registration.upgrade_fields(found, entry.version) if entry.is_older else found
+        set_attributes(cells[0], upgraded)
 
     return fill
 

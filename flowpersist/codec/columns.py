@@ -210,7 +210,7 @@ class TypeEntry:
         if not isinstance(plan, EnumPlan):
             raise malformed("a class that is no enumeration has a member")
         if self.is_older:
-            cell = self.registration.upgrade({"name": cell}, self.version)["name"]
+            cell = self.registration.upgrade_fields({"name": cell}, self.version)["name"]
         try:
             return plan.load(cell)
         except (KeyError, ValueError) as error:

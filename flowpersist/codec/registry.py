@@ -22,7 +22,8 @@ from flowpersist.arguments import (
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
-from flowpersist.errors import ConfigurationError
+from flowpersist.codec.refusals import Halted
+from flowpersist.errors import ConfigurationError, SerializationError
 
 __all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
 
@@ -51,11 +52,30 @@ class Registration:
         """The first version from ``version`` on that nothing upgrades; None where the way is whole."""
         return next((step for step in range(version, self.version) if step not in self.upgrades), None)
 
-    def upgrade(self, fields: dict[str, Cell], version: int) -> dict[str, Cell]:
-        """The fields of this version, step by step from those of ``version``."""
+    def upgrade(self, value: Cell, version: int) -> Cell:
+        """What this version has, step by step from what ``version`` had. A step that raises is named: the bytes are
+        whole, and the function is to be mended.
+        """
         for step in range(version, self.version):
-            fields = self.upgrades[step](fields)
-        return fields
+            try:
+                value = self.upgrades[step](value)
+            except Exception as error:
+                raise self._faulty(step, f"raised {type(error).__name__}") from error
+        return value
+
+    def upgrade_fields(self, fields: dict[str, Cell], version: int) -> dict[str, Cell]:
+        """The same of fields by name."""
+        upgraded = self.upgrade(fields, version)
+        if not isinstance(upgraded, dict):
+            raise self._faulty(self.version - 1, f"gave a {type(upgraded).__name__} and no dict of fields")
+        return upgraded
+
+    def _faulty(self, step: int, how: str) -> Halted:
+        message = (
+            f"the upgrade of {self.name} from version {step} to {step + 1} {how}; mend upgrades[{step}] where the "
+            "class is registered: what is stored is whole"
+        )
+        return Halted(SerializationError(message))
 
 
 class TypeRegistry:
