@@ -709,7 +709,8 @@ class PersistenceHub:
         return as_outcome(result)
 
     def _new(self, head: Head, *, answered: bool = False) -> NewSuspension:
-        return new_suspension_of(head, prefix=self.suspensions.prefix, answered=answered)
+        prefix, public_url = self.suspensions.prefix, self.defaults.public_url
+        return new_suspension_of(head, prefix=prefix, public_url=public_url, answered=answered)
 
     def _random_id(self) -> str:
         return self.pace.entropy(16).hex()

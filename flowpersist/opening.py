@@ -42,7 +42,7 @@ from flowpersist.lifecycle.indexing import schema
 from flowpersist.lifecycle.model import Head, Spilled
 from flowpersist.patience import Pace
 from flowpersist.records import SealedRecords
-from flowpersist.settings import Settings
+from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
 from flowpersist.stages.compress import COMPRESSIONS
 from flowpersist.suspensions import Authorizer, Event, Suspensions
 from flowpersist.tracebacks import Tracebacks
@@ -72,8 +72,8 @@ class HubOptions(TypedDict, total=False):
     - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
     - ``retention``: how long closed suspensions stay to tell their callers the truth.
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
-    - ``public_url``: where a person answers. ``pace``: clock, randomness, retries and the limit from when on a call is
-    slow. ``settings``: what the environment says, in its place.
+    - ``public_url``: where people answer; ``NewSuspension.link`` puts the key behind it.
+    - ``pace``: clock, randomness, retries and the limit from when on a call is slow. ``settings``: what the environment says, in its place.
     - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
     records.
     - ``debug``: whether exceptions of your handlers, tools and observers are logged whole, with messages that may hold
@@ -255,8 +255,8 @@ def _check_namespace(namespace: object, name: str) -> None:
 
 def _check_public_url(url: object, name: str) -> None:
     check_str(url, name)
-    if not str(url).startswith(("https://", "http://")):
-        out_of_range(name, "a URL that begins with https:// or http://", "another")
+    if not PUBLIC_URL.fullmatch(str(url)):
+        out_of_range(name, PUBLIC_URL_TAKES, "another")
 
 
 def _of(kinds: type | tuple[type, ...], takes: str) -> Callable[[object, str], None]:

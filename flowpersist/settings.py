@@ -14,7 +14,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.keys import DEFAULT_PREFIX
 from flowpersist.stages.compress import COMPRESSIONS
 
-__all__ = ["Settings", "parse_duration"]
+__all__ = ["PUBLIC_URL", "PUBLIC_URL_TAKES", "Settings", "parse_duration"]
 
 T = TypeVar("T")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -22,6 +22,9 @@ _SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)")
 _SIZE: Final = re.compile(r"(\d{1,15})\s*([A-Za-z]*)")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+#: A key's text is put behind it as the last part of the path.
+PUBLIC_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+PUBLIC_URL_TAKES: Final = "a URL that begins with https:// or http://, without ? and #"
 _SECRET: Final = frozenset({"blobs_url", "keys", "url"})
 
 
@@ -102,8 +105,8 @@ class Settings:
     public_url: str | None = _setting(
         "PUBLIC_URL",
         None,
-        lambda v: v if v.startswith(("https://", "http://")) else None,
-        "a URL that begins with https:// or http://",
+        lambda v: v if PUBLIC_URL.fullmatch(v) else None,
+        PUBLIC_URL_TAKES,
     )
     slow_ms: float = _setting("SLOW_MS", 200.0, _number, "a number of milliseconds")
     debug: bool = _setting("DEBUG", False, {"on": True, "1": True, "off": False, "0": False}.get, "on or off")

@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 from flowpersist.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import check_text
-from flowpersist.errors import PersistenceError, UnexpectedType
+from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedType
 from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.shown import digest_text
@@ -92,6 +92,8 @@ class NewSuspension(Suspension):
     """
 
     keys: Mapping[str, SuspensionKey] = field(repr=False)
+    #: Of the hub that made it.
+    public_url: str | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def key(self) -> SuspensionKey:
@@ -100,6 +102,24 @@ class NewSuspension(Suspension):
             msg = f"there are {len(self.keys)} keys: take the one of a wait from .keys by its name"
             raise ValueError(msg)
         return next(iter(self.keys.values()))
+
+    @property
+    def links(self) -> Mapping[str, str]:
+        """Where each wait is answered, by name: the hub's ``public_url``, and the key as the last part of the path.
+        As secret as the keys. ``ConfigurationError`` where the hub has no ``public_url``.
+        """
+        return {name: self._link(key) for name, key in self.keys.items()}
+
+    @property
+    def link(self) -> str:
+        """The only link, as ``key`` is the only key."""
+        return self._link(self.key)
+
+    def _link(self, key: SuspensionKey) -> str:
+        if self.public_url is None:
+            message = "there are no links without public_url: pass it to open_hub, or set FLOWPERSIST_PUBLIC_URL"
+            raise ConfigurationError(message, "public_url")
+        return f"{self.public_url.rstrip('/')}/{key}"
 
 
 @frozen
@@ -242,12 +262,14 @@ def _wait(state: WaitState) -> Wait:
     )
 
 
-def new_suspension_of(head: Head, *, prefix: str, answered: bool = False) -> NewSuspension:
+def new_suspension_of(
+    head: Head, *, prefix: str, public_url: str | None = None, answered: bool = False
+) -> NewSuspension:
     """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
     waits = head.waits if answered else head.open_waits
     keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits}
     fields = asdict(suspension_of(head), recurse=False)
-    return NewSuspension(**fields, keys=keys)
+    return NewSuspension(**fields, keys=keys, public_url=public_url)
 
 
 def receipt_of(head: Head, wait: WaitState | Slip, outcome: str) -> Receipt:
