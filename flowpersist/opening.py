@@ -73,7 +73,8 @@ class HubOptions(TypedDict, total=False):
     - ``retention``: how long closed suspensions stay to tell their callers the truth.
     - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
     - ``public_url``: where people answer; ``NewSuspension.link`` puts the key behind it.
-    - ``pace``: clock, randomness, retries and the limit from when on a call is slow. ``settings``: what the environment says, in its place.
+    - ``pace``: clock, randomness, retries and the limit from when on a call is slow. ``settings``: what the environment
+    says, in its place.
     - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
     records.
     - ``debug``: whether exceptions of your handlers, tools and observers are logged whole, with messages that may hold
