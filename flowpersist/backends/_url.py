@@ -63,6 +63,12 @@ class BackendUrl:
             if found is None or (found["port"] is not None and int(found["port"]) not in _PORTS):
                 raise self.expected(f"{example}, with a port from {_PORTS.start} to {_PORTS.stop - 1}")
 
+    def check_ports(self, name: str) -> None:
+        """Refuse ports out of range in an option, one for each host."""
+        for text in filter(None, self.options.get(name, "").split(",")):
+            if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) not in _PORTS:
+                raise self.refuse(f"needs a port from {_PORTS.start} to {_PORTS.stop - 1} for {name}")
+
     def refuse(self, why: str) -> ConfigurationError:
         """An error that names the scheme alone."""
         return ConfigurationError(f"the {self.scheme} URL {why}", self.setting)

@@ -222,6 +222,7 @@ class _Joined(Verbs):
 def from_url(url: BackendUrl) -> PostgresBackend:
     """The backend that a URL names."""
     url.check_server("postgresql://user:password@host:5432/database", hostless=True)
+    url.check_ports("port")
     url.check_files(_FILES)
     return PostgresBackend(
         url.without(_OURS),

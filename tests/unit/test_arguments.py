@@ -50,7 +50,7 @@ from flowpersist.backends.mongodb import MongodbBackend
 from flowpersist.backends.neo4j import Neo4jBackend
 from flowpersist.backends.postgres import PostgresBackend
 from flowpersist.backends.redis import RedisBackend
-from flowpersist.backends.registry import backend_from_url
+from flowpersist.backends.registry import backend_from_url, schemes
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.hub import PersistenceHub
@@ -606,6 +606,19 @@ async def test_what_turns_out_to_give_no_awaitable_ends_the_worker_after_its_fir
         await asyncio.wait_for(ground.hub.work(lambda run: calls.append(run.state), concurrency=1), 5)
     assert len(calls) == 1
     assert or_raise(await ground.hub.inspect(new.id)).status == "answered"
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "abc", "65536"])
+@pytest.mark.parametrize(
+    "scheme", [scheme for scheme in schemes() if scheme not in {"memory", "file", "sqlite", "toy"}]
+)
+async def test_a_port_out_of_range_is_refused_before_the_driver_sees_it(scheme, port):
+    urls = [f"{scheme}://host:{port}/0", f"{scheme}://a:1,host:{port}/0"]
+    for url in urls + ([f"{scheme}:///db?port={port}"] if scheme.startswith("postgres") else []):
+        for opening in (open_hub(url, keyring=None), RaisingHub.open(url, keyring=None)):
+            with pytest.raises(ConfigurationError, match="URL"):
+                async with opening:
+                    pass
 
 
 @pytest.mark.parametrize("moment", EDGES)
