@@ -33,23 +33,25 @@ class Given:
 
     offer: verbs.Offer
     types: AnswerTypes
+    #: Characters of its texts together.
+    max_text: int
 
     async def examined(self, head: Head, target: Target) -> verbs.Offer:
         """The offer in its JSON form, with what the wait that it would answer says of it."""
         wait = verbs.wanted(head, target)
         kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
         if kind is None and _is_small(self.offer.value):
-            return _examined(self.offer, wait, None)
-        return await asyncio.to_thread(_examined, self.offer, wait, kind)
+            return _examined(self.offer, wait, None, self.max_text)
+        return await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
 
 
-def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind) -> verbs.Offer:
+def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind, max_text: int) -> verbs.Offer:
     form = json_form(offer.value)
     if wait is None:
-        return evolve(offer, value=form)
+        return evolve(offer, value=form, digest=verbs.digest_of(form))
     typed = wait.awaiting is not None and "schema" in wait.awaiting
     # Where any JSON value will do, nothing else is taken for one.
-    checked = verbs.checked(wait, form if typed else offer.value)
+    checked = verbs.checked(wait, form if typed else offer.value, max_text=max_text)
     return evolve(offer, value=form, checked=checked.bind(lambda value: _fitting(value, kind)))
 
 

@@ -167,7 +167,7 @@ class AwaitInput(Generic[A]):
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked.
             default = self.default if self.schema is None else json_form(self.default)
-            self._require("default", self.parse(default))
+            self._require("default", self.check(default).bind(self.parse))
         if self.shown is not None:
             self._require("shown", check_json(self.shown, what="shown"))
         # Its mappings stay the caller's, who may change them: what was checked is what is stored.
@@ -207,12 +207,16 @@ class AwaitInput(Generic[A]):
         return self._json_schema
 
     def check(self, answer: object) -> Result[object, PersistenceError]:
-        """The answer as JSON data, or ``InputValidationError`` with every problem and its JSON pointer."""
+        """The answer as JSON data, or ``InputValidationError`` with every problem and its JSON pointer.
+
+        Of more than 256 Ki characters it is refused here; a hub takes as many as its states have bytes.
+        """
         return JsonSchema.of(self._json_schema).check(answer)
 
     def parse(self, answer: object) -> Result[A, PersistenceError]:
         """The answer as a value of the schema's class; as JSON data where the schema is a mapping."""
-        checked = self.check(answer)
+        # What a hub has accepted is not refused for its size.
+        checked = JsonSchema.of(self._json_schema).check(answer, max_text=None)
         if self.schema is None or isinstance(self.schema, Mapping):
             return cast("Result[A, PersistenceError]", checked)
         kind = self.schema

@@ -1,4 +1,5 @@
-"""What stands beside a suspension's record, since its head has no room for it: receipts of waits of long ago.
+"""What stands beside a suspension's record, since its head has no room for it: receipts of waits of long ago, and large
+answers.
 
 It is written before the head that counts on it, sealed for control as the head is, and removed with the suspension. So
 a crash in between leaves something that no head names, and never a head that names what is not there.
@@ -6,7 +7,7 @@ a crash in between leaves something that no head names, and never a head that na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from attrs import frozen
@@ -16,12 +17,14 @@ from flowpersist.backends.base import NamespaceSchema, Where
 from flowpersist.drafts import Draft
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.keys import SuspensionId
-from flowpersist.lifecycle.model import Head, Slip, Spilled
+from flowpersist.large_answers import LargeAnswers
+from flowpersist.lifecycle.model import Head, Kept, Slip, Spilled
 from flowpersist.records import SealedRecords
 
-__all__ = ["Beside", "beside_schema", "receipts_of"]
+__all__ = ["Beside", "answers_of", "beside_schema", "receipts_of"]
 
 PURGED_AT_ONCE = 500
+_PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
 
 def receipts_of(namespace: str) -> str:
@@ -29,9 +32,14 @@ def receipts_of(namespace: str) -> str:
     return f"{namespace}.receipts"
 
 
+def answers_of(namespace: str) -> str:
+    """Where the large answers of a namespace are."""
+    return f"{namespace}.answers"
+
+
 def beside_schema(namespace: str) -> list[NamespaceSchema]:
     """The namespaces of what stands beside the suspensions of one."""
-    return [NamespaceSchema(receipts_of(namespace), {"suspension": str})]
+    return [NamespaceSchema(name, _PER_SUSPENSION) for name in (receipts_of(namespace), answers_of(namespace))]
 
 
 @frozen
@@ -39,6 +47,12 @@ class Beside:
     """The records beside those of suspensions."""
 
     receipts: SealedRecords[Spilled]
+    answers: LargeAnswers
+
+    @property
+    def records(self) -> tuple[SealedRecords[Spilled], SealedRecords[Kept]]:
+        """Those of every kind."""
+        return self.receipts, self.answers.records
 
     async def keep(self, head: Head, slips: Sequence[Slip]) -> Result[None, PersistenceError]:
         """Make receipts durable that are about to leave their head."""
@@ -73,12 +87,13 @@ class Beside:
 
     async def remove(self, suspension: SuspensionId) -> Result[None, PersistenceError]:
         """Delete all that belongs to a suspension."""
-        while True:
-            purged = await self.receipts.purge(Where({"suspension": str(suspension)}), limit=PURGED_AT_ONCE)
-            if not isinstance(purged, Success):
+        for records in self.records:
+            purged: Result[int, PersistenceError] = Success(1)
+            while purged.value_or(0):
+                purged = await records.purge(Where({"suspension": str(suspension)}), limit=PURGED_AT_ONCE)
+            if isinstance(purged, Failure):
                 return Failure(purged.failure())
-            if not purged.unwrap():
-                return Success(None)
+        return Success(None)
 
 
 def receipt_key(suspension: SuspensionId, digest: bytes) -> str:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import define, evolve, frozen
 from returns.result import Failure, Result, Success
@@ -34,6 +34,7 @@ ROUND: Final = 1.0
 #: due, and a clock that was past the bound is asked again.
 MARGIN: Final = timedelta(seconds=1)
 Place: TypeAlias = tuple[datetime, str]
+H = TypeVar("H")
 
 
 @frozen
@@ -48,7 +49,7 @@ class Candidate:
 
 
 async def due_pages(
-    records: SealedRecords[Head],
+    records: SealedRecords[H],
     equals: Mapping[str, Scalar],
     *,
     size: int = BATCH,
@@ -83,8 +84,8 @@ async def due_pages(
 
 
 async def due_heads(
-    records: SealedRecords[Head], equals: Mapping[str, Scalar]
-) -> AsyncGenerator[Result[Loaded[Head], PersistenceError], None]:
+    records: SealedRecords[H], equals: Mapping[str, Scalar]
+) -> AsyncGenerator[Result[Loaded[H], PersistenceError], None]:
     """The same with their heads, one by one. What is known to be unreadable is passed over unopened."""
     async for found in due_pages(records, equals):
         if not isinstance(found, Success):

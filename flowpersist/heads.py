@@ -25,7 +25,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in"]
+__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in", "size_of"]
 
 H = TypeVar("H")
 #: Before compression. What it may grow to in memory is some seventy times that, so it is far below a state's limit.
@@ -97,6 +97,11 @@ class HeadCodec(Generic[H]):
             # Not as its cause: msgspec's messages hold some values.
             reason = type(error).__name__
         return Failure(MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup"))
+
+
+def size_of(value: object) -> int:
+    """The bytes of a head, or of JSON data in one, without their mark."""
+    return len(_encoded(value))
 
 
 def mark_in(data: bytes) -> bytes:

@@ -63,6 +63,7 @@ from flowpersist.lifecycle.views import (
 )
 from flowpersist.listing import query
 from flowpersist.patience import Pace
+from flowpersist.schemas import MAX_TEXT
 from flowpersist.secrecy import discreet, forgetting
 from flowpersist.suspending import (
     Awaiting,
@@ -145,9 +146,8 @@ class PersistenceHub:
         """Seal and open with another keyring from now on."""
         check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
-        self.suspensions.records.sealer = sealer
-        self.suspensions.beside.receipts.sealer = sealer
-        for records in (self.suspensions.records, self.suspensions.beside.receipts):
+        for records in (self.suspensions.records, *self.suspensions.beside.records):
+            records.sealer = sealer
             records.unread.forget()
         self.queues.forget()
 
@@ -606,7 +606,9 @@ class PersistenceHub:
         return planned
 
     def _given(self, value: object, by: str | None, answer_id: str | None) -> Given:
-        return Given(verbs.Offer(value, by, answer_id), self.answer_types)
+        # One answer may be as large as a state.
+        most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
+        return Given(verbs.Offer(value, by, answer_id), self.answer_types, most)
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)
@@ -677,7 +679,8 @@ class PersistenceHub:
         fitting = state.bind(lambda value: _expected(value, expect))
         if not isinstance(fitting, Success):
             return Turn(seen.head, Failure(fitting.failure()))
-        answers = answers_of(step.head, awaiting)
+        apart = await self.suspensions.beside.answers.values(step.head)
+        answers = apart.bind(lambda values: answers_of(step.head, values, awaiting))
         if not isinstance(answers, Success):
             return Turn(seen.head, Failure(answers.failure()))
         return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from attrs import evolve, field, frozen
@@ -122,10 +123,12 @@ class Maintenance:
         return Success(deleted)
 
     async def _sweep(self) -> None:
-        swept = await self._hub.suspensions.records.sweep()
-        if isinstance(swept, Failure):
-            # The suspensions are deleted all the same; the next round tries again.
-            log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
+        suspensions = self._hub.suspensions
+        for sweep in (suspensions.records.sweep, partial(suspensions.beside.answers.sweep, suspensions.records)):
+            swept = await sweep()
+            if isinstance(swept, Failure):
+                # The suspensions are deleted all the same; the next round tries again.
+                log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
 
     async def health(self) -> Outcome[Health]:
         """A round trip to the store, how its records are sealed, and what this hub could not read of it."""

@@ -31,15 +31,16 @@ from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend
 from flowpersist.backends.blobs import BlobStore, blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
-from flowpersist.beside import Beside, beside_schema, receipts_of
+from flowpersist.beside import Beside, answers_of, beside_schema, receipts_of
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.envelope import Sealer
 from flowpersist.errors import ConfigurationError
 from flowpersist.hub import HubDefaults, PersistenceHub
 from flowpersist.keyring import KeyProvider, KeyRing
+from flowpersist.large_answers import LargeAnswers
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, Spilled
+from flowpersist.lifecycle.model import Head, Kept, Spilled
 from flowpersist.patience import Pace
 from flowpersist.records import SealedRecords
 from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
@@ -168,7 +169,10 @@ async def open_hub(
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        Beside(SealedRecords(backend, sealer, receipts_of(namespace), Spilled, purpose="receipt", pace=pacing)),
+        Beside(
+            SealedRecords(backend, sealer, receipts_of(namespace), Spilled, purpose="receipt", pace=pacing),
+            LargeAnswers(SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", pace=pacing)),
+        ),
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,

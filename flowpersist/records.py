@@ -367,6 +367,6 @@ def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:
         return Success(sealed)
     message = (
         f"what is awaited and answered takes {len(sealed)} bytes, over the {limit} that fit a head: "
-        "put large data into the state, and keep schemas, metadata and answers small"
+        "put large data into the state, and keep schemas, defaults and metadata small"
     )
     return Failure(StateTooLarge(message))

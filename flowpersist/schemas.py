@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias, cast
@@ -50,12 +51,19 @@ MASK: Final = "the value"
 
 
 def check_json(
-    value: object, *, what: str = "the answer", max_depth: int = MAX_DEPTH, measure: Measure | None = None
+    value: object,
+    *,
+    what: str = "the answer",
+    max_depth: int = MAX_DEPTH,
+    max_text: int | None = MAX_TEXT,
+    measure: Measure | None = None,
 ) -> Result[object, PersistenceError]:
     """Whether a value is JSON data within the limits: str keys, finite numbers, no lone surrogates, bounded size and
-    depth. What it is made of goes into ``measure``.
+    depth. ``max_text``: characters of all texts together, None where the caller bounds them. What it is made of goes
+    into ``measure``.
     """
-    problems = list(islice(_json_problems(value, max_depth, Measure() if measure is None else measure), 1))
+    most = sys.maxsize if max_text is None else max_text
+    problems = list(islice(_json_problems(value, max_depth, most, Measure() if measure is None else measure), 1))
     if problems:
         return Failure(_invalid(what, problems))
     return Success(value)
@@ -73,7 +81,7 @@ def _pointer(trail: _Trail) -> str:
     return "".join(reversed(tokens))
 
 
-def _json_problems(value: object, max_depth: int, measure: Measure) -> Iterator[Problem]:
+def _json_problems(value: object, max_depth: int, max_text: int, measure: Measure) -> Iterator[Problem]:
     """The first problem of each branch, without recursion."""
     stack: list[tuple[_Trail, object, int]] = [(None, value, 0)]
     nodes = text = 0
@@ -81,8 +89,8 @@ def _json_problems(value: object, max_depth: int, measure: Measure) -> Iterator[
         trail, item, depth = stack.pop()
         nodes += 1
         text += len(item) if isinstance(item, str) else 0
-        if nodes > MAX_NODES or text > MAX_TEXT or depth > max_depth:
-            limits = f"{MAX_NODES} values, {MAX_TEXT} characters, {max_depth} levels"
+        if nodes > MAX_NODES or text > max_text or depth > max_depth:
+            limits = f"{MAX_NODES} values, {max_text} characters, {max_depth} levels"
             yield Problem(_pointer(trail), f"is over the limits ({limits})")
             return
         measure.add(depth, item)
@@ -140,17 +148,19 @@ class JsonSchema:
             raise ConfigurationError(f"{what} is not usable: it has over {MAX_BIG} integers of over 64 bits", "schema")
         return _compiled(_canonical(plain), what)
 
-    def check(self, value: object, *, what: str = "the answer") -> Result[object, PersistenceError]:
+    def check(
+        self, value: object, *, what: str = "the answer", max_text: int | None = MAX_TEXT
+    ) -> Result[object, PersistenceError]:
         """The value, or ``InputValidationError`` with its problems (at most 100), each with its JSON pointer.
 
         Of what is large only some may be named.
         """
-        return self.within(value, what=what).bind(lambda plain: self.validate(plain, what=what))
+        return self.within(value, what=what, max_text=max_text).bind(lambda plain: self.validate(plain, what=what))
 
-    def within(self, value: object, *, what: str) -> Result[object, PersistenceError]:
+    def within(self, value: object, *, what: str, max_text: int | None = MAX_TEXT) -> Result[object, PersistenceError]:
         """Whether the value is JSON data that this schema can be asked about within the bounds."""
         measure = Measure()
-        checked = check_json(value, what=what, max_depth=self._costs.max_depth, measure=measure)
+        checked = check_json(value, what=what, max_depth=self._costs.max_depth, max_text=max_text, measure=measure)
         if isinstance(checked, Success) and self._costs.work(measure) > MAX_WORK:
             return Failure(_invalid(what, [Problem("", "is too large to be checked against its schema")]))
         return checked

@@ -25,8 +25,11 @@ from flowpersist.errors import (
     PermissionDenied,
     PersistenceError,
     RevisionConflict,
+    StorageError,
 )
+from flowpersist.heads import size_of
 from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.large_answers import Aside
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, secret_digest
@@ -42,6 +45,9 @@ __all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
 T = TypeVar("T")
 #: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
 ROOM: Final = 12 * 1024
+#: For a reference to a large answer, who gave it, and the id of that, of a few waits: not all will be as long.
+ROOM_OF_ANSWER: Final = 1536
+ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
 Named: TypeAlias = str | SuspensionKey | SuspensionId
 log = logging.getLogger("flowpersist.hub")
@@ -149,15 +155,38 @@ class Suspensions:
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
         key = parsed.unwrap()
+        aside = Aside(self.beside.answers)
+        last: tuple[Present, Move[T]] | None = None
 
         async def move(found: Found[Head]) -> Move[T]:
+            nonlocal last
             seen = await self._present(verb, key, found, by)
             if not isinstance(seen, Success):
+                last = None
                 return Move(None, Failure(seen.failure()))
             now = seen.unwrap()
-            return await self._moved(now, await decide(now))
+            made = await self._moved(now, await decide(now), aside)
+            last = now, made
+            return made
 
-        return await self.told(verb, by, record_key(key), move, body=body)
+        result = await self.told(verb, by, record_key(key), move, body=body)
+        await self._tidied(key, aside, last, result)
+        return result
+
+    async def _tidied(
+        self,
+        key: SuspensionKey | SuspensionId,
+        aside: Aside,
+        last: tuple[Present, Move[T]] | None,
+        result: Result[T, PersistenceError],
+    ) -> None:
+        """Have large answers removed that no head names. What a put may name whose reply was lost stays."""
+        put = None if last is None or result is not last[1].result else last[1].draft
+        after = put.head if put is not None and isinstance(put.head, Head) else None
+        if last is not None and after is not None:
+            await aside.settled(last[0].record.head, after)
+        if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
+            await aside.tidied(key.id if isinstance(key, SuspensionKey) else key, after)
 
     async def told(
         self,
@@ -269,13 +298,17 @@ class Suspensions:
         receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
-    async def _moved(self, seen: Present, turn: Turn[T]) -> Move[T]:
+    async def _moved(self, seen: Present, turn: Turn[T], aside: Aside) -> Move[T]:
         if turn.head is seen.head:
             return Move(None, turn.result)
         fitting = await self._spill(turn.head, len(seen.head.slips))
+        if isinstance(fitting, Success) and _answered(turn.head) > _answered(seen.head):
+            fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
             return Move(None, Failure(fitting.failure()))
-        return Move(self.draft(fitting.unwrap(), before=seen.head, body=turn.body), turn.result)
+        draft = self.draft(fitting.unwrap(), before=seen.head, body=turn.body)
+        bounds = [bound for bound in (draft.not_after, aside.not_after) if bound is not None]
+        return Move(evolve(draft, not_after=min(bounds, default=None)), turn.result)
 
     async def _spill(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
@@ -316,7 +349,14 @@ def _answered(head: Head) -> int:
 
 def _room(head: Head) -> int:
     """What must stay free, or an answer could fill a head so that the run can't be claimed, ended or cancelled."""
-    return 0 if head.status.closed else ROOM + ROOM_OF_WAIT * len(head.open_waits)
+    if head.status.closed:
+        return 0
+    waits = head.open_waits
+    return ROOM + ROOM_OF_WAIT * len(waits) + ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_default, waits))
+
+
+def _of_default(wait: WaitState) -> int:
+    return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
 
 
 def _differs(record: Loaded[Head], draft: Draft) -> bool:

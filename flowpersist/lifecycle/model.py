@@ -25,7 +25,7 @@ from flowpersist.arguments import check_mapping, out_of_range
 from flowpersist.backends.base import MAX_ATTRIBUTES, check_scalar, check_text
 from flowpersist.keys import SuspensionId, SuspensionKey
 
-__all__ = ["Answer", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
+__all__ = ["Answer", "Apart", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
 
 Until: TypeAlias = Literal["all", "any", "each"]
 UNTIL: Final = ("all", "any", "each")
@@ -77,10 +77,27 @@ ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
 
 
 @frozen
+class Apart:
+    """Where an answer's value stands that the head has no room for: the name of its record, which is random, and the
+    value's fingerprint.
+    """
+
+    name: bytes
+    fingerprint: bytes = field(repr=False)
+
+
+@frozen
+class Kept:
+    """What the record of such a value says of it."""
+
+    fingerprint: bytes = field(repr=False)
+
+
+@frozen
 class Answer:
     """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt.
 
-    ``shown`` is the digest of what its wait showed then.
+    Where the value stands ``apart``, it is None here. ``shown`` is the digest of what its wait showed then.
     """
 
     value: object = field(repr=False)
@@ -88,6 +105,12 @@ class Answer:
     at: datetime
     answer_id: str | None
     shown: bytes | None = None
+    apart: Apart | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """That of the value, wherever it stands."""
+        return fingerprint(self.value) if self.apart is None else self.apart.fingerprint
 
 
 @frozen

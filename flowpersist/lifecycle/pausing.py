@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from flowpersist.lifecycle.model import Slip, WaitState, WaitStatus, fingerprint, secret_digest
+from flowpersist.lifecycle.model import Slip, WaitState, WaitStatus, secret_digest
 
 __all__ = ["carried", "check_names", "slip_of", "supersede"]
 
@@ -52,6 +52,6 @@ def slip_of(wait: WaitState, now: datetime) -> Slip:
         at=wait.closed_at or now,
         by=None if given is None else given.by,
         answer_id=None if given is None else given.answer_id,
-        answer=None if given is None else fingerprint(given.value),
+        answer=None if given is None else given.fingerprint,
         shown=None if given is None else given.shown,
     )

@@ -39,6 +39,7 @@ from flowpersist.lifecycle.model import (
 from flowpersist.lifecycle.pausing import carried, check_names, slip_of, supersede
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, lost
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
+from flowpersist.schemas import JsonSchema
 
 __all__ = [
     "Holder",
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-ANY_VALUE = AwaitInput[object](id="answer", prompt="")
+ANY_VALUE = JsonSchema.of({})
 
 
 @frozen
@@ -76,12 +77,14 @@ class Offer:
     """An answer as it comes in. Who gives it and its id are texts of at most 512 bytes.
 
     ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
+    ``digest`` is that of the value, where it is known.
     """
 
     value: object = field(repr=False)
     by: str | None
     answer_id: str | None
     checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
+    digest: bytes | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("by", self.by), ("answer_id", self.answer_id)):
@@ -144,11 +147,12 @@ def wanted(head: Head, target: Target) -> WaitState | None:
     return wait if isinstance(wait, WaitState) and wait.open else None
 
 
-def checked(wait: WaitState, value: object) -> Result[object, PersistenceError]:
-    """What a wait's schema says of a value."""
+def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> Result[object, PersistenceError]:
+    """What a wait's schema says of a value, whose texts have that many characters at most."""
     if wait.awaiting is None:
-        return ANY_VALUE.check(value)
-    return AwaitInput.from_data(wait.awaiting).bind(lambda awaiting: awaiting.check(value))
+        return ANY_VALUE.check(value, max_text=max_text)
+    asked = AwaitInput.from_data(wait.awaiting)
+    return asked.bind(lambda awaiting: JsonSchema.of(awaiting.json_schema).check(value, max_text=max_text))
 
 
 def _same(slip: Slip, offer: Offer) -> bool:
@@ -157,8 +161,12 @@ def _same(slip: Slip, offer: Offer) -> bool:
         return False
     if offer.answer_id is not None and offer.answer_id == slip.answer_id:
         return True
-    # What is no JSON value can't be what was accepted, and has no fingerprint.
-    return isinstance(ANY_VALUE.check(offer.value), Success) and fingerprint(offer.value) == slip.answer
+    return (digest_of(offer.value) if offer.digest is None else offer.digest) == slip.answer
+
+
+def digest_of(value: object) -> bytes | None:
+    """The fingerprint of a JSON value; None for what is none, which can't be what was accepted."""
+    return fingerprint(value) if isinstance(ANY_VALUE.check(value, max_text=None), Success) else None
 
 
 def _answer_late(head: Head, ended: WaitState | Slip, *, same: bool) -> Step[Receipt]:

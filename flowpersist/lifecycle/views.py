@@ -287,12 +287,16 @@ def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...
     return tuple(wait for wait in waits if wait.delivery == sequence)
 
 
-def answers_of(head: Head, awaiting: AwaitInput[Any] | None) -> Result[Mapping[str, object], PersistenceError]:
-    """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named."""
+def answers_of(
+    head: Head, apart: Mapping[str, object], awaiting: AwaitInput[Any] | None
+) -> Result[Mapping[str, object], PersistenceError]:
+    """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named.
+    ``apart`` are those that do not stand in the head.
+    """
     answered = [wait for wait in delivered(head.waits, head.sequence) if wait.answer is not None]
     answers: dict[str, object] = {}
     for wait in answered:
-        value = None if wait.answer is None else wait.answer.value
+        value = apart.get(wait.name, None if wait.answer is None else wait.answer.value)
         made = Success(value) if awaiting is None else _made(wait, value, awaiting)
         if not isinstance(made, Success):
             return Failure(made.failure())

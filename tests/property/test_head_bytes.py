@@ -14,7 +14,7 @@ from returns.result import Success
 from flowpersist.errors import MalformedPayload, UnsupportedVersion
 from flowpersist.heads import HeadCodec
 from flowpersist.keys import SuspensionId
-from flowpersist.lifecycle.model import Answer, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Answer, Apart, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
 
 HEADS = HeadCodec(Head)
 TEXTS = st.text(max_size=20)
@@ -27,7 +27,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 SCALARS = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXTS
-ANSWERS = st.builds(Answer, JSON, st.none() | TEXTS, MOMENTS, st.none() | TEXTS)
+APART = st.none() | st.builds(Apart, st.binary(max_size=16), st.binary(max_size=32))
+ANSWERS = st.builds(Answer, JSON, st.none() | TEXTS, MOMENTS, st.none() | TEXTS, apart=APART)
 WAITS = st.builds(
     WaitState,
     name=TEXTS,

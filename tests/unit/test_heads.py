@@ -25,7 +25,19 @@ from flowpersist.errors import (
 from flowpersist.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle import verbs
-from flowpersist.lifecycle.model import Answer, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+from flowpersist.lifecycle.model import (
+    Answer,
+    Apart,
+    Done,
+    Head,
+    Kept,
+    Slip,
+    Spilled,
+    Status,
+    Taken,
+    WaitState,
+    WaitStatus,
+)
 from flowpersist.lifecycle.shown import shown_digest
 
 SPEC = Path(__file__).parents[2] / "specs" / "persistence" / "heads.md"
@@ -52,7 +64,11 @@ HEAD = Head(
     retention=timedelta(days=30, microseconds=1),
     status=Status.RUNNING,
     until="any",
-    waits=(ANSWERED, WaitState("later", bytes(32), 2, None, None)),
+    waits=(
+        ANSWERED,
+        WaitState("later", bytes(32), 2, None, None),
+        evolve(ANSWERED, name="large", answer=Answer(None, None, NOW, None, apart=Apart(bytes(16), bytes(32)))),
+    ),
     sequence=2,
     attempt=1,
     fence=7,
@@ -64,6 +80,7 @@ HEAD = Head(
     done=(Done(6, "release"),),
     slips=(Slip(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
     fingerprint=b"mark",
+    question=bytes(32),
 )
 
 
@@ -157,7 +174,7 @@ def test_a_moment_elsewhere_comes_back_as_the_same_instant_in_utc():
 
 def test_other_heads_go_both_ways():
     """FPH-1"""
-    for head in (HEAD.slips[0], TrainedDictionary(40_000, 1, 10, 20, 30)):
+    for head in (HEAD.slips[0], Spilled(HEAD.slips[0], NOW), Kept(bytes(32)), TrainedDictionary(40_000, 1, 10, 20, 30)):
         codec = HeadCodec(type(head))
         assert codec.decode(codec.encode(head).unwrap()) == Success(head)
 
