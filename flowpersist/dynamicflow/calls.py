@@ -15,6 +15,7 @@ from returns.result import Failure
 
 from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.plain import WALK_ERRORS
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
 from flowpersist.dynamicflow.values import resolve
@@ -32,7 +33,7 @@ async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, at
     """Call the tool, or await an answer where it is one that awaits."""
     tool = engine.toolbox.get(operation.tool)
     if isinstance(tool, Tool):
-        arguments = _arguments(engine, node, operation, place, tool.takes)
+        arguments = await _arguments(engine, node, operation, place, tool.takes)
         return (
             arguments if isinstance(arguments, Failed) else await _invoke(engine, node, tool, place, arguments, attempt)
         )
@@ -41,7 +42,7 @@ async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, at
         return come
     if tool is None and operation.tool != AWAIT_INPUT:
         return engine.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
-    awaited = _awaited(engine, node, operation, place, tool)
+    awaited = await _awaited(engine, node, operation, place, tool)
     if isinstance(awaited, Failed):
         return awaited
     if come is PENDING:
@@ -65,13 +66,13 @@ def _come(engine: Engine, node: Node, place: Place) -> Outcome | None:
     return None
 
 
-def _awaited(
+async def _awaited(
     engine: Engine, node: Node, operation: ToolCall, place: Place, registered: AwaitInput[object] | None
 ) -> AwaitInput[object] | Failed:
     if registered is None:
         made = spell_out(operation.arguments, node.id, engine.resolver(node, place))
     else:
-        arguments = _arguments(engine, node, operation, place, _parameters(registered))
+        arguments = await _arguments(engine, node, operation, place, _parameters(registered))
         if isinstance(arguments, Failed):
             return arguments
         made = registered.fill(arguments)
@@ -93,12 +94,20 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
     return evolve(cast("Any", awaiting), timeout=timedelta(seconds=seconds))
 
 
-def _arguments(
+async def _arguments(
     engine: Engine, node: Node, operation: ToolCall, place: Place, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
     """The tool's input: what the step gives, or else the result of the step before."""
     if operation.arguments is None:
-        return _passed_on(engine, node, operation.tool, place.previous, takes)
+        arguments = _passed_on(engine, node, operation.tool, place.previous, takes)
+    else:
+        arguments = _given(engine, node, operation, place)
+    if isinstance(arguments, Failed):
+        return arguments
+    return await engine.bounded(node, arguments, "its input", operation.tool) or arguments
+
+
+def _given(engine: Engine, node: Node, operation: ToolCall, place: Place) -> Mapping[str, object] | Failed:
     resolved = resolve(engine, node, operation.arguments, place)
     if isinstance(resolved, Failed):
         return resolved
@@ -170,7 +179,11 @@ async def _run(
         message = "tool %s failed in step %s of run %s, attempt %d"
         engine.tracebacks.log(context.logger, error, message, tool.id, context.path, context.run_id, context.attempt)
         return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
-    checked = tool.check_output(value)
+    try:
+        flat = await engine.walked(value, flatten=True)
+    except WALK_ERRORS as error:
+        return engine.blamed(node, tool.no_output(error), tool.id)
+    checked = tool.check_flat(flat)
     if isinstance(checked, Failure):
         return engine.blamed(node, checked.failure(), tool.id)
     return Done(checked.unwrap(), tool.id)

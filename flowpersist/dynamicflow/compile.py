@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Final
@@ -17,10 +18,13 @@ from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.errors import FlowError, PersistenceError
 
-__all__ = ["MAX_TOOLS", "compile", "compile_document"]
+__all__ = ["MAX_TOOLS", "compile", "compile_document", "compile_soon"]
 
 #: Different ones in one document: their ids stand in the metadata of its runs.
 MAX_TOOLS: Final = 128
+#: Of a document that is compiled in a few milliseconds.
+BRIEF_TEXT: Final = 16 * 1024
+BRIEF_VALUES: Final = 500
 
 
 def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
@@ -32,6 +36,34 @@ def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
     """
     check_source(document, "document")
     return load(document).bind(compile_document)
+
+
+async def compile_soon(document: Source) -> Result[Flow, PersistenceError]:
+    """The same, in a thread where the document is long: others have the event loop meanwhile."""
+    if _brief(document):
+        return compile(document)
+    try:
+        return await asyncio.to_thread(compile, document)
+    except RuntimeError as error:
+        failure = FlowError(f"the document could not be read, since it changed meanwhile: {error}")
+        failure.__cause__ = error
+        return Failure(failure)
+
+
+def _brief(document: Source) -> bool:
+    """Whether a bounded look finds it short."""
+    if isinstance(document, str | bytes):
+        return len(document) <= BRIEF_TEXT
+    pending: list[object] = [document]
+    for _ in range(BRIEF_VALUES):
+        if not pending:
+            return True
+        value = pending.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if len(value) > BRIEF_VALUES:
+                return False
+            pending.extend(value.values() if isinstance(value, Mapping) else value)
+    return False
 
 
 def compile_document(document: Document) -> Result[Flow, PersistenceError]:

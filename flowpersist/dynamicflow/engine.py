@@ -17,6 +17,7 @@ from attrs import define, evolve, field, frozen
 from flowpersist.dynamicflow import operators
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.plain import WALK_ERRORS, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
@@ -90,6 +91,7 @@ class Engine:
     waiting: set[str] = field(factory=set)
     outputs: dict[str, object] = field(factory=dict, repr=False)
     _home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
+    _known: Known = field(factory=Known, init=False, repr=False)
     _put_off: bool = field(default=False, init=False)
     _freed: bool = field(default=False, init=False)
     _yielded: float = field(factory=time.monotonic, init=False)
@@ -98,6 +100,10 @@ class Engine:
         """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
         task = asyncio.current_task()
         self._home = (task, 0 if task is None else task.cancelling())
+        try:
+            await self.walked(self.input, flatten=False)
+        except WALK_ERRORS as error:
+            return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:
             self._put_off = self._freed = False
             scope = Scope()
@@ -176,6 +182,18 @@ class Engine:
         """Whether the task that runs now is being cancelled: branches have tasks of their own, which begin afresh."""
         task, before = self._home
         return is_cancelled(before if asyncio.current_task() is task else 0)
+
+    async def walked(self, value: object, *, flatten: bool) -> object:
+        """A value within the bounds, made plain where that is asked for; raises one of ``WALK_ERRORS``."""
+        return (await finished_soon(walk(value, self._known, flatten=flatten), self.pace)).value
+
+    async def bounded(self, node: Node, value: object, what: str, tool: str | None = None) -> Failed | None:
+        """The failure of a step by a value that is too large to be handed on; None where it is not."""
+        try:
+            await self.walked(value, flatten=False)
+        except WALK_ERRORS as error:
+            return self.failed(node, f"{what} {walk_problem(error)}", tool, error)
+        return None
 
     async def block(self, block: Block, place: Place) -> Outcome:
         """Run steps one after another; the last one's result, or what the block was given where it is empty."""
@@ -266,6 +284,8 @@ class Engine:
         try:
             async with asyncio.timeout(node.timeout):
                 outcome = await operators.operate(self, node, inner, attempt)
+                if isinstance(outcome, Done):
+                    outcome = await self.bounded(node, outcome.value, "its result") or outcome
         except TimeoutError:
             return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s")
         if isinstance(outcome, Done):

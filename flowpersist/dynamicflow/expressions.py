@@ -9,23 +9,22 @@ only where the left does not decide.
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.budgets import Budget, OverBudgetError
+from flowpersist.dynamicflow.operations import COMPARISONS, FUNCTIONS, OPERATIONS, truth
 from flowpersist.dynamicflow.references import REFERENCE_PATTERN, Reference, Resolve, parse_reference
 from flowpersist.errors import FlowError, PersistenceError
-from flowpersist.schemas import matches_pattern
 
-__all__ = ["Expression", "evaluate", "parse"]
+__all__ = ["Expression", "evaluate", "parse", "truth"]
 
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 40
-MAX_COMPARED: Final = 10_000
 MAX_NUMBER: Final = 1e300
 
 _TOKEN: Final = re.compile(
@@ -154,7 +153,7 @@ class _Parser:
 
     def compared(self) -> Node:
         left = self.primary()
-        for symbol in _COMPARISONS:
+        for symbol in COMPARISONS:
             if self.take(symbol):
                 return Call(symbol, (left, self.primary()))
         return left
@@ -198,8 +197,8 @@ class _Parser:
         return self.called(token)
 
     def called(self, token: _Token) -> Node:
-        if token.kind != "word" or token.text not in _FUNCTIONS:
-            known = ", ".join(_FUNCTIONS)
+        if token.kind != "word" or token.text not in FUNCTIONS:
+            known = ", ".join(FUNCTIONS)
             msg = f"{token.text!r} at character {token.at + 1} is no value and no function (there are {known})"
             raise _SyntaxError(msg)
         self.need("(")
@@ -209,7 +208,7 @@ class _Parser:
             arguments.append(self.either())
         self.need(")")
         self._depth -= 1
-        wanted = _FUNCTIONS[token.text][0]
+        wanted = FUNCTIONS[token.text][0]
         if len(arguments) != wanted:
             msg = f"{token.text} takes {wanted} values, not {len(arguments)}"
             raise _SyntaxError(msg)
@@ -230,33 +229,41 @@ class _Parser:
             raise _SyntaxError(msg)
 
 
-def evaluate(expression: Expression, resolve: Resolve) -> Result[object, PersistenceError]:
-    """The value of an expression. A ``FlowError`` names the operator and the types that do not go together."""
-    return _value(expression.root, resolve)
+def evaluate(
+    expression: Expression, resolve: Resolve, budget: Budget | None = None
+) -> Result[object, PersistenceError]:
+    """The value of an expression. A ``FlowError`` names the operator and the types that do not go together.
+
+    All of its comparisons and searches together look at no more than the budget lets them.
+    """
+    try:
+        return _value(expression.root, resolve, Budget() if budget is None else budget)
+    except OverBudgetError as error:
+        return Failure(FlowError(f"the expression {error}: compare a smaller part, or let a tool decide"))
 
 
-def _value(node: Node, resolve: Resolve) -> Result[object, PersistenceError]:
+def _value(node: Node, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
     if isinstance(node, Literal):
         return Success(node.value)
     if isinstance(node, Reference):
         return resolve(node)
     if node.name in {"&&", "||"}:
-        return _joined(node, resolve)
+        return _joined(node, resolve, budget)
     if node.name == "exists":
-        return _exists(node, resolve)
+        return _exists(node, resolve, budget)
     values: list[object] = []
     for argument in node.arguments:
-        value = _value(argument, resolve)
+        value = _value(argument, resolve, budget)
         if isinstance(value, Failure):
             return value
         values.append(value.unwrap())
-    return _OPERATIONS[node.name](*values)
+    return OPERATIONS[node.name](budget, *values)
 
 
-def _joined(node: Call, resolve: Resolve) -> Result[object, PersistenceError]:
+def _joined(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
     deciding = node.name == "||"
     for argument in node.arguments:
-        value = _value(argument, resolve)
+        value = _value(argument, resolve, budget)
         if isinstance(value, Failure):
             return value
         if truth(value.unwrap()) is deciding:
@@ -264,129 +271,7 @@ def _joined(node: Call, resolve: Resolve) -> Result[object, PersistenceError]:
     return Success(not deciding)
 
 
-def _exists(node: Call, resolve: Resolve) -> Result[object, PersistenceError]:
+def _exists(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
     """Whether a reference resolves, and not to null: what can't resolve is no error here."""
-    value = _value(node.arguments[0], resolve)
+    value = _value(node.arguments[0], resolve, budget)
     return Success(isinstance(value, Success) and value.unwrap() is not None)
-
-
-def truth(value: object) -> bool:
-    """Whether a value counts as true."""
-    if value is None or isinstance(value, bool | int | float | str | list | tuple | Mapping):
-        return bool(value)
-    return True
-
-
-def _kind(value: object) -> object:
-    if isinstance(value, bool) or value is None:
-        return type(value)
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, Mapping):
-        return "mapping"
-    return "list" if isinstance(value, list | tuple) else type(value)
-
-
-def same(left: object, right: object) -> Result[bool, PersistenceError]:
-    """Equality of JSON type and value, all the way down, within a bound on work."""
-    pairs = [(left, right)]
-    for _ in range(MAX_COMPARED):
-        if not pairs:
-            return Success(True)
-        within = _parts(*pairs.pop())
-        if within is None:
-            return Success(False)
-        pairs.extend(within)
-    return Failure(FlowError(f"== compares at most {MAX_COMPARED} values: compare a smaller part"))
-
-
-def _parts(one: object, other: object) -> list[tuple[object, object]] | None:
-    """The pairs that must be equal for two values to be; None where they differ already."""
-    if _kind(one) != _kind(other):
-        return None
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return [(one[key], other[key]) for key in one] if one.keys() == other.keys() else None
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return list(zip(one, other, strict=True)) if len(one) == len(other) else None
-    return [] if one == other else None
-
-
-def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
-    kinds = " and ".join(type(value).__name__ for value in values)
-    return Failure(FlowError(f"{name} does not go with {kinds}"))
-
-
-def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operation:
-    def ordered(left: object, right: object) -> Result[object, PersistenceError]:
-        if _kind(left) == _kind(right) and _kind(left) in {"number", "text"}:
-            return Success(compare(left, right))
-        return _unfit(name, left, right)
-
-    return ordered
-
-
-def _textual(name: str, work: Callable[..., object]) -> Operation:
-    def applied(*values: object) -> Result[object, PersistenceError]:
-        return Success(work(*values)) if all(isinstance(value, str) for value in values) else _unfit(name, *values)
-
-    return applied
-
-
-def _contains(whole: object, part: object) -> Result[object, PersistenceError]:
-    if isinstance(whole, str) and isinstance(part, str):
-        return Success(part in whole)
-    if isinstance(whole, Mapping):
-        return Success(isinstance(part, str) and part in whole)
-    if not isinstance(whole, list | tuple):
-        return _unfit("contains", whole, part)
-    for item in whole:
-        equal = same(item, part)
-        if isinstance(equal, Failure) or equal.unwrap():
-            return equal
-    return Success(False)
-
-
-def _length(value: object) -> Result[object, PersistenceError]:
-    return Success(len(value)) if isinstance(value, str | list | tuple | Mapping) else _unfit("length", value)
-
-
-def _is_empty(value: object) -> Result[object, PersistenceError]:
-    return Success(True) if value is None else _length(value).map(lambda size: size == 0)
-
-
-def _matches(text: object, pattern: object) -> Result[object, PersistenceError]:
-    if not isinstance(text, str) or not isinstance(pattern, str):
-        return _unfit("matches", text, pattern)
-    found = matches_pattern(pattern, text)
-    return found.alt(lambda error: FlowError(f"matches: {error}"))
-
-
-Operation: TypeAlias = Callable[..., Result[object, PersistenceError]]
-
-#: Name to the number of values it takes and what it does.
-_FUNCTIONS: Final[dict[str, tuple[int, Operation]]] = {
-    "contains": (2, _contains),
-    "startsWith": (2, _textual("startsWith", str.startswith)),
-    "endsWith": (2, _textual("endsWith", str.endswith)),
-    "length": (1, _length),
-    "exists": (1, Success),
-    "isEmpty": (1, _is_empty),
-    "lower": (1, _textual("lower", str.lower)),
-    "upper": (1, _textual("upper", str.upper)),
-    "matches": (2, _matches),
-}
-_COMPARISONS: Final[dict[str, Operation]] = {
-    "==": same,
-    "!=": lambda left, right: same(left, right).map(operator.not_),
-    ">=": _ordering(">=", operator.ge),
-    "<=": _ordering("<=", operator.le),
-    ">": _ordering(">", operator.gt),
-    "<": _ordering("<", operator.lt),
-}
-_OPERATIONS: Final[dict[str, Operation]] = {
-    "!": lambda value: Success(not truth(value)),
-    **_COMPARISONS,
-    **{name: work for name, (_, work) in _FUNCTIONS.items()},
-}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.values import collection, holds, resolve
 
 if TYPE_CHECKING:
@@ -32,10 +33,21 @@ async def run_map(engine: Engine, node: Node, operation: Map, place: Place) -> O
     stopped = await _FanOut(len(items), iterate, operation.concurrency).all()
     if stopped is not None:
         return stopped
-    frames = _frames(place.frame, len(items))
-    for name in {name: None for frame in frames for name in frame.get("steps", {})}:
-        place.scope.steps[name] = [frame.get("steps", {}).get(name) for frame in frames]
-    return Done([frame["result"] for frame in frames])
+    return Done(await _gathered(engine, place, _frames(place.frame, len(items))))
+
+
+async def _gathered(engine: Engine, place: Place, frames: list[Frame]) -> list[object]:
+    """The results of all iterations, and those of each step within them as a list by iteration."""
+    results: list[object] = []
+    within: dict[str, list[object]] = {}
+    for index, frame in enumerate(frames):
+        if index % SLICE == 0:
+            await engine.pace()
+        results.append(frame["result"])
+        for name, value in frame.get("steps", {}).items():
+            within.setdefault(name, [None] * len(frames))[index] = value
+    place.scope.steps.update(within)
+    return results
 
 
 async def run_parallel(engine: Engine, operation: Parallel, place: Place) -> Outcome:

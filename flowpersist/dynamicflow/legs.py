@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import define, frozen
 from returns.result import Failure, Success
 
-from flowpersist.dynamicflow.compile import compile as compile_flow
+from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
@@ -109,7 +109,7 @@ class Legs:
             _log.warning("run %s could not be released: %s", run.suspension.id, released.failure())
 
     async def _leg(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
-        prepared = self._prepared(run, flow)
+        prepared = await self._prepared(run, flow)
         if isinstance(prepared, Failure):
             return prepared
         state, current = prepared.unwrap()
@@ -129,7 +129,7 @@ class Legs:
         superseded = {name for name in carried if name not in engine.open or name in engine.waits}
         return await self._pause(run, state, engine, superseded)
 
-    def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
+    async def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
         checked = check_state(run.state)
         if target is not None:
             checked = checked.bind(lambda state: self.migrations.apply(state, target))
@@ -137,7 +137,7 @@ class Legs:
             self._tell(run, checked.failure())
             return Failure(checked.failure())
         state = checked.unwrap()
-        compiled = Success(target) if target is not None else compile_flow(state["document"])
+        compiled = Success(target) if target is not None else await compile_soon(state["document"])
         if isinstance(compiled, Failure):
             return Failure(compiled.failure())
         flow = compiled.unwrap()

@@ -4,11 +4,11 @@ frame.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.calls import call
 from flowpersist.dynamicflow.ir import (
     Block,
@@ -25,6 +25,7 @@ from flowpersist.dynamicflow.ir import (
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
 from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
+from flowpersist.dynamicflow.plain import text_of
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.values import collection, evaluate, holds
 
@@ -75,7 +76,10 @@ def _taken(engine: Engine, node: Node, operation: Conditional | Switch, place: P
 
 
 def _case(engine: Engine, node: Node, operation: Switch, value: object) -> str | Failed:
-    option = value if isinstance(value, str) else json.dumps(value, default=str)
+    try:
+        option = text_of(value, MAX_OPTION)
+    except OverBudgetError as error:
+        return engine.failed(node, f"what it chooses by {error}: choose by a part of it")
     if option in operation.cases:
         return f"case {option}"
     if operation.default is None:

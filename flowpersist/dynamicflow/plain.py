@@ -1,64 +1,273 @@
-"""What tools return as the plain data that references reach into: dicts, lists, text, numbers, truth values and
-None.
+"""What tools return as the plain data that references reach into (dicts, lists, text, numbers, truth values and None),
+and how large a value is.
+
+Both look at each part of a value once, however often it is shared, and let go of the event loop in between.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sized
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 import attrs
+from attrs import define, field
 
-__all__ = ["TEXT_CLASSES", "plain"]
+from flowpersist.dynamicflow.budgets import LARGEST, MAX_DEPTH, MAX_FILLED_VALUES, MAX_VALUES, OverBudgetError, Size
+from flowpersist.dynamicflow.outcomes import RAISED
+
+__all__ = [
+    "TEXT_CLASSES",
+    "WALK_ERRORS",
+    "Flat",
+    "Known",
+    "NoPlainFormError",
+    "finished",
+    "finished_soon",
+    "plain",
+    "text_of",
+    "walk",
+    "walk_problem",
+]
 
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _TIMES: Final = (datetime, date, time)
 _TEXTS: Final = (UUID, Decimal, PurePath)
 #: The classes that JSON has no form for but a text or a value.
 TEXT_CLASSES: Final = (*_TIMES, *_TEXTS, Enum)
+#: Values looked at between two pauses.
+SLICE: Final = 1000
+#: Values of a container from which on its size is remembered.
+_REMEMBERED: Final = 32
+#: Values of a container that is looked at as one.
+_SMALL: Final = 16
 
 
-def plain(value: object) -> object:
-    """The value with objects as dicts, and what JSON writes as text as text. What is plain already stays the same
-    object.
+class NoPlainFormError(Exception):
+    """A class of the user's failed to say what its fields are. The message is the name of what it raised."""
 
-    ``RecursionError`` for what is nested too deep, or in itself. What has no plain form stays as it is.
+
+class Flat(NamedTuple):
+    """A value, plain where that was asked for, and its size."""
+
+    value: object
+    size: Size
+
+
+#: A walk that pauses now and then, and gives its result at the end.
+Walk: TypeAlias = Generator[None, None, Flat]
+
+
+@define
+class Known:
+    """The sizes of the containers that were walked last. It holds on to these, so that none of them can be another."""
+
+    _sizes: dict[int, tuple[object, Size, bool]] = field(factory=dict, repr=False)
+    _total: int = 0
+
+    def get(self, value: object, *, flat: bool) -> Size | None:
+        """The size of this very container, where it is known; ``flat``: only where it is known to be plain too."""
+        found = self._sizes.get(id(value))
+        return found[1] if found is not None and (found[2] or not flat) else None
+
+    def add(self, value: object, size: Size, *, flat: bool) -> None:
+        """Remember a container that takes long to walk, and forget the first ones where they are too many."""
+        if size.values < _REMEMBERED:
+            return
+        before = self._sizes.pop(id(value), None)
+        self._sizes[id(value)] = (value, size, flat or (before is not None and before[2]))
+        self._total += size.values - (0 if before is None else before[1].values)
+        while self._total > 2 * MAX_VALUES:
+            _, dropped, _ = self._sizes.pop(next(iter(self._sizes)))
+            self._total -= dropped.values
+
+
+@define
+class _Open:
+    """A container that is being walked. ``keys`` are a mapping's; ``made`` is its plain form, None where none is
+    asked for.
     """
-    kind = type(value)
-    if kind in _ATOMS:
-        return value
-    if kind is dict:
-        return _dict(cast("dict[object, object]", value))
-    if kind is list:
-        return _list(cast("list[object]", value))
-    return _other(value)
+
+    source: object
+    items: Iterator[object]
+    keys: tuple[object, ...] | None
+    made: list[object] | None
+    values: int = 1
+    text: int = 0
+    unchanged: bool = True
+
+    def take_small(self, item: object) -> bool:
+        """The same as ``take``, at once, for what most of a large value is made of; False where it is something
+        else.
+        """
+        kind = type(item)
+        if kind in _ATOMS:
+            self.values += 1
+            self.text += _length(item)
+        elif (kind is dict or kind is list) and len(cast("Sized", item)) <= _SMALL:
+            parts = cast("dict[object, object]", item).values() if kind is dict else cast("list[object]", item)
+            if not all(type(part) in _ATOMS for part in parts):
+                return False
+            self.values += 1 + len(parts)
+            self.text += sum(map(_length, parts))
+            self.text += _length_of_all(tuple(cast("dict[object, object]", item))) if kind is dict else 0
+        else:
+            return False
+        if self.made is not None:
+            self.made.append(item)
+        return True
+
+    def take(self, item: object, flat: Flat) -> None:
+        self.values += flat.size.values
+        self.text += flat.size.text
+        if self.made is not None:
+            self.made.append(flat.value)
+            self.unchanged = self.unchanged and flat.value is item
+
+    def closed(self) -> Flat:
+        size = Size(self.values, self.text)
+        if self.made is None or (self.unchanged and type(self.source) in {dict, list}):
+            return Flat(self.source, size)
+        return Flat(self.made if self.keys is None else dict(zip(self.keys, self.made, strict=True)), size)
 
 
-def _dict(value: dict[object, object]) -> object:
-    made = {key: plain(item) for key, item in value.items()}
-    return value if all(made[key] is item for key, item in value.items()) else made
+def walk(value: object, known: Known | None = None, *, flatten: bool, most: Size = LARGEST) -> Walk:
+    """Walk a value. ``flatten``: make it plain; else its objects are one value each.
+
+    ``OverBudgetError`` where it is larger than ``most``, ``RecursionError`` where it is nested too deep or contains
+    itself, ``NoPlainFormError`` where an object fails to give its fields.
+    """
+    walker = _Walker(Known() if known is None else known, flatten, most)
+    found = walker.enter(value)
+    flat = found if found is not None else (yield from walker.run())
+    walker.check(*flat.size)
+    return flat
 
 
-def _list(value: list[object]) -> object:
-    made = [plain(item) for item in value]
-    return value if all(new is old for new, old in zip(made, value, strict=True)) else made
+@define
+class _Walker:
+    known: Known
+    flatten: bool
+    most: Size
+    done: dict[int, tuple[object, Flat]] = field(factory=dict, repr=False)
+    stack: list[tuple[object, _Open]] = field(factory=list, repr=False)
+    within: set[int] = field(factory=set)
+
+    def enter(self, item: object) -> Flat | None:
+        """What is known at once of an item; None: it is a container, which is open now."""
+        if type(item) in _ATOMS:
+            return Flat(item, Size(1, _length(item)))
+        before = self.done.get(id(item))
+        if before is not None:
+            return before[1]
+        size = self.known.get(item, flat=self.flatten)
+        if size is not None:
+            return Flat(item, size)
+        if isinstance(item, Sized):
+            # Before it is copied: what is too long is not looked at.
+            self.check(len(item), 0)
+        opened = _opened(item, flatten=self.flatten)
+        if isinstance(opened, Flat):
+            return opened
+        if id(item) in self.within or len(self.stack) >= MAX_DEPTH:
+            raise RecursionError
+        self.within.add(id(item))
+        self.stack.append((item, opened))
+        return None
+
+    def check(self, values: int, text: int) -> None:
+        """``OverBudgetError`` where that is too much."""
+        if values > self.most.values:
+            msg = f"has more than {self.most.values} values, each counted as often as it is reached"
+            raise OverBudgetError(msg)
+        if text > self.most.text:
+            msg = f"has more than {self.most.text} characters, each counted as often as it is reached"
+            raise OverBudgetError(msg)
+
+    def run(self) -> Walk:
+        looked, pause = 0, SLICE
+        while True:
+            item, top = self.stack[-1]
+            for child in top.items:
+                looked += 1
+                if looked >= pause:
+                    pause = looked + SLICE
+                    self.check(max(looked, top.values), top.text)
+                    yield
+                before = top.values
+                if top.take_small(child):
+                    looked += top.values - before - 1
+                    continue
+                found = self.enter(child)
+                if found is None:
+                    break
+                top.take(child, found)
+            else:
+                flat = self.close(item, top)
+                if not self.stack:
+                    return flat
+                self.stack[-1][1].take(item, flat)
+
+    def close(self, item: object, top: _Open) -> Flat:
+        self.stack.pop()
+        self.within.discard(id(item))
+        flat = top.closed()
+        self.check(*flat.size)
+        self.done[id(item)] = (item, flat)
+        self.known.add(flat.value, flat.size, flat=self.flatten)
+        return flat
 
 
-def _other(value: object) -> object:
-    fields = _fields(value)
+def _length(item: object) -> int:
+    if type(item) is str:
+        return len(item)
+    return item.bit_length() >> 3 if type(item) is int else 0
+
+
+def _opened(item: object, *, flatten: bool) -> _Open | Flat:
+    """A container as it is walked; what is none, whole."""
+    if isinstance(item, Mapping):
+        return _mapping(item, cast("Mapping[object, object]", item), flatten=flatten)
+    if isinstance(item, list | tuple | set | frozenset):
+        # A copy: what a tool changes while others have the event loop must not end the walk.
+        return _Open(item, iter(tuple(item)), None, [] if flatten else None)
+    if not flatten:
+        return Flat(item, Size(1, 0))
+    return _object(item)
+
+
+def _mapping(source: object, fields: Mapping[object, object], *, flatten: bool) -> _Open:
+    try:
+        names, values = tuple(fields), tuple(fields.values())
+    except RAISED as error:
+        raise NoPlainFormError(type(error).__name__) from error
+    return _Open(source, iter(values), names, [] if flatten else None, text=_length_of_all(names))
+
+
+def _length_of_all(names: tuple[object, ...]) -> int:
+    try:
+        return len("".join(cast("tuple[str, ...]", names)))
+    except TypeError:
+        return sum(len(name) for name in names if isinstance(name, str))
+
+
+def _object(item: object) -> _Open | Flat:
+    try:
+        fields = _fields(item)
+        made = item.value if isinstance(item, Enum) else _text(item)
+    except RAISED as error:
+        raise NoPlainFormError(type(error).__name__) from error
     if fields is not None:
-        return {name: plain(item) for name, item in fields.items()}
-    if isinstance(value, tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, Enum):
-        return plain(value.value)
-    return _text(value)
+        return _mapping(item, cast("Mapping[object, object]", fields), flatten=True)
+    if made is item or type(made) in _ATOMS:
+        return Flat(made, Size(1, _length(made)))
+    return _opened(made, flatten=True)
 
 
 def _text(value: object) -> object:
@@ -69,8 +278,6 @@ def _text(value: object) -> object:
 
 def _fields(value: object) -> Mapping[str, object] | None:
     """The fields of an object that is made of fields; None for another."""
-    if isinstance(value, Mapping):
-        return value
     kind: type[Any] = type(value)
     if attrs.has(kind):
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
@@ -78,3 +285,70 @@ def _fields(value: object) -> Mapping[str, object] | None:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     dump: Any = getattr(value, "model_dump", None)
     return cast("Mapping[str, object]", dump(mode="json")) if callable(dump) else None
+
+
+#: What a walk ends with where a value can't be handed on.
+WALK_ERRORS: Final = (OverBudgetError, RecursionError, NoPlainFormError)
+
+
+def walk_problem(error: Exception) -> str:
+    """What is wrong with the value, behind its name."""
+    match error:
+        case OverBudgetError():
+            return f"{error}: keep large data outside the run, and pass on what it is found by"
+        case RecursionError():
+            return f"is nested too deep ({MAX_DEPTH} levels are allowed), or contains itself"
+    return f"has no plain form: {error}"
+
+
+def finished(steps: Walk) -> Flat:
+    """Walk to the end, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("Flat", done.value)
+
+
+async def finished_soon(steps: Walk, pause: Callable[[], Awaitable[None]]) -> Flat:
+    """Walk to the end, and let others have the event loop in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("Flat", done.value)
+        await pause()
+
+
+def text_of(value: object, most: int) -> str:
+    """A value as text: a text itself, else its JSON. ``OverBudgetError`` where it takes more characters than that."""
+    try:
+        finished(walk(value, flatten=False, most=Size(MAX_FILLED_VALUES, most)))
+    except RecursionError:
+        msg = walk_problem(RecursionError())
+        raise OverBudgetError(msg) from None
+    text = value if isinstance(value, str) else _json(value)
+    if len(text) > most:
+        msg = f"takes more than {most} characters as text"
+        raise OverBudgetError(msg)
+    return text
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return str(value)
+    except RAISED as error:
+        # Of what Python itself has no text for (a number of 5,000 digits), and of objects that fail to give theirs.
+        msg = f"has no text ({type(error).__name__})"
+        raise OverBudgetError(msg) from error
+
+
+def plain(value: object) -> object:
+    """The value with objects as dicts, and what JSON writes as text as text. What is plain already stays the same
+    object, and what has no plain form stays as it is. The errors are those of ``walk``.
+    """
+    return finished(walk(value, flatten=True)).value

@@ -10,6 +10,8 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow import references
+from flowpersist.dynamicflow.budgets import MAX_FILLED, MAX_FILLED_VALUES, OverBudgetError, Size
+from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
 from flowpersist.dynamicflow.tools import AWAIT_INPUT
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
 
@@ -30,11 +32,11 @@ def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitI
     if not isinstance(arguments, Mapping):
         arguments = {} if arguments is None else arguments
         resolved = references.resolve_all(arguments, resolver)
-        return resolved.bind(lambda fields: _made(fields, step))
+        return resolved.bind(lambda fields: _sized(fields, step))
     texts = {name: arguments[name] for name in _TEXTS if isinstance(arguments.get(name), str)}
     filled = _filled(texts, resolver)
     rest = references.resolve_all({name: value for name, value in arguments.items() if name not in texts}, resolver)
-    return filled.bind(lambda given: rest.bind(lambda fields: _made({**_mapping(fields), **given}, step)))
+    return filled.bind(lambda given: rest.bind(lambda fields: _sized({**_mapping(fields), **given}, step)))
 
 
 def _filled(texts: Mapping[str, str], resolver: Resolver) -> Result[dict[str, str], PersistenceError]:
@@ -49,6 +51,16 @@ def _filled(texts: Mapping[str, str], resolver: Resolver) -> Result[dict[str, st
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _sized(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
+    """Before anything is made of them: a reference may bring in what is many times as large as it looks."""
+    try:
+        finished(walk(fields, flatten=False, most=Size(MAX_FILLED_VALUES, MAX_FILLED)))
+    except WALK_ERRORS as error:
+        problem = str(error) if isinstance(error, OverBudgetError) else walk_problem(error)
+        return _refused(step, f"show something that {problem}: show less with it")
+    return _made(fields, step)
 
 
 def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:

@@ -9,7 +9,6 @@ and attrs classes: never any other attribute.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -18,13 +17,16 @@ import attrs
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.budgets import MAX_FILLED, OverBudgetError
+from flowpersist.dynamicflow.plain import text_of
 from flowpersist.errors import FlowError, PersistenceError
 
 __all__ = ["Reference", "Resolve", "fill_text", "follow", "parse_reference", "references_in", "resolve_all"]
 
 MAX_REFERENCE: Final = 512
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 100_000
+#: Of one step's arguments, as the document has them: what they refer to is counted when it is there.
+MAX_VALUES: Final = 10_000
 
 #: A hyphen stands within a name, never at its end: ``$from-$to`` are two references.
 _NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
@@ -128,7 +130,11 @@ class _RefusedError(Exception):
 def _resolved(value: object, resolve: Resolve, depth: int, seen: list[int]) -> object:
     seen[0] += 1
     if depth > MAX_DEPTH or seen[0] > MAX_VALUES:
-        raise _RefusedError(FlowError(f"the arguments are over the limits ({MAX_DEPTH} levels, {MAX_VALUES} values)"))
+        raise _RefusedError(
+            FlowError(
+                f"the arguments are over the limits ({MAX_DEPTH} levels, {MAX_VALUES} values): pass the data as input"
+            )
+        )
     if isinstance(value, str):
         return _resolved_text(value, resolve)
     if isinstance(value, Mapping):
@@ -150,26 +156,34 @@ def _resolved_text(text: str, resolve: Resolve) -> object:
 
 
 def fill_text(text: str, resolve: Resolve) -> Result[str, PersistenceError]:
-    """A text with the references in it replaced by the text of what they refer to; ``$$`` becomes ``$``."""
+    """A text with the references in it replaced by the text of what they refer to; ``$$`` becomes ``$``. It takes at
+    most ``MAX_FILLED`` characters.
+    """
+    left = MAX_FILLED
 
     def replaced(found: re.Match[str]) -> str:
+        nonlocal left
         if found.group() == "$$":
             return "$"
-        result = resolve(_reference(found.group()))
+        reference = _reference(found.group())
+        result = resolve(reference)
         if isinstance(result, Failure):
             raise _RefusedError(result.failure())
-        return _text(result.unwrap())
+        filled = _filled(reference, result.unwrap(), left)
+        left -= len(filled)
+        return filled
 
+    if len(text) > MAX_FILLED:
+        return Failure(FlowError(f"a text has more than {MAX_FILLED} characters: show less"))
     try:
         return Success(_IN_TEXT.sub(replaced, text))
     except _RefusedError as refused:
         return Failure(refused.error)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
+def _filled(reference: Reference, value: object, most: int) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
+        return text_of(value, most)
+    except OverBudgetError as error:
+        message = f"{reference} {error}, of the {MAX_FILLED} that a text may have: show less of it"
+        raise _RefusedError(FlowError(message, reference=str(reference))) from error

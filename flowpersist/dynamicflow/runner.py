@@ -12,7 +12,7 @@ from flowpersist.arguments import check_callable, check_duration, check_instance
 from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.claiming import Backoff as WorkerBackoff
-from flowpersist.dynamicflow.compile import compile as compile_flow
+from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import Backoff
 from flowpersist.dynamicflow.engine import backoff as default_backoff
@@ -172,7 +172,7 @@ class FlowRunner:
         await worker.run()
 
     async def _start(self, document: Source, value: object, run_id: str | None, emit: Emit) -> Outcome[FlowOutcome]:
-        compiled = compile_flow(document)
+        compiled = await compile_soon(document)
         if isinstance(compiled, Failure):
             return tell(emit, None, Failure(compiled.failure()))
         flow = compiled.unwrap()
@@ -236,7 +236,7 @@ class FlowRunner:
             return tell(emit, None, Failure(seen.failure()))
         suspension = seen.unwrap()
         run_id = run_id_of(suspension)
-        target = self._target(document)
+        target = await self._target(document)
         if isinstance(target, Failure):
             return tell(emit, run_id, target)
         flow = target.unwrap()
@@ -245,10 +245,10 @@ class FlowRunner:
             return tell(emit, run_id, Failure(refusal))
         return tell(emit, run_id, await self._answered(key, answer, by, emit, flow))
 
-    def _target(self, document: Source | None) -> Outcome[Flow | None]:
+    async def _target(self, document: Source | None) -> Outcome[Flow | None]:
         if document is None:
             return Success(None)
-        compiled = compile_flow(document)
+        compiled = await compile_soon(document)
         return Failure(compiled.failure()) if isinstance(compiled, Failure) else Success(compiled.unwrap())
 
     def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:

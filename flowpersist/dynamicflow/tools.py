@@ -23,7 +23,7 @@ from flowpersist.arguments import (
 from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
-from flowpersist.dynamicflow.plain import plain
+from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
 from flowpersist.dynamicflow.signatures import Signature, signature_of
 from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
 from flowpersist.schemas import JsonSchema
@@ -113,14 +113,20 @@ class Tool:
 
     def check_output(self, value: object) -> Result[object, PersistenceError]:
         """What it returned, as plain data, if its schema lets it through."""
-        what = f"the output of {self.id!r}"
         try:
-            flat = plain(value)
-        except RAISED as error:  # the user's classes say what their fields are, and may fail at it
-            deep = isinstance(error, RecursionError)
-            said = "is nested too deep, or contains itself" if deep else f"has no plain form: {type(error).__name__}"
-            return Failure(InputValidationError(f"{what} {said}", [Problem("", said)]))
-        return _checked(self._output, self.output_schema, flat, what)
+            flat = finished(walk(value, flatten=True)).value
+        except WALK_ERRORS as error:
+            return Failure(self.no_output(error))
+        return self.check_flat(flat)
+
+    def check_flat(self, value: object) -> Result[object, PersistenceError]:
+        """The same for what is plain data."""
+        return _checked(self._output, self.output_schema, value, f"the output of {self.id!r}")
+
+    def no_output(self, error: Exception) -> PersistenceError:
+        """Why what it returned can't be handed on, by what walking it raised."""
+        said = walk_problem(error)
+        return InputValidationError(f"the output of {self.id!r} {said}", [Problem("", said)])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
         """Call the function as it stands, past the schemas, as its own tests do."""

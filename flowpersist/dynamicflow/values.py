@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import expressions, references
+from flowpersist.dynamicflow.budgets import MAX_LIST_TEXT
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.errors import PersistenceError
 
@@ -41,13 +42,15 @@ def collection(engine: Engine, node: Node, over: object, place: Place) -> list[o
     if isinstance(resolved, Failed):
         return resolved
     value = _from_text(resolved.value)
+    if isinstance(value, str) and len(value) > MAX_LIST_TEXT:
+        return engine.failed(node, f"was given a text of over {MAX_LIST_TEXT} characters: let a tool read it")
     if isinstance(value, list | tuple):
         return list(value)
     return engine.failed(node, f"needs a list to go over, and was given {type(value).__name__}")
 
 
 def _from_text(value: object) -> object:
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
+    if not isinstance(value, str) or len(value) > MAX_LIST_TEXT or not value.lstrip().startswith("["):
         return value
     try:
         return json.loads(value)

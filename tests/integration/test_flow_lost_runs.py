@@ -98,7 +98,7 @@ async def takes_odd(odd: Odd) -> int:
 
 
 class Unreadable(dict):
-    def items(self):
+    def values(self):
         raise asyncio.CancelledError
 
 

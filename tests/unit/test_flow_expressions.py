@@ -171,7 +171,11 @@ def test_comparing_cycles_ends():
     one.append(one)
     other: list[object] = []
     other.append(other)
-    assert isinstance(expressions.same(one, other).failure(), FlowError)
+    values = {"one": one, "other": other}
+    compared = expressions.parse("$one == $other").bind(
+        lambda parsed: expressions.evaluate(parsed, lambda reference: Success(values[reference.root]))
+    )
+    assert isinstance(compared.failure(), FlowError)
 
 
 def test_references_are_listed_in_order():
