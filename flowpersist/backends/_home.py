@@ -88,6 +88,13 @@ class Home:
         if self._open:
             self.check()
 
+    def check_client(self, client: object) -> None:
+        """Refuse a client of the caller's own that belongs to another event loop, where it remembers its loop."""
+        loop = getattr(client, "_loop", None)
+        if isinstance(loop, asyncio.AbstractEventLoop) and loop is not _running():
+            message = f"the {self.backend} store was given a client of another event loop; make one in this event loop"
+            raise BackendUnavailable(message, self.backend)
+
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[bool]:
         """While it is opened, by one task at a time: whether it is not open yet. Open afterwards, unless that fails."""

@@ -132,6 +132,7 @@ class MongodbBackend:
             if not first:
                 return
             self._underway = Underway()
+            self._home.check_client(self._source)
             connected = self._connect()
             try:
                 opened = await self._prepare(connected)

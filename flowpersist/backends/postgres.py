@@ -120,6 +120,7 @@ class PostgresBackend(Verbs):
     async def _open(self, schema: Sequence[NamespaceSchema]) -> None:
         async with self._home.opening() as first:
             if first:
+                self._home.check_client(self._connections.given)
                 self._connections = Connections(self._connections.options, self._connections.given)
                 self._connections.start()
             try:

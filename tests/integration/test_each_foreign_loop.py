@@ -8,7 +8,9 @@ import os
 import threading
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
+from pymongo import AsyncMongoClient
 from returns.result import Failure
 
 from flowpersist import AwaitInput, KeyRing, RaisingHub
@@ -18,6 +20,8 @@ from flowpersist.backends.blob_s3 import S3BlobStore
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.kit import Home
 from flowpersist.backends.memory import MemoryBackend
+from flowpersist.backends.mongodb import MongodbBackend
+from flowpersist.backends.postgres import PostgresBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.errors import BackendUnavailable
@@ -198,6 +202,32 @@ def test_a_store_goes_from_loop_to_loop_where_each_closes_it(make):
 
 async def gathered(tasks):
     return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_pool_of_the_user_s_of_another_loop_is_refused(server, prefix):
+    pool = await asyncpg.create_pool(server("postgres"), min_size=1, max_size=1)
+
+    async def use():
+        with pytest.raises(BackendUnavailable, match="given a client of another event loop"):
+            await PostgresBackend(pool, prefix=prefix).open(SCHEMA)
+
+    await asyncio.to_thread(elsewhere, use())
+    # Its one connection is whole.
+    assert await pool.fetchval("select 1") == 1
+    await pool.close()
+
+
+async def test_a_client_of_the_user_s_of_another_loop_is_refused(server, prefix):
+    client = AsyncMongoClient(server("mongodb"))
+    await client.admin.command("ping")
+
+    async def use():
+        with pytest.raises(BackendUnavailable, match="given a client of another event loop"):
+            await MongodbBackend(client, prefix=prefix).open(SCHEMA)
+
+    await asyncio.to_thread(elsewhere, use())
+    await client.admin.command("ping")
+    await client.close()
 
 
 # --- a hub, by both doors
