@@ -267,7 +267,7 @@ async def test_a_user_whom_the_server_does_not_know(server):
 @pytest.mark.parametrize(
     ("rest", "why"),
     [
-        ("", "names no host"),
+        ("", "expected mongodb://user:password@host/database"),
         (f"me:{PASSWORD}:x@host", "refused by the driver"),
         (f"me:{PASSWORD}@host/?nosuch={PASSWORD}", "refused by the driver"),
         (f"me:{PASSWORD}@host/?socketTimeoutMS={PASSWORD}", "refused by the driver"),

@@ -582,7 +582,7 @@ def test_options_that_make_no_sense_are_refused(options):
 
 
 def test_a_url_without_a_host_is_refused():
-    with pytest.raises(ConfigurationError, match="redis://host"):
+    with pytest.raises(ConfigurationError, match="expected redis://:password@host:6379/0"):
         backend_from_url("redis:nowhere")
 
 
