@@ -40,7 +40,9 @@ class Given:
         """The offer in its JSON form, with what the wait that it would answer says of it."""
         wait = verbs.wanted(head, target)
         kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
-        if kind is None and _is_small(self.offer.value):
+        # What is awaited is read again, and its schema compiled, so that it counts too.
+        small = _is_small(self.offer.value) and (wait is None or _is_small(wait.awaiting))
+        if kind is None and small:
             return _examined(self.offer, wait, None, self.max_text)
         return await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
 

@@ -207,7 +207,7 @@ class AwaitInput(Generic[A]):
         return self._json_schema
 
     def check(self, answer: object) -> Result[object, PersistenceError]:
-        """The answer as JSON data, or ``InputValidationError`` with every problem and its JSON pointer.
+        """The answer as JSON data, or ``InputValidationError`` with problems, at most 100, and their JSON pointers.
 
         Of more than 256 Ki characters it is refused here; a hub takes as many as its states have bytes.
         """

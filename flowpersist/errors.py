@@ -284,7 +284,7 @@ class Problem(tuple[str, str]):
 
 
 class InputValidationError(PersistenceError):
-    """An answer or argument that its schema refuses: carries every problem; the suspension stays as it was."""
+    """An answer or argument that its schema refuses: carries its problems; the suspension stays as it was."""
 
     code = "invalid-input"
     http_status = 422

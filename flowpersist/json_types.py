@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from operator import getitem
 from pathlib import PurePath
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -86,7 +87,7 @@ def _structured(value: object, kind: Kind) -> Any:  # noqa: ANN401 - of the kind
 
 
 def _problems(error: BaseException, value: object, name: str) -> Iterator[Problem]:
-    errors = getattr(error, "errors", None)
+    errors: Any = getattr(error, "errors", None)
     if type(error).__module__.startswith("pydantic") and callable(errors):
         for found in errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]:
             yield Problem(_within(value, found["loc"]), f"is refused by {name} ({found['type']})"[:300])
@@ -96,13 +97,12 @@ def _problems(error: BaseException, value: object, name: str) -> Iterator[Proble
     yield Problem(_within(value, tokens), f"is refused by {name} ({type(error).__name__})"[:300])
 
 
-def _within(value: object, tokens: Any) -> str:  # noqa: ANN401 - keys and indexes, of either library's making
+def _within(value: Any, tokens: Any) -> str:  # noqa: ANN401 - JSON data; keys and indexes of either library's making
     """The pointer that tokens lead to in a value; a token that names no part of it, such as a union's case, is none."""
     pointer = ""
     for token in tokens:
-        here = token in value if isinstance(value, dict) else isinstance(value, list) and token in range(len(value))
-        if here:
-            value = cast("dict[object, object]", value)[token]
+        if token in (value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()):
+            value = getitem(value, token)
             pointer += f"/{escaped(str(token))}"
     return pointer
 

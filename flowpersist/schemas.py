@@ -167,6 +167,8 @@ class JsonSchema:
 
     def validate(self, value: object, *, what: str) -> Result[object, PersistenceError]:
         """The same for what is JSON data by construction: of any size, since its maker bounds it."""
+        if self._costs.max_depth < MAX_DEPTH and _is_deeper(value, self._costs.max_depth):
+            return Failure(_invalid(what, [Problem("", "is nested too deeply to be checked against its schema")]))
         if self.fits(value):
             return Success(value)
         return Failure(_invalid(what, problems_of(self._validator, self._costs, value)))
@@ -174,6 +176,17 @@ class JsonSchema:
     def fits(self, value: object) -> bool:
         """Whether it is valid."""
         return cast("bool", self._validator.is_valid(value))
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    pending = [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > most:
+            return True
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else ()
+        pending.extend((part, depth + 1) for part in inner)
+    return False
 
 
 @functools.lru_cache(maxsize=256)

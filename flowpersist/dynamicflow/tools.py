@@ -103,7 +103,7 @@ class Tool:
         return self.signature.takes
 
     def check_input(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
-        """The arguments as the function takes them. Failure: ``InputValidationError`` with every problem."""
+        """The arguments as the function takes them. Failure: ``InputValidationError`` with its problems."""
         checked = _checked(self._input, self.input_schema, dict(arguments), f"the input of {self.id!r}")
         try:
             return checked.bind(lambda _: self.signature.structured(arguments))

@@ -106,6 +106,16 @@ def test_what_is_wrong_is_never_repeated():
         assert "my-secret" not in f"{error} {error.problems} {error.to_problem()}"
 
 
+def test_a_tools_own_data_is_held_to_the_depth_that_its_schema_can_be_asked_about():
+    """Of any size, but a schema that asks about each child twice would never end at forty levels."""
+    compiled = JsonSchema.of({"items": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}})
+    assert compiled.validate([[1] * 50_000], what="the output") == Success([[1] * 50_000])
+    deep: object = 1
+    for _ in range(40):
+        deep = [deep]
+    assert "deeply" in str(compiled.validate(deep, what="the output").failure())
+
+
 class Slow(pydantic.BaseModel):
     name: str
 
@@ -124,12 +134,13 @@ seen: list[threading.Thread] = []
     ("schema", "refused", "threads"),
     [
         (BIG, ["nope"] * 9_000, 1),
-        (BIG, ["nope"], 0),
+        ({"items": {"enum": ["a", "b"]}}, ["nope"], 0),
         ({"maxLength": 3}, "x" * 100_000, 1),
         (Slow, {"name": 7}, 1),
         (Annotated[int, pydantic.Field(ge=3)], 2, 1),
+        ({"enum": list(range(500))}, -1, 1),
     ],
-    ids=["many values", "few", "long text", "a class", "a form of typing"],
+    ids=["many values", "few", "long text", "a class", "a form of typing", "a large schema"],
 )
 async def test_what_may_take_long_is_checked_in_a_thread(monkeypatch, verb, schema, refused, threads):
     hops: list[object] = []
