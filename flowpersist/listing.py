@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Order, Page, Range, Record, Unreadable, Where
+from flowpersist.backends.base import Order, Page, Range, Record, Scalar, Unreadable, Where
 from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads, due_pages
 from flowpersist.errors import EncryptionError, InputValidationError, PersistenceError, Problem
@@ -41,6 +41,8 @@ SOURCES: Final[Mapping[Status, tuple[Status, ...]]] = {
     Status.ANSWERED: (Status.WAITING, Status.RUNNING),
     Status.CANCELLED: (Status.RUNNING,),
 }
+#: So many records that fit conditions are read at once and put in order here.
+FEW: Final = 100
 #: Where a record stands in a page's order: its time (in the order of keys, always the same), and its key.
 Place: TypeAlias = tuple[datetime, str]
 NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,7 +55,7 @@ async def query(
     What the authorizer refuses is left out; where there is one, what can't be read is not named either.
     """
     conditions = _conditions(criteria)
-    if criteria.status is not None:
+    if conditions.equals:
         return await _Merge(suspensions, criteria, conditions, order_of(conditions), limit, by).page(after)
     order, first = order_of(conditions), after is None
     page = await suspensions.records.page(conditions, order=order, limit=limit, after=after, told=first)
@@ -139,10 +141,8 @@ class _Merge:
 
     async def _parts(self, place: Place | None) -> AsyncIterator[Result[_Part, PersistenceError]]:
         status = self.criteria.status
-        if status is None:
-            return
         # In this order, so that what is settled meanwhile is seen twice and not never.
-        for source in SOURCES.get(status, ()):
+        for source in () if status is None else SOURCES.get(status, ()):
             yield await self._changed(source, place)
         yield await self._walked(status, place)
 
@@ -164,9 +164,13 @@ class _Merge:
                 unreadable += due.unreadable
         return Success(_Part(sorted(listed), None, unreadable))
 
-    async def _walked(self, status: Status, place: Place | None) -> Result[_Part, PersistenceError]:
+    async def _walked(self, status: Status | None, place: Place | None) -> Result[_Part, PersistenceError]:
         """The index's records of a status after a place, at least one if there is one."""
-        asked = Where({**self.conditions.equals, "status": str(status)}, self._range(place))
+        equals = dict(self.conditions.equals) | ({} if status is None else {"status": str(status)})
+        few = await self._few(equals, place) if self.order == "created" else None
+        if few is not None:
+            return few
+        asked = Where(equals, self._range(place))
         after, unreadable = None, ()
         while True:
             found = await self.suspensions.records.listed(asked, order=self.order, limit=self.limit + 1, after=after)
@@ -178,6 +182,27 @@ class _Merge:
                 horizon = None if page.next is None else listed[-1].place
                 return Success(_Part(listed, horizon, unreadable))
             after = page.next
+
+    async def _few(self, equals: Mapping[str, Scalar], place: Place | None) -> Result[_Part, PersistenceError] | None:
+        """All that fits conditions, where that is little; else None.
+
+        Stores have indexes of conditions by key and by due. To find one in the order of creation they walk through
+        everything, which takes the longer the less there is to find.
+        """
+        found = await self.suspensions.records.listed(Where(equals), order="key", limit=FEW)
+        if not isinstance(found, Success):
+            return Failure(found.failure())
+        page, span = found.unwrap(), self.conditions.range
+        if page.next is not None:
+            return None
+        since, before = (None, None) if span is None else (span.since, span.before)
+        within = [
+            one
+            for one in self._listed(page, place)
+            if (not isinstance(since, datetime) or since <= one.place[0])
+            and (not isinstance(before, datetime) or one.place[0] < before)
+        ]
+        return Success(_Part(sorted(within), None, page.unreadable))
 
     def _range(self, place: Place | None) -> Range | None:
         """The criteria's, from a place on. That of one record is in it again."""

@@ -68,7 +68,11 @@ CRITERIA = {
 }
 
 
-async def test_lists_have_the_oldest_first_whoever_made_the_ids(hub):
+#: How many are read at once, and a page's length: all at once, page by page, and past what is read at once.
+READS = ((100, 1), (100, 100), (2, 5))
+
+
+async def test_lists_have_the_oldest_first_whoever_made_the_ids(hub, monkeypatch):
     made = []
     for number in range(12):
         key = None if number % 4 == 3 else f"order-{number}"
@@ -85,8 +89,9 @@ async def test_lists_have_the_oldest_first_whoever_made_the_ids(hub):
         travel(hub, SECOND)
     assert made != sorted(made)
     for name, criteria in CRITERIA.items():
-        for limit in (1, 5, 100):
-            assert await walked(hub, criteria, limit) == made, (name, limit)
+        for few, limit in READS:
+            monkeypatch.setattr("flowpersist.listing.FEW", few)
+            assert await walked(hub, criteria, limit) == made, (name, few, limit)
     assert [one.id async for one in RaisingHub(hub).iterate()] == made
 
 
@@ -105,6 +110,25 @@ async def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(h
         rest += [one.id for one in page.items]
         after = page.next
     assert rest == [*ids[3:], late.id]
+
+
+@pytest.mark.parametrize("criteria", [Criteria(status="waiting"), Criteria(tenant="acme")], ids=["status", "tenant"])
+async def test_pages_agree_where_few_become_many(hub, monkeypatch, criteria):
+    """The first page is of what was little enough to be read at once, and the next ones are not."""
+    monkeypatch.setattr("flowpersist.listing.FEW", 6)
+
+    async def made(number):
+        return or_raise(await hub.suspend(number, awaiting=ASK, tenant="acme", idempotency_key=f"order-{number}")).id
+
+    ids = [await made(number) for number in range(5)]
+    first = or_raise(await hub.query(criteria, limit=3))
+    ids += [await made(number) for number in range(5, 9)]
+    rest, after = [], first.next
+    while after is not None:
+        page = or_raise(await hub.query(criteria, limit=3, after=after))
+        rest += [one.id for one in page.items]
+        after = page.next
+    assert [*(one.id for one in first.items), *rest] == ids
 
 
 # ------------------------------------------------------------------------------------------------------------ question
