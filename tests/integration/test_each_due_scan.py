@@ -70,13 +70,13 @@ class Opened:
     def __init__(self, hub):
         self.count = 0
         records = hub.suspensions.records
-        loaded = records._loaded
+        loaded = records.loaded
 
         def counted(*args):
             self.count += 1
             return loaded(*args)
 
-        records._loaded = counted
+        records.loaded = counted
 
 
 async def suspended(hub, count):
