@@ -18,8 +18,9 @@ from flowpersist.json_types import Kind, json_form, structure
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Head, WaitState
 from flowpersist.lifecycle.refusals import Target
+from flowpersist.schemas import MAX_DEPTH, MAX_NODES
 
-__all__ = ["Given"]
+__all__ = ["Given", "own_copy"]
 
 #: Values, and characters of text, that are checked in the event loop.
 FEW: Final = 200
@@ -60,6 +61,28 @@ def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind, max_text: 
 def _fitting(value: object, kind: Kind) -> Result[object, PersistenceError]:
     """The same value, if its type's own rules let it through."""
     return structure(value, kind).map(lambda _: value) if kind is not None else Success(value)
+
+
+def own_copy(value: object) -> object:
+    """JSON data as it is now, apart from what the caller goes on with: it is checked at one moment and stored at
+    another. What is over the limits of an answer, and instances of classes, stay the same objects.
+    """
+    left = MAX_NODES
+
+    def copied(item: Any, depth: int) -> object:  # noqa: ANN401 - as given
+        nonlocal left
+        kind = type(item)
+        if depth > MAX_DEPTH or left < 0 or (kind is not dict and kind is not list and kind is not tuple):
+            return item
+        left -= len(item)
+        if left < 0:
+            return item
+        if kind is dict:
+            return {key: copied(one, depth + 1) for key, one in item.items()}
+        parts = [copied(one, depth + 1) for one in item]
+        return parts if kind is list else tuple(parts)
+
+    return copied(value, 0)
 
 
 def _is_small(value: object) -> bool:

@@ -20,6 +20,7 @@
     ├── InputValidationError      carries problems, each with its JSON pointer
     ├── SerializationError        carries path, where the value is known
     │   ├── UnsupportedType
+    │   ├── StateChanged
     │   ├── StateTooLarge
     │   ├── StateTooDeep
     │   ├── UnknownType
@@ -79,6 +80,7 @@ __all__ = [
     "Problem",
     "RevisionConflict",
     "SerializationError",
+    "StateChanged",
     "StateTooDeep",
     "StateTooLarge",
     "StillWaiting",
@@ -315,6 +317,13 @@ class UnsupportedType(SerializationError):
     """A value of a class that is not registered, or that can't be kept faithfully."""
 
     code = "unsupported-type"
+
+
+class StateChanged(SerializationError):
+    """The value was changed by another task or thread while it was encoded: nothing is stored."""
+
+    code = "state-changed"
+    http_status = 409
 
 
 class StateTooLarge(SerializationError):

@@ -23,7 +23,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
 from flowpersist.answer_types import AnswerTypes
-from flowpersist.answering import Given
+from flowpersist.answering import Given, own_copy
 from flowpersist.arguments import (
     check_class,
     check_duration,
@@ -608,7 +608,7 @@ class PersistenceHub:
     def _given(self, value: object, by: str | None, answer_id: str | None) -> Given:
         # One answer may be as large as a state.
         most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
-        return Given(verbs.Offer(value, by, answer_id), self.answer_types, most)
+        return Given(verbs.Offer(own_copy(value), by, answer_id), self.answer_types, most)
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)

@@ -19,13 +19,14 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.drafts import Draft, Loaded
 from flowpersist.due import due_heads
+from flowpersist.encoding import INLINE_BYTES
 from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.heads import size_of
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import later
 from flowpersist.lifecycle.model import Apart, Head, Kept, WaitState, fingerprint
 from flowpersist.lifecycle.views import delivered
-from flowpersist.records import INLINE_BYTES, SealedRecords
+from flowpersist.records import SealedRecords
 
 __all__ = ["Aside", "LargeAnswers"]
 

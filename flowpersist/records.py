@@ -31,6 +31,7 @@ from flowpersist.backends.base import (
     Written,
 )
 from flowpersist.drafts import Draft, Found, Loaded, Move, marked, record_context, tenant_of
+from flowpersist.encoding import INLINE_BYTES, encoded
 from flowpersist.envelope import Sealer, mark_of
 from flowpersist.errors import (
     DeadlinePassed,
@@ -57,8 +58,6 @@ T_co = TypeVar("T_co", covariant=True)
 log = logging.getLogger("flowpersist.records")
 
 MAX_CONFLICTS: Final = 64
-#: Opening and sealing of more than this goes to a thread, so that the event loop is not held up.
-INLINE_BYTES: Final = 32 * 1024
 #: After opening a head of more than this, a page lets others have the event loop.
 BRIEF_BYTES: Final = 4 * 1024
 
@@ -283,12 +282,14 @@ class SealedRecords(Generic[H]):
     async def seal_body(
         self, key: str, tenant: str | None, value: object, *, purpose: str
     ) -> Result[bytes, PersistenceError]:
-        """Seal a value for this record. In a thread, unless a bounded look finds it small."""
+        """Seal a value for this record, in a thread unless a bounded look finds it small; ``StateChanged`` where
+        another task changes it meanwhile.
+        """
         context = record_context(self.ref(key), tenant)
-        brief = self.sealer.codec.encode_brief(value)
-        if brief is not None:
-            return self.sealer.seal_bytes(brief, context=context, purpose=purpose)
-        return await asyncio.to_thread(self.sealer.seal, value, context=context, purpose=purpose)
+        sealer = self.sealer
+        return await encoded(
+            sealer.codec, value, lambda data: sealer.seal_bytes(data, context=context, purpose=purpose)
+        )
 
     async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
         """Open a record's body; one that is missing, or not the head's own, is an ``IntegrityError``."""

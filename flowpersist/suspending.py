@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +16,7 @@ from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.codec import TypeRegistry
 from flowpersist.drafts import Loaded, record_context
+from flowpersist.encoding import encoded
 from flowpersist.errors import IdempotencyConflict, PersistenceError
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import in_utc, later, settle
@@ -220,7 +220,8 @@ async def seal_state(
     compared: bool,
     instead: str | bytes | None = None,
 ) -> Result[SealedState, PersistenceError]:
-    """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small.
+    """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small; ``StateChanged`` where
+    another task changes it meanwhile.
 
     ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
     It takes as long as all other digests and the cipher together. ``instead`` is compared in the state's place.
@@ -237,10 +238,7 @@ async def seal_state(
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
         return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
 
-    brief = sealer.codec.encode_brief(state)
-    if brief is not None:
-        return sealed(brief)
-    return await asyncio.to_thread(lambda: sealer.codec.encode(state).bind(sealed))
+    return await encoded(sealer.codec, state, sealed)
 
 
 def _digest_instead(given: str | bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
@@ -10,16 +11,21 @@ from returns.result import Failure, Result, Success
 from flowpersist.arguments import check_bytes, check_classes, check_instance, check_items
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.encoder import encode_graph, encode_watched
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.paths import path_to
-from flowpersist.codec.refusals import Halted, Refused, RefusedClass
+from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_changed
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.small import decode_small, encode_small
+from flowpersist.codec.watching import Watch
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "Watched"]
+
+T = TypeVar("T")
+#: Cells that are looked at again in the event loop: it takes three milliseconds or so.
+BRIEF_CELLS: Final = 2**17
 
 
 def _registry(types: TypeRegistry | Iterable[type]) -> TypeRegistry:
@@ -52,10 +58,31 @@ class Codec:
 
         Fails with ``UnsupportedType``, whose path says where, ``StateTooLarge`` or ``StateTooDeep``.
         """
+        return self._guarded(value, self._encoded)
+
+    def encode_watched(self, value: object) -> Result[Watched, PersistenceError]:
+        """The bytes of a value that others may change meanwhile, and what tells whether they did.
+
+        ``StateChanged`` where that is seen at once.
+        """
+        return self._guarded(value, self._watched)
+
+    def _encoded(self, value: object) -> bytes:
+        small = encode_small(value, self.types, self.limits)
+        return encode_graph(value, self.types, self.limits) if small is None else small
+
+    def _watched(self, value: object) -> Watched:
+        try:
+            data, watch = encode_watched(value, self.types, self.limits)
+        except (ValueError, LookupError, StopIteration) as error:
+            # Parts that were read one after the other do not fit each other.
+            raise Halted(state_changed()) from error
+        return Watched(data, watch, self)
+
+    def _guarded(self, value: object, encode: Callable[[Cell], T]) -> Result[T, PersistenceError]:
         try:
             with collector_paused():
-                small = encode_small(value, self.types, self.limits)
-                return Success(encode_graph(value, self.types, self.limits) if small is None else small)
+                return Success(encode(value))
         except RefusedClass as refused:
             return Failure(self._unsupported(value, _is_of(refused.refused), _about(refused.refused)))
         except Refused as refused:
@@ -65,9 +92,7 @@ class Codec:
         except Halted as halted:
             return Failure(halted.error)
         except (RuntimeError, MemoryError) as error:
-            failed = SerializationError(
-                f"the value could not be encoded ({type(error).__name__}); encode a copy that nobody changes"
-            )
+            failed = _unencodable(error)
             failed.__cause__ = error
             return Failure(failed)
 
@@ -82,7 +107,11 @@ class Codec:
             return None
 
     def _unsupported(self, root: Cell, is_it: Callable[[Cell], bool], reason: str) -> PersistenceError:
-        path = path_to(root, is_it, self.types)
+        try:
+            path = path_to(root, is_it, self.types)
+        except RuntimeError:
+            # It changes meanwhile.
+            path = None
         return UnsupportedType(f"{path or 'a value within'}: {reason}", path)
 
     def decode(self, data: bytes) -> Result[object, PersistenceError]:
@@ -105,6 +134,47 @@ class Codec:
             return Failure(halted.error)
         except Exception as error:  # noqa: BLE001 - hostile bytes reach constructors, users' __hash__ and decode=
             return Failure(_undecodable(error))
+
+
+@frozen
+class Watched:
+    """The bytes of a value, and whether it still is what it was when it was read."""
+
+    _data: bytes = field(repr=False)
+    _watch: Watch = field(repr=False)
+    _codec: Codec = field(repr=False)
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether to look takes a few milliseconds at most, and runs no code of users' classes."""
+        return not self._watch.calls and self._is_short
+
+    @property
+    def _is_short(self) -> bool:
+        return self._watch.cells <= BRIEF_CELLS
+
+    def settled(self) -> Result[bytes, PersistenceError]:
+        """The bytes, where nothing has changed since they were made; else ``StateChanged``.
+
+        Of many cells only equality is asked, since identity would take three times as long.
+        """
+
+        def encode(value: object) -> bytes | None:
+            return self._codec.encode(value).value_or(None)
+
+        with collector_paused():
+            unchanged = self._watch.unchanged(encode, strictly=self._is_short)
+        return Success(self._data) if unchanged else Failure(state_changed())
+
+
+def _unencodable(cause: RuntimeError | MemoryError) -> SerializationError:
+    if isinstance(cause, RecursionError | MemoryError):
+        reason = type(cause).__name__
+        return SerializationError(
+            f"the value could not be encoded ({reason}); flatten it, or keep parts of it elsewhere"
+        )
+    # What Python says where a dict, set or deque changes under an iterator.
+    return state_changed()
 
 
 def _undecodable(cause: Exception) -> MalformedPayload:

@@ -19,12 +19,13 @@ from flowpersist.codec.nesting import check_objects
 from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
 from flowpersist.codec.ordering import Order, in_building_order
 from flowpersist.codec.packing import Cell, Writer, numbers_of
-from flowpersist.codec.refusals import Halted
+from flowpersist.codec.refusals import Halted, state_changed
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
-from flowpersist.errors import SerializationError, StateTooDeep
+from flowpersist.codec.watching import Watch
+from flowpersist.errors import StateTooDeep
 
-__all__ = ["encode_graph", "whole_document"]
+__all__ = ["encode_graph", "encode_watched", "whole_document"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
@@ -45,15 +46,26 @@ def encode_graph(root: Cell, types: TypeRegistry, limits: Limits) -> bytes:
     """The bytes of a value and of all that it reaches; ``Refused``, ``RefusedClass`` or ``Halted`` where that can't
     be.
     """
-    roles = Roles(types)
+    return _encoded(root, Roles(types), limits, watched=False)[0]
+
+
+def encode_watched(root: Cell, types: TypeRegistry, limits: Limits) -> tuple[bytes, Watch]:
+    """The same, with what tells whether anything of it has changed since."""
+    return _encoded(root, Roles(types), limits, watched=True)
+
+
+def _encoded(root: Cell, roles: Roles, limits: Limits, *, watched: bool) -> tuple[bytes, Watch]:
+    watch = Watch()
+    numbering = Numbering(by_owners=COUNTS_OWNERS)
     try:
-        return _Encoder(roles, limits, Numbering(by_owners=COUNTS_OWNERS)).encode(root)
+        return _Encoder(roles, limits, numbering, watch if watched else None).encode(root), watch
     except ReachedIndirectly:
-        return _Encoder(roles, limits, Numbering(by_owners=False)).encode(root)
+        watch = Watch()
+        return _Encoder(roles, limits, Numbering(by_owners=False), watch if watched else None).encode(root), watch
 
 
 class _Encoder:
-    def __init__(self, roles: Roles, limits: Limits, numbering: Numbering) -> None:
+    def __init__(self, roles: Roles, limits: Limits, numbering: Numbering, watch: Watch | None) -> None:
         self._roles = roles
         self._limits = limits
         self._writer = Writer(limits)
@@ -61,7 +73,9 @@ class _Encoder:
         self._type_numbers: dict[type, int] = {}
         self._registrations: list[Registration] = []
         self._columns = ColumnWriter(self._writer, roles, limits, self._numbering, self._type_number)
-        self._gathering = Gathering(roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity)
+        self._gathering = Gathering(
+            roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity, watch
+        )
         self._waiting: dict[object, Batch] = {}
         self._blocks = 0
         self._rows: list[Rows] = []
@@ -121,8 +135,7 @@ class _Encoder:
         expected = sum(some.lengths) if batch.width is None else batch.width * len(some.numbers)
         if expected != len(some.cells):
             # Another thread may have changed a list between the look at its length and the look at its cells.
-            message = "an object changed while it was encoded; encode a copy, or hold its lock meanwhile"
-            raise Halted(SerializationError(message))
+            raise Halted(state_changed())
         if len(some.numbers) >= FEWEST_AT_ONCE or len(some.cells) >= MOST_WAITING:
             self._block(batch, some)
             return

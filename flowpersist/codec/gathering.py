@@ -19,6 +19,7 @@ from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan
 from flowpersist.codec.refusals import Refused
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
+from flowpersist.codec.watching import Watch
 from flowpersist.codec.weights import HashGuard
 from flowpersist.errors import UnsupportedType
 
@@ -48,6 +49,7 @@ class Gathering:
         row: Callable[[Row], None],
         note: Callable[[list[Cell]], None],
         needs_identity: Callable[[], None],
+        watch: Watch | None = None,
     ) -> None:
         self.candidates: list[Row] = []
         self.recursing: list[Cell] = []
@@ -57,6 +59,7 @@ class Gathering:
         self._row = row
         self._note = note
         self._needs_identity = needs_identity
+        self._watch = watch
         self._guard = HashGuard(roles.types, limits)
         self._batches: dict[Hashable, Batch] = {}
         self._gatherers: dict[type, Gatherer] = {
@@ -124,13 +127,18 @@ class Gathering:
             self._in_portions(batch, objects[half:], numbers[half:])
             return
         cells = list(objects[0]) if len(objects) == 1 else list(chain.from_iterable(objects))
+        if self._watch is not None:
+            self._watch.elements(objects, cells, lengths)
         self._add(batch, Cells(numbers, cells, lengths))
 
     def _deques(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         self.recursing += objects
         cells = list(chain.from_iterable(objects))
+        lengths = list(map(len, objects))
         maxlens = [one.maxlen for one in objects]
-        self._add(self._batch(kinds.DEQUE), Cells(numbers, cells, list(map(len, objects)), maxlens))
+        if self._watch is not None:
+            self._watch.elements(objects, cells, lengths)
+        self._add(self._batch(kinds.DEQUE), Cells(numbers, cells, lengths, maxlens))
 
     def _tuples(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         cells = list(chain.from_iterable(objects))
@@ -155,7 +163,10 @@ class Gathering:
         self._each_built(self._batch(kinds.SLICE, width=3), None, zip(objects, numbers, rows, strict=True))
 
     def _bytearrays(self, objects: list[Cell], numbers: Sequence[int]) -> None:
-        self._add(self._batch(kinds.BYTEARRAY, width=1), Cells(numbers, list(map(bytes, objects))))
+        contents = list(map(bytes, objects))
+        if self._watch is not None:
+            self._watch.buffers(objects, contents)
+        self._add(self._batch(kinds.BYTEARRAY, width=1), Cells(numbers, contents))
 
     # Sets.
 
@@ -176,6 +187,8 @@ class Gathering:
         kind = kinds.SET if batch is None else batch.kind
         for one, number, content in zip(objects, numbers, contents, strict=True):
             cells = in_order(content, self._roles)
+            if self._watch is not None and kind == kinds.SET:
+                self._watch.sets(one, cells)
             self._guard.check(cells, [len(cells)])
             if self._holds_objects(cells):
                 self._candidate(Row(kind, number, cells, registration, one, batch))
@@ -211,7 +224,10 @@ class Gathering:
             self._entries(0, objects, numbers)
             return
         batch = self._batch(kinds.RECORD, shape, width=len(shape), shape=shape)
-        self._add(batch, Cells(numbers, list(chain.from_iterable(map(dict.values, objects)))))
+        cells = list(chain.from_iterable(map(dict.values, objects)))
+        if self._watch is not None:
+            self._watch.record(objects, cells, shape)
+        self._add(batch, Cells(numbers, cells))
 
     def _entries(self, flavour: int, objects: list[Cell], numbers: Sequence[int], factory: Cell = None) -> None:
         batch = self._batch(kinds.DICT, flavour, factory, flavour=flavour, factory=factory)
@@ -221,10 +237,14 @@ class Gathering:
         self._guard.check(keys, lengths)
         if not self._holds_objects(keys):
             values = [value for one in objects for value in one.values()]
+            if self._watch is not None:
+                self._watch.entries(objects, keys, lengths, values)
             self._add(batch, Cells(numbers, values, lengths, keys))
             return
         for one, number in zip(objects, numbers, strict=True):
             cells = list(chain.from_iterable(one.items()))
+            if self._watch is not None:
+                self._watch.entries([one], cells[::2], [len(cells) // 2], cells[1::2])
             self._candidate(Row(kinds.DICT, number, cells, None, one, batch))
 
     def _ordered_dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
@@ -272,7 +292,10 @@ class Gathering:
                 self.recursing += objects
             if not are_owners(objects, plan.names):
                 self._needs_identity()
-            self._add(batch, Cells(numbers, plan.read(objects)))
+            cells = plan.read(objects)
+            if self._watch is not None:
+                self._watch.fields(plan, objects, cells)
+            self._add(batch, Cells(numbers, cells))
 
         return gather
 
@@ -296,6 +319,8 @@ class Gathering:
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             for one, number in zip(objects, numbers, strict=True):
                 cells = [_encoded(plan, one)]
+                if self._watch is not None:
+                    self._watch.encoded(plan, one, cells[0])
                 if recurses:
                     self.encoded.append((one, cells[0]))
                 if isinstance(plan, StatePlan):
@@ -311,8 +336,11 @@ class Gathering:
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             for one, number in zip(objects, numbers, strict=True):
-                self._row(Row(kinds.ATTRIBUTES, number, plan.attributes(one), registration))
-                self._content(kind, one, number, plan.content(one), registration)
+                attributes, content = plan.attributes(one), plan.content(one)
+                if self._watch is not None:
+                    self._watch.content(plan, one, attributes, content)
+                self._row(Row(kinds.ATTRIBUTES, number, attributes, registration))
+                self._content(kind, one, number, content, registration)
 
         return gather
 

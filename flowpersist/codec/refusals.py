@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowpersist.errors import MalformedPayload
+from flowpersist.errors import MalformedPayload, StateChanged
 
 if TYPE_CHECKING:
     from flowpersist.errors import PersistenceError
 
-__all__ = ["Halted", "Refused", "RefusedClass", "malformed"]
+__all__ = ["Halted", "Refused", "RefusedClass", "malformed", "state_changed"]
 
 
 class Refused(Exception):
@@ -35,6 +35,14 @@ class Halted(Exception):
     def __init__(self, error: PersistenceError) -> None:
         super().__init__(error)
         self.error = error
+
+
+def state_changed() -> StateChanged:
+    """What was read of a value at different moments was never there together."""
+    return StateChanged(
+        "the value was changed while it was encoded, and nothing is stored: pass a copy, or change nothing that it "
+        "holds until the call has returned"
+    )
 
 
 def malformed(what: str) -> Halted:

@@ -20,6 +20,7 @@ from flowpersist.errors import (
     FlowError,
     PersistenceError,
     SerializationError,
+    StateChanged,
     StillWaiting,
     SuspensionBusy,
     SuspensionClosed,
@@ -207,8 +208,10 @@ class Legs:
         return Success(_Paused(suspended(new, engine.waiting), new.status, new))
 
     async def _given_up(self, run: Resumption[Any], error: PersistenceError, flow: Flow) -> _Ended:
-        """What can't be stored now may be later; what can't be serialized never will."""
-        if not isinstance(error, SerializationError):
+        """What can't be stored now may be later, also what a task goes on changing; what can't be serialized never
+        will.
+        """
+        if not isinstance(error, SerializationError) or isinstance(error, StateChanged):
             return Failure(error)
         message = f"a result can't be kept: {error}; let tools return JSON data or registered classes"
         failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))

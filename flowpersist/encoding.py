@@ -1,0 +1,57 @@
+"""Values to bytes without holding up the event loop, each as it was at one moment.
+
+A small value is encoded in the event loop, where no other task can come between. A larger one is encoded in a thread
+and looked at again once all is read: in the event loop where that is brief, else in the thread. Why, and what it
+promises, is told in specs/persistence/design.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.codec import Codec
+from flowpersist.codec.codec import Watched
+from flowpersist.errors import PersistenceError
+
+__all__ = ["INLINE_BYTES", "encoded"]
+
+T = TypeVar("T")
+#: Opening and sealing of more than this goes to a thread, so that the event loop is not held up.
+INLINE_BYTES: Final = 32 * 1024
+
+
+async def encoded(
+    codec: Codec, value: object, then: Callable[[bytes], Result[T, PersistenceError]]
+) -> Result[T, PersistenceError]:
+    """Encode a value, and do with the bytes what comes then; ``StateChanged`` where another task changes it."""
+    brief = codec.encode_brief(value)
+    if brief is not None:
+        return then(brief)
+    made = await asyncio.to_thread(_made, codec, value, then)
+    if not isinstance(made, Watched):
+        return made
+    settled = made.settled()
+    if not isinstance(settled, Success):
+        return Failure(settled.failure())
+    data = settled.unwrap()
+    return then(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(then, data)
+
+
+def _made(
+    codec: Codec, value: object, then: Callable[[bytes], Result[T, PersistenceError]]
+) -> Watched | Result[T, PersistenceError]:
+    """What is to be looked at in the event loop; or, where that would take too long there, the end of it all."""
+    watched = codec.encode_watched(value)
+    if not isinstance(watched, Success):
+        return Failure(watched.failure())
+    made: Watched = watched.unwrap()
+    if made.is_brief:
+        return made
+    settled = made.settled()
+    if not isinstance(settled, Success):
+        return Failure(settled.failure())
+    return then(settled.unwrap())
