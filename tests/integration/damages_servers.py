@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import asyncpg
+import neo4j
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex
 from bson.datetime_ms import DatetimeMS
 from bson.errors import InvalidBSON
@@ -188,3 +189,71 @@ def mongodb_damages(url, prefix):  # noqa: C901 - ways of damage, and what each 
         yield Damage(f"x {value!r:.40}", partial(change, {"$set": {"x": value, "m": 1}}), readable=True)
         yield Damage(f"m {value!r:.40}", partial(change, {"$set": {"x": "2026", "m": value}}), readable=True)
     yield Damage("something more", partial(change, {"$set": {"zzz": "x" * 1_000_000}}), readable=True)
+
+
+def neo4j_damages(driver, prefix):  # noqa: C901 - ways of damage, and what each is given
+    """Each property is of another type, or of none that was written, or gone; so are the nodes of the body."""
+
+    async def change(clause, value, ref):
+        match = f"MATCH (r:{prefix.capitalize()}Record {{namespace: $namespace, key: $key}})"
+        async with driver.session() as session:
+            try:
+                found = await session.run(f"{match} {clause}", namespace=ref.namespace, key=ref.key, value=value)
+                await found.consume()
+            except neo4j.exceptions.Neo4jError as error:
+                raise Refused from error
+
+    others = [7, 1.5, True, "text", [1], b"bytes", datetime(2026, 1, 1, tzinfo=UTC), 2**63 - 1, float("nan")]
+    lines = "1\n1\n1\n\n{}\n{}\n{}\n"
+    wrong = {
+        "snapshot": [*others, "", "\n" * 7, lines, lines * 2, "x" * 2_000_000, "\n" * 100_000,
+                     '9\n1\n1\n\n"w"\n' + "[" * 100_000 + "\nx\n"],
+        "head": [*others, b"", b"other tag and head", bytes(300_000)],
+    }  # fmt: skip
+    for name, values in wrong.items():
+        for value in values:
+            yield Damage(f"{name} {value!r:.40}", partial(change, f"SET r.{name} = $value", value))
+        yield Damage(f"{name} is gone", partial(change, f"REMOVE r.{name}", None))
+    numbers = {"revision": 0, "created": 1, "updated": 2, "due": 3, "write id": 4, "attributes": 5}
+    texts = [
+        "",
+        "x",
+        "-1",
+        "01",
+        "1.5",
+        " 1",
+        "9" * 30,
+        "9" * 5000,
+        "[]",
+        "{",
+        '{"status":1}',
+        "null",
+        '"' + "w" * 65 + '"',
+    ]
+    for name, number in numbers.items():
+        for text in texts:
+            harmless = (name == "due" and text in {"", "-1"}) or (name in {"created", "updated"} and text == "-1")
+            clause = (
+                "WITH r, split(r.snapshot, '\\n') AS old SET r.snapshot = "
+                f"reduce(all = '', i IN range(0, 7) | all + CASE i WHEN {number} THEN $value ELSE old[i] END "
+                "+ CASE i WHEN 7 THEN '' ELSE '\\n' END)"
+            )
+            yield Damage(f"{name} {text!r:.40}", partial(change, clause, text), readable=harmless)
+    for value in [0, -1, *others]:
+        yield Damage(
+            f"revision {value!r:.40} of the node", partial(change, "SET r.revision = $value", value), readable=True
+        )
+    yield Damage("no revision of the node", partial(change, "REMOVE r.revision", None), readable=True)
+    for name in ("by_created", "by_updated", "by_due", "shard", "tag", "lock", "attr_status"):
+        for value in (7, "2000000000000000000other", "0"):
+            clause = f"SET r.{name} = $value"
+            yield Damage(f"{name} {value!r:.40}", partial(change, clause, value), readable=True, listed=False)
+    for name in ("key", "namespace"):
+        for value in (7, "\ue000"):
+            clause = f"SET r.{name} = $value"
+            yield Damage(f"{name} {value!r:.40}", partial(change, clause, value), listed=False)
+    parts = {"gone": "DETACH DELETE b", "a text": "SET b.data = 'text'", "of another tag": "SET b.tag = 7",
+             "longer": "SET b.data = r.head", "of another number": "SET b.part = 'one'"}  # fmt: skip
+    for name, action in parts.items():
+        clause = f"MATCH (r)--(b) WHERE b.data IS NOT NULL {action}"
+        yield Damage(f"a body that is {name}", partial(change, clause, None), readable=True)

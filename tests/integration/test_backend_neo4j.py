@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import neo4j
 import pytest
 
+from damages_servers import neo4j_damages
 from flowpersist.testing.conformance import BackendConformance
 
 
@@ -26,3 +27,8 @@ class TestNeo4j(BackendConformance):
                 await transaction.commit()
 
         return begin
+
+    @pytest.fixture
+    async def damages(self, server, neo4j_prefix):
+        async with neo4j.AsyncGraphDatabase.driver(server("neo4j")) as driver:
+            yield neo4j_damages(driver, neo4j_prefix)

@@ -40,7 +40,7 @@ from flowpersist.errors import (
     UnknownOutcome,
 )
 
-__all__ = ["came_late", "in_the_way", "lost", "mapped", "rolled_back", "too_many", "translated"]
+__all__ = ["came_late", "in_the_way", "lost", "mapped", "of_wrong_type", "rolled_back", "too_many", "translated"]
 
 _CODES: Final = {
     "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
@@ -90,6 +90,11 @@ def in_the_way(error: Neo4jError) -> bool:
 def came_late(error: BaseException | None) -> bool:
     """Whether a statement undid itself since it had waited past its deadline (records.cypher)."""
     return isinstance(error, Neo4jError) and error.code == "Neo.ClientError.Statement.ArithmeticError"
+
+
+def of_wrong_type(error: BaseException | None) -> bool:
+    """Whether a statement failed on a property that is of no type of ours."""
+    return isinstance(error, Neo4jError) and error.code == "Neo.ClientError.Statement.TypeError"
 
 
 def _before_sending(error: BaseException) -> bool:

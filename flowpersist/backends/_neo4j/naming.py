@@ -13,6 +13,8 @@ from zlib import crc32
 from attrs import field, frozen
 
 from flowpersist.backends._clock import to_micros
+from flowpersist.backends._damage import LAST_REVISION
+from flowpersist.backends._scalars import MAX_ATTRIBUTES_CHARACTERS
 from flowpersist.backends._statements import statements
 from flowpersist.backends.base import RecordRef
 
@@ -99,6 +101,8 @@ class Names:
             "bias": str(BIAS),
             "shards": str(SHARDS),
             "many": str(_MANY),
+            "last": str(LAST_REVISION),
+            "large": str(2 * MAX_ATTRIBUTES_CHARACTERS),
         }
         object.__setattr__(self, "filled", filled)
 

@@ -30,21 +30,22 @@ FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   <write_body>
   <relate_new>
 )
-RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 ELSE coalesce(r.revision, 1) END AS revision, now,
+RETURN done, CASE WHEN done THEN revision WHEN made THEN 0 WHEN r.revision > 0 THEN r.revision ELSE 1 END AS revision, now,
   <late> AS late, made AND revision IS NULL AS maimed
 
 // name: change_record
 // Compare and set. Whoever finds a later revision than theirs before any lock has lost, since revisions only rise; an
 // earlier one says nothing, since a commit shows property by property. It is that of the snapshot, so that who then reads
 // the record finds it, too; and by a computed name, since the server may keep for later what it reads by a plain one.
-// What is kept is taken over from the old snapshot.
+// What is kept is taken over from the old snapshot, which must be one.
 MATCH (r:<Record> {namespace: $namespace, key: $key})
 WITH r, toInteger([it IN ['snapshot'] | split(r[it], '\n')][0][0]) AS seen
 FOREACH (_ IN CASE WHEN seen > $expected THEN [] ELSE [1] END | SET r.lock = true)
 WITH r, seen, r.revision AS revision, split(r.snapshot, '\n') AS old, datetime.realtime() AS t
 WITH r, old, CASE WHEN seen > $expected THEN seen ELSE revision END AS found,
   t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
-WITH r, old, found, now, found = $expected AND now <= $not_after AS won
+WITH r, old, found, now,
+  found = $expected AND now <= $not_after AND found < <last> AND size(old) = 8 AND toInteger(old[0]) = found AS won
 WITH *, won <unmoved> AS done
 <drop_body>
 <drop_attributes>
@@ -151,14 +152,15 @@ USING INDEX SEEK r:<Record>(<index>)
 WHERE <conditions>r.<place> >= $since AND r.<place> < $before
   AND all(entry IN $entries WHERE r.snapshot CONTAINS entry)
 WITH r, r.<place> AS place ORDER BY <order> LIMIT $limit
-WITH collect([place, r.key, r.snapshot, <head>]) AS rows
+WITH collect([place, r.key, CASE WHEN r.snapshot IS :: STRING THEN CASE WHEN size(r.snapshot) < <large> THEN r.snapshot ELSE '' END
+  WHEN r.snapshot IS NOT NULL THEN '' END, <head>]) AS rows
 WITH rows, datetime.realtime() AS t
 RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, rows
 
 // name: delete_record
 MATCH (r:<Record> {namespace: $namespace, key: $key})
 SET r.lock = true
-WITH r, r.revision AS found, r.revision = $expected AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
+WITH r, r.revision AS found, r.revision = $expected AND r.revision <= <last> AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 <find_related>
 <lock_related>
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)

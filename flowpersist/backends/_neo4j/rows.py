@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve, field, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._damage import read_as
 from flowpersist.backends._neo4j.naming import ATTRIBUTE, moment_text, ordered, plain
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends.base import KEEP, Keep, Record, RecordChange, RecordRef, Scalar
@@ -105,49 +106,65 @@ class Snapshot:
     body_tag: str = field(default="")
 
 
+def _number(text: str) -> int:
+    value = int(text)
+    if str(value) != text:
+        raise ValueError("a number that is not in canonical form")
+    return value
+
+
 def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
+    """What a snapshot says; what damage does to whoever reads it where it is none (``WRONG``)."""
     revision, created, updated, due, write_id, attributes, head_tag, body = text.split("\n")
     body_tag, _, size = body.partition(" ")
     record = Record(
         ref=ref,
-        revision=int(revision),
-        write_id=str(json.loads(write_id)),
+        revision=_number(revision),
+        write_id=json.loads(write_id),
         attributes=attributes_from_text(attributes),
         head=b"",
         body=None,
-        body_size=int(size) if body_tag else None,
-        created_at=from_micros(int(created)),
-        updated_at=from_micros(int(updated)),
-        due_at=from_micros(int(due)) if due else None,
+        body_size=_number(size) if body_tag else None,
+        created_at=from_micros(_number(created)),
+        updated_at=from_micros(_number(updated)),
+        due_at=from_micros(_number(due)) if due else None,
     )
     return Snapshot(record, head_tag, body_tag)
 
 
 def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
-    """A record without its body, and the tag that its body must have. ``ValueError`` or ``TypeError`` for what no
-    release has written, ``Torn`` for what is of two revisions.
+    """A record without its body, and the tag that its body must have. ``IntegrityError`` for what no release has
+    written, ``Torn`` for what is of two revisions.
     """
-    if text is None:
+    if text is None or head is None:
         # It comes, or goes.
         raise Torn
-    if not isinstance(text, str) or text.count("\n") != _LINES - 1:
-        raise TypeError("a node with no snapshot of ours")
-    found = snapshot_of(ref, text)
-    if not isinstance(head, bytes) or head[:_TAG_BYTES] != found.head_tag.encode():
-        raise Torn
-    return evolve(found.record, head=head[_TAG_BYTES:]), found.body_tag
+    tags: list[str] = []
+
+    def made() -> Record:
+        if not isinstance(text, str) or text.count("\n") != _LINES - 1:
+            raise TypeError("a node with no snapshot of ours")
+        found = snapshot_of(ref, text)
+        if not isinstance(head, bytes):
+            raise TypeError("a head that is no bytes")
+        if head[:_TAG_BYTES] != found.head_tag.encode():
+            raise Torn
+        tags.append(found.body_tag)
+        return evolve(found.record, head=head[_TAG_BYTES:])
+
+    return read_as(NAME, ref, made), tags[0]
 
 
 def body_of(record: Record, body_tag: str, parts: Sequence[tuple[object, object, object]]) -> bytes | None:
     """The body of parts in any order, each with its tag and number. ``Torn`` where they are not those of the record."""
     if record.body_size is None:
         return None
-    data = [part for tag, _, part in sorted(parts, key=_number) if tag == body_tag]
+    data = [part for tag, _, part in sorted(parts, key=_part_number) if tag == body_tag]
     body = data[0] if len(data) == 1 else b"".join(part for part in data if isinstance(part, bytes))
     if not isinstance(body, bytes) or len(data) != len(parts) or len(body) != record.body_size:
         raise Torn
     return body
 
 
-def _number(part: tuple[object, object, object]) -> int:
+def _part_number(part: tuple[object, object, object]) -> int:
     return part[1] if isinstance(part[1], int) else -1

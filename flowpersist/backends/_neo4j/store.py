@@ -10,8 +10,19 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._damage import (
+    check_following,
+    check_patience,
+    found_in,
+    left_standing,
+    named,
+    page_of,
+    place_in,
+    read_as,
+    wider,
+)
 from flowpersist.backends._matching import Position, Selection, position_of
-from flowpersist.backends._neo4j.errors import came_late
+from flowpersist.backends._neo4j.errors import came_late, of_wrong_type
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link, Rows
 from flowpersist.backends._neo4j.naming import (
@@ -26,7 +37,7 @@ from flowpersist.backends._neo4j.naming import (
     unordered,
 )
 from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, snapshot_of
-from flowpersist.backends._outcomes import body_missing, check_revision, unreadable
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import entry_text
 from flowpersist.backends.base import (
     KEEP,
@@ -39,9 +50,10 @@ from flowpersist.backends.base import (
     RecordChange,
     RecordRef,
     Scalar,
+    Unreadable,
     Written,
 )
-from flowpersist.errors import DeadlinePassed, StorageError
+from flowpersist.errors import DeadlinePassed, IntegrityError, StorageError
 
 __all__ = ["Store"]
 
@@ -69,8 +81,8 @@ _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "u
 class Found:
     """A row of a page: where the index has it, and what the node says."""
 
-    place: str
-    ref: RecordRef
+    place: object
+    key: object
     snapshot: object
     head: object
 
@@ -144,14 +156,20 @@ class Store:
         except StorageError as error:
             if came_late(error.__cause__):
                 raise DeadlinePassed(late, NAME) from error
+            if of_wrong_type(error.__cause__):
+                raise unreadable(NAME, named(ref)) from error
             raise
         if not rows:
             check_revision(NAME, ref, 0, if_revision)
-        done, revision, now, *_ = _decided(rows)
-        if not done:
-            check_revision(NAME, ref, revision, if_revision)
-            raise DeadlinePassed(late, NAME)
-        return Written(revision, from_micros(now))
+        done, revision, micros, *_ = _decided(rows)
+        now = from_micros(micros)
+        if done:
+            return Written(revision, now)
+        check_revision(NAME, ref, _standing(ref, revision), if_revision)
+        check_following(NAME, ref, if_revision)
+        check_deadline(NAME, ref, now, not_after)
+        # In time, and at the revision that was expected: the rest of the node is what is wrong.
+        raise unreadable(NAME, named(ref))
 
     async def _insert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
         parameters = inserted(ref, change)
@@ -197,33 +215,37 @@ class Store:
             return False
         done, revision = _decided(rows)
         if not done:
-            check_revision(NAME, ref, revision, if_revision)
-        return bool(done)
+            check_revision(NAME, ref, _standing(ref, revision), if_revision)
+            raise unreadable(NAME, named(ref))
+        return True
 
     # ----------------------------------------------------------------------------------------------- many records
 
     async def page(self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int) -> Page[Record]:
         """A page, and a cursor where more follows: one record more than wanted tells."""
-        now, found = await self._find(link, evolve(asked, limit=asked.limit + 1), indexed, offset, head="r.head")
-        items = [await self._record(link, one) for one in found[: asked.limit]]
-        more = len(found) > asked.limit
-        return Page(
-            tuple(
-                record
-                for one, record in zip(found, items, strict=False)
-                if record is not None and _stands(record, one, asked)
-            ),
-            asked.cursor(_position(found[asked.limit - 1], asked.order)) if more else None,
-            from_micros(now),
-        )
+        for looked in wider(asked.limit):
+            more = evolve(asked, limit=looked + 1)
+            now, rows = await self._find(link, more, indexed, offset, head="r.head")
+            found = [(_position(row, asked), await self._record(link, asked, row)) for row in rows[: looked + 1]]
+            page = page_of(asked, found, looked, from_micros(now))
+            if page is not None:
+                return page
+        raise AssertionError("there is no end of nodes")
 
-    async def _record(self, link: Link, found: Found) -> Record | None:
+    async def _record(self, link: Link, asked: Selection, row: Found) -> Record | Unreadable | None:
+        """What a row is; None where it does not stand there any more."""
+        found: Record | Unreadable | None
         try:
-            return record_of(found.ref, found.snapshot, found.head)[0]
+            found = found_in(NAME, asked.namespace, _key(row), lambda ref: record_of(ref, row.snapshot, row.head)[0])
         except Torn:
-            return (await self.get(link, found.ref, 0, body=False)).record
-        except (ValueError, TypeError):
-            raise unreadable(NAME, f"record {found.ref.key}") from None
+            found = await self._again(link, RecordRef(asked.namespace, str(_key(row))))
+        return found if not isinstance(found, Record) or _stands(found, row, asked) else None
+
+    async def _again(self, link: Link, ref: RecordRef) -> Record | Unreadable | None:
+        try:
+            return (await self.get(link, ref, 0, body=False)).record
+        except IntegrityError as error:
+            return Unreadable(ref, error.with_traceback(None))
 
     async def _find(
         self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int, *, head: str
@@ -243,11 +265,7 @@ class Store:
             parameters["value"] = equals[leading]
         text = self._page_text(leading, asked.order, asked.descending, head)
         ((now, rows),) = await link.run(text, parameters, writes=False)
-        found = [
-            Found(place, RecordRef(asked.namespace, unordered(key)), snapshot, part)
-            for place, key, snapshot, part in rows
-        ]
-        return now, found
+        return now, [Found(*row) for row in rows]
 
     def _page_text(self, leading: str | None, order: Order, descending: bool, head: str) -> str:  # noqa: FBT001
         place = _PLACES[order]
@@ -270,19 +288,23 @@ class Store:
         """Delete in batches, each a transaction; only what stands as it was found."""
         purged = 0
         for _ in range(_PURGE_ROUNDS):
-            missed, after = 0, None
+            missed, after, more_at_once = 0, None, 1
             while purged < asked.limit:
-                batch = evolve(asked, limit=min(_PURGE_RECORDS, asked.limit - purged), after=after)
-                _, found = await self._find(link, batch, indexed, 0, head="null")
-                doomed = [
-                    record for one in found if (record := _doomed(one)) is not None and _stands(record, one, asked)
-                ]
+                left = asked.limit - purged
+                batch = evolve(asked, limit=min(_PURGE_RECORDS, left) * more_at_once, after=after)
+                _, rows = await self._find(link, batch, indexed, 0, head="null")
+                found = [_doomed(asked, row) for row in rows]
+                left_standing(found)
+                doomed = [one for one in found if isinstance(one, Record)][:left]
                 gone = [await self._purge(link, asked.namespace, records) for records in _portions(doomed)]
                 purged += sum(gone)
-                missed += len(found) - sum(gone)
-                if len(found) < batch.limit:
+                missed += sum(not isinstance(one, Unreadable) for one in found) - sum(gone)
+                if len(rows) < batch.limit:
                     break
-                after = _position(found[-1], asked.order)
+                places = [place for row in rows if (place := _position(row, asked)) is not None]
+                more_at_once = 1 if places else more_at_once * 4
+                after = places[-1] if places else after
+                check_patience(0 if places else batch.limit)
             if not missed or purged >= asked.limit:
                 break
         return purged
@@ -300,23 +322,36 @@ class Store:
 
 def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Record:
     heads = [row[3] for row in rows if row[3] is not None]
-    try:
-        record, body_tag = record_of(ref, rows[0][2], heads[0] if heads else None)
-    except (ValueError, TypeError):
-        raise unreadable(NAME, f"record {ref.key}") from None
+    record, body_tag = record_of(ref, rows[0][2], heads[0] if heads else None)
     if not body:
         return record
     parts = [(tag, part, data) for *_, tag, part, data in rows if tag is not None]
     return evolve(record, body=body_of(record, body_tag, parts))
 
 
-def _doomed(found: Found) -> Record | None:
-    if not isinstance(found.snapshot, str):
+def _key(row: Found) -> str | None:
+    """The key of a row; None where it is none."""
+    return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
+
+
+def _doomed(asked: Selection, row: Found) -> Record | Unreadable | None:
+    """What a purge removes, or has to leave; None for what comes, goes, or is not what was asked for."""
+    if row.snapshot is None:
         return None
-    try:
-        return snapshot_of(found.ref, found.snapshot).record
-    except (ValueError, TypeError):
-        raise unreadable(NAME, f"record {found.ref.key}") from None
+    found = found_in(
+        NAME,
+        asked.namespace,
+        _key(row),
+        lambda ref: read_as(NAME, ref, lambda: snapshot_of(ref, str(row.snapshot)).record),
+    )
+    return found if isinstance(found, Unreadable) or _stands(found, row, asked) else None
+
+
+def _standing(ref: RecordRef, revision: object) -> int:
+    """The revision at which a record stands; ``IntegrityError`` where it is none."""
+    if type(revision) is not int or revision < 0:
+        raise unreadable(NAME, named(ref))
+    return revision
 
 
 def _portions(records: Sequence[Record]) -> Iterator[list[Record]]:
@@ -346,8 +381,16 @@ def _text_of(order: Order, position: Position) -> str:
     return ordered(key) if order == "key" else f"{value + BIAS}{ordered(key)}"
 
 
-def _position(found: Found, order: Order) -> Position:
-    return (0 if order == "key" else int(found.place[:_DIGITS]) - BIAS), found.ref.key
+def _position(row: Found, asked: Selection) -> Position | None:
+    """The place of a row as a cursor can name it; None where it can't."""
+    place = row.place
+    if not isinstance(place, str):
+        return None
+    digits, key = ("", place) if asked.order == "key" else (place[:_DIGITS], place[_DIGITS:])
+    if digits and not (digits.isascii() and digits.isdigit()):
+        return None
+    found = place_in(int(digits) - BIAS if digits else 0, unordered(key))
+    return found if found is not None and _text_of(asked.order, found) == place else None
 
 
 def _stands(record: Record, found: Found, asked: Selection) -> bool:
@@ -381,4 +424,4 @@ def _decided(rows: Rows) -> list[Any]:
     """What a comparison came to. The server may find two records by one key, one that is being deleted and the next
     one: each was compared by itself, and at most one is of the expected revision.
     """
-    return max(rows, key=lambda row: (row[0] is True or row[-1] is True, row[1]))
+    return max(rows, key=lambda row: (row[0] is True or row[-1] is True, row[1] if isinstance(row[1], int) else -1))

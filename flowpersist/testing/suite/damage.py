@@ -136,7 +136,7 @@ async def _spoilt(backend: StorageBackend, damages: Sequence[Damage]) -> AsyncIt
             continue
         befallen += 1
         yield damage, made
-    assert befallen, "the store has refused every damage"
+    assert 2 * befallen > len(damages), "the store has refused most of the damages: they test nothing"
 
 
 def _bad(keys: Sequence[str]) -> list[str]:
