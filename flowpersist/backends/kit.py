@@ -4,8 +4,8 @@
 stands (``position_of``), whether that is on this page or a later one (``beyond``), and what the cursor is (``cursor``).
 ``check_put``, ``check_revision``, ``check_deadline`` and ``check_body`` refuse what must be refused; ``revised`` is the
 record that a change makes. ``found_in``, ``place_in`` and ``page_of`` make a page of rows of which some are damaged;
-``sound`` and ``read_as`` tell these. ``Home`` remembers where a backend was opened, and refuses one that is not open, or
-is open in another event loop or process.
+``sound`` and ``read_as`` tell these. ``Home`` remembers where a backend was opened, and refuses one that is not open,
+or is open in another event loop or process.
 """
 
 from __future__ import annotations
