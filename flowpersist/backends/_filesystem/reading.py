@@ -14,11 +14,13 @@ from flowpersist.backends._filesystem.record_file import (
     Beginning,
     Stored,
     beginning,
+    damaged,
     reach,
     stored_in,
     with_inline,
 )
 from flowpersist.backends._outcomes import body_missing
+from flowpersist.errors import IntegrityError
 
 __all__ = ["RecordFile", "body_in", "is_marked"]
 
@@ -43,6 +45,8 @@ class RecordFile:
             handle = open_regular(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
+        except IntegrityError as error:
+            raise damaged() from error
         try:
             data = os.pread(handle, FIRST_BYTES, 0)
             if data[:4] == OLD_MAGIC:
@@ -109,7 +113,8 @@ def body_in(path: str, stored: Stored) -> bytes | None:
     """The large body in a file of its own; None where that is gone."""
     try:
         handle = open_regular(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, IntegrityError):
+        # Whatever else has its name is no body of anybody's.
         return None
     try:
         return _sized(handle, stored)

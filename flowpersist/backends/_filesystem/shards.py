@@ -99,10 +99,7 @@ class Shards:
         return locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience)
 
     def _opened(self, digest: str) -> RecordFile | None:
-        try:
-            return RecordFile.opened(self.path(digest, "record"), digest)
-        except IsADirectoryError:
-            raise damaged() from None
+        return RecordFile.opened(self.path(digest, "record"), digest)
 
     def stored(self, digest: str) -> Stored | None:
         """A record's file, as of one revision."""
