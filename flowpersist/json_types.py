@@ -89,7 +89,8 @@ def _structured(value: object, kind: Kind) -> Any:  # noqa: ANN401 - of the kind
 def _problems(error: BaseException, value: object, name: str) -> Iterator[Problem]:
     errors: Any = getattr(error, "errors", None)
     if type(error).__module__.startswith("pydantic") and callable(errors):
-        for found in errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]:
+        listed: Any = errors(include_url=False, include_context=False, include_input=False)
+        for found in listed[:MAX_PROBLEMS]:
             yield Problem(_within(value, found["loc"]), f"is refused by {name} ({found['type']})"[:300])
         return
     place = _PLACE.search(str(error)) if isinstance(error, msgspec.ValidationError) else None
