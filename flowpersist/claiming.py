@@ -7,7 +7,7 @@ import inspect
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_async, check_duration, check_instance, check_pause, check_whole
+from flowpersist.arguments import check_async, check_duration, check_instance, check_optional, check_pause, check_whole
 from flowpersist.drafts import Loaded
 from flowpersist.due import Due, Queue
 from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
 from flowpersist.leases import hold, is_cancelled
 from flowpersist.lifecycle.changes import present
-from flowpersist.lifecycle.indexing import matches, where
+from flowpersist.lifecycle.expiring import expire
+from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.views import Criteria, check_criteria
+from flowpersist.lifecycle.views import Criteria, answers_of, check_criteria, resumption_of
 from flowpersist.records import SealedRecords
+from flowpersist.suspensions import Present, Turn
 from flowpersist.unread import LASTING
 from flowpersist.waking import Alarm
 
@@ -39,7 +41,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 log = logging.getLogger("flowpersist.worker")
 #: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
-CLAIMABLE = (Status.ANSWERED, Status.RUNNING, Status.WAITING)
+CLAIMABLE = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
 MOST_QUEUES = 32
 #: What is refused to one caller another may be given.
 OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
@@ -69,12 +71,12 @@ class Queues:
 
     def __init__(self, records: SealedRecords[Head]) -> None:
         self._records = records
-        self._queues: OrderedDict[tuple[str, object], Queue] = OrderedDict()
+        self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
 
-    def of(self, criteria: Criteria, scope: object) -> Queue:
+    def of(self, criteria: Criteria, scope: object, statuses: tuple[str, ...] = CLAIMABLE) -> Queue:
         """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
-        asked = repr(criteria), scope
-        found = self._queues.pop(asked, None) or runs_due(self._records, criteria, scope)
+        asked = repr(criteria), statuses, scope
+        found = self._queues.pop(asked, None) or queue_of(self._records, criteria, scope, statuses)
         self._queues[asked] = found
         if len(self._queues) > MOST_QUEUES:
             self._queues.popitem(last=False)
@@ -85,10 +87,10 @@ class Queues:
         self._queues.clear()
 
 
-def runs_due(records: SealedRecords[Head], criteria: Criteria, scope: object) -> Queue:
-    """The runs that could be claimed, over all statuses that a claim may find them in."""
+def queue_of(records: SealedRecords[Head], criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
+    """What could be claimed, over all statuses that it may be found in."""
     equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
-    return Queue(records, equals, [str(status) for status in CLAIMABLE], scope)
+    return Queue(records, equals, statuses, scope)
 
 
 def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
@@ -148,6 +150,28 @@ async def _pass_over(hub: PersistenceHub, due: Due) -> None:
         log.warning("run %s could not be settled: %s", due.record.ref.key, settled.failure())
 
 
+async def claim_expired(
+    hub: PersistenceHub, record: Loaded[Head], lease: timedelta
+) -> Result[Resumption[Any], PersistenceError]:
+    """Take one that has expired, with its state, to handle that."""
+    records, claim_id = hub.suspensions.records, hub.pace.entropy(16).hex()
+
+    async def decide(seen: Present) -> Turn[Resumption[Any]]:
+        step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
+        if not isinstance(step.result, Success):
+            return Turn(step.head, Failure(step.result.failure()))
+        state = await records.open_body(seen.record, purpose="state")
+        if not isinstance(state, Success):
+            return Turn(seen.head, Failure(state.failure()))
+        apart = await hub.suspensions.beside.answers.values(step.head)
+        answers = apart.bind(lambda values: answers_of(step.head, values, None))
+        if not isinstance(answers, Success):
+            return Turn(seen.head, Failure(answers.failure()))
+        return Turn(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
+
+    return await hub.suspensions.transact("claim", record.head.id, decide, body=True)
+
+
 @asynccontextmanager
 async def running(
     hub: PersistenceHub, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
@@ -204,11 +228,15 @@ class Worker:
     backoff: Backoff
     poll: timedelta
     grace: timedelta
+    expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None
+    #: Whether expiries go first, in turns, so that neither they nor the rest are left behind by the other.
+    _turns: Iterator[bool] = field(init=False, factory=partial(itertools.cycle, (True, False)))
     _scope: int = field(init=False, factory=partial(next, _workers))
 
     def __attrs_post_init__(self) -> None:
         check_duration(self.lease, "lease")
         check_async(self.handler, "handler")
+        check_optional(self.expired, "expired", check_async)
         check_criteria(self.criteria)
         check_whole(self.concurrency, "concurrency")
         check_whole(self.max_attempts, "max_attempts")
@@ -257,9 +285,29 @@ class Worker:
         """Claim one run that is due; a failure passes it over."""
         return await self.hub.claim(record.head.id, lease=self.lease)
 
+    async def claim_expired(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        """Claim the expiry of one."""
+        return await claim_expired(self.hub, record, self.lease)
+
     async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
-        queue = self.hub.queues.of(self.criteria, self._scope)
-        claimed = await claim_each(self.hub, queue, self.criteria, self.claim, free)
+        if self.expired is None:
+            return await self._some(self.claim, CLAIMABLE, free)
+        first = await self._some(self.claim_expired, (EXPIRING,), free) if next(self._turns) else ()
+        runs = await self._some(self.claim, CLAIMABLE, free - len(first)) if len(first) < free else ()
+        taken = (*first, *runs)
+        # Looking for runs has settled what has expired meanwhile.
+        if first or len(taken) >= free:
+            return taken
+        return (*taken, *await self._some(self.claim_expired, (EXPIRING,), free - len(taken)))
+
+    async def _some(
+        self,
+        claim: Callable[[Loaded[Head]], Awaitable[Result[Resumption[Any], PersistenceError]]],
+        statuses: tuple[str, ...],
+        most: int,
+    ) -> tuple[Resumption[Any], ...]:
+        queue = self.hub.queues.of(self.criteria, self._scope, statuses)
+        claimed = await claim_each(self.hub, queue, self.criteria, claim, most)
         if isinstance(claimed, Failure):
             log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
             return ()
@@ -290,11 +338,13 @@ class Worker:
                 await self._completed(run, holding, outcome)
 
     async def _handled(self, run: Resumption[Any]) -> object:
-        given = self.handler(run)
+        over = self.expired if run.suspension.status is Status.EXPIRED else None
+        given = (over or self.handler)(run)
         if not inspect.isawaitable(given):
             msg = f"Invalid handler: expected an async function, and it gave no awaitable but {type(given).__name__}"
             raise NotAwaitable(msg)
-        return await given
+        outcome = await given
+        return None if over else outcome
 
     async def _completed(self, run: Resumption[Any], holding: hold, outcome: object) -> None:
         completed = await self.hub.complete(run, outcome)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, frozen
@@ -41,7 +42,7 @@ from flowpersist.dictionaries import DictionaryStore
 from flowpersist.drafts import Found, Loaded, Move
 from flowpersist.errors import ConfigurationError, PersistenceError, StillWaiting, UnexpectedType
 from flowpersist.keyring import KeyRing
-from flowpersist.keys import SuspensionId
+from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.changes import present
@@ -226,6 +227,17 @@ class PersistenceHub:
         return as_outcome(
             (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
         )
+
+    @discreet
+    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Outcome[Mapping[str, SuspensionKey]]:
+        """The keys of a suspension's open waits, by name, for whoever sends them again or has them from a worker.
+
+        By id alone, so that the holder of one key does not get the others: code of this process can open the sealed
+        head, for which the control subkey is enough.
+        """
+        check_instance(id, "id", SuspensionId, "a SuspensionId")
+        seen = await self.suspensions.look("keys", id, by=by)
+        return as_outcome(seen.map(lambda found: self._new(found.head).keys))
 
     @discreet
     async def answer(
@@ -457,7 +469,8 @@ class PersistenceHub:
             )
             return Turn(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
 
-        return self._let_go(run, await self.suspensions.transact("suspend_next", suspension.id, decide))
+        freed = partial(self._let_go, run)
+        return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, settled=freed))
 
     @discreet
     def running(
@@ -499,12 +512,17 @@ class PersistenceHub:
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         poll: timedelta = timedelta(seconds=1),
         grace: timedelta = timedelta(0),
+        expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None,
     ) -> None:
         """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what
         fails. Once it is cancelled nothing more is claimed; handlers have ``grace`` to end before they are cancelled
         and their runs released.
+
+        ``expired`` is awaited with each suspension that has expired, in the same way: by one worker at a time, again
+        after a failure or a crash, and no more once it has returned. What it returns is not kept, and the suspension
+        stays closed.
         """
-        await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll, grace).run()
+        await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll, grace, expired).run()
 
     @discreet
     async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
@@ -701,15 +719,16 @@ class PersistenceHub:
             head = decided.head
             if metadata is not None and head is not seen.head:
                 head = evolve(head, metadata=metadata)
-            return Turn(head, Success(suspension_of(head)), body)
+            # What has expired stays as it was, state included.
+            return Turn(head, Success(suspension_of(head)), KEEP if head.status is Status.EXPIRED else body)
 
-        return self._let_go(run, await self.suspensions.transact(verb, run.suspension.id, decide))
+        freed = partial(self._let_go, run)
+        return as_outcome(await self.suspensions.transact(verb, run.suspension.id, decide, settled=freed))
 
-    def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> Outcome[T]:
+    def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:
         held = self.holds.get((run.suspension.id, run.fence))
         if held is not None and isinstance(result, Success):
             held.set()
-        return as_outcome(result)
 
     def _new(self, head: Head, *, answered: bool = False) -> NewSuspension:
         prefix, public_url = self.suspensions.prefix, self.defaults.public_url

@@ -25,7 +25,7 @@ from flowpersist.heads import size_of
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle.changes import later
 from flowpersist.lifecycle.model import Apart, Head, Kept, WaitState, fingerprint
-from flowpersist.lifecycle.views import delivered
+from flowpersist.lifecycle.views import given
 from flowpersist.records import SealedRecords
 
 __all__ = ["Aside", "LargeAnswers"]
@@ -66,7 +66,7 @@ class LargeAnswers:
     async def values(self, head: Head) -> Result[Mapping[str, object], PersistenceError]:
         """The answers that stand apart, by wait, of those that the holder of this pause is given."""
         values: dict[str, object] = {}
-        for wait in delivered(head.waits, head.sequence):
+        for wait in given(head):
             apart = _apart(wait)
             if apart is not None:
                 value = await self._value(head, wait.name, apart)

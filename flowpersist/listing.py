@@ -24,8 +24,8 @@ from flowpersist.backends.base import Order, Page, Range, Record, Scalar, Unread
 from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads, due_pages
 from flowpersist.errors import EncryptionError, InputValidationError, PersistenceError, Problem
-from flowpersist.lifecycle.changes import TICK, due_at, later, present
-from flowpersist.lifecycle.indexing import matches, order_of, where
+from flowpersist.lifecycle.changes import TICK, due_at, later, present, purge_at
+from flowpersist.lifecycle.indexing import EXPIRING, matches, order_of, where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
 from flowpersist.suspensions import Suspensions
@@ -91,7 +91,8 @@ async def _shown(
 
 
 def _in_time(criteria: Criteria, head: Head) -> bool:
-    due = due_at(head)
+    # Whether its expiry was handled is the business of workers.
+    due = purge_at(head) if head.status.closed else due_at(head)
     return criteria.due_before is None or (due is not None and due < criteria.due_before)
 
 
@@ -144,6 +145,8 @@ class _Merge:
         # In this order, so that what is settled meanwhile is seen twice and not never.
         for source in () if status is None else SOURCES.get(status, ()):
             yield await self._changed(source, place)
+        if status is Status.EXPIRED:
+            yield await self._walked(EXPIRING, place)
         yield await self._walked(status, place)
 
     async def _changed(self, source: Status, place: Place | None) -> Result[_Part, PersistenceError]:
@@ -164,7 +167,7 @@ class _Merge:
                 unreadable += due.unreadable
         return Success(_Part(sorted(listed), None, unreadable))
 
-    async def _walked(self, status: Status | None, place: Place | None) -> Result[_Part, PersistenceError]:
+    async def _walked(self, status: str | None, place: Place | None) -> Result[_Part, PersistenceError]:
         """The index's records of a status after a place, at least one if there is one."""
         equals = dict(self.conditions.equals) | ({} if status is None else {"status": str(status)})
         few = await self._few(equals, place) if self.order == "created" else None

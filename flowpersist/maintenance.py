@@ -13,14 +13,14 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.arguments import check_duration, check_flag, check_instance, check_whole
-from flowpersist.backends.base import RecordRef, Where
+from flowpersist.backends.base import RecordRef, Scalar, Where
 from flowpersist.dictionaries import TrainedDictionary, samples_of
 from flowpersist.drafts import Loaded
 from flowpersist.due import due_heads
 from flowpersist.errors import PersistenceError
 from flowpersist.hub import Outcome, PersistenceHub, as_outcome
-from flowpersist.lifecycle.changes import due_at, present
-from flowpersist.lifecycle.indexing import matches, where
+from flowpersist.lifecycle.changes import present, purge_at
+from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria, check_criteria
 from flowpersist.listing import settle_due
@@ -99,7 +99,8 @@ class Maintenance:
         if not isinstance(settled, Success):
             return Failure(settled.failure())
         deleted = 0
-        for stands in ({"live": False}, {"live": True}) if dry_run else ({"live": False},):
+        among: tuple[dict[str, Scalar], ...] = ({"live": False}, {"status": EXPIRING})
+        for stands in ({"live": False}, {"live": True}) if dry_run else among:
             removed = await self._cleaned(stands, criteria, dry_run=dry_run)
             if not isinstance(removed, Success):
                 return Failure(removed.failure())
@@ -109,14 +110,19 @@ class Maintenance:
         return Success(Cleanup(deleted, dry_run))
 
     async def _cleaned(
-        self, stands: dict[str, bool], criteria: Criteria, *, dry_run: bool
+        self, stands: Mapping[str, Scalar], criteria: Criteria, *, dry_run: bool
     ) -> Result[int, PersistenceError]:
         deleted = 0
         equals = {**where(_without_range(criteria)).equals, **stands}
         async for found in due_heads(self._hub.suspensions.records, equals):
             if not isinstance(found, Success):
                 return Failure(found.failure())
-            removed = await self._removed(found.unwrap(), criteria, dry_run=dry_run)
+            record = found.unwrap()
+            over = purge_at(present(record.head, record.now))
+            if "status" in stands and (over is None or over > record.now):
+                # They stand in the order in which they expired.
+                break
+            removed = await self._removed(record, criteria, dry_run=dry_run)
             if not isinstance(removed, Success):
                 return removed
             deleted += removed.unwrap()
@@ -192,9 +198,9 @@ class Maintenance:
         self, record: Loaded[Head], criteria: Criteria, *, dry_run: bool
     ) -> Result[int, PersistenceError]:
         head = present(record.head, record.now)
-        purge = due_at(head)
+        purge = purge_at(head)
         # The sealed head decides: altered attributes must not get a live suspension deleted.
-        if not head.status.closed or purge is None or purge > record.now or not matches(criteria, head):
+        if purge is None or purge > record.now or head.lease_until is not None or not matches(criteria, head):
             return Success(0)
         if dry_run:
             return Success(1)

@@ -16,6 +16,7 @@ from flowpersist.claiming import Backoff
 from flowpersist.errors import PersistenceError
 from flowpersist.hub import ANY_ANSWER, ANY_CLASS, MISSING, A, PersistenceHub, S
 from flowpersist.keyring import KeyRing
+from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.leases import DEFAULT_LEASE
 from flowpersist.lifecycle.model import Until
 from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension
@@ -128,6 +129,10 @@ class RaisingHub:
         return or_raise(await self.hub.inspect(key, by=by))
 
     @discreet
+    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Mapping[str, SuspensionKey]:
+        """The keys of a suspension's open waits, by name."""
+        return or_raise(await self.hub.keys(id, by=by))
+
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Receipt:
@@ -277,6 +282,7 @@ class RaisingHub:
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         poll: timedelta = timedelta(seconds=1),
         grace: timedelta = timedelta(0),
+        expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None,
     ) -> None:
         """Until cancelled: claim what is due, and run the handler on it."""
         await self.hub.work(
@@ -288,6 +294,7 @@ class RaisingHub:
             backoff=backoff,
             poll=poll,
             grace=grace,
+            expired=expired,
         )
 
     @discreet

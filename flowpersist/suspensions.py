@@ -32,10 +32,10 @@ from flowpersist.keys import SuspensionId, SuspensionKey
 from flowpersist.large_answers import Aside
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
-from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, WaitState, find, secret_digest
+from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, Status, WaitState, WaitStatus, find, secret_digest
 from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.verbs import Step
-from flowpersist.lifecycle.views import Suspension, suspension_of
+from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
 from flowpersist.misses import Misses
 from flowpersist.records import SealedRecords
 from flowpersist.tracebacks import Tracebacks
@@ -63,12 +63,19 @@ class Authorizer(Protocol):
 
 @frozen
 class Event:
-    """Something that became durable: which verb, on which suspension, as it stands after it."""
+    """Something that became durable: which verb, on which suspension, as it stands after it.
+
+    ``opened`` are the waits that it opened, whose keys ``hub.keys(event.suspension.id)`` gives by their names, and
+    ``expired`` those that turned out to have ended without an answer. Time's own changes are the verbs ``tick`` and,
+    where it ended the suspension, ``expire``, by ``system``.
+    """
 
     verb: str
     suspension: Suspension
     by: str | None
     at: datetime
+    opened: tuple[Wait, ...] = ()
+    expired: tuple[Wait, ...] = ()
 
 
 @frozen
@@ -149,6 +156,7 @@ class Suspensions:
         *,
         by: str | None = None,
         body: bool = False,
+        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Result[T, PersistenceError]:
         """One verb on one suspension."""
         parsed = self.parse(named)
@@ -169,7 +177,7 @@ class Suspensions:
             last = now, made
             return made
 
-        result = await self.told(verb, by, record_key(key), move, body=body)
+        result = await self.told(verb, by, record_key(key), move, body=body, settled=settled)
         await self._tidied(key, aside, last, result)
         return result
 
@@ -197,22 +205,28 @@ class Suspensions:
         *,
         body: bool = False,
         new: bool = False,
+        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Result[T, PersistenceError]:
-        """Update one record, and report what became durable. ``new``: its key is known to nobody yet."""
+        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``settled`` is
+        called before anybody is told, who may take long.
+        """
         check_optional(by, "by", check_text)
-        moves: list[tuple[Move[T], datetime]] = []
+        moves: list[tuple[Move[T], Found[Head]]] = []
 
         async def remembered(found: Found[Head]) -> Move[T]:
             move = await decide(found)
-            moves.append((move, found.now))
+            moves.append((move, found))
             return move
 
         if new:
             result = await self.records.create(key, remembered)
         else:
             result = await self.records.update(key, remembered, body=body)
-        if moves and moves[-1][0].draft is not None and result is moves[-1][0].result:
-            self._report(verb, by, moves[-1][0].draft.head, moves[-1][1])
+        if settled is not None:
+            settled(result)
+        move, found = moves[-1] if moves else (Move(None, result), None)
+        if move.draft is not None and found is not None and result is move.result:
+            await self._report(verb, by, move.draft.head, found)
         return result
 
     async def settle(self, key: str) -> Result[bool, PersistenceError]:
@@ -321,16 +335,37 @@ class Suspensions:
         kept = await self.beside.keep(head, over)
         return kept.map(lambda _: evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
 
-    def _report(self, verb: str, by: str | None, head: object, at: datetime) -> None:
+    async def _report(self, verb: str, by: str | None, head: object, found: Found[Head]) -> None:
         if self._on_event is None or not isinstance(head, Head):
             return
-        event = Event(verb, suspension_of(head), by, at)
+        event = event_of(verb, by, head, found)
         try:
-            self._on_event(event)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            # The write is durable: an observer's mistake must not turn it into a failure. Nothing is awaited here, so
-            # that a CancelledError is the observer's own.
-            self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", verb, head.id)
+            told = self._on_event(event)
+            if inspect.isawaitable(told):
+                await told
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # The write is durable: an observer's mistake must not turn it into a failure, or end its caller.
+            self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)
+
+
+def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event:
+    """What became durable of a head, beside what stood there before."""
+    before = None if found.record is None else found.record.head
+    stood = {} if before is None else {wait.secret: wait.status for wait in before.waits}
+    opened = (wait for wait in head.waits if wait.open and wait.secret not in stood)
+    ended = (w for w in head.waits if w.status is WaitStatus.EXPIRED and stood.get(w.secret) is not WaitStatus.EXPIRED)
+    over = verb == "tick" and head.status is Status.EXPIRED and (before is None or not before.status.closed)
+    return Event(
+        "expire" if over else verb,
+        suspension_of(head),
+        by,
+        found.now,
+        tuple(wait_of(wait) for wait in opened),
+        tuple(wait_of(wait) for wait in ended),
+    )
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus
 
-__all__ = ["close", "due_at", "in_utc", "later", "next_change", "present", "settle"]
+__all__ = ["close", "due_at", "in_utc", "later", "next_change", "pending", "present", "purge_at", "settle"]
 
 TICK: Final = timedelta(microseconds=1)
 SYSTEM: Final = "system"
@@ -41,7 +41,7 @@ def in_utc(moment: datetime) -> datetime:
 def next_change(head: Head) -> datetime | None:
     """The last instant at which the head is as it stands; None where time alone changes nothing."""
     if head.status.closed:
-        return None
+        return head.lease_until
     moments = [wait.deadline for wait in head.waits if wait.open and wait.deadline is not None]
     if head.lease_until is not None:
         moments.append(head.lease_until)
@@ -50,11 +50,22 @@ def next_change(head: Head) -> datetime | None:
 
 def due_at(head: Head) -> datetime | None:
     """The next moment at which anybody has business with the record: a change, a claim, or its purge."""
-    if head.closed_at is not None:
-        return later(head.closed_at, head.retention)
+    purged = purge_at(head)
+    if purged is not None and not pending(head):
+        return purged
     change = next_change(head)
     moments = [head.claimable_at, None if change is None else change + TICK]
     return min((moment for moment in moments if moment is not None), default=None)
+
+
+def purge_at(head: Head) -> datetime | None:
+    """When a closed one has served its time; None for one that is not closed."""
+    return None if head.closed_at is None else later(head.closed_at, head.retention)
+
+
+def pending(head: Head) -> bool:
+    """Whether its expiry is still to be handled: nobody has yet, or somebody is at it."""
+    return head.status is Status.EXPIRED and (head.claimable_at is not None or head.lease_until is not None)
 
 
 def present(head: Head, now: datetime) -> Head:
@@ -65,6 +76,9 @@ def present(head: Head, now: datetime) -> Head:
 
 
 def _advance(head: Head, moment: datetime) -> Head:
+    if head.status.closed:
+        # Whoever was to handle its expiry has said nothing.
+        return evolve(head, claim_id=None, lease_until=None, claimable_at=moment)
     waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
     head = settle(evolve(head, waits=waits, updated_at=moment), moment)
     if head.lease_until == moment and not head.status.closed:
@@ -97,8 +111,11 @@ def settle(head: Head, moment: datetime) -> Head:
     """What the waits say of the suspension: answered, expired, or neither yet."""
     if head.until == "any" and any(wait.status is WaitStatus.ANSWERED for wait in head.waits):
         head = _supersede(head, moment)
-    if head.status in {Status.RESERVED, Status.WAITING} and _hopeless(head):
+    if head.status is Status.RESERVED and _hopeless(head):
         return close(head, Status.EXPIRED, moment)
+    if head.status is Status.WAITING and _hopeless(head):
+        # There is a state, with which a worker may handle the expiry.
+        return evolve(close(head, Status.EXPIRED, moment), claimable_at=moment)
     if head.status is Status.WAITING and _ready(head):
         return evolve(head, status=Status.ANSWERED, claimable_at=moment)
     return head

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
+from flowpersist.lifecycle.changes import pending
 from flowpersist.lifecycle.model import METADATA, Head
 from flowpersist.lifecycle.views import Criteria
 
-__all__ = ["attributes_of", "matches", "order_of", "schema", "where"]
+__all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "where"]
+
+#: The status by which expired ones are found whose expiry is still to be handled.
+EXPIRING: Final = "expiring"
 
 
 def schema(namespace: str) -> NamespaceSchema:
@@ -21,8 +26,8 @@ def attributes_of(head: Head) -> dict[str, Scalar | None]:
     tools = [_tool(wait.awaiting) for wait in head.waits]
     attributes: dict[str, Scalar | None] = {METADATA + name: value for name, value in head.metadata.items()}
     attributes.update(
-        status=str(head.status),
-        live=not head.status.closed,
+        status=EXPIRING if pending(head) else str(head.status),
+        live=pending(head) or not head.status.closed,
         tool=next((tool for tool in tools if tool is not None), None),
         run=_run(head),
         tenant=head.tenant,
@@ -61,7 +66,7 @@ def order_of(conditions: Where) -> Order:
 
 def matches(criteria: Criteria, head: Head) -> bool:
     """Whether a head, at its present, is what the criteria ask for; the record's copies may be behind it."""
-    attributes = attributes_of(head)
+    attributes = {**attributes_of(head), "status": str(head.status)}
     asked = where(criteria).equals
     if any(attributes.get(name) != value for name, value in asked.items()):
         return False

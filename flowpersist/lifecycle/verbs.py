@@ -267,6 +267,12 @@ def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
     return wait
 
 
+def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Step[Head]:  # noqa: ANN401 - as _hold
+    """The holder of an expired one is done with it, for now or for good: it stays expired."""
+    handled = evolve(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
+    return Step(handled, Success(handled))
+
+
 def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Step[datetime]:
     """Move the end of the lease to ``now + lease``."""
     return _held(head, holder, now, lambda: _renewed(head, later(now, lease)))
@@ -285,6 +291,8 @@ def complete(
         return repeated
     if not _holds(head, holder):
         return refused(head, lost(head))
+    if head.status is Status.EXPIRED:
+        return _handled(head, holder, "complete", now, error=None)
     given, head = head, evolve(head, waits=supersede(head.waits, superseded, now))
     unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
     if unread and not discard:
@@ -301,6 +309,8 @@ def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explai
         return repeated
 
     def failed() -> Step[Head]:
+        if head.status is Status.EXPIRED:
+            return _handled(head, holder, "fail", now, error=error)
         ended = close(evolve(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
         return Step(ended, Success(ended))
 
@@ -314,6 +324,8 @@ def release(head: Head, holder: Holder, now: datetime, *, error: str | None, del
         return repeated
 
     def released() -> Step[Head]:
+        if head.status is Status.EXPIRED:
+            return _handled(head, holder, "release", now, error=error, claimable_at=later(now, delay))
         free = evolve(
             _finish(head, holder, "release"),
             status=Status.ANSWERED,
@@ -346,6 +358,8 @@ def suspend_next(
         return repeated
 
     def paused() -> Step[Head]:
+        if head.status is Status.EXPIRED:
+            return refused(head, closed_error(head, None))
         standing = supersede(head.waits, superseded, now)
         kept = [wait for wait in standing if carried(wait, superseded)]
         over = [wait for wait in standing if not carried(wait, superseded)]
@@ -409,7 +423,8 @@ def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Step[T]
 
 
 def _holds(head: Head, holder: Holder) -> bool:
-    return head.status is Status.RUNNING and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
+    held = head.status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
+    return held and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
 
 
 def _finish(head: Head, holder: Holder, verb: str) -> Head:

@@ -233,7 +233,7 @@ def suspension_of(head: Head) -> Suspension:
     return Suspension(
         id=head.id,
         status=head.status,
-        waits=tuple(_wait(state) for state in head.waits),
+        waits=tuple(wait_of(state) for state in head.waits),
         sequence=head.sequence,
         until=head.until,
         metadata=dict(head.metadata),
@@ -248,7 +248,8 @@ def suspension_of(head: Head) -> Suspension:
     )
 
 
-def _wait(state: WaitState) -> Wait:
+def wait_of(state: WaitState) -> Wait:
+    """The public view of a wait."""
     answer = state.answer
     return Wait(
         name=state.name,
@@ -287,13 +288,18 @@ def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...
     return tuple(wait for wait in waits if wait.delivery == sequence)
 
 
+def given(head: Head) -> Sequence[WaitState]:
+    """The waits whose end the holder is given: of what has expired, all."""
+    return head.waits if head.status is Status.EXPIRED else delivered(head.waits, head.sequence)
+
+
 def answers_of(
     head: Head, apart: Mapping[str, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
     """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named.
     ``apart`` are those that do not stand in the head.
     """
-    answered = [wait for wait in delivered(head.waits, head.sequence) if wait.answer is not None]
+    answered = [wait for wait in given(head) if wait.answer is not None]
     answers: dict[str, object] = {}
     for wait in answered:
         value = apart.get(wait.name, None if wait.answer is None else wait.answer.value)
@@ -316,12 +322,12 @@ def _made(wait: WaitState, value: object, awaiting: AwaitInput[Any]) -> Result[o
 
 def resumption_of(head: Head, state: S, answers: Mapping[str, object]) -> Resumption[S, Any]:
     """What the holder gets."""
-    given = delivered(head.waits, head.sequence)
+    ended = given(head)
     return Resumption(
         state=state,
         answers=answers,
-        answerers={wait.name: wait.answer.by for wait in given if wait.answer is not None},
-        expired=tuple(wait.name for wait in given if wait.status is WaitStatus.EXPIRED),
+        answerers={wait.name: wait.answer.by for wait in ended if wait.answer is not None},
+        expired=tuple(wait.name for wait in ended if wait.status is WaitStatus.EXPIRED),
         suspension=suspension_of(head),
         fence=head.fence,
         claim_id=head.claim_id,

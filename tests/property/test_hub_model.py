@@ -767,7 +767,10 @@ class HubMachine(RuleBasedStateMachine):
         records = self.hub.suspensions.records
         for loaded in self.run(records.page(Where(), limit=100)).unwrap().items:
             head = loaded.head
-            wanted = {"status": str(head.status), "live": head.status not in CLOSED, "run": str(head.id)}
+            # An expiry that nobody has handled, as nobody does here: but for one of which there never was a state.
+            handled = head.status != "expired" or (head.fingerprint is None and loaded.body_size is None)
+            wanted = {"status": str(head.status) if handled else "expiring", "run": str(head.id)}
+            wanted["live"] = head.status not in CLOSED or not handled
             wanted["m.n"] = head.metadata["n"]
             tools = [wait.awaiting["id"] for wait in head.waits if wait.awaiting is not None]
             wanted.update({"tool": tools[0]} if tools else {})

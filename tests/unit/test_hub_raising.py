@@ -73,6 +73,7 @@ class Steps:
         await self.do("claim", new.key, claim_id="you")
         await self.do("renew", run)
         second = await self.do("suspend_next", run, {"n": 2}, awaiting={"a": CONFIRM, "b": CONFIRM}, until="any")
+        await self.do("keys", second.id)
         await self.do("extend", second.keys["a"], timeout=timedelta(hours=1))
         await self.do("answer", second.keys["b"], True)
         (run,) = await self.do("claim_due", limit=3)

@@ -15,13 +15,16 @@ from flowpersist import errors
 from flowpersist.awaiting import AwaitInput
 from flowpersist.keys import SuspensionId
 from flowpersist.lifecycle import verbs
-from flowpersist.lifecycle.changes import due_at, next_change, present
+from flowpersist.lifecycle.changes import due_at, next_change, pending, present
+from flowpersist.lifecycle.expiring import expire
+from flowpersist.lifecycle.indexing import EXPIRING, attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitStatus
 from flowpersist.suspending import Facts, plan
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LEASE = timedelta(seconds=30)
+LATE = NOW + 2 * HOUR
 HOLDER = verbs.Holder(1, "me")
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 
@@ -54,6 +57,8 @@ HEADS = {
     "completed": lambda: verbs.complete(running(), HOLDER, NOW, discard=False).head,
     "failed": lambda: verbs.fail(running(), HOLDER, NOW, error="Boom").head,
     "expired": lambda: present(new(), NOW + 2 * HOUR),
+    "handled": lambda: expire(present(new(), NOW + 2 * HOUR), LATE, lease=LEASE, claim_id="me").head,
+    "unstated": lambda: present(new(Status.RESERVED), NOW + 2 * HOUR),
     "cancelled": lambda: verbs.cancel(new(), None, NOW, reason=None).head,
 }
 
@@ -68,6 +73,7 @@ VERBS = {
     "release": lambda head: verbs.release(head, HOLDER, NOW, error=None, delay=timedelta(0)),
     "next": lambda head: verbs.suspend_next(head, HOLDER, NOW, waits=_fresh(), until="all"),
     "cancel": lambda head: verbs.cancel(head, head.waits[0], NOW, reason=None),
+    "expire": lambda head: expire(head, LATE, lease=LEASE, claim_id="other"),
     "extend": lambda head: verbs.extend(head, head.waits[0], NOW, deadline=NOW + 5 * HOUR),
 }
 
@@ -85,18 +91,20 @@ def _fresh():
 
 
 TABLE = """
-           | fill                       | answer                        | claim                         | take                          | renew                         | complete                  | fail                          | release                       | next                          | cancel                    | extend
-reserved   | waiting                    | reserved                      | reserved/StillWaiting         | reserved/StillWaiting         | reserved/LeaseLost            | reserved/LeaseLost        | reserved/LeaseLost            | reserved/LeaseLost            | reserved/LeaseLost            | cancelled                 | reserved
-waiting    | waiting/AlreadyResumed     | answered                      | waiting/StillWaiting          | waiting/StillWaiting          | waiting/LeaseLost             | waiting/LeaseLost         | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting
-open       | waiting/AlreadyResumed     | answered                      | running                       | completed                     | waiting/LeaseLost             | waiting/LeaseLost         | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting
-answered   | answered/AlreadyResumed    | answered/AnswerConflict       | running                       | completed                     | answered/LeaseLost            | answered/LeaseLost        | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | cancelled                 | answered/AnswerConflict
-delayed    | answered/AlreadyResumed    | answered/AlreadyResumed       | answered/SuspensionBusy       | answered/SuspensionBusy       | answered/LeaseLost            | answered/LeaseLost        | answered/LeaseLost            | answered                      | answered/LeaseLost            | cancelled                 | answered/AlreadyResumed
-running    | running/AlreadyResumed     | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | running                       | completed                 | failed                        | answered                      | waiting                       | running                   | running/AlreadyResumed
-cancelling | running/AlreadyResumed     | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | cancelled/SuspensionCancelled | completed                 | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | running                   | running/AlreadyResumed
-completed  | completed/AlreadyResumed   | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/LeaseLost           | completed                 | completed/LeaseLost           | completed/LeaseLost           | completed/LeaseLost           | completed/AlreadyResumed  | completed/AlreadyResumed
-failed     | failed/AlreadyResumed      | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/LeaseLost              | failed/LeaseLost          | failed                        | failed/LeaseLost              | failed/LeaseLost              | failed/AlreadyResumed     | failed/AlreadyResumed
-expired    | expired/SuspensionExpired  | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/LeaseLost             | expired/LeaseLost         | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/SuspensionExpired | expired/SuspensionExpired
-cancelled  | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled                 | cancelled/SuspensionCancelled
+           | fill                          | answer                        | claim                         | take                          | renew                         | complete                      | fail                          | release                       | next                          | cancel                    | expire                        | extend
+reserved   | waiting                       | reserved                      | reserved/StillWaiting         | reserved/StillWaiting         | reserved/LeaseLost            | reserved/LeaseLost            | reserved/LeaseLost            | reserved/LeaseLost            | reserved/LeaseLost            | cancelled                 | reserved/SuspensionBusy       | reserved
+waiting    | waiting/AlreadyResumed        | answered                      | waiting/StillWaiting          | waiting/StillWaiting          | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting/SuspensionBusy        | waiting
+open       | waiting/AlreadyResumed        | answered                      | running                       | completed                     | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | waiting/LeaseLost             | cancelled                 | waiting/SuspensionBusy        | waiting
+answered   | answered/AlreadyResumed       | answered/AnswerConflict       | running                       | completed                     | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | cancelled                 | answered/SuspensionBusy       | answered/AnswerConflict
+delayed    | answered/AlreadyResumed       | answered/AlreadyResumed       | answered/SuspensionBusy       | answered/SuspensionBusy       | answered/LeaseLost            | answered/LeaseLost            | answered/LeaseLost            | answered                      | answered/LeaseLost            | cancelled                 | answered/SuspensionBusy       | answered/AlreadyResumed
+running    | running/AlreadyResumed        | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | running                       | completed                     | failed                        | answered                      | waiting                       | running                   | running/SuspensionBusy        | running/AlreadyResumed
+cancelling | running/AlreadyResumed        | running/AlreadyResumed        | running/SuspensionBusy        | running/SuspensionBusy        | cancelled/SuspensionCancelled | completed                     | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | running                   | running/SuspensionBusy        | running/AlreadyResumed
+completed  | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/AlreadyResumed      | completed/LeaseLost           | completed                     | completed/LeaseLost           | completed/LeaseLost           | completed/LeaseLost           | completed/AlreadyResumed  | completed/AlreadyResumed      | completed/AlreadyResumed
+failed     | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/AlreadyResumed         | failed/LeaseLost              | failed/LeaseLost              | failed                        | failed/LeaseLost              | failed/LeaseLost              | failed/AlreadyResumed     | failed/AlreadyResumed         | failed/AlreadyResumed
+expired    | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/SuspensionExpired | expired                       | expired/SuspensionExpired
+handled    | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired                       | expired                       | expired                       | expired                       | expired/SuspensionExpired     | expired/SuspensionExpired | expired/SuspensionBusy        | expired/SuspensionExpired
+unstated   | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/SuspensionExpired     | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/LeaseLost             | expired/SuspensionExpired | expired/SuspensionExpired     | expired/SuspensionExpired
+cancelled  | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled | cancelled                 | cancelled/SuspensionCancelled | cancelled/SuspensionCancelled
 """  # noqa: E501 - a table is read by its columns
 
 
@@ -255,3 +263,44 @@ def test_an_invalid_answer_leaves_it_waiting():
     step = verbs.answer(head, head.waits[0], verbs.Offer("perhaps", None, None), NOW)
     assert step.head is head
     assert type(step.result.failure()) is errors.InputValidationError
+
+
+def held() -> Head:
+    return HEADS["handled"]()
+
+
+def test_an_expiry_is_due_until_somebody_has_handled_it():
+    """At once, after a lease without a word, after a release's delay; and the status is expired throughout."""
+    head = HEADS["expired"]()
+    assert (head.claimable_at, due_at(head), pending(head)) == (NOW + HOUR, NOW + HOUR, True)
+    taken = held()
+    assert (taken.fence, taken.attempt, due_at(taken)) == (1, 1, LATE + LEASE + timedelta(microseconds=1))
+    assert next_change(taken) == LATE + LEASE
+    lapsed = present(taken, LATE + HOUR)
+    assert (lapsed.claim_id, due_at(lapsed), lapsed.closed_at) == (None, LATE + LEASE, head.closed_at)
+    assert type(verbs.complete(lapsed, HOLDER, LATE + HOUR, discard=False).result.failure()) is errors.LeaseLost
+    again = expire(lapsed, LATE + HOUR, lease=LEASE, claim_id="next").head
+    assert (again.fence, again.attempt) == (2, 2)
+    given_back = verbs.release(taken, HOLDER, LATE, error="Boom", delay=HOUR).head
+    assert (due_at(given_back), given_back.error) == (LATE + HOUR, "Boom")
+    assert type(expire(given_back, LATE, lease=LEASE, claim_id="x").result.failure()) is errors.SuspensionBusy
+    for done in (verbs.complete(taken, HOLDER, LATE, discard=False), verbs.fail(taken, HOLDER, LATE, error="Boom")):
+        assert (done.head.status, pending(done.head), due_at(done.head)) == (
+            Status.EXPIRED,
+            False,
+            head.closed_at + head.retention,
+        )
+
+
+def test_the_same_claim_of_an_expiry_again_gets_it_again():
+    taken = held()
+    again = expire(taken, LATE, lease=LEASE, claim_id="me")
+    assert isinstance(again.result, Success)
+    assert again.head is taken
+
+
+def test_only_what_has_expired_with_a_state_has_an_expiry_to_handle():
+    pendings = {name for name, make in HEADS.items() if pending(make())}
+    assert pendings == {"expired", "handled"}
+    assert {attributes_of(make())["status"] for name, make in HEADS.items() if name in pendings} == {EXPIRING}
+    assert attributes_of(HEADS["unstated"]())["status"] == "expired"

@@ -1,0 +1,46 @@
+"""Handling an expiry: an expired suspension stays closed, and is due until somebody has handled that under a lease.
+
+::
+
+    expired, due -> held -> handled | due again (release, lapse)
+
+``complete``, ``fail``, ``release`` and ``renew`` (verbs.py) are those of any holder. The status is ``expired``
+throughout.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from attrs import evolve
+from returns.result import Success
+
+from flowpersist.lifecycle.changes import later, pending
+from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.refusals import busy, closed_error
+from flowpersist.lifecycle.verbs import Step, refused
+
+__all__ = ["expire"]
+
+
+def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Step[Head]:
+    """Take an expired one under a lease, to handle its expiry: its end stays as it is. The same claim id again gets it
+    again.
+    """
+    if head.status is not Status.EXPIRED or not pending(head):
+        return refused(head, closed_error(head, None) if head.status.closed else busy(head, None))
+    if head.lease_until is not None and head.claim_id == claim_id:
+        return Step(head, Success(head))
+    busy_until = head.lease_until or head.claimable_at
+    if busy_until is not None and busy_until > now:
+        return refused(head, busy(head, busy_until))
+    held = evolve(
+        head,
+        fence=head.fence + 1,
+        attempt=head.attempt + 1,
+        claim_id=claim_id,
+        lease_until=later(now, lease),
+        claimable_at=None,
+        updated_at=now,
+    )
+    return Step(held, Success(held))
