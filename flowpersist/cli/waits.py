@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,12 @@ from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import receipt_data, suspension_data
 from flowpersist.lifecycle.model import WaitState
-from flowpersist.lifecycle.views import new_suspension_of
 from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
     from flowpersist.hub import PersistenceHub
-    from flowpersist.keys import SuspensionId
-    from flowpersist.lifecycle.views import NewSuspension, Receipt, Suspension
+    from flowpersist.keys import SuspensionId, SuspensionKey
+    from flowpersist.lifecycle.views import Receipt, Suspension
 
 __all__ = ["Given", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]
 
@@ -142,10 +141,10 @@ def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datet
 def keys(*, store: Store, key: str) -> None:
     """Print the keys of the open waits again, for a link that was lost: whoever has a key can answer."""
 
-    async def verb(hub: PersistenceHub) -> NewSuspension:
-        seen = or_raise(await hub.suspensions.look("inspect", named(read_key(key), hub)))
-        return new_suspension_of(seen.head, prefix=hub.suspensions.prefix)
+    async def verb(hub: PersistenceHub) -> Mapping[str, SuspensionKey]:
+        seen = or_raise(await hub.inspect(named(read_key(key), hub)))
+        return or_raise(await hub.keys(seen.id))
 
     found = with_hub(store, verb)
-    lines = [line for name, one in found.keys.items() for line in (f"{name}:", f"  {one}")]
-    store.show({name: str(one) for name, one in found.keys.items()}, lines or ["no wait is open"])
+    lines = [line for name, one in found.items() for line in (f"{name}:", f"  {one}")]
+    store.show({name: str(one) for name, one in found.items()}, lines or ["no wait is open"])

@@ -80,6 +80,8 @@ async def read_all(hub, new):
     await hub.inspect(new.key)
     await hub.inspect(new.id)
     await hub.outcome(new.id)
+    await hub.failure(new.id)
+    await hub.keys(new.id)
     for criteria in (Criteria(), *(Criteria(status=status) for status in Status)):
         await pages(hub, criteria, 3)
         [item async for item in RaisingHub(hub).iterate(criteria)]
@@ -93,7 +95,8 @@ async def read_all(hub, new):
 
 def test_each_verb_is_known_to_read_or_to_change():
     verbs = {name for name, _ in inspect.getmembers(PersistenceHub, callable) if not name.startswith("_")}
-    assert verbs - CHANGING == {"inspect", "outcome", "query", "remember", "use_keyring"}
+    # The last two change the hub and nothing that is stored.
+    assert verbs - CHANGING == {"inspect", "outcome", "failure", "keys", "query", "remember", "use_keyring"}
 
 
 async def test_no_reading_verb_writes(url):
@@ -105,6 +108,8 @@ async def test_no_reading_verb_writes(url):
         for new in made.values():
             await hub.inspect(new.id)
             await hub.outcome(new.id)
+            await hub.failure(new.id)
+            await hub.keys(new.id)
         await read_all(hub, made["waiting"])
         # Who may only read is given the same.
         hub.use_keyring(ring.control_only())
