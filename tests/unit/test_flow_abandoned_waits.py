@@ -169,12 +169,19 @@ async def test_a_question_that_found_no_room_has_it_when_others_are_given_up(hub
     }
 
     @tool()
-    async def later() -> None:
-        for _ in range(5):
+    async def soon() -> None:
+        for _ in range(10):
             await asyncio.sleep(0)
 
-    runner = FlowRunner(hub, [say, boom, later])
-    outcome = or_raise(await runner.start(document({"id": "o", "parallel": [[gives_up], [ask("b")]]})))
+    @tool()
+    async def later() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    runner = FlowRunner(hub, [say, boom, soon, later])
+    outcome = or_raise(
+        await runner.start(document({"id": "o", "parallel": [[gives_up], [{"tool": "soon"}, ask("b")]]}))
+    )
     assert isinstance(outcome, Suspended)
     assert set(outcome.keys) == {"o[1].b"}
     assert isinstance(await runner.resume(outcome.key, answer=1), Success)

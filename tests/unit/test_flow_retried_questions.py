@@ -146,6 +146,16 @@ async def test_answers_that_come_together_count_for_their_attempt_alone(hub, fir
     assert set(again.keys) == set(outcome.keys)
 
 
+async def test_an_answer_that_its_attempt_never_read_is_not_read_by_the_next(hub):
+    """The first branch fails before the second has begun: what was delivered for it waits there still."""
+    fails_at_once = [ask("a"), {"filter": [1], "condition": "$a < 1"}]
+    keys, _ = await started(hub, {"parallel": [fails_at_once, {"parallel": [drafted()]}], "retry": 2})
+    or_raise(await hub.answer(keys["q"], "yes"))
+    again = or_raise(await runner(hub).resume(keys["a"], answer="no"))
+    assert published == []
+    assert questions(again)["q"][1] == "Publish version 2?"
+
+
 async def test_an_answer_that_comes_while_its_attempt_is_given_up_counts_for_nothing(hub):
     """It is accepted, as nobody knows better yet; the attempt that follows asks all the same."""
     keys, _ = await started(hub, HOLDERS["parallel"], by="held")
