@@ -56,7 +56,13 @@ async def held(value: object) -> object:
     return value
 
 
-TOOLS = [draft, publish, must, held]
+@tool()
+async def slowly() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+TOOLS = [draft, publish, must, held, slowly]
 
 
 @pytest.fixture(autouse=True)
@@ -147,13 +153,18 @@ async def test_answers_that_come_together_count_for_their_attempt_alone(hub, fir
 
 
 async def test_an_answer_that_its_attempt_never_read_is_not_read_by_the_next(hub):
-    """The first branch fails before the second has begun: what was delivered for it waits there still."""
-    fails_at_once = [ask("a"), {"filter": [1], "condition": "$a < 1"}]
-    keys, _ = await started(hub, {"parallel": [fails_at_once, {"parallel": [drafted()]}], "retry": 2})
-    or_raise(await hub.answer(keys["q"], "yes"))
-    again = or_raise(await runner(hub).resume(keys["a"], answer="no"))
+    """Two iterations at a time: the first fails and the second is busy, so that the third has not begun again."""
+    fails_at_once = {"filter": [1], "condition": "$q != 'no' || $q < 1"}
+    d, q, publishes = drafted()
+    body = [d, q, fails_at_once, {"tool": "slowly"}, publishes]
+    steps = {"id": "m", "map": [0, 1, 2], "with": body, "concurrency": 2, "retry": 1}
+    first = or_raise(await runner(hub).start({"flow": [steps]}))
+    assert [wait.awaiting.prompt for wait in first.waits] == [f"Publish version {number}?" for number in (1, 2, 3)]
+    or_raise(await hub.answer(first.keys["m[1].q"], "yes"))
+    or_raise(await hub.answer(first.keys["m[2].q"], "yes"))
+    again = or_raise(await runner(hub).resume(first.keys["m[0].q"], answer="no"))
     assert published == []
-    assert questions(again)["q"][1] == "Publish version 2?"
+    assert {wait.awaiting.prompt for wait in again.waits} == {f"Publish version {number}?" for number in (4, 5, 6)}
 
 
 async def test_an_answer_that_comes_while_its_attempt_is_given_up_counts_for_nothing(hub):
