@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final, TypeAlias, cast
 
 from returns.result import Failure, Result, Success
@@ -13,6 +13,9 @@ from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.schemas import matches_pattern
 
 __all__ = ["COMPARISONS", "FUNCTIONS", "OPERATIONS", "same", "truth"]
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def truth(value: object) -> bool:
@@ -62,10 +65,25 @@ def _parts(one: object, other: object, budget: Budget) -> list[tuple[object, obj
         return None
     # Before the pairs are made: their number is that of the values to come.
     budget.spend(1 + len(one))
-    if isinstance(one, Mapping):
-        whole = cast("Mapping[object, object]", other)
-        return [(one[key], whole[key]) for key in one] if one.keys() == whole.keys() else None
-    return list(zip(one, cast("list[object]", other), strict=True))
+    if not isinstance(one, Mapping):
+        return _undecided(zip(one, cast("list[object]", other), strict=True), budget)
+    whole = cast("Mapping[object, object]", other)
+    return _undecided(((one[key], whole[key]) for key in one), budget) if one.keys() == whole.keys() else None
+
+
+def _undecided(pairs: Iterable[tuple[object, object]], budget: Budget) -> list[tuple[object, object]] | None:
+    """The pairs that are not equal at a glance, as most of a large value are; None where one differs at a glance."""
+    left: list[tuple[object, object]] = []
+    text = 0
+    for one, other in pairs:
+        if type(one) is not type(other) or type(one) not in _PLAIN:
+            left.append((one, other))
+        elif one != other:
+            return None
+        elif type(one) is str:
+            text += len(one)
+    budget.spend(0, text)
+    return left
 
 
 def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
