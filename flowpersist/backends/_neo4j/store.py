@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._damage import (
@@ -17,26 +17,21 @@ from flowpersist.backends._damage import (
     left_standing,
     named,
     page_of,
-    place_in,
-    read_as,
     wider,
 )
-from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._matching import Selection
 from flowpersist.backends._neo4j.errors import came_late, of_wrong_type
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link, Rows
 from flowpersist.backends._neo4j.naming import (
     ATTRIBUTE,
-    BIAS,
-    TOP,
     Names,
     loaded,
-    moment_text,
     ordered,
     shard,
-    unordered,
 )
-from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, snapshot_of
+from flowpersist.backends._neo4j.places import Found, bounds, doomed, key_of, position_in, stands
+from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import entry_text
 from flowpersist.backends.base import (
@@ -44,7 +39,6 @@ from flowpersist.backends.base import (
     Keep,
     Order,
     Page,
-    Range,
     Read,
     Record,
     RecordChange,
@@ -66,7 +60,6 @@ _PURGE_RECORDS: Final = 200
 _PURGE_BYTES: Final = 16 * 1024 * 1024
 #: How often a purge looks again for what was changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
-_DIGITS: Final = len(str(BIAS))
 #: Those that stand in a statement once, where anything is mapped.
 _OF_GRAPH: Final = ("find_moved", "lock_related", "drop_stale", "drop_orphans")
 _OPTIONAL: Final = ("write_body", "drop_body", "drop_attributes", "lock", *_OF_GRAPH)
@@ -75,16 +68,6 @@ _LOCKED: Final = ("lock_related", "left")
 #: The parts of a change after which a record belongs to other nodes.
 _MOVING: Final = ("find_moved", "moved", *_LOCKED, "drop_stale", "stale", "relate", "drop_orphans", "late")
 _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
-
-
-@frozen
-class Found:
-    """A row of a page: where the index has it, and what the node says."""
-
-    place: object
-    key: object
-    snapshot: object
-    head: object
 
 
 class Store:
@@ -226,7 +209,7 @@ class Store:
         for looked in wider(asked.limit):
             more = evolve(asked, limit=looked + 1)
             now, rows = await self._find(link, more, indexed, offset, head="r.head")
-            found = [(_position(row, asked), await self._record(link, asked, row)) for row in rows[: looked + 1]]
+            found = [(position_in(row, asked), await self._record(link, asked, row)) for row in rows[: looked + 1]]
             page = page_of(asked, found, looked, from_micros(now))
             if page is not None:
                 return page
@@ -236,10 +219,10 @@ class Store:
         """What a row is; None where it does not stand there any more."""
         found: Record | Unreadable | None
         try:
-            found = found_in(NAME, asked.namespace, _key(row), lambda ref: record_of(ref, row.snapshot, row.head)[0])
+            found = found_in(NAME, asked.namespace, key_of(row), lambda ref: record_of(ref, row.snapshot, row.head)[0])
         except Torn:
-            found = await self._again(link, RecordRef(asked.namespace, str(_key(row))))
-        return found if not isinstance(found, Record) or _stands(found, row, asked) else None
+            found = await self._again(link, RecordRef(asked.namespace, str(key_of(row))))
+        return found if not isinstance(found, Record) or stands(found, row, asked) else None
 
     async def _again(self, link: Link, ref: RecordRef) -> Record | Unreadable | None:
         try:
@@ -252,7 +235,7 @@ class Store:
     ) -> tuple[int, list[Found]]:
         equals = asked.where.equals
         leading = _leading(equals, indexed, asked.order)
-        since, before = _bounds(asked)
+        since, before = bounds(asked)
         parameters: Parameters = {
             "namespace": asked.namespace,
             "since": since,
@@ -293,15 +276,15 @@ class Store:
                 left = asked.limit - purged
                 batch = evolve(asked, limit=min(_PURGE_RECORDS, left) * more_at_once, after=after)
                 _, rows = await self._find(link, batch, indexed, 0, head="null")
-                found = [_doomed(asked, row) for row in rows]
+                found = [doomed(asked, row) for row in rows]
                 left_standing(found)
-                doomed = [one for one in found if isinstance(one, Record)][:left]
-                gone = [await self._purge(link, asked.namespace, records) for records in _portions(doomed)]
+                removable = [one for one in found if isinstance(one, Record)][:left]
+                gone = [await self._purge(link, asked.namespace, records) for records in _portions(removable)]
                 purged += sum(gone)
                 missed += sum(not isinstance(one, Unreadable) for one in found) - sum(gone)
                 if len(rows) < batch.limit:
                     break
-                places = [place for row in rows if (place := _position(row, asked)) is not None]
+                places = [place for row in rows if (place := position_in(row, asked)) is not None]
                 more_at_once = 1 if places else more_at_once * 4
                 after = places[-1] if places else after
                 check_patience(0 if places else batch.limit)
@@ -327,24 +310,6 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
         return record
     parts = [(tag, part, data) for *_, tag, part, data in rows if tag is not None]
     return evolve(record, body=body_of(record, body_tag, parts))
-
-
-def _key(row: Found) -> str | None:
-    """The key of a row; None where it is none."""
-    return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
-
-
-def _doomed(asked: Selection, row: Found) -> Record | Unreadable | None:
-    """What a purge removes, or has to leave; None for what comes, goes, or is not what was asked for."""
-    if row.snapshot is None:
-        return None
-    found = found_in(
-        NAME,
-        asked.namespace,
-        _key(row),
-        lambda ref: read_as(NAME, ref, lambda: snapshot_of(ref, str(row.snapshot)).record),
-    )
-    return found if isinstance(found, Unreadable) or _stands(found, row, asked) else None
 
 
 def _standing(ref: RecordRef, revision: object) -> int:
@@ -375,51 +340,6 @@ def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: O
         return None
     usable = [name for name, value in equals.items() if indexed.get(name) is type(value)]
     return min(usable, key=lambda name: indexed[name] is bool, default=None)
-
-
-def _text_of(order: Order, position: Position) -> str:
-    """A place as an index has it."""
-    value, key = position
-    return ordered(key) if order == "key" else f"{value + BIAS}{ordered(key)}"
-
-
-def _position(row: Found, asked: Selection) -> Position | None:
-    """The place of a row as a cursor can name it; None where it can't."""
-    place = row.place
-    if not isinstance(place, str):
-        return None
-    digits, key = ("", place) if asked.order == "key" else (place[:_DIGITS], place[_DIGITS:])
-    if digits and not (digits.isascii() and digits.isdigit()):
-        return None
-    found = place_in(int(digits) - BIAS if digits else 0, unordered(key))
-    return found if found is not None and _text_of(asked.order, found) == place else None
-
-
-def _stands(record: Record, found: Found, asked: Selection) -> bool:
-    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
-    must not stand where it does not belong.
-    """
-    place = position_of(record, asked.order)
-    return place is not None and _text_of(asked.order, place) == found.place and asked.holds(record)
-
-
-def _bound(value: str | datetime) -> str:
-    return ordered(value) if isinstance(value, str) else moment_text(value)
-
-
-def _bounds(asked: Selection) -> tuple[str, str]:
-    """From which place, and before which."""
-    span = asked.where.range or Range(asked.order)
-    since = "" if span.since is None else _bound(span.since)
-    before = TOP if span.before is None else _bound(span.before)
-    if asked.after is not None:
-        after = _text_of(asked.order, asked.after)
-        if asked.descending:
-            before = min(before, after)
-        else:
-            # What follows a text, since none holds NUL.
-            since = max(since, after + "\x01")
-    return since, before
 
 
 def _decided(rows: Rows) -> list[Any]:

@@ -1,0 +1,91 @@
+"""Where a node stands in an order, and what a page or a purge makes of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from flowpersist.backends._damage import found_in, place_in, read_as
+from flowpersist.backends._matching import Position, Selection, position_of
+from flowpersist.backends._neo4j.naming import BIAS, TOP, moment_text, ordered, unordered
+from flowpersist.backends._neo4j.rows import NAME, snapshot_of
+from flowpersist.backends.base import Order, Range, Record, Unreadable
+
+__all__ = ["Found", "bounds", "doomed", "key_of", "position_in", "stands"]
+
+_DIGITS: Final = len(str(BIAS))
+
+
+@frozen
+class Found:
+    """A row of a page: where the index has it, and what the node says."""
+
+    place: object
+    key: object
+    snapshot: object
+    head: object
+
+
+def key_of(row: Found) -> str | None:
+    """The key of a row; None where it is none."""
+    return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
+
+
+def doomed(asked: Selection, row: Found) -> Record | Unreadable | None:
+    """What a purge removes, or has to leave; None for what comes, goes, or is not what was asked for."""
+    if row.snapshot is None:
+        return None
+    found = found_in(
+        NAME,
+        asked.namespace,
+        key_of(row),
+        lambda ref: read_as(NAME, ref, lambda: snapshot_of(ref, str(row.snapshot)).record),
+    )
+    return found if isinstance(found, Unreadable) or stands(found, row, asked) else None
+
+
+def text_of(order: Order, position: Position) -> str:
+    """A place as an index has it."""
+    value, key = position
+    return ordered(key) if order == "key" else f"{value + BIAS}{ordered(key)}"
+
+
+def position_in(row: Found, asked: Selection) -> Position | None:
+    """The place of a row as a cursor can name it; None where it can't."""
+    place = row.place
+    if not isinstance(place, str):
+        return None
+    digits, key = ("", place) if asked.order == "key" else (place[:_DIGITS], place[_DIGITS:])
+    if digits and not (digits.isascii() and digits.isdigit()):
+        return None
+    found = place_in(int(digits) - BIAS if digits else 0, unordered(key))
+    return found if found is not None and text_of(asked.order, found) == place else None
+
+
+def stands(record: Record, found: Found, asked: Selection) -> bool:
+    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
+    must not stand where it does not belong.
+    """
+    place = position_of(record, asked.order)
+    return place is not None and text_of(asked.order, place) == found.place and asked.holds(record)
+
+
+def bound(value: str | datetime) -> str:
+    return ordered(value) if isinstance(value, str) else moment_text(value)
+
+
+def bounds(asked: Selection) -> tuple[str, str]:
+    """From which place, and before which."""
+    span = asked.where.range or Range(asked.order)
+    since = "" if span.since is None else bound(span.since)
+    before = TOP if span.before is None else bound(span.before)
+    if asked.after is not None:
+        after = text_of(asked.order, asked.after)
+        if asked.descending:
+            before = min(before, after)
+        else:
+            # What follows a text, since none holds NUL.
+            since = max(since, after + "\x01")
+    return since, before
