@@ -164,7 +164,7 @@ async def test_without_a_schema_there_is_nothing_to_do(tmp_path):
     memory = MemoryBackend()
     assert not isinstance(memory, Migrating)
     assert (await migrate(memory, settings=NONE)).statements == ()
-    checked = ClaimCheckBackend(MemoryBackend(), FileBlobStore(tmp_path / "blobs"))
+    checked = ClaimCheckBackend(MemoryBackend(), FileBlobStore(tmp_path))
     assert (await migrate(checked, plan=True, settings=NONE)).statements == ()
     assert not (tmp_path / "blobs").exists()
 
@@ -173,6 +173,8 @@ async def test_the_claim_check_plans_for_the_store_within(tmp_path):
     inner = SqliteBackend(tmp_path / "flows.db")
     checked = ClaimCheckBackend(inner, FileBlobStore(tmp_path / "blobs"))
     assert Capability.MIGRATIONS in checked.capabilities
+    assert await checked.plan(SCHEMA) == (*await inner.plan(SCHEMA), f"mkdir --parents {tmp_path / 'blobs'}")
+    (tmp_path / "blobs").mkdir()
     assert await checked.plan(SCHEMA) == await inner.plan(SCHEMA)
 
 
