@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Page, StorageBackend
-from flowpersist.claiming import Backoff
 from flowpersist.codec import Codec, Limits, TypeRegistry
-from flowpersist.envelope import Sealer
 from flowpersist.errors import (
     AlreadyResumed,
     AnswerConflict,
@@ -28,15 +25,18 @@ from flowpersist.errors import (
     SuspensionExpired,
     SuspensionNotFound,
 )
-from flowpersist.hub import Outcome, PersistenceHub
-from flowpersist.keyring import KeyRing
-from flowpersist.keys import SuspensionId, SuspensionKey
-from flowpersist.leases import hold
+from flowpersist.hub.lease import hold
+from flowpersist.hub.maintenance import Maintenance
+from flowpersist.hub.opening import FROM_ENV, HubOptions, open_hub
+from flowpersist.hub.raising import RaisingHub, or_raise
+from flowpersist.hub.transactions import Event
+from flowpersist.hub.verbs import Outcome, PersistenceHub
+from flowpersist.hub.worker import Backoff
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle import Criteria, NewSuspension, Receipt, Resumption, Status, Suspension, Wait
-from flowpersist.maintenance import Maintenance
-from flowpersist.opening import FROM_ENV, HubOptions, open_hub
-from flowpersist.raising import RaisingHub, or_raise
-from flowpersist.suspensions import Event
+from flowpersist.sealed.envelope import Sealer
 
 __all__ = [
     "FROM_ENV",

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import environ as environ_config
 
 from flowpersist.errors import ConfigurationError
-from flowpersist.keys import DEFAULT_PREFIX
+from flowpersist.keys.suspension_key import DEFAULT_PREFIX
 from flowpersist.stages.compress import COMPRESSIONS
 
 __all__ = ["PUBLIC_URL", "PUBLIC_URL_TAKES", "Settings", "parse_duration"]

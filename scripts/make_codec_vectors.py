@@ -22,7 +22,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from flowpersist.codec import Codec, TypeRegistry
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
 OUT = Path(__file__).parents[1] / "specs" / "codec" / "vectors"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from flowpersist.arguments import (
+from flowpersist.backends._url import check_prefix
+from flowpersist.errors.arguments import (
     check_callable,
     check_duration,
     check_flag,
@@ -20,7 +21,6 @@ from flowpersist.arguments import (
     check_whole,
     out_of_range,
 )
-from flowpersist.backends._url import check_prefix
 
 __all__ = ["check_options"]
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from flowpersist.arguments import check_instance
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known
@@ -60,6 +59,7 @@ from flowpersist.errors import (
     RevisionConflict,
     StorageError,
 )
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["DEFAULT_FROM_BYTES", "ClaimCheckBackend"]
 

@@ -28,7 +28,6 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from flowpersist.arguments import mistyped
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, selection
@@ -57,6 +56,7 @@ from flowpersist.backends.base import (
     Written,
 )
 from flowpersist.errors import BackendUnavailable, ConfigurationError
+from flowpersist.errors.arguments import mistyped
 
 __all__ = ["MongodbBackend", "from_url"]
 

@@ -24,7 +24,6 @@ from typing import Final
 from attrs import evolve
 from neo4j import AsyncDriver, AsyncTransaction
 
-from flowpersist.arguments import check_instance
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, indexed_attributes, selection
@@ -54,6 +53,7 @@ from flowpersist.backends.base import (
     Written,
 )
 from flowpersist.errors import ConfigurationError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["Neo4jBackend", "Relation", "from_url"]
 

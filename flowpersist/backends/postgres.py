@@ -32,7 +32,6 @@ from typing import Final, TypeVar
 import asyncpg
 from attrs import evolve
 
-from flowpersist.arguments import check_instance
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import indexed_attributes
 from flowpersist.backends._options import check_options
@@ -46,6 +45,7 @@ from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
 from flowpersist.backends.base import Capability, NamespaceSchema, StorageBackend
 from flowpersist.errors import ConfigurationError, StorageError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["PostgresBackend", "from_url"]
 

@@ -24,7 +24,6 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from flowpersist.arguments import check_whole
 from flowpersist.backends._clock import timed
 from flowpersist.backends._damage import check_following, left_standing, named
 from flowpersist.backends._home import Home, Reach
@@ -66,6 +65,7 @@ from flowpersist.backends.base import (
     Written,
 )
 from flowpersist.errors import BackendUnavailable, DeadlinePassed
+from flowpersist.errors.arguments import check_whole
 
 __all__ = ["RedisBackend", "from_url"]
 

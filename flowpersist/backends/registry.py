@@ -25,10 +25,10 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from flowpersist.arguments import check_instance
 from flowpersist.backends._url import SETTING, BackendUrl, parse_url
 from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes"]
 

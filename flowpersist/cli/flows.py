@@ -18,14 +18,14 @@ from flowpersist.cli.views import as_json, awaiting_data, receipt_data
 from flowpersist.cli.waits import answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
 from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
-from flowpersist.hub import MISSING
+from flowpersist.hub.raising import or_raise
+from flowpersist.hub.verbs import MISSING
 from flowpersist.lifecycle.model import Status
-from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow import FlowOutcome
-    from flowpersist.hub import PersistenceHub
-    from flowpersist.keys import SuspensionId
+    from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.keys.suspension_key import SuspensionId
 
 __all__ = ["resume", "run", "worker"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from flowpersist.cli.views import as_json
-from flowpersist.secrecy import forgetting
+from flowpersist.errors.secrecy import forgetting
 
 __all__ = ["INTERRUPTED", "Group"]
 

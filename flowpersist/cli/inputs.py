@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from returns.result import Failure, Success
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.errors import ConfigurationError
-from flowpersist.keys import SuspensionId
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.suspension_key import SuspensionId
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from flowpersist.hub import PersistenceHub
+    from flowpersist.hub.verbs import PersistenceHub
 
 __all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "read_key"]
 

@@ -26,12 +26,12 @@ from flowpersist.errors import (
     StorageError,
     WaitSuperseded,
 )
-from flowpersist.hub import PersistenceHub
-from flowpersist.keyring import KeyRing
+from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Receipt
-from flowpersist.opening import HubOptions, open_hub
 from flowpersist.settings import Settings
-from flowpersist.tracebacks import Tracebacks
 
 __all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
 

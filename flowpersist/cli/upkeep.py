@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from flowpersist.cli.session import Command, Store, awaited, store_options, with_hub
-from flowpersist.keyring import KeyRing
+from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
+from flowpersist.hub.opening import Migration
+from flowpersist.hub.opening import migrate as migrated
+from flowpersist.hub.raising import or_raise
+from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
-from flowpersist.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
-from flowpersist.opening import Migration
-from flowpersist.opening import migrate as migrated
-from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
-    from flowpersist.hub import PersistenceHub
+    from flowpersist.hub.verbs import PersistenceHub
 
 __all__ = ["cleanup", "health", "keygen", "migrate", "tick", "train_dictionary"]
 

@@ -10,7 +10,7 @@ from flowpersist.cli.layout import ago, field, indented, moment, table
 from flowpersist.lifecycle.model import WaitStatus
 
 if TYPE_CHECKING:
-    from flowpersist.awaiting import AwaitInput
+    from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.lifecycle.views import Receipt, Suspension, Wait
 
 __all__ = ["LISTED", "as_json", "awaiting_data", "listed_row", "receipt_data", "suspension_data", "suspension_lines"]

@@ -10,18 +10,18 @@ import click
 from attrs import frozen
 from returns.result import Failure
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.cli.inputs import fields_of, fields_taken, json_of, named, read_key
 from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import receipt_data, suspension_data
+from flowpersist.hub.raising import or_raise
+from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle.model import WaitState
-from flowpersist.raising import or_raise
 
 if TYPE_CHECKING:
-    from flowpersist.hub import PersistenceHub
-    from flowpersist.keys import SuspensionId, SuspensionKey
+    from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
     from flowpersist.lifecycle.views import Receipt, Suspension
 
 __all__ = ["Given", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]

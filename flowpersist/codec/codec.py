@@ -8,7 +8,6 @@ from typing import Final, TypeVar
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_bytes, check_classes, check_instance, check_items
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph, encode_watched
@@ -20,6 +19,7 @@ from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.codec.watching import Watch
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
+from flowpersist.errors.arguments import check_bytes, check_classes, check_instance, check_items
 
 __all__ = ["Codec", "Watched"]
 

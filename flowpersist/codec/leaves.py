@@ -26,7 +26,7 @@ from attrs import frozen
 
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

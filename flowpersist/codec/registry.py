@@ -10,7 +10,12 @@ from typing import TypeVar, overload
 
 from attrs import frozen
 
-from flowpersist.arguments import (
+from flowpersist.codec.leaves import LEAVES
+from flowpersist.codec.packing import PLAIN_TYPES, Cell
+from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
+from flowpersist.codec.refusals import Halted
+from flowpersist.errors import ConfigurationError, SerializationError
+from flowpersist.errors.arguments import (
     check_callable,
     check_classes,
     check_instance,
@@ -19,11 +24,6 @@ from flowpersist.arguments import (
     check_str,
     check_whole,
 )
-from flowpersist.codec.leaves import LEAVES
-from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
-from flowpersist.codec.refusals import Halted
-from flowpersist.errors import ConfigurationError, SerializationError
 
 __all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 from returns.result import Failure
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
 from flowpersist.dynamicflow.plain import WALK_ERRORS
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
 from flowpersist.dynamicflow.values import resolve
+from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine, Place

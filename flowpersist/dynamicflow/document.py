@@ -15,8 +15,8 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_instance
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "check_source", "load"]
 

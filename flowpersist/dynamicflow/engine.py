@@ -21,14 +21,14 @@ from flowpersist.dynamicflow.plain import WALK_ERRORS, Known, finished_soon, wal
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
-from flowpersist.leases import is_cancelled
+from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.lease import is_cancelled
 from flowpersist.lifecycle.shown import digest_text, shown_digest
-from flowpersist.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
-    from flowpersist.awaiting import AwaitInput
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.tools import Toolbox
+    from flowpersist.inputs.await_input import AwaitInput
 
 __all__ = ["MAX_OPEN", "ROOM_BYTES", "Backoff", "Engine", "Place", "backoff"]
 

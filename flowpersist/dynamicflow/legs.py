@@ -25,7 +25,7 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
 )
-from flowpersist.leases import hold
+from flowpersist.hub.lease import hold
 from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
     from flowpersist.dynamicflow.migrations import Migrations
     from flowpersist.dynamicflow.tools import Toolbox
-    from flowpersist.hub import Outcome, PersistenceHub
+    from flowpersist.hub.verbs import Outcome, PersistenceHub
 
 __all__ = ["Legs", "suspended"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_callable, check_instance, check_items, check_str
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.state import State, check_state
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
+from flowpersist.errors.arguments import check_callable, check_instance, check_items, check_str
 
 __all__ = ["Migration", "Migrations"]
 

@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import SLOW, Budget
 from flowpersist.errors import FlowError, PersistenceError
-from flowpersist.schemas import matches_pattern
+from flowpersist.inputs.json_schema import matches_pattern
 
 __all__ = ["COMPARISONS", "FUNCTIONS", "OPERATIONS", "same", "truth"]
 

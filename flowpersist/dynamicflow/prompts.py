@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.budgets import MAX_FILLED, MAX_FILLED_VALUES, OverBudgetError, Size
 from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
 from flowpersist.dynamicflow.tools import AWAIT_INPUT
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
+from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import ToolCall

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from flowpersist.awaiting import AwaitInput
-    from flowpersist.keys import SuspensionKey
+    from flowpersist.inputs.await_input import AwaitInput
+    from flowpersist.keys.suspension_key import SuspensionKey
     from flowpersist.lifecycle import Receipt
 
 __all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait"]

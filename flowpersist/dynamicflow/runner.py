@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from returns.result import Failure, Success
 
-from flowpersist.arguments import check_callable, check_duration, check_instance, check_optional
-from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_text
-from flowpersist.claiming import Backoff as WorkerBackoff
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import Backoff
@@ -31,15 +28,18 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
 )
-from flowpersist.hub import MISSING, Outcome, PersistenceHub
-from flowpersist.leases import DEFAULT_LEASE
+from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional
+from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.lease import DEFAULT_LEASE
+from flowpersist.hub.raising import RaisingHub
+from flowpersist.hub.verbs import MISSING, Outcome, PersistenceHub
+from flowpersist.hub.worker import Backoff as WorkerBackoff
+from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, WaitStatus
-from flowpersist.raising import RaisingHub
-from flowpersist.secrecy import discreet
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
-    from flowpersist.suspensions import Named
+    from flowpersist.hub.transactions import Named
 
 __all__ = ["FlowRunner"]
 

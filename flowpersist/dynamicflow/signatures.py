@@ -11,9 +11,9 @@ import attrs
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist import json_types
 from flowpersist.dynamicflow.plain import TEXT_CLASSES
 from flowpersist.errors import ConfigurationError, PersistenceError
+from flowpersist.inputs import json_types
 
 __all__ = ["Signature", "signature_of"]
 

@@ -11,11 +11,11 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow.events import Emit, Event, EventType
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
-from flowpersist.secrecy import forgetting
-from flowpersist.tracebacks import Tracebacks
+from flowpersist.errors.secrecy import forgetting
+from flowpersist.errors.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
-    from flowpersist.hub import Outcome
+    from flowpersist.hub.verbs import Outcome
 
 __all__ = ["follow", "tell"]
 

@@ -11,7 +11,12 @@ from typing import Any, Final, TypeAlias
 from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import (
+from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.outcomes import RAISED
+from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
+from flowpersist.dynamicflow.signatures import Signature, signature_of
+from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
+from flowpersist.errors.arguments import (
     check_callable,
     check_instance,
     check_items,
@@ -20,13 +25,8 @@ from flowpersist.arguments import (
     check_str,
     mistyped,
 )
-from flowpersist.awaiting import AwaitInput
-from flowpersist.dynamicflow.ir import Flow
-from flowpersist.dynamicflow.outcomes import RAISED
-from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
-from flowpersist.dynamicflow.signatures import Signature, signature_of
-from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
-from flowpersist.schemas import JsonSchema
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.json_schema import JsonSchema
 
 __all__ = ["AWAIT_INPUT", "Cancellation", "Join", "Tool", "ToolContext", "Toolbox", "tool"]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 from returns.result import Failure, Result
 
-from flowpersist.claiming import Worker
 from flowpersist.dynamicflow.facts import needs
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.hub.worker import Worker
 from flowpersist.lifecycle import Resumption
 
 if TYPE_CHECKING:
-    from flowpersist.drafts import Loaded
     from flowpersist.lifecycle.model import Head
+    from flowpersist.sealed.drafts import Loaded
 
 __all__ = ["FlowWorker"]
 

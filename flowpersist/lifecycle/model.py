@@ -21,9 +21,9 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from flowpersist.arguments import check_mapping, out_of_range
 from flowpersist.backends.base import MAX_ATTRIBUTES, check_scalar, check_text
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.errors.arguments import check_mapping, out_of_range
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
 __all__ = ["Answer", "Apart", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
 

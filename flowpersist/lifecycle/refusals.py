@@ -18,7 +18,7 @@ from flowpersist.errors import (
     SuspensionNotFound,
     WaitSuperseded,
 )
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, WaitState, WaitStatus
 from flowpersist.lifecycle.views import receipt_of
 

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.errors import (
     AlreadyResumed,
@@ -22,6 +21,8 @@ from flowpersist.errors import (
     StillWaiting,
     UnreadAnswers,
 )
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.lifecycle.changes import close, later, settle
 from flowpersist.lifecycle.model import (
     MAX_DONE,
@@ -39,7 +40,6 @@ from flowpersist.lifecycle.model import (
 from flowpersist.lifecycle.pausing import carried, check_names, slip_of, supersede
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, lost
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
-from flowpersist.schemas import JsonSchema
 
 __all__ = [
     "Holder",

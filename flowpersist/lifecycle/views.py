@@ -11,11 +11,11 @@ from attrs import Attribute, asdict, field, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
-from flowpersist.arguments import check_choice, check_instance, check_moment, check_optional
-from flowpersist.awaiting import AwaitInput
 from flowpersist.backends.base import check_text
 from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedType
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.shown import digest_text
 

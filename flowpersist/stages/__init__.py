@@ -11,9 +11,9 @@ from typing import Protocol
 
 from returns.result import Result, Success
 
-from flowpersist.arguments import check_bytes, check_instance
 from flowpersist.errors import PersistenceError
-from flowpersist.keys import generate_key
+from flowpersist.errors.arguments import check_bytes, check_instance
+from flowpersist.keys.suspension_key import generate_key
 from flowpersist.stages.checksum import Checksum, checksum, verify
 from flowpersist.stages.compress import Compress, compress, decompress
 from flowpersist.stages.encrypt import Encrypt, decrypt, encrypt

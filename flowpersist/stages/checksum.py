@@ -12,8 +12,8 @@ from typing import Final
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_bytes
 from flowpersist.errors import CorruptedEnvelope, PersistenceError
+from flowpersist.errors.arguments import check_bytes
 
 __all__ = ["DIGEST_BYTES", "Checksum", "checksum", "digest", "verified", "verify"]
 

@@ -20,8 +20,8 @@ from typing import Final, Literal, TypeAlias
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_bytes, check_choice, check_instance, check_mapping, check_size
 from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge, UnknownDictionary
+from flowpersist.errors.arguments import check_bytes, check_choice, check_instance, check_mapping, check_size
 from flowpersist.stages.zstd import DICTIONARY_REACH, Dictionaries, Dictionary, dictionary_id, packed, unpacked
 
 __all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "compressed", "decompress"]

@@ -15,10 +15,9 @@ from typing import Final
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.arguments import check_bytes, check_callable, check_instance, check_str, check_whole
 from flowpersist.errors import EncryptionRequired, PersistenceError, StateTooLarge, TamperedEnvelope, UnknownKey
-from flowpersist.keyring import KeyRing, Role
-from flowpersist.primitives import (
+from flowpersist.errors.arguments import check_bytes, check_callable, check_instance, check_str, check_whole
+from flowpersist.keys.crypto import (
     TAG_BYTES,
     aes_gcm_decrypt,
     aes_gcm_decrypt_pieces,
@@ -27,6 +26,7 @@ from flowpersist.primitives import (
     hkdf_expand,
     hkdf_extract,
 )
+from flowpersist.keys.keyring import KeyRing, Role
 from flowpersist.stages.header import (
     AUTHENTICATED,
     ENCRYPTED,

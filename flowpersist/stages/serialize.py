@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from returns.result import Result
 
-from flowpersist.arguments import check_instance
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["deserialize", "serialize"]
 

@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 import zstandard
 from attrs import field, frozen
 
-from flowpersist.arguments import check_instance, check_items, check_mapping, check_whole
 from flowpersist.errors import CompressionError
+from flowpersist.errors.arguments import check_instance, check_items, check_mapping, check_whole
 
 __all__ = [
     "DICTIONARY_REACH",

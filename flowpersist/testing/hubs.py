@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Unpack
 
-from flowpersist.arguments import check_instance, out_of_range
 from flowpersist.backends.base import StorageBackend
-from flowpersist.hub import PersistenceHub
-from flowpersist.keyring import KeyRing
-from flowpersist.opening import HubOptions, open_hub
-from flowpersist.patience import Pace
-from flowpersist.raising import RaisingHub
+from flowpersist.errors.arguments import check_instance, out_of_range
+from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.raising import RaisingHub
+from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.sealed.retrying import Pace
 from flowpersist.settings import Settings
 
 __all__ = ["open_test_hub", "travel"]

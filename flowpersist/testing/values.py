@@ -23,11 +23,11 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 from returns.result import Success
 
-from flowpersist.arguments import check_callable, check_instance, check_optional, check_whole
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.plans import FieldsPlan, NamedPlan
+from flowpersist.errors.arguments import check_callable, check_instance, check_optional, check_whole
 
 __all__ = ["assert_round_trips", "leaves", "same_graph", "values"]
 

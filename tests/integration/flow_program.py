@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
-from flowpersist.opening import open_hub
-from flowpersist.raising import or_raise
+from flowpersist.hub.opening import open_hub
+from flowpersist.hub.raising import or_raise
 
 URL, LOG, VERB, *REST = sys.argv[1:]
 

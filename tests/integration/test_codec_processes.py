@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 from flowpersist.codec import Codec, TypeRegistry
-from flowpersist.keys import SuspensionId
+from flowpersist.keys.suspension_key import SuspensionId
 
 class Colour(enum.Enum):
     RED = 1

@@ -17,7 +17,7 @@ from flowpersist.backends._sql import select
 from flowpersist.backends.base import Range, Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.patience import Pace
+from flowpersist.sealed.retrying import Pace
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 

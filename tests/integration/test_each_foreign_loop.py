@@ -25,7 +25,7 @@ from flowpersist.backends.postgres import PostgresBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.errors import BackendUnavailable
-from flowpersist.opening import open_hub
+from flowpersist.hub.opening import open_hub
 from machine import BACKENDS
 
 SCHEMA = [NamespaceSchema("n", {"status": str})]

@@ -90,7 +90,7 @@ async def test_lists_have_the_oldest_first_whoever_made_the_ids(hub, monkeypatch
     assert made != sorted(made)
     for name, criteria in CRITERIA.items():
         for few, limit in READS:
-            monkeypatch.setattr("flowpersist.listing.FEW", few)
+            monkeypatch.setattr("flowpersist.hub.listing.FEW", few)
             assert await walked(hub, criteria, limit) == made, (name, few, limit)
     assert [one.id async for one in RaisingHub(hub).iterate()] == made
 
@@ -115,7 +115,7 @@ async def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(h
 @pytest.mark.parametrize("criteria", [Criteria(status="waiting"), Criteria(tenant="acme")], ids=["status", "tenant"])
 async def test_pages_agree_where_few_become_many(hub, monkeypatch, criteria):
     """The first page is of what was little enough to be read at once, and the next ones are not."""
-    monkeypatch.setattr("flowpersist.listing.FEW", 6)
+    monkeypatch.setattr("flowpersist.hub.listing.FEW", 6)
 
     async def made(number):
         return or_raise(await hub.suspend(number, awaiting=ASK, tenant="acme", idempotency_key=f"order-{number}")).id

@@ -13,7 +13,6 @@ from returns.result import Failure
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, RaisingHub, Status, or_raise
 from flowpersist.backends.registry import backend_from_url
-from flowpersist.claiming import Backoff
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.errors import (
     LeaseLost,
@@ -23,7 +22,8 @@ from flowpersist.errors import (
     SuspensionNotFound,
     UnknownKey,
 )
-from flowpersist.keys import SuspensionId, generate_key
+from flowpersist.hub.worker import Backoff
+from flowpersist.keys.suspension_key import SuspensionId, generate_key
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 
@@ -223,7 +223,7 @@ async def test_a_flow_that_a_worker_pauses_says_so():
 
 async def test_a_slow_on_event_costs_no_lease(monkeypatch):
     """The run is free before anybody is told: a renewal meanwhile would find it so."""
-    monkeypatch.setattr("flowpersist.leases.RENEWALS", 50)
+    monkeypatch.setattr("flowpersist.hub.lease.RENEWALS", 50)
     told = []
 
     async def on_event(event):

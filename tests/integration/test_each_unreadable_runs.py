@@ -15,12 +15,12 @@ from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, RaisingHub, 
 from flowpersist.backends.base import RecordChange, Unreadable
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.dynamicflow import FlowRunner, tool
-from flowpersist.envelope import Sealer
 from flowpersist.errors import IntegrityError, TamperedEnvelope, UnknownKey, UnknownType
-from flowpersist.patience import Pace
+from flowpersist.sealed.envelope import Sealer
+from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.unread import FIRST, MOST, REASONS, SILENCE, Unread
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
-from flowpersist.unread import FIRST, MOST, REASONS, SILENCE, Unread
 
 BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
@@ -159,7 +159,7 @@ async def test_runs_that_cannot_be_read_are_passed_over_at_a_flat_cost(url, what
             assert len(opened) <= 3
         assert [run.suspension.id for run in taken] == [new.id for new in good[:10]]
 
-        said = [it for it in caplog.records if it.name == "flowpersist.unread"]
+        said = [it for it in caplog.records if it.name == "flowpersist.sealed"]
         assert len(said) == 1
         assert said[0].levelno >= logging.WARNING
         assert named in said[0].getMessage()
@@ -292,7 +292,7 @@ async def test_rows_that_the_store_itself_cannot_read_are_passed_over_the_same_w
             taken += or_raise(await hub.claim_due())
             assert watch.rows <= 2
         assert [run.suspension.id for run in taken] == [new.id for new in good[:8]]
-        assert len([it for it in caplog.records if it.name == "flowpersist.unread"]) == 1
+        assert len([it for it in caplog.records if it.name == "flowpersist.sealed"]) == 1
         assert list(or_raise(await Maintenance(hub).health()).unreadable.values()) == [MANY]
 
 
@@ -320,7 +320,7 @@ async def test_a_worker_tells_once_which_tool_it_lacks(caplog):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        said = [it.getMessage() for it in caplog.records if it.name == "flowpersist.unread"]
+        said = [it.getMessage() for it in caplog.records if it.name == "flowpersist.sealed"]
         assert len(said) == 1
         assert "add" in said[0]
         assert "FlowRunner(hub, tools=" in said[0]

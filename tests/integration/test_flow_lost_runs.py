@@ -10,11 +10,11 @@ from attrs import field, frozen
 from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Criteria, RaisingHub, Status, or_raise
-from flowpersist.claiming import Backoff
 from flowpersist.dynamicflow import Completed, FlowRunner, Join, Migration, Suspended, ToolContext, tool
 from flowpersist.dynamicflow import compile as compile_flow
 from flowpersist.dynamicflow.facts import needs
 from flowpersist.errors import FlowError, StillWaiting, SuspensionBusy, SuspensionCancelled
+from flowpersist.hub.worker import Backoff
 from flowpersist.testing.hubs import open_test_hub, travel
 
 ASK = AwaitInput(id="ok", prompt="?")

@@ -14,7 +14,7 @@ from flowpersist.backends.memory import MemoryBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.errors import BackendUnavailable, UnsupportedVersion
-from flowpersist.opening import Migration, migrate
+from flowpersist.hub.opening import Migration, migrate
 from flowpersist.settings import Settings
 from flowpersist.testing.suite.ground import NAMESPACE, SCHEMA, make, stored
 

@@ -24,10 +24,10 @@ from canaries import forms
 from flowpersist import AwaitInput, KeyRing, PersistenceHub, RaisingHub, SuspensionKey, or_raise
 from flowpersist.cli.commands import command
 from flowpersist.dynamicflow import FlowRunner, tool
-from flowpersist.envelope import Sealer
 from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError, SuspensionNotFound
-from flowpersist.heads import HeadCodec
-from flowpersist.keys import generate_key
+from flowpersist.keys.suspension_key import generate_key
+from flowpersist.sealed.envelope import Sealer
+from flowpersist.sealed.heads import HeadCodec
 from flowpersist.testing.hubs import open_test_hub
 
 CANARY = "canary-of-the-value-4Hq9Zt"
@@ -203,7 +203,7 @@ async def test_each_verb_was_made_to_fail():
 
 async def test_the_search_finds_what_is_not_forgotten(monkeypatch):
     """With the frames left as they are, the test above must fail for every verb that takes a token or a value."""
-    monkeypatch.setattr("flowpersist.secrecy.forget", lambda error: None)
+    monkeypatch.setattr("flowpersist.errors.secrecy.forget", lambda error: None)
     for verb in ("suspend", "answer", "resume", "claim", "complete", "suspend_next", "running", "wrong running"):
         async with open_test_hub() as hub:
             key, error = await failed(hub, RaisingHub, verb, store_has_a_fault)
@@ -554,5 +554,5 @@ def test_both_doors_and_the_runner_are_discreet():
     ):
         for name, verb in vars(door).items():
             if callable(verb) and not name.startswith("_") and name not in plain:
-                assert verb.__globals__["__name__"] == "flowpersist.secrecy", name
+                assert verb.__globals__["__name__"] == "flowpersist.errors.secrecy", name
     assert issubclass(SuspensionNotFound, PersistenceError)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from returns.result import Success
 
 from flowpersist.errors import MalformedPayload, UnsupportedVersion
-from flowpersist.heads import HeadCodec
-from flowpersist.keys import SuspensionId
+from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import Answer, Apart, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+from flowpersist.sealed.heads import HeadCodec
 
 HEADS = HeadCodec(Head)
 TEXTS = st.text(max_size=20)

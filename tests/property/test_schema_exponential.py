@@ -16,11 +16,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from flowpersist import schema_graph
 from flowpersist.errors import ConfigurationError
-from flowpersist.schema_costs import MAX_WORK, SchemaCostError, costs_of
-from flowpersist.schema_problems import measured
-from flowpersist.schemas import JsonSchema
+from flowpersist.inputs import schema_graph
+from flowpersist.inputs.json_schema import JsonSchema
+from flowpersist.inputs.schema_costs import MAX_WORK, SchemaCostError, costs_of
+from flowpersist.inputs.schema_problems import measured
 
 AGAIN = {"$ref": "#"}
 LEAF = {"type": ["object", "array", "integer", "string"]}
@@ -175,7 +175,7 @@ WIDE: list[tuple[dict[str, Any], Any]] = [
 MEASURE = """
 import json, pathlib, sys, time
 from flowpersist.errors import ConfigurationError
-from flowpersist.schemas import JsonSchema
+from flowpersist.inputs.json_schema import JsonSchema
 for line in sys.stdin:
     schema, value = json.loads(line)
     try:

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from flowpersist import AwaitInput, ConfigurationError, InputValidationError, RaisingHub, TypeRegistry, or_raise
 from flowpersist.dynamicflow import FlowRunner
-from flowpersist.json_types import json_form
+from flowpersist.inputs.json_types import json_form
 from flowpersist.testing.hubs import open_test_hub
 
 SECRET = 12345
@@ -371,7 +371,7 @@ def test_what_pydantic_says_in_annotated_is_part_of_the_schema():
 
 
 async def test_what_a_hub_remembers_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("flowpersist.answer_types.MAX_REMEMBERED", 20)
+    monkeypatch.setattr("flowpersist.inputs.answer_types.MAX_REMEMBERED", 20)
     async with open_test_hub() as hub:
         for n in range(50):
             hub.remember(AwaitInput(id=f"a{n}", prompt="?", schema=Struct))

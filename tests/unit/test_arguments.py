@@ -53,9 +53,9 @@ from flowpersist.backends.redis import RedisBackend
 from flowpersist.backends.registry import backend_from_url, schemes
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.dynamicflow import FlowRunner
-from flowpersist.hub import PersistenceHub
-from flowpersist.opening import migrate
-from flowpersist.patience import Pace
+from flowpersist.hub.opening import migrate
+from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.sealed.retrying import Pace
 from flowpersist.stages import Checksum, Compress, Dictionaries, Dictionary, Encrypt
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend

@@ -10,9 +10,9 @@ import pytest
 from returns.result import Success
 
 from flowpersist import AwaitInput, ConfigurationError, InputValidationError, or_raise
-from flowpersist.awaiting import MAX_PROMPT, MAX_SIZE, MAX_TITLE
 from flowpersist.errors import MalformedPayload
-from flowpersist.json_types import schema_of
+from flowpersist.inputs.await_input import MAX_PROMPT, MAX_SIZE, MAX_TITLE
+from flowpersist.inputs.json_types import schema_of
 from flowpersist.testing.hubs import open_test_hub
 
 LONG = "x" * 60_000

@@ -14,8 +14,8 @@ from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, ConfigurationError, InputValidationError
 from flowpersist.errors import MalformedPayload
-from flowpersist.json_types import schema_of
-from flowpersist.schemas import JsonSchema, check_json, matches_pattern
+from flowpersist.inputs.json_schema import JsonSchema, check_json, matches_pattern
+from flowpersist.inputs.json_types import schema_of
 
 
 class Decision(TypedDict):

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import UnsupportedType
-from flowpersist.keys import SuspensionId, SuspensionKey
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.testing import assert_round_trips, same_graph
 
 

@@ -18,7 +18,6 @@ from returns.result import Failure, Success
 
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec, Limits
-from flowpersist.envelope import mark_of
 from flowpersist.errors import (
     CompressionError,
     CorruptedEnvelope,
@@ -30,6 +29,7 @@ from flowpersist.errors import (
     UnknownKey,
     UnsupportedVersion,
 )
+from flowpersist.sealed.envelope import mark_of
 from flowpersist.stages import Dictionaries, Dictionary, checksum, compress, decompress, decrypt, encrypt, verify
 
 SPECS = Path(__file__).parents[2] / "specs" / "persistence"

@@ -10,12 +10,12 @@ import copy
 import pytest
 from returns.result import Success
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow import Join, ToolContext, tool
 from flowpersist.dynamicflow import compile as compile_flow
 from flowpersist.dynamicflow.engine import Engine
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed
 from flowpersist.dynamicflow.tools import Toolbox
+from flowpersist.inputs.await_input import AwaitInput
 
 calls: list[tuple[str, object]] = []
 events: list[tuple[str, object]] = []

@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 from returns.result import Failure, Success
 
-from flowpersist.awaiting import AwaitInput
 from flowpersist.dynamicflow import (
     Accepted,
     Completed,
@@ -34,9 +33,10 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionCancelled,
 )
+from flowpersist.hub.opening import open_hub
+from flowpersist.hub.raising import RaisingHub, or_raise
+from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import Criteria, Status
-from flowpersist.opening import open_hub
-from flowpersist.raising import RaisingHub, or_raise
 
 calls: list[object] = []
 gates: list[asyncio.Event] = []

@@ -14,7 +14,6 @@ import pytest
 from attrs import evolve
 from returns.result import Failure, Success
 
-from flowpersist.dictionaries import TrainedDictionary
 from flowpersist.errors import (
     MalformedPayload,
     SerializationError,
@@ -22,8 +21,7 @@ from flowpersist.errors import (
     StateTooLarge,
     UnsupportedVersion,
 )
-from flowpersist.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
-from flowpersist.keys import SuspensionId
+from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import (
     Answer,
@@ -39,6 +37,8 @@ from flowpersist.lifecycle.model import (
     WaitStatus,
 )
 from flowpersist.lifecycle.shown import shown_digest
+from flowpersist.sealed.dictionaries import TrainedDictionary
+from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 
 SPEC = Path(__file__).parents[2] / "specs" / "persistence" / "heads.md"
 HEADS = HeadCodec(Head)

@@ -9,7 +9,7 @@ import pytest
 from flowpersist import AwaitInput, Criteria, Status, or_raise
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import BackendUnavailable, SuspensionExpired, UnknownOutcome
-from flowpersist.patience import Pace
+from flowpersist.sealed.retrying import Pace
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
 

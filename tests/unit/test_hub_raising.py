@@ -12,7 +12,7 @@ from returns.result import Failure, Success
 from flowpersist import AwaitInput, PersistenceHub, RaisingHub, Status, or_raise
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import PersistenceError, SuspensionNotFound
-from flowpersist.keys import generate_key
+from flowpersist.keys.suspension_key import generate_key
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)

@@ -17,7 +17,7 @@ from flowpersist.errors import (
     SuspensionNotFound,
     UnsupportedType,
 )
-from flowpersist.keys import generate_key
+from flowpersist.keys.suspension_key import generate_key
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)

@@ -12,8 +12,8 @@ import pytest
 from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, RaisingHub, Status, hold, or_raise
-from flowpersist.claiming import Backoff
 from flowpersist.errors import BackendUnavailable, LeaseLost, StillWaiting, SuspensionCancelled, UnreadAnswers
+from flowpersist.hub.worker import Backoff
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
@@ -27,7 +27,7 @@ AT_ONCE = Backoff(first=timedelta(0))
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr("flowpersist.leases.RENEWALS", 50)
+    monkeypatch.setattr("flowpersist.hub.lease.RENEWALS", 50)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from returns.result import Success
 
 from flowpersist import ConfigurationError, KeyRing
 from flowpersist.errors import UnknownKey
-from flowpersist.keyring import KeyProvider
+from flowpersist.keys.keyring import KeyProvider
 
 RING = KeyRing({}).add("a", b"a" * 32).add("b", b"b" * 32)
 

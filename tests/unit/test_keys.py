@@ -10,7 +10,7 @@ from returns.result import Failure, Success
 
 from flowpersist import SuspensionId, SuspensionKey
 from flowpersist.errors import KeyValidationError
-from flowpersist.keys import _check
+from flowpersist.keys.suspension_key import _check
 from flowpersist.stages import generate_key
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)

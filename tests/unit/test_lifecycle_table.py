@@ -12,14 +12,14 @@ from attrs import evolve
 from returns.result import Failure, Success
 
 from flowpersist import errors
-from flowpersist.awaiting import AwaitInput
-from flowpersist.keys import SuspensionId
+from flowpersist.hub.suspending import Facts, plan
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.changes import due_at, next_change, pending, present
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitStatus
-from flowpersist.suspending import Facts, plan
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -24,7 +24,7 @@ from flowpersist import (
 )
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import KeyValidationError, SerializationError, UnexpectedType
-from flowpersist.patience import Pace
+from flowpersist.sealed.retrying import Pace
 from flowpersist.settings import Settings
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend

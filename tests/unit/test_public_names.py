@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
 import flowpersist
 from flowpersist import errors
 
@@ -67,6 +72,48 @@ def test_public_names_are_sorted_as_the_linter_sorts_them():
 def test_nothing_is_defined_in_the_package_itself():
     own = [name for name in PUBLIC if getattr(getattr(flowpersist, name), "__module__", "") == "flowpersist"]
     assert own == []
+
+
+PACKAGES = {
+    "codec": ["Codec", "Limits", "TypeRegistry"],
+    "hub": [
+        "FROM_ENV",
+        "Authorizer",
+        "Backoff",
+        "Cleanup",
+        "Event",
+        "Health",
+        "HubOptions",
+        "Maintenance",
+        "Migration",
+        "Outcome",
+        "PersistenceHub",
+        "RaisingHub",
+        "Tick",
+        "TrainedDictionary",
+        "hold",
+        "migrate",
+        "open_hub",
+        "or_raise",
+    ],
+    "inputs": ["AwaitInput"],
+    "keys": ["KeyProvider", "KeyRing", "SuspensionId", "SuspensionKey", "generate_key"],
+    "sealed": ["Sealer"],
+    "testing": ["assert_round_trips", "open_test_hub", "same_graph", "travel", "values"],
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_a_package_exports_is_this(package):
+    found = import_module(f"flowpersist.{package}")
+    assert found.__all__ == PACKAGES[package]
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+
+
+def test_the_root_holds_packages_and_settings():
+    root = Path(flowpersist.__file__).parent
+    assert {path.stem for path in root.glob("*.py")} == {"__init__", "__main__", "settings"}
+    assert {path.parent.name for path in root.glob("*/__init__.py")} >= {*PACKAGES, "errors", "lifecycle", "stages"}
 
 
 def test_every_error_is_exported_by_its_module():

@@ -8,8 +8,8 @@ import pytest
 from returns.result import Success
 
 from flowpersist import ConfigurationError, InputValidationError
-from flowpersist.schema_costs import costs_of
-from flowpersist.schemas import JsonSchema
+from flowpersist.inputs.json_schema import JsonSchema
+from flowpersist.inputs.schema_costs import costs_of
 
 
 def chain(length: int) -> dict[str, object]:

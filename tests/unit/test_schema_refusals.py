@@ -12,7 +12,7 @@ import pytest
 from returns.result import Success
 
 from flowpersist import AwaitInput, InputValidationError, RaisingHub, or_raise
-from flowpersist.schemas import JsonSchema
+from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.testing.hubs import open_test_hub
 
 OPTIONS = [f"x{n}" for n in range(2_000)]

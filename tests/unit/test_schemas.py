@@ -5,8 +5,8 @@ import pytest
 from returns.result import Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError
-from flowpersist.json_types import schema_of
-from flowpersist.schemas import JsonSchema, check_json, matches_pattern
+from flowpersist.inputs.json_schema import JsonSchema, check_json, matches_pattern
+from flowpersist.inputs.json_types import schema_of
 
 
 def test_a_number_with_too_many_digits_is_a_problem_and_no_exception():
@@ -19,7 +19,7 @@ def test_a_number_with_too_many_digits_is_a_problem_and_no_exception():
 
 def test_a_long_key_is_not_copied_for_every_value_below_it(monkeypatch):
     made: list[object] = []
-    monkeypatch.setattr("flowpersist.schemas.escaped", lambda key: made.append(key) or key)
+    monkeypatch.setattr("flowpersist.inputs.json_schema.escaped", lambda key: made.append(key) or key)
     value = {"k" * 100_000: [0] * 9_000}
     assert check_json(value) == Success(value)
     assert made == []

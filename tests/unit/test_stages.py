@@ -20,7 +20,7 @@ from returns.result import Success
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
-from flowpersist.primitives import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces, hkdf_expand
+from flowpersist.keys.crypto import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces, hkdf_expand
 from flowpersist.stages import (
     Checksum,
     Compress,

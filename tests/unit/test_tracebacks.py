@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from flowpersist import AwaitInput, Maintenance, Status, or_raise
-from flowpersist.claiming import Backoff
 from flowpersist.cli.commands import command
 from flowpersist.dynamicflow import FlowRunner, Join, Migration, tool
 from flowpersist.dynamicflow.compile import compile as compile_flow
 from flowpersist.errors import ConfigurationError, StorageError
+from flowpersist.errors.tracebacks import MOST_CHARACTERS, MOST_OF_WHOLE, Tracebacks
+from flowpersist.hub.worker import Backoff
 from flowpersist.settings import Settings
 from flowpersist.testing.hubs import open_test_hub
-from flowpersist.tracebacks import MOST_CHARACTERS, MOST_OF_WHOLE, Tracebacks
 
 CANARY = "canary-of-the-state"
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)

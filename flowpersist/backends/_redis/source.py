@@ -12,12 +12,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisClusterException, RedisError
 
-from flowpersist.arguments import check_instance
 from flowpersist.backends._redis.lanes import Limits
 from flowpersist.backends._redis.layout import Layout
 from flowpersist.backends._redis.wire import ClusterWire, ServerWire, Wire
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import ConfigurationError
+from flowpersist.errors.arguments import check_instance
 
 __all__ = ["Client", "OpenStore", "Source"]
 

@@ -1,0 +1,146 @@
+"""The errors that pure stages and hub operations return, and that backends raise.
+
+::
+
+    PersistenceError
+    ├── KeyValidationError        malformed, mistyped or foreign key; the store was not asked
+    ├── SuspensionNotFound        no such suspension, or a right id with a wrong secret
+    ├── SuspensionClosed          carries status, closed_at and the winner's receipt
+    │   ├── AlreadyResumed
+    │   ├── AnswerConflict
+    │   │   └── WaitSuperseded    nobody needs its answer: see there
+    │   ├── SuspensionExpired
+    │   ├── SuspensionCancelled
+    │   └── UnreadAnswers
+    ├── SuspensionBusy            under somebody's lease; carries retry_at
+    ├── StillWaiting              answers are missing; carries the suspension and the receipt
+    ├── LeaseLost
+    ├── IdempotencyConflict
+    ├── PermissionDenied
+    ├── InputValidationError      carries problems, each with its JSON pointer
+    ├── SerializationError        carries path, where the value is known
+    │   ├── UnsupportedType
+    │   ├── StateChanged
+    │   ├── StateTooLarge
+    │   ├── StateTooDeep
+    │   ├── UnknownType
+    │   ├── UnexpectedType
+    │   └── MalformedPayload
+    ├── CompressionError
+    │   └── UnknownDictionary     carries id
+    ├── IntegrityError
+    │   ├── CorruptedEnvelope     a checksum does not match
+    │   ├── TamperedEnvelope      authentication failed
+    │   └── UnsupportedVersion
+    ├── EncryptionError
+    │   ├── UnknownKey
+    │   └── EncryptionRequired    plaintext where a keyring is set
+    ├── StorageError              carries backend and retryable
+    │   ├── BackendUnavailable
+    │   ├── PoolTimeout
+    │   ├── RevisionConflict
+    │   ├── DeadlinePassed
+    │   ├── UnknownOutcome
+    │   └── StorageFull
+    ├── ConfigurationError        carries setting; a ValueError too
+    └── FlowError                 carries document, step, reference and tool
+
+They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
+message names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
+"""
+
+from __future__ import annotations
+
+from flowpersist.errors.base import ConfigurationError, FlowError, PersistenceError
+from flowpersist.errors.data import (
+    CompressionError,
+    CorruptedEnvelope,
+    EncryptionError,
+    EncryptionRequired,
+    InputValidationError,
+    IntegrityError,
+    MalformedPayload,
+    Problem,
+    SerializationError,
+    StateChanged,
+    StateTooDeep,
+    StateTooLarge,
+    TamperedEnvelope,
+    UnexpectedType,
+    UnknownDictionary,
+    UnknownKey,
+    UnknownType,
+    UnsupportedType,
+    UnsupportedVersion,
+)
+from flowpersist.errors.storage import (
+    BackendUnavailable,
+    DeadlinePassed,
+    PoolTimeout,
+    RevisionConflict,
+    StorageError,
+    StorageFull,
+    UnknownOutcome,
+)
+from flowpersist.errors.suspensions import (
+    AlreadyResumed,
+    AnswerConflict,
+    IdempotencyConflict,
+    KeyValidationError,
+    LeaseLost,
+    PermissionDenied,
+    StillWaiting,
+    SuspensionBusy,
+    SuspensionCancelled,
+    SuspensionClosed,
+    SuspensionExpired,
+    SuspensionNotFound,
+    UnreadAnswers,
+    WaitSuperseded,
+)
+
+__all__ = [
+    "AlreadyResumed",
+    "AnswerConflict",
+    "BackendUnavailable",
+    "CompressionError",
+    "ConfigurationError",
+    "CorruptedEnvelope",
+    "DeadlinePassed",
+    "EncryptionError",
+    "EncryptionRequired",
+    "FlowError",
+    "IdempotencyConflict",
+    "InputValidationError",
+    "IntegrityError",
+    "KeyValidationError",
+    "LeaseLost",
+    "MalformedPayload",
+    "PermissionDenied",
+    "PersistenceError",
+    "PoolTimeout",
+    "Problem",
+    "RevisionConflict",
+    "SerializationError",
+    "StateChanged",
+    "StateTooDeep",
+    "StateTooLarge",
+    "StillWaiting",
+    "StorageError",
+    "StorageFull",
+    "SuspensionBusy",
+    "SuspensionCancelled",
+    "SuspensionClosed",
+    "SuspensionExpired",
+    "SuspensionNotFound",
+    "TamperedEnvelope",
+    "UnexpectedType",
+    "UnknownDictionary",
+    "UnknownKey",
+    "UnknownOutcome",
+    "UnknownType",
+    "UnreadAnswers",
+    "UnsupportedType",
+    "UnsupportedVersion",
+    "WaitSuperseded",
+]

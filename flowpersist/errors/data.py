@@ -1,0 +1,189 @@
+"""Data that is not valid, can't be kept or can't be read: answers, states, envelopes and keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+from flowpersist.errors.base import PersistenceError
+
+__all__ = [
+    "CompressionError",
+    "CorruptedEnvelope",
+    "EncryptionError",
+    "EncryptionRequired",
+    "InputValidationError",
+    "IntegrityError",
+    "MalformedPayload",
+    "Problem",
+    "SerializationError",
+    "StateChanged",
+    "StateTooDeep",
+    "StateTooLarge",
+    "TamperedEnvelope",
+    "UnexpectedType",
+    "UnknownDictionary",
+    "UnknownKey",
+    "UnknownType",
+    "UnsupportedType",
+    "UnsupportedVersion",
+]
+
+
+class Problem(tuple[str, str]):
+    """One problem of an input: ``pointer`` (RFC 6901) and ``message``."""
+
+    __slots__ = ()
+
+    def __new__(cls, pointer: str, message: str) -> Self:
+        """A problem at a pointer."""
+        return super().__new__(cls, (pointer, message))
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return (self[0], self[1])
+
+    @property
+    def pointer(self) -> str:
+        """Where, as a JSON pointer: empty for the whole input."""
+        return self[0]
+
+    @property
+    def message(self) -> str:
+        """What is wrong there, without the value."""
+        return self[1]
+
+
+class InputValidationError(PersistenceError):
+    """An answer or argument that its schema refuses: carries its problems; the suspension stays as it was."""
+
+    code = "invalid-input"
+    http_status = 422
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message, tuple(problems))
+        self.problems = tuple(problems)
+
+    def _members(self) -> dict[str, object]:
+        return {"problems": [{"pointer": p.pointer, "message": p.message} for p in self.problems]}
+
+
+class SerializationError(PersistenceError):
+    """A value can't become bytes, or bytes can't become a value; ``path`` says where, as ``state.messages[3]``."""
+
+    code = "serialization"
+    http_status = 422
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message, path)
+        self.path = path
+
+    def _members(self) -> dict[str, object]:
+        return {"path": self.path}
+
+
+class UnsupportedType(SerializationError):
+    """A value of a class that is not registered, or that can't be kept faithfully."""
+
+    code = "unsupported-type"
+
+
+class StateChanged(SerializationError):
+    """The value was changed by another task or thread while it was encoded: nothing is stored."""
+
+    code = "state-changed"
+    http_status = 409
+
+
+class StateTooLarge(SerializationError):
+    """Over one of the limits on bytes, nodes or lengths."""
+
+    code = "state-too-large"
+    http_status = 413
+
+
+class StateTooDeep(SerializationError):
+    """Over the limit on depth."""
+
+    code = "state-too-deep"
+    http_status = 413
+
+
+class UnknownType(SerializationError):
+    """The bytes name a type, or a version of one, that this process has not registered."""
+
+    code = "unknown-type"
+
+
+class UnexpectedType(SerializationError):
+    """The state is not of the class that the caller expects."""
+
+    code = "unexpected-type"
+
+
+class MalformedPayload(SerializationError):
+    """The bytes are not of the codec's format."""
+
+    code = "malformed-payload"
+
+
+class CompressionError(PersistenceError):
+    """The bytes can't be decompressed within their declared length and the limit."""
+
+    code = "compression"
+
+
+class UnknownDictionary(CompressionError):
+    """The state was compressed with a dictionary that is not there: carries its ``id``."""
+
+    code = "unknown-dictionary"
+
+    def __init__(self, message: str, id: int | None = None) -> None:
+        super().__init__(message, id)
+        self.id = id
+
+    def _members(self) -> dict[str, object]:
+        return {"dictionary": self.id}
+
+
+class IntegrityError(PersistenceError):
+    """What is stored is not what was written."""
+
+    code = "integrity"
+
+
+class CorruptedEnvelope(IntegrityError):
+    """A checksum, a length or the magic bytes do not match: rot, truncation, or no envelope at all."""
+
+    code = "corrupted"
+
+
+class TamperedEnvelope(IntegrityError):
+    """Authentication failed: altered, moved to another record, or sealed for another purpose."""
+
+    code = "tampered"
+
+
+class UnsupportedVersion(IntegrityError):
+    """An envelope, schema or head of a version that this release can't read."""
+
+    code = "unsupported-version"
+
+
+class EncryptionError(PersistenceError):
+    """The keyring can't seal or open this."""
+
+    code = "encryption"
+
+
+class UnknownKey(EncryptionError):
+    """The keyring has no key of the id that the envelope names."""
+
+    code = "unknown-key"
+
+
+class EncryptionRequired(EncryptionError):
+    """Plaintext was found where a keyring is set."""
+
+    code = "encryption-required"

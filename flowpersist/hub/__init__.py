@@ -1,0 +1,35 @@
+"""The verbs on suspensions, and what works beside them: workers, leases, listings, maintenance.
+
+What is imported here is public; every other module of the package may change.
+"""
+
+from __future__ import annotations
+
+from flowpersist.hub.lease import hold
+from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
+from flowpersist.hub.opening import FROM_ENV, HubOptions, Migration, migrate, open_hub
+from flowpersist.hub.raising import RaisingHub, or_raise
+from flowpersist.hub.transactions import Authorizer, Event
+from flowpersist.hub.verbs import Outcome, PersistenceHub
+from flowpersist.hub.worker import Backoff
+
+__all__ = [
+    "FROM_ENV",
+    "Authorizer",
+    "Backoff",
+    "Cleanup",
+    "Event",
+    "Health",
+    "HubOptions",
+    "Maintenance",
+    "Migration",
+    "Outcome",
+    "PersistenceHub",
+    "RaisingHub",
+    "Tick",
+    "TrainedDictionary",
+    "hold",
+    "migrate",
+    "open_hub",
+    "or_raise",
+]

@@ -1,0 +1,106 @@
+"""What a value passes before it is an answer: its JSON form, its wait's schema, and the rules of the schema's class.
+
+All of it happens before anything is decided or written, in a thread where the value is not small or a class's own code
+runs, so that the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from returns.result import Result, Success
+
+from flowpersist.errors import PersistenceError
+from flowpersist.inputs.answer_types import AnswerTypes
+from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
+from flowpersist.inputs.json_types import Kind, json_form, structure
+from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.model import Head, WaitState
+from flowpersist.lifecycle.refusals import Target
+
+__all__ = ["Given", "own_copy"]
+
+#: Values, and characters of text, that are checked in the event loop.
+FEW: Final = 200
+SHORT: Final = 8 * 1024
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+
+
+@frozen
+class Given:
+    """A value as a caller gave it. Who gives it and the answer's id are checked when it is made."""
+
+    offer: verbs.Offer
+    types: AnswerTypes
+    #: Characters of its texts together.
+    max_text: int
+
+    async def examined(self, head: Head, target: Target) -> verbs.Offer:
+        """The offer in its JSON form, with what the wait that it would answer says of it."""
+        wait = verbs.wanted(head, target)
+        kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
+        # What is awaited is read again, and its schema compiled, so that it counts too.
+        small = _is_small(self.offer.value) and (wait is None or _is_small(wait.awaiting))
+        if kind is None and small:
+            return _examined(self.offer, wait, None, self.max_text)
+        return await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
+
+
+def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind, max_text: int) -> verbs.Offer:
+    form = json_form(offer.value)
+    if wait is None:
+        return evolve(offer, value=form, digest=verbs.digest_of(form))
+    typed = wait.awaiting is not None and "schema" in wait.awaiting
+    # Where any JSON value will do, nothing else is taken for one.
+    checked = verbs.checked(wait, form if typed else offer.value, max_text=max_text)
+    return evolve(offer, value=form, checked=checked.bind(lambda value: _fitting(value, kind)))
+
+
+def _fitting(value: object, kind: Kind) -> Result[object, PersistenceError]:
+    """The same value, if its type's own rules let it through."""
+    return structure(value, kind).map(lambda _: value) if kind is not None else Success(value)
+
+
+def own_copy(value: object) -> object:
+    """JSON data as it is now, apart from what the caller goes on with: it is checked at one moment and stored at
+    another. What is over the limits of an answer, and instances of classes, stay the same objects.
+    """
+    left = MAX_NODES
+
+    def copied(item: Any, depth: int) -> object:  # noqa: ANN401 - as given
+        nonlocal left
+        kind = type(item)
+        if depth > MAX_DEPTH or left < 0 or (kind is not dict and kind is not list and kind is not tuple):
+            return item
+        left -= len(item)
+        if left < 0:
+            return item
+        if kind is dict:
+            return {key: copied(one, depth + 1) for key, one in item.items()}
+        parts = [copied(one, depth + 1) for one in item]
+        return parts if kind is list else tuple(parts)
+
+    return copied(value, 0)
+
+
+def _is_small(value: object) -> bool:
+    """Whether a bounded look finds it so; an object of a class is not, whose encoder is code of its own."""
+    pending: list[Any] = [value]
+    nodes = text = 0
+    while pending:
+        item = pending.pop()
+        nodes += 1
+        if type(item) is dict or type(item) is list:
+            nodes += len(item)
+            if nodes <= FEW:
+                pending.extend(item)
+                pending.extend(item.values() if type(item) is dict else ())
+        elif type(item) is str:
+            text += len(item)
+        elif type(item) not in _NUMBERS:
+            return False
+        if nodes > FEW or text > SHORT:
+            return False
+    return True

@@ -1,0 +1,234 @@
+"""What is due: read in bounded pages up to the store's present, past what is known to be unreadable here.
+
+A ``Front`` is one status' records in the order of their due. Its beginning moves past pages of records that can't be
+read, so that no claim reads these again; a patrol goes over them, a page at a time, and tries each again when it is
+time to, which also finds what came to stand among them since.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
+
+from attrs import define, evolve, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Page, Range, Record, Scalar, Where
+from flowpersist.errors import InputValidationError, PersistenceError
+from flowpersist.lifecycle.model import Head
+from flowpersist.sealed.drafts import Loaded
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["Due", "Front", "Queue", "due_heads", "due_pages"]
+
+#: Records of a page at most; the first is as large as what is wanted, each further one twice that.
+BATCH: Final = 100
+#: Records of a patrol's page, and seconds between two of them.
+PATROL: Final = 50
+ROUND: Final = 1.0
+#: How far a page's bound is past the store's present as it is reckoned. What is later than the reply's own clock is not
+#: due, and a clock that was past the bound is asked again.
+MARGIN: Final = timedelta(seconds=1)
+Place: TypeAlias = tuple[datetime, str]
+H = TypeVar("H")
+
+
+@frozen
+class Candidate:
+    """A due record as it is stored, and the store's clock when it was read; ``kept`` are those that a front stays
+    before.
+    """
+
+    record: Record
+    now: datetime
+    kept: set[str]
+
+
+async def due_pages(
+    records: SealedRecords[H],
+    equals: Mapping[str, Scalar],
+    *,
+    size: int = BATCH,
+    first: int | None = None,
+    after: str | None = None,
+) -> AsyncGenerator[Result[Page[Record], PersistenceError], None]:
+    """Pages of what is due by the store's clock, longest due first; ends at the first failure. The ``first`` is of a
+    size of its own, the next of ``size``, and each further one twice as large.
+    """
+    asked = min(BATCH, size if first is None else first)
+    size = min(BATCH, size * 2 if first is None else size)
+    bound = records.reckoned() + MARGIN
+    seen: frozenset[str] = frozenset()
+    while True:
+        where = Where(equals, Range("due", before=bound))
+        listed = await records.listed(where, order="due", limit=asked, after=after)
+        if not isinstance(listed, Success):
+            yield listed
+            return
+        page = listed.unwrap()
+        due = tuple(one for one in page.items if one.due_at is not None and one.due_at <= page.now)
+        yield Success(evolve(page, items=tuple(one for one in due if one.ref.key not in seen)))
+        if len(due) < len(page.items):
+            return
+        if page.next is not None:
+            after, asked, size, seen = page.next, size, min(BATCH, size * 2), frozenset()
+        elif page.now < bound:
+            return
+        else:
+            # The store's clock was moved forward: what is due beyond the bound follows what was read.
+            bound, seen = page.now + MARGIN, frozenset(one.ref.key for one in due)
+
+
+async def due_heads(
+    records: SealedRecords[H], equals: Mapping[str, Scalar]
+) -> AsyncGenerator[Result[Loaded[H], PersistenceError], None]:
+    """The same with their heads, one by one. What is known to be unreadable is passed over unopened."""
+    async for found in due_pages(records, equals):
+        if not isinstance(found, Success):
+            yield Failure(found.failure())
+            return
+        page = found.unwrap()
+        for record in page.items:
+            if records.unread.passes(record.ref.key, record.revision):
+                continue
+            opened = records.open(record, page.now)
+            if isinstance(opened, Success):
+                yield opened
+
+
+@define(eq=False)
+class Front:
+    """Where one status' due records begin for whoever asks with one ``scope``, and how far its patrol has come."""
+
+    records: SealedRecords[Head]
+    equals: Mapping[str, Scalar]
+    scope: object
+    #: The cursor up to which everything is passed over, and the place of the last record before it that could be read.
+    after: str | None = None
+    place: Place | None = None
+    #: How many that are passed over follow at once.
+    tail: int = 0
+    _patrol: str | None = None
+    _patrolled: float = float("-inf")
+
+    async def candidates(self, wanted: int) -> AsyncGenerator[Result[Candidate, PersistenceError], None]:
+        """What may be claimed, longest due first, until the caller has enough; ends at the first failure."""
+        async for record, now in self._patrolling():
+            yield Success(Candidate(record, now, set()))
+        kept: set[str] = set()
+        # But for the last of those that are passed over, so that a page of them has a cursor to begin after.
+        first, tail = (self.tail - 1 if self.tail > 1 else None), 0
+        async with aclosing(due_pages(self.records, self.equals, size=wanted, first=first, after=self.after)) as pages:
+            async for found in pages:
+                if not isinstance(found, Success):
+                    self._reset(found.failure())
+                    yield Failure(found.failure())
+                    return
+                page = found.unwrap()
+                passed = len(page.unreadable)
+                for record in page.items:
+                    if not self._passes(record):
+                        self.tail = tail + passed
+                        yield Success(Candidate(record, page.now, kept))
+                    passed += self._passes(record)
+                if passed and not kept and page.next is not None:
+                    self._advance(page)
+                    tail = 0
+                else:
+                    tail += passed
+                self.tail = tail
+
+    async def _patrolling(self) -> AsyncGenerator[tuple[Record, datetime], None]:
+        """Now and then one page of what the front has passed: what is to be tried again of it, or has come since."""
+        moment = self.records.pace.monotonic()
+        if self.after is None or moment < self._patrolled + ROUND:
+            return
+        self._patrolled = moment
+        async with aclosing(due_pages(self.records, self.equals, size=PATROL, after=self._patrol)) as pages:
+            found = await anext(pages, None)
+        if not isinstance(found, Success):
+            self._patrol = None
+            return
+        page, place = found.unwrap(), self.place
+        within = [record for record in page.items if place is None or _place(record) <= place]
+        over = page.next is None or len(within) < len(page.items)
+        if over and self._patrol is None and not within and not page.unreadable:
+            # All that was passed over has gone.
+            self.after = self.place = None
+        self._patrol = None if over else page.next
+        for record in within:
+            if not self._passes(record):
+                yield record, page.now
+
+    def _passes(self, record: Record) -> bool:
+        return self.records.unread.passes(record.ref.key, record.revision, scope=self.scope)
+
+    def _advance(self, page: Page[Record]) -> None:
+        self.after = page.next
+        if page.items:
+            self.place = _place(page.items[-1])
+
+    def _reset(self, error: PersistenceError) -> None:
+        if isinstance(error, InputValidationError):
+            # A cursor that the store takes no more.
+            self.after = self.place = self._patrol = None
+
+
+def _place(record: Record) -> Place:
+    # Pages by due list records without one nowhere.
+    return record.due_at or record.updated_at, record.ref.key
+
+
+@frozen
+class Due:
+    """A due record with its head. ``keep`` says that it was neither taken nor is it to be passed over."""
+
+    record: Loaded[Head]
+    keep: Callable[[], None]
+
+
+class Queue:
+    """What is due by criteria, in the order of its due over several statuses."""
+
+    def __init__(
+        self, records: SealedRecords[Head], equals: Mapping[str, Scalar], statuses: Iterable[str], scope: object
+    ) -> None:
+        self.records = records
+        self.scope = scope
+        self._fronts = [Front(records, {**equals, "status": status}, scope) for status in statuses]
+
+    async def due(self, wanted: int) -> AsyncGenerator[Result[Due, PersistenceError], None]:
+        """Records that may be claimed, each opened when it is its turn. A failure does not end it."""
+        streams = [front.candidates(wanted) for front in self._fronts]
+        waiting: list[tuple[float, int, Result[Candidate, PersistenceError]]] = []
+
+        async def push(number: int) -> None:
+            found = await anext(streams[number], None)
+            if found is not None:
+                heapq.heappush(waiting, (_urgency(found), number, found))
+
+        try:
+            for number in range(len(streams)):
+                await push(number)
+            while waiting:
+                _, number, found = heapq.heappop(waiting)
+                opened = found.bind(self._opened)
+                # What can't be opened is passed over from now on.
+                if isinstance(opened, Success) or not isinstance(found, Success):
+                    yield opened
+                await push(number)
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    def _opened(self, candidate: Candidate) -> Result[Due, PersistenceError]:
+        keep = partial(candidate.kept.add, candidate.record.ref.key)
+        return self.records.open(candidate.record, candidate.now).map(lambda loaded: Due(loaded, keep))
+
+
+def _urgency(found: Result[Candidate, PersistenceError]) -> float:
+    return _place(found.unwrap().record)[0].timestamp() if isinstance(found, Success) else float("-inf")

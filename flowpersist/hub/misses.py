@@ -1,0 +1,75 @@
+"""What is not there is refused with as much work as what is.
+
+Ids that are derived from idempotency keys can be guessed. Whoever tries one with a secret of their own must not learn
+from the time whether a suspension of that id exists: so for an id that is not there a head is opened all the same, and
+its receipts are asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from returns.result import Failure, Success
+
+from flowpersist.backends.base import Record
+from flowpersist.errors import PersistenceError, StorageError
+from flowpersist.hub.beside import Beside
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.suspension_key import SECRET_BYTES, SuspensionId, SuspensionKey
+from flowpersist.lifecycle.indexing import attributes_of
+from flowpersist.lifecycle.model import Head, Status, WaitState, find, secret_digest
+from flowpersist.lifecycle.refusals import not_found
+from flowpersist.sealed.drafts import Draft
+from flowpersist.sealed.envelope import Sealer
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["Misses"]
+
+
+class Misses:
+    """Refuses keys of suspensions that are not there."""
+
+    def __init__(self, records: SealedRecords[Head], beside: Beside) -> None:
+        self._records = records
+        self._beside = beside
+        self._made: tuple[Sealer, Record] | None = None
+
+    async def refuse(self, key: SuspensionKey | SuspensionId, now: datetime) -> PersistenceError:
+        """What the holder of this key is told, after the work that a wrong secret takes; of an id, which code of this
+        process has, at once.
+        """
+        if isinstance(key, SuspensionId):
+            return not_found(key)
+        record = self._stand_in(key, now)
+        opened = None if record is None else self._records.loaded(record, now)
+        if isinstance(opened, Success):
+            find(opened.unwrap().head, key)
+        receipt = await self._beside.receipt(key.id, now, secret_digest(key.secret))
+        failed = isinstance(receipt, Failure) and isinstance(receipt.failure(), StorageError)
+        return receipt.failure() if failed else not_found(key)
+
+    def _stand_in(self, key: SuspensionKey, now: datetime) -> Record | None:
+        """A head such as most are, sealed once for each sealer and stored nowhere."""
+        sealer = self._records.sealer
+        if self._made is None or self._made[0] is not sealer:
+            head = _usual(key, self._records.pace.entropy(SECRET_BYTES), now)
+            sealed = self._records.sealed(Draft(head, attributes_of(head), None), now)
+            if not isinstance(sealed, Success):
+                return None
+            self._made = (sealer, sealed.unwrap())
+        return self._made[1]
+
+
+def _usual(key: SuspensionKey, secret: bytes, now: datetime) -> Head:
+    awaiting = AwaitInput[bool](id="answer", prompt="Is that right?", schema=bool)
+    return Head(
+        id=key.id,
+        tenant=None,
+        metadata={},
+        created_at=now,
+        updated_at=now,
+        retention=timedelta(days=7),
+        status=Status.WAITING,
+        until="all",
+        waits=(WaitState("answer", secret, 1, awaiting.to_data(), None),),
+    )

@@ -1,0 +1,349 @@
+"""Opening a hub: settings from code and environment, keyring, backend, and all of it closed again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from enum import Enum
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any, Final, TypedDict
+
+from attrs import frozen
+from returns.result import Failure
+
+from flowpersist.backends.base import Migrating, NamespaceSchema, StorageBackend, check_text
+from flowpersist.backends.blobs import BlobStore, blob_store_from_url
+from flowpersist.backends.claim_check import ClaimCheckBackend
+from flowpersist.backends.registry import backend_from_url
+from flowpersist.codec import Codec, Limits, TypeRegistry
+from flowpersist.errors import ConfigurationError
+from flowpersist.errors.arguments import (
+    check_callable,
+    check_choice,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_items,
+    check_pause,
+    check_size,
+    check_str,
+    mistyped,
+    out_of_range,
+)
+from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.beside import Beside, answers_of, beside_schema, receipts_of
+from flowpersist.hub.large_answers import LargeAnswers
+from flowpersist.hub.transactions import Authorizer, Event, Suspensions
+from flowpersist.hub.verbs import HubDefaults, PersistenceHub
+from flowpersist.keys.keyring import KeyProvider, KeyRing
+from flowpersist.lifecycle.indexing import schema
+from flowpersist.lifecycle.model import Head, Kept, Spilled
+from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
+from flowpersist.sealed.envelope import Sealer
+from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.retrying import Pace
+from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
+from flowpersist.stages.compress import COMPRESSIONS
+
+__all__ = ["FROM_ENV", "HubOptions", "Migration", "migrate", "open_hub"]
+
+log = logging.getLogger("flowpersist")
+
+
+class FromEnvironment(Enum):
+    """The type of ``FROM_ENV``: the setting of that name in the environment, or its default."""
+
+    FROM_ENV = "from the environment"
+
+
+FROM_ENV: Final = FromEnvironment.FROM_ENV
+
+
+class HubOptions(TypedDict, total=False):
+    """What ``open_hub`` and ``RaisingHub.open`` take beside the URL; what is left out comes from the environment.
+
+    - ``keyring``: a ``KeyRing``, a ``KeyProvider``, or None for plaintext, said knowingly.
+    - ``types``: the classes that states may hold, or a ``TypeRegistry``.
+    - ``limits``: bounds on a state (``Limits``). ``compression``: ``auto``, ``zstd``, ``gzip`` or ``none``.
+    - ``dictionaries``: whether small states are compressed with the namespace's newest trained dictionary. What was so
+    compressed is read by any hub.
+    - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
+    - ``retention``: how long closed suspensions stay to tell their callers the truth.
+    - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
+    - ``public_url``: where people answer; ``NewSuspension.link`` puts the key behind it.
+    - ``pace``: clock, randomness, retries and the limit from when on a call is slow. ``settings``: what the environment
+    says, in its place.
+    - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
+    records.
+    - ``debug``: whether exceptions of your handlers, tools and observers are logged whole, with messages that may hold
+    state; else by their frames and classes.
+    - ``create``: False for whoever only looks: a store that is not there, or lacks a part of this release's schema, is
+    refused, and nothing is made.
+    """
+
+    keyring: KeyRing | KeyProvider | FromEnvironment | None
+    types: TypeRegistry | Iterable[type]
+    limits: Limits | FromEnvironment
+    compression: str | FromEnvironment
+    dictionaries: bool | FromEnvironment
+    namespace: str
+    default_timeout: timedelta | FromEnvironment | None
+    retention: timedelta | FromEnvironment
+    authorizer: Authorizer | None
+    on_event: Callable[[Event], object] | None
+    public_url: str | FromEnvironment | None
+    pace: Pace | FromEnvironment
+    settings: Settings | FromEnvironment
+    blobs: str | BlobStore | FromEnvironment | None
+    blobs_from: int | FromEnvironment
+    debug: bool | FromEnvironment
+    create: bool
+
+
+@asynccontextmanager
+async def open_hub(
+    url: str | StorageBackend | None = None,
+    *,
+    keyring: KeyRing | KeyProvider | FromEnvironment | None = FROM_ENV,
+    types: TypeRegistry | Iterable[type] = (),
+    limits: Limits | FromEnvironment = FROM_ENV,
+    compression: str | FromEnvironment = FROM_ENV,
+    dictionaries: bool | FromEnvironment = FROM_ENV,
+    namespace: str = "default",
+    default_timeout: timedelta | FromEnvironment | None = FROM_ENV,
+    retention: timedelta | FromEnvironment = FROM_ENV,
+    authorizer: Authorizer | None = None,
+    on_event: Callable[[Event], object] | None = None,
+    public_url: str | FromEnvironment | None = FROM_ENV,
+    pace: Pace | FromEnvironment = FROM_ENV,
+    settings: Settings | FromEnvironment = FROM_ENV,
+    blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
+    blobs_from: int | FromEnvironment = FROM_ENV,
+    debug: bool | FromEnvironment = FROM_ENV,
+    create: bool = True,
+) -> AsyncIterator[PersistenceHub]:
+    """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
+
+    ``url`` may be a backend; None takes ``FLOWPERSIST_URL``. Raises ``ConfigurationError`` where a setting makes no
+    sense and ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in
+    too.
+    """
+    _check_options(
+        {
+            "url": url,
+            "keyring": keyring,
+            "types": types,
+            "limits": limits,
+            "compression": compression,
+            "dictionaries": dictionaries,
+            "namespace": namespace,
+            "default_timeout": default_timeout,
+            "retention": retention,
+            "authorizer": authorizer,
+            "on_event": on_event,
+            "public_url": public_url,
+            "pace": pace,
+            "settings": settings,
+            "blobs": blobs,
+            "blobs_from": blobs_from,
+            "create": create,
+            "debug": debug,
+        }
+    )
+    settings = Settings.from_environ() if isinstance(settings, FromEnvironment) else settings
+    ring = await _ring(keyring, settings)
+    sealer = Sealer(
+        codec=Codec(
+            types=types,
+            limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
+        ),
+        compression=_chosen(compression, settings.compression),
+        keyring=ring,
+    )
+    backend = _backend(url, settings, blobs, blobs_from)
+    pacing = _chosen(pace, Pace(slow=timedelta(milliseconds=settings.slow_ms)))
+    records = SealedRecords(backend, sealer, namespace, Head, pace=pacing)
+    trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
+    suspensions = Suspensions(
+        records,
+        Beside(
+            SealedRecords(backend, sealer, receipts_of(namespace), Spilled, purpose="receipt", pace=pacing),
+            LargeAnswers(SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", pace=pacing)),
+        ),
+        prefix=settings.key_prefix,
+        authorizer=authorizer,
+        on_event=on_event,
+        tracebacks=_tracebacks(_chosen(debug, settings.debug)),
+    )
+    defaults = HubDefaults(
+        namespace=namespace,
+        timeout=_chosen(default_timeout, settings.default_timeout),
+        retention=_chosen(retention, settings.retention),
+        public_url=_chosen(public_url, settings.public_url),
+    )
+    try:
+        if not create:
+            await _check_there(backend, namespace)
+        await backend.open(_schema(namespace))
+        if trained.used:
+            loaded = await trained.load()
+            if isinstance(loaded, Failure):
+                raise loaded.failure()
+        yield PersistenceHub(suspensions, defaults, trained)
+    finally:
+        await backend.close()
+
+
+@frozen
+class Migration:
+    """The statements that a store needed for a hub to be opened on it, in their order, and whether they were run."""
+
+    backend: str
+    statements: tuple[str, ...]
+    done: bool
+
+
+async def migrate(
+    url: str | StorageBackend | None = None,
+    *,
+    plan: bool = False,
+    namespace: str = "default",
+    settings: Settings | FromEnvironment = FROM_ENV,
+) -> Migration:
+    """Bring a store's schema up to this release, as ``open_hub`` does by itself; with ``plan`` only say how.
+
+    A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
+    """
+    _check_options({"url": url, "namespace": namespace, "settings": settings})
+    check_flag(plan, "plan")
+    backend = _backend(url, Settings.from_environ() if isinstance(settings, FromEnvironment) else settings)
+    wanted = _schema(namespace)
+    statements = await backend.plan(wanted) if isinstance(backend, Migrating) else ()
+    if not plan:
+        try:
+            await backend.open(wanted)
+        finally:
+            await backend.close()
+    return Migration(backend.name, statements, not plan)
+
+
+async def _check_there(backend: StorageBackend, namespace: str) -> None:
+    """Refuse a store that opening would have to make, or to migrate."""
+    if isinstance(backend, Migrating) and await backend.plan(_schema(namespace)):
+        message = (
+            f"the {backend.name} store is not there, or lacks tables or indexes of this release: "
+            "check the URL, or make and migrate it with flowpersist migrate"
+        )
+        raise ConfigurationError(message, "FLOWPERSIST_URL")
+
+
+def _check_url(url: object, name: str) -> None:
+    if isinstance(url, PurePath):
+        mistyped(name, "a URL such as sqlite:///flows.db (a path is written file:… or sqlite:///…), or a backend", url)
+    check_instance(url, name, (str, StorageBackend), "a URL such as sqlite:///flows.db, a backend, or None")
+
+
+def _check_types(types: object, name: str) -> None:
+    if not isinstance(types, TypeRegistry):
+        check_items(types, name, "a TypeRegistry, or the classes for one")
+
+
+def _check_namespace(namespace: object, name: str) -> None:
+    # What stands beside it has a longer name.
+    if not check_text(namespace, name):
+        out_of_range(name, "a str that is not empty", "an empty one")
+    _schema(str(namespace))
+
+
+def _check_public_url(url: object, name: str) -> None:
+    check_str(url, name)
+    if not PUBLIC_URL.fullmatch(str(url)):
+        out_of_range(name, PUBLIC_URL_TAKES, "another")
+
+
+def _of(kinds: type | tuple[type, ...], takes: str) -> Callable[[object, str], None]:
+    return lambda value, name: check_instance(value, name, kinds, takes)
+
+
+#: None and ``FROM_ENV`` pass where the signature has them as a default or beside it.
+_CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
+    {
+        "url": _check_url,
+        "keyring": _of((KeyRing, KeyProvider), "a KeyRing, a KeyProvider or None"),
+        "types": _check_types,
+        "limits": _of(Limits, "a Limits"),
+        "compression": lambda value, name: check_choice(value, name, COMPRESSIONS),
+        "dictionaries": check_flag,
+        "namespace": _check_namespace,
+        "default_timeout": check_duration,
+        "retention": check_pause,
+        "authorizer": check_callable,
+        "on_event": check_callable,
+        "public_url": _check_public_url,
+        "pace": _of(Pace, "a Pace"),
+        "settings": _of(Settings, "a Settings"),
+        "blobs": _of((str, BlobStore), "a URL such as file:///dir or s3://bucket/prefix, a BlobStore, or None"),
+        "blobs_from": check_size,
+        "create": check_flag,
+        "debug": check_flag,
+    }
+)
+_MAY_BE_NONE: Final = frozenset({"url", "keyring", "default_timeout", "authorizer", "on_event", "public_url", "blobs"})
+
+
+def _check_options(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value is not FROM_ENV and not (value is None and name in _MAY_BE_NONE):
+            _CHECKS[name](value, name)
+
+
+def _chosen(given: Any, otherwise: Any) -> Any:  # noqa: ANN401 - the caller's annotation says which
+    return otherwise if given is FROM_ENV else given
+
+
+def _tracebacks(whole: bool) -> Tracebacks:  # noqa: FBT001
+    if whole:
+        log.warning("debug is on: tracebacks are logged whole, and may hold state, answers and keys")
+    return Tracebacks(whole)
+
+
+def _schema(namespace: str) -> list[NamespaceSchema]:
+    """The namespaces that a hub keeps its records in, with what it asks for."""
+    return [schema(namespace), *beside_schema(namespace), dictionary_schema(namespace)]
+
+
+def _backend(
+    url: str | StorageBackend | None,
+    settings: Settings,
+    blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
+    blobs_from: int | FromEnvironment = FROM_ENV,
+) -> StorageBackend:
+    url = settings.url if url is None else url
+    if url is None:
+        message = "no store is named: pass a url such as sqlite:///flows.db, or set FLOWPERSIST_URL"
+        raise ConfigurationError(message, "FLOWPERSIST_URL")
+    backend = backend_from_url(url) if isinstance(url, str) else url
+    apart = _chosen(blobs, settings.blobs_url)
+    if apart is None or isinstance(backend, ClaimCheckBackend):
+        return backend
+    store = blob_store_from_url(apart) if isinstance(apart, str) else apart
+    return ClaimCheckBackend(backend, store, from_bytes=_chosen(blobs_from, settings.blobs_from))
+
+
+async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, settings: Settings) -> KeyRing | None:
+    if keyring is None or isinstance(keyring, KeyRing):
+        return keyring
+    if not isinstance(keyring, FromEnvironment):
+        return await keyring.keyring()
+    if settings.keys is not None:
+        return KeyRing.parse(settings.keys)
+    if settings.keys_file is not None:
+        return KeyRing.from_file(settings.keys_file)
+    log.warning(
+        "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
+        "or pass keyring=None to say so"
+    )
+    return None

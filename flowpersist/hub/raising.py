@@ -1,0 +1,343 @@
+"""The same verbs for those who prefer exceptions: values come back, ``PersistenceError`` is raised."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, Unpack
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Page, Scalar, StorageBackend
+from flowpersist.errors import PersistenceError
+from flowpersist.errors.arguments import check_instance
+from flowpersist.errors.secrecy import discreet, forgetting
+from flowpersist.hub.lease import DEFAULT_LEASE
+from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.suspending import Awaiting
+from flowpersist.hub.transactions import Named
+from flowpersist.hub.verbs import ANY_ANSWER, ANY_CLASS, MISSING, A, PersistenceHub, S
+from flowpersist.hub.worker import Backoff
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.model import Until
+from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension
+
+__all__ = ["RaisingHub", "or_raise"]
+
+T = TypeVar("T")
+
+
+def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[PersistenceError]) -> T:
+    """The value of a success; a failure's error is raised."""
+    match result:
+        case Success(value):
+            return value
+        case Failure(error):
+            raise error
+    msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
+    raise TypeError(msg)
+
+
+class RaisingHub:
+    """The verbs of ``PersistenceHub``, which see; ``hub`` is the one that does the work."""
+
+    def __init__(self, hub: PersistenceHub) -> None:
+        check_instance(hub, "hub", PersistenceHub, "a PersistenceHub; RaisingHub.open makes both")
+        self.hub = hub
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(url: str | StorageBackend | None = None, **options: Unpack[HubOptions]) -> AsyncIterator[RaisingHub]:
+        """``async with RaisingHub.open("sqlite:///flows.db") as hub:``, with the arguments of ``open_hub``."""
+        async with open_hub(url, **options) as hub:
+            yield RaisingHub(hub)
+
+    def use_keyring(self, keyring: KeyRing | None) -> None:
+        """Seal and open with another keyring from now on."""
+        self.hub.use_keyring(keyring)
+
+    def remember(self, *awaiting: AwaitInput[Any]) -> None:
+        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes."""
+        self.hub.remember(*awaiting)
+
+    @discreet
+    async def suspend(
+        self,
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_digest: str | bytes | None = None,
+        key: Named | None = None,
+        by: str | None = None,
+    ) -> NewSuspension:
+        """Make a state durable, and give the keys that resume it."""
+        return or_raise(
+            await self.hub.suspend(
+                state,
+                awaiting=awaiting,
+                until=until,
+                timeout=timeout,
+                deadline=deadline,
+                metadata=metadata,
+                tenant=tenant,
+                idempotency_key=idempotency_key,
+                idempotency_digest=idempotency_digest,
+                key=key,
+                by=by,
+            )
+        )
+
+    @discreet
+    async def reserve(
+        self,
+        awaiting: Awaiting = None,
+        *,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        by: str | None = None,
+    ) -> NewSuspension:
+        """Make the keys before the state is there."""
+        return or_raise(
+            await self.hub.reserve(
+                awaiting,
+                until=until,
+                timeout=timeout,
+                deadline=deadline,
+                metadata=metadata,
+                tenant=tenant,
+                idempotency_key=idempotency_key,
+                by=by,
+            )
+        )
+
+    @discreet
+    async def inspect(self, key: Named, *, by: str | None = None) -> Suspension:
+        """The suspension as of now."""
+        return or_raise(await self.hub.inspect(key, by=by))
+
+    @discreet
+    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Mapping[str, SuspensionKey]:
+        """The keys of a suspension's open waits, by name."""
+        return or_raise(await self.hub.keys(id, by=by))
+
+    async def answer(
+        self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
+    ) -> Receipt:
+        """Validate an answer and record it."""
+        return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id))
+
+    @discreet
+    async def resume(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        expect: type[S] = ANY_CLASS,
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Resumption[S, A]:
+        """Answer, if a value is given, and take the run for good."""
+        return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect, awaiting=awaiting))
+
+    @discreet
+    async def claim(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        claim_id: str | None = None,
+        expect: type[S] = ANY_CLASS,
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Resumption[S, A]:
+        """The same under a lease."""
+        return or_raise(
+            await self.hub.claim(
+                key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect, awaiting=awaiting
+            )
+        )
+
+    @discreet
+    async def claim_due(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        limit: int = 1,
+        lease: timedelta = DEFAULT_LEASE,
+        expect: type[S] = ANY_CLASS,
+    ) -> tuple[Resumption[S], ...]:
+        """Claim what is answered or whose lease has lapsed."""
+        return or_raise(await self.hub.claim_due(criteria, limit=limit, lease=lease, expect=expect))
+
+    @discreet
+    async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> datetime:
+        """Move the end of the lease."""
+        return or_raise(await self.hub.renew(run, lease=lease))
+
+    @discreet
+    async def complete(
+        self,
+        run: Resumption[Any],
+        outcome: object = None,
+        *,
+        discard: bool = False,
+        superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> Suspension:
+        """End a claimed run."""
+        return or_raise(
+            await self.hub.complete(run, outcome, discard=discard, superseded=superseded, metadata=metadata)
+        )
+
+    @discreet
+    async def fail(
+        self,
+        run: Resumption[Any],
+        error: BaseException | str | None = None,
+        *,
+        why: object = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> Suspension:
+        """End a claimed run as failed."""
+        return or_raise(await self.hub.fail(run, error, why=why, metadata=metadata))
+
+    @discreet
+    async def release(
+        self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
+    ) -> Suspension:
+        """Give a claimed run back."""
+        return or_raise(await self.hub.release(run, error, delay))
+
+    @discreet
+    async def suspend_next(
+        self,
+        run: Resumption[Any],
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> NewSuspension:
+        """Pause a claimed run again."""
+        return or_raise(
+            await self.hub.suspend_next(
+                run,
+                state,
+                awaiting=awaiting,
+                until=until,
+                timeout=timeout,
+                deadline=deadline,
+                superseded=superseded,
+                metadata=metadata,
+            )
+        )
+
+    @asynccontextmanager
+    async def running(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        expect: type[S] = ANY_CLASS,
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> AsyncIterator[Resumption[S, A]]:
+        """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
+        with forgetting():
+            async with self.hub.running(
+                key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
+            ) as outcome:
+                yield or_raise(outcome)
+
+    @discreet
+    async def work(
+        self,
+        handler: Callable[[Resumption[Any, Any]], Awaitable[object]],
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        concurrency: int = 8,
+        lease: timedelta = DEFAULT_LEASE,
+        max_attempts: int = 5,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        poll: timedelta = timedelta(seconds=1),
+        grace: timedelta = timedelta(0),
+        expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None,
+    ) -> None:
+        """Until cancelled: claim what is due, and run the handler on it."""
+        await self.hub.work(
+            handler,
+            criteria,
+            concurrency=concurrency,
+            lease=lease,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            poll=poll,
+            grace=grace,
+            expired=expired,
+        )
+
+    @discreet
+    async def outcome(self, key: Named, *, by: str | None = None) -> object:
+        """What ``complete`` stored."""
+        return or_raise(await self.hub.outcome(key, by=by))
+
+    @discreet
+    async def failure(self, key: Named, *, by: str | None = None) -> object:
+        """Why a run has failed, as ``fail`` was told."""
+        return or_raise(await self.hub.failure(key, by=by))
+
+    @discreet
+    async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Suspension:
+        """Close a suspension, or have a running one close at its next step."""
+        return or_raise(await self.hub.cancel(key, reason, by=by))
+
+    @discreet
+    async def extend(
+        self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+    ) -> Suspension:
+        """Move a deadline."""
+        return or_raise(await self.hub.extend(key, timeout=timeout, deadline=deadline, by=by))
+
+    @discreet
+    async def query(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        by: str | None = None,
+    ) -> Page[Suspension]:
+        """A page of suspensions."""
+        return or_raise(await self.hub.query(criteria, limit=limit, after=after, by=by))
+
+    async def iterate(self, criteria: Criteria = Criteria()) -> AsyncIterator[Suspension]:  # noqa: B008 - frozen
+        """All suspensions that match, page by page."""
+        after: str | None = None
+        while True:
+            page = await self.query(criteria, after=after)
+            for suspension in page.items:
+                yield suspension
+            if page.next is None:
+                return
+            after = page.next

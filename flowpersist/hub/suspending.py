@@ -1,0 +1,286 @@
+"""How a pause is made: its waits with fresh secrets, its state sealed, and whether it is the same one again."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Scalar, check_text
+from flowpersist.codec import TypeRegistry
+from flowpersist.errors import IdempotencyConflict, PersistenceError
+from flowpersist.errors.arguments import (
+    check_aware,
+    check_choice,
+    check_duration,
+    check_optional,
+    mistyped,
+    out_of_range,
+)
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.changes import in_utc, later, settle
+from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
+from flowpersist.lifecycle.shown import shown_digest
+from flowpersist.sealed.drafts import Loaded, record_context
+from flowpersist.sealed.encoding import encoded
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = [
+    "Awaiting",
+    "Facts",
+    "Plan",
+    "SealedState",
+    "check_digest",
+    "check_superseded",
+    "plan",
+    "same_request",
+    "same_state",
+    "seal_state",
+]
+
+Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
+MAX_WAITS = 1000
+#: Characters of all that a pause awaits: no head has room for more.
+MAX_AWAITED = 4 * 1024 * 1024
+#: The name of the wait of a pause that needs no answer.
+NO_ANSWER = "answer"
+
+
+@frozen
+class Planned:
+    """A wait before the store's clock is known."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    awaiting: AwaitInput[Any] | None
+    types: TypeRegistry | None = field(repr=False)
+    data: Mapping[str, object] | None = field(init=False, repr=False)
+    shown: bytes | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        data = None if self.awaiting is None else self.awaiting.to_data(self.types)
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "shown", None if data is None else shown_digest(data))
+
+    def opened(self, deadline: datetime | None) -> WaitState:
+        """The wait as it opens."""
+        return WaitState(self.name, self.secret, 1, self.data, deadline, shown=self.shown)
+
+
+@frozen
+class Plan:
+    """What a pause will wait for. Timeouts count from the store's present at the put that makes it durable."""
+
+    waits: tuple[Planned, ...]
+    until: Until
+    timeout: timedelta | None
+    deadline: datetime | None
+    default_timeout: timedelta | None
+
+    def opened(self, now: datetime) -> tuple[WaitState, ...]:
+        """Its waits as they open at ``now``."""
+        return tuple(wait.opened(self._deadline(wait.awaiting, now)) for wait in self.waits)
+
+    def question(self) -> bytes:
+        """The digest of what is asked: names, texts, schemas, defaults and ``until``. Not until when, which a caller
+        who counts from now says otherwise each time.
+        """
+        asked = {wait.name: None if wait.awaiting is None else _timeless(wait.awaiting) for wait in self.waits}
+        return fingerprint([self.until, asked])
+
+    def _deadline(self, awaiting: AwaitInput[Any] | None, now: datetime) -> datetime | None:
+        own = (None, None) if awaiting is None else (awaiting.deadline, awaiting.timeout)
+        for deadline, timeout in ((self.deadline, self.timeout), own, (None, self.default_timeout)):
+            if deadline is not None or timeout is not None:
+                return earliest(deadline, timeout, now)
+        return None
+
+
+def _timeless(awaiting: AwaitInput[Any]) -> dict[str, object]:
+    return {name: value for name, value in awaiting.to_data().items() if name not in {"timeout", "deadline"}}
+
+
+def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime) -> datetime | None:
+    """The earlier of a deadline and a timeout from now; None where neither is given."""
+    absolute = None if deadline is None else in_utc(deadline)
+    relative = None if timeout is None else later(now, timeout)
+    return min((moment for moment in (absolute, relative) if moment is not None), default=None)
+
+
+def check_times(timeout: timedelta | None, deadline: datetime | None) -> None:
+    """Refuse a timeout that is not positive, and a deadline without a time zone."""
+    check_optional(timeout, "timeout", check_duration)
+    check_optional(deadline, "deadline", check_aware)
+
+
+def plan(
+    awaiting: Awaiting,
+    *,
+    until: Until,
+    timeout: timedelta | None,
+    deadline: datetime | None,
+    default_timeout: timedelta | None,
+    entropy: Callable[[int], bytes],
+    types: TypeRegistry | None = None,
+) -> Plan:
+    """What a pause will wait for, with a fresh secret for each wait. ``ValueError`` where it makes no sense."""
+    check_choice(until, "until", UNTIL)
+    check_times(timeout, deadline)
+    named = _named(awaiting)
+    if len(named) > MAX_WAITS:
+        out_of_range("awaiting", f"at most {MAX_WAITS} waits", len(named))
+    size = sum(item.size for item in named.values() if item is not None)
+    if size > MAX_AWAITED:
+        out_of_range("awaiting", f"at most {MAX_AWAITED} characters as JSON in all", size)
+    waits = tuple(
+        Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item, types)
+        for name, item in named.items()
+    )
+    return Plan(waits, until, timeout, deadline, default_timeout)
+
+
+def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
+    if awaiting is None:
+        return {NO_ANSWER: None}
+    if isinstance(awaiting, AwaitInput):
+        return {awaiting.id: awaiting}
+    takes = "an AwaitInput, a mapping of names to AwaitInputs, or None"
+    if not isinstance(awaiting, Mapping):
+        mistyped("awaiting", takes, awaiting)
+    if not awaiting:
+        mistyped("awaiting", takes, awaiting)
+    for item in awaiting.values():
+        if not isinstance(item, AwaitInput):
+            mistyped("awaiting", takes, item)
+    return awaiting
+
+
+def check_superseded(names: object) -> frozenset[str]:
+    """The names of waits to close; ``TypeError`` for one text, which would be a name for each of its letters."""
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        msg = f"superseded must be a collection of the names of waits, not {type(names).__name__}"
+        raise TypeError(msg)
+    return frozenset(names)
+
+
+@frozen
+class Facts:
+    """What is said once of a suspension, and stays. ``fresh``: its id is random, so that nobody else has it."""
+
+    id: SuspensionId
+    metadata: Mapping[str, Scalar] = field(converter=check_metadata)
+    tenant: str | None
+    retention: timedelta
+    fresh: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.tenant is not None:
+            check_text(self.tenant, "tenant")
+
+    def head(self, plan: Plan, now: datetime, status: Status, mark: bytes | None) -> Head:
+        """A new suspension; ``mark`` is the sealed digest of its state."""
+        head = Head(
+            id=self.id,
+            tenant=self.tenant,
+            metadata=self.metadata,
+            created_at=now,
+            updated_at=now,
+            retention=self.retention,
+            status=status,
+            until=plan.until,
+            waits=plan.opened(now),
+            fingerprint=mark,
+            question=None if self.fresh else plan.question(),
+        )
+        return settle(head, now)
+
+
+@frozen
+class SealedState:
+    """A state as its record keeps it, and the digest that tells it from another (None where nobody will ask)."""
+
+    body: bytes = field(repr=False)
+    digest: bytes | None = field(default=None, repr=False)
+    fingerprint: bytes | None = field(default=None, repr=False)
+
+
+def check_digest(given: object, name: str) -> None:
+    """A str or bytes."""
+    if not isinstance(given, str | bytes):
+        mistyped(name, "a str or bytes", given)
+    if isinstance(given, str):
+        check_text(given, name)
+
+
+async def seal_state(
+    records: SealedRecords[Head],
+    key: str,
+    tenant: str | None,
+    state: object,
+    *,
+    compared: bool,
+    instead: str | bytes | None = None,
+) -> Result[SealedState, PersistenceError]:
+    """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small; ``StateChanged`` where
+    another task changes it meanwhile.
+
+    ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
+    It takes as long as all other digests and the cipher together. ``instead`` is compared in the state's place.
+    """
+    context = record_context(records.ref(key), tenant)
+    sealer = records.sealer
+
+    def sealed(data: bytes) -> Result[SealedState, PersistenceError]:
+        body = sealer.seal_bytes(data, context=context, purpose="state")
+        if not compared:
+            return body.map(SealedState)
+        digest = hashlib.sha256(data).digest() if instead is None else _digest_instead(instead)
+        # The digest is sealed as the state is: whoever may only answer must not be able to confirm a guess of it.
+        fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
+        return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
+
+    return await encoded(sealer.codec, state, sealed)
+
+
+def _digest_instead(given: str | bytes) -> bytes:
+    """Never that of a state, whose encoding does not begin so."""
+    return hashlib.sha256(b"idempotency_digest\0" + (given.encode() if isinstance(given, str) else given)).digest()
+
+
+def same_request(
+    records: SealedRecords[Head], record: Loaded[Head], plan: Plan, state: SealedState | None
+) -> Result[None, PersistenceError]:
+    """Whether an existing suspension was made with this question and this state (None: no state was named)."""
+    if record.head.question is not None and record.head.question != plan.question():
+        return Failure(_conflict(record.head, "another question"))
+    return same_state(records, record, state)
+
+
+def same_state(
+    records: SealedRecords[Head], record: Loaded[Head], state: SealedState | None
+) -> Result[None, PersistenceError]:
+    """Whether an existing suspension was made with this state (None: no state was named)."""
+    # Without a digest the suspension was found by a random id, which nobody but this call knows.
+    if state is None or state.digest is None:
+        return Success(None)
+    if record.head.fingerprint is None:
+        return Failure(_conflict(record.head, "another state"))
+    context = record_context(record.ref, record.tenant)
+    opened = records.sealer.open_bytes(record.head.fingerprint, context=context, purpose="fingerprint")
+    match opened:
+        case Success(digest) if hmac.compare_digest(digest, state.digest):
+            return Success(None)
+        case Success(_):
+            return Failure(_conflict(record.head, "another state or idempotency_digest"))
+    return Failure(opened.failure())
+
+
+def _conflict(head: Head, other: str) -> PersistenceError:
+    message = f"suspension {head.id} was made under the same idempotency key with {other}; use another key"
+    return IdempotencyConflict(message)

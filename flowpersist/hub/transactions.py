@@ -1,0 +1,399 @@
+"""Transactions on suspensions: what every verb of the hub has in common.
+
+A verb reads the record, brings its head to the store's present, finds the wait that the key opens, asks the authorizer,
+decides by a pure transition, and puts the result under the head's revision with ``not_after`` its next change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import KEEP, Keep, check_text
+from flowpersist.errors import (
+    KeyValidationError,
+    PermissionDenied,
+    PersistenceError,
+    RevisionConflict,
+    StorageError,
+)
+from flowpersist.errors.arguments import check_optional
+from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.beside import Beside
+from flowpersist.hub.large_answers import Aside
+from flowpersist.hub.misses import Misses
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.changes import due_at, next_change, present
+from flowpersist.lifecycle.indexing import attributes_of
+from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, Status, WaitState, WaitStatus, find, secret_digest
+from flowpersist.lifecycle.refusals import not_found
+from flowpersist.lifecycle.verbs import Step
+from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
+from flowpersist.sealed.drafts import Draft, Found, Loaded, Move
+from flowpersist.sealed.heads import size_of
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
+
+T = TypeVar("T")
+#: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
+ROOM: Final = 12 * 1024
+#: For a reference to a large answer, who gave it, and the id of that, of a few waits: not all will be as long.
+ROOM_OF_ANSWER: Final = 1536
+ANSWERERS: Final = 8
+ROOM_OF_WAIT: Final = 144
+Named: TypeAlias = str | SuspensionKey | SuspensionId
+log = logging.getLogger("flowpersist.hub")
+
+
+class Authorizer(Protocol):
+    """Asked before each verb; anything but a true answer is a refusal."""
+
+    def __call__(self, verb: str, suspension: Suspension, by: str | None) -> bool | Awaitable[bool]:
+        """Whether ``by`` may do this to that suspension."""
+        ...
+
+
+@frozen
+class Event:
+    """Something that became durable: which verb, on which suspension, as it stands after it.
+
+    ``opened`` are the waits that it opened, whose keys ``hub.keys(event.suspension.id)`` gives by their names, and
+    ``expired`` those that turned out to have ended without an answer. Time's own changes are the verbs ``tick`` and,
+    where it ended the suspension, ``expire``, by ``system``.
+    """
+
+    verb: str
+    suspension: Suspension
+    by: str | None
+    at: datetime
+    opened: tuple[Wait, ...] = ()
+    expired: tuple[Wait, ...] = ()
+
+
+@frozen
+class Present:
+    """A suspension as a verb sees it: its record, its head as of now, and the wait that the key opens (None: named by
+    id).
+    """
+
+    record: Loaded[Head]
+    head: Head
+    target: WaitState | Slip | None
+    now: datetime
+
+
+@frozen
+class Turn(Generic[T]):
+    """What a verb decides: the head and body to put, and what the caller is told."""
+
+    head: Head
+    result: Result[T, PersistenceError]
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
+
+    @classmethod
+    def of(cls, step: Step[T], body: bytes | Keep | None = KEEP) -> Turn[T]:
+        """A pure step, with what becomes of the body where the head changes."""
+        return cls(step.head, step.result, body)
+
+
+class Suspensions:
+    """The records of suspensions, and what stands beside them."""
+
+    def __init__(
+        self,
+        records: SealedRecords[Head],
+        beside: Beside,
+        *,
+        prefix: str,
+        authorizer: Authorizer | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
+    ) -> None:
+        self.records = records
+        self.beside = beside
+        self.prefix = prefix
+        self.tracebacks = tracebacks
+        self._authorizer = authorizer
+        self._on_event = on_event
+        self._misses = Misses(records, beside)
+
+    def parse(self, named: Named) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
+        """What a caller names: a str is a key's token only; an id must be made explicitly."""
+        if isinstance(named, str):
+            return SuspensionKey.parse(named, prefix=self.prefix)
+        if not isinstance(named, SuspensionKey | SuspensionId):
+            msg = f"a suspension is named by its key, the key's text or a SuspensionId, not by {type(named).__name__}"
+            raise TypeError(msg)
+        if isinstance(named, SuspensionKey) and named.prefix != self.prefix:
+            return Failure(KeyValidationError(f"the key of {named.id} has another prefix than {self.prefix!r}"))
+        return Success(named)
+
+    async def look(self, verb: str, named: Named, *, by: str | None = None) -> Result[Present, PersistenceError]:
+        """Read only: nothing is put, whatever time has changed."""
+        check_optional(by, "by", check_text)
+        parsed = self.parse(named)
+        if not isinstance(parsed, Success):
+            return Failure(parsed.failure())
+        key = parsed.unwrap()
+        read = await self.records.read(record_key(key))
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        return await self._present(verb, key, read.unwrap(), by)
+
+    async def transact(
+        self,
+        verb: str,
+        named: Named,
+        decide: Callable[[Present], Awaitable[Turn[T]]],
+        *,
+        by: str | None = None,
+        body: bool = False,
+        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
+    ) -> Result[T, PersistenceError]:
+        """One verb on one suspension."""
+        parsed = self.parse(named)
+        if not isinstance(parsed, Success):
+            return Failure(parsed.failure())
+        key = parsed.unwrap()
+        aside = Aside(self.beside.answers)
+        last: tuple[Present, Move[T]] | None = None
+
+        async def move(found: Found[Head]) -> Move[T]:
+            nonlocal last
+            seen = await self._present(verb, key, found, by)
+            if not isinstance(seen, Success):
+                last = None
+                return Move(None, Failure(seen.failure()))
+            now = seen.unwrap()
+            made = await self._moved(now, await decide(now), aside)
+            last = now, made
+            return made
+
+        result = await self.told(verb, by, record_key(key), move, body=body, settled=settled)
+        await self._tidied(key, aside, last, result)
+        return result
+
+    async def _tidied(
+        self,
+        key: SuspensionKey | SuspensionId,
+        aside: Aside,
+        last: tuple[Present, Move[T]] | None,
+        result: Result[T, PersistenceError],
+    ) -> None:
+        """Have large answers removed that no head names. What a put may name whose reply was lost stays."""
+        put = None if last is None or result is not last[1].result else last[1].draft
+        after = put.head if put is not None and isinstance(put.head, Head) else None
+        if last is not None and after is not None:
+            await aside.settled(last[0].record.head, after)
+        if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
+            await aside.tidied(key.id if isinstance(key, SuspensionKey) else key, after)
+
+    async def told(
+        self,
+        verb: str,
+        by: str | None,
+        key: str,
+        decide: Callable[[Found[Head]], Awaitable[Move[T]]],
+        *,
+        body: bool = False,
+        new: bool = False,
+        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
+    ) -> Result[T, PersistenceError]:
+        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``settled`` is
+        called before anybody is told, who may take long.
+        """
+        check_optional(by, "by", check_text)
+        moves: list[tuple[Move[T], Found[Head]]] = []
+
+        async def remembered(found: Found[Head]) -> Move[T]:
+            move = await decide(found)
+            moves.append((move, found))
+            return move
+
+        if new:
+            result = await self.records.create(key, remembered)
+        else:
+            result = await self.records.update(key, remembered, body=body)
+        if settled is not None:
+            settled(result)
+        move, found = moves[-1] if moves else (Move(None, result), None)
+        if move.draft is not None and found is not None and result is move.result:
+            await self._report(verb, by, move.draft.head, found)
+        return result
+
+    async def settle(self, key: str) -> Result[bool, PersistenceError]:
+        """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
+
+        async def decide(found: Found[Head]) -> Move[bool]:
+            draft = None if found.record is None else self.unsettled(found.record, found.now)
+            return Move(draft, Success(draft is not None))
+
+        return await self.told("tick", "system", key, decide)
+
+    def unsettled(self, record: Loaded[Head], now: datetime) -> Draft | None:
+        """What a record must become where time has changed it, or its copies differ from the head; else None."""
+        head = present(record.head, now)
+        draft = self.draft(head, before=head)
+        return draft if head is not record.head or _differs(record, draft) else None
+
+    async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
+        """Delete a closed suspension, first what stands beside it; False where somebody else did, or it has changed."""
+        cleared = await self.beside.remove(loaded.head.id)
+        if isinstance(cleared, Failure):
+            return Failure(cleared.failure())
+        deleted = await self.records.delete(loaded.ref.key, revision=loaded.revision)
+        if isinstance(deleted, Failure) and isinstance(deleted.failure(), RevisionConflict):
+            return Success(False)
+        return deleted
+
+    def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft:
+        """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
+        not_after = None if before is None else next_change(before)
+        room = _room(head) if before is None or _grown(head, before) else 0
+        return Draft(
+            head=head,
+            attributes=attributes_of(head),
+            due_at=due_at(head),
+            body=body,
+            not_after=not_after,
+            room=room,
+        )
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether no authorizer says who may see what."""
+        return self._authorizer is None
+
+    async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
+        """What the authorizer says."""
+        if self._authorizer is None:
+            return Success(None)
+        answer = self._authorizer(verb, suspension_of(head), by)
+        if (await answer) if inspect.isawaitable(answer) else answer:
+            return Success(None)
+        log.warning("%s on suspension %s was refused by the authorizer", verb, head.id)
+        return Failure(
+            PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service")
+        )
+
+    async def _present(
+        self, verb: str, key: SuspensionKey | SuspensionId, found: Found[Head], by: str | None
+    ) -> Result[Present, PersistenceError]:
+        record = found.record
+        if record is None:
+            return Failure(await self._misses.refuse(key, found.now))
+        target = await self._target(record.head, key)
+        if not isinstance(target, Success):
+            return Failure(target.failure())
+        head = present(record.head, found.now)
+        where = target.unwrap()
+        if isinstance(where, WaitState):
+            where = next(wait for wait in head.waits if wait.secret == where.secret)
+        allowed = await self.allowed(verb, head, by)
+        return allowed.map(lambda _: Present(record, head, where, found.now))
+
+    async def _target(
+        self, head: Head, key: SuspensionKey | SuspensionId
+    ) -> Result[WaitState | Slip | None, PersistenceError]:
+        if isinstance(key, SuspensionId):
+            return Success(None)
+        target = find(head, key)
+        if target is not None:
+            return Success(target)
+        # Asked for also where the head has given none away: a wrong secret must not take less time for that.
+        receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
+        return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
+
+    async def _moved(self, seen: Present, turn: Turn[T], aside: Aside) -> Move[T]:
+        if turn.head is seen.head:
+            return Move(None, turn.result)
+        fitting = await self._spill(turn.head, len(seen.head.slips))
+        if isinstance(fitting, Success) and _answered(turn.head) > _answered(seen.head):
+            fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
+        if not isinstance(fitting, Success):
+            return Move(None, Failure(fitting.failure()))
+        draft = self.draft(fitting.unwrap(), before=seen.head, body=turn.body)
+        bounds = [bound for bound in (draft.not_after, aside.not_after) if bound is not None]
+        return Move(evolve(draft, not_after=min(bounds, default=None)), turn.result)
+
+    async def _spill(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
+        """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
+
+        Of the ``durable`` ones alone: what this put would be the first to say may never come true.
+        """
+        over = head.slips[: min(durable, max(0, len(head.slips) - MAX_SLIPS))]
+        if not over:
+            return Success(head)
+        kept = await self.beside.keep(head, over)
+        return kept.map(lambda _: evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
+
+    async def _report(self, verb: str, by: str | None, head: object, found: Found[Head]) -> None:
+        if self._on_event is None or not isinstance(head, Head):
+            return
+        event = event_of(verb, by, head, found)
+        try:
+            told = self._on_event(event)
+            if inspect.isawaitable(told):
+                await told
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # The write is durable: an observer's mistake must not turn it into a failure, or end its caller.
+            self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)
+
+
+def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event:
+    """What became durable of a head, beside what stood there before."""
+    before = None if found.record is None else found.record.head
+    stood = {} if before is None else {wait.secret: wait.status for wait in before.waits}
+    opened = (wait for wait in head.waits if wait.open and wait.secret not in stood)
+    ended = (w for w in head.waits if w.status is WaitStatus.EXPIRED and stood.get(w.secret) is not WaitStatus.EXPIRED)
+    over = verb == "tick" and head.status is Status.EXPIRED and (before is None or not before.status.closed)
+    return Event(
+        "expire" if over else verb,
+        suspension_of(head),
+        by,
+        found.now,
+        tuple(wait_of(wait) for wait in opened),
+        tuple(wait_of(wait) for wait in ended),
+    )
+
+
+def record_key(key: SuspensionKey | SuspensionId) -> str:
+    """A suspension's key in the store: its id."""
+    return str(key.id if isinstance(key, SuspensionKey) else key)
+
+
+def _grown(head: Head, before: Head) -> bool:
+    """Whether somebody's words went in: an answer or new waits. What time and holders add is bounded."""
+    return head.sequence > before.sequence or _answered(head) > _answered(before)
+
+
+def _answered(head: Head) -> int:
+    return sum(wait.answer is not None for wait in head.waits)
+
+
+def _room(head: Head) -> int:
+    """What must stay free, or an answer could fill a head so that the run can't be claimed, ended or cancelled."""
+    if head.status.closed:
+        return 0
+    waits = head.open_waits
+    return ROOM + ROOM_OF_WAIT * len(waits) + ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_default, waits))
+
+
+def _of_default(wait: WaitState) -> int:
+    return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
+
+
+def _differs(record: Loaded[Head], draft: Draft) -> bool:
+    copies = {name: value for name, value in draft.attributes.items() if value is not None}
+    return record.due_at != draft.due_at or dict(record.attributes) != copies

@@ -1,0 +1,387 @@
+"""Taking runs that are due, and working on them: under leases, in parallel, with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
+from flowpersist.errors.arguments import (
+    check_async,
+    check_duration,
+    check_instance,
+    check_optional,
+    check_pause,
+    check_whole,
+)
+from flowpersist.hub.due import Due, Queue
+from flowpersist.hub.lease import hold, is_cancelled
+from flowpersist.hub.transactions import Present, Turn
+from flowpersist.hub.wakeup import Alarm
+from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.expiring import expire
+from flowpersist.lifecycle.indexing import EXPIRING, matches, where
+from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.views import Criteria, answers_of, check_criteria, resumption_of
+from flowpersist.sealed.drafts import Loaded
+from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.unread import LASTING
+
+if TYPE_CHECKING:
+    from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.lifecycle.views import Resumption
+
+__all__ = ["Backoff", "Queues", "Worker", "claim_each", "running"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+log = logging.getLogger("flowpersist.worker")
+#: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
+CLAIMABLE = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
+MOST_QUEUES = 32
+#: What is refused to one caller another may be given.
+OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
+_workers = itertools.count(1)
+
+
+@frozen
+class Backoff:
+    """How long a failed run waits before it is claimable again: doubling from ``first`` up to ``most``."""
+
+    first: timedelta = timedelta(seconds=1)
+    most: timedelta = timedelta(minutes=5)
+
+    def __attrs_post_init__(self) -> None:
+        check_pause(self.first, "first")
+        check_pause(self.most, "most")
+
+    def delay(self, attempt: int) -> timedelta:
+        """After the attempt of that number, from 1."""
+        check_whole(attempt, "attempt")
+        factor = 1 << min(attempt - 1, 32)
+        return self.most if self.first > self.most / factor else self.first * factor
+
+
+class Queues:
+    """The queues that a hub's callers have asked for, those of the last ones: each remembers what it passes over."""
+
+    def __init__(self, records: SealedRecords[Head]) -> None:
+        self._records = records
+        self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
+
+    def of(self, criteria: Criteria, scope: object, statuses: tuple[str, ...] = CLAIMABLE) -> Queue:
+        """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
+        asked = repr(criteria), statuses, scope
+        found = self._queues.pop(asked, None) or queue_of(self._records, criteria, scope, statuses)
+        self._queues[asked] = found
+        if len(self._queues) > MOST_QUEUES:
+            self._queues.popitem(last=False)
+        return found
+
+    def forget(self) -> None:
+        """Try everything again."""
+        self._queues.clear()
+
+
+def queue_of(records: SealedRecords[Head], criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
+    """What could be claimed, over all statuses that it may be found in."""
+    equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
+    return Queue(records, equals, statuses, scope)
+
+
+def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
+    head = present(record.head, record.now)
+    before = criteria.due_before
+    on_time = before is None or (record.due_at is not None and record.due_at < before)
+    return on_time and matches(evolve(criteria, status=None), head)
+
+
+async def claim_each(
+    hub: PersistenceHub,
+    queue: Queue,
+    criteria: Criteria,
+    claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
+    limit: int,
+) -> Result[tuple[T, ...], PersistenceError]:
+    """Claim up to ``limit`` due runs. One that somebody else took, or that this process can't read, is passed over."""
+    claimed: list[T] = []
+    async with aclosing(queue.due(limit)) as runs:
+        async for found in runs:
+            if not isinstance(found, Success):
+                return Success(tuple(claimed)) if claimed else Failure(found.failure())
+            due = found.unwrap()
+            if not _wanted(due.record, criteria):
+                await _pass_over(hub, due)
+                continue
+            result = await claim(due.record)
+            if isinstance(result, Success):
+                claimed.append(result.unwrap())
+                queue.records.unread.clear(due.record.ref.key, scope=queue.scope)
+            else:
+                await _refused(hub, queue, due, result.failure())
+            if len(claimed) >= limit:
+                break
+    return Success(tuple(claimed))
+
+
+async def _refused(hub: PersistenceHub, queue: Queue, due: Due, error: PersistenceError) -> None:
+    key, revision = due.record.ref.key, due.record.revision
+    if isinstance(error, LASTING):
+        scope = queue.scope if isinstance(error, OF_THE_CALLER) else None
+        queue.records.unread.meet(key, revision, error, scope=scope)
+    else:
+        log.debug("run %s was passed over: %s", key, error)
+        if isinstance(error, StorageError):
+            due.keep()
+    await _pass_over(hub, due)
+
+
+async def _pass_over(hub: PersistenceHub, due: Due) -> None:
+    # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
+    if not hub.suspensions.unsettled(due.record, due.record.now):
+        return
+    settled = await hub.suspensions.settle(due.record.ref.key)
+    if isinstance(settled, Failure):
+        due.keep()
+        log.warning("run %s could not be settled: %s", due.record.ref.key, settled.failure())
+
+
+async def claim_expired(
+    hub: PersistenceHub, record: Loaded[Head], lease: timedelta
+) -> Result[Resumption[Any], PersistenceError]:
+    """Take one that has expired, with its state, to handle that."""
+    records, claim_id = hub.suspensions.records, hub.pace.entropy(16).hex()
+
+    async def decide(seen: Present) -> Turn[Resumption[Any]]:
+        step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
+        if not isinstance(step.result, Success):
+            return Turn(step.head, Failure(step.result.failure()))
+        state = await records.open_body(seen.record, purpose="state")
+        if not isinstance(state, Success):
+            return Turn(seen.head, Failure(state.failure()))
+        apart = await hub.suspensions.beside.answers.values(step.head)
+        answers = apart.bind(lambda values: answers_of(step.head, values, None))
+        if not isinstance(answers, Success):
+            return Turn(seen.head, Failure(answers.failure()))
+        return Turn(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
+
+    return await hub.suspensions.transact("claim", record.head.id, decide, body=True)
+
+
+@asynccontextmanager
+async def running(
+    hub: PersistenceHub, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
+) -> AsyncIterator[Success[Resumption[T, U]] | Failure[PersistenceError]]:
+    """The block that holds a claimed run: completes it at the end, releases it where the block raises."""
+    claimed = await claim()
+    if not isinstance(claimed, Success):
+        yield Failure(claimed.failure())
+        return
+    run = claimed.unwrap()
+    holding = hold(hub, run, lease=lease)
+    try:
+        async with holding:
+            yield Success(run)
+    except BaseException as error:
+        if not holding.finished and error is not holding.lost:
+            await asyncio.shield(_released(hub, run, error))
+        raise
+    if not holding.finished:
+        completed = await hub.complete(run)
+        if isinstance(completed, Failure):
+            raise completed.failure()
+
+
+async def _released(hub: PersistenceHub, run: Resumption[Any, Any], error: BaseException) -> None:
+    released = await hub.release(run, error=error)
+    if isinstance(released, Failure):
+        # What the block raised goes on to the caller: this is the only word of the other.
+        log.warning(
+            "run %s could not be released, and is claimable again once its lease has ended: %s",
+            run.suspension.id,
+            released.failure(),
+        )
+
+
+class NotAwaitable(TypeError):
+    """A handler gave no awaitable: every further run would only repeat its effects."""
+
+
+@frozen
+class Worker:
+    """Claims what is due and runs ``handler`` on it, up to ``concurrency`` at a time, until it is cancelled.
+
+    A handler's result is stored as the run's outcome; its exception releases the run with back-off, and fails it after
+    ``max_attempts``. A run whose workers died that often without a word is failed too.
+    """
+
+    hub: PersistenceHub
+    handler: Callable[[Resumption[Any, Any]], Awaitable[object]]
+    criteria: Criteria
+    concurrency: int
+    lease: timedelta
+    max_attempts: int
+    backoff: Backoff
+    poll: timedelta
+    grace: timedelta
+    expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None
+    #: Whether expiries go first, in turns, so that neither they nor the rest are left behind by the other.
+    _turns: Iterator[bool] = field(init=False, factory=partial(itertools.cycle, (True, False)))
+    _scope: int = field(init=False, factory=partial(next, _workers))
+
+    def __attrs_post_init__(self) -> None:
+        check_duration(self.lease, "lease")
+        check_async(self.handler, "handler")
+        check_optional(self.expired, "expired", check_async)
+        check_criteria(self.criteria)
+        check_whole(self.concurrency, "concurrency")
+        check_whole(self.max_attempts, "max_attempts")
+        check_instance(self.backoff, "backoff", Backoff, "a Backoff")
+        check_duration(self.poll, "poll")
+        check_pause(self.grace, "grace")
+
+    async def run(self) -> None:
+        """Until cancelled; then handlers have ``grace`` to end, are cancelled after it, and their runs released.
+
+        ``TypeError`` where the handler turns out to give no awaitable.
+        """
+        try:
+            await self._run()
+        except* NotAwaitable as group:
+            raise TypeError(str(group.exceptions[0])) from None
+
+    async def _run(self) -> None:
+        busy: set[asyncio.Task[None]] = set()
+        alarm = Alarm(self.hub.suspensions.records, self.poll)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(alarm.listen(), name="listen for changes")
+            try:
+                await self._serve(tasks, busy, alarm)
+            except asyncio.CancelledError:
+                # A second cancellation ends the grace.
+                if busy and self.grace:
+                    await asyncio.wait(busy, timeout=self.grace.total_seconds())
+                raise
+
+    async def _serve(self, tasks: asyncio.TaskGroup, busy: set[asyncio.Task[None]], alarm: Alarm) -> None:
+        while True:
+            if len(busy) >= self.concurrency:
+                await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            alarm.reset()
+            runs = await self._claim(self.concurrency - len(busy))
+            for run in runs:
+                task = tasks.create_task(self._work(run), name=f"run {run.suspension.id}")
+                busy.add(task)
+                task.add_done_callback(busy.discard)
+            if not runs:
+                await alarm.pause()
+
+    async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        """Claim one run that is due; a failure passes it over."""
+        return await self.hub.claim(record.head.id, lease=self.lease)
+
+    async def claim_expired(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
+        """Claim the expiry of one."""
+        return await claim_expired(self.hub, record, self.lease)
+
+    async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
+        if self.expired is None:
+            return await self._some(self.claim, CLAIMABLE, free)
+        first = await self._some(self.claim_expired, (EXPIRING,), free) if next(self._turns) else ()
+        runs = await self._some(self.claim, CLAIMABLE, free - len(first)) if len(first) < free else ()
+        taken = (*first, *runs)
+        # Looking for runs has settled what has expired meanwhile.
+        if first or len(taken) >= free:
+            return taken
+        return (*taken, *await self._some(self.claim_expired, (EXPIRING,), free - len(taken)))
+
+    async def _some(
+        self,
+        claim: Callable[[Loaded[Head]], Awaitable[Result[Resumption[Any], PersistenceError]]],
+        statuses: tuple[str, ...],
+        most: int,
+    ) -> tuple[Resumption[Any], ...]:
+        queue = self.hub.queues.of(self.criteria, self._scope, statuses)
+        claimed = await claim_each(self.hub, queue, self.criteria, claim, most)
+        if isinstance(claimed, Failure):
+            log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
+            return ()
+        return claimed.unwrap()
+
+    async def _work(self, run: Resumption[Any]) -> None:
+        if run.attempt > self.max_attempts:
+            # Each of the attempts before ended without a word: its process died, or lost its lease.
+            await self._said("failed", self.hub.fail(run, error=f"given up after {self.max_attempts} attempts"))
+            return
+        holding = hold(self.hub, run, lease=self.lease)
+        try:
+            async with holding:
+                outcome = await self._handled(run)
+        except NotAwaitable:
+            await self._said("released", self.hub.release(run, error="the handler is no async function"))
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                await self._stopped(run, holding)
+                raise
+            # Whatever the user's handler raises, a CancelledError of its own too, is recorded with the run and never
+            # ends the worker.
+            self._tell(run, holding, error)
+            await self._broken(run, holding, error)
+        else:
+            if not holding.finished:
+                await self._completed(run, holding, outcome)
+
+    async def _handled(self, run: Resumption[Any]) -> object:
+        over = self.expired if run.suspension.status is Status.EXPIRED else None
+        given = (over or self.handler)(run)
+        if not inspect.isawaitable(given):
+            msg = f"Invalid handler: expected an async function, and it gave no awaitable but {type(given).__name__}"
+            raise NotAwaitable(msg)
+        outcome = await given
+        return None if over else outcome
+
+    async def _completed(self, run: Resumption[Any], holding: hold, outcome: object) -> None:
+        completed = await self.hub.complete(run, outcome)
+        if isinstance(completed, Failure):
+            error = completed.failure()
+            log.warning("run %s, attempt %d could not be completed: %s", run.suspension.id, run.attempt, error)
+            await self._broken(run, holding, error)
+
+    async def _stopped(self, run: Resumption[Any], holding: hold) -> None:
+        if not holding.finished:
+            await asyncio.shield(self._said("released", self.hub.release(run, error="the worker was stopped")))
+
+    def _tell(self, run: Resumption[Any], holding: hold, error: BaseException) -> None:
+        if error is holding.lost:
+            log.warning("run %s, attempt %d was stopped: %s", run.suspension.id, run.attempt, error)
+            return
+        self.hub.suspensions.tracebacks.log(
+            log, error, "the handler raised on run %s, attempt %d", run.suspension.id, run.attempt
+        )
+
+    async def _broken(self, run: Resumption[Any], holding: hold, error: BaseException) -> None:
+        if holding.finished or error is holding.lost:
+            return
+        if run.attempt >= self.max_attempts:
+            await self._said("failed", self.hub.fail(run, error=error))
+        else:
+            delay = self.backoff.delay(run.attempt)
+            await self._said("released", self.hub.release(run, error=error, delay=delay))
+
+    async def _said(self, what: str, saying: Awaitable[Result[object, PersistenceError]]) -> None:
+        said = await saying
+        if isinstance(said, Failure):
+            log.warning("a run could not be %s: %s", what, said.failure())

@@ -1,0 +1,10 @@
+"""What is awaited: questions, the schemas of their answers, and the checks of an answer.
+
+What is imported here is public; every other module of the package may change.
+"""
+
+from __future__ import annotations
+
+from flowpersist.inputs.await_input import AwaitInput
+
+__all__ = ["AwaitInput"]

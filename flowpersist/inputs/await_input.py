@@ -1,0 +1,305 @@
+"""``AwaitInput``: what a flow waits for, what an answer must look like, and what becomes of it when nobody answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Generic, cast, overload
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+from typing_extensions import TypeForm, TypeVar
+
+from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
+from flowpersist.codec import TypeRegistry
+from flowpersist.errors import (
+    ConfigurationError,
+    InputValidationError,
+    MalformedPayload,
+    PersistenceError,
+    Problem,
+)
+from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional
+from flowpersist.inputs.answer_types import type_name
+from flowpersist.inputs.json_schema import JsonSchema, check_json
+from flowpersist.inputs.json_types import json_form, schema_of, structure
+
+__all__ = ["NO_DEFAULT", "AwaitInput"]
+
+A = TypeVar("A", default=Any)
+#: ``$name`` in a prompt or title; ``$$`` is a literal ``$``.
+_PLACEHOLDER: Final = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+_KINDS: Final = {"prompt": str, "title": str | None, "parameters": Mapping | None, "shown": Mapping | None}
+_MAPPING: Final = "a mapping or None"
+_TAKES: Final = {"prompt": "a str", "title": "a str or None", "parameters": _MAPPING, "shown": _MAPPING}
+MICROSECOND: Final = timedelta(microseconds=1)
+#: Characters of the texts that people are shown, of the arguments that a model supplies, and of it all as JSON.
+MAX_PROMPT: Final = 64 * 1024
+MAX_TITLE: Final = 4 * 1024
+MAX_ARGUMENTS: Final = 1024 * 1024
+MAX_SIZE: Final = 1024 * 1024
+#: Of the names that are missing among arguments.
+MAX_NAMED: Final = 5
+
+
+class NoDefault(Enum):
+    """The type of ``NO_DEFAULT``: None would be a default."""
+
+    NO_DEFAULT = "no default"
+
+
+NO_DEFAULT: Final = NoDefault.NO_DEFAULT
+
+
+def _named(given: object) -> None:
+    # It stands among the attributes of the record.
+    takes = f"a str of 1 to {MAX_TEXT_BYTES} bytes of UTF-8 without NUL"
+    try:
+        named = bool(check_text(given, "id"))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes} ({error})", "id") from None
+    if not named:
+        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes}, not an empty one", "id")
+
+
+def _texts(instance: AwaitInput[Any]) -> None:
+    for name, kind in _KINDS.items():
+        given = getattr(instance, name)
+        if not isinstance(given, kind):
+            message = f"Invalid {name} of {instance.id!r}: expected {_TAKES[name]}, not {type(given).__name__}"
+            raise ConfigurationError(message, name)
+    for name, text, most in (("prompt", instance.prompt, MAX_PROMPT), ("title", instance.title or "", MAX_TITLE)):
+        if len(text) > most or isinstance(check_json(text), Failure):
+            message = f"Invalid {name} of {instance.id!r}: expected at most {most} characters of Unicode"
+            raise ConfigurationError(message, name)
+
+
+def _times(instance: AwaitInput[Any]) -> None:
+    check_optional(instance.timeout, "timeout", check_duration)
+    check_optional(instance.deadline, "deadline", check_moment)
+
+
+@frozen(init=False)
+class AwaitInput(Generic[A]):
+    """What is awaited.
+
+    - ``id``: its name among tools and in queries. ``prompt``, ``title``: what a person is shown; ``shown``: JSON data
+    beside it.
+    - ``schema``: the answer's, a JSON Schema or a type that one is derived from; None takes any JSON value.
+    - ``parameters``: the schema of what a calling model supplies; ``$name`` in prompt and title is filled from it.
+    - ``default``: the answer when the deadline passes; without one the wait expires.
+    - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
+
+    All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
+    ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.
+    """
+
+    id: str
+    prompt: str
+    schema: TypeForm[A] | Mapping[str, object] | None = None
+    title: str | None = None
+    parameters: Mapping[str, object] | None = None
+    default: object = NO_DEFAULT
+    timeout: timedelta | None = None
+    deadline: datetime | None = None
+    shown: Mapping[str, object] | None = None
+    _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
+    _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
+    size: int = field(init=False, repr=False, eq=False)
+
+    # By hand, since a checker finds what a Literal or a union makes of A only where no mapping is in its way.
+    @overload
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: TypeForm[A],
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: Mapping[str, object] | None = None,
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        id: str,
+        prompt: str,
+        schema: object = None,
+        title: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        default: object = NO_DEFAULT,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        shown: Mapping[str, object] | None = None,
+    ) -> None:
+        make: Any = getattr(self, "__attrs_init__")  # noqa: B009 - attrs makes it, unseen by pyright
+        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown)
+
+    def __attrs_post_init__(self) -> None:
+        _named(self.id)
+        _texts(self)
+        derived = {} if self.schema is None else schema_of(self.schema)
+        object.__setattr__(self, "_json_schema", derived)
+        JsonSchema.of(derived, what=f"the schema of {self.id!r}")
+        if self.parameters is not None:
+            JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
+        _times(self)
+        default: object = NO_DEFAULT
+        if self.default is not NO_DEFAULT:
+            # As an answer: an instance of the schema's class will do, and the class's own rules are asked.
+            default = self.default if self.schema is None else json_form(self.default)
+            self._require("default", self.check(default).bind(self.parse))
+        if self.shown is not None:
+            self._require("shown", check_json(self.shown, what="shown"))
+        # Its mappings stay the caller's, who may change them: what was checked is what is stored.
+        text = json.dumps(self._given(default), ensure_ascii=False)
+        if len(text) > MAX_SIZE:
+            message = f"the AwaitInput {self.id!r} takes {len(text)} characters as JSON, over {MAX_SIZE}: show less"
+            raise ConfigurationError(message, "shown")
+        object.__setattr__(self, "size", len(text))
+        object.__setattr__(self, "_data", json.loads(text))
+        object.__setattr__(self, "_json_schema", self._data.get("schema", {}))
+
+    def _given(self, default: object) -> dict[str, object]:
+        """The fields that were given, as JSON data."""
+        data: dict[str, object] = {
+            "id": self.id,
+            "prompt": self.prompt,
+            "title": self.title,
+            "parameters": None if self.parameters is None else dict(self.parameters),
+            "shown": None if self.shown is None else dict(self.shown),
+            "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
+            "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
+        }
+        given = {name: value for name, value in data.items() if value is not None}
+        if self.schema is not None:
+            given["schema"] = dict(self._json_schema)
+        if default is not NO_DEFAULT:
+            given["default"] = default
+        return given
+
+    def _require(self, name: str, checked: Result[object, PersistenceError]) -> None:
+        if isinstance(checked, Failure):
+            raise ConfigurationError(f"the {name} of {self.id!r} is not valid: {checked.failure()}", name)
+
+    @property
+    def json_schema(self) -> Mapping[str, object]:
+        """The answer's JSON Schema; empty where any JSON value will do."""
+        return self._json_schema
+
+    def check(self, answer: object) -> Result[object, PersistenceError]:
+        """The answer as JSON data, or ``InputValidationError`` with problems, at most 100, and their JSON pointers.
+
+        Of more than 256 Ki characters it is refused here; a hub takes as many as its states have bytes.
+        """
+        return JsonSchema.of(self._json_schema).check(answer)
+
+    def parse(self, answer: object) -> Result[A, PersistenceError]:
+        """The answer as a value of the schema's class; as JSON data where the schema is a mapping."""
+        # What a hub has accepted is not refused for its size.
+        checked = JsonSchema.of(self._json_schema).check(answer, max_text=None)
+        if self.schema is None or isinstance(self.schema, Mapping):
+            return cast("Result[A, PersistenceError]", checked)
+        kind = self.schema
+        return checked.bind(lambda value: structure(value, kind))
+
+    def fill(self, arguments: Mapping[str, object] | str) -> Result[AwaitInput[A], PersistenceError]:
+        """With ``$name`` in prompt and title replaced by the arguments, a mapping or its JSON text, once they are
+        checked.
+        """
+        return self._arguments(arguments).bind(self._filled)
+
+    def _arguments(self, arguments: Mapping[str, object] | str) -> Result[Mapping[str, object], PersistenceError]:
+        if isinstance(arguments, str):
+            if len(arguments) > MAX_ARGUMENTS:
+                return Failure(_bad_arguments(self.id, f"are over {MAX_ARGUMENTS} characters"))
+            try:
+                arguments = json.loads(arguments)
+            except (ValueError, RecursionError):
+                return Failure(_bad_arguments(self.id, "are no JSON"))
+        if not isinstance(arguments, Mapping):
+            return Failure(_bad_arguments(self.id, "are no object"))
+        schema = JsonSchema.of(self._parameters)
+        checked = schema.check(dict(arguments), what=f"the arguments of {self.id!r}")
+        return cast("Result[Mapping[str, object], PersistenceError]", checked)
+
+    @property
+    def _parameters(self) -> Mapping[str, object]:
+        return cast("Mapping[str, object]", self._data.get("parameters") or {"type": "object"})
+
+    def _filled(self, arguments: Mapping[str, object]) -> Result[AwaitInput[A], PersistenceError]:
+        names = dict.fromkeys(name for text in (self.prompt, self.title or "") for name in _names(text))
+        missing = [name for name in names if name not in arguments]
+        if missing:
+            more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+            return Failure(_bad_arguments(self.id, f"lack {', '.join(missing[:MAX_NAMED])}{more}"))
+        texts = {"$": "$"} | {name: _text(arguments[name]) for name in names}
+        for what, text, most in (("prompt", self.prompt, MAX_PROMPT), ("title", self.title or "", MAX_TITLE)):
+            if _filled_size(text, texts) > most:
+                return Failure(_bad_arguments(self.id, f"make the {what} longer than {most} characters"))
+
+        def value(found: re.Match[str]) -> str:
+            return texts[found.group(1)]
+
+        title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
+        return Success(evolve(cast("Any", self), prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
+
+    def to_data(self, types: TypeRegistry | None = None) -> dict[str, object]:
+        """As JSON data, the way a suspension keeps it. Of the schema's type the name is kept, by which ``types`` have
+        its classes: a process that has them too runs their rules on an answer.
+        """
+        check_instance(types, "types", (TypeRegistry, type(None)), "a TypeRegistry or None")
+        given = dict(self._data)
+        name = None if isinstance(self.schema, Mapping | None) else type_name(self.schema, types or TypeRegistry())
+        return given if name is None else {**given, "class": name}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, object]) -> Result[AwaitInput[object], PersistenceError]:
+        """What ``to_data`` gave; ``MalformedPayload`` where it is not that."""
+        try:
+            # The class is for whoever checks an answer; here the schema stands for it.
+            made: dict[str, Any] = {name: value for name, value in data.items() if name != "class"}
+            if "timeout" in made:
+                made["timeout"] = made["timeout"] * MICROSECOND
+            if "deadline" in made:
+                made["deadline"] = datetime.fromisoformat(made["deadline"])
+            return Success(cast("AwaitInput[object]", cls(**made)))
+        except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
+            return Failure(MalformedPayload(f"this is no AwaitInput of this release ({type(error).__name__})"))
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in _PLACEHOLDER.findall(text) if name != "$"]
+
+
+def _filled_size(text: str, texts: Mapping[str, str]) -> int:
+    """How long a text becomes, before it is made: a name may stand in it thousands of times."""
+    found = _PLACEHOLDER.finditer(text)
+    return len(text) + sum(len(texts[one.group(1)]) - len(one.group()) for one in found)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bad_arguments(name: str, what: str) -> PersistenceError:
+    return InputValidationError(f"the arguments of {name!r} {what}", [Problem("", what)])

@@ -1,0 +1,97 @@
+"""A sealed record in the hands of the hub: as it was read, and what it is to become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from attrs import field, frozen
+from returns.result import Result
+
+from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar
+from flowpersist.errors import PersistenceError
+from flowpersist.sealed.envelope import mark_of
+from flowpersist.sealed.heads import NO_BODY
+
+__all__ = ["Draft", "Found", "Loaded", "Move", "marked", "record_context", "tenant_of"]
+
+H = TypeVar("H")
+T = TypeVar("T")
+
+
+@frozen
+class Loaded(Generic[H]):
+    """A record whose head was authenticated. ``body`` is still sealed, None where there is none or it was not read;
+    ``body_size`` (bytes, sealed; None without a body) tells which. ``mark`` stands in the head for the body that
+    belongs to it.
+    """
+
+    ref: RecordRef
+    revision: int
+    head: H
+    attributes: Mapping[str, Scalar]
+    due_at: datetime | None
+    body: bytes | None = field(repr=False)
+    body_size: int | None
+    mark: bytes
+    now: datetime
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body belongs to the head, or stands there all the same."""
+        return self.mark != NO_BODY or self.body is not None
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that the seal binds."""
+        return tenant_of(self.attributes)
+
+
+@frozen
+class Found(Generic[H]):
+    """What a read found, and the store's clock."""
+
+    record: Loaded[H] | None
+    now: datetime
+
+
+@frozen
+class Draft:
+    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds;
+    ``room`` the bytes of a head that must stay free for what follows.
+    """
+
+    head: object = field(repr=False)
+    attributes: Mapping[str, Scalar | None]
+    due_at: datetime | None
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
+    not_after: datetime | None = None
+    room: int = 0
+
+
+@frozen
+class Move(Generic[T]):
+    """A decision: the draft to put (None: nothing changes), and what the caller is told once it is durable."""
+
+    draft: Draft | None
+    result: Result[T, PersistenceError]
+
+
+def record_context(ref: RecordRef, tenant: str | None) -> bytes:
+    """What a seal binds: namespace, key and tenant, each with its length, so that no two records share it."""
+    parts = (ref.namespace.encode(), ref.key.encode(), b"" if tenant is None else b"=" + tenant.encode())
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def tenant_of(attributes: Mapping[str, Scalar | None]) -> str | None:
+    """The tenant that a record's own attribute names; another type can't have been sealed, so it opens nothing."""
+    tenant = attributes.get("tenant")
+    return None if tenant is None else str(tenant)
+
+
+def marked(body: bytes | Keep | None, kept: bytes) -> bytes:
+    """What stands in a head for the body beside it, where ``kept`` is the mark of the one there."""
+    if body is None:
+        return NO_BODY
+    return kept if isinstance(body, Keep) else mark_of(body)

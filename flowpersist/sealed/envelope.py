@@ -1,0 +1,110 @@
+"""``Sealer``: a value to a sealed envelope and back, by the codec and the stages.
+
+Byte for byte it is the stages composed by hand, with fewer copies: what is compressed is not joined with its length
+and digest before it is encrypted, and not cut from them before it is decompressed. What was sealed under one context
+and purpose opens under no other; the purpose also says which subkey is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from attrs import evolve, field, frozen
+from returns.result import Result
+
+from flowpersist.codec import Codec
+from flowpersist.errors import PersistenceError
+from flowpersist.errors.arguments import check_bytes, check_choice, check_instance, check_optional, check_size
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.stages import Checksum, Compress, Encrypt, Stage
+from flowpersist.stages.checksum import digest, verified
+from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompress
+from flowpersist.stages.encrypt import decrypt, encrypt_parts
+from flowpersist.stages.zstd import Dictionaries
+
+__all__ = ["MARK_BYTES", "Sealer", "mark_of"]
+
+#: Of the digest that stands for an envelope.
+MARK_BYTES: Final = 32
+#: The header of an envelope with the longest key id.
+_HEADER_MOST: Final = 160
+#: The CRC, and before it at least the whole tag, MAC or digest.
+_TAIL: Final = 36
+_NONE: Final = Dictionaries()
+
+
+def mark_of(sealed: bytes) -> bytes:
+    """32 bytes that no other envelope has, in a time that does not depend on its size.
+
+    The header's salt is drawn anew for every message that is sealed, and a frame that is stored plain ends with its own
+    digest. So of all envelopes that open, only one has this header and this end.
+    """
+    return hashlib.sha256(sealed[:_HEADER_MOST] + sealed[-_TAIL:]).digest()
+
+
+@frozen
+class Sealer:
+    """Values to sealed bytes. Without a keyring they are stored plain, with checksums only.
+
+    ``dictionaries`` serve what is sealed for the purpose ``state``, of which they are trained, and nothing else: heads
+    open without them.
+    """
+
+    codec: Codec = field(factory=Codec)
+    compression: Compression = "auto"
+    keyring: KeyRing | None = None
+    dictionaries: Dictionaries = field(factory=Dictionaries)
+
+    def __attrs_post_init__(self) -> None:
+        check_instance(self.codec, "codec", Codec, "a Codec")
+        check_choice(self.compression, "compression", COMPRESSIONS)
+        check_instance(self.keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
+        check_instance(self.dictionaries, "dictionaries", Dictionaries, "a Dictionaries")
+
+    def seal(self, value: object, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
+        """Encode and seal a value for this context."""
+        return self.codec.encode(value).bind(lambda data: self.seal_bytes(data, context=context, purpose=purpose))
+
+    def open(self, data: bytes, *, context: bytes, purpose: str = "state") -> Result[object, PersistenceError]:
+        """The value that was sealed for this context."""
+        return self.open_bytes(data, context=context, purpose=purpose).bind(self.codec.decode)
+
+    def seal_bytes(self, data: bytes, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
+        """Seal bytes that are encoded already."""
+        check_bytes(data, "data")
+        parts = compressed(data, self.compression, self._dictionaries(purpose).current)
+        framed = (*parts, digest(parts))
+        return encrypt_parts(framed, keyring=self.keyring, context=context, purpose=purpose)
+
+    def open_bytes(
+        self, data: bytes, *, context: bytes, purpose: str = "state", limit: int | None = None
+    ) -> Result[bytes, PersistenceError]:
+        """The bytes that were sealed, not decoded."""
+        check_optional(limit, "limit", check_size)
+        most = self.codec.limits.max_bytes if limit is None else limit
+        known = self._dictionaries(purpose).known
+        return (
+            decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
+            .bind(verified)
+            .bind(lambda frame: decompress(frame, limit=most, dictionaries=known))
+        )
+
+    def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:
+        """The stages behind the codec, in the order of sealing."""
+        return (
+            Compress(self.compression, self.codec.limits.max_bytes, self._dictionaries(purpose)),
+            Checksum(),
+            Encrypt(self.keyring, context, purpose),
+        )
+
+    def with_keyring(self, keyring: KeyRing | None) -> Sealer:
+        """The same with another keyring."""
+        return evolve(self, keyring=keyring)
+
+    def with_dictionaries(self, dictionaries: Dictionaries) -> Sealer:
+        """The same with other dictionaries."""
+        return evolve(self, dictionaries=dictionaries)
+
+    def _dictionaries(self, purpose: str) -> Dictionaries:
+        return self.dictionaries if purpose == "state" else _NONE

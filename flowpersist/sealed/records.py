@@ -1,0 +1,373 @@
+"""Sealed records: the one place that knows both the sealer and the backend.
+
+Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, and a backend's
+exceptions become failures. Whoever builds on it sees values and ``Result``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeVar
+
+from attrs import evolve
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import (
+    KEEP,
+    MAX_HEAD_BYTES,
+    BackendHealth,
+    Order,
+    Page,
+    Record,
+    RecordChange,
+    RecordRef,
+    StorageBackend,
+    Sweeping,
+    Unreadable,
+    Where,
+    Written,
+)
+from flowpersist.errors import (
+    DeadlinePassed,
+    EncryptionError,
+    InputValidationError,
+    IntegrityError,
+    PersistenceError,
+    Problem,
+    RevisionConflict,
+    StateTooLarge,
+    TamperedEnvelope,
+    UnknownDictionary,
+)
+from flowpersist.sealed.clock import Reading
+from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, marked, record_context, tenant_of
+from flowpersist.sealed.encoding import INLINE_BYTES, encoded
+from flowpersist.sealed.envelope import Sealer, mark_of
+from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
+from flowpersist.sealed.retrying import Pace, PatientStore
+from flowpersist.sealed.unread import Unread
+
+__all__ = ["SealedRecords"]
+
+H = TypeVar("H")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+log = logging.getLogger("flowpersist.sealed")
+
+MAX_CONFLICTS: Final = 64
+#: After opening a head of more than this, a page lets others have the event loop.
+BRIEF_BYTES: Final = 4 * 1024
+
+
+class Opening(Protocol[T_co]):
+    """``Sealer.open`` or ``Sealer.open_bytes``."""
+
+    def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
+        """What was sealed for this context and purpose."""
+        ...
+
+
+class SealedRecords(Generic[H]):
+    """Records of one namespace whose heads are values of ``head_type``, sealed for ``purpose``."""
+
+    def __init__(
+        self,
+        backend: StorageBackend,
+        sealer: Sealer,
+        namespace: str,
+        head_type: type[H],
+        *,
+        purpose: str = "head",
+        pace: Pace | None = None,
+    ) -> None:
+        self.backend = backend
+        self.sealer = sealer
+        self.namespace = namespace
+        self.pace = Pace() if pace is None else pace
+        self._store = PatientStore(backend, self.pace)
+        #: How an unknown dictionary is looked up; False where the store has none of that id.
+        self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
+        self._heads = HeadCodec(head_type)
+        self._reading: Reading | None = None
+        #: The newest of all readings, those of pages among them: near enough to know what may be due.
+        self._latest: Reading | None = None
+        #: What can't be read here.
+        self.unread = Unread(self.pace.monotonic)
+        self._purpose = purpose
+
+    async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
+        """One record, or none, and the store's clock."""
+        sent = self.pace.monotonic()
+        try:
+            read = await self._store.get(self.ref(key), body=body)
+        except PersistenceError as error:
+            return Failure(error)
+        self._reading = self._latest = Reading(read.now, sent, self.pace.monotonic())
+        if read.record is None:
+            return Success(Found(None, read.now))
+        return self.loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
+
+    async def health(self) -> Result[BackendHealth, PersistenceError]:
+        """One round trip, not retried: whoever asks wants to know how it is."""
+        try:
+            return Success(await self.backend.ping())
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def update(
+        self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]], *, body: bool = False
+    ) -> Result[T, PersistenceError]:
+        """Read, decide, put; again from the start where somebody else came first or a deadline passed in between."""
+        for conflict in range(1, MAX_CONFLICTS + 1):
+            read = await self.read(key, body=body)
+            if not isinstance(read, Success):
+                return Failure(read.failure())
+            found = read.unwrap()
+            move = await decide(found)
+            if move.draft is None:
+                return move.result
+            before = found.record
+            revision, mark = (0, NO_BODY) if before is None else (before.revision, before.mark)
+            written = await self.put(key, move.draft, revision=revision, mark=mark)
+            if isinstance(written, Success):
+                return move.result
+            if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
+                return Failure(written.failure())
+            await self.pace.sleep(self.pace.jitter(conflict) if conflict > 1 else 0)
+        message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
+        return Failure(RevisionConflict(message, self.backend.name, retryable=True))
+
+    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]]) -> Result[T, PersistenceError]:
+        """The same for a key that nobody else can know, which spares a round trip: the present is reckoned.
+
+        Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
+        """
+        reading, started = self._reading, self.pace.monotonic()
+        if reading is None or not reading.sharp:
+            return await self.update(key, decide)
+        move = await decide(Found(None, reading.reckoned(started)))
+        if move.draft is None:
+            return move.result
+        written = await self.put(key, move.draft, revision=0)
+        if isinstance(written, Success):
+            now, revision = written.unwrap().now, written.unwrap().revision
+            if reading.fits(Reading(now, started, self.pace.monotonic())):
+                return move.result
+            move = await decide(Found(None, now))
+            if move.draft is None:
+                return move.result
+            mark = marked(move.draft.body, NO_BODY)
+            written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision, mark=mark)
+        if isinstance(written, Success):
+            return move.result
+        # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
+        # a listing: then what stands there is told.
+        lost = isinstance(written.failure(), RevisionConflict)
+        return await self.update(key, decide) if lost else Failure(written.failure())
+
+    async def put(
+        self, key: str, draft: Draft, *, revision: int, mark: bytes = NO_BODY
+    ) -> Result[Written, PersistenceError]:
+        """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
+        the write id.
+        """
+        sealed = self._sealed_head(key, draft, marked(draft.body, mark))
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        change = RecordChange(
+            write_id=self.pace.entropy(16).hex(),
+            attributes=draft.attributes,
+            head=sealed.unwrap(),
+            body=draft.body,
+            due_at=draft.due_at,
+        )
+        sent = self.pace.monotonic()
+        try:
+            written = await self._store.put(self.ref(key), change, if_revision=revision, not_after=draft.not_after)
+        except PersistenceError as error:
+            return Failure(error)
+        self._reading = self._latest = Reading(written.now, sent, self.pace.monotonic())
+        return Success(written)
+
+    async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
+        """Remove one record at one revision."""
+        try:
+            return Success(await self._store.delete(self.ref(key), if_revision=revision))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def purge(self, where: Where, *, limit: int) -> Result[int, PersistenceError]:
+        """Remove at most ``limit`` records; gives how many."""
+        try:
+            return Success(await self._store.purge(self.namespace, where, limit=limit))
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def sweep(self) -> Result[int, PersistenceError]:
+        """Remove what crashes have left in the store, if it is time to; gives how many pieces."""
+        if not isinstance(self.backend, Sweeping):
+            return Success(0)
+        try:
+            return Success(await self.backend.sweep())
+        except PersistenceError as error:
+            return Failure(error)
+
+    async def page(
+        self,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+        told: bool = False,
+    ) -> Result[Page[Loaded[H]], PersistenceError]:
+        """A page of records without bodies. One that the store can't read, or whose head can't be opened, is left out,
+        so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. ``told``: where none of them
+        can be opened for want of a key, that is the failure.
+        """
+        listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending)
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        page = listed.unwrap()
+        opened = []
+        for record in page.items:
+            opened.append(self.open(record, page.now))
+            if len(record.head) > BRIEF_BYTES:
+                await asyncio.sleep(0)
+        failures = [result.failure() for result in opened if isinstance(result, Failure)]
+        if told and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
+            return Failure(failures[0])
+        sealed = tuple(
+            Unreadable(record.ref, result.failure())
+            for record, result in zip(page.items, opened, strict=True)
+            if isinstance(result, Failure)
+        )
+        items = tuple(result.unwrap() for result in opened if isinstance(result, Success))
+        return Success(Page(items, page.next, page.now, page.unreadable + sealed))
+
+    async def listed(
+        self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
+    ) -> Result[Page[Record], PersistenceError]:
+        """The same with the heads as they are stored, for ``open``."""
+        sent = self.pace.monotonic()
+        try:
+            page = await self._store.query(
+                self.namespace, where, order=order, limit=limit, after=after, descending=descending
+            )
+        except PersistenceError as error:
+            return Failure(error)
+        except ValueError:
+            problem = Problem("/after", "is no cursor of this query")
+            return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+        self._latest = Reading(page.now, sent, self.pace.monotonic())
+        for left_out in page.unreadable:
+            self.unread.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
+        return Success(page)
+
+    def reckoned(self) -> datetime:
+        """The store's present as this process knows it: by the last reply, else by its own clock."""
+        return self.pace.now() if self._latest is None else self._latest.reckoned(self.pace.monotonic())
+
+    def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A listed record with its head. What can't be opened is remembered, and told once for each reason."""
+        loaded = self.loaded(record, now)
+        if isinstance(loaded, Failure):
+            self.unread.meet(record.ref.key, record.revision, loaded.failure())
+        return loaded
+
+    async def seal_body(
+        self, key: str, tenant: str | None, value: object, *, purpose: str
+    ) -> Result[bytes, PersistenceError]:
+        """Seal a value for this record, in a thread unless a bounded look finds it small; ``StateChanged`` where
+        another task changes it meanwhile.
+        """
+        context = record_context(self.ref(key), tenant)
+        sealer = self.sealer
+        return await encoded(
+            sealer.codec, value, lambda data: sealer.seal_bytes(data, context=context, purpose=purpose)
+        )
+
+    async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
+        """Open a record's body; one that is missing, or not the head's own, is an ``IntegrityError``."""
+        return await self._open_body(loaded, purpose, lambda: self.sealer.open)
+
+    async def open_body_bytes(self, loaded: Loaded[H], *, purpose: str) -> Result[bytes, PersistenceError]:
+        """The same as it was encoded."""
+        return await self._open_body(loaded, purpose, lambda: self.sealer.open_bytes)
+
+    async def _open_body(
+        self, loaded: Loaded[H], purpose: str, opening: Callable[[], Opening[T]]
+    ) -> Result[T, PersistenceError]:
+        if loaded.body is None:
+            return Failure(IntegrityError(f"record {loaded.ref.key} has no {purpose}: it was dropped, or never there"))
+        if mark_of(loaded.body) != loaded.mark:
+            message = f"the {purpose} of record {loaded.ref.key} is not its head's own: it was put back or exchanged"
+            return Failure(TamperedEnvelope(f"{message}; restore the whole record from a backup"))
+        context = record_context(loaded.ref, loaded.tenant)
+        opened = await _opened(opening(), loaded.body, context, purpose)
+        unknown = opened.failure() if isinstance(opened, Failure) else None
+        if not isinstance(unknown, UnknownDictionary) or unknown.id is None or self.learn is None:
+            return opened
+        # Another process may have trained it since this one was opened.
+        learned = await self.learn(unknown.id)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
+        return (await _opened(opening(), loaded.body, context, purpose)) if learned.unwrap() else opened
+
+    def ref(self, key: str) -> RecordRef:
+        """Where the record of that key stands."""
+        return RecordRef(self.namespace, key)
+
+    def _sealed_head(self, key: str, draft: Draft, mark: bytes) -> Result[bytes, PersistenceError]:
+        context = record_context(self.ref(key), tenant_of(draft.attributes))
+        encoded = self._heads.encode(draft.head, mark)
+        return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
+            lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
+        )
+
+    def sealed(self, draft: Draft, now: datetime) -> Result[Record, PersistenceError]:
+        """A record such as a put of this draft would make, which is stored nowhere."""
+        ref = self.ref("nowhere")
+        attributes = {name: value for name, value in draft.attributes.items() if value is not None}
+        head = self._sealed_head(ref.key, draft, NO_BODY)
+        return head.map(lambda data: Record(ref, 1, "", attributes, data, None, None, now, now, draft.due_at))
+
+    def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A record with its head opened."""
+        context = record_context(record.ref, tenant_of(record.attributes))
+        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose, limit=MAX_BYTES)
+
+        def loaded(data: bytes, head: H) -> Loaded[H]:
+            return Loaded(
+                ref=record.ref,
+                revision=record.revision,
+                head=head,
+                attributes=record.attributes,
+                due_at=record.due_at,
+                body=record.body,
+                body_size=record.body_size,
+                mark=mark_in(data),
+                now=now,
+            )
+
+        return opened.bind(lambda data: self._heads.decode(data).map(lambda head: loaded(data, head)))
+
+
+async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
+    if len(body) <= INLINE_BYTES:
+        return opening(body, context=context, purpose=purpose)
+    return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
+
+
+def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:
+    if len(sealed) <= limit:
+        return Success(sealed)
+    message = (
+        f"what is awaited and answered takes {len(sealed)} bytes, over the {limit} that fit a head: "
+        "put large data into the state, and keep schemas, defaults and metadata small"
+    )
+    return Failure(StateTooLarge(message))
