@@ -306,7 +306,7 @@ async def test_instances_are_answers_in_the_form_of_their_encoder_and_come_back(
         (None, (1, 2)),
         (int, Colour.RED),
         (date, NOON),
-        (list[int], object()),
+        (list[int], range(3)),
         (dict[str, int], {1: 1, "1": 2}),
         (list[float], [float("nan")]),
         (Data, Model),
