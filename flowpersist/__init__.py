@@ -28,9 +28,10 @@ from flowpersist.errors import (
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Maintenance
 from flowpersist.hub.opening import FROM_ENV, HubOptions, open_hub
+from flowpersist.hub.outcome import Outcome
 from flowpersist.hub.raising import RaisingHub, or_raise
 from flowpersist.hub.transactions import Event
-from flowpersist.hub.verbs import Outcome, PersistenceHub
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.keyring import KeyRing

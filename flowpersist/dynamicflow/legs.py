@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
     from flowpersist.dynamicflow.migrations import Migrations
     from flowpersist.dynamicflow.tools import Toolbox
-    from flowpersist.hub.verbs import Outcome, PersistenceHub
+    from flowpersist.hub.outcome import Outcome
+    from flowpersist.hub.verbs import PersistenceHub
 
 __all__ = ["Legs", "suspended"]
 

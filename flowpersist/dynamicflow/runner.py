@@ -30,9 +30,9 @@ from flowpersist.errors import (
 )
 from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.lease import DEFAULT_LEASE
+from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
-from flowpersist.hub.verbs import MISSING, Outcome, PersistenceHub
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff as WorkerBackoff
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, WaitStatus

@@ -15,7 +15,7 @@ from flowpersist.errors.secrecy import forgetting
 from flowpersist.errors.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
-    from flowpersist.hub.verbs import Outcome
+    from flowpersist.hub.outcome import Outcome
 
 __all__ = ["follow", "tell"]
 

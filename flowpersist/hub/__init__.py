@@ -8,9 +8,10 @@ from __future__ import annotations
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
 from flowpersist.hub.opening import FROM_ENV, HubOptions, Migration, migrate, open_hub
+from flowpersist.hub.outcome import Outcome
 from flowpersist.hub.raising import RaisingHub, or_raise
 from flowpersist.hub.transactions import Authorizer, Event
-from flowpersist.hub.verbs import Outcome, PersistenceHub
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 
 __all__ = [

@@ -8,6 +8,7 @@ time to, which also finds what came to stand among them since.
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -19,11 +20,13 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Range, Record, Scalar, Where
 from flowpersist.errors import InputValidationError, PersistenceError
-from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.indexing import where
+from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.views import Criteria
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Due", "Front", "Queue", "due_heads", "due_pages"]
+__all__ = ["CLAIMABLE", "Due", "Front", "Queue", "Queues", "due_heads", "due_pages"]
 
 #: Records of a page at most; the first is as large as what is wanted, each further one twice that.
 BATCH: Final = 100
@@ -33,6 +36,9 @@ ROUND: Final = 1.0
 #: How far a page's bound is past the store's present as it is reckoned. What is later than the reply's own clock is not
 #: due, and a clock that was past the bound is asked again.
 MARGIN: Final = timedelta(seconds=1)
+#: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
+CLAIMABLE: Final = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
+MOST_QUEUES: Final = 32
 Place: TypeAlias = tuple[datetime, str]
 H = TypeVar("H")
 
@@ -232,3 +238,30 @@ class Queue:
 
 def _urgency(found: Result[Candidate, PersistenceError]) -> float:
     return _place(found.unwrap().record)[0].timestamp() if isinstance(found, Success) else float("-inf")
+
+
+class Queues:
+    """The queues that a hub's callers have asked for, those of the last ones: each remembers what it passes over."""
+
+    def __init__(self, records: SealedRecords[Head]) -> None:
+        self._records = records
+        self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
+
+    def of(self, criteria: Criteria, scope: object, statuses: tuple[str, ...] = CLAIMABLE) -> Queue:
+        """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
+        asked = repr(criteria), statuses, scope
+        found = self._queues.pop(asked, None) or queue_of(self._records, criteria, scope, statuses)
+        self._queues[asked] = found
+        if len(self._queues) > MOST_QUEUES:
+            self._queues.popitem(last=False)
+        return found
+
+    def forget(self) -> None:
+        """Try everything again."""
+        self._queues.clear()
+
+
+def queue_of(records: SealedRecords[Head], criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
+    """What could be claimed, over all statuses that it may be found in."""
+    equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
+    return Queue(records, equals, statuses, scope)

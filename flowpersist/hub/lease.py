@@ -6,21 +6,19 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from returns.result import Failure, Success
 
 from flowpersist.errors import BackendUnavailable, LeaseLost, PersistenceError, StorageError
 from flowpersist.errors.arguments import check_duration, mistyped
-from flowpersist.lifecycle.views import check_run
+from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
+from flowpersist.hub.transactions import Suspensions
+from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.views import Resumption, check_run
 
-if TYPE_CHECKING:
-    from flowpersist.hub.verbs import Outcome, PersistenceHub
-    from flowpersist.lifecycle.views import Resumption
+__all__ = ["Leasing", "hold", "is_cancelled"]
 
-__all__ = ["DEFAULT_LEASE", "hold", "is_cancelled"]
-
-DEFAULT_LEASE: Final = timedelta(seconds=30)
 #: A lease is renewed when a third of it has gone, so that two renewals may fail.
 RENEWALS: Final = 3
 log = logging.getLogger("flowpersist.hub")
@@ -35,6 +33,17 @@ def is_cancelled(before: int = 0) -> bool:
     return task is not None and task.cancelling() > before
 
 
+class Leasing(Protocol):
+    """What a lease needs of a hub."""
+
+    suspensions: Suspensions
+    holds: dict[tuple[SuspensionId, int], asyncio.Event]
+
+    async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
+        """Move the end of the lease."""
+        ...
+
+
 class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
     """``async with hold(hub, run, lease=…):`` renews while the body runs.
 
@@ -43,7 +52,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
     tells.
     """
 
-    def __init__(self, hub: PersistenceHub, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> None:
+    def __init__(self, hub: Leasing, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> None:
         if not hasattr(hub, "holds"):
             mistyped("hub", "a PersistenceHub (of a RaisingHub, its .hub)", hub)
         check_run(run)
@@ -142,7 +151,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
             async with asyncio.timeout_at(ends):
                 return await self._hub.renew(self._run, lease=self._lease)
         except TimeoutError:
-            name = self._hub.backend.name
+            name = self._hub.suspensions.records.backend.name
             return Failure(BackendUnavailable(f"{name} did not answer before the lease ended", name, retryable=True))
         except Exception as error:  # noqa: BLE001 - the authorizer is the user's code, and no one awaits this task
             self._hub.suspensions.tracebacks.log(log, error, "renewing the lease on %s raised", self._run.suspension.id)

@@ -17,8 +17,9 @@ from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_whole
 from flowpersist.hub.due import due_heads
 from flowpersist.hub.listing import settle_due
+from flowpersist.hub.outcome import Outcome, as_outcome
 from flowpersist.hub.samples import samples_of
-from flowpersist.hub.verbs import Outcome, PersistenceHub, as_outcome
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.lifecycle.changes import present, purge_at
 from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head

@@ -13,11 +13,11 @@ from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_instance
 from flowpersist.errors.secrecy import discreet, forgetting
-from flowpersist.hub.lease import DEFAULT_LEASE
 from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, S
 from flowpersist.hub.suspending import Awaiting
 from flowpersist.hub.transactions import Named
-from flowpersist.hub.verbs import ANY_ANSWER, ANY_CLASS, MISSING, A, PersistenceHub, S
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.keyring import KeyRing

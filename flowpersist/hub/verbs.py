@@ -15,13 +15,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from enum import Enum
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
-from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, Page, Scalar, StorageBackend, check_text
 from flowpersist.errors import ConfigurationError, PersistenceError, StillWaiting, UnexpectedType
@@ -37,8 +35,9 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.answering import Given, own_copy
-from flowpersist.hub.lease import DEFAULT_LEASE
+from flowpersist.hub.due import Queues
 from flowpersist.hub.listing import query
+from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
 from flowpersist.hub.suspending import (
     Awaiting,
     Facts,
@@ -54,7 +53,7 @@ from flowpersist.hub.suspending import (
     seal_state,
 )
 from flowpersist.hub.transactions import Named, Present, Suspensions, Turn
-from flowpersist.hub.worker import Backoff, Queues, Worker, claim_each, running
+from flowpersist.hub.worker import Backoff, Worker, claim_each, running
 from flowpersist.inputs.answer_types import AnswerTypes
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_TEXT
@@ -82,27 +81,9 @@ from flowpersist.sealed.dictionaries import DictionaryStore
 from flowpersist.sealed.drafts import Found, Loaded, Move
 from flowpersist.sealed.retrying import Pace
 
-__all__ = ["MISSING", "Outcome", "PersistenceHub"]
+__all__ = ["HubDefaults", "PersistenceHub"]
 
 T = TypeVar("T")
-#: The class of a state: what ``expect`` names, and Any where it names none.
-S = TypeVar("S", default=Any)
-Outcome: TypeAlias = Success[T] | Failure[PersistenceError]
-
-
-class Missing(Enum):
-    """The type of ``MISSING``: no value was given, which None would be."""
-
-    MISSING = "missing"
-
-
-MISSING: Final = Missing.MISSING
-#: The class of an answer, as ``awaiting`` names it.
-A = TypeVar("A", default=object)
-#: The default of ``awaiting`` where a run is taken: answers as JSON data.
-ANY_ANSWER: AwaitInput[object] = cast("Any", None)
-#: The default of ``expect``: every class is an object, and its state is typed as Any.
-ANY_CLASS: Any = object
 
 
 @frozen
@@ -331,7 +312,7 @@ class PersistenceHub:
             found = record.head.id
             return await self.claim(found, lease=lease, expect=expect)
 
-        return as_outcome(await claim_each(self, self.queues.of(criteria, expect), criteria, one, limit))
+        return as_outcome(await claim_each(self.suspensions, self.queues.of(criteria, expect), criteria, one, limit))
 
     @discreet
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
@@ -736,11 +717,6 @@ class PersistenceHub:
 
     def _random_id(self) -> str:
         return self.pace.entropy(16).hex()
-
-
-def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
-    """A Result as the union that it is, so that ``match`` and ``isinstance`` narrow."""
-    return result if isinstance(result, Success) else Failure(result.failure())
 
 
 def _holder(run: Resumption[Any]) -> verbs.Holder:

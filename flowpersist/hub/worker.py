@@ -6,12 +6,11 @@ import asyncio
 import inspect
 import itertools
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
@@ -25,31 +24,24 @@ from flowpersist.errors.arguments import (
     check_pause,
     check_whole,
 )
-from flowpersist.hub.due import Due, Queue
-from flowpersist.hub.lease import hold, is_cancelled
-from flowpersist.hub.transactions import Present, Turn
+from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
+from flowpersist.hub.lease import Leasing, hold, is_cancelled
+from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
+from flowpersist.hub.transactions import Named, Present, Suspensions, Turn
 from flowpersist.hub.wakeup import Alarm
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.expiring import expire
-from flowpersist.lifecycle.indexing import EXPIRING, matches, where
+from flowpersist.lifecycle.indexing import EXPIRING, matches
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.views import Criteria, answers_of, check_criteria, resumption_of
+from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, answers_of, check_criteria, resumption_of
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.unread import LASTING
 
-if TYPE_CHECKING:
-    from flowpersist.hub.verbs import PersistenceHub
-    from flowpersist.lifecycle.views import Resumption
-
-__all__ = ["Backoff", "Queues", "Worker", "claim_each", "running"]
+__all__ = ["Backoff", "Worker", "Working", "claim_each", "running"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 log = logging.getLogger("flowpersist.worker")
-#: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
-CLAIMABLE = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
-MOST_QUEUES = 32
 #: What is refused to one caller another may be given.
 OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
 _workers = itertools.count(1)
@@ -73,31 +65,28 @@ class Backoff:
         return self.most if self.first > self.most / factor else self.first * factor
 
 
-class Queues:
-    """The queues that a hub's callers have asked for, those of the last ones: each remembers what it passes over."""
+class Working(Leasing, Protocol):
+    """What a worker needs of a hub."""
 
-    def __init__(self, records: SealedRecords[Head]) -> None:
-        self._records = records
-        self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
+    queues: Queues
 
-    def of(self, criteria: Criteria, scope: object, statuses: tuple[str, ...] = CLAIMABLE) -> Queue:
-        """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
-        asked = repr(criteria), statuses, scope
-        found = self._queues.pop(asked, None) or queue_of(self._records, criteria, scope, statuses)
-        self._queues[asked] = found
-        if len(self._queues) > MOST_QUEUES:
-            self._queues.popitem(last=False)
-        return found
+    async def claim(self, key: Named, *, lease: timedelta = DEFAULT_LEASE) -> Outcome[Resumption[Any]]:
+        """Take the run under a lease."""
+        ...
 
-    def forget(self) -> None:
-        """Try everything again."""
-        self._queues.clear()
+    async def complete(self, run: Resumption[Any], outcome: object = None) -> Outcome[Suspension]:
+        """End a claimed run."""
+        ...
 
+    async def fail(self, run: Resumption[Any], error: BaseException | str | None = None) -> Outcome[Suspension]:
+        """End a claimed run as failed."""
+        ...
 
-def queue_of(records: SealedRecords[Head], criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
-    """What could be claimed, over all statuses that it may be found in."""
-    equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
-    return Queue(records, equals, statuses, scope)
+    async def release(
+        self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
+    ) -> Outcome[Suspension]:
+        """Give a claimed run back."""
+        ...
 
 
 def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
@@ -108,7 +97,7 @@ def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
 
 
 async def claim_each(
-    hub: PersistenceHub,
+    suspensions: Suspensions,
     queue: Queue,
     criteria: Criteria,
     claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
@@ -122,20 +111,20 @@ async def claim_each(
                 return Success(tuple(claimed)) if claimed else Failure(found.failure())
             due = found.unwrap()
             if not _wanted(due.record, criteria):
-                await _pass_over(hub, due)
+                await _pass_over(suspensions, due)
                 continue
             result = await claim(due.record)
             if isinstance(result, Success):
                 claimed.append(result.unwrap())
                 queue.records.unread.clear(due.record.ref.key, scope=queue.scope)
             else:
-                await _refused(hub, queue, due, result.failure())
+                await _refused(suspensions, queue, due, result.failure())
             if len(claimed) >= limit:
                 break
     return Success(tuple(claimed))
 
 
-async def _refused(hub: PersistenceHub, queue: Queue, due: Due, error: PersistenceError) -> None:
+async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: PersistenceError) -> None:
     key, revision = due.record.ref.key, due.record.revision
     if isinstance(error, LASTING):
         scope = queue.scope if isinstance(error, OF_THE_CALLER) else None
@@ -144,24 +133,24 @@ async def _refused(hub: PersistenceHub, queue: Queue, due: Due, error: Persisten
         log.debug("run %s was passed over: %s", key, error)
         if isinstance(error, StorageError):
             due.keep()
-    await _pass_over(hub, due)
+    await _pass_over(suspensions, due)
 
 
-async def _pass_over(hub: PersistenceHub, due: Due) -> None:
+async def _pass_over(suspensions: Suspensions, due: Due) -> None:
     # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
-    if not hub.suspensions.unsettled(due.record, due.record.now):
+    if not suspensions.unsettled(due.record, due.record.now):
         return
-    settled = await hub.suspensions.settle(due.record.ref.key)
+    settled = await suspensions.settle(due.record.ref.key)
     if isinstance(settled, Failure):
         due.keep()
         log.warning("run %s could not be settled: %s", due.record.ref.key, settled.failure())
 
 
 async def claim_expired(
-    hub: PersistenceHub, record: Loaded[Head], lease: timedelta
+    suspensions: Suspensions, record: Loaded[Head], lease: timedelta
 ) -> Result[Resumption[Any], PersistenceError]:
     """Take one that has expired, with its state, to handle that."""
-    records, claim_id = hub.suspensions.records, hub.pace.entropy(16).hex()
+    records, claim_id = suspensions.records, suspensions.records.pace.entropy(16).hex()
 
     async def decide(seen: Present) -> Turn[Resumption[Any]]:
         step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
@@ -170,18 +159,18 @@ async def claim_expired(
         state = await records.open_body(seen.record, purpose="state")
         if not isinstance(state, Success):
             return Turn(seen.head, Failure(state.failure()))
-        apart = await hub.suspensions.beside.answers.values(step.head)
+        apart = await suspensions.beside.answers.values(step.head)
         answers = apart.bind(lambda values: answers_of(step.head, values, None))
         if not isinstance(answers, Success):
             return Turn(seen.head, Failure(answers.failure()))
         return Turn(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
 
-    return await hub.suspensions.transact("claim", record.head.id, decide, body=True)
+    return await suspensions.transact("claim", record.head.id, decide, body=True)
 
 
 @asynccontextmanager
 async def running(
-    hub: PersistenceHub, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
+    hub: Working, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
 ) -> AsyncIterator[Success[Resumption[T, U]] | Failure[PersistenceError]]:
     """The block that holds a claimed run: completes it at the end, releases it where the block raises."""
     claimed = await claim()
@@ -203,7 +192,7 @@ async def running(
             raise completed.failure()
 
 
-async def _released(hub: PersistenceHub, run: Resumption[Any, Any], error: BaseException) -> None:
+async def _released(hub: Working, run: Resumption[Any, Any], error: BaseException) -> None:
     released = await hub.release(run, error=error)
     if isinstance(released, Failure):
         # What the block raised goes on to the caller: this is the only word of the other.
@@ -226,7 +215,7 @@ class Worker:
     ``max_attempts``. A run whose workers died that often without a word is failed too.
     """
 
-    hub: PersistenceHub
+    hub: Working
     handler: Callable[[Resumption[Any, Any]], Awaitable[object]]
     criteria: Criteria
     concurrency: int
@@ -294,7 +283,7 @@ class Worker:
 
     async def claim_expired(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Claim the expiry of one."""
-        return await claim_expired(self.hub, record, self.lease)
+        return await claim_expired(self.hub.suspensions, record, self.lease)
 
     async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:
         if self.expired is None:
@@ -314,7 +303,7 @@ class Worker:
         most: int,
     ) -> tuple[Resumption[Any], ...]:
         queue = self.hub.queues.of(self.criteria, self._scope, statuses)
-        claimed = await claim_each(self.hub, queue, self.criteria, claim, most)
+        claimed = await claim_each(self.hub.suspensions, queue, self.criteria, claim, most)
         if isinstance(claimed, Failure):
             log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
             return ()
