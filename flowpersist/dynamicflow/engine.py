@@ -22,7 +22,7 @@ from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
-from flowpersist.hub.lease import is_cancelled
+from flowpersist.hub.cancellation import is_cancelled
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 
 if TYPE_CHECKING:

@@ -145,7 +145,7 @@ class IdempotencyConflict(PersistenceError):
 
 
 class PermissionDenied(PersistenceError):
-    """The authorizer refused."""
+    """The authorizer refused, or raised: then that is the cause."""
 
     code = "permission-denied"
     http_status = 403

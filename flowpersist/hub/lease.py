@@ -10,27 +10,18 @@ from typing import Any, Final, Protocol, Self
 
 from returns.result import Failure, Success
 
-from flowpersist.errors import BackendUnavailable, LeaseLost, PersistenceError, StorageError
+from flowpersist.errors import BackendUnavailable, LeaseLost, PermissionDenied, PersistenceError, StorageError
 from flowpersist.errors.arguments import check_duration, mistyped
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
 from flowpersist.hub.transactions import Suspensions
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.views import Resumption, check_run
 
-__all__ = ["Leasing", "hold", "is_cancelled"]
+__all__ = ["Leasing", "hold"]
 
 #: A lease is renewed when a third of it has gone, so that two renewals may fail.
 RENEWALS: Final = 3
 log = logging.getLogger("flowpersist.hub")
-
-
-def is_cancelled(before: int = 0) -> bool:
-    """Whether somebody cancels this task, beyond the ``before`` times of earlier.
-
-    A ``CancelledError`` need not mean so: code raises its own, as of a future that it awaited and another cancelled.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > before
 
 
 class Leasing(Protocol):
@@ -149,13 +140,16 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
         """
         try:
             async with asyncio.timeout_at(ends):
-                return await self._hub.renew(self._run, lease=self._lease)
+                renewed = await self._hub.renew(self._run, lease=self._lease)
         except TimeoutError:
             name = self._hub.suspensions.records.backend.name
             return Failure(BackendUnavailable(f"{name} did not answer before the lease ended", name, retryable=True))
-        except Exception as error:  # noqa: BLE001 - the authorizer is the user's code, and no one awaits this task
+        except Exception as error:  # noqa: BLE001 - a backend may be the user's code, and no one awaits this task
             self._hub.suspensions.tracebacks.log(log, error, "renewing the lease on %s raised", self._run.suspension.id)
             return None
+        refused = renewed.failure() if isinstance(renewed, Failure) else None
+        # The cause is what an authorizer raised, which may pass: its own refusal has none.
+        return None if isinstance(refused, PermissionDenied) and refused.__cause__ is not None else renewed
 
     def _lose(self, error: PersistenceError) -> None:
         if self.finished:

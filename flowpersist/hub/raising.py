@@ -133,6 +133,7 @@ class RaisingHub:
         """The keys of a suspension's open waits, by name."""
         return or_raise(await self.hub.keys(id, by=by))
 
+    @discreet
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Receipt:

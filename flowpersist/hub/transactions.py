@@ -11,7 +11,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
@@ -19,14 +19,15 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.errors import (
     KeyValidationError,
-    PermissionDenied,
     PersistenceError,
     RevisionConflict,
     StorageError,
 )
 from flowpersist.errors.arguments import check_optional
 from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.authorizing import Authorizer, authorized
 from flowpersist.hub.beside import Beside
+from flowpersist.hub.cancellation import is_cancelled
 from flowpersist.hub.large_answers import Aside
 from flowpersist.hub.misses import Misses
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
@@ -51,14 +52,6 @@ ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
 Named: TypeAlias = str | SuspensionKey | SuspensionId
 log = logging.getLogger("flowpersist.hub")
-
-
-class Authorizer(Protocol):
-    """Asked before each verb; anything but a true answer is a refusal."""
-
-    def __call__(self, verb: str, suspension: Suspension, by: str | None) -> bool | Awaitable[bool]:
-        """Whether ``by`` may do this to that suspension."""
-        ...
 
 
 @frozen
@@ -276,13 +269,7 @@ class Suspensions:
         """What the authorizer says."""
         if self._authorizer is None:
             return Success(None)
-        answer = self._authorizer(verb, suspension_of(head), by)
-        if (await answer) if inspect.isawaitable(answer) else answer:
-            return Success(None)
-        log.warning("%s on suspension %s was refused by the authorizer", verb, head.id)
-        return Failure(
-            PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service")
-        )
+        return await authorized(self._authorizer, verb, head, by, self.tracebacks)
 
     async def _present(
         self, verb: str, key: SuspensionKey | SuspensionId, found: Found[Head], by: str | None
@@ -344,8 +331,7 @@ class Suspensions:
             if inspect.isawaitable(told):
                 await told
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             # The write is durable: an observer's mistake must not turn it into a failure, or end its caller.
             self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)

@@ -24,8 +24,9 @@ from flowpersist.errors.arguments import (
     check_pause,
     check_whole,
 )
+from flowpersist.hub.cancellation import is_cancelled
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
-from flowpersist.hub.lease import Leasing, hold, is_cancelled
+from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
 from flowpersist.hub.transactions import Named, Present, Suspensions, Turn
 from flowpersist.hub.wakeup import Alarm

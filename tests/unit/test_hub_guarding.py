@@ -13,6 +13,7 @@ from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 HOUR = timedelta(hours=1)
+CANARY = "canary-in-the-state"
 
 
 @pytest.fixture
@@ -63,6 +64,79 @@ async def test_an_authorizer_may_be_asynchronous():
         new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
         assert isinstance((await hub.cancel(new.key)).failure(), PermissionDenied)
         assert or_raise(await hub.inspect(new.key)).status is Status.WAITING
+
+
+async def failed(call):
+    """The error of a verb of either door."""
+    try:
+        return (await call()).failure()
+    except PermissionDenied as error:
+        return error
+
+
+@pytest.mark.parametrize("raised", [LookupError, asyncio.CancelledError, ExceptionGroup("all", [ValueError()])])
+@pytest.mark.parametrize("door", [lambda hub: hub, RaisingHub])
+async def test_an_authorizer_that_raises_refuses(door, raised, caplog):
+    def broken(verb, _suspension, _by):
+        raise raised
+
+    async def broken_later(verb, suspension, by):
+        broken(verb, suspension, by)
+
+    async with open_test_hub() as hub:
+        new = or_raise(await hub.suspend(CANARY, awaiting=CONFIRM))
+        for hub.suspensions._authorizer in (broken, broken_later):
+            for call in (
+                lambda: door(hub).suspend(1),
+                lambda: door(hub).inspect(new.key),
+                lambda: door(hub).answer(new.key, True),
+                lambda: door(hub).claim(new.key, True),
+                lambda: door(hub).keys(new.id),
+            ):
+                assert isinstance(await failed(call), PermissionDenied)
+            assert or_raise(await hub.query()).items == ()
+        hub.suspensions._authorizer = None
+        assert or_raise(await hub.inspect(new.key)).status is Status.WAITING
+    assert "the authorizer raised for answer on suspension" in caplog.text
+    assert CANARY not in caplog.text
+
+
+async def test_an_authorizer_that_raises_ends_no_worker():
+    asked, ran = asyncio.Event(), asyncio.Event()
+
+    def authorizer(verb, _suspension, _by):
+        if verb == "claim" and not asked.is_set():
+            asked.set()
+            raise LookupError
+        return True
+
+    async def handler(_run):
+        ran.set()
+
+    async with open_test_hub(authorizer=authorizer) as hub:
+        for _ in range(2):
+            new = or_raise(await hub.suspend(1, awaiting=CONFIRM))
+            or_raise(await hub.answer(new.key, True))
+        worker = asyncio.create_task(hub.work(handler, poll=timedelta(milliseconds=1)))
+        await asyncio.wait({worker, asyncio.create_task(ran.wait())}, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert (asked.is_set(), ran.is_set(), worker.done()) == (True, True, False)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_a_caller_who_is_cancelled_while_an_authorizer_is_asked_is_cancelled():
+    asked = asyncio.Event()
+
+    async def authorizer(_verb, _suspension, _by):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with open_test_hub(authorizer=authorizer) as hub:
+        task = asyncio.create_task(hub.suspend(1))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_a_repeat_by_idempotency_key_is_asked_for_too():
