@@ -1,4 +1,4 @@
-"""Blocks of the object table as they are read: what each makes empty, builds, and fills.
+"""What each kind of block makes empty, builds, and fills.
 
 A mutable object is made empty at once and filled when all that can be built before is there. What can't be built yet
 stands in the table as a ``Later``; a row that holds one is filled as soon as the last that it waits for is there.
@@ -8,103 +8,107 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, chain, islice, repeat
-from typing import TYPE_CHECKING
-
-from attrs import define, field
+from itertools import accumulate, islice, repeat
+from typing import Protocol
 
 from flowpersist.codec import kinds
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.leaves import ABSENT, Absent
 from flowpersist.codec.packing import Cell
+from flowpersist.codec.parts import Block, Later
 from flowpersist.codec.plans import FieldsPlan, NamedPlan, Plan
 from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.errors import UnknownType
 
-if TYPE_CHECKING:
-    from flowpersist.codec.building import Building
-
-__all__ = ["Block", "Later", "build_named", "field_setter", "fields_of", "fill_dict", "fill_set", "one_setter"]
-
-
-class Later:
-    """Stands in the table for an object that is not built yet."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+__all__ = [
+    "build_named",
+    "build_objects",
+    "fill_dict",
+    "fill_objects",
+    "fill_ready",
+    "fill_set",
+    "make_objects",
+    "whole_objects",
+]
 
 
-@define(eq=False)
-class Block:
-    """One block: ``objects`` are made by ``make``, ``runs`` their numbers; the rest is as in the encoder's batches."""
+class Building(Protocol):
+    """What a block needs of the graph that is being built.
 
-    kind: int
-    count: int
-    runs: list[tuple[int, int]] = field(factory=list, init=False)
-    lengths: Sequence[int] = ()
-    columns: tuple[Column, ...] = ()
-    flavour: int = 0
-    factory: type | None = None
-    limits: list[Cell] = field(factory=list)
-    shape: tuple[str, ...] = ()
-    entry: TypeEntry | None = None
-    objects: list[Cell] = field(factory=list)
+    ``waits``: whether a cell may be a ``Later``, so that what holds it is filled when that is built.
+    """
 
-    @property
-    def is_built(self) -> bool:
-        """Whether its objects are immutable, so that they are made with their cells."""
-        return self.kind in BUILT_KINDS
+    waits: bool
 
-    def numbers(self) -> Iterable[int]:
-        """Those of its objects."""
-        return chain.from_iterable(range(first, first + length) for first, length in self.runs)
+    def cells(self, column: Column) -> list[Cell]:
+        """The cells of a column, as far as they are there."""
+        ...
 
-    def make(self) -> list[Cell]:
-        """The block's mutable objects, empty."""
-        self.objects = _MAKERS[self.kind](self)
-        return self.objects
+    def built_cells(self, column: Column) -> list[Cell]:
+        """The cells of a column, which must all be there."""
+        ...
 
-    def fill_ready(self, building: Building) -> None:
-        """Fill what refers to nothing, as far as that can be done before the rest."""
-        if self.kind != kinds.RECORD:
-            return
-        pairs = list(zip(self.shape, self.columns, strict=True))
-        ready = [(key, column) for key, column in pairs if not column.refers]
-        self.shape, self.columns = tuple(key for key, _ in ready), tuple(column for _, column in ready)
-        self.fill(building)
-        rest = [(key, column) for key, column in pairs if column.refers]
-        self.shape, self.columns = tuple(key for key, _ in rest), tuple(column for _, column in rest)
+    def when_built(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
+        """Act on the cells now, or once the last of them is there."""
+        ...
 
-    def whole(self, building: Building) -> list[Cell]:
-        """The block's mutable objects, full, where they refer to nothing."""
-        if self.kind == kinds.LIST:
-            cells = self.columns[0].ready_cells()
-            ends = list(accumulate(self.lengths))
-            return [cells[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
-        made = self.make()
-        self.fill(building)
-        return made
+    def check_later(self, entry: TypeEntry, objects: list[Cell]) -> None:
+        """Look at these instances when all is filled."""
+        ...
 
-    def build(self, building: Building) -> list[Cell]:
-        """The immutable objects, whose cells are leaves and mutable objects."""
-        cells = building.built_cells(self.columns[0])
-        if self.kind == kinds.NAMED:
-            rows = rows_of_width(cells, _width(self)) if _width(self) else [()] * self.count
-            return build_named(_entry(self), rows)
-        if self.kind == kinds.SLICE:
-            return [slice(*row) for row in rows_of_width(cells, 3)]
-        make = tuple if self.kind == kinds.TUPLE else frozenset
-        if self.kind == kinds.FROZENSET:
-            if self.columns[0].refers:
-                raise malformed("a frozenset of objects lies among those of leaves")
-            building.check_hashes(cells, self.lengths)
-        return _sliced(make, cells, self.lengths)
+    def check_hashes(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
+        """Refuse keys or elements that would take more than linear time to hash."""
+        ...
 
-    def fill(self, building: Building) -> None:
-        """Fill the mutable objects."""
-        _FILLERS[self.kind](self, building)
+
+def make_objects(block: Block) -> list[Cell]:
+    """The block's mutable objects, empty."""
+    block.objects = _MAKERS[block.kind](block)
+    return block.objects
+
+
+def fill_ready(block: Block, building: Building) -> None:
+    """Fill what refers to nothing, as far as that can be done before the rest."""
+    if block.kind != kinds.RECORD:
+        return
+    pairs = list(zip(block.shape, block.columns, strict=True))
+    ready = [(key, column) for key, column in pairs if not column.refers]
+    block.shape, block.columns = tuple(key for key, _ in ready), tuple(column for _, column in ready)
+    fill_objects(block, building)
+    rest = [(key, column) for key, column in pairs if column.refers]
+    block.shape, block.columns = tuple(key for key, _ in rest), tuple(column for _, column in rest)
+
+
+def whole_objects(block: Block, building: Building) -> list[Cell]:
+    """The block's mutable objects, full, where they refer to nothing."""
+    if block.kind == kinds.LIST:
+        cells = block.columns[0].ready_cells()
+        ends = list(accumulate(block.lengths))
+        return [cells[end - length : end] for end, length in zip(ends, block.lengths, strict=True)]
+    made = make_objects(block)
+    fill_objects(block, building)
+    return made
+
+
+def build_objects(block: Block, building: Building) -> list[Cell]:
+    """The immutable objects, whose cells are leaves and mutable objects."""
+    cells = building.built_cells(block.columns[0])
+    if block.kind == kinds.NAMED:
+        rows = rows_of_width(cells, _width(block)) if _width(block) else [()] * block.count
+        return build_named(_entry(block), rows)
+    if block.kind == kinds.SLICE:
+        return [slice(*row) for row in rows_of_width(cells, 3)]
+    cls = tuple if block.kind == kinds.TUPLE else frozenset
+    if block.kind == kinds.FROZENSET:
+        if block.columns[0].refers:
+            raise malformed("a frozenset of objects lies among those of leaves")
+        building.check_hashes(cells, block.lengths)
+    return _sliced(cls, cells, block.lengths)
+
+
+def fill_objects(block: Block, building: Building) -> None:
+    """Fill the mutable objects."""
+    _FILLERS[block.kind](block, building)
 
 
 def _entry(block: Block) -> TypeEntry:
@@ -216,7 +220,6 @@ _MAKERS: dict[int, Callable[[Block], list[Cell]]] = {
     kinds.BYTEARRAY: _make_bytearrays,
     kinds.INSTANCE: _make_instances,
 }
-BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
 
 
 # Filling them.

@@ -10,121 +10,40 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, islice, pairwise
+from collections.abc import Callable, Sequence
 from operator import countOf
 
 from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.blocks import (
-    Block,
-    Later,
     build_named,
+    build_objects,
     fill_dict,
+    fill_objects,
+    fill_ready,
     fill_set,
+    make_objects,
+    whole_objects,
 )
 from flowpersist.codec.columns import Column, TypeEntry
+from flowpersist.codec.groups import Group, entry_of, grouped
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, steps_of_block
 from flowpersist.codec.packing import Cell
+from flowpersist.codec.parts import Block, Later, Row, Section
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.weights import HashGuard
 
-__all__ = ["Building", "Section"]
+__all__ = ["Building"]
 
 MISSING = Later(-1)
 #: Kinds of rows that make an object with all that it holds.
 BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE, kinds.PAIR, kinds.SCALAR})
-#: Kinds of rows that are made and filled as those of a block are.
-GROUPED_KINDS = frozenset({kinds.LIST, kinds.SET, kinds.DICT, kinds.INSTANCE})
 #: Kinds of late rows that fill an object that is there.
 FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
-
-
-@define(eq=False)
-class Row:
-    """One row with its cells, of which some may not be there yet."""
-
-    kind: int
-    number: int
-    entry: TypeEntry | None
-    cells: list[Cell]
-
-
-@define(eq=False)
-class Section:
-    """Rows: kind, number of the object, class and number of cells of each."""
-
-    kinds: Sequence[int]
-    numbers: Sequence[int]
-    entries: Sequence[TypeEntry | None]
-    lengths: Sequence[int]
-    column: Column
-
-    def rows(self, cells: list[Cell]) -> Iterator[Row]:
-        """Each row, with its part of these cells of the section's column."""
-        iterator = iter(cells)
-        for kind, number, entry, length in zip(self.kinds, self.numbers, self.entries, self.lengths, strict=True):
-            yield Row(kind, number, entry, list(islice(iterator, length)))
-
-    def groups(self) -> list[Group]:
-        """The rows, those of one kind and class that follow each other together."""
-        if not self.kinds:
-            return []
-        ends = [0, *accumulate(self.lengths)]
-        identities = list(zip(self.kinds, map(id, self.entries), strict=True))
-        changes = [place for place in range(1, len(identities)) if identities[place] != identities[place - 1]]
-        return [self._group(start, end, ends) for start, end in pairwise([0, *changes, len(identities)])]
-
-    def _group(self, start: int, end: int, ends: list[int]) -> Group:
-        part = slice(start, end)
-        lengths = self.lengths[part]
-        rows = Section(self.kinds[part], self.numbers[part], self.entries[part], lengths, self.column)
-        return Group(rows, slice(ends[start], ends[end]))
-
-
-@define(eq=False)
-class Group:
-    """Rows of one kind and class, and where their cells are in the column that they share with others."""
-
-    rows: Section
-    place: slice
-    block: Block | None = None
-
-    def as_block(self) -> Block | None:
-        """A block of the same objects, where there is one of their kind."""
-        kind, entry, count = self.rows.kinds[0], self.rows.entries[0], len(self.rows.kinds)
-        if kind not in GROUPED_KINDS or (entry is None) == (kind == kinds.INSTANCE):
-            return None
-        self.block = Block(kind, count, self.rows.lengths, entry=entry)
-        first = self.rows.numbers[0]
-        is_run = list(self.rows.numbers) == list(range(first, first + count))
-        self.block.runs = [(first, count)] if is_run else [(number, 1) for number in self.rows.numbers]
-        return self.block
-
-    def columns(self, cells: list[Cell]) -> tuple[Column, ...]:
-        """The columns of that block, of these cells."""
-        source = self.rows.column
-        if self.rows.kinds[0] == kinds.DICT:
-            self.rows.lengths = [_half(length) for length in self.rows.lengths]
-            parts = [cells[::2], cells[1::2]]
-        elif self.rows.kinds[0] == kinds.INSTANCE:
-            width = len(_given(self.rows.entries[0]).names)
-            if any(length != width for length in self.rows.lengths):
-                raise malformed("an instance has another number of fields than its class")
-            parts = [cells[place::width] for place in range(width)] or [[None] * len(self.rows.kinds)]
-        else:
-            parts = [cells]
-        return tuple([Column(part, refers=source.refers, is_set=source.is_set) for part in parts])
-
-
-def _half(length: int) -> int:
-    if length % 2:
-        raise malformed("a dict has a key without a value")
-    return length // 2
 
 
 @define(eq=False)
@@ -159,12 +78,12 @@ class Building:
         if not refers and steps_of_block(block):
             self._recursing.append(block)
         if not refers:
-            self._place_runs(block, block.build(self) if block.is_built else block.whole(self))
+            self._place_runs(block, build_objects(block, self) if block.is_built else whole_objects(block, self))
         elif block.is_built:
             self._unbuilt.append(block)
         else:
-            self._place_runs(block, block.make())
-            block.fill_ready(self)
+            self._place_runs(block, make_objects(block))
+            fill_ready(block, self)
             self._unfilled.append(block)
 
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
@@ -177,7 +96,7 @@ class Building:
             raise malformed("an object that is counted is not made")
         self.waits = not FILLED_KINDS.issuperset(late.kinds)
         for block in self._unfilled:
-            block.fill(self)
+            fill_objects(block, self)
         self._fill_groups(rows)
         self._run_late(late)
         if self._stateless:
@@ -188,7 +107,7 @@ class Building:
     def _build_immutables(self, rows: Section, early: Section) -> None:
         self._make_rows(rows)
         for block in self._unbuilt:
-            self._place_runs(block, block.build(self))
+            self._place_runs(block, build_objects(block, self))
         if not BUILT_KINDS.isdisjoint(rows.kinds):
             for row in rows.rows(self.cells(rows.column)):
                 if row.kind in BUILT_KINDS:
@@ -252,11 +171,11 @@ class Building:
         self._placed += 1
 
     def _make_rows(self, rows: Section) -> None:
-        self._groups = rows.groups()
+        self._groups = grouped(rows)
         for group in self._groups:
             block = group.as_block()
             if block is not None:
-                self._place_runs(block, block.make())
+                self._place_runs(block, make_objects(block))
             elif group.rows.kinds[0] not in BUILT_KINDS and group.rows.kinds[0] != kinds.ATTRIBUTES:
                 for number in group.rows.numbers:
                     self._place(number, self._shell(group.rows.kinds[0], group.rows.entries[0]))
@@ -270,7 +189,7 @@ class Building:
             if group.block is not None:
                 group.block.columns = group.columns(own)
                 group.block.lengths = group.rows.lengths
-                group.block.fill(self)
+                fill_objects(group.block, self)
             elif group.rows.kinds[0] not in BUILT_KINDS:
                 for row in group.rows.rows(own):
                     self._fill_row(row)
@@ -284,7 +203,7 @@ class Building:
     def _shell(self, kind: int, entry: TypeEntry | None) -> Cell:
         if kind == kinds.SHELL:
             return _state_plan(entry).shell()
-        return _builtin_plan(kind, _given(entry)).shell()
+        return _builtin_plan(kind, entry_of(entry)).shell()
 
     # Building and filling rows.
 
@@ -303,11 +222,11 @@ class Building:
 
     def _built(self, row: Row, cells: list[Cell]) -> Cell:
         if row.kind == kinds.NAMED:
-            return build_named(_given(row.entry), [tuple(cells)])[0]
+            return build_named(entry_of(row.entry), [tuple(cells)])[0]
         if row.kind == kinds.SLICE:
             return slice(*cells)
         if row.kind == kinds.PAIR:
-            return self._decoded(_given(row.entry), cells)
+            return self._decoded(entry_of(row.entry), cells)
         if row.kind == kinds.FROZENSET:
             self.check_hashes(cells, [len(cells)])
         content: Cell = cells[0] if row.kind == kinds.SCALAR and len(cells) == 1 else cells
@@ -331,7 +250,7 @@ class Building:
         one = self._table[row.number]
         if row.kind == kinds.ATTRIBUTES:
             # The object itself may be built late.
-            self.when_built([one, *row.cells], _attribute_setter(_given(row.entry)))
+            self.when_built([one, *row.cells], _attribute_setter(entry_of(row.entry)))
         else:
             self.when_built(row.cells, lambda cells: self._fill(row.kind, one, cells))
 
@@ -377,7 +296,7 @@ class Building:
         if row.kind != kinds.STATE:
             self._fill(row.kind, one, cells)
             return
-        entry = _given(row.entry)
+        entry = entry_of(row.entry)
         plan = _state_plan(entry)
         if type(one) is not plan.cls or len(cells) != 1:
             raise malformed("an object is filled as one of another class")
@@ -387,18 +306,12 @@ class Building:
         plan.restore(one, _upgraded(entry, cells[0]))
 
 
-def _given(entry: TypeEntry | None) -> TypeEntry:
-    if entry is None:
-        raise malformed("a row lacks its class")
-    return entry
-
-
 def _upgraded(entry: TypeEntry, value: Cell) -> Cell:
     return entry.registration.upgrade(value, entry.version) if entry.is_older else value
 
 
 def _state_plan(entry: TypeEntry | None) -> StatePlan:
-    plan = _given(entry).registration.plan
+    plan = entry_of(entry).registration.plan
     if not isinstance(plan, StatePlan):
         raise malformed("a class without a state of its own is restored by one")
     return plan

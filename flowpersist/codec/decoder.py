@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from flowpersist.codec import kinds
-from flowpersist.codec.blocks import Block
-from flowpersist.codec.building import Building, Section
+from flowpersist.codec.building import Building
 from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell, Reader, too_many_nodes
+from flowpersist.codec.parts import Block, Section
 from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.errors import UnknownType, UnsupportedVersion

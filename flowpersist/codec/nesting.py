@@ -14,15 +14,14 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from flowpersist.codec import kinds
-from flowpersist.codec.blocks import Block, Later
 from flowpersist.codec.packing import Cell
+from flowpersist.codec.parts import Block, Later, Row, Section
 from flowpersist.codec.plans import HEAP_TYPE, FieldsPlan
 from flowpersist.codec.refusals import Halted
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep
 
 if TYPE_CHECKING:
-    from flowpersist.codec.building import Row, Section
     from flowpersist.codec.columns import Column, TypeEntry
 
 __all__ = ["check_document", "check_objects", "steps_of_block", "steps_to_free"]
