@@ -18,22 +18,13 @@ from attrs import define, field, frozen
 from flowpersist.codec import kinds
 from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Absent, Leaf
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import (
-    FLOAT,
-    PLAIN_TYPES,
-    Cell,
-    Reader,
-    Writer,
-    little_endian,
-    numbers_of,
-    pack_floats,
-    too_many_nodes,
-    unpack_cells,
-)
+from flowpersist.codec.packing import FLOAT, PLAIN_TYPES, Cell, little_endian, numbers_of, pack_floats, unpack_cells
 from flowpersist.codec.plans import EnumPlan
-from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.reading import Reader
+from flowpersist.codec.refusals import Halted, malformed, too_many_nodes
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import Roles
+from flowpersist.codec.writing import Writer
 from flowpersist.errors import StateTooLarge, UnknownType
 
 __all__ = ["Column", "ColumnReader", "ColumnWriter", "TypeEntry"]

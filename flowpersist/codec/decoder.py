@@ -9,9 +9,10 @@ from flowpersist.codec import kinds
 from flowpersist.codec.building import Building
 from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import Cell, Reader, too_many_nodes
+from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Section
-from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.reading import Reader
+from flowpersist.codec.refusals import Halted, malformed, too_many_nodes
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.errors import UnknownType, UnsupportedVersion
 

@@ -18,11 +18,12 @@ from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_objects
 from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
 from flowpersist.codec.ordering import Order, in_building_order
-from flowpersist.codec.packing import Cell, Writer, numbers_of
+from flowpersist.codec.packing import Cell, numbers_of
 from flowpersist.codec.refusals import Halted, state_changed
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.codec.watching import Watch
+from flowpersist.codec.writing import Writer
 from flowpersist.errors import StateTooDeep
 
 __all__ = ["encode_graph", "encode_watched", "whole_document"]

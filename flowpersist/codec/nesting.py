@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from flowpersist.codec import kinds
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Later, Row, Section
-from flowpersist.codec.plans import HEAP_TYPE, FieldsPlan
+from flowpersist.codec.planning import HEAP_TYPE
+from flowpersist.codec.plans import FieldsPlan
 from flowpersist.codec.refusals import Halted
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep

@@ -8,8 +8,6 @@ never run.
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, Flag
@@ -20,13 +18,11 @@ from operator import attrgetter, countOf, itemgetter
 from types import MemberDescriptorType
 from typing import TypeAlias, cast
 
-import attrs
 from attrs import Factory, field, frozen
 
 from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
-from flowpersist.errors import ConfigurationError
 
 __all__ = [
     "BuiltinPlan",
@@ -37,23 +33,13 @@ __all__ = [
     "Plan",
     "StatePlan",
     "is_built",
-    "plan_for",
     "set_attributes",
 ]
 
 #: What attrs keeps a cached hash in; a copy starts with none.
 CACHED_HASH = "_attrs_cached_hash"
-ATTRIBUTES = "__dict__"
-NOTES = "__notes__"
-#: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was
-#: raised, not a part of the error, and pickle leaves it out too.
-INCIDENTAL_MEMBERS = frozenset({"__suppress_context__", "obj"})
-PYDANTIC_PARTS = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
-PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
-    "__pydantic_extra__": (dict, type(None)),
-    "__pydantic_fields_set__": (set,),
-    "__pydantic_private__": (dict, type(None)),
-}
+#: The modules whose classes' ``__setstate__`` only says what their declared fields say already.
+GENERATORS = frozenset({"attr._make", "attrs", "dataclasses", "pydantic.main"})
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:
@@ -248,7 +234,7 @@ class BuiltinPlan:
 
     def content(self, one: Cell) -> list[Cell]:
         """What the base class holds, as cells: elements, keys and values in turn, or the one value."""
-        return _CONTENTS[self.base](one)
+        return CONTENTS[self.base](one)
 
     def attributes(self, one: Cell) -> list[Cell]:
         """Names and values in turn."""
@@ -323,7 +309,7 @@ def _entries(base: Cell) -> Callable[[Cell], list[Cell]]:
 
 
 #: How to read what a subclass of each class holds, by that class's own methods: its own may say something else.
-_CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
+CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     **{base: _elements(base) for base in (list, tuple, set, frozenset)},
     **{base: _entries(base) for base in (dict, OrderedDict)},
     deque: lambda one: [deque.maxlen.__get__(one), *deque.__iter__(one)],
@@ -335,163 +321,6 @@ _CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     complex: lambda one: [complex.__complex__(one)],
 }
 _MUTABLE_BASES = frozenset({list, set, dict, OrderedDict, deque, bytearray})
-
-
-def plan_for(cls: type) -> Plan:
-    """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared
-    fields.
-    """
-    for applies, make in _PLANS:
-        if applies(cls):
-            return make(cls)
-    message = (
-        f"{cls.__module__}.{cls.__qualname__} can't be registered by itself: it is no dataclass, attrs class, "
-        "pydantic model, namedtuple, enumeration, exception or subclass of a builtin class of which the fields are "
-        "known, and has no __getstate__ of its own; register it with encode= and decode="
-    )
-    raise ConfigurationError(message, "types")
-
-
-def _extends_builtin(cls: type) -> bool:
-    # Such an object has a value besides its fields, which no plan for fields would keep.
-    return _own_base(cls) is not object
-
-
-def _own_base(cls: type) -> type:
-    return next(base for base in cls.__mro__ if not _is_users(base))
-
-
-def _is_users(cls: type) -> bool:
-    # From CPython 3.12 on deque and others of the interpreter's own are no static classes, but immutable ones.
-    return bool(cls.__flags__ & HEAP_TYPE) and not cls.__flags__ & IMMUTABLE_TYPE and cls not in _CONTENTS
-
-
-#: CPython's Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it, static ones of the interpreter do not.
-HEAP_TYPE = 1 << 9
-#: Py_TPFLAGS_IMMUTABLETYPE: no class statement makes a class that has it.
-IMMUTABLE_TYPE = 1 << 8
-
-
-def _is_namedtuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
-
-
-def _is_exception(cls: type) -> bool:
-    return issubclass(cls, BaseException) and not issubclass(cls, BaseExceptionGroup)
-
-
-def _is_pydantic(cls: type) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
-
-
-def _is_attrs(cls: type) -> bool:
-    return attrs.has(cls) and not _extends_builtin(cls)
-
-
-def _is_dataclass(cls: type) -> bool:
-    return dataclasses.is_dataclass(cls) and not _extends_builtin(cls)
-
-
-#: The modules whose classes' ``__setstate__`` only says what their declared fields say already.
-GENERATORS = frozenset({"attr._make", "attrs", "dataclasses", "pydantic.main"})
-
-
-def _has_own_state(cls: type) -> bool:
-    methods = (getattr(cls, name, None) for name in ("__getstate__", "__setstate__"))
-    own = [method for method in methods if method is not None and method is not object.__getstate__]
-    return _own_base(cls) is object and any(getattr(method, "__module__", None) not in GENERATORS for method in own)
-
-
-def _is_builtin_subclass(cls: type) -> bool:
-    return _own_base(cls) in _CONTENTS
-
-
-def _enum_plan(cls: type) -> Plan:
-    return EnumPlan(cls)
-
-
-def _named_plan(cls: type) -> Plan:
-    if _own_base(cls) is not tuple or cls.__dictoffset__:
-        message = f"{cls.__qualname__} is a namedtuple with attributes besides its fields"
-        raise ConfigurationError(f"{message}; register it with encode= and decode=", "types")
-    return NamedPlan(cls, tuple(cls._fields))  # type: ignore[attr-defined]  # _is_namedtuple has looked
-
-
-def _builtin_plan(cls: type) -> Plan:
-    slots = dict.fromkeys(
-        name
-        for base in cls.__mro__
-        for name, member in vars(base).items()
-        if type(member) is MemberDescriptorType and _is_users(base)
-    )
-    return BuiltinPlan(cls, _own_base(cls), tuple(slots))
-
-
-def _state_plan(cls: type) -> Plan:
-    return StatePlan(cls)
-
-
-def _attrs_plan(cls: type) -> Plan:
-    names = tuple(attribute.name for attribute in attrs.fields(cls))
-    code = getattr(cls.__hash__, "__code__", None)
-    return FieldsPlan(cls, names, resets_hash=code is not None and CACHED_HASH in code.co_names)
-
-
-def _dataclass_plan(cls: type) -> Plan:
-    return FieldsPlan(cls, tuple(one.name for one in dataclasses.fields(cls)))
-
-
-def _check_model(model: Cell) -> None:
-    for part, classes in PYDANTIC_CLASSES.items():
-        if not isinstance(getattr(model, part, None), classes):
-            raise malformed("a part of a pydantic model is of a wrong class")
-
-
-def _pydantic_plan(cls: type) -> Plan:
-    names = (*cls.model_fields, *PYDANTIC_PARTS)  # type: ignore[attr-defined]  # _is_pydantic has looked
-    return FieldsPlan(cls, names, loose=True, check=_check_model)
-
-
-def _exception_plan(cls: type) -> Plan:
-    own = _own_base(cls)
-    members = dict.fromkeys(
-        name
-        for base in reversed(cls.__mro__)
-        for name, member in vars(base).items()
-        if type(member) is MemberDescriptorType and name not in INCIDENTAL_MEMBERS
-    )
-    names = ("args", "__cause__", "__suppress_context__", *members, ATTRIBUTES)
-    unset = frozenset(name for name in members if hasattr(own, name))
-    return FieldsPlan(cls, names, maker=_maker(own), loose=True, unset_is_none=unset, check=_check_exception)
-
-
-def _maker(own: type) -> Callable[[type], Cell]:
-    make: Cell = own.__new__
-    return cast("Callable[[type], Cell]", make)
-
-
-def _check_exception(error: Cell) -> None:
-    if isinstance(error, UnicodeError) and min(getattr(error, "start", 0), getattr(error, "end", 0)) < 0:
-        # str() of one in CPython 3.11 reads memory before the object's own.
-        raise malformed("a UnicodeError begins before its object")
-    for name in error.__dict__:
-        if type(name) is not str or (
-            name != NOTES and (name.startswith("__") or callable(getattr(type(error), name, None)))
-        ):
-            raise malformed("an exception has an attribute that would hide one of its class")
-
-
-_PLANS: tuple[tuple[Callable[[type], bool], Callable[[type], Plan]], ...] = (
-    (lambda cls: issubclass(cls, Enum), _enum_plan),
-    (_is_namedtuple, _named_plan),
-    (_is_exception, _exception_plan),
-    (_is_pydantic, _pydantic_plan),
-    (_has_own_state, _state_plan),
-    (_is_attrs, _attrs_plan),
-    (_is_dataclass, _dataclass_plan),
-    (_is_builtin_subclass, _builtin_plan),
-)
 
 #: Functions from the fields of one version to those of the next, by the version that they begin at.
 Upgrades: TypeAlias = Mapping[int, Callable[[dict[str, Cell]], dict[str, Cell]]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowpersist.errors import MalformedPayload, StateChanged
+from flowpersist.errors import MalformedPayload, StateChanged, StateTooLarge
 
 if TYPE_CHECKING:
+    from flowpersist.codec.limits import Limits
     from flowpersist.errors import PersistenceError
 
-__all__ = ["Halted", "Refused", "RefusedClass", "malformed", "state_changed"]
+__all__ = ["Halted", "Refused", "RefusedClass", "malformed", "state_changed", "too_many_bytes", "too_many_nodes"]
 
 
 class Refused(Exception):
@@ -51,4 +52,18 @@ def malformed(what: str) -> Halted:
         MalformedPayload(
             f"the bytes are not of the codec's format: {what}; restore them from where they were kept whole"
         )
+    )
+
+
+def too_many_bytes(limits: Limits) -> StateTooLarge:
+    """The error for a value whose bytes are over the limit."""
+    return StateTooLarge(
+        f"the encoded value is over {limits.max_bytes} bytes; make it smaller, or raise the limit max_bytes"
+    )
+
+
+def too_many_nodes(limits: Limits) -> StateTooLarge:
+    """The error for a value with more objects and cells than the limit."""
+    return StateTooLarge(
+        f"the value has over {limits.max_nodes} objects and cells; make it smaller, or raise the limit max_nodes"
     )

@@ -12,7 +12,8 @@ from attrs import frozen
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import PairPlan, Plan, Upgrades, plan_for
+from flowpersist.codec.planning import plan_for
+from flowpersist.codec.plans import PairPlan, Plan, Upgrades
 from flowpersist.codec.refusals import Halted
 from flowpersist.errors import ConfigurationError, SerializationError
 from flowpersist.errors.arguments import (

@@ -19,18 +19,12 @@ from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.encoder import whole_document
 from flowpersist.codec.leaves import LEAVES_BY_CODE, Absent
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import (
-    Cell,
-    Writer,
-    numbers_of,
-    unpack_all,
-    unpack_cells,
-    unpack_document,
-    unpack_numbers,
-)
+from flowpersist.codec.packing import Cell, numbers_of, unpack_cells, unpack_document, unpack_numbers
 from flowpersist.codec.plans import EnumPlan, FieldsPlan
+from flowpersist.codec.reading import unpack_all
 from flowpersist.codec.registry import BUILTIN_CONTAINERS, Registration, TypeRegistry
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
+from flowpersist.codec.writing import Writer
 
 __all__ = ["decode_small", "encode_small"]
 

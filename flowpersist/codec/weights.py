@@ -13,9 +13,9 @@ from itertools import islice
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
-from flowpersist.codec.packing import PLAIN_TYPES, Cell, too_many_nodes
+from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.plans import FieldsPlan
-from flowpersist.codec.refusals import Halted
+from flowpersist.codec.refusals import Halted, too_many_nodes
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep, StateTooLarge
 
