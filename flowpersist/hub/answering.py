@@ -19,6 +19,7 @@ from flowpersist.inputs.json_types import Kind, json_form, structure
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Head, WaitState
 from flowpersist.lifecycle.refusals import Target
+from flowpersist.lifecycle.steps import Offer
 
 __all__ = ["Given", "own_copy"]
 
@@ -32,12 +33,12 @@ _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 class Given:
     """A value as a caller gave it. Who gives it and the answer's id are checked when it is made."""
 
-    offer: verbs.Offer
+    offer: Offer
     types: AnswerTypes
     #: Characters of its texts together.
     max_text: int
 
-    async def examined(self, head: Head, target: Target) -> verbs.Offer:
+    async def examined(self, head: Head, target: Target) -> Offer:
         """The offer in its JSON form, with what the wait that it would answer says of it."""
         wait = verbs.wanted(head, target)
         kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
@@ -48,7 +49,7 @@ class Given:
         return await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
 
 
-def _examined(offer: verbs.Offer, wait: WaitState | None, kind: Kind, max_text: int) -> verbs.Offer:
+def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -> Offer:
     form = json_form(offer.value)
     if wait is None:
         return evolve(offer, value=form, digest=verbs.digest_of(form))

@@ -34,10 +34,11 @@ from flowpersist.errors.arguments import (
     out_of_range,
 )
 from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.base import HubDefaults
 from flowpersist.hub.beside import Beside, answers_of, beside_schema, receipts_of
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.hub.transactions import Authorizer, Event, Suspensions
-from flowpersist.hub.verbs import HubDefaults, PersistenceHub
+from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
 from flowpersist.lifecycle.model import Head, Kept, Spilled

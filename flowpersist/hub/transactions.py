@@ -35,7 +35,7 @@ from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, Status, WaitState, WaitStatus, find, secret_digest
 from flowpersist.lifecycle.refusals import not_found
-from flowpersist.lifecycle.verbs import Step
+from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
 from flowpersist.sealed.drafts import Draft, Found, Loaded, Move
 from flowpersist.sealed.heads import size_of

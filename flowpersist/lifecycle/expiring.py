@@ -4,7 +4,7 @@
 
     expired, due -> held -> handled | due again (release, lapse)
 
-``complete``, ``fail``, ``release`` and ``renew`` (verbs.py) are those of any holder. The status is ``expired``
+``complete``, ``fail``, ``release`` and ``renew`` (holding.py) are those of any holder. The status is ``expired``
 throughout.
 """
 
@@ -18,7 +18,7 @@ from returns.result import Success
 from flowpersist.lifecycle.changes import later, pending
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.refusals import busy, closed_error
-from flowpersist.lifecycle.verbs import Step, refused
+from flowpersist.lifecycle.steps import Step, refused
 
 __all__ = ["expire"]
 

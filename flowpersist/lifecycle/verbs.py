@@ -7,102 +7,38 @@ while others are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Scalar, check_text
 from flowpersist.errors import (
     AlreadyResumed,
     PersistenceError,
     StillWaiting,
-    UnreadAnswers,
 )
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.lifecycle.changes import close, later, settle
 from flowpersist.lifecycle.model import (
-    MAX_DONE,
     Answer,
-    Done,
     Head,
     Slip,
     Status,
     Taken,
-    Until,
     WaitState,
     WaitStatus,
     fingerprint,
 )
-from flowpersist.lifecycle.pausing import carried, check_names, slip_of, supersede
-from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, lost
+from flowpersist.lifecycle.pausing import slip_of
+from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error
+from flowpersist.lifecycle.steps import Offer, Step, refused
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
-__all__ = [
-    "Holder",
-    "Offer",
-    "Step",
-    "answer",
-    "cancel",
-    "checked",
-    "claim",
-    "complete",
-    "extend",
-    "fail",
-    "fill",
-    "release",
-    "renew",
-    "suspend_next",
-    "take",
-    "wanted",
-]
+__all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill", "take", "wanted"]
 
-T = TypeVar("T")
 ANY_VALUE = JsonSchema.of({})
-
-
-@frozen
-class Step(Generic[T]):
-    """What a transition decides: the head to put, and what the caller is told."""
-
-    head: Head
-    result: Result[T, PersistenceError]
-
-
-@frozen
-class Offer:
-    """An answer as it comes in. Who gives it and its id are texts of at most 512 bytes.
-
-    ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
-    ``digest`` is that of the value, where it is known.
-    """
-
-    value: object = field(repr=False)
-    by: str | None
-    answer_id: str | None
-    checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
-    digest: bytes | None = field(default=None, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        for what, text in (("by", self.by), ("answer_id", self.answer_id)):
-            if text is not None:
-                check_text(text, what)
-
-
-@frozen
-class Holder:
-    """Who says that they hold the run."""
-
-    fence: int
-    claim_id: str | None
-
-
-def refused(head: Head, error: PersistenceError) -> Step[T]:
-    """Nothing changes, and the caller is told why."""
-    return Step(head, Failure(error))
 
 
 def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head]:
@@ -267,123 +203,6 @@ def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
     return wait
 
 
-def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Step[Head]:  # noqa: ANN401 - as _hold
-    """The holder of an expired one is done with it, for now or for good: it stays expired."""
-    handled = evolve(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
-    return Step(handled, Success(handled))
-
-
-def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Step[datetime]:
-    """Move the end of the lease to ``now + lease``."""
-    return _held(head, holder, now, lambda: _renewed(head, later(now, lease)))
-
-
-def _renewed(head: Head, until: datetime) -> Step[datetime]:
-    return Step(evolve(head, lease_until=until), Success(until))
-
-
-def complete(
-    head: Head, holder: Holder, now: datetime, *, discard: bool, superseded: Collection[str] = ()
-) -> Step[Head]:
-    """End the run as completed. A cancellation that came while it ran loses."""
-    repeated = _repeated(head, holder, "complete")
-    if repeated is not None:
-        return repeated
-    if not _holds(head, holder):
-        return refused(head, lost(head))
-    if head.status is Status.EXPIRED:
-        return _handled(head, holder, "complete", now, error=None)
-    given, head = head, evolve(head, waits=supersede(head.waits, superseded, now))
-    unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
-    if unread and not discard:
-        message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
-        return refused(given, UnreadAnswers(message, head.status))
-    completed = close(_finish(head, holder, "complete"), Status.COMPLETED, now)
-    return Step(completed, Success(completed))
-
-
-def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explained: bool = False) -> Step[Head]:
-    """End the run as failed; ``explained``: its body says why."""
-    repeated = _repeated(head, holder, "fail")
-    if repeated is not None:
-        return repeated
-
-    def failed() -> Step[Head]:
-        if head.status is Status.EXPIRED:
-            return _handled(head, holder, "fail", now, error=error)
-        ended = close(evolve(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
-        return Step(ended, Success(ended))
-
-    return _held(head, holder, now, failed)
-
-
-def release(head: Head, holder: Holder, now: datetime, *, error: str | None, delay: timedelta) -> Step[Head]:
-    """Give the run back: the same answers are claimable after ``delay``."""
-    repeated = _repeated(head, holder, "release")
-    if repeated is not None:
-        return repeated
-
-    def released() -> Step[Head]:
-        if head.status is Status.EXPIRED:
-            return _handled(head, holder, "release", now, error=error, claimable_at=later(now, delay))
-        free = evolve(
-            _finish(head, holder, "release"),
-            status=Status.ANSWERED,
-            error=error,
-            claim_id=None,
-            lease_until=None,
-            claimable_at=later(now, delay),
-            updated_at=now,
-        )
-        return Step(free, Success(free))
-
-    return _held(head, holder, now, released)
-
-
-def suspend_next(
-    head: Head,
-    holder: Holder,
-    now: datetime,
-    *,
-    waits: Sequence[WaitState],
-    until: Until,
-    superseded: Collection[str] = (),
-    metadata: Mapping[str, Scalar] | None = None,
-) -> Step[Head]:
-    """Pause again: what was delivered or superseded becomes receipts, what is open or unread stays, and the new waits
-    join them.
-    """
-    repeated = _repeated(head, holder, "suspend_next")
-    if repeated is not None:
-        return repeated
-
-    def paused() -> Step[Head]:
-        if head.status is Status.EXPIRED:
-            return refused(head, closed_error(head, None))
-        standing = supersede(head.waits, superseded, now)
-        kept = [wait for wait in standing if carried(wait, superseded)]
-        over = [wait for wait in standing if not carried(wait, superseded)]
-        check_names([*kept, *waits])
-        waiting = evolve(
-            _finish(head, holder, "suspend_next"),
-            status=Status.WAITING,
-            until=until,
-            metadata=head.metadata if metadata is None else metadata,
-            waits=(*kept, *(evolve(wait, sequence=head.sequence + 1) for wait in waits)),
-            slips=(*head.slips, *(slip_of(wait, now) for wait in over)),
-            sequence=head.sequence + 1,
-            attempt=0,
-            claim_id=None,
-            lease_until=None,
-            error=None,
-            updated_at=now,
-        )
-        settled = settle(waiting, now)
-        return Step(settled, Success(settled))
-
-    return _held(head, holder, now, paused)
-
-
 def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Step[Head]:
     """Close a run that nobody holds; note the wish for one that somebody does. Twice: a success."""
     if head.status is Status.CANCELLED:
@@ -410,27 +229,3 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
     waits = (evolve(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
     extended = evolve(head, waits=tuple(waits), updated_at=now)
     return Step(extended, Success(extended))
-
-
-def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Step[T]]) -> Step[T]:
-    """Only the holder, and not after a cancellation, which is carried out here."""
-    if not _holds(head, holder):
-        return refused(head, lost(head))
-    if not head.cancelling:
-        return go_on()
-    cancelled = close(head, Status.CANCELLED, now)
-    return Step(cancelled, Failure(closed_error(cancelled, None)))
-
-
-def _holds(head: Head, holder: Holder) -> bool:
-    held = head.status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
-    return held and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
-
-
-def _finish(head: Head, holder: Holder, verb: str) -> Head:
-    return evolve(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
-
-
-def _repeated(head: Head, holder: Holder, verb: str) -> Step[Head] | None:
-    """A lost reply: the verb was committed under this fence, and its repeat is a success."""
-    return Step(head, Success(head)) if Done(holder.fence, verb) in head.done else None

@@ -403,12 +403,17 @@ def of_class(name: str, cls: type) -> list[Subject]:
     if cls in BACKENDS or cls in {ClaimCheckBackend, FileBlobStore} or (name in GIVEN and cls is not PersistenceHub):
         # The operations of backends are called by the hub alone, with values that check themselves.
         return made
-    for method, raw in vars(cls).items():
+    for method, raw in chain.from_iterable(vars(one).items() for one in parts_of(cls)):
         static = isinstance(raw, classmethod | staticmethod)
         function = getattr(cls, method) if static else raw
         if (method[0] != "_" and inspect.isfunction(inspect.unwrap(function))) or inspect.ismethod(function):
             made.append(Subject(f"{name}.{method}", function, None if static else cls))
     return [one for one in made if not one.name.rsplit(".", 1)[-1].startswith("_")]
+
+
+def parts_of(cls: type) -> list[type]:
+    """The classes whose methods are the subject: a hub's verbs stand in several."""
+    return [one for one in cls.__mro__ if one is not object] if cls is PersistenceHub else [cls]
 
 
 SUBJECTS = subjects()

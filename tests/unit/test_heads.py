@@ -37,6 +37,7 @@ from flowpersist.lifecycle.model import (
     WaitStatus,
 )
 from flowpersist.lifecycle.shown import shown_digest
+from flowpersist.lifecycle.steps import Offer
 from flowpersist.sealed.dictionaries import TrainedDictionary
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 
@@ -110,7 +111,7 @@ def test_a_digest_of_what_is_shown_knows_no_order():
     assert shown_digest(awaiting) == shown_digest(shuffled)
     wait = WaitState("ok", bytes(32), 1, awaiting, None, shown=shown_digest(awaiting))
     waiting = evolve(HEAD, status=Status.WAITING, until="all", waits=(wait,), cancelling=False, taken=None)
-    (answered,) = verbs.answer(waiting, wait, verbs.Offer(None, "ann", None), NOW).head.waits
+    (answered,) = verbs.answer(waiting, wait, Offer(None, "ann", None), NOW).head.waits
     assert answered.answer is not None
     assert answered.answer.shown == answered.shown == shown_digest(awaiting)
 

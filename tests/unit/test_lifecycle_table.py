@@ -15,17 +15,18 @@ from flowpersist import errors
 from flowpersist.hub.suspending import Facts, plan
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import due_at, next_change, pending, present
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitStatus
+from flowpersist.lifecycle.steps import Holder, Offer
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LEASE = timedelta(seconds=30)
 LATE = NOW + 2 * HOUR
-HOLDER = verbs.Holder(1, "me")
+HOLDER = Holder(1, "me")
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 
 
@@ -39,7 +40,7 @@ def new(status=Status.WAITING, *, awaiting=CONFIRM, until="all", timeout=HOUR) -
 
 def answered() -> Head:
     head = new()
-    return verbs.answer(head, head.waits[0], verbs.Offer(True, "ann", "a1"), NOW).head
+    return verbs.answer(head, head.waits[0], Offer(True, "ann", "a1"), NOW).head
 
 
 def running() -> Head:
@@ -51,11 +52,11 @@ HEADS = {
     "waiting": new,
     "open": lambda: new(awaiting=None),
     "answered": answered,
-    "delayed": lambda: verbs.release(running(), HOLDER, NOW, error=None, delay=HOUR).head,
+    "delayed": lambda: holding.release(running(), HOLDER, NOW, error=None, delay=HOUR).head,
     "running": running,
     "cancelling": lambda: verbs.cancel(running(), None, NOW, reason="changed my mind").head,
-    "completed": lambda: verbs.complete(running(), HOLDER, NOW, discard=False).head,
-    "failed": lambda: verbs.fail(running(), HOLDER, NOW, error="Boom").head,
+    "completed": lambda: holding.complete(running(), HOLDER, NOW, discard=False).head,
+    "failed": lambda: holding.fail(running(), HOLDER, NOW, error="Boom").head,
     "expired": lambda: present(new(), NOW + 2 * HOUR),
     "handled": lambda: expire(present(new(), NOW + 2 * HOUR), LATE, lease=LEASE, claim_id="me").head,
     "unstated": lambda: present(new(Status.RESERVED), NOW + 2 * HOUR),
@@ -64,14 +65,14 @@ HEADS = {
 
 VERBS = {
     "fill": lambda head: verbs.fill(head, NOW, None),
-    "answer": lambda head: verbs.answer(head, head.waits[0], verbs.Offer(False, "bob", None), NOW),
+    "answer": lambda head: verbs.answer(head, head.waits[0], Offer(False, "bob", None), NOW),
     "claim": lambda head: verbs.claim(head, head.waits[0], None, NOW, lease=LEASE, claim_id="other"),
     "take": lambda head: verbs.take(head, head.waits[0], None, NOW, answer_id="other", by=None),
-    "renew": lambda head: verbs.renew(head, HOLDER, NOW, lease=LEASE),
-    "complete": lambda head: verbs.complete(head, HOLDER, NOW, discard=False),
-    "fail": lambda head: verbs.fail(head, HOLDER, NOW, error=None),
-    "release": lambda head: verbs.release(head, HOLDER, NOW, error=None, delay=timedelta(0)),
-    "next": lambda head: verbs.suspend_next(head, HOLDER, NOW, waits=_fresh(), until="all"),
+    "renew": lambda head: holding.renew(head, HOLDER, NOW, lease=LEASE),
+    "complete": lambda head: holding.complete(head, HOLDER, NOW, discard=False),
+    "fail": lambda head: holding.fail(head, HOLDER, NOW, error=None),
+    "release": lambda head: holding.release(head, HOLDER, NOW, error=None, delay=timedelta(0)),
+    "next": lambda head: holding.suspend_next(head, HOLDER, NOW, waits=_fresh(), until="all"),
     "cancel": lambda head: verbs.cancel(head, head.waits[0], NOW, reason=None),
     "expire": lambda head: expire(head, LATE, lease=LEASE, claim_id="other"),
     "extend": lambda head: verbs.extend(head, head.waits[0], NOW, deadline=NOW + 5 * HOUR),
@@ -133,7 +134,7 @@ def test_a_refusal_without_a_decision_leaves_the_head_itself():
     """What is the same object needs no put."""
     for make in HEADS.values():
         head = make()
-        step = verbs.renew(head, verbs.Holder(99, "nobody"), NOW, lease=LEASE)
+        step = holding.renew(head, Holder(99, "nobody"), NOW, lease=LEASE)
         assert step.head is head
 
 
@@ -182,7 +183,7 @@ class TestSeveralWaits:
 
     def answer(self, head, name, value=True):
         wait = next(wait for wait in head.waits if wait.name == name)
-        return verbs.answer(head, wait, verbs.Offer(value, "ann", None), NOW)
+        return verbs.answer(head, wait, Offer(value, "ann", None), NOW)
 
     def test_all_needs_both(self):
         first = self.answer(self.pause("all"), "left")
@@ -208,9 +209,9 @@ class TestSeveralWaits:
         ]
         while_running = self.answer(held, "right").head
         assert while_running.status is Status.RUNNING
-        unread = verbs.complete(while_running, HOLDER, NOW, discard=False)
+        unread = holding.complete(while_running, HOLDER, NOW, discard=False)
         assert type(unread.result.failure()) is errors.UnreadAnswers
-        paused = verbs.suspend_next(while_running, HOLDER, NOW, waits=(), until="each").head
+        paused = holding.suspend_next(while_running, HOLDER, NOW, waits=(), until="each").head
         assert paused.status is Status.ANSWERED
         assert [wait.name for wait in paused.waits] == ["right"]
         assert [slip.wait for slip in paused.slips] == ["left"]
@@ -224,7 +225,7 @@ class TestSeveralWaits:
         assert [(wait.status, wait.delivery) for wait in held.waits] == [(WaitStatus.EXPIRED, 1)] * 2
 
     def test_an_id_alone_names_no_wait_of_several(self):
-        step = verbs.answer(self.pause("all"), None, verbs.Offer(True, None, None), NOW)
+        step = verbs.answer(self.pause("all"), None, Offer(True, None, None), NOW)
         assert type(step.result.failure()) is errors.KeyValidationError
 
     def test_names_of_open_waits_are_unique(self):
@@ -232,7 +233,7 @@ class TestSeveralWaits:
         held = verbs.claim(head, None, None, NOW, lease=LEASE, claim_id="me").head
         again = [evolve(wait, secret=b"x" * 32) for wait in self.pause("each").waits]
         with pytest.raises(ValueError, match="right"):
-            verbs.suspend_next(held, HOLDER, NOW, waits=again, until="each")
+            holding.suspend_next(held, HOLDER, NOW, waits=again, until="each")
 
 
 def test_a_repeated_verb_of_the_same_fence_is_a_success():
@@ -252,7 +253,7 @@ def test_the_winners_own_answer_id_takes_again():
 @pytest.mark.parametrize(("value", "answer_id", "outcome"), [(True, None, "replayed"), (False, "a1", "replayed")])
 def test_the_same_answer_again_is_replayed(value, answer_id, outcome):
     head = answered()
-    step = verbs.answer(head, head.waits[0], verbs.Offer(value, "bob", answer_id), NOW)
+    step = verbs.answer(head, head.waits[0], Offer(value, "bob", answer_id), NOW)
     assert step.head is head
     assert step.result.unwrap().outcome == outcome
     assert step.result.unwrap().by == "ann"
@@ -260,7 +261,7 @@ def test_the_same_answer_again_is_replayed(value, answer_id, outcome):
 
 def test_an_invalid_answer_leaves_it_waiting():
     head = new()
-    step = verbs.answer(head, head.waits[0], verbs.Offer("perhaps", None, None), NOW)
+    step = verbs.answer(head, head.waits[0], Offer("perhaps", None, None), NOW)
     assert step.head is head
     assert type(step.result.failure()) is errors.InputValidationError
 
@@ -278,13 +279,13 @@ def test_an_expiry_is_due_until_somebody_has_handled_it():
     assert next_change(taken) == LATE + LEASE
     lapsed = present(taken, LATE + HOUR)
     assert (lapsed.claim_id, due_at(lapsed), lapsed.closed_at) == (None, LATE + LEASE, head.closed_at)
-    assert type(verbs.complete(lapsed, HOLDER, LATE + HOUR, discard=False).result.failure()) is errors.LeaseLost
+    assert type(holding.complete(lapsed, HOLDER, LATE + HOUR, discard=False).result.failure()) is errors.LeaseLost
     again = expire(lapsed, LATE + HOUR, lease=LEASE, claim_id="next").head
     assert (again.fence, again.attempt) == (2, 2)
-    given_back = verbs.release(taken, HOLDER, LATE, error="Boom", delay=HOUR).head
+    given_back = holding.release(taken, HOLDER, LATE, error="Boom", delay=HOUR).head
     assert (due_at(given_back), given_back.error) == (LATE + HOUR, "Boom")
     assert type(expire(given_back, LATE, lease=LEASE, claim_id="x").result.failure()) is errors.SuspensionBusy
-    for done in (verbs.complete(taken, HOLDER, LATE, discard=False), verbs.fail(taken, HOLDER, LATE, error="Boom")):
+    for done in (holding.complete(taken, HOLDER, LATE, discard=False), holding.fail(taken, HOLDER, LATE, error="Boom")):
         assert (done.head.status, pending(done.head), due_at(done.head)) == (
             Status.EXPIRED,
             False,

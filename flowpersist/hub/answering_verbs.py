@@ -1,0 +1,173 @@
+"""The verbs of whoever has a key: to answer, to take the run, to cancel, to extend."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import check_text
+from flowpersist.errors import PersistenceError, UnexpectedType
+from flowpersist.errors.arguments import (
+    check_class,
+    check_duration,
+    check_instance,
+)
+from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.base import HubBase
+from flowpersist.hub.holding_verbs import text_of
+from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
+from flowpersist.hub.suspending import (
+    check_times,
+    earliest,
+)
+from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.steps import Step
+from flowpersist.lifecycle.views import (
+    Receipt,
+    Resumption,
+    Suspension,
+    answers_of,
+    resumption_of,
+    suspension_of,
+)
+
+__all__ = ["AnsweringVerbs"]
+
+
+class AnsweringVerbs(HubBase):
+    """``answer``, ``resume``, ``claim``, ``cancel`` and ``extend``."""
+
+    @discreet
+    async def answer(
+        self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
+    ) -> Outcome[Receipt]:
+        """Validate an answer and record it. The same again is ``replayed``; a keyring for control alone is enough."""
+        given = self._given(value, by, answer_id)
+
+        async def decide(seen: Present) -> Turn[Receipt]:
+            offer = await given.examined(seen.head, seen.target)
+            return Turn.of(verbs.answer(seen.head, seen.target, offer, seen.now))
+
+        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
+
+    @discreet
+    async def resume(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        expect: type[S] = ANY_CLASS,
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Outcome[Resumption[S, A]]:
+        """Answer, if a value is given, and take the run for good: at most once, by anybody.
+
+        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own
+        ``answer_id`` gets the same run again. ``expect`` checks the state's class, and ``awaiting`` makes the answer
+        one of its schema's; what can't be read or is of another class stays as it was.
+        """
+        self._check_taken(expect, awaiting)
+        own = self._random_id() if answer_id is None else answer_id
+        given = self._given(value, by, own)
+
+        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
+            offer = None if value is MISSING else await given.examined(seen.head, seen.target)
+            step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
+            return await self._taken(seen, step, expect, awaiting)
+
+        return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
+
+    @discreet
+    async def claim(
+        self,
+        key: Named,
+        value: object = MISSING,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        lease: timedelta = DEFAULT_LEASE,
+        claim_id: str | None = None,
+        expect: type[S] = ANY_CLASS,
+        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
+    ) -> Outcome[Resumption[S, A]]:
+        """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may
+        ``renew``.
+
+        Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run
+        again.
+        """
+        check_duration(lease, "lease")
+        self._check_taken(expect, awaiting)
+        own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
+        given = self._given(value, by, answer_id)
+
+        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
+            offer = None if value is MISSING else await given.examined(seen.head, seen.target)
+            step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
+            return await self._taken(seen, step, expect, awaiting)
+
+        return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
+
+    @discreet
+    async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
+        """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
+        check_instance(reason, "reason", (str, type(None)), "a str or None")
+
+        async def decide(seen: Present) -> Turn[Suspension]:
+            step = verbs.cancel(seen.head, seen.target, seen.now, reason=text_of(reason))
+            return Turn(step.head, step.result.map(suspension_of))
+
+        return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))
+
+    @discreet
+    async def extend(
+        self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+    ) -> Outcome[Suspension]:
+        """Move the deadline of the key's wait, or by id of all open ones, to ``timeout`` from now or to
+        ``deadline``.
+        """
+        check_times(timeout, deadline)
+        if timeout is None and deadline is None:
+            msg = "extend needs a timeout or a deadline"
+            raise ValueError(msg)
+
+        async def decide(seen: Present) -> Turn[Suspension]:
+            moment = earliest(deadline, timeout, seen.now)
+            step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
+            return Turn(step.head, step.result.map(suspension_of))
+
+        return as_outcome(await self.suspensions.transact("extend", key, decide, by=by))
+
+    def _check_taken(self, expect: type, awaiting: AwaitInput[Any]) -> None:
+        check_class(expect, "expect")
+        if awaiting is not ANY_ANSWER:
+            self.remember(awaiting)
+
+    async def _taken(
+        self, seen: Present, step: Step[Head], expect: type[S], awaiting: AwaitInput[A]
+    ) -> Turn[Resumption[S, A]]:
+        """Read the state before the put that takes the run: what this process can't read stays as it was."""
+        if not isinstance(step.result, Success):
+            return Turn(step.head, Failure(step.result.failure()))
+        state = await self.suspensions.records.open_body(seen.record, purpose="state")
+        fitting = state.bind(lambda value: _expected(value, expect))
+        if not isinstance(fitting, Success):
+            return Turn(seen.head, Failure(fitting.failure()))
+        apart = await self.suspensions.beside.answers.values(step.head)
+        answers = apart.bind(lambda values: answers_of(step.head, values, awaiting))
+        if not isinstance(answers, Success):
+            return Turn(seen.head, Failure(answers.failure()))
+        return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))
+
+
+def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
+    if isinstance(state, expect):
+        return Success(state)
+    message = f"the state is of class {type(state).__name__}, not {expect.__name__}; it stays as it was"
+    return Failure(UnexpectedType(message, "state"))

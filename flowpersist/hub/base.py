@@ -1,0 +1,124 @@
+"""What all verbs of a hub share: its records, its defaults, and what a pause and an answer are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from attrs import frozen
+from returns.result import Result, Success
+
+from flowpersist.backends.base import StorageBackend
+from flowpersist.errors import PersistenceError
+from flowpersist.errors.arguments import (
+    check_instance,
+)
+from flowpersist.hub.answering import Given, own_copy
+from flowpersist.hub.due import Queues
+from flowpersist.hub.suspending import (
+    Awaiting,
+    Plan,
+    plan,
+)
+from flowpersist.hub.transactions import Suspensions
+from flowpersist.inputs.answer_types import AnswerTypes
+from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.json_schema import MAX_TEXT
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.model import Head, Until
+from flowpersist.lifecycle.steps import Offer
+from flowpersist.lifecycle.views import (
+    NewSuspension,
+    Resumption,
+    new_suspension_of,
+)
+from flowpersist.sealed.dictionaries import DictionaryStore
+from flowpersist.sealed.retrying import Pace
+
+__all__ = ["HubBase", "HubDefaults"]
+
+T = TypeVar("T")
+
+
+@frozen
+class HubDefaults:
+    """What a hub's verbs use where a call says nothing."""
+
+    namespace: str
+    timeout: timedelta | None
+    retention: timedelta
+    public_url: str | None
+
+
+class HubBase:
+    """A hub without verbs."""
+
+    def __init__(self, suspensions: Suspensions, defaults: HubDefaults, dictionaries: DictionaryStore) -> None:
+        self.suspensions = suspensions
+        self.defaults = defaults
+        self.dictionaries = dictionaries
+        #: What answers have to pass beside their schema, where this process has the schema's class.
+        self.answer_types = AnswerTypes(suspensions.records.sealer.codec.types)
+        #: The runs that are held by this process, so that whoever finishes one stops its renewals.
+        self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
+        #: What its callers claim from.
+        self.queues = Queues(suspensions.records)
+
+    @property
+    def backend(self) -> StorageBackend:
+        """Where the records are."""
+        return self.suspensions.records.backend
+
+    @property
+    def pace(self) -> Pace:
+        """The hub's clock, randomness and patience."""
+        return self.suspensions.records.pace
+
+    def use_keyring(self, keyring: KeyRing | None) -> None:
+        """Seal and open with another keyring from now on."""
+        check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
+        sealer = self.suspensions.records.sealer.with_keyring(keyring)
+        for records in (self.suspensions.records, *self.suspensions.beside.records):
+            records.sealer = sealer
+            records.unread.forget()
+        self.queues.forget()
+
+    def remember(self, *awaiting: AwaitInput[Any]) -> None:
+        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes, as those of ``types``
+        and of its own suspensions do: an answer that a class's validators refuse is refused before it is recorded.
+        """
+        for item in awaiting:
+            check_instance(item, "awaiting", AwaitInput, "AwaitInputs")
+            self.answer_types.remember(item.id, item.schema, item.json_schema)
+
+    def _plan(self, awaiting: Awaiting, until: Until, timeout: timedelta | None, deadline: datetime | None) -> Plan:
+        planned = plan(
+            awaiting,
+            until=until,
+            timeout=timeout,
+            deadline=deadline,
+            default_timeout=self.defaults.timeout,
+            entropy=self.pace.entropy,
+            types=self.answer_types.registry,
+        )
+        self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
+        return planned
+
+    def _given(self, value: object, by: str | None, answer_id: str | None) -> Given:
+        # One answer may be as large as a state.
+        most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
+        return Given(Offer(own_copy(value), by, answer_id), self.answer_types, most)
+
+    def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:
+        held = self.holds.get((run.suspension.id, run.fence))
+        if held is not None and isinstance(result, Success):
+            held.set()
+
+    def _new(self, head: Head, *, answered: bool = False) -> NewSuspension:
+        prefix, public_url = self.suspensions.prefix, self.defaults.public_url
+        return new_suspension_of(head, prefix=prefix, public_url=public_url, answered=answered)
+
+    def _random_id(self) -> str:
+        return self.pace.entropy(16).hex()

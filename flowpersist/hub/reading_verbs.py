@@ -1,0 +1,108 @@
+"""The verbs that only read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from returns.result import Failure, Success
+
+from flowpersist.backends.base import Page, check_text
+from flowpersist.errors import PersistenceError, StillWaiting
+from flowpersist.errors.arguments import (
+    check_instance,
+    check_optional,
+    check_str,
+    check_whole,
+)
+from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.base import HubBase
+from flowpersist.hub.listing import query
+from flowpersist.hub.outcome import Outcome, as_outcome
+from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.refusals import closed_error
+from flowpersist.lifecycle.views import (
+    Criteria,
+    Suspension,
+    check_criteria,
+    suspension_of,
+)
+
+__all__ = ["ReadingVerbs"]
+
+
+class ReadingVerbs(HubBase):
+    """``inspect``, ``keys``, ``outcome``, ``failure`` and ``query``."""
+
+    @discreet
+    async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
+        """The suspension as of now. Nothing is written, and the state is not read."""
+        return as_outcome(
+            (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
+        )
+
+    @discreet
+    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Outcome[Mapping[str, SuspensionKey]]:
+        """The keys of a suspension's open waits, by name, for whoever sends them again or has them from a worker.
+
+        By id alone, so that the holder of one key does not get the others: code of this process can open the sealed
+        head, for which the control subkey is enough.
+        """
+        check_instance(id, "id", SuspensionId, "a SuspensionId")
+        seen = await self.suspensions.look("keys", id, by=by)
+        return as_outcome(seen.map(lambda found: self._new(found.head).keys))
+
+    @discreet
+    async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+        """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it."""
+
+        async def decide(seen: Present) -> Turn[object]:
+            if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
+                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+            if not seen.record.has_body:
+                return Turn(seen.head, Success(None))
+            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+
+        return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
+
+    @discreet
+    async def failure(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+        """Why a run has failed, as ``fail`` was told; None where it was not. Of one that has not failed, what
+        ``outcome`` says.
+        """
+
+        async def decide(seen: Present) -> Turn[object]:
+            if seen.head.status is not Status.FAILED:
+                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+            if not seen.head.explained:
+                return Turn(seen.head, Success(None))
+            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+
+        return as_outcome(await self.suspensions.transact("failure", key, decide, by=by, body=True))
+
+    @discreet
+    async def query(
+        self,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        by: str | None = None,
+    ) -> Outcome[Page[Suspension]]:
+        """A page of suspensions, the oldest first; ``after`` is the ``next`` of the page before.
+
+        It may come short of the limit with a ``next``. What the authorizer refuses is left out. ``unreadable`` names
+        what can't be read, where no authorizer says who may know of it.
+        """
+        check_criteria(criteria)
+        check_whole(limit, "limit")
+        check_optional(after, "after", check_str)
+        check_optional(by, "by", check_text)
+        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
+
+
+def _no_outcome(head: Head) -> PersistenceError:
+    if head.status.closed:
+        return closed_error(head, None)
+    return StillWaiting(f"run {head.id} is {head.status}: it has no outcome yet", suspension_of(head))

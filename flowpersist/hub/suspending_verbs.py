@@ -1,0 +1,219 @@
+"""The verbs that make a suspension, or pause a claimed run again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import KEEP, Scalar
+from flowpersist.errors import ConfigurationError, PersistenceError
+from flowpersist.errors.arguments import (
+    check_optional,
+    check_str,
+)
+from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.base import HubBase
+from flowpersist.hub.holding_verbs import holder_of
+from flowpersist.hub.outcome import Outcome, as_outcome
+from flowpersist.hub.suspending import (
+    Awaiting,
+    Facts,
+    Plan,
+    SealedState,
+    check_digest,
+    check_superseded,
+    same_request,
+    same_state,
+    seal_state,
+)
+from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle import holding, verbs
+from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
+from flowpersist.lifecycle.pausing import carried
+from flowpersist.lifecycle.views import (
+    NewSuspension,
+    Resumption,
+    check_run,
+)
+from flowpersist.sealed.drafts import Found, Loaded, Move
+
+__all__ = ["SuspendingVerbs"]
+
+
+class SuspendingVerbs(HubBase):
+    """``suspend``, ``reserve`` and ``suspend_next``."""
+
+    @discreet
+    async def suspend(
+        self,
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_digest: str | bytes | None = None,
+        key: Named | None = None,
+        by: str | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Make a state durable, and give the keys that resume it.
+
+        ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each``
+        (the others stay open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default
+        says so. ``metadata`` and ``tenant`` are stored in clear and can be queried.
+
+        The same ``idempotency_key`` gives the same suspension again as it stands now: its ``status`` tells whether it
+        has ended. With another question or another state it is ``IdempotencyConflict``. Where the state is another at
+        each time, ``idempotency_digest`` is compared in its place. ``key`` is one that ``reserve`` gave: the suspension
+        keeps what was said there.
+        """
+        check_optional(idempotency_digest, "idempotency_digest", check_digest)
+        if key is not None:
+            if awaiting is not None or idempotency_key is not None:
+                msg = "a reserved key brings what it awaits: leave awaiting and idempotency_key out"
+                raise ValueError(msg)
+            return await self._fill(key, state, idempotency_digest, by)
+        if idempotency_digest is not None and idempotency_key is None:
+            message = "Invalid idempotency_digest: expected an idempotency_key or a reserved key beside it"
+            raise ConfigurationError(message, "idempotency_digest")
+        planned = self._plan(awaiting, until, timeout, deadline)
+        facts = self._facts(metadata, tenant, idempotency_key)
+        sealed = await seal_state(
+            self.suspensions.records,
+            str(facts.id),
+            tenant,
+            state,
+            compared=idempotency_key is not None,
+            instead=idempotency_digest,
+        )
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        return await self._create("suspend", facts, planned, sealed.unwrap(), by)
+
+    @discreet
+    async def reserve(
+        self,
+        awaiting: Awaiting = None,
+        *,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        tenant: str | None = None,
+        idempotency_key: str | None = None,
+        by: str | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Make the keys before the state is there: ``suspend(state, key=…)`` brings it. Answers that come early are
+        kept.
+        """
+        planned = self._plan(awaiting, until, timeout, deadline)
+        return await self._create("reserve", self._facts(metadata, tenant, idempotency_key), planned, None, by)
+
+    @discreet
+    async def suspend_next(
+        self,
+        run: Resumption[Any],
+        state: object,
+        *,
+        awaiting: Awaiting = None,
+        until: Until = "all",
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> Outcome[NewSuspension]:
+        """Pause a claimed run again: same id, new state, new waits. Waits that are still open stay, with their keys.
+
+        Answers that came while it ran belong to this pause: with them it may be answered at once. ``superseded`` names
+        the waits whose answers are needed no more: they close in the same put, their keys say so, and their names are
+        free. ``metadata`` replaces what the suspension had; None keeps that.
+        """
+        check_run(run)
+        names = check_superseded(superseded)
+        renamed = None if metadata is None else check_metadata(metadata)
+        planned = self._plan(awaiting, until, timeout, deadline)
+        suspension = run.suspension
+        records, key = self.suspensions.records, str(suspension.id)
+        sealed = await seal_state(records, key, suspension.tenant, state, compared=False)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        body = sealed.unwrap().body
+
+        async def decide(seen: Present) -> Turn[NewSuspension]:
+            carries = any(carried(wait, names) for wait in seen.head.waits)
+            step = holding.suspend_next(
+                seen.head,
+                holder_of(run),
+                seen.now,
+                waits=planned.opened(seen.now) if awaiting is not None or not carries else (),
+                until=until,
+                superseded=names,
+                metadata=renamed,
+            )
+            return Turn(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
+
+        freed = partial(self._let_go, run)
+        return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, settled=freed))
+
+    def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
+        check_optional(idempotency_key, "idempotency_key", check_str)
+        if idempotency_key is None:
+            # The id's own time only orders it; every decision is by the store's clock.
+            new = SuspensionId.new(now=self.pace.now(), entropy=self.pace.entropy)
+        else:
+            new = SuspensionId.derive(self.defaults.namespace, tenant, idempotency_key)
+        return Facts(new, metadata or {}, tenant, self.defaults.retention, fresh=idempotency_key is None)
+
+    async def _create(
+        self, verb: str, facts: Facts, planned: Plan, state: SealedState | None, by: str | None
+    ) -> Outcome[NewSuspension]:
+        status = Status.RESERVED if state is None else Status.WAITING
+
+        async def decide(found: Found[Head]) -> Move[NewSuspension]:
+            if found.record is not None:
+                return Move(None, await self._again(verb, found.record, planned, state, by))
+            head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
+            allowed = await self.suspensions.allowed(verb, head, by)
+            if isinstance(allowed, Failure):
+                return Move(None, Failure(allowed.failure()))
+            draft = self.suspensions.draft(head, before=None, body=None if state is None else state.body)
+            return Move(draft, Success(self._new(head)))
+
+        return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide, new=facts.fresh))
+
+    async def _again(
+        self, verb: str, record: Loaded[Head], planned: Plan, state: SealedState | None, by: str | None
+    ) -> Result[NewSuspension, PersistenceError]:
+        """The repeat of an idempotency key. It hands out keys, so that it is asked for as the first call was."""
+        head = present(record.head, record.now)
+        allowed = await self.suspensions.allowed(verb, head, by)
+        same = allowed.bind(lambda _: same_request(self.suspensions.records, record, planned, state))
+        return same.map(lambda _: self._new(head, answered=True))
+
+    async def _fill(
+        self, key: Named, state: object, instead: str | bytes | None, by: str | None
+    ) -> Outcome[NewSuspension]:
+        async def decide(seen: Present) -> Turn[NewSuspension]:
+            records = self.suspensions.records
+            sealed = await seal_state(
+                records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead
+            )
+            if not isinstance(sealed, Success):
+                return Turn(seen.head, Failure(sealed.failure()))
+            if seen.head.fingerprint is not None:
+                same = same_state(records, seen.record, sealed.unwrap())
+                return Turn(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
+            step = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
+            filled = step.result.map(lambda head: self._new(head, answered=True))
+            return Turn(step.head, filled, sealed.unwrap().body)
+
+        return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))

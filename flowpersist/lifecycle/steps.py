@@ -1,0 +1,61 @@
+"""What a transition takes and decides, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from attrs import field, frozen
+from returns.result import Failure, Result
+
+from flowpersist.backends.base import check_text
+from flowpersist.errors import (
+    PersistenceError,
+)
+from flowpersist.lifecycle.model import (
+    Head,
+)
+
+__all__ = ["Holder", "Offer", "Step", "refused"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Step(Generic[T]):
+    """What a transition decides: the head to put, and what the caller is told."""
+
+    head: Head
+    result: Result[T, PersistenceError]
+
+
+@frozen
+class Offer:
+    """An answer as it comes in. Who gives it and its id are texts of at most 512 bytes.
+
+    ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
+    ``digest`` is that of the value, where it is known.
+    """
+
+    value: object = field(repr=False)
+    by: str | None
+    answer_id: str | None
+    checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
+    digest: bytes | None = field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for what, text in (("by", self.by), ("answer_id", self.answer_id)):
+            if text is not None:
+                check_text(text, what)
+
+
+@frozen
+class Holder:
+    """Who says that they hold the run."""
+
+    fence: int
+    claim_id: str | None
+
+
+def refused(head: Head, error: PersistenceError) -> Step[T]:
+    """Nothing changes, and the caller is told why."""
+    return Step(head, Failure(error))
