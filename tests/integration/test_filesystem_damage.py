@@ -110,6 +110,7 @@ async def test_a_file_in_place_of_the_directory(root):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        ('{"format":1}', UnsupportedVersion),
         ('{"format":3}', UnsupportedVersion),
         ('{"format":true}', UnsupportedVersion),
         ("{", IntegrityError),

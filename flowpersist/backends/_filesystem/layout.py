@@ -21,7 +21,6 @@ from flowpersist.backends._filesystem.files import (
     replace,
 )
 from flowpersist.backends._filesystem.index import LOG, FileIndex, pending
-from flowpersist.backends._filesystem.index_log import IndexLog, begin_anew
 from flowpersist.backends._filesystem.shards import SHARDS, Shards
 from flowpersist.backends._outcomes import later_release, unreadable
 from flowpersist.errors import BackendUnavailable
@@ -29,7 +28,6 @@ from flowpersist.errors import BackendUnavailable
 __all__ = ["INDEX", "LOCK", "RECORDS", "catch_up", "planned", "prepare"]
 
 FORMAT: Final = 2
-READABLE: Final = range(1, FORMAT + 1)
 FORMAT_FILE: Final = "format.json"
 LOCK: Final = "lock"
 INDEX: Final = "index.sqlite"
@@ -47,11 +45,8 @@ def prepare(root: Path, patience: timedelta) -> None:
         text = _format_text(root)
         if text is None:
             _make(root)
-        elif _version(text) < FORMAT:
-            # From here on it may hold what an earlier release can't read; what that has written is read as it is.
-            with IndexLog(root / LOG, patience).still(patience) as handle:
-                begin_anew(handle)
-                _name_format(root)
+        else:
+            _check_format(text)
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -92,14 +87,13 @@ def _format_text(root: Path) -> bytes | None:
     return read_at_most(root / FORMAT_FILE, _FORMAT_BYTES)
 
 
-def _version(text: bytes) -> int:
+def _check_format(text: bytes) -> None:
     try:
         version = json.loads(text)["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise unreadable(NAME, "the file format.json") from error
-    if type(version) is not int or version not in READABLE:
+    if type(version) is not int or version != FORMAT:
         raise later_release("filesystem store has format", repr(version), FORMAT)
-    return version
 
 
 def catch_up(shards: Shards, index: FileIndex) -> None:
@@ -119,5 +113,5 @@ def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
     """What is pending in a directory as it stands: the statements of its index, since records need none."""
     text = _format_text(root)
     if text is not None:
-        _version(text)
+        _check_format(text)
     return pending(root / INDEX, indexed)

@@ -8,7 +8,6 @@ from typing import Final, Self
 from attrs import frozen
 
 from flowpersist.backends._filesystem.files import NAME, open_regular
-from flowpersist.backends._filesystem.old_record_file import MAX_OLD_BYTES, OLD_MAGIC, decode_old
 from flowpersist.backends._filesystem.record_file import (
     START,
     Beginning,
@@ -35,8 +34,7 @@ class RecordFile:
 
     handle: int
     data: bytes
-    #: What is known of it by now: of a file of format 1 all.
-    known: Beginning | Stored
+    known: Beginning
 
     @classmethod
     def opened(cls, path: str, digest: str) -> Self | None:
@@ -49,11 +47,6 @@ class RecordFile:
             raise damaged() from error
         try:
             data = os.pread(handle, FIRST_BYTES, 0)
-            if data[:4] == OLD_MAGIC:
-                # One byte more than there can be, which is damage.
-                size = min(os.fstat(handle).st_size, MAX_OLD_BYTES + 1)
-                data += _read(handle, size - len(data), len(data))
-                return cls(handle, data, decode_old(data, digest))
             end = reach(data)
             if end > len(data):
                 data += _read(handle, end - len(data), len(data))
@@ -71,17 +64,15 @@ class RecordFile:
     @property
     def revision(self) -> int:
         """The record's."""
-        return self.known.revision if isinstance(self.known, Beginning) else self.known.record.revision
+        return self.known.revision
 
     @property
     def mark(self) -> bytes:
         """What the file begins with, as no other of the record's files does: it holds the revision and a checksum."""
-        return self.data[:START] if isinstance(self.known, Beginning) else self.data
+        return self.data[:START]
 
     def stored(self) -> Stored:
         """All that the file says, with a small body."""
-        if isinstance(self.known, Stored):
-            return self.known
         stored = stored_in(self.known)
         if stored.whole:
             return stored

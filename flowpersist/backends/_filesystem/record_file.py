@@ -34,8 +34,6 @@ __all__ = [
     "Beginning",
     "Stored",
     "beginning",
-    "checked_nonce",
-    "checked_size",
     "damaged",
     "digest_of",
     "encode",
@@ -160,7 +158,7 @@ def stored_in(found: Beginning) -> Stored:
 
 def _parsed(found: Beginning) -> Stored:
     header: dict[str, Any] = json.loads(found.header)
-    offset = checked_size(header["offset"])
+    offset = _checked_size(header["offset"])
     record = Record(
         ref=RecordRef(header["namespace"], header["key"]),
         revision=found.revision,
@@ -168,13 +166,13 @@ def _parsed(found: Beginning) -> Stored:
         attributes=attributes_from_text(header["attributes"]),
         head=found.head,
         body=None,
-        body_size=checked_size(header["body"]),
+        body_size=_checked_size(header["body"]),
         created_at=from_micros(header["created"]),
         updated_at=from_micros(header["updated"]),
         due_at=None if header["due"] is None else from_micros(header["due"]),
     )
     stored = Stored(
-        sound(record), None, checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None
+        sound(record), None, _checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None
     )
     if digest_of(record.ref) != found.digest:
         raise ValueError("the file of another record")
@@ -184,19 +182,19 @@ def _parsed(found: Beginning) -> Stored:
     return stored
 
 
-def checked_nonce(nonce: object) -> str | None:
+def _checked_nonce(nonce: object) -> str | None:
     """A nonce as a header names it; it becomes part of a file's name."""
     if nonce is None:
         return None
     if not (isinstance(nonce, str) and nonce.isascii() and nonce.isalnum() and len(nonce) <= _NONCE_LETTERS):
-        raise ValueError("a nonce that is none")
+        raise ValueError("Invalid nonce: expected ASCII letters and digits")
     return nonce
 
 
-def checked_size(size: object) -> int | None:
+def _checked_size(size: object) -> int | None:
     """A number of bytes as a header names it."""
     if size is not None and (type(size) is not int or size < 0):
-        raise ValueError("a size that is none")
+        raise ValueError("Invalid size: expected a number of bytes, or null")
     return size
 
 
