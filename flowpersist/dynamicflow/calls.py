@@ -21,7 +21,7 @@ from flowpersist.dynamicflow.values import resolve
 from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.context import Context, Place
     from flowpersist.dynamicflow.ir import Node, ToolCall
 
 __all__ = ["call"]
@@ -29,55 +29,57 @@ __all__ = ["call"]
 log = logging.getLogger("flowpersist.dynamicflow")
 
 
-async def call(engine: Engine, node: Node, operation: ToolCall, place: Place, attempt: int) -> Outcome:
+async def call(context: Context, node: Node, operation: ToolCall, place: Place, attempt: int) -> Outcome:
     """Call the tool, or await an answer where it is one that awaits."""
-    tool = engine.toolbox.get(operation.tool)
+    tool = context.toolbox.get(operation.tool)
     if isinstance(tool, Tool):
-        arguments = await _arguments(engine, node, operation, place, tool.takes)
+        arguments = await _arguments(context, node, operation, place, tool.takes)
         return (
-            arguments if isinstance(arguments, Failed) else await _invoke(engine, node, tool, place, arguments, attempt)
+            arguments
+            if isinstance(arguments, Failed)
+            else await _invoke(context, node, tool, place, arguments, attempt)
         )
-    come = _come(engine, node, place)
-    if come is not None and (come is not PENDING or place.path not in engine.asked):
+    come = _come(context, node, place)
+    if come is not None and (come is not PENDING or place.path not in context.asked):
         return come
     if tool is None and operation.tool != AWAIT_INPUT:
-        return engine.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
-    awaited = await _awaited(engine, node, operation, place, tool)
+        return context.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
+    awaited = await _awaited(context, node, operation, place, tool)
     if isinstance(awaited, Failed):
         return awaited
     if come is PENDING:
-        if not engine.asks_otherwise(place.path, awaited):
+        if not context.asks_otherwise(place.path, awaited):
             return come
-        engine.give_up(place.path)
-    return engine.register(node, place, awaited)
+        context.give_up(place.path)
+    return context.register(node, place, awaited)
 
 
-def _come(engine: Engine, node: Node, place: Place) -> Outcome | None:
+def _come(context: Context, node: Node, place: Place) -> Outcome | None:
     """What has become of the wait, where it is open already or has ended. A wait goes by its path."""
-    if place.path in engine.answers:
+    if place.path in context.answers:
         # Once, as with what has expired: a further attempt of the step that holds it asks anew.
-        return Done(engine.answers.pop(place.path))
-    if place.path in engine.expired:
-        engine.expired.discard(place.path)
-        return engine.failed(node, "no answer came before the deadline, and there is no default")
-    if place.path in engine.open:
-        engine.wait(place)
+        return Done(context.answers.pop(place.path))
+    if place.path in context.expired:
+        context.expired.discard(place.path)
+        return context.failed(node, "no answer came before the deadline, and there is no default")
+    if place.path in context.open:
+        context.wait(place)
         return PENDING
     return None
 
 
 async def _awaited(
-    engine: Engine, node: Node, operation: ToolCall, place: Place, registered: AwaitInput[object] | None
+    context: Context, node: Node, operation: ToolCall, place: Place, registered: AwaitInput[object] | None
 ) -> AwaitInput[object] | Failed:
     if registered is None:
-        made = spell_out(operation.arguments, node.id, engine.resolver(node, place))
+        made = spell_out(operation.arguments, node.id, context.resolver(node, place))
     else:
-        arguments = await _arguments(engine, node, operation, place, _parameters(registered))
+        arguments = await _arguments(context, node, operation, place, _parameters(registered))
         if isinstance(arguments, Failed):
             return arguments
         made = registered.fill(arguments)
     if isinstance(made, Failure):
-        return engine.blamed(node, made.failure(), operation.tool)
+        return context.blamed(node, made.failure(), operation.tool)
     return _with_deadline(made.unwrap(), node.timeout)
 
 
@@ -95,36 +97,36 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
 
 
 async def _arguments(
-    engine: Engine, node: Node, operation: ToolCall, place: Place, takes: tuple[str, ...] | None
+    context: Context, node: Node, operation: ToolCall, place: Place, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
     """The tool's input: what the step gives, or else the result of the step before."""
     if operation.arguments is None:
-        arguments = _passed_on(engine, node, operation.tool, place.previous, takes)
+        arguments = _passed_on(context, node, operation.tool, place.previous, takes)
     else:
-        arguments = _given(engine, node, operation, place)
+        arguments = _given(context, node, operation, place)
     if isinstance(arguments, Failed):
         return arguments
-    return await engine.bounded(node, arguments, "its input", operation.tool) or arguments
+    return await context.bounded(node, arguments, "its input", operation.tool) or arguments
 
 
-def _given(engine: Engine, node: Node, operation: ToolCall, place: Place) -> Mapping[str, object] | Failed:
-    resolved = resolve(engine, node, operation.arguments, place)
+def _given(context: Context, node: Node, operation: ToolCall, place: Place) -> Mapping[str, object] | Failed:
+    resolved = resolve(context, node, operation.arguments, place)
     if isinstance(resolved, Failed):
         return resolved
     if isinstance(resolved.value, Mapping):
         return cast("Mapping[str, object]", resolved.value)
-    return engine.failed(
+    return context.failed(
         node, f"its arguments are {type(resolved.value).__name__}, and must be an object", operation.tool
     )
 
 
 def _passed_on(
-    engine: Engine, node: Node, tool: str, previous: Done, takes: tuple[str, ...] | None
+    context: Context, node: Node, tool: str, previous: Done, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
     """A tool without fields is given none; what is no object goes to a tool's only field."""
     if takes == ():
         return {}
-    joined = _joined(engine, node, tool, previous)
+    joined = _joined(context, node, tool, previous)
     if isinstance(joined, Failed):
         return joined
     if joined.value is None:
@@ -133,59 +135,59 @@ def _passed_on(
         return cast("Mapping[str, object]", joined.value)
     if takes is not None and len(takes) == 1:
         return {takes[0]: joined.value}
-    return engine.failed(
+    return context.failed(
         node, f"the step before gave {type(joined.value).__name__}, and {tool!r} takes an object: add args", tool
     )
 
 
-def _joined(engine: Engine, node: Node, tool: str, previous: Done) -> Done | Failed:
-    join = engine.toolbox.join(previous.tool, tool)
+def _joined(context: Context, node: Node, tool: str, previous: Done) -> Done | Failed:
+    join = context.toolbox.join(previous.tool, tool)
     if join is None:
         return previous
     try:
         return Done(join.transform(previous.value))
     except RAISED as error:  # a join is the user's code: whatever it raises fails the step
-        names = (previous.tool, tool, node.id, engine.run_id)
-        engine.tracebacks.log(log, error, "the join from %s to %s failed in step %s of run %s", *names)
-        return engine.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
+        names = (previous.tool, tool, node.id, context.run_id)
+        context.tracebacks.log(log, error, "the join from %s to %s failed in step %s of run %s", *names)
+        return context.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
 
 
 async def _invoke(
-    engine: Engine, node: Node, tool: Tool, place: Place, arguments: Mapping[str, object], attempt: int
+    context: Context, node: Node, tool: Tool, place: Place, arguments: Mapping[str, object], attempt: int
 ) -> Outcome:
     checked = tool.check_input(arguments)
     if isinstance(checked, Failure):
-        return engine.blamed(node, checked.failure(), tool.id)
+        return context.blamed(node, checked.failure(), tool.id)
     told = {"tool": tool.id, "node": node.id, "path": place.path}
-    engine.emit("tool-start", {**told, "attempt": attempt})
-    context = ToolContext(engine.run_id, node.id, place.path, attempt, key=f"{engine.run_id}/{place.trail}/{attempt}")
-    outcome = await _run(engine, node, tool, checked.unwrap(), context)
+    context.emit("tool-start", {**told, "attempt": attempt})
+    given = ToolContext(context.run_id, node.id, place.path, attempt, key=f"{context.run_id}/{place.trail}/{attempt}")
+    outcome = await _run(context, node, tool, checked.unwrap(), given)
     if isinstance(outcome, Done):
-        engine.emit("tool-output", {**told, "output": outcome.value})
+        context.emit("tool-output", {**told, "output": outcome.value})
     elif isinstance(outcome, Failed):
-        engine.emit("tool-error", {**told, "attempt": attempt, "error": outcome.error.message})
+        context.emit("tool-error", {**told, "attempt": attempt, "error": outcome.error.message})
     return outcome
 
 
 async def _run(
-    engine: Engine, node: Node, tool: Tool, arguments: Mapping[str, object], context: ToolContext
+    context: Context, node: Node, tool: Tool, arguments: Mapping[str, object], given: ToolContext
 ) -> Done | Failed | Pending:
     try:
-        value = await tool.call(arguments, context)
+        value = await tool.call(arguments, given)
     except RAISED as error:  # a tool is the user's code: whatever it raises fails the attempt
-        if isinstance(error, asyncio.CancelledError) and engine.is_cancelled():
-            context.cancellation.request()
+        if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
+            given.cancellation.request()
             raise
         message = "tool %s failed in step %s of run %s, attempt %d"
-        engine.tracebacks.log(context.logger, error, message, tool.id, context.path, context.run_id, context.attempt)
-        return engine.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
+        context.tracebacks.log(given.logger, error, message, tool.id, given.path, given.run_id, given.attempt)
+        return context.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
     try:
-        flat = await engine.walked(value, flatten=True)
+        flat = await context.walked(value, flatten=True)
     except WALK_ERRORS as error:
-        return engine.blamed(node, tool.no_output(error), tool.id)
+        return context.blamed(node, tool.no_output(error), tool.id)
     checked = tool.check_flat(flat)
     if isinstance(checked, Failure):
-        return engine.blamed(node, checked.failure(), tool.id)
+        return context.blamed(node, checked.failure(), tool.id)
     return Done(checked.unwrap(), tool.id)
 
 

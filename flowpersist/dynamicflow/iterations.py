@@ -13,36 +13,36 @@ from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.values import collection, holds, resolve
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.context import Context, Place
     from flowpersist.dynamicflow.ir import Loop, Map, Node, Parallel, Reduce
     from flowpersist.dynamicflow.state import Frame
 
 __all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
 
 
-async def run_map(engine: Engine, node: Node, operation: Map, place: Place) -> Outcome:
+async def run_map(context: Context, node: Node, operation: Map, place: Place) -> Outcome:
     """One iteration for each item; a list in the order of the items."""
-    items = collection(engine, node, operation.over, place)
+    items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
 
     async def iterate(index: int) -> Outcome:
         item = items[index]
-        return await engine.iteration(operation.body, place, f"[{index}]", {operation.name: item}, Done(item))
+        return await context.iteration(operation.body, place, f"[{index}]", {operation.name: item}, Done(item))
 
     stopped = await _FanOut(len(items), iterate, operation.concurrency).all()
     if stopped is not None:
         return stopped
-    return Done(await _gathered(engine, place, _frames(place.frame, len(items))))
+    return Done(await _gathered(context, place, _frames(place.frame, len(items))))
 
 
-async def _gathered(engine: Engine, place: Place, frames: list[Frame]) -> list[object]:
+async def _gathered(context: Context, place: Place, frames: list[Frame]) -> list[object]:
     """The results of all iterations, and those of each step within them as a list by iteration."""
     results: list[object] = []
     within: dict[str, list[object]] = {}
     for index, frame in enumerate(frames):
         if index % SLICE == 0:
-            await engine.pace()
+            await context.pace()
         results.append(frame["result"])
         for name, value in frame.get("steps", {}).items():
             within.setdefault(name, [None] * len(frames))[index] = value
@@ -50,12 +50,12 @@ async def _gathered(engine: Engine, place: Place, frames: list[Frame]) -> list[o
     return results
 
 
-async def run_parallel(engine: Engine, operation: Parallel, place: Place) -> Outcome:
+async def run_parallel(context: Context, operation: Parallel, place: Place) -> Outcome:
     """All branches at once; a list in the order written."""
     count = len(operation.branches)
 
     async def run(index: int) -> Outcome:
-        return await engine.iteration(operation.branches[index], place, f"[{index}]", {}, place.previous)
+        return await context.iteration(operation.branches[index], place, f"[{index}]", {}, place.previous)
 
     stopped = await _FanOut(count, run, count).all()
     if stopped is not None:
@@ -115,21 +115,21 @@ class _FanOut:
                     return
 
 
-async def run_reduce(engine: Engine, node: Node, operation: Reduce, place: Place) -> Outcome:
+async def run_reduce(context: Context, node: Node, operation: Reduce, place: Place) -> Outcome:
     """One iteration after another, each given the accumulator of the one before."""
-    items = collection(engine, node, operation.over, place)
+    items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     frame = place.frame
     if "next" not in frame:
-        initial = resolve(engine, node, operation.initial, place)
+        initial = resolve(context, node, operation.initial, place)
         if isinstance(initial, Failed):
             return initial
         frame.update(next=0, value=initial.value)
     while frame["next"] < len(items):
         index = frame["next"]
         variables = {operation.name: items[index], operation.accumulator: frame["value"]}
-        outcome = await engine.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
+        outcome = await context.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
         if not isinstance(outcome, Done):
             return outcome
         # Only the last iteration's results stay: all accumulators together grow with the square of their number.
@@ -139,45 +139,45 @@ async def run_reduce(engine: Engine, node: Node, operation: Reduce, place: Place
     return Done(frame["value"])
 
 
-async def run_loop(engine: Engine, node: Node, operation: Loop, place: Place) -> Outcome:
+async def run_loop(context: Context, node: Node, operation: Loop, place: Place) -> Outcome:
     """One iteration after another. What one sets, the next sees, and what comes after the loop."""
-    items = [] if operation.condition is not None else collection(engine, node, operation.over, place)
+    items = [] if operation.condition is not None else collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     results: list[object] = place.frame.setdefault("results", [])
     _bring_in(place, place.frame)
     while True:
-        goes_on = _goes_on(engine, node, operation, _after(place, results), len(items))
+        goes_on = _goes_on(context, node, operation, _after(place, results), len(items))
         if isinstance(goes_on, Failed):
             return goes_on
         if not goes_on:
             return Done(results)
         variables = {} if operation.condition is not None else {operation.name: items[len(results)]}
-        outcome = await _turn(engine, operation, _after(place, results), variables)
+        outcome = await _turn(context, operation, _after(place, results), variables)
         if not isinstance(outcome, Done):
             return outcome
 
 
-def _goes_on(engine: Engine, node: Node, operation: Loop, place: Place, count: int) -> bool | Failed:
+def _goes_on(context: Context, node: Node, operation: Loop, place: Place, count: int) -> bool | Failed:
     """Whether there is one more iteration. One that has begun is not asked again: its steps may have changed the
     answer.
     """
     turns = len(place.frame["results"])
     if f"[{turns}]" in place.frame.get("sub", {}):
         return True
-    more = turns < count if operation.condition is None else holds(engine, node, operation.condition, place)
+    more = turns < count if operation.condition is None else holds(context, node, operation.condition, place)
     if more is True and turns >= operation.limit:
-        return engine.failed(
+        return context.failed(
             node, f"goes on after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
         )
     return more
 
 
-async def _turn(engine: Engine, operation: Loop, place: Place, variables: dict[str, object]) -> Outcome:
+async def _turn(context: Context, operation: Loop, place: Place, variables: dict[str, object]) -> Outcome:
     frame, results = place.frame, place.frame["results"]
-    await engine.pace()
+    await context.pace()
     label = f"[{len(results)}]"
-    outcome = await engine.iteration(operation.body, place, label, variables, place.previous, leaks=True)
+    outcome = await context.iteration(operation.body, place, label, variables, place.previous, leaks=True)
     if isinstance(outcome, Done):
         _bring_in(place, frame["sub"].pop(label))
         frame.update(variables=dict(place.scope.variables), steps=dict(place.scope.steps))

@@ -11,7 +11,8 @@ from attrs import define, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile_soon
-from flowpersist.dynamicflow.engine import ROOM_BYTES, Backoff, Engine
+from flowpersist.dynamicflow.context import ROOM_BYTES
+from flowpersist.dynamicflow.engine import Backoff, Engine
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait

@@ -30,60 +30,60 @@ from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.values import collection, evaluate, holds
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.context import Context, Place
 
 __all__ = ["operate"]
 
 
-async def operate(engine: Engine, node: Node, place: Place, attempt: int) -> Outcome:  # noqa: C901, PLR0911
+async def operate(context: Context, node: Node, place: Place, attempt: int) -> Outcome:  # noqa: C901, PLR0911
     """Do the node's operation. ``place.scope`` takes the names that it hands out."""
     operation = node.operation
     match operation:
         case ToolCall():
-            return await call(engine, node, operation, place, attempt)
+            return await call(context, node, operation, place, attempt)
         case Sequence():
-            return await engine.block(operation.steps, place)
+            return await context.block(operation.steps, place)
         case Conditional() | Switch():
-            return await _branch(engine, node, operation, place)
+            return await _branch(context, node, operation, place)
         case Filter():
-            return await _filter(engine, node, operation, place)
+            return await _filter(context, node, operation, place)
         case Map():
-            return await run_map(engine, node, operation, place)
+            return await run_map(context, node, operation, place)
         case Reduce():
-            return await run_reduce(engine, node, operation, place)
+            return await run_reduce(context, node, operation, place)
         case Loop():
-            return await run_loop(engine, node, operation, place)
+            return await run_loop(context, node, operation, place)
         case Parallel():
-            return await run_parallel(engine, operation, place)
+            return await run_parallel(context, operation, place)
 
 
-async def _branch(engine: Engine, node: Node, operation: Conditional | Switch, place: Place) -> Outcome:
+async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: Place) -> Outcome:
     """Take a branch, and keep to it: what is within it may change what the condition looks at."""
     if "branch" not in place.frame:
-        taken = _taken(engine, node, operation, place)
+        taken = _taken(context, node, operation, place)
         if isinstance(taken, Failed):
             return taken
         place.frame["branch"] = taken
-    return await engine.block(_block(operation, place.frame["branch"]), place)
+    return await context.block(_block(operation, place.frame["branch"]), place)
 
 
-def _taken(engine: Engine, node: Node, operation: Conditional | Switch, place: Place) -> str | Failed:
+def _taken(context: Context, node: Node, operation: Conditional | Switch, place: Place) -> str | Failed:
     if isinstance(operation, Conditional):
-        held = holds(engine, node, operation.condition, place)
+        held = holds(context, node, operation.condition, place)
         return held if isinstance(held, Failed) else ("if_true" if held else "if_false")
-    selected = evaluate(engine, node, operation.selector, place)
-    return selected if isinstance(selected, Failed) else _case(engine, node, operation, selected.value)
+    selected = evaluate(context, node, operation.selector, place)
+    return selected if isinstance(selected, Failed) else _case(context, node, operation, selected.value)
 
 
-def _case(engine: Engine, node: Node, operation: Switch, value: object) -> str | Failed:
+def _case(context: Context, node: Node, operation: Switch, value: object) -> str | Failed:
     try:
         option = text_of(value, MAX_OPTION)
     except OverBudgetError as error:
-        return engine.failed(node, f"what it chooses by {error}: choose by a part of it")
+        return context.failed(node, f"what it chooses by {error}: choose by a part of it")
     if option in operation.cases:
         return f"case {option}"
     if operation.default is None:
-        return engine.failed(node, f"has no branch for {option[:100]!r}, and no default: add one of them")
+        return context.failed(node, f"has no branch for {option[:100]!r}, and no default: add one of them")
     return "default"
 
 
@@ -93,15 +93,15 @@ def _block(operation: Conditional | Switch, branch: str) -> Block:
     return operation.cases.get(branch.removeprefix("case "), operation.default or ())
 
 
-async def _filter(engine: Engine, node: Node, operation: Filter, place: Place) -> Outcome:
-    items = collection(engine, node, operation.over, place)
+async def _filter(context: Context, node: Node, operation: Filter, place: Place) -> Outcome:
+    items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     kept: list[object] = []
     for item in items:
-        await engine.pace()
+        await context.pace()
         within = evolve(place, scope=Scope(place.scope, {operation.name: item}))
-        held = holds(engine, node, operation.condition, within)
+        held = holds(context, node, operation.condition, within)
         if isinstance(held, Failed):
             return held
         if held:

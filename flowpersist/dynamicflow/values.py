@@ -13,40 +13,40 @@ from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.errors import PersistenceError
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.engine import Engine, Place
+    from flowpersist.dynamicflow.context import Context, Place
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
 __all__ = ["collection", "evaluate", "holds", "resolve"]
 
 
-def resolve(engine: Engine, node: Node, value: object, place: Place) -> Done | Failed:
+def resolve(context: Context, node: Node, value: object, place: Place) -> Done | Failed:
     """A value of the document with every reference in it replaced by what it refers to."""
-    return _outcome(engine, node, references.resolve_all(value, engine.resolver(node, place)))
+    return _outcome(context, node, references.resolve_all(value, context.resolver(node, place)))
 
 
-def evaluate(engine: Engine, node: Node, expression: Expression, place: Place) -> Done | Failed:
+def evaluate(context: Context, node: Node, expression: Expression, place: Place) -> Done | Failed:
     """What an expression gives."""
-    return _outcome(engine, node, expressions.evaluate(expression, engine.resolver(node, place)))
+    return _outcome(context, node, expressions.evaluate(expression, context.resolver(node, place)))
 
 
-def holds(engine: Engine, node: Node, condition: Expression, place: Place) -> bool | Failed:
+def holds(context: Context, node: Node, condition: Expression, place: Place) -> bool | Failed:
     """Whether a condition counts as true."""
-    found = evaluate(engine, node, condition, place)
+    found = evaluate(context, node, condition, place)
     return found if isinstance(found, Failed) else expressions.truth(found.value)
 
 
-def collection(engine: Engine, node: Node, over: object, place: Place) -> list[object] | Failed:
+def collection(context: Context, node: Node, over: object, place: Place) -> list[object] | Failed:
     """The items of what ``over`` refers to or is: a list, or a string that holds a JSON array."""
-    resolved = resolve(engine, node, over, place)
+    resolved = resolve(context, node, over, place)
     if isinstance(resolved, Failed):
         return resolved
     value = _from_text(resolved.value)
     if isinstance(value, str) and len(value) > MAX_LIST_TEXT:
-        return engine.failed(node, f"was given a text of over {MAX_LIST_TEXT} characters: let a tool read it")
+        return context.failed(node, f"was given a text of over {MAX_LIST_TEXT} characters: let a tool read it")
     if isinstance(value, list | tuple):
         return list(value)
-    return engine.failed(node, f"needs a list to go over, and was given {type(value).__name__}")
+    return context.failed(node, f"needs a list to go over, and was given {type(value).__name__}")
 
 
 def _from_text(value: object) -> object:
@@ -58,5 +58,5 @@ def _from_text(value: object) -> object:
         return value
 
 
-def _outcome(engine: Engine, node: Node, result: Result[object, PersistenceError]) -> Done | Failed:
-    return engine.blamed(node, result.failure()) if isinstance(result, Failure) else Done(result.unwrap())
+def _outcome(context: Context, node: Node, result: Result[object, PersistenceError]) -> Done | Failed:
+    return context.blamed(node, result.failure()) if isinstance(result, Failure) else Done(result.unwrap())

@@ -11,7 +11,7 @@ from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Criteria, RaisingHub, Status, or_raise
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, tool
-from flowpersist.dynamicflow import engine as engine_module
+from flowpersist.dynamicflow import context as context_module
 from flowpersist.errors import AlreadyResumed, AnswerConflict, PersistenceError, WaitSuperseded
 from flowpersist.lifecycle import WaitStatus
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -148,7 +148,7 @@ async def test_a_dead_wait_with_a_deadline_wakes_no_worker(hub):
 
 async def test_dead_waits_of_a_loop_take_no_room(hub, monkeypatch):
     """Five turns, each of which leaves a question behind, with room for two."""
-    monkeypatch.setattr(engine_module, "MAX_OPEN", 2)
+    monkeypatch.setattr(context_module, "MAX_OPEN", 2)
     turn = {"id": "p", "parallel": [[ask("a"), {"tool": "boom"}], [ask("b")]], "onError": [{"tool": "say"}]}
     runner = FlowRunner(hub, [say, boom])
     outcome = or_raise(await runner.start(document({"id": "l", "loop": "for", "over": [1, 2, 3, 4, 5], "body": turn})))
@@ -161,7 +161,7 @@ async def test_dead_waits_of_a_loop_take_no_room(hub, monkeypatch):
 
 async def test_a_question_that_found_no_room_has_it_when_others_are_given_up(hub, monkeypatch):
     """Or the run would wait with no question open, for ever."""
-    monkeypatch.setattr(engine_module, "MAX_OPEN", 1)
+    monkeypatch.setattr(context_module, "MAX_OPEN", 1)
     gives_up = {
         "id": "g",
         "parallel": [[ask("a")], [{"tool": "later"}, {"tool": "boom"}]],
