@@ -28,8 +28,8 @@ from flowpersist.errors import (
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Maintenance
 from flowpersist.hub.opening import FROM_ENV, HubOptions, open_hub
-from flowpersist.hub.outcome import Outcome
-from flowpersist.hub.raising import RaisingHub, or_raise
+from flowpersist.hub.outcome import Outcome, or_raise
+from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.transactions import Event
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff

@@ -18,8 +18,7 @@ from flowpersist.cli.views import as_json, awaiting_data, receipt_data
 from flowpersist.cli.waits import answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
 from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
-from flowpersist.hub.outcome import MISSING
-from flowpersist.hub.raising import or_raise
+from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.lifecycle.model import Status
 
 if TYPE_CHECKING:

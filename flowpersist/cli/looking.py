@@ -12,7 +12,7 @@ from flowpersist.cli.inputs import fields_of, named, read_key
 from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.views import LISTED, as_json, listed_row, suspension_data, suspension_lines
-from flowpersist.hub.raising import or_raise
+from flowpersist.hub.outcome import or_raise
 from flowpersist.lifecycle.model import Status, WaitState
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
 

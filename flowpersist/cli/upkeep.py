@@ -13,7 +13,7 @@ from flowpersist.cli.session import Command, Store, awaited, store_options, with
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
 from flowpersist.hub.opening import Migration
 from flowpersist.hub.opening import migrate as migrated
-from flowpersist.hub.raising import or_raise
+from flowpersist.hub.outcome import or_raise
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
 

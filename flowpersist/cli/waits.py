@@ -15,7 +15,7 @@ from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import receipt_data, suspension_data
-from flowpersist.hub.raising import or_raise
+from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle.model import WaitState
 

@@ -19,13 +19,20 @@ def _positive(_: object, attribute: Attribute[int], value: int) -> None:
 
 @frozen
 class Limits:
-    """The bounds of a codec. What is over one is a ``StateTooLarge`` or ``StateTooDeep``, never a crash.
+    """The bounds of a codec. A value over one of them is a ``StateTooLarge`` or ``StateTooDeep``, never a crash.
 
-    ``max_bytes``: of the encoded value. ``max_nodes``: objects and the cells in them. ``max_depth``: steps from the
-    root to the nearest way to any object (coding is iterative, so the default is no smaller than ``max_nodes``).
-    ``max_str``: bytes of one str, bytes, bytearray or int. ``max_pattern``: characters of all regular expressions
-    together, since compiling is the one leaf whose cost is not linear. ``max_collisions``: keys or elements of one
-    dict or set that share a hash with another.
+    Usage::
+
+        codec = Codec(limits=Limits(max_bytes=1024 * 1024, max_depth=1000))
+
+    - ``max_bytes``: bytes of the encoded value.
+    - ``max_nodes``: objects and the cells in them.
+    - ``max_depth``: steps from the root to the nearest way to any object. Coding is iterative, so that the default is
+      no smaller than ``max_nodes``.
+    - ``max_str``: bytes of one str, bytes, bytearray or int.
+    - ``max_pattern``: characters of all regular expressions together, since compiling is the one leaf whose cost is not
+      linear.
+    - ``max_collisions``: keys or elements of one dict or set that share a hash with another.
     """
 
     max_bytes: int = field(default=100 * MEBIBYTE, validator=_positive)

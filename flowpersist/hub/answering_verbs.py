@@ -46,7 +46,13 @@ class AnsweringVerbs(HubBase):
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Outcome[Receipt]:
-        """Validate an answer and record it. The same again is ``replayed``; a keyring for control alone is enough."""
+        """Validate an answer and record it. A keyring for control alone is enough.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``value``: the answer, as JSON data or an instance of the schema's class.
+        - ``by``: who is acting, for the authorizer and the events.
+        - ``answer_id``: the same id again succeeds, and its receipt is ``replayed``.
+        """
         given = self._given(value, by, answer_id)
 
         async def decide(seen: Present) -> Turn[Receipt]:
@@ -68,9 +74,15 @@ class AnsweringVerbs(HubBase):
     ) -> Outcome[Resumption[S, A]]:
         """Answer, if a value is given, and take the run for good: at most once, by anybody.
 
-        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. The winner's own
-        ``answer_id`` gets the same run again. ``expect`` checks the state's class, and ``awaiting`` makes the answer
-        one of its schema's; what can't be read or is of another class stays as it was.
+        A crash afterwards loses the run; for work that must finish use ``running`` or ``work``. A state that cannot be
+        read, or is of another class, stays as it was.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``value``: the answer; left out: none is given.
+        - ``by``: who is acting, for the authorizer and the events.
+        - ``answer_id``: the winner's own id gets the same run again.
+        - ``expect``: the class that the state must have.
+        - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
         """
         self._check_taken(expect, awaiting)
         own = self._random_id() if answer_id is None else answer_id
@@ -96,11 +108,19 @@ class AnsweringVerbs(HubBase):
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Outcome[Resumption[S, A]]:
-        """The same under a lease: whoever holds it must ``complete``, ``release`` or ``suspend_next``, and may
-        ``renew``.
+        """Answer, if a value is given, and take the run under a lease.
 
-        Under somebody's lease ``SuspensionBusy``, and nothing is recorded. The same ``claim_id`` gets the same run
-        again.
+        The holder must ``complete``, ``release`` or ``suspend_next``, and may ``renew``. While another holds the lease
+        the call fails with ``SuspensionBusy``, and no answer is recorded.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``value``: the answer; left out: none is given.
+        - ``by``: who is acting, for the authorizer and the events.
+        - ``answer_id``: the id of the answer, for a repeat.
+        - ``lease``: how long the run is held without a renewal.
+        - ``claim_id``: the same id gets the same run again.
+        - ``expect``: the class that the state must have.
+        - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
         """
         check_duration(lease, "lease")
         self._check_taken(expect, awaiting)
@@ -116,7 +136,12 @@ class AnsweringVerbs(HubBase):
 
     @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
-        """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release."""
+        """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``reason``: why, for whoever inspects it; at most 1000 characters are kept.
+        - ``by``: who is acting, for the authorizer and the events.
+        """
         check_instance(reason, "reason", (str, type(None)), "a str or None")
 
         async def decide(seen: Present) -> Turn[Suspension]:
@@ -129,8 +154,12 @@ class AnsweringVerbs(HubBase):
     async def extend(
         self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Outcome[Suspension]:
-        """Move the deadline of the key's wait, or by id of all open ones, to ``timeout`` from now or to
-        ``deadline``.
+        """Move the deadline of the key's wait, or by id of all open ones.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``timeout``: the new deadline as a time from now.
+        - ``deadline``: the new deadline.
+        - ``by``: who is acting, for the authorizer and the events.
         """
         check_times(timeout, deadline)
         if timeout is None and deadline is None:

@@ -77,7 +77,10 @@ class HubBase:
         return self.suspensions.records.pace
 
     def use_keyring(self, keyring: KeyRing | None) -> None:
-        """Seal and open with another keyring from now on."""
+        """Seal and open with another keyring from now on.
+
+        - ``keyring``: the new one; None: plaintext.
+        """
         check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
         for records in (self.suspensions.records, *self.suspensions.beside.records):
@@ -86,8 +89,12 @@ class HubBase:
         self.queues.forget()
 
     def remember(self, *awaiting: AwaitInput[Any]) -> None:
-        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes, as those of ``types``
-        and of its own suspensions do: an answer that a class's validators refuse is refused before it is recorded.
+        """Have the classes of these AwaitInputs' schemas check the answers that this hub takes.
+
+        The classes of ``types`` and of the hub's own suspensions do so already. An answer that a class's validators
+        refuse is refused before it is recorded.
+
+        - ``awaiting``: the AwaitInputs.
         """
         for item in awaiting:
             check_instance(item, "awaiting", AwaitInput, "AwaitInputs")

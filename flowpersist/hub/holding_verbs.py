@@ -44,7 +44,11 @@ class HoldingVerbs(HubBase):
 
     @discreet
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> Outcome[datetime]:
-        """Move the end of the lease to ``lease`` from now; gives that moment."""
+        """Move the end of the lease to ``lease`` from now, and give that moment.
+
+        - ``run``: what the claim gave.
+        - ``lease``: how long the run is held without a renewal.
+        """
         check_run(run)
         check_duration(lease, "lease")
 
@@ -65,9 +69,12 @@ class HoldingVerbs(HubBase):
     ) -> Outcome[Suspension]:
         """End a claimed run. Its state is dropped and its outcome kept for the retention.
 
-        Answers that came while it ran are refused with ``UnreadAnswers``, unless they are to be discarded, or their
-        waits are among the ``superseded``: names of waits that the run went on without. ``metadata`` replaces what the
-        suspension had; None keeps that.
+        - ``run``: what the claim gave.
+        - ``outcome``: what ``outcome`` gives from then on.
+        - ``discard``: whether answers that came while it ran are dropped; else they fail the call with
+          ``UnreadAnswers``.
+        - ``superseded``: names of waits whose answers are no longer needed.
+        - ``metadata``: replaces what the suspension had; None keeps that.
         """
         check_run(run)
         check_flag(discard, "discard")
@@ -93,10 +100,12 @@ class HoldingVerbs(HubBase):
         why: object = None,
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
-        """End a claimed run as failed. Of an exception its class is kept, since its text may hold state.
+        """End a claimed run as failed.
 
-        ``why`` is sealed as a state is, in the place of the run's, and ``failure`` gives it. ``metadata`` replaces what
-        the suspension had; None keeps that.
+        - ``run``: what the claim gave.
+        - ``error``: an exception, of which the class is kept since its text may hold state, or a text.
+        - ``why``: sealed as a state is, in the place of the run's; ``failure`` gives it.
+        - ``metadata``: replaces what the suspension had; None keeps that.
         """
         check_run(run)
         _check_error(error)
@@ -117,7 +126,12 @@ class HoldingVerbs(HubBase):
     async def release(
         self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
     ) -> Outcome[Suspension]:
-        """Give a claimed run back: it is claimable again, with the same answers, after the delay."""
+        """Give a claimed run back: it is claimable again, with the same answers, after the delay.
+
+        - ``run``: what the claim gave.
+        - ``error``: an exception, of which the class is kept since its text may hold state, or a text.
+        - ``delay``: how long it is not claimable; None: not at all.
+        """
         check_run(run)
         _check_error(error)
         check_optional(delay, "delay", check_pause)

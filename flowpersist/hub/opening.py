@@ -64,26 +64,7 @@ FROM_ENV: Final = FromEnvironment.FROM_ENV
 
 
 class HubOptions(TypedDict, total=False):
-    """What ``open_hub`` and ``RaisingHub.open`` take beside the URL; what is left out comes from the environment.
-
-    - ``keyring``: a ``KeyRing``, a ``KeyProvider``, or None for plaintext, said knowingly.
-    - ``types``: the classes that states may hold, or a ``TypeRegistry``.
-    - ``limits``: bounds on a state (``Limits``). ``compression``: ``auto``, ``zstd``, ``gzip`` or ``none``.
-    - ``dictionaries``: whether small states are compressed with the namespace's newest trained dictionary. What was so
-    compressed is read by any hub.
-    - ``namespace``: a hub sees only its own. ``default_timeout``: for waits that name none; None: they never expire.
-    - ``retention``: how long closed suspensions stay to tell their callers the truth.
-    - ``authorizer``: asked before each verb. ``on_event``: told of what became durable.
-    - ``public_url``: where people answer; ``NewSuspension.link`` puts the key behind it.
-    - ``pace``: clock, randomness, retries and the limit from when on a call is slow. ``settings``: what the environment
-    says, in its place.
-    - ``blobs``: where bodies of more than ``blobs_from`` bytes are kept, as a URL or a ``BlobStore``; None: with their
-    records.
-    - ``debug``: whether exceptions of your handlers, tools and observers are logged whole, with messages that may hold
-    state; else by their frames and classes.
-    - ``create``: False for whoever only looks: a store that is not there, or lacks a part of this release's schema, is
-    refused, and nothing is made.
-    """
+    """What ``open_hub`` and ``RaisingHub.open`` take beside the URL; see ``open_hub``."""
 
     keyring: KeyRing | KeyProvider | FromEnvironment | None
     types: TypeRegistry | Iterable[type]
@@ -126,11 +107,30 @@ async def open_hub(
     debug: bool | FromEnvironment = FROM_ENV,
     create: bool = True,
 ) -> AsyncIterator[PersistenceHub]:
-    """A hub for the length of an ``async with`` block; see ``HubOptions`` for the arguments.
+    """A hub for the length of an ``async with`` block. What is left out comes from the environment.
 
-    ``url`` may be a backend; None takes ``FLOWPERSIST_URL``. Raises ``ConfigurationError`` where a setting makes no
-    sense and ``StorageError`` where the store can't be opened. What was opened is closed, a backend that was passed in
-    too.
+    - ``url``: a URL such as ``sqlite:///flows.db``, or a backend; None: ``FLOWPERSIST_URL``.
+    - ``keyring``: a ``KeyRing`` or a ``KeyProvider``; None: plaintext.
+    - ``types``: the classes that states may hold, or a ``TypeRegistry``.
+    - ``limits``: the bounds on a state, a ``Limits``.
+    - ``compression``: ``auto``, ``zstd``, ``gzip`` or ``none``.
+    - ``dictionaries``: whether small states are compressed with the namespace's newest trained dictionary. Any hub
+      reads them.
+    - ``namespace``: what separates hubs in one store; each sees only its own.
+    - ``default_timeout``: how long waits stay open that name no timeout; None: they never expire.
+    - ``retention``: how long closed suspensions are kept, so that late callers learn how they ended.
+    - ``authorizer``: asked before each verb whether it is allowed.
+    - ``on_event``: called with an ``Event`` after each durable change.
+    - ``public_url``: where people answer; ``NewSuspension.link`` appends the key.
+    - ``pace``: the clock, randomness, retries, and how long a call takes before it is logged as slow.
+    - ``settings``: a ``Settings``, in place of the environment.
+    - ``blobs``: where large bodies are kept, as a URL or a ``BlobStore``; None: with their records.
+    - ``blobs_from``: the size in bytes from which a body is a large one.
+    - ``debug``: whether exceptions of handlers, tools and observers are logged with messages that may hold state.
+    - ``create``: False refuses a store that does not exist or lacks a part of this release's schema, and makes nothing.
+
+    Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
+    What was opened is closed at the end of the block, a backend that was passed in too.
     """
     _check_options(
         {

@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.await_input import AwaitInput
 
-__all__ = ["ANY_ANSWER", "ANY_CLASS", "DEFAULT_LEASE", "MISSING", "A", "Outcome", "S", "as_outcome"]
+__all__ = ["ANY_ANSWER", "ANY_CLASS", "DEFAULT_LEASE", "MISSING", "A", "Outcome", "S", "as_outcome", "or_raise"]
 
 T = TypeVar("T")
 #: The class of a state: what ``expect`` names, and Any where it names none.
@@ -39,3 +39,14 @@ DEFAULT_LEASE: Final = timedelta(seconds=30)
 def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
     """A Result as the union that it is, so that ``match`` and ``isinstance`` narrow."""
     return result if isinstance(result, Success) else Failure(result.failure())
+
+
+def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[PersistenceError]) -> T:
+    """The value of a success; a failure's error is raised."""
+    match result:
+        case Success(value):
+            return value
+        case Failure(error):
+            raise error
+    msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
+    raise TypeError(msg)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, Unpack
-
-from returns.result import Failure, Result, Success
+from typing import Any, Unpack
 
 from flowpersist.backends.base import Page, Scalar, StorageBackend
-from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_instance
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.opening import HubOptions, open_hub
-from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, S
+from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, S, or_raise
 from flowpersist.hub.suspending import Awaiting
 from flowpersist.hub.transactions import Named
 from flowpersist.hub.verbs import PersistenceHub
@@ -25,24 +22,16 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Until
 from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension
 
-__all__ = ["RaisingHub", "or_raise"]
-
-T = TypeVar("T")
-
-
-def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[PersistenceError]) -> T:
-    """The value of a success; a failure's error is raised."""
-    match result:
-        case Success(value):
-            return value
-        case Failure(error):
-            raise error
-    msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
-    raise TypeError(msg)
+__all__ = ["RaisingHub"]
 
 
 class RaisingHub:
-    """The verbs of ``PersistenceHub``, which see; ``hub`` is the one that does the work."""
+    """The verbs of ``PersistenceHub``, where their arguments are described; ``hub`` is the one that does the work.
+
+    All verbs raise ``StorageError``, and ``IntegrityError`` or ``EncryptionError`` where a record can't be opened.
+    Those that take a key, an id or a run also raise ``KeyValidationError`` and ``SuspensionNotFound``, and where the
+    authorizer refuses ``PermissionDenied``. What else a verb raises stands with it.
+    """
 
     def __init__(self, hub: PersistenceHub) -> None:
         check_instance(hub, "hub", PersistenceHub, "a PersistenceHub; RaisingHub.open makes both")
@@ -79,7 +68,11 @@ class RaisingHub:
         key: Named | None = None,
         by: str | None = None,
     ) -> NewSuspension:
-        """Make a state durable, and give the keys that resume it."""
+        """Make a state durable, and give the keys that resume it.
+
+        Raises ``IdempotencyConflict``, ``SerializationError``, and ``SuspensionClosed`` where the reserved ``key`` has
+        ended.
+        """
         return or_raise(
             await self.hub.suspend(
                 state,
@@ -109,7 +102,10 @@ class RaisingHub:
         idempotency_key: str | None = None,
         by: str | None = None,
     ) -> NewSuspension:
-        """Make the keys before the state is there."""
+        """Make the keys before the state is there.
+
+        Raises ``IdempotencyConflict``.
+        """
         return or_raise(
             await self.hub.reserve(
                 awaiting,
@@ -137,7 +133,10 @@ class RaisingHub:
     async def answer(
         self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Receipt:
-        """Validate an answer and record it."""
+        """Validate an answer and record it.
+
+        Raises ``InputValidationError``, ``StateTooLarge`` and ``SuspensionClosed``.
+        """
         return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id))
 
     @discreet
@@ -151,7 +150,11 @@ class RaisingHub:
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Resumption[S, A]:
-        """Answer, if a value is given, and take the run for good."""
+        """Answer, if a value is given, and take the run for good.
+
+        Raises ``StillWaiting``, ``SuspensionBusy``, ``SuspensionClosed``, ``InputValidationError`` and
+        ``SerializationError``.
+        """
         return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect, awaiting=awaiting))
 
     @discreet
@@ -167,7 +170,11 @@ class RaisingHub:
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Resumption[S, A]:
-        """The same under a lease."""
+        """Answer, if a value is given, and take the run under a lease.
+
+        Raises ``StillWaiting``, ``SuspensionBusy``, ``SuspensionClosed``, ``InputValidationError`` and
+        ``SerializationError``.
+        """
         return or_raise(
             await self.hub.claim(
                 key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect, awaiting=awaiting
@@ -183,12 +190,15 @@ class RaisingHub:
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
     ) -> tuple[Resumption[S], ...]:
-        """Claim what is answered or whose lease has lapsed."""
+        """Claim what is answered or whose lease has ended. What another claims first is passed over."""
         return or_raise(await self.hub.claim_due(criteria, limit=limit, lease=lease, expect=expect))
 
     @discreet
     async def renew(self, run: Resumption[Any], *, lease: timedelta = DEFAULT_LEASE) -> datetime:
-        """Move the end of the lease."""
+        """Move the end of the lease.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``.
+        """
         return or_raise(await self.hub.renew(run, lease=lease))
 
     @discreet
@@ -201,7 +211,10 @@ class RaisingHub:
         superseded: Collection[str] = (),
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Suspension:
-        """End a claimed run."""
+        """End a claimed run.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``, ``UnreadAnswers`` and ``SerializationError``.
+        """
         return or_raise(
             await self.hub.complete(run, outcome, discard=discard, superseded=superseded, metadata=metadata)
         )
@@ -215,14 +228,20 @@ class RaisingHub:
         why: object = None,
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Suspension:
-        """End a claimed run as failed."""
+        """End a claimed run as failed.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``, and ``SerializationError`` of ``why``.
+        """
         return or_raise(await self.hub.fail(run, error, why=why, metadata=metadata))
 
     @discreet
     async def release(
         self, run: Resumption[Any], error: BaseException | str | None = None, delay: timedelta | None = None
     ) -> Suspension:
-        """Give a claimed run back."""
+        """Give a claimed run back.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``.
+        """
         return or_raise(await self.hub.release(run, error, delay))
 
     @discreet
@@ -238,7 +257,10 @@ class RaisingHub:
         superseded: Collection[str] = (),
         metadata: Mapping[str, Scalar] | None = None,
     ) -> NewSuspension:
-        """Pause a claimed run again."""
+        """Pause a claimed run again.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``, ``SuspensionExpired`` and ``SerializationError``.
+        """
         return or_raise(
             await self.hub.suspend_next(
                 run,
@@ -264,7 +286,10 @@ class RaisingHub:
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> AsyncIterator[Resumption[S, A]]:
-        """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end."""
+        """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end.
+
+        Raises what ``claim``, ``renew`` and ``complete`` raise.
+        """
         with forgetting():
             async with self.hub.running(
                 key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
@@ -285,7 +310,10 @@ class RaisingHub:
         grace: timedelta = timedelta(0),
         expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None,
     ) -> None:
-        """Until cancelled: claim what is due, and run the handler on it."""
+        """Claim what is due, and run the handler on it, until the task is cancelled.
+
+        Raises ``TypeError`` where the handler is not an async function. Other errors are logged, and it goes on.
+        """
         await self.hub.work(
             handler,
             criteria,
@@ -300,24 +328,36 @@ class RaisingHub:
 
     @discreet
     async def outcome(self, key: Named, *, by: str | None = None) -> object:
-        """What ``complete`` stored."""
+        """What ``complete`` stored.
+
+        Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
+        """
         return or_raise(await self.hub.outcome(key, by=by))
 
     @discreet
     async def failure(self, key: Named, *, by: str | None = None) -> object:
-        """Why a run has failed, as ``fail`` was told."""
+        """Why a run has failed: the ``why`` of ``fail``.
+
+        Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
+        """
         return or_raise(await self.hub.failure(key, by=by))
 
     @discreet
     async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Suspension:
-        """Close a suspension, or have a running one close at its next step."""
+        """Close a suspension, or have a running one close at its next step.
+
+        Raises ``SuspensionClosed``.
+        """
         return or_raise(await self.hub.cancel(key, reason, by=by))
 
     @discreet
     async def extend(
         self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Suspension:
-        """Move a deadline."""
+        """Move a deadline.
+
+        Raises ``SuspensionClosed``.
+        """
         return or_raise(await self.hub.extend(key, timeout=timeout, deadline=deadline, by=by))
 
     @discreet
@@ -329,7 +369,10 @@ class RaisingHub:
         after: str | None = None,
         by: str | None = None,
     ) -> Page[Suspension]:
-        """A page of suspensions."""
+        """A page of suspensions.
+
+        Raises ``InputValidationError`` where ``after`` is not the ``next`` of a page.
+        """
         return or_raise(await self.hub.query(criteria, limit=limit, after=after, by=by))
 
     async def iterate(self, criteria: Criteria = Criteria()) -> AsyncIterator[Suspension]:  # noqa: B008 - frozen

@@ -37,17 +37,24 @@ class ReadingVerbs(HubBase):
 
     @discreet
     async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
-        """The suspension as of now. Nothing is written, and the state is not read."""
+        """The suspension as of now. Nothing is written, and the state is not read.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``by``: who is acting, for the authorizer and the events.
+        """
         return as_outcome(
             (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
         )
 
     @discreet
     async def keys(self, id: SuspensionId, *, by: str | None = None) -> Outcome[Mapping[str, SuspensionKey]]:
-        """The keys of a suspension's open waits, by name, for whoever sends them again or has them from a worker.
+        """The keys of a suspension's open waits, by name, to send them again or after a worker has paused it.
 
-        By id alone, so that the holder of one key does not get the others: code of this process can open the sealed
-        head, for which the control subkey is enough.
+        It takes the id alone, so that the holder of one key does not get the others. Code of this process can open the
+        sealed head, for which the control subkey is enough.
+
+        - ``id``: the suspension's id.
+        - ``by``: who is acting, for the authorizer and the events.
         """
         check_instance(id, "id", SuspensionId, "a SuspensionId")
         seen = await self.suspensions.look("keys", id, by=by)
@@ -55,7 +62,11 @@ class ReadingVerbs(HubBase):
 
     @discreet
     async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
-        """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it."""
+        """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``by``: who is acting, for the authorizer and the events.
+        """
 
         async def decide(seen: Present) -> Turn[object]:
             if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
@@ -68,8 +79,10 @@ class ReadingVerbs(HubBase):
 
     @discreet
     async def failure(self, key: Named, *, by: str | None = None) -> Outcome[object]:
-        """Why a run has failed, as ``fail`` was told; None where it was not. Of one that has not failed, what
-        ``outcome`` says.
+        """Why a run has failed: the ``why`` of ``fail``, None where there was none. Else as ``outcome``.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``by``: who is acting, for the authorizer and the events.
         """
 
         async def decide(seen: Present) -> Turn[object]:
@@ -90,10 +103,15 @@ class ReadingVerbs(HubBase):
         after: str | None = None,
         by: str | None = None,
     ) -> Outcome[Page[Suspension]]:
-        """A page of suspensions, the oldest first; ``after`` is the ``next`` of the page before.
+        """A page of suspensions, the oldest first.
 
-        It may come short of the limit with a ``next``. What the authorizer refuses is left out. ``unreadable`` names
-        what can't be read, where no authorizer says who may know of it.
+        The page may have fewer items than ``limit`` and a ``next`` all the same. What the authorizer refuses is left
+        out. ``unreadable`` names the records that cannot be read; it is empty where an authorizer is set.
+
+        - ``criteria``: which suspensions.
+        - ``limit``: how many at most.
+        - ``after``: the ``next`` of the page before.
+        - ``by``: who is acting, for the authorizer and the events.
         """
         check_criteria(criteria)
         check_whole(limit, "limit")

@@ -67,14 +67,20 @@ class SuspendingVerbs(HubBase):
     ) -> Outcome[NewSuspension]:
         """Make a state durable, and give the keys that resume it.
 
-        ``until`` says when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each``
-        (the others stay open). It never expires unless ``timeout``, ``deadline``, the AwaitInput or the hub's default
-        says so. ``metadata`` and ``tenant`` are stored in clear and can be queried.
-
-        The same ``idempotency_key`` gives the same suspension again as it stands now: its ``status`` tells whether it
-        has ended. With another question or another state it is ``IdempotencyConflict``. Where the state is another at
-        each time, ``idempotency_digest`` is compared in its place. ``key`` is one that ``reserve`` gave: the suspension
-        keeps what was said there.
+        - ``state``: any value of the codec's types and the registered classes.
+        - ``awaiting``: the AwaitInput that is asked, or several by name; None: it can be resumed without an answer.
+        - ``until``: when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each`` (the
+          others stay open).
+        - ``timeout``: how long the waits stay open, whatever their AwaitInputs say. Without it and a ``deadline`` these
+          decide, then the hub's default.
+        - ``deadline``: when they end, if that is earlier.
+        - ``metadata``: names and values to query by, stored in clear.
+        - ``tenant``: whose it is; stored in clear, and bound by the seal.
+        - ``idempotency_key``: the same key gives the same suspension again as it stands now; its ``status`` tells
+          whether it has ended. With another question or another state the call fails with ``IdempotencyConflict``.
+        - ``idempotency_digest``: what is compared in the state's place, where the state is another at each call.
+        - ``key``: a key that ``reserve`` gave; the suspension keeps what was asked there.
+        - ``by``: who is acting, for the authorizer and the events.
         """
         check_optional(idempotency_digest, "idempotency_digest", check_digest)
         if key is not None:
@@ -112,8 +118,18 @@ class SuspendingVerbs(HubBase):
         idempotency_key: str | None = None,
         by: str | None = None,
     ) -> Outcome[NewSuspension]:
-        """Make the keys before the state is there: ``suspend(state, key=…)`` brings it. Answers that come early are
-        kept.
+        """Make the keys before the state exists; ``suspend(state, key=…)`` brings it. Answers that come early are kept.
+
+        - ``awaiting``: the AwaitInput that is asked, or several by name; None: it can be resumed without an answer.
+        - ``until``: when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each`` (the
+          others stay open).
+        - ``timeout``: how long the waits stay open, whatever their AwaitInputs say. Without it and a ``deadline`` these
+          decide, then the hub's default.
+        - ``deadline``: when they end, if that is earlier.
+        - ``metadata``: names and values to query by, stored in clear.
+        - ``tenant``: whose it is; stored in clear, and bound by the seal.
+        - ``idempotency_key``: the same key gives the same reservation again.
+        - ``by``: who is acting, for the authorizer and the events.
         """
         planned = self._plan(awaiting, until, timeout, deadline)
         return await self._create("reserve", self._facts(metadata, tenant, idempotency_key), planned, None, by)
@@ -133,9 +149,19 @@ class SuspendingVerbs(HubBase):
     ) -> Outcome[NewSuspension]:
         """Pause a claimed run again: same id, new state, new waits. Waits that are still open stay, with their keys.
 
-        Answers that came while it ran belong to this pause: with them it may be answered at once. ``superseded`` names
-        the waits whose answers are needed no more: they close in the same put, their keys say so, and their names are
-        free. ``metadata`` replaces what the suspension had; None keeps that.
+        Answers that came while it ran belong to this pause: with them it may be answered at once.
+
+        - ``run``: what the claim gave.
+        - ``state``: what the run goes on from.
+        - ``awaiting``: what is asked next; None: only what is still open, or no answer where nothing is.
+        - ``until``: when it can be resumed: at ``all`` answers, at ``any`` (the other waits close), or at ``each`` (the
+          others stay open).
+        - ``timeout``: how long the waits stay open, whatever their AwaitInputs say. Without it and a ``deadline`` these
+          decide, then the hub's default.
+        - ``deadline``: when they end, if that is earlier.
+        - ``superseded``: names of waits whose answers are no longer needed. They close in the same write, and their
+          names are free again.
+        - ``metadata``: replaces what the suspension had; None keeps that.
         """
         check_run(run)
         names = check_superseded(superseded)

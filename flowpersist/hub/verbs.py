@@ -60,7 +60,13 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
     ) -> Outcome[tuple[Resumption[S], ...]]:
-        """Claim what is answered or whose lease has lapsed, longest due first; concurrent callers get disjoint ones."""
+        """Claim what is answered or whose lease has ended, longest due first; concurrent callers get disjoint ones.
+
+        - ``criteria``: which suspensions.
+        - ``limit``: how many at most.
+        - ``lease``: how long the run is held without a renewal.
+        - ``expect``: the class that the states must have; others are passed over.
+        """
         check_criteria(criteria)
         check_whole(limit, "limit")
         check_duration(lease, "lease")
@@ -89,6 +95,14 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
 
         An exception in the block releases the run. When the lease is lost the block is cancelled and leaves with that
         error: a cancelled block can't be left otherwise.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``value``: the answer; left out: none is given.
+        - ``by``: who is acting, for the authorizer and the events.
+        - ``answer_id``: the id of the answer, for a repeat.
+        - ``lease``: how long the run is held without a renewal.
+        - ``expect``: the class that the state must have.
+        - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
         """
         check_duration(lease, "lease")
         self._check_taken(expect, awaiting)
@@ -115,12 +129,21 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         grace: timedelta = timedelta(0),
         expired: Callable[[Resumption[Any]], Awaitable[object]] | None = None,
     ) -> None:
-        """Until cancelled: claim what is due, renew, ``await handler(run)``, complete with its result; release what
-        fails. Once it is cancelled nothing more is claimed; handlers have ``grace`` to end before they are cancelled
-        and their runs released.
+        """Claim what is due, renew its lease, await the handler and complete with its result, until cancelled.
 
-        ``expired`` is awaited with each suspension that has expired, in the same way: by one worker at a time, again
-        after a failure or a crash, and no more once it has returned. What it returns is not kept, and the suspension
-        stays closed.
+        A run whose handler raises is released. Once ``work`` is cancelled it claims nothing more.
+
+        - ``handler``: an async function that takes the run.
+        - ``criteria``: which suspensions.
+        - ``concurrency``: how many handlers run at a time.
+        - ``lease``: how long a run is held without a renewal.
+        - ``max_attempts``: after so many failed attempts the run fails.
+        - ``backoff``: how long a failed run waits before it is claimable again.
+        - ``poll``: how often it looks for due runs where nothing tells of them.
+        - ``grace``: how long handlers may go on after the cancellation, before they are cancelled and their runs
+          released.
+        - ``expired``: an async function that takes each expired suspension in the same way: in one worker at a time,
+          again after a failure or a crash, and no more once it has returned. Its result is not kept, and the suspension
+          stays closed.
         """
         await Worker(self, handler, criteria, concurrency, lease, max_attempts, backoff, poll, grace, expired).run()

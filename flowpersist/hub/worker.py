@@ -50,7 +50,15 @@ _workers = itertools.count(1)
 
 @frozen
 class Backoff:
-    """How long a failed run waits before it is claimable again: doubling from ``first`` up to ``most``."""
+    """How long a failed run waits before it is claimable again: doubling from ``first`` up to ``most``.
+
+    Usage::
+
+        await hub.work(handler, backoff=Backoff(first=timedelta(seconds=5), most=timedelta(hours=1)))
+
+    - ``first``: the delay after the first attempt.
+    - ``most``: the longest delay.
+    """
 
     first: timedelta = timedelta(seconds=1)
     most: timedelta = timedelta(minutes=5)

@@ -204,8 +204,19 @@ def _timed(_: object, attribute: Attribute[datetime | None], value: datetime | N
 
 @frozen
 class Criteria:
-    """Which suspensions: every condition that is given must hold. ``run`` is ``metadata["run"]``, or the id where that
-    is unset; ``tool`` the id of an AwaitInput, of the first wait where there are several.
+    """Which suspensions: every condition that is given must hold.
+
+    Usage::
+
+        page = await hub.query(Criteria(status=Status.WAITING, tool="approve", metadata={"team": "ops"}))
+
+    - ``status``: its status as of now.
+    - ``tool``: the id of its AwaitInput, of the first wait where there are several.
+    - ``run``: its ``metadata["run"]``, or its id where that is unset.
+    - ``tenant``: its tenant.
+    - ``metadata``: names and values that it has.
+    - ``created_after``, ``created_before``: the bounds of its creation.
+    - ``due_before``: it is due before that moment.
     """
 
     status: Status | None = field(default=None, converter=_status)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
 from flowpersist.hub.opening import open_hub
-from flowpersist.hub.raising import or_raise
+from flowpersist.hub.outcome import or_raise
 
 URL, LOG, VERB, *REST = sys.argv[1:]
 

@@ -34,7 +34,8 @@ from flowpersist.errors import (
     SuspensionCancelled,
 )
 from flowpersist.hub.opening import open_hub
-from flowpersist.hub.raising import RaisingHub, or_raise
+from flowpersist.hub.outcome import or_raise
+from flowpersist.hub.raising import RaisingHub
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import Criteria, Status
 
