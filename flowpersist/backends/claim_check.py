@@ -18,7 +18,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import ClassVar, Final
 
 from attrs import evolve
 
@@ -26,6 +26,7 @@ from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known
 from flowpersist.backends._claim_check.sweeping import OWN, identity, sweep, turn
+from flowpersist.backends._delegating import DelegatingBackend
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
 from flowpersist.backends._options import check_options
@@ -72,12 +73,15 @@ LOOKUPS_AT_ONCE: Final = 16
 PURGE_BATCH: Final = 500
 
 
-class ClaimCheckBackend:
+class ClaimCheckBackend(DelegatingBackend):
     """``inner`` with bodies of more than ``from_bytes`` in ``blobs``; both are opened and closed with it.
 
     Where ``inner`` takes smaller bodies only, that is the threshold. ``grace`` is how long a blob that no record names
     is left alone; a put that has not come to its end after half of it is refused.
     """
+
+    #: ``joined`` is not forwarded: a transaction that is rolled back can't bring back a blob that was removed for it.
+    forwarded: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(
         self,
@@ -94,10 +98,9 @@ class ClaimCheckBackend:
         check_instance(grace, "grace", timedelta, "a timedelta")
         check_options(entropy=entropy)
         if type(from_bytes) is bool or from_bytes < 0 or grace <= timedelta(0):
-            raise ValueError("Invalid from_bytes or grace: expected a number of bytes, and a time of more than none")
-        self.inner = inner
+            raise ValueError("Invalid from_bytes or grace: expected bytes of at least 0, and a timedelta above 0")
+        super().__init__(inner)
         self.blobs = blobs
-        self.name = inner.name
         self.from_bytes = min(from_bytes, inner.largest_body) if isinstance(inner, BodyLimited) else from_bytes
         self._grace = grace
         self._entropy = entropy
@@ -107,27 +110,6 @@ class ClaimCheckBackend:
         self._home = Home(inner.name)
         self._busy = 0
         self._idle = asyncio.Event()
-
-    if TYPE_CHECKING:
-        # A property is no attribute to a type checker, and the protocol asks for one.
-        capabilities: frozenset[Capability]
-        clock_offset: timedelta
-    else:
-
-        @property
-        def capabilities(self) -> frozenset[Capability]:
-            """The inner backend's, some of which it may know only when it is open."""
-            # A transaction of the user's own could be taken back after a blob was removed for it.
-            return self.inner.capabilities - {Capability.BODY_LIMIT, Capability.TRANSACTIONS}
-
-        @property
-        def clock_offset(self) -> timedelta:
-            """The inner backend's."""
-            return self.inner.clock_offset
-
-        @clock_offset.setter
-        def clock_offset(self, offset: timedelta) -> None:
-            self.inner.clock_offset = offset
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``."""
@@ -380,9 +362,8 @@ class ClaimCheckBackend:
         """See ``Notifying``; only where ``capabilities`` says so."""
         if Capability.NOTIFICATIONS in self.capabilities and isinstance(self.inner, Notifying):
             return self.inner.changes(namespace)
-        raise StorageError(
-            f"the {self.name} store tells nobody what has changed; ask again from time to time", self.name
-        )
+        message = f"the {self.name} backend does not support change notifications; ask again from time to time"
+        raise StorageError(message, self.name)
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``: what the backend below needs, and then the blob store."""

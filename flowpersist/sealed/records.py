@@ -47,7 +47,7 @@ from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, marked, record
 from flowpersist.sealed.encoding import INLINE_BYTES, encoded
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
-from flowpersist.sealed.retrying import Pace, PatientStore
+from flowpersist.sealed.retrying import Pace, RetryingBackend
 from flowpersist.sealed.unread import Unread
 
 __all__ = ["SealedRecords"]
@@ -87,7 +87,7 @@ class SealedRecords(Generic[H]):
         self.sealer = sealer
         self.namespace = namespace
         self.pace = Pace() if pace is None else pace
-        self._store = PatientStore(backend, self.pace)
+        self._store = RetryingBackend(backend, self.pace)
         #: How an unknown dictionary is looked up; False where the store has none of that id.
         self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
         self._heads = HeadCodec(head_type)

@@ -1,5 +1,5 @@
-"""A backend, called with patience: what is transient is tried again, a lost acknowledgement is cleared up by the id of
-the write, and what was slow is reported.
+"""A backend that retries transient failures of another one, clears up lost acknowledgements by the write id, and logs
+slow operations.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from attrs import field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from flowpersist.backends.base import Order, Page, Read, Record, RecordChange, RecordRef, StorageBackend, Where, Written
+from flowpersist.backends.base import RecordChange, RecordRef, StorageBackend, Written
+from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError, UnknownOutcome
 from flowpersist.errors.arguments import check_callable, check_instance, check_pause, check_whole
 
-__all__ = ["Pace", "PatientStore"]
+__all__ = ["Pace", "RetryingBackend"]
 
 T = TypeVar("T")
 #: Records are what the operations are on, for whoever reads the log.
 log = logging.getLogger("flowpersist.sealed")
+_ONCE: Final = frozenset({"open", "close", "ping"})
+#: The operations whose slowness is logged, by the log's words.
+_TIMED: Final = {"get": "load", "put": "save", "query": "query"}
 
 
 @frozen
@@ -63,43 +67,26 @@ class Pace:
         return self.chance.uniform(0, bound.total_seconds())
 
 
-@frozen
-class PatientStore:
-    """The backend's own operations on records, and their errors once patience is at its end."""
+class RetryingBackend(DelegatingBackend):
+    """Forwards to ``inner`` and retries transient failures of reads and writes; the last error is raised."""
 
-    backend: StorageBackend
-    pace: Pace
+    def __init__(self, inner: StorageBackend, pace: Pace) -> None:
+        super().__init__(inner)
+        self.pace = pace
 
-    async def get(self, ref: RecordRef, *, body: bool) -> Read:
-        """See ``StorageBackend``."""
-        async with self._timed("load"):
-            return await self._retried(lambda: self.backend.get(ref, body=body))
+    async def around(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Retry an operation on records. ``open``, ``close`` and ``ping`` are run once."""
+        if operation in _ONCE:
+            return await call()
+        async with self._timed(operation):
+            return await self._retried(call)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None
+        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``."""
-        async with self._timed("save"):
+        """See ``StorageBackend``. A lost acknowledgement is cleared up by the change's write id."""
+        async with self._timed("put"):
             return await self._written(ref, change, if_revision, not_after)
-
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
-        """See ``StorageBackend``."""
-        return await self._retried(lambda: self.backend.delete(ref, if_revision=if_revision))
-
-    async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
-        """See ``StorageBackend``."""
-        return await self._retried(lambda: self.backend.purge(namespace, where, limit=limit))
-
-    async def query(
-        self, namespace: str, where: Where, *, order: Order, limit: int, after: str | None, descending: bool
-    ) -> Page[Record]:
-        """See ``StorageBackend``."""
-        async with self._timed("query"):
-            return await self._retried(
-                lambda: self.backend.query(
-                    namespace, where, order=order, limit=limit, after=after, descending=descending
-                )
-            )
 
     async def _written(
         self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
@@ -110,7 +97,7 @@ class PatientStore:
         async def attempt() -> Written:
             nonlocal doubtful, unknown
             try:
-                return await self.backend.put(ref, change, if_revision=revision, not_after=not_after)
+                return await self.inner.put(ref, change, if_revision=revision, not_after=not_after)
             except RevisionConflict:
                 mine = await self._mine(ref, change.write_id) if doubtful else None
                 if mine is None:
@@ -130,7 +117,7 @@ class PatientStore:
             raise unknown from error
 
     async def _mine(self, ref: RecordRef, write_id: str) -> Written | None:
-        read = await self._retried(lambda: self.backend.get(ref, body=False))
+        read = await self._retried(lambda: self.inner.get(ref, body=False))
         if read.record is None or read.record.write_id != write_id:
             return None
         return Written(read.record.revision, read.now)
@@ -166,17 +153,17 @@ class PatientStore:
         return await retrying(attempt)
 
     @asynccontextmanager
-    async def _timed(self, what: str) -> AsyncIterator[None]:
+    async def _timed(self, operation: str) -> AsyncIterator[None]:
         started = self.pace.monotonic()
         try:
             yield
         finally:
             took = timedelta(seconds=self.pace.monotonic() - started)
-            if took > self.pace.slow:
+            if operation in _TIMED and took > self.pace.slow:
                 log.warning(
                     "slow %s on %s: %.0f ms (the limit is %.0f ms)",
-                    what,
-                    self.backend.name,
+                    _TIMED[operation],
+                    self.inner.name,
                     took.total_seconds() * 1000,
                     self.pace.slow.total_seconds() * 1000,
                 )
