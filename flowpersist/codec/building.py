@@ -242,7 +242,7 @@ class Building:
         plan = entry.registration.plan
         if not isinstance(plan, PairPlan) or len(row) != 1:
             raise malformed("a class without a decode= function is decoded by one")
-        return plan.decode(_upgraded(entry, row[0]))
+        return entry.registration.decoded(plan, _upgraded(entry, row[0]))
 
     def _fill_row(self, row: Row) -> None:
         if row.number >= len(self._table):
@@ -303,7 +303,7 @@ class Building:
         if row.number not in self._stateless:
             raise malformed("a state is handed over twice, or to an object that has its own")
         self._stateless.remove(row.number)
-        plan.restore(one, _upgraded(entry, cells[0]))
+        entry.registration.restored(plan, one, _upgraded(entry, cells[0]))
 
 
 def _upgraded(entry: TypeEntry, value: Cell) -> Cell:

@@ -13,9 +13,9 @@ from attrs import frozen
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.planning import plan_for
-from flowpersist.codec.plans import PairPlan, Plan, Upgrades
+from flowpersist.codec.plans import PairPlan, Plan, StatePlan, Upgrades
 from flowpersist.codec.refusals import Halted
-from flowpersist.errors import ConfigurationError, SerializationError
+from flowpersist.errors import ConfigurationError, PersistenceError, SerializationError
 from flowpersist.errors.arguments import (
     check_callable,
     check_classes,
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: So many lists of classes are remembered, of states and heads of some kinds; the bytes of each are at most 64 KiB.
 MOST_LISTS = 64
+#: The package whose functions are not the user's.
+OURS = "flowpersist"
 #: The containers that need no registration.
 BUILTIN_CONTAINERS: frozenset[type] = frozenset(
     {list, tuple, set, frozenset, dict, OrderedDict, Counter, defaultdict, deque, bytearray, slice}
@@ -70,6 +72,35 @@ class Registration:
         if not isinstance(upgraded, dict):
             raise self._faulty(self.version - 1, f"gave a {type(upgraded).__name__} and no dict of fields")
         return upgraded
+
+    def decoded(self, plan: PairPlan, value: Cell) -> Cell:
+        """What ``decode=`` makes of a value. A function of the user's that raises is named, as an upgrade is."""
+        try:
+            return plan.decode(value)
+        except PersistenceError:
+            raise
+        except Exception as error:
+            if not _is_users(plan.decode):
+                raise
+            raise self._raised("decode=", error) from error
+
+    def restored(self, plan: StatePlan, one: Cell, state: Cell) -> None:
+        """Hand its state to an object, by a ``__setstate__`` of its own if it has one."""
+        try:
+            plan.restore(one, state)
+        except (Halted, PersistenceError):
+            raise
+        except Exception as error:
+            if not hasattr(self.cls, "__setstate__"):
+                raise
+            raise self._raised("__setstate__", error) from error
+
+    def _raised(self, what: str, error: Exception) -> Halted:
+        message = (
+            f"the {what} of {self.name} raised {type(error).__name__}; mend it where the class is defined or "
+            "registered: what is stored is whole"
+        )
+        return Halted(SerializationError(message))
 
     def _faulty(self, step: int, how: str) -> Halted:
         message = (
@@ -202,6 +233,11 @@ class TypeRegistry:
     def by_name(self, name: str) -> Registration | None:
         """What is registered under this name."""
         return self._by_name.get(name) or _EXCEPTIONS_BY_NAME.get(name)
+
+
+def _is_users(function: object) -> bool:
+    """Whether it is none of ours, which take all that their ``encode=`` gives: what they refuse was never written."""
+    return str(getattr(function, "__module__", "")).partition(".")[0] != OURS
 
 
 def default_name(cls: type) -> str:

@@ -65,6 +65,14 @@ def _named(given: object) -> None:
         raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes}, not an empty one", "id")
 
 
+def _own_texts(instance: AwaitInput[Any]) -> None:
+    """Texts of subclasses, as template engines give, as what they are."""
+    for name in ("id", "prompt", "title"):
+        given = getattr(instance, name)
+        if isinstance(given, str) and type(given) is not str:
+            object.__setattr__(instance, name, str.__str__(given))
+
+
 def _texts(instance: AwaitInput[Any]) -> None:
     for name, kind in _KINDS.items():
         given = getattr(instance, name)
@@ -155,6 +163,7 @@ class AwaitInput(Generic[A]):
         make(id, prompt, schema, title, parameters, default, timeout, deadline, shown)
 
     def __attrs_post_init__(self) -> None:
+        _own_texts(self)
         _named(self.id)
         _texts(self)
         derived = {} if self.schema is None else schema_of(self.schema)

@@ -195,9 +195,10 @@ def _pydantic_form(value: object) -> object:
     """What pydantic makes of an object of its own; None for another."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return dump(mode="json", by_alias=True)
+        # What does not fit its model is refused by the schema: a warning of it would hold the answer.
+        return dump(mode="json", by_alias=True, warnings=False)
     if hasattr(type(value), "__pydantic_serializer__"):
-        return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+        return _adapter(type(value)).dump_python(value, mode="json", by_alias=True, warnings=False)
     return None
 
 

@@ -31,9 +31,10 @@ def later(moment: datetime, pause: timedelta) -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """An aware datetime in UTC, within what can be reckoned with."""
+    """An aware datetime in UTC, within what can be reckoned with; one of a subclass as a datetime."""
     try:
-        return min(moment.astimezone(UTC), END)
+        utc = moment.astimezone(UTC)
+        return min(datetime.combine(utc.date(), utc.time(), UTC), END)
     except OverflowError:
         return END if moment.year > 1 else datetime.min.replace(tzinfo=UTC)
 

@@ -46,7 +46,19 @@ _SMALL_INTEGERS: Final = range(-(2**63), 2**64)
 _PLAIN: Final = (bytes, datetime, timedelta)
 #: In msgspec's messages: the names of fields, and nothing of their values.
 _PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
-_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def _plain(value: object) -> object:
+    """A value of a subclass, as callers give texts and times, as what it is."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, timedelta):
+        return timedelta(value.days, value.seconds, value.microseconds)
+    msg = f"{type(value).__name__} is no part of a head"
+    raise TypeError(msg)
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class HeadCodec(Generic[H]):
@@ -120,7 +132,7 @@ def _encoded(head: object) -> bytes:
     try:
         return _encode(head)
     except OverflowError:
-        return _encode(_with_extended(msgspec.to_builtins(head, builtin_types=_PLAIN)))
+        return _encode(_with_extended(msgspec.to_builtins(head, builtin_types=_PLAIN, enc_hook=_plain)))
 
 
 def _with_extended(value: object) -> object:

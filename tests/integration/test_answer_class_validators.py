@@ -320,6 +320,17 @@ async def test_what_has_no_form_or_does_not_fit_is_refused(kind, given):
             refused(await verb(new.key, given))
 
 
+async def test_an_instance_that_does_not_fit_its_class_shows_no_value_in_warnings(recwarn):
+    async with open_test_hub() as hub:
+        for kind in (Model, PydanticData):
+            new = or_raise(await hub.suspend(1, awaiting=AwaitInput(id="x", prompt="?", schema=kind)))
+            wrong = object.__new__(kind) if kind is PydanticData else Model.model_construct(n="canary")
+            if kind is PydanticData:
+                wrong.n = "canary"
+            refused(await hub.answer(new.key, wrong))
+    assert [str(warning.message) for warning in recwarn if "canary" in str(warning.message)] == []
+
+
 def test_json_data_stays_the_same_object_and_what_is_too_much_is_left():
     data = {"a": [1, {"b": None}], "c": "x"}
     assert json_form(data) is data

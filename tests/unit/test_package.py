@@ -231,6 +231,31 @@ def test_an_upgrade_that_raises_is_named_and_is_no_damage(cls, value, count):
     assert "lamp" not in error.message
 
 
+class Fragile(Stateful):
+    def __setstate__(self, state):
+        raise LookupError(str(state))
+
+
+def fragile(value):
+    raise LookupError(str(value))
+
+
+@pytest.mark.parametrize("count", [1, 300])
+@pytest.mark.parametrize("function", ["decode=", "__setstate__"])
+def test_a_function_of_the_user_s_that_raises_is_named_and_is_no_damage(function, count):
+    types = TypeRegistry()
+    if function == "decode=":
+        types.register(Stateful, name="shop.Order", encode=vars, decode=fragile)
+        data = Codec(types=types).encode([Stateful(), *range(count)]).unwrap()
+    else:
+        types.register(Fragile, name="shop.Order")
+        data = Codec(types=types).encode([Fragile(), *range(count)]).unwrap()
+    error = Codec(types=types).decode(data).failure()
+    assert type(error) is SerializationError
+    assert f"the {function} of shop.Order raised LookupError; mend it" in error.message
+    assert "lamp" not in error.message
+
+
 def test_an_upgrade_that_gives_no_fields_is_named():
     types = TypeRegistry()
     types.register(Decision, name="shop.Order", version=2)
