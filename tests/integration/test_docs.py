@@ -116,7 +116,7 @@ def test_every_name_of_stages_and_flows_is_in_the_reference(name):
     assert said(name) or re.search(rf"\b{name}\b", REFERENCE)
 
 
-@pytest.mark.parametrize("name", [name for name in vars(flowpersist.PersistenceHub) if not name.startswith("_")])
+@pytest.mark.parametrize("name", [name for name in dir(flowpersist.PersistenceHub) if not name.startswith("_")])
 def test_every_verb_is_in_the_reference(name):
     assert said(name)
 
