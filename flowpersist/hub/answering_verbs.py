@@ -22,7 +22,7 @@ from flowpersist.hub.suspending import (
     check_times,
     earliest,
 )
-from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.hub.transactions import Named, Present
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Head
@@ -55,9 +55,9 @@ class AnsweringVerbs(HubBase):
         """
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Present) -> Turn[Receipt]:
+        async def decide(seen: Present) -> Step[Receipt]:
             offer = await given.examined(seen.head, seen.target)
-            return Turn.of(verbs.answer(seen.head, seen.target, offer, seen.now))
+            return verbs.answer(seen.head, seen.target, offer, seen.now)
 
         return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
 
@@ -88,7 +88,7 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if answer_id is None else answer_id
         given = self._given(value, by, own)
 
-        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
+        async def decide(seen: Present) -> Step[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
             return await self._taken(seen, step, expect, awaiting)
@@ -127,7 +127,7 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Present) -> Turn[Resumption[S, A]]:
+        async def decide(seen: Present) -> Step[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await self._taken(seen, step, expect, awaiting)
@@ -144,9 +144,9 @@ class AnsweringVerbs(HubBase):
         """
         check_instance(reason, "reason", (str, type(None)), "a str or None")
 
-        async def decide(seen: Present) -> Turn[Suspension]:
+        async def decide(seen: Present) -> Step[Suspension]:
             step = verbs.cancel(seen.head, seen.target, seen.now, reason=text_of(reason))
-            return Turn(step.head, step.result.map(suspension_of))
+            return Step(step.head, step.result.map(suspension_of))
 
         return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))
 
@@ -166,10 +166,10 @@ class AnsweringVerbs(HubBase):
             msg = "extend needs a timeout or a deadline"
             raise ValueError(msg)
 
-        async def decide(seen: Present) -> Turn[Suspension]:
+        async def decide(seen: Present) -> Step[Suspension]:
             moment = earliest(deadline, timeout, seen.now)
             step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
-            return Turn(step.head, step.result.map(suspension_of))
+            return Step(step.head, step.result.map(suspension_of))
 
         return as_outcome(await self.suspensions.transact("extend", key, decide, by=by))
 
@@ -180,19 +180,19 @@ class AnsweringVerbs(HubBase):
 
     async def _taken(
         self, seen: Present, step: Step[Head], expect: type[S], awaiting: AwaitInput[A]
-    ) -> Turn[Resumption[S, A]]:
+    ) -> Step[Resumption[S, A]]:
         """Read the state before the put that takes the run: what this process can't read stays as it was."""
         if not isinstance(step.result, Success):
-            return Turn(step.head, Failure(step.result.failure()))
+            return Step(step.head, Failure(step.result.failure()))
         state = await self.suspensions.records.open_body(seen.record, purpose="state")
         fitting = state.bind(lambda value: _expected(value, expect))
         if not isinstance(fitting, Success):
-            return Turn(seen.head, Failure(fitting.failure()))
+            return Step(seen.head, Failure(fitting.failure()))
         apart = await self.suspensions.beside.answers.values(step.head)
         answers = apart.bind(lambda values: answers_of(step.head, values, awaiting))
         if not isinstance(answers, Success):
-            return Turn(seen.head, Failure(answers.failure()))
-        return Turn(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))
+            return Step(seen.head, Failure(answers.failure()))
+        return Step(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))
 
 
 def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:

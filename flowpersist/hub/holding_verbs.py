@@ -25,7 +25,7 @@ from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome, as_outcome
 from flowpersist.hub.suspending import (
     check_superseded,
 )
-from flowpersist.hub.transactions import Present, Turn
+from flowpersist.hub.transactions import Present
 from flowpersist.lifecycle import holding
 from flowpersist.lifecycle.model import Head, Status, check_metadata
 from flowpersist.lifecycle.steps import Holder, Step
@@ -52,8 +52,8 @@ class HoldingVerbs(HubBase):
         check_run(run)
         check_duration(lease, "lease")
 
-        async def decide(seen: Present) -> Turn[datetime]:
-            return Turn.of(holding.renew(seen.head, holder_of(run), seen.now, lease=lease))
+        async def decide(seen: Present) -> Step[datetime]:
+            return holding.renew(seen.head, holder_of(run), seen.now, lease=lease)
 
         return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
 
@@ -157,19 +157,19 @@ class HoldingVerbs(HubBase):
         body: bytes | Keep | None,
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
-        async def decide(seen: Present) -> Turn[Suspension]:
+        async def decide(seen: Present) -> Step[Suspension]:
             decided = step(seen)
             # A cancellation that is carried out here keeps the state: only the verb's own success replaces it.
             if not isinstance(decided.result, Success):
-                return Turn(decided.head, Failure(decided.result.failure()), KEEP)
+                return Step(decided.head, Failure(decided.result.failure()), KEEP)
             head = decided.head
             if metadata is not None and head is not seen.head:
                 head = evolve(head, metadata=metadata)
             # What has expired stays as it was, state included.
-            return Turn(head, Success(suspension_of(head)), KEEP if head.status is Status.EXPIRED else body)
+            return Step(head, Success(suspension_of(head)), KEEP if head.status is Status.EXPIRED else body)
 
         freed = partial(self._let_go, run)
-        return as_outcome(await self.suspensions.transact(verb, run.suspension.id, decide, settled=freed))
+        return as_outcome(await self.suspensions.transact(verb, run.suspension.id, decide, done=freed))
 
 
 def holder_of(run: Resumption[Any]) -> Holder:

@@ -18,10 +18,11 @@ from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.listing import query
 from flowpersist.hub.outcome import Outcome, as_outcome
-from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.hub.transactions import Named, Present
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.refusals import closed_error
+from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import (
     Criteria,
     Suspension,
@@ -68,12 +69,12 @@ class ReadingVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Present) -> Turn[object]:
+        async def decide(seen: Present) -> Step[object]:
             if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
-                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+                return Step(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.record.has_body:
-                return Turn(seen.head, Success(None))
-            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+                return Step(seen.head, Success(None))
+            return Step(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
 
@@ -85,12 +86,12 @@ class ReadingVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Present) -> Turn[object]:
+        async def decide(seen: Present) -> Step[object]:
             if seen.head.status is not Status.FAILED:
-                return Turn(seen.head, Failure(_no_outcome(seen.head)))
+                return Step(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.head.explained:
-                return Turn(seen.head, Success(None))
-            return Turn(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+                return Step(seen.head, Success(None))
+            return Step(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 
         return as_outcome(await self.suspensions.transact("failure", key, decide, by=by, body=True))
 

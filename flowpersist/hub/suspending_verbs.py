@@ -30,12 +30,13 @@ from flowpersist.hub.suspending import (
     same_state,
     seal_state,
 )
-from flowpersist.hub.transactions import Named, Present, Turn
+from flowpersist.hub.transactions import Named, Present
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
 from flowpersist.lifecycle.pausing import carried
+from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import (
     NewSuspension,
     Resumption,
@@ -174,7 +175,7 @@ class SuspendingVerbs(HubBase):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
 
-        async def decide(seen: Present) -> Turn[NewSuspension]:
+        async def decide(seen: Present) -> Step[NewSuspension]:
             carries = any(carried(wait, names) for wait in seen.head.waits)
             step = holding.suspend_next(
                 seen.head,
@@ -185,10 +186,10 @@ class SuspendingVerbs(HubBase):
                 superseded=names,
                 metadata=renamed,
             )
-            return Turn(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
+            return Step(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
 
         freed = partial(self._let_go, run)
-        return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, settled=freed))
+        return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, done=freed))
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)
@@ -204,7 +205,7 @@ class SuspendingVerbs(HubBase):
     ) -> Outcome[NewSuspension]:
         status = Status.RESERVED if state is None else Status.WAITING
 
-        async def decide(found: Found[Head]) -> Move[NewSuspension]:
+        async def decide(found: Found[Head]) -> Move[Head, NewSuspension]:
             if found.record is not None:
                 return Move(None, await self._again(verb, found.record, planned, state, by))
             head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
@@ -214,7 +215,8 @@ class SuspendingVerbs(HubBase):
             draft = self.suspensions.draft(head, before=None, body=None if state is None else state.body)
             return Move(draft, Success(self._new(head)))
 
-        return as_outcome(await self.suspensions.told(verb, by, str(facts.id), decide, new=facts.fresh))
+        updated = await self.suspensions.update(verb, by, str(facts.id), decide, new=facts.fresh)
+        return as_outcome(updated.result)
 
     async def _again(
         self, verb: str, record: Loaded[Head], planned: Plan, state: SealedState | None, by: str | None
@@ -228,18 +230,18 @@ class SuspendingVerbs(HubBase):
     async def _fill(
         self, key: Named, state: object, instead: str | bytes | None, by: str | None
     ) -> Outcome[NewSuspension]:
-        async def decide(seen: Present) -> Turn[NewSuspension]:
+        async def decide(seen: Present) -> Step[NewSuspension]:
             records = self.suspensions.records
             sealed = await seal_state(
                 records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead
             )
             if not isinstance(sealed, Success):
-                return Turn(seen.head, Failure(sealed.failure()))
+                return Step(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:
                 same = same_state(records, seen.record, sealed.unwrap())
-                return Turn(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
+                return Step(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
             step = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
             filled = step.result.map(lambda head: self._new(head, answered=True))
-            return Turn(step.head, filled, sealed.unwrap().body)
+            return Step(step.head, filled, sealed.unwrap().body)
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))

@@ -11,9 +11,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Keep, check_text
@@ -37,11 +37,11 @@ from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, Status, WaitState
 from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
-from flowpersist.sealed.drafts import Draft, Found, Loaded, Move
+from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Authorizer", "Event", "Present", "Suspensions", "Turn"]
+__all__ = ["Authorizer", "Event", "Present", "Suspensions"]
 
 T = TypeVar("T")
 #: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
@@ -81,20 +81,6 @@ class Present:
     head: Head
     target: WaitState | Slip | None
     now: datetime
-
-
-@frozen
-class Turn(Generic[T]):
-    """What a verb decides: the head and body to put, and what the caller is told."""
-
-    head: Head
-    result: Result[T, PersistenceError]
-    body: bytes | Keep | None = field(default=KEEP, repr=False)
-
-    @classmethod
-    def of(cls, step: Step[T], body: bytes | Keep | None = KEEP) -> Turn[T]:
-        """A pure step, with what becomes of the body where the head changes."""
-        return cls(step.head, step.result, body)
 
 
 class Suspensions:
@@ -145,11 +131,11 @@ class Suspensions:
         self,
         verb: str,
         named: Named,
-        decide: Callable[[Present], Awaitable[Turn[T]]],
+        decide: Callable[[Present], Awaitable[Step[T]]],
         *,
         by: str | None = None,
         body: bool = False,
-        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
+        done: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Result[T, PersistenceError]:
         """One verb on one suspension."""
         parsed = self.parse(named)
@@ -157,81 +143,62 @@ class Suspensions:
             return Failure(parsed.failure())
         key = parsed.unwrap()
         aside = Aside(self.beside.answers)
-        last: tuple[Present, Move[T]] | None = None
 
-        async def move(found: Found[Head]) -> Move[T]:
-            nonlocal last
+        async def move(found: Found[Head]) -> Move[Head, T]:
             seen = await self._present(verb, key, found, by)
             if not isinstance(seen, Success):
-                last = None
                 return Move(None, Failure(seen.failure()))
             now = seen.unwrap()
-            made = await self._moved(now, await decide(now), aside)
-            last = now, made
-            return made
+            return await self._moved(now, await decide(now), aside)
 
-        result = await self.told(verb, by, record_key(key), move, body=body, settled=settled)
-        await self._tidied(key, aside, last, result)
-        return result
+        updated = await self.update(verb, by, record_key(key), move, body=body, done=done)
+        await self._tidied(key, aside, updated)
+        return updated.result
 
-    async def _tidied(
-        self,
-        key: SuspensionKey | SuspensionId,
-        aside: Aside,
-        last: tuple[Present, Move[T]] | None,
-        result: Result[T, PersistenceError],
-    ) -> None:
+    async def _tidied(self, key: SuspensionKey | SuspensionId, aside: Aside, updated: Updated[Head, T]) -> None:
         """Have large answers removed that no head names. What a put may name whose reply was lost stays."""
-        put = None if last is None or result is not last[1].result else last[1].draft
-        after = put.head if put is not None and isinstance(put.head, Head) else None
-        if last is not None and after is not None:
-            await aside.settled(last[0].record.head, after)
+        before, result = updated.before, updated.result
+        after = None if updated.draft is None else updated.draft.head
+        if before is not None and after is not None:
+            await aside.settled(before.head, after)
         if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
             await aside.tidied(key.id if isinstance(key, SuspensionKey) else key, after)
 
-    async def told(
+    async def update(
         self,
         verb: str,
         by: str | None,
         key: str,
-        decide: Callable[[Found[Head]], Awaitable[Move[T]]],
+        decide: Callable[[Found[Head]], Awaitable[Move[Head, T]]],
         *,
         body: bool = False,
         new: bool = False,
-        settled: Callable[[Result[T, PersistenceError]], object] | None = None,
-    ) -> Result[T, PersistenceError]:
-        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``settled`` is
-        called before anybody is told, who may take long.
+        done: Callable[[Result[T, PersistenceError]], object] | None = None,
+    ) -> Updated[Head, T]:
+        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``done`` is
+        called with the result before ``on_event``, which may take long.
         """
         check_optional(by, "by", check_text)
-        moves: list[tuple[Move[T], Found[Head]]] = []
-
-        async def remembered(found: Found[Head]) -> Move[T]:
-            move = await decide(found)
-            moves.append((move, found))
-            return move
-
         if new:
-            result = await self.records.create(key, remembered)
+            updated = await self.records.create(key, decide)
         else:
-            result = await self.records.update(key, remembered, body=body)
-        if settled is not None:
-            settled(result)
-        move, found = moves[-1] if moves else (Move(None, result), None)
-        if move.draft is not None and found is not None and result is move.result:
-            await self._report(verb, by, move.draft.head, found)
-        return result
+            updated = await self.records.update(key, decide, body=body)
+        if done is not None:
+            done(updated.result)
+        if updated.draft is not None and updated.found is not None:
+            await self._report(verb, by, updated.draft.head, updated.found)
+        return updated
 
     async def settle(self, key: str) -> Result[bool, PersistenceError]:
         """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
 
-        async def decide(found: Found[Head]) -> Move[bool]:
+        async def decide(found: Found[Head]) -> Move[Head, bool]:
             draft = None if found.record is None else self.unsettled(found.record, found.now)
             return Move(draft, Success(draft is not None))
 
-        return await self.told("tick", "system", key, decide)
+        return (await self.update("tick", "system", key, decide)).result
 
-    def unsettled(self, record: Loaded[Head], now: datetime) -> Draft | None:
+    def unsettled(self, record: Loaded[Head], now: datetime) -> Draft[Head] | None:
         """What a record must become where time has changed it, or its copies differ from the head; else None."""
         head = present(record.head, now)
         draft = self.draft(head, before=head)
@@ -247,7 +214,7 @@ class Suspensions:
             return Success(False)
         return deleted
 
-    def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft:
+    def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft[Head]:
         """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
         not_after = None if before is None else next_change(before)
         room = _room(head) if before is None or _grown(head, before) else 0
@@ -299,17 +266,17 @@ class Suspensions:
         receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
-    async def _moved(self, seen: Present, turn: Turn[T], aside: Aside) -> Move[T]:
-        if turn.head is seen.head:
-            return Move(None, turn.result)
-        fitting = await self._spill(turn.head, len(seen.head.slips))
-        if isinstance(fitting, Success) and _answered(turn.head) > _answered(seen.head):
+    async def _moved(self, seen: Present, step: Step[T], aside: Aside) -> Move[Head, T]:
+        if step.head is seen.head:
+            return Move(None, step.result)
+        fitting = await self._spill(step.head, len(seen.head.slips))
+        if isinstance(fitting, Success) and _answered(step.head) > _answered(seen.head):
             fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
             return Move(None, Failure(fitting.failure()))
-        draft = self.draft(fitting.unwrap(), before=seen.head, body=turn.body)
+        draft = self.draft(fitting.unwrap(), before=seen.head, body=step.body)
         bounds = [bound for bound in (draft.not_after, aside.not_after) if bound is not None]
-        return Move(evolve(draft, not_after=min(bounds, default=None)), turn.result)
+        return Move(evolve(draft, not_after=min(bounds, default=None)), step.result)
 
     async def _spill(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
@@ -322,8 +289,8 @@ class Suspensions:
         kept = await self.beside.keep(head, over)
         return kept.map(lambda _: evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
 
-    async def _report(self, verb: str, by: str | None, head: object, found: Found[Head]) -> None:
-        if self._on_event is None or not isinstance(head, Head):
+    async def _report(self, verb: str, by: str | None, head: Head, found: Found[Head]) -> None:
+        if self._on_event is None:
             return
         event = event_of(verb, by, head, found)
         try:
@@ -380,6 +347,6 @@ def _of_default(wait: WaitState) -> int:
     return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
 
 
-def _differs(record: Loaded[Head], draft: Draft) -> bool:
+def _differs(record: Loaded[Head], draft: Draft[Head]) -> bool:
     copies = {name: value for name, value in draft.attributes.items() if value is not None}
     return record.due_at != draft.due_at or dict(record.attributes) != copies

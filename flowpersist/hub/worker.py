@@ -28,12 +28,13 @@ from flowpersist.hub.cancellation import is_cancelled
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
-from flowpersist.hub.transactions import Named, Present, Suspensions, Turn
+from flowpersist.hub.transactions import Named, Present, Suspensions
 from flowpersist.hub.wakeup import Alarm
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, matches
 from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, answers_of, check_criteria, resumption_of
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.unread import LASTING
@@ -161,18 +162,18 @@ async def claim_expired(
     """Take one that has expired, with its state, to handle that."""
     records, claim_id = suspensions.records, suspensions.records.pace.entropy(16).hex()
 
-    async def decide(seen: Present) -> Turn[Resumption[Any]]:
+    async def decide(seen: Present) -> Step[Resumption[Any]]:
         step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
         if not isinstance(step.result, Success):
-            return Turn(step.head, Failure(step.result.failure()))
+            return Step(step.head, Failure(step.result.failure()))
         state = await records.open_body(seen.record, purpose="state")
         if not isinstance(state, Success):
-            return Turn(seen.head, Failure(state.failure()))
+            return Step(seen.head, Failure(state.failure()))
         apart = await suspensions.beside.answers.values(step.head)
         answers = apart.bind(lambda values: answers_of(step.head, values, None))
         if not isinstance(answers, Success):
-            return Turn(seen.head, Failure(answers.failure()))
-        return Turn(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
+            return Step(seen.head, Failure(answers.failure()))
+        return Step(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
 
     return await suspensions.transact("claim", record.head.id, decide, body=True)
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from attrs import field, frozen
 from returns.result import Failure, Result
 
-from flowpersist.backends.base import check_text
+from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.errors import (
     PersistenceError,
 )
@@ -22,10 +22,13 @@ T = TypeVar("T")
 
 @frozen
 class Step(Generic[T]):
-    """What a transition decides: the head to put, and what the caller is told."""
+    """What a transition, and the verb around it, decide: the head to put (the same object where nothing changes), the
+    result, and what becomes of the body where the head changes.
+    """
 
     head: Head
     result: Result[T, PersistenceError]
+    body: bytes | Keep | None = field(default=KEEP, repr=False)
 
 
 @frozen

@@ -14,7 +14,7 @@ from flowpersist.errors import PersistenceError
 from flowpersist.sealed.envelope import mark_of
 from flowpersist.sealed.heads import NO_BODY
 
-__all__ = ["Draft", "Found", "Loaded", "Move", "marked", "record_context", "tenant_of"]
+__all__ = ["Draft", "Found", "Loaded", "Move", "Updated", "marked", "record_context", "tenant_of"]
 
 H = TypeVar("H")
 T = TypeVar("T")
@@ -57,12 +57,12 @@ class Found(Generic[H]):
 
 
 @frozen
-class Draft:
+class Draft(Generic[H]):
     """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds;
     ``room`` the bytes of a head that must stay free for what follows.
     """
 
-    head: object = field(repr=False)
+    head: H = field(repr=False)
     attributes: Mapping[str, Scalar | None]
     due_at: datetime | None
     body: bytes | Keep | None = field(default=KEEP, repr=False)
@@ -71,11 +71,27 @@ class Draft:
 
 
 @frozen
-class Move(Generic[T]):
-    """A decision: the draft to put (None: nothing changes), and what the caller is told once it is durable."""
+class Move(Generic[H, T]):
+    """A decision: the draft to put (None: nothing changes), and the result once it is durable."""
 
-    draft: Draft | None
+    draft: Draft[H] | None
     result: Result[T, PersistenceError]
+
+
+@frozen
+class Updated(Generic[H, T]):
+    """An update that has ended: its result, the draft that became durable (None: none did), and what it was decided
+    on.
+    """
+
+    result: Result[T, PersistenceError]
+    draft: Draft[H] | None = None
+    found: Found[H] | None = None
+
+    @property
+    def before(self) -> Loaded[H] | None:
+        """The record that was found."""
+        return None if self.found is None else self.found.record
 
 
 def record_context(ref: RecordRef, tenant: str | None) -> bytes:

@@ -43,7 +43,7 @@ from flowpersist.errors import (
     UnknownDictionary,
 )
 from flowpersist.sealed.clock import Reading
-from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, marked, record_context, tenant_of
+from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated, marked, record_context, tenant_of
 from flowpersist.sealed.encoding import INLINE_BYTES, encoded
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
@@ -118,29 +118,29 @@ class SealedRecords(Generic[H]):
             return Failure(error)
 
     async def update(
-        self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]], *, body: bool = False
-    ) -> Result[T, PersistenceError]:
+        self, key: str, decide: Callable[[Found[H]], Awaitable[Move[H, T]]], *, body: bool = False
+    ) -> Updated[H, T]:
         """Read, decide, put; again from the start where somebody else came first or a deadline passed in between."""
         for conflict in range(1, MAX_CONFLICTS + 1):
             read = await self.read(key, body=body)
             if not isinstance(read, Success):
-                return Failure(read.failure())
+                return Updated(Failure(read.failure()))
             found = read.unwrap()
             move = await decide(found)
             if move.draft is None:
-                return move.result
+                return Updated(move.result, None, found)
             before = found.record
             revision, mark = (0, NO_BODY) if before is None else (before.revision, before.mark)
             written = await self.put(key, move.draft, revision=revision, mark=mark)
             if isinstance(written, Success):
-                return move.result
+                return Updated(move.result, move.draft, found)
             if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
-                return Failure(written.failure())
+                return Updated(Failure(written.failure()))
             await self.pace.sleep(self.pace.jitter(conflict) if conflict > 1 else 0)
         message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
-        return Failure(RevisionConflict(message, self.backend.name, retryable=True))
+        return Updated(Failure(RevisionConflict(message, self.backend.name, retryable=True)))
 
-    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Move[T]]]) -> Result[T, PersistenceError]:
+    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Move[H, T]]]) -> Updated[H, T]:
         """The same for a key that nobody else can know, which spares a round trip: the present is reckoned.
 
         Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
@@ -148,28 +148,30 @@ class SealedRecords(Generic[H]):
         reading, started = self._reading, self.pace.monotonic()
         if reading is None or not reading.sharp:
             return await self.update(key, decide)
-        move = await decide(Found(None, reading.reckoned(started)))
+        found: Found[H] = Found(None, reading.reckoned(started))
+        move = await decide(found)
         if move.draft is None:
-            return move.result
+            return Updated(move.result, None, found)
         written = await self.put(key, move.draft, revision=0)
         if isinstance(written, Success):
             now, revision = written.unwrap().now, written.unwrap().revision
             if reading.fits(Reading(now, started, self.pace.monotonic())):
-                return move.result
-            move = await decide(Found(None, now))
+                return Updated(move.result, move.draft, found)
+            found = Found(None, now)
+            move = await decide(found)
             if move.draft is None:
-                return move.result
+                return Updated(move.result, None, found)
             mark = marked(move.draft.body, NO_BODY)
             written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision, mark=mark)
         if isinstance(written, Success):
-            return move.result
+            return Updated(move.result, move.draft, found)
         # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
         # a listing: then what stands there is told.
         lost = isinstance(written.failure(), RevisionConflict)
-        return await self.update(key, decide) if lost else Failure(written.failure())
+        return await self.update(key, decide) if lost else Updated(Failure(written.failure()))
 
     async def put(
-        self, key: str, draft: Draft, *, revision: int, mark: bytes = NO_BODY
+        self, key: str, draft: Draft[H], *, revision: int, mark: bytes = NO_BODY
     ) -> Result[Written, PersistenceError]:
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
         the write id.
@@ -322,14 +324,14 @@ class SealedRecords(Generic[H]):
         """Where the record of that key stands."""
         return RecordRef(self.namespace, key)
 
-    def _sealed_head(self, key: str, draft: Draft, mark: bytes) -> Result[bytes, PersistenceError]:
+    def _sealed_head(self, key: str, draft: Draft[H], mark: bytes) -> Result[bytes, PersistenceError]:
         context = record_context(self.ref(key), tenant_of(draft.attributes))
         encoded = self._heads.encode(draft.head, mark)
         return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
             lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
         )
 
-    def sealed(self, draft: Draft, now: datetime) -> Result[Record, PersistenceError]:
+    def sealed(self, draft: Draft[H], now: datetime) -> Result[Record, PersistenceError]:
         """A record such as a put of this draft would make, which is stored nowhere."""
         ref = self.ref("nowhere")
         attributes = {name: value for name, value in draft.attributes.items() if value is not None}
