@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist.backends.base import RecordChange, RecordRef, StorageBackend, Where
 from flowpersist.backends.memory import MemoryBackend
@@ -12,7 +13,7 @@ from flowpersist.testing.faults import FaultyBackend
 REF = RecordRef("n", "k")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def faulty():
     backend = FaultyBackend(MemoryBackend())
     await backend.open([])

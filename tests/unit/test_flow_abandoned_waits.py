@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Criteria, RaisingHub, Status, or_raise
@@ -21,7 +22,7 @@ ASK = AwaitInput(id="ask", prompt="?")
 SHORT = AwaitInput(id="ask", prompt="?", timeout=HOUR)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub(keyring=None) as opened:
         yield opened

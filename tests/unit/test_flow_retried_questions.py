@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from flowpersist import AwaitInput, RaisingHub, or_raise
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Migration, Suspended, tool
@@ -73,7 +74,7 @@ def _fresh():
     entered[:] = [asyncio.Event()]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub(keyring=None) as opened:
         yield opened

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Status, or_raise
@@ -34,7 +35,7 @@ class Order:
     number: int
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub(types=[Order]) as opened:
         yield opened

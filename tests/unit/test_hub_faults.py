@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist import AwaitInput, Status, or_raise
 from flowpersist.backends.base import RecordChange
@@ -17,12 +18,12 @@ CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 ATTEMPTS = 5
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def store():
     return FaultyBackend(MemoryBackend())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub(store):
     async with open_test_hub(store) as opened:
         yield opened

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist import AwaitInput, KeyRing, Maintenance, RaisingHub, Status, or_raise
 from flowpersist.errors import EncryptionRequired, PermissionDenied, UnknownKey
@@ -16,7 +17,7 @@ HOUR = timedelta(hours=1)
 CANARY = "canary-in-the-state"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield opened

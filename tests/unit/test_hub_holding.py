@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 from attrs import evolve
 from returns.result import Failure
 
@@ -37,13 +38,13 @@ HOLDERS_VERBS = {
 every_holders_verb = pytest.mark.parametrize("verb", HOLDERS_VERBS)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def run(hub):
     new = or_raise(await hub.suspend({"step": 1}, awaiting=CONFIRM))
     return or_raise(await hub.claim(new.key, True, by="ann"))

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 from returns.result import Success
 
 from flowpersist import AwaitInput, Criteria, Maintenance, Status, or_raise
@@ -18,7 +19,7 @@ HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield opened

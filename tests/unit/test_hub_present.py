@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist import AwaitInput, Criteria, Status, or_raise
 from flowpersist.backends.memory import MemoryBackend
@@ -18,12 +19,12 @@ CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 SLIGHT = timedelta(milliseconds=30)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def store():
     return FaultyBackend(MemoryBackend())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub(store):
     async with open_test_hub(store) as opened:
         # The first tells what the store's clock says.

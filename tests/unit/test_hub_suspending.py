@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist import AwaitInput, Status, SuspensionId, or_raise
 from flowpersist.errors import (
@@ -25,7 +26,7 @@ REASON = AwaitInput(id="reason", prompt="Why?", schema=str)
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield opened

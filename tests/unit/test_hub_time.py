@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import pytest_asyncio
 from returns.result import Success
 
 from flowpersist import AwaitInput, Criteria, Maintenance, Status, or_raise
@@ -17,7 +18,7 @@ CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 WITH_DEFAULT = AwaitInput(id="confirm", prompt="Ship it?", schema=bool, default=False)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield opened

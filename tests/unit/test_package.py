@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pytest
+import pytest_asyncio
 from attrs import asdict, frozen
 
 import flowpersist
@@ -41,7 +42,7 @@ class Decision:
 DECIDE = AwaitInput(id="decide", prompt="Approve?", schema=Decision)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def hub():
     async with open_test_hub() as opened:
         yield RaisingHub(opened)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from flowpersist.testing.proxy import Proxy, Side, address_of, rerouted
 
@@ -26,7 +27,7 @@ async def serve(reader, writer):
 done = []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def proxy():
     done.clear()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
