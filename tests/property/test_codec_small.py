@@ -1,0 +1,78 @@
+"""The short way for small values writes what the general way writes.
+
+Rows may stand in another order, since the general way puts those of one shape together. So bytes are compared where a
+value has one shape for each level, and meaning, counts and length for all values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowpersist.codec import Limits, TypeRegistry
+from flowpersist.codec.decoder import decode_graph
+from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.small import decode_small, encode_small
+from flowpersist.testing import same_graph, values
+from flowpersist.testing.values import leaves
+
+SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+LIMITS = Limits()
+
+
+@attrs.define(eq=False)
+class Couple:
+    first: Any = None
+    second: Any = None
+
+
+TYPES = TypeRegistry(Couple)
+TEXTS = st.text(max_size=20)
+#: Fewer messages than make a block, which a small value has none of.
+MESSAGES = st.lists(
+    st.builds(lambda role, content, at: {"role": role, "content": content, "at": at}, TEXTS, TEXTS, leaves()),
+    max_size=15,
+)
+CONVERSATIONS = st.builds(lambda messages, seed: {"messages": messages, "seed": seed}, MESSAGES, leaves())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=14,
+)
+
+
+def both(value: object) -> tuple[bytes | None, bytes]:
+    return encode_small(value, TYPES, LIMITS), encode_graph(value, TYPES, LIMITS)
+
+
+@given(CONVERSATIONS)
+@settings(max_examples=50, deadline=None, suppress_health_check=SLOW_DATA)
+def test_conversations_have_the_same_bytes_either_way(value):
+    small, general = both(value)
+    assert small == general
+
+
+@given(leaves())
+@settings(max_examples=50, deadline=None)
+def test_one_object_has_the_same_bytes_either_way(value):
+    small, general = both([value])
+    assert small == general
+
+
+@given(values(instances=Couple) | JSON)
+@settings(max_examples=80, deadline=None, suppress_health_check=SLOW_DATA)
+def test_any_small_value_has_the_same_meaning_either_way(value):
+    small, general = both(value)
+    if small is None:
+        return
+    copy, size = decode_graph(small, TYPES, LIMITS)
+    other, other_size = decode_graph(general, TYPES, LIMITS)
+    assert same_graph(copy, other, types=TYPES)
+    assert size == other_size
+    assert len(small) == len(general)
+    for document in (small, general):
+        plain = decode_small(document, TYPES, LIMITS)
+        assert plain is None or (same_graph(plain[0], value, types=TYPES) and plain[1] == size)
