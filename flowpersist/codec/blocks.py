@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-class Building(Protocol):
+class GraphBuilder(Protocol):
     """What a block needs of the graph that is being built.
 
     ``waits``: whether a cell may be a ``Later``, so that what holds it is filled when that is built.
@@ -67,7 +67,7 @@ def make_objects(block: Block) -> list[Cell]:
     return block.objects
 
 
-def fill_ready(block: Block, building: Building) -> None:
+def fill_ready(block: Block, building: GraphBuilder) -> None:
     """Fill what refers to nothing, as far as that can be done before the rest."""
     if block.kind != kinds.RECORD:
         return
@@ -79,7 +79,7 @@ def fill_ready(block: Block, building: Building) -> None:
     block.shape, block.columns = tuple(key for key, _ in rest), tuple(column for _, column in rest)
 
 
-def whole_objects(block: Block, building: Building) -> list[Cell]:
+def whole_objects(block: Block, building: GraphBuilder) -> list[Cell]:
     """The block's mutable objects, full, where they refer to nothing."""
     if block.kind == kinds.LIST:
         cells = block.columns[0].ready_cells()
@@ -90,7 +90,7 @@ def whole_objects(block: Block, building: Building) -> list[Cell]:
     return made
 
 
-def build_objects(block: Block, building: Building) -> list[Cell]:
+def build_objects(block: Block, building: GraphBuilder) -> list[Cell]:
     """The immutable objects, whose cells are leaves and mutable objects."""
     cells = building.built_cells(block.columns[0])
     if block.kind == kinds.NAMED:
@@ -106,7 +106,7 @@ def build_objects(block: Block, building: Building) -> list[Cell]:
     return _sliced(cls, cells, block.lengths)
 
 
-def fill_objects(block: Block, building: Building) -> None:
+def fill_objects(block: Block, building: GraphBuilder) -> None:
     """Fill the mutable objects."""
     _FILLERS[block.kind](block, building)
 
@@ -229,7 +229,7 @@ def _consume(calls: Iterable[object]) -> None:
     deque(calls, maxlen=0)
 
 
-def _fill_sequences(block: Block, building: Building) -> None:
+def _fill_sequences(block: Block, building: GraphBuilder) -> None:
     column = block.columns[0]
     iterator = iter(building.cells(column))
     waits = column.refers and building.waits
@@ -240,7 +240,7 @@ def _fill_sequences(block: Block, building: Building) -> None:
             one.extend(islice(iterator, length))
 
 
-def _fill_sets(block: Block, building: Building) -> None:
+def _fill_sets(block: Block, building: GraphBuilder) -> None:
     cells = building.cells(block.columns[0])
     building.check_hashes(cells, block.lengths)
     iterator = iter(cells)
@@ -264,7 +264,7 @@ def fill_dict(one: dict[Cell, Cell], keys: Sequence[Cell], values: Iterable[Cell
         raise malformed("a dict holds a key twice")
 
 
-def _fill_dicts(block: Block, building: Building) -> None:
+def _fill_dicts(block: Block, building: GraphBuilder) -> None:
     keys, values = building.cells(block.columns[0]), iter(building.cells(block.columns[1]))
     building.check_hashes(keys, block.lengths)
     waits = block.columns[1].refers and building.waits
@@ -285,7 +285,7 @@ def _dict_filler(one: dict[Cell, Cell], keys: Sequence[Cell]) -> Callable[[list[
     return lambda values: fill_dict(one, keys, values)
 
 
-def _fill_records(block: Block, building: Building) -> None:
+def _fill_records(block: Block, building: GraphBuilder) -> None:
     columns = [building.cells(column) for column in block.columns]
     if building.waits and any(column.refers for column in block.columns):
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
@@ -303,7 +303,7 @@ def _fill_records(block: Block, building: Building) -> None:
             pass
 
 
-def _fill_instances(block: Block, building: Building) -> None:
+def _fill_instances(block: Block, building: GraphBuilder) -> None:
     entry = _entry(block)
     if entry.is_older:
         columns = [building.cells(column) for column in block.columns]
@@ -314,7 +314,7 @@ def _fill_instances(block: Block, building: Building) -> None:
     building.check_later(entry, block.objects)
 
 
-def _fill_fields(block: Block, entry: TypeEntry, building: Building) -> None:
+def _fill_fields(block: Block, entry: TypeEntry, building: GraphBuilder) -> None:
     assign = fields_of(entry).assign
     if assign is not None and not building.waits and all(column.is_set for column in block.columns):
         columns = dict(zip(entry.names, map(building.cells, block.columns), strict=True))
@@ -324,7 +324,7 @@ def _fill_fields(block: Block, entry: TypeEntry, building: Building) -> None:
         _fill_field(block, name, column, building)
 
 
-def _fill_field(block: Block, name: str, column: Column, building: Building) -> None:
+def _fill_field(block: Block, name: str, column: Column, building: GraphBuilder) -> None:
     cells = building.cells(column)
     if (column.is_set and not (building.waits and column.refers)) or {Later, Absent}.isdisjoint(map(type, cells)):
         _consume(map(object.__setattr__, block.objects, repeat(name), cells))
@@ -363,7 +363,7 @@ def field_setter(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
     return upgrade if entry.is_older else fill
 
 
-_FILLERS: dict[int, Callable[[Block, Building], None]] = {
+_FILLERS: dict[int, Callable[[Block, GraphBuilder], None]] = {
     kinds.LIST: _fill_sequences,
     kinds.DEQUE: _fill_sequences,
     kinds.SET: _fill_sets,

@@ -31,7 +31,7 @@ from flowpersist.codec.groups import Group, entry_of, grouped
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, steps_of_block
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.parts import Block, Later, Row, Section
+from flowpersist.codec.parts import Block, Later, ReadRow, Section
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
@@ -220,7 +220,7 @@ class Building:
     def _now(self, cell: Later) -> Cell:
         return self._table[cell.number] if cell is not MISSING else cell
 
-    def _built(self, row: Row, cells: list[Cell]) -> Cell:
+    def _built(self, row: ReadRow, cells: list[Cell]) -> Cell:
         if row.kind == kinds.NAMED:
             return build_named(entry_of(row.entry), [tuple(cells)])[0]
         if row.kind == kinds.SLICE:
@@ -244,7 +244,7 @@ class Building:
             raise malformed("a class without a decode= function is decoded by one")
         return entry.registration.decoded(plan, _upgraded(entry, row[0]))
 
-    def _fill_row(self, row: Row) -> None:
+    def _fill_row(self, row: ReadRow) -> None:
         if row.number >= len(self._table):
             raise malformed("a row fills an object beyond the table")
         one = self._table[row.number]
@@ -291,7 +291,7 @@ class Building:
                 if not waiting.missing:
                     waiting.act(self._resolved(waiting.cells))
 
-    def _fill_late(self, row: Row, cells: list[Cell]) -> None:
+    def _fill_late(self, row: ReadRow, cells: list[Cell]) -> None:
         one = self._table[row.number]
         if row.kind != kinds.STATE:
             self._fill(row.kind, one, cells)

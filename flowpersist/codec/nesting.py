@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flowpersist.codec import kinds
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.parts import Block, Later, Row, Section
+from flowpersist.codec.parts import Block, Later, ReadRow, Section
 from flowpersist.codec.planning import HEAP_TYPE
 from flowpersist.codec.plans import FieldsPlan
 from flowpersist.codec.refusals import Halted
@@ -125,7 +125,7 @@ def _references(column: Column) -> Iterator[int]:
     return chain(column.references or (), chain.from_iterable(map(_references, column.parts)))
 
 
-def _check_all(steps: dict[int, int], blocks: Sequence[Block], rows: Sequence[Row], marks: list[Cell]) -> None:
+def _check_all(steps: dict[int, int], blocks: Sequence[Block], rows: Sequence[ReadRow], marks: list[Cell]) -> None:
     # An object that is made of a list or tuple holds what that holds, which itself takes no step.
     restored = [row for row in rows if row.kind == kinds.PAIR and row.number in steps]
     for cell in chain.from_iterable([row.cells for row in restored]):

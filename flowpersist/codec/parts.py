@@ -11,7 +11,7 @@ from flowpersist.codec import kinds
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.packing import Cell
 
-__all__ = ["BUILT_KINDS", "Block", "Later", "Row", "Section"]
+__all__ = ["BUILT_KINDS", "Block", "Later", "ReadRow", "Section"]
 
 #: Kinds of blocks whose objects are made with all that they hold.
 BUILT_KINDS = frozenset({kinds.TUPLE, kinds.NAMED, kinds.FROZENSET, kinds.SLICE})
@@ -53,7 +53,7 @@ class Block:
 
 
 @define(eq=False)
-class Row:
+class ReadRow:
     """One row with its cells, of which some may not be there yet."""
 
     kind: int
@@ -72,8 +72,8 @@ class Section:
     lengths: Sequence[int]
     column: Column
 
-    def rows(self, cells: list[Cell]) -> Iterator[Row]:
+    def rows(self, cells: list[Cell]) -> Iterator[ReadRow]:
         """Each row, with its part of these cells of the section's column."""
         iterator = iter(cells)
         for kind, number, entry, length in zip(self.kinds, self.numbers, self.entries, self.lengths, strict=True):
-            yield Row(kind, number, entry, list(islice(iterator, length)))
+            yield ReadRow(kind, number, entry, list(islice(iterator, length)))

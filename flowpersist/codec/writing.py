@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
-#: Numbers to be written. (Named here since a writer has a method of the array's name.)
-Numbers: TypeAlias = "array[int]"
+#: NumberArray to be written. (Named here since a writer has a method of the array's name.)
+NumberArray: TypeAlias = "array[int]"
 
 #: From this many characters or bytes on a str or bytes is written without a copy between.
 LARGE = 2**16
@@ -74,7 +74,7 @@ class Writer:
         """What is MessagePack already."""
         self._add(data)
 
-    def numbers(self, values: Numbers) -> None:
+    def numbers(self, values: NumberArray) -> None:
         """Unsigned numbers of 32 bits, little-endian."""
         self.binary(little_endian(values).tobytes())
 

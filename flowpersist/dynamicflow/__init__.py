@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
-from flowpersist.dynamicflow.events import Event
+from flowpersist.dynamicflow.events import FlowEvent
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
@@ -15,8 +15,8 @@ __all__ = [
     "Cancellation",
     "Completed",
     "Edge",
-    "Event",
     "Flow",
+    "FlowEvent",
     "FlowOutcome",
     "FlowRunner",
     "Join",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 from returns.result import Failure
 
-from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
@@ -21,7 +21,7 @@ from flowpersist.dynamicflow.values import resolve
 from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.context import Context, Place
+    from flowpersist.dynamicflow.context import Context, StepPosition
     from flowpersist.dynamicflow.ir import Node, ToolCall
 
 __all__ = ["call"]
@@ -29,7 +29,7 @@ __all__ = ["call"]
 log = logging.getLogger("flowpersist.dynamicflow")
 
 
-async def call(context: Context, node: Node, operation: ToolCall, place: Place, attempt: int) -> Outcome:
+async def call(context: Context, node: Node, operation: ToolCall, place: StepPosition, attempt: int) -> StepOutcome:
     """Call the tool, or await an answer where it is one that awaits."""
     tool = context.toolbox.get(operation.tool)
     if isinstance(tool, Tool):
@@ -54,7 +54,7 @@ async def call(context: Context, node: Node, operation: ToolCall, place: Place, 
     return context.register(node, place, awaited)
 
 
-def _come(context: Context, node: Node, place: Place) -> Outcome | None:
+def _come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
     """What has become of the wait, where it is open already or has ended. A wait goes by its path."""
     if place.path in context.answers:
         # Once, as with what has expired: a further attempt of the step that holds it asks anew.
@@ -69,7 +69,7 @@ def _come(context: Context, node: Node, place: Place) -> Outcome | None:
 
 
 async def _awaited(
-    context: Context, node: Node, operation: ToolCall, place: Place, registered: AwaitInput[object] | None
+    context: Context, node: Node, operation: ToolCall, place: StepPosition, registered: AwaitInput[object] | None
 ) -> AwaitInput[object] | Failed:
     if registered is None:
         made = spell_out(operation.arguments, node.id, context.resolver(node, place))
@@ -97,7 +97,7 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
 
 
 async def _arguments(
-    context: Context, node: Node, operation: ToolCall, place: Place, takes: tuple[str, ...] | None
+    context: Context, node: Node, operation: ToolCall, place: StepPosition, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
     """The tool's input: what the step gives, or else the result of the step before."""
     if operation.arguments is None:
@@ -109,7 +109,7 @@ async def _arguments(
     return await context.bounded(node, arguments, "its input", operation.tool) or arguments
 
 
-def _given(context: Context, node: Node, operation: ToolCall, place: Place) -> Mapping[str, object] | Failed:
+def _given(context: Context, node: Node, operation: ToolCall, place: StepPosition) -> Mapping[str, object] | Failed:
     resolved = resolve(context, node, operation.arguments, place)
     if isinstance(resolved, Failed):
         return resolved
@@ -153,8 +153,8 @@ def _joined(context: Context, node: Node, tool: str, previous: Done) -> Done | F
 
 
 async def _invoke(
-    context: Context, node: Node, tool: Tool, place: Place, arguments: Mapping[str, object], attempt: int
-) -> Outcome:
+    context: Context, node: Node, tool: Tool, place: StepPosition, arguments: Mapping[str, object], attempt: int
+) -> StepOutcome:
     checked = tool.check_input(arguments)
     if isinstance(checked, Failure):
         return context.blamed(node, checked.failure(), tool.id)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 
 from flowpersist.dynamicflow.events import Emit, nothing
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.tools import Toolbox
     from flowpersist.inputs.await_input import AwaitInput
 
-__all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "Place"]
+__all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition"]
 
 #: How long the interpreter may keep the event loop to itself.
 _SLICE_SECONDS: Final = 0.01
@@ -42,7 +42,7 @@ MAX_PATH_BYTES: Final = 500
 
 
 @frozen
-class Place:
+class StepPosition:
     """Where a step runs: its path, its frame, the names that it sees, and what the step before gave.
 
     ``trail`` is the path with the attempt of each step on it that is not its first: ``publish#2[0].charge``.
@@ -87,26 +87,26 @@ class Context(ABC):
     _yielded: float = field(factory=time.monotonic, init=False)
 
     @abstractmethod
-    async def block(self, block: Block, place: Place) -> Outcome:
+    async def block(self, block: Block, place: StepPosition) -> StepOutcome:
         """Run steps one after another; the last one's result, or what the block was given where it is empty."""
 
     @abstractmethod
     async def iteration(
         self,
         block: Block,
-        place: Place,
+        place: StepPosition,
         label: str,
         variables: Mapping[str, object],
         previous: Done,
         *,
         leaks: bool = False,
-    ) -> Outcome:
+    ) -> StepOutcome:
         """Run one iteration or branch in a scope of its own: a finished one gives its result again.
 
         ``leaks``: its frame keeps the variables that it sets, for the one after it.
         """
 
-    def register(self, node: Node, place: Place, awaited: AwaitInput[object]) -> Failed | Pending:
+    def register(self, node: Node, place: StepPosition, awaited: AwaitInput[object]) -> Failed | Pending:
         """Open a wait under the step's path, if there is room; else it comes when others are answered."""
         size = awaited.size
         if size > ROOM_BYTES:
@@ -128,7 +128,7 @@ class Context(ABC):
         """Whether the wait that is open there shows something else than what is awaited now."""
         return path in self.asked and self.asked[path] != digest_text(shown_digest(awaited.to_data()))
 
-    def wait(self, place: Place) -> None:
+    def wait(self, place: StepPosition) -> None:
         """Note that the step's wait is open."""
         place.frame["waiting"] = True
         self.waiting.add(place.path)
@@ -152,7 +152,7 @@ class Context(ABC):
             self.asked.pop(name, None)
             self.freed = True
 
-    def resolver(self, node: Node, place: Place) -> Resolver:
+    def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """What resolves the references of a step."""
         return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow import operators
-from flowpersist.dynamicflow.context import Context, Place
-from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Outcome
+from flowpersist.dynamicflow.context import Context, StepPosition
+from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
@@ -24,10 +24,10 @@ from flowpersist.errors import FlowError
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Node
 
-__all__ = ["Backoff", "Engine", "backoff"]
+__all__ = ["Engine", "RetryPause", "backoff"]
 
 #: From the number of attempts that have failed to the seconds before the next.
-Backoff = Callable[[int], float]
+RetryPause = Callable[[int], float]
 _KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
 
 
@@ -40,10 +40,10 @@ def backoff(failures: int) -> float:
 class Engine(Context):
     """One leg's walks over a flow; ``outputs`` has, after a walk, the results of all steps that are done."""
 
-    backoff: Backoff = backoff
+    backoff: RetryPause = backoff
     outputs: dict[str, object] = field(factory=dict, repr=False)
 
-    async def run(self, frame: Frame) -> Outcome:
+    async def run(self, frame: Frame) -> StepOutcome:
         """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
         task = asyncio.current_task()
         self.home = (task, 0 if task is None else task.cancelling())
@@ -54,14 +54,14 @@ class Engine(Context):
         while True:
             self.put_off = self.freed = False
             scope = Scope()
-            outcome = await self.block(self.flow.steps, Place("", "", frame, scope, Done(self.input)))
+            outcome = await self.block(self.flow.steps, StepPosition("", "", frame, scope, Done(self.input)))
             self.outputs = scope.steps
             self.forget_waits(lambda path: path not in self.waiting)
             # A question that found no room may have it now, and perhaps there is no other whose answer would ask it.
             if outcome is not PENDING or not (self.put_off and self.freed):
                 return outcome
 
-    async def block(self, block: Block, place: Place) -> Outcome:
+    async def block(self, block: Block, place: StepPosition) -> StepOutcome:
         """Run steps one after another; the last one's result, or what the block was given where it is empty."""
         previous = place.previous
         for index, name in enumerate(block, start=1):
@@ -77,13 +77,13 @@ class Engine(Context):
     async def iteration(
         self,
         block: Block,
-        place: Place,
+        place: StepPosition,
         label: str,
         variables: Mapping[str, object],
         previous: Done,
         *,
         leaks: bool = False,
-    ) -> Outcome:
+    ) -> StepOutcome:
         """Run one iteration or branch in a scope of its own: a finished one gives its result again.
 
         ``leaks``: its frame keeps the variables that it sets, for the one after it.
@@ -92,24 +92,24 @@ class Engine(Context):
         if "result" in frame:
             return Done(frame["result"], frame.get("tool"))
         scope = Scope(place.scope, dict(variables))
-        within = Place(place.path + label, place.trail + label, frame, scope, previous)
+        within = StepPosition(place.path + label, place.trail + label, frame, scope, previous)
         outcome = await self.block(block, within)
         if isinstance(outcome, Done):
             kept = {name: value for name, value in scope.variables.items() if leaks and name not in variables}
             _settle(frame, outcome, scope.steps, kept)
         return outcome
 
-    async def step(self, node: Node, around: Place, previous: Done) -> Outcome:
+    async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
         """Run one step unless it is done, and bind its names in the scope around it."""
         frame = sub_frame(around.frame, node.id)
         if "result" not in frame:
             path, trail = _below(around.path, node.id), _below(around.trail, node.id)
-            outcome = await self._begin(node, Place(path, trail, frame, around.scope, previous))
+            outcome = await self._begin(node, StepPosition(path, trail, frame, around.scope, previous))
             if not isinstance(outcome, Done):
                 return outcome
         return _recall(node, frame, around.scope)
 
-    async def _begin(self, node: Node, place: Place) -> Outcome:
+    async def _begin(self, node: Node, place: StepPosition) -> StepOutcome:
         await self.pace()
         if not place.frame:
             self.emit("node-start", {"node": node.id, "path": place.path})
@@ -122,7 +122,7 @@ class Engine(Context):
             self.emit("node-error", {"node": node.id, "path": place.path, "error": outcome.error.message})
         return outcome
 
-    async def _attempts(self, node: Node, place: Place) -> Outcome:
+    async def _attempts(self, node: Node, place: StepPosition) -> StepOutcome:
         """Attempt until it is done, waits, or the attempts are used up: that is kept, so that none is made again."""
         if "error" in place.frame:
             return Failed(error_of(place.frame["error"]))
@@ -143,10 +143,10 @@ class Engine(Context):
                 return self.failed(node, f"the runner's backoff failed ({type(error).__name__})", cause=error)
             await asyncio.sleep(pause)
 
-    async def _attempt(self, node: Node, place: Place, attempt: int) -> Outcome:
+    async def _attempt(self, node: Node, place: StepPosition, attempt: int) -> StepOutcome:
         scope = Scope(place.scope)
         trail = place.trail if attempt == 1 else f"{place.trail}#{attempt}"
-        inner = Place(place.path, trail, place.frame, scope, place.previous)
+        inner = StepPosition(place.path, trail, place.frame, scope, place.previous)
         try:
             async with asyncio.timeout(node.timeout):
                 outcome = await operators.operate(self, node, inner, attempt)
@@ -158,7 +158,7 @@ class Engine(Context):
             _settle(place.frame, outcome, scope.steps, scope.variables)
         return outcome
 
-    async def _handle(self, node: Node, place: Place, error: FlowError) -> Outcome:
+    async def _handle(self, node: Node, place: StepPosition, error: FlowError) -> StepOutcome:
         """Run what stands in for a failed step. It sees the error as ``$error``."""
         scope = Scope(place.scope, {"error": failure_of(error)})
         outcome = await self.block(node.on_error, evolve(place, scope=scope))

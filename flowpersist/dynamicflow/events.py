@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-__all__ = ["Emit", "Event", "EventType", "nothing"]
+__all__ = ["Emit", "EventType", "FlowEvent", "nothing"]
 
 EventType: TypeAlias = Literal[
     "flow-start",
@@ -29,7 +29,7 @@ Emit: TypeAlias = Callable[[EventType, Mapping[str, object]], None]
 
 
 @frozen
-class Event:
+class FlowEvent:
     """One event of a run. ``data`` is for the follower alone: it has results, and keys as their tokens.
 
     ====================  ==========================================================

@@ -54,10 +54,10 @@ class Call:
     """An operator or function, and what it works on."""
 
     name: str
-    arguments: tuple[Node, ...]
+    arguments: tuple[Term, ...]
 
 
-Node: TypeAlias = Literal | Reference | Call
+Term: TypeAlias = Literal | Reference | Call
 
 
 @frozen
@@ -65,7 +65,7 @@ class Expression:
     """A parsed expression, with the references that it holds in the order of reading."""
 
     text: str
-    root: Node = field(repr=False)
+    root: Term = field(repr=False)
     references: tuple[Reference, ...] = field(repr=False)
 
 
@@ -124,7 +124,7 @@ class _Parser:
     _next: int = 0
     _depth: int = 0
 
-    def whole(self) -> Node:
+    def whole(self) -> Term:
         node = self.either()
         if self._next < len(self.tokens):
             token = self.tokens[self._next]
@@ -132,16 +132,16 @@ class _Parser:
             raise _SyntaxError(msg)
         return node
 
-    def either(self) -> Node:
+    def either(self) -> Term:
         return self.joined("||", lambda: self.joined("&&", self.negated))
 
-    def joined(self, symbol: str, part: Callable[[], Node]) -> Node:
+    def joined(self, symbol: str, part: Callable[[], Term]) -> Term:
         parts = [part()]
         while self.take(symbol):
             parts.append(part())
         return parts[0] if len(parts) == 1 else Call(symbol, tuple(parts))
 
-    def negated(self) -> Node:
+    def negated(self) -> Term:
         count = 0
         while self.take("!"):
             count += 1
@@ -151,14 +151,14 @@ class _Parser:
         once = Call("!", (node,))
         return once if count % 2 else Call("!", (once,))
 
-    def compared(self) -> Node:
+    def compared(self) -> Term:
         left = self.primary()
         for symbol in COMPARISONS:
             if self.take(symbol):
                 return Call(symbol, (left, self.primary()))
         return left
 
-    def primary(self) -> Node:
+    def primary(self) -> Term:
         if self._next >= len(self.tokens):
             msg = "it ends where a value was expected"
             raise _SyntaxError(msg)
@@ -168,7 +168,7 @@ class _Parser:
             return self.nested()
         return self.valued(token)
 
-    def nested(self) -> Node:
+    def nested(self) -> Term:
         self.deeper()
         node = self.either()
         self.need(")")
@@ -181,7 +181,7 @@ class _Parser:
             msg = f"it is nested more than {MAX_DEPTH} levels deep"
             raise _SyntaxError(msg)
 
-    def valued(self, token: _Token) -> Node:
+    def valued(self, token: _Token) -> Term:
         if token.kind == "reference":
             reference = parse_reference(token.text)
             if isinstance(reference, Failure):
@@ -196,7 +196,7 @@ class _Parser:
             return Literal(_CONSTANTS[token.text])
         return self.called(token)
 
-    def called(self, token: _Token) -> Node:
+    def called(self, token: _Token) -> Term:
         if token.kind != "word" or token.text not in FUNCTIONS:
             known = ", ".join(FUNCTIONS)
             msg = f"{token.text!r} at character {token.at + 1} is no value and no function (there are {known})"
@@ -242,7 +242,7 @@ def evaluate(
         return Failure(FlowError(f"the expression {error}: compare a smaller part, or let a tool decide"))
 
 
-def _value(node: Node, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
+def _value(node: Term, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
     if isinstance(node, Literal):
         return Success(node.value)
     if isinstance(node, Reference):

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Outcome, Pending
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.values import collection, holds, resolve
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.context import Context, Place
+    from flowpersist.dynamicflow.context import Context, StepPosition
     from flowpersist.dynamicflow.ir import Loop, Map, Node, Parallel, Reduce
     from flowpersist.dynamicflow.state import Frame
 
 __all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
 
 
-async def run_map(context: Context, node: Node, operation: Map, place: Place) -> Outcome:
+async def run_map(context: Context, node: Node, operation: Map, place: StepPosition) -> StepOutcome:
     """One iteration for each item; a list in the order of the items."""
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
 
-    async def iterate(index: int) -> Outcome:
+    async def iterate(index: int) -> StepOutcome:
         item = items[index]
         return await context.iteration(operation.body, place, f"[{index}]", {operation.name: item}, Done(item))
 
@@ -36,7 +36,7 @@ async def run_map(context: Context, node: Node, operation: Map, place: Place) ->
     return Done(await _gathered(context, place, _frames(place.frame, len(items))))
 
 
-async def _gathered(context: Context, place: Place, frames: list[Frame]) -> list[object]:
+async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) -> list[object]:
     """The results of all iterations, and those of each step within them as a list by iteration."""
     results: list[object] = []
     within: dict[str, list[object]] = {}
@@ -50,11 +50,11 @@ async def _gathered(context: Context, place: Place, frames: list[Frame]) -> list
     return results
 
 
-async def run_parallel(context: Context, operation: Parallel, place: Place) -> Outcome:
+async def run_parallel(context: Context, operation: Parallel, place: StepPosition) -> StepOutcome:
     """All branches at once; a list in the order written."""
     count = len(operation.branches)
 
-    async def run(index: int) -> Outcome:
+    async def run(index: int) -> StepOutcome:
         return await context.iteration(operation.branches[index], place, f"[{index}]", {}, place.previous)
 
     stopped = await _FanOut(count, run, count).all()
@@ -86,7 +86,7 @@ class _FanOut:
     """
 
     count: int
-    run: Callable[[int], Awaitable[Outcome]]
+    run: Callable[[int], Awaitable[StepOutcome]]
     concurrency: int
     _pending: bool = field(default=False, init=False)
 
@@ -115,7 +115,7 @@ class _FanOut:
                     return
 
 
-async def run_reduce(context: Context, node: Node, operation: Reduce, place: Place) -> Outcome:
+async def run_reduce(context: Context, node: Node, operation: Reduce, place: StepPosition) -> StepOutcome:
     """One iteration after another, each given the accumulator of the one before."""
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
@@ -139,7 +139,7 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Pla
     return Done(frame["value"])
 
 
-async def run_loop(context: Context, node: Node, operation: Loop, place: Place) -> Outcome:
+async def run_loop(context: Context, node: Node, operation: Loop, place: StepPosition) -> StepOutcome:
     """One iteration after another. What one sets, the next sees, and what comes after the loop."""
     items = [] if operation.condition is not None else collection(context, node, operation.over, place)
     if isinstance(items, Failed):
@@ -158,7 +158,7 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: Place) 
             return outcome
 
 
-def _goes_on(context: Context, node: Node, operation: Loop, place: Place, count: int) -> bool | Failed:
+def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition, count: int) -> bool | Failed:
     """Whether there is one more iteration. One that has begun is not asked again: its steps may have changed the
     answer.
     """
@@ -173,7 +173,7 @@ def _goes_on(context: Context, node: Node, operation: Loop, place: Place, count:
     return more
 
 
-async def _turn(context: Context, operation: Loop, place: Place, variables: dict[str, object]) -> Outcome:
+async def _turn(context: Context, operation: Loop, place: StepPosition, variables: dict[str, object]) -> StepOutcome:
     frame, results = place.frame, place.frame["results"]
     await context.pace()
     label = f"[{len(results)}]"
@@ -185,10 +185,10 @@ async def _turn(context: Context, operation: Loop, place: Place, variables: dict
     return outcome
 
 
-def _bring_in(place: Place, frame: Frame) -> None:
+def _bring_in(place: StepPosition, frame: Frame) -> None:
     place.scope.variables.update(frame.get("variables", {}))
     place.scope.steps.update(frame.get("steps", {}))
 
 
-def _after(place: Place, results: list[object]) -> Place:
+def _after(place: StepPosition, results: list[object]) -> StepPosition:
     return evolve(place, previous=Done(results[-1])) if results else place

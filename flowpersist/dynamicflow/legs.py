@@ -12,7 +12,7 @@ from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.context import ROOM_BYTES
-from flowpersist.dynamicflow.engine import Backoff, Engine
+from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
@@ -64,7 +64,7 @@ class Legs:
     toolbox: Toolbox
     migrations: Migrations
     lease: timedelta
-    backoff: Backoff
+    backoff: RetryPause
 
     async def drive(
         self, run: Resumption[Any], emit: Emit, *, flow: Flow | None = None, held: bool = False

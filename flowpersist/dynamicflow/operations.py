@@ -91,7 +91,7 @@ def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
     return Failure(FlowError(f"{name} does not go with {kinds}"))
 
 
-def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operation:
+def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operator:
     def ordered(budget: Budget, left: object, right: object) -> Result[object, PersistenceError]:
         if _kind(left) == _kind(right) and _kind(left) in {"number", "text"}:
             budget.spend(1, len(left) if isinstance(left, str) else 0)
@@ -101,7 +101,7 @@ def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operation:
     return ordered
 
 
-def _textual(name: str, work: Callable[..., object], cost: int = 1) -> Operation:
+def _textual(name: str, work: Callable[..., object], cost: int = 1) -> Operator:
     def applied(budget: Budget, *values: object) -> Result[object, PersistenceError]:
         if not all(isinstance(value, str) for value in values):
             return _unfit(name, *values)
@@ -143,10 +143,10 @@ def _matches(budget: Budget, text: object, pattern: object) -> Result[object, Pe
     return found.alt(lambda error: FlowError(f"matches: {error}"))
 
 
-Operation: TypeAlias = Callable[..., Result[object, PersistenceError]]
+Operator: TypeAlias = Callable[..., Result[object, PersistenceError]]
 
 #: Name to the number of values it takes and what it does.
-FUNCTIONS: Final[dict[str, tuple[int, Operation]]] = {
+FUNCTIONS: Final[dict[str, tuple[int, Operator]]] = {
     "contains": (2, _contains),
     "startsWith": (2, _textual("startsWith", str.startswith)),
     "endsWith": (2, _textual("endsWith", str.endswith)),
@@ -157,7 +157,7 @@ FUNCTIONS: Final[dict[str, tuple[int, Operation]]] = {
     "upper": (1, _textual("upper", str.upper, SLOW)),
     "matches": (2, _matches),
 }
-COMPARISONS: Final[dict[str, Operation]] = {
+COMPARISONS: Final[dict[str, Operator]] = {
     "==": same,
     "!=": lambda budget, left, right: same(budget, left, right).map(operator.not_),
     ">=": _ordering(">=", operator.ge),
@@ -165,7 +165,7 @@ COMPARISONS: Final[dict[str, Operation]] = {
     ">": _ordering(">", operator.gt),
     "<": _ordering("<", operator.lt),
 }
-OPERATIONS: Final[dict[str, Operation]] = {
+OPERATIONS: Final[dict[str, Operator]] = {
     "!": lambda _budget, value: Success(not truth(value)),
     **COMPARISONS,
     **{name: work for name, (_, work) in FUNCTIONS.items()},

@@ -24,18 +24,18 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
-from flowpersist.dynamicflow.outcomes import Done, Failed, Outcome
+from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import text_of
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.values import collection, evaluate, holds
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.context import Context, Place
+    from flowpersist.dynamicflow.context import Context, StepPosition
 
 __all__ = ["operate"]
 
 
-async def operate(context: Context, node: Node, place: Place, attempt: int) -> Outcome:  # noqa: C901, PLR0911
+async def operate(context: Context, node: Node, place: StepPosition, attempt: int) -> StepOutcome:  # noqa: C901, PLR0911
     """Do the node's operation. ``place.scope`` takes the names that it hands out."""
     operation = node.operation
     match operation:
@@ -57,7 +57,7 @@ async def operate(context: Context, node: Node, place: Place, attempt: int) -> O
             return await run_parallel(context, operation, place)
 
 
-async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: Place) -> Outcome:
+async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> StepOutcome:
     """Take a branch, and keep to it: what is within it may change what the condition looks at."""
     if "branch" not in place.frame:
         taken = _taken(context, node, operation, place)
@@ -67,7 +67,7 @@ async def _branch(context: Context, node: Node, operation: Conditional | Switch,
     return await context.block(_block(operation, place.frame["branch"]), place)
 
 
-def _taken(context: Context, node: Node, operation: Conditional | Switch, place: Place) -> str | Failed:
+def _taken(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> str | Failed:
     if isinstance(operation, Conditional):
         held = holds(context, node, operation.condition, place)
         return held if isinstance(held, Failed) else ("if_true" if held else "if_false")
@@ -93,7 +93,7 @@ def _block(operation: Conditional | Switch, branch: str) -> Block:
     return operation.cases.get(branch.removeprefix("case "), operation.default or ())
 
 
-async def _filter(context: Context, node: Node, operation: Filter, place: Place) -> Outcome:
+async def _filter(context: Context, node: Node, operation: Filter, place: StepPosition) -> StepOutcome:
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from flowpersist.errors import FlowError
 
-__all__ = ["PENDING", "RAISED", "Done", "Failed", "Outcome", "Pending"]
+__all__ = ["PENDING", "RAISED", "Done", "Failed", "Pending", "StepOutcome"]
 
 
 #: What the user's code may raise where nothing is awaited: a CancelledError there is its own, and cancels nobody.
@@ -42,4 +42,4 @@ class Pending(Enum):
 
 PENDING: Final = Pending.PENDING
 
-Outcome: TypeAlias = Done | Failed | Pending
+StepOutcome: TypeAlias = Done | Failed | Pending

@@ -11,9 +11,9 @@ from returns.result import Failure, Success
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
-from flowpersist.dynamicflow.engine import Backoff
+from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
-from flowpersist.dynamicflow.events import Emit, Event, nothing
+from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
 from flowpersist.dynamicflow.facts import KIND, metadata_of, needs, no_flow, run_id_of
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
@@ -33,7 +33,7 @@ from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
-from flowpersist.hub.worker import Backoff as WorkerBackoff
+from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, WaitStatus
 
@@ -68,7 +68,7 @@ class FlowRunner:
         migrations: Iterable[Migration] = (),
         *,
         lease: timedelta = DEFAULT_LEASE,
-        backoff: Backoff = default_backoff,
+        backoff: RetryPause = default_backoff,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
@@ -118,7 +118,7 @@ class FlowRunner:
         *,
         input: object = None,
         run_id: str | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``start``, as events while they happen. Closing the iterator cancels the run and gives it
         back.
         """
@@ -128,7 +128,7 @@ class FlowRunner:
     @discreet
     def stream_resume(
         self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``resume``, as events while they happen."""
         _check_answer(document, by)
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
@@ -164,7 +164,7 @@ class FlowRunner:
             concurrency=concurrency,
             lease=self.lease,
             max_attempts=max_attempts,
-            backoff=WorkerBackoff(),
+            backoff=Backoff(),
             poll=poll,
             grace=grace,
             lacking=self.toolbox.lacking,

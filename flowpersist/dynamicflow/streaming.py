@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from returns.result import Failure
 
-from flowpersist.dynamicflow.events import Emit, Event, EventType
+from flowpersist.dynamicflow.events import Emit, EventType, FlowEvent
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
 from flowpersist.errors.secrecy import forgetting
 from flowpersist.errors.tracebacks import Tracebacks
@@ -45,12 +45,12 @@ def _suspended(run_id: str | None, value: FlowOutcome) -> Mapping[str, object]:
 async def follow(
     run: Callable[[Emit], Awaitable[object]],
     tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[FlowEvent, None]:
     """Run in a task and give its events. Closed early, it cancels the task and waits until it has let go."""
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    events: asyncio.Queue[FlowEvent | None] = asyncio.Queue()
 
     def emit(kind: EventType, data: Mapping[str, object]) -> None:
-        events.put_nowait(Event(kind, data))
+        events.put_nowait(FlowEvent(kind, data))
 
     async def ran() -> None:
         try:

@@ -13,30 +13,30 @@ from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.errors import PersistenceError
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.context import Context, Place
+    from flowpersist.dynamicflow.context import Context, StepPosition
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
 __all__ = ["collection", "evaluate", "holds", "resolve"]
 
 
-def resolve(context: Context, node: Node, value: object, place: Place) -> Done | Failed:
+def resolve(context: Context, node: Node, value: object, place: StepPosition) -> Done | Failed:
     """A value of the document with every reference in it replaced by what it refers to."""
     return _outcome(context, node, references.resolve_all(value, context.resolver(node, place)))
 
 
-def evaluate(context: Context, node: Node, expression: Expression, place: Place) -> Done | Failed:
+def evaluate(context: Context, node: Node, expression: Expression, place: StepPosition) -> Done | Failed:
     """What an expression gives."""
     return _outcome(context, node, expressions.evaluate(expression, context.resolver(node, place)))
 
 
-def holds(context: Context, node: Node, condition: Expression, place: Place) -> bool | Failed:
+def holds(context: Context, node: Node, condition: Expression, place: StepPosition) -> bool | Failed:
     """Whether a condition counts as true."""
     found = evaluate(context, node, condition, place)
     return found if isinstance(found, Failed) else expressions.truth(found.value)
 
 
-def collection(context: Context, node: Node, over: object, place: Place) -> list[object] | Failed:
+def collection(context: Context, node: Node, over: object, place: StepPosition) -> list[object] | Failed:
     """The items of what ``over`` refers to or is: a list, or a string that holds a JSON array."""
     resolved = resolve(context, node, over, place)
     if isinstance(resolved, Failed):
