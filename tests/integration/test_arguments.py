@@ -332,7 +332,7 @@ OWN: dict[str, list[object]] = {
 }
 #: Given to callers, and not made by them.
 GIVEN = {
-    *("Event", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
+    *("Event", "FlowEvent", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
     *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
 }
 #: For those who work on the codec and on stages themselves.
