@@ -142,7 +142,7 @@ def build_named(entry: TypeEntry, rows: Iterable[tuple[Cell, ...]]) -> list[Cell
     registration = entry.registration
     plan = registration.plan
     if not isinstance(plan, NamedPlan):
-        raise malformed("a class that is no namedtuple is used as one")
+        raise malformed("a class that is not a namedtuple is used as one")
     if entry.is_older:
         upgraded = [
             registration.upgrade_fields(dict(zip(entry.names, row, strict=True)), entry.version) for row in rows
@@ -168,7 +168,7 @@ def check_names(entry: TypeEntry, plan: Plan, *found: Iterable[str]) -> None:
 def _changed(entry: TypeEntry) -> UnknownType:
     name, version = entry.registration.name, entry.registration.version
     return UnknownType(
-        f"the bytes hold version {entry.version} of {name} with other fields than its version {version} has here; "
+        f"the stored version {entry.version} of {name} has other fields than the registered version {version}; "
         "raise version= when fields change, and register upgrades="
     )
 

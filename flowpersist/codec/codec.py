@@ -179,7 +179,7 @@ def _unencodable(cause: RuntimeError | MemoryError) -> SerializationError:
 
 def _undecodable(cause: Exception) -> MalformedPayload:
     reason = type(cause).__name__
-    error = MalformedPayload(f"the bytes can't be decoded ({reason}); restore them from where they were kept whole")
+    error = MalformedPayload(f"the bytes can't be decoded ({reason}); restore them from a backup")
     error.__cause__ = cause
     return error
 

@@ -199,13 +199,15 @@ class TypeEntry:
         """A member of an enumeration; upgrades see its name or value as the field ``name``."""
         plan = self.registration.plan
         if not isinstance(plan, EnumPlan):
-            raise malformed("a class that is no enumeration has a member")
+            raise malformed("a class that is not an enumeration has a member")
         if self.is_older:
             cell = self.registration.upgrade_fields({"name": cell}, self.version)["name"]
         try:
             return plan.load(cell)
         except (KeyError, ValueError) as error:
-            message = f"{self.registration.name} has no such member here; register a new version of it with upgrades="
+            message = (
+                f"{self.registration.name} does not define a stored member; register a new version of it with upgrades="
+            )
             raise Halted(UnknownType(message)) from error
 
 
@@ -272,7 +274,7 @@ class ColumnReader:
         length = self._reader.array()
         kind = self._reader.integer()
         if kind not in allowed:
-            raise malformed("a column lies where none of its kind may be")
+            raise malformed("a column is of a kind that is not allowed there")
         return self._single(kind, length, count)
 
     def _expect(self, length: int, expected: int) -> None:

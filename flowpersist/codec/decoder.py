@@ -56,7 +56,7 @@ class _Decoder:
     def _version(self) -> None:
         version = self._reader.integer()
         if version != kinds.FORMAT_VERSION:
-            message = f"the value is in version {version} of the codec's format, not in {kinds.FORMAT_VERSION}"
+            message = f"the value is in version {version} of the codec's format, not version {kinds.FORMAT_VERSION}"
             raise Halted(
                 UnsupportedVersion(
                     f"{message}, which this release reads; use the release that wrote it, or a later one"
@@ -166,7 +166,7 @@ class _Decoder:
     def _records(self, count: int) -> tuple[Block, int]:
         shape = tuple(self._reader.cells())
         if not _are_different_texts(shape):
-            raise malformed("a dict holds a key twice, or one that is no text")
+            raise malformed("a dict holds a key twice, or one that is not a string")
         columns = self._several(len(shape), count)
         return Block(kinds.RECORD, count, columns=columns, shape=shape), 1 + len(shape)
 
@@ -198,7 +198,7 @@ class _Decoder:
             raise malformed("a row lacks a part")
         codes, numbers, classes, lengths = (parts[part::PARTS_OF_ROW] for part in range(PARTS_OF_ROW))
         if not allowed.issuperset(codes):
-            raise malformed("a row is of an unknown kind, or lies where none of its kind may be")
+            raise malformed("a row is of an unknown kind, or of one that is not allowed there")
         self._reader.charge(len(codes))
         entries = [None, *self._columns.types]
         if classes and max(classes) >= len(entries):

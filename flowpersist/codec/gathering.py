@@ -264,7 +264,7 @@ class Gathering:
             return factory
         if isinstance(factory, type) and self._roles.types.by_class(factory) is not None:
             return factory
-        raise Refused(one, "has a default_factory that is no class known to the codec; use a registered class, or None")
+        raise Refused(one, "has a default_factory that the codec does not know; use a registered class, or None")
 
     # Registered classes.
 

@@ -49,7 +49,7 @@ def plan_for(cls: type) -> Plan:
         if applies(cls):
             return make(cls)
     message = (
-        f"{cls.__module__}.{cls.__qualname__} can't be registered by itself: it is no dataclass, attrs class, "
+        f"{cls.__module__}.{cls.__qualname__} can't be registered alone: it is not a dataclass, attrs class, "
         "pydantic model, namedtuple, enumeration, exception or subclass of a builtin class of which the fields are "
         "known, and has no __getstate__ of its own; register it with encode= and decode="
     )

@@ -275,7 +275,7 @@ class StatePlan:
         elif type(state) is dict:
             set_attributes(one, state)
         elif state is not None:
-            raise malformed("the state of a class without __setstate__ is no dict")
+            raise malformed("the state of a class without __setstate__ is not a dict")
 
 
 Plan: TypeAlias = FieldsPlan | NamedPlan | EnumPlan | PairPlan | BuiltinPlan | StatePlan

@@ -48,11 +48,7 @@ def state_changed() -> StateChanged:
 
 def malformed(what: str) -> Halted:
     """Bytes that break the format in the way that ``what`` says."""
-    return Halted(
-        MalformedPayload(
-            f"the bytes are not of the codec's format: {what}; restore them from where they were kept whole"
-        )
-    )
+    return Halted(MalformedPayload(f"the encoded value is malformed: {what}; restore it from a backup"))
 
 
 def too_many_bytes(limits: Limits) -> StateTooLarge:

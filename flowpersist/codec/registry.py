@@ -70,7 +70,7 @@ class Registration:
         """The same of fields by name."""
         upgraded = self.upgrade(fields, version)
         if not isinstance(upgraded, dict):
-            raise self._faulty(self.version - 1, f"gave a {type(upgraded).__name__} and no dict of fields")
+            raise self._faulty(self.version - 1, f"returned a {type(upgraded).__name__} instead of a dict of fields")
         return upgraded
 
     def decoded(self, plan: PairPlan, value: Cell) -> Cell:
@@ -104,8 +104,8 @@ class Registration:
 
     def _faulty(self, step: int, how: str) -> Halted:
         message = (
-            f"the upgrade of {self.name} from version {step} to {step + 1} {how}; mend upgrades[{step}] where the "
-            "class is registered: what is stored is whole"
+            f"the upgrade of {self.name} from version {step} to {step + 1} {how}; fix upgrades[{step}] where the "
+            "class is registered: the stored data is intact"
         )
         return Halted(SerializationError(message))
 

@@ -101,6 +101,6 @@ def _collisions(hashed: Sequence[Cell]) -> int:
 
 def _too_many_collisions(limits: Limits) -> StateTooLarge:
     return StateTooLarge(
-        f"over {limits.max_collisions} keys of one dict or set share a hash; mend their __hash__, "
+        f"over {limits.max_collisions} keys of one dict or set share a hash; fix their __hash__, "
         "or raise the limit max_collisions"
     )

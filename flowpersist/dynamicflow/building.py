@@ -176,7 +176,7 @@ def _check_options(building: _Building, cases: frozenset[str]) -> None:
     ids = {str(option.get("id") if isinstance(option, Mapping) else option) for option in options}
     strange = sorted(cases - ids)
     if strange:
-        building.refuse(f"the branch {strange[0]!r} is none of the options {', '.join(sorted(ids))}")
+        building.refuse(f"the branch {strange[0]!r} is not one of the options {', '.join(sorted(ids))}")
 
 
 def _filter(building: _Building) -> Operation:

@@ -115,9 +115,7 @@ def _given(context: Context, node: Node, operation: ToolCall, place: StepPositio
         return resolved
     if isinstance(resolved.value, Mapping):
         return cast("Mapping[str, object]", resolved.value)
-    return context.failed(
-        node, f"its arguments are {type(resolved.value).__name__}, and must be an object", operation.tool
-    )
+    return context.failed(node, f"its arguments must be an object, not {type(resolved.value).__name__}", operation.tool)
 
 
 def _passed_on(
@@ -136,7 +134,9 @@ def _passed_on(
     if takes is not None and len(takes) == 1:
         return {takes[0]: joined.value}
     return context.failed(
-        node, f"the step before gave {type(joined.value).__name__}, and {tool!r} takes an object: add args", tool
+        node,
+        f"the tool {tool!r} takes an object, but the step before returned {type(joined.value).__name__}: add args",
+        tool,
     )
 
 

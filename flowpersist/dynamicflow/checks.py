@@ -134,10 +134,10 @@ class _Checker:
         maker = self._made[root]
         if maker == node.id:
             self.refuse(
-                node, reference, "is this step's own result, which it can't use to come about: a cycle of steps"
+                node, reference, "is the result of this step itself, a cycle of steps: refer to an earlier step"
             )
         if self.depends(maker, node.id):
-            self.refuse(node, reference, f"and {maker!r} in turn needs {node.id!r}: a cycle of steps, break it")
+            self.refuse(node, reference, f"is the result of step {maker!r}, which needs {node.id!r}: a cycle of steps")
         self.refuse(
             node,
             reference,

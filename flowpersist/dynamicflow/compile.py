@@ -45,7 +45,7 @@ async def compile_soon(document: Source) -> Result[Flow, PersistenceError]:
     try:
         return await asyncio.to_thread(compile, document)
     except RuntimeError as error:
-        failure = FlowError(f"the document could not be read, since it changed meanwhile: {error}")
+        failure = FlowError(f"the document changed while it was read: {error}")
         failure.__cause__ = error
         return Failure(failure)
 

@@ -111,7 +111,7 @@ class Context(ABC):
         size = awaited.size
         if size > ROOM_BYTES:
             return self.failed(
-                node, f"what it awaits takes {size} characters, and at most {ROOM_BYTES} fit: show less with it"
+                node, f"its question takes {size} characters, over the limit of {ROOM_BYTES}: show less data"
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")

@@ -62,7 +62,7 @@ def load(source: Source) -> Result[Document, PersistenceError]:
         return parsed
     data = parsed.unwrap()
     if not isinstance(data, Mapping):
-        return _refuse(f"a document is a JSON object, not {_kind(data)}", UNNAMED)
+        return _refuse(f"Invalid document: expected a JSON object, not {_kind(data)}", UNNAMED)
     name = name_of(data)
     return _bounded(data, name).bind(lambda text: _document(data, name, text))
 
@@ -107,12 +107,12 @@ def _problem(value: object, depth: int, seen: int) -> str | None:
     if seen > MAX_VALUES:
         return f"the document has more than {MAX_VALUES} values: pass its data as input instead"
     if isinstance(value, float) and not math.isfinite(value):
-        return "the document holds NaN or an infinity, which JSON has no form for"
+        return "the document holds NaN or an infinity, which JSON can't represent"
     if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
-        return "an object of the document has a key that is no string"
+        return "an object of the document has a key that is not a string"
     if value is None or isinstance(value, str | int | float | list | tuple | Mapping):
         return None
-    return f"the document holds a value of type {_kind(value)}: only JSON data may stand in it"
+    return f"the document holds a value of type {_kind(value)}: a document may hold JSON data only"
 
 
 def _children(value: object) -> list[object]:
@@ -140,7 +140,7 @@ def _plain(value: object) -> object:
 def _document(data: Mapping[str, object], name: str, text: str) -> Result[Document, PersistenceError]:
     version = data.get("version", VERSION)
     if version != VERSION:
-        return _refuse(f"version {version!r} is not known: this release reads {VERSION!r}", name)
+        return _refuse(f"unsupported document version {version!r}: this release reads {VERSION!r}", name)
     digest = hashlib.sha256(text.encode()).hexdigest()
     # From the text, so that what the run keeps is the caller's no more, and exactly what was hashed.
     return Success(Document(name, VERSION, f"sha256:{digest}", json.loads(text)))

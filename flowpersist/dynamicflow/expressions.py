@@ -72,7 +72,7 @@ class Expression:
 def parse(text: object) -> Result[Expression, PersistenceError]:
     """Parse; a ``FlowError`` says what was expected and where."""
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
-        return Failure(FlowError(f"a condition is a text of at most {MAX_LENGTH} characters"))
+        return Failure(FlowError(f"Invalid condition: expected a string of at most {MAX_LENGTH} characters"))
     try:
         parser = _Parser(text, _tokens(text))
         root = parser.whole()
@@ -128,7 +128,7 @@ class _Parser:
         node = self.either()
         if self._next < len(self.tokens):
             token = self.tokens[self._next]
-            msg = f"{token.text!r} at character {token.at + 1} does not belong there"
+            msg = f"unexpected {token.text!r} at character {token.at + 1}"
             raise _SyntaxError(msg)
         return node
 
@@ -160,7 +160,7 @@ class _Parser:
 
     def primary(self) -> Term:
         if self._next >= len(self.tokens):
-            msg = "it ends where a value was expected"
+            msg = "unexpected end, expected a value"
             raise _SyntaxError(msg)
         token = self.tokens[self._next]
         self._next += 1
@@ -199,7 +199,7 @@ class _Parser:
     def called(self, token: _Token) -> Term:
         if token.kind != "word" or token.text not in FUNCTIONS:
             known = ", ".join(FUNCTIONS)
-            msg = f"{token.text!r} at character {token.at + 1} is no value and no function (there are {known})"
+            msg = f"unknown name {token.text!r} at character {token.at + 1}: the functions are {known}"
             raise _SyntaxError(msg)
         self.need("(")
         self.deeper()

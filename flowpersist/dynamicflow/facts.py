@@ -64,4 +64,4 @@ def no_flow(suspension: Suspension) -> FlowError | None:
     """Why this suspension can't be run as a flow; None where it can."""
     if suspension.metadata.get("kind") == KIND["kind"]:
         return None
-    return FlowError(f"suspension {suspension.id} is none of a flow: resume it with the hub")
+    return FlowError(f"suspension {suspension.id} does not belong to a flow: resume it with the hub")

@@ -108,7 +108,7 @@ def drafts(document: Document) -> list[Draft]:
     """The outermost steps of a document in step form."""
     flow = document.data.get("flow")
     if not isinstance(flow, list):
-        _refuse("a document has its steps in a list named 'flow'", document)
+        _refuse("Invalid document: expected a list of steps in 'flow'", document)
     if not flow:
         _refuse("the document has no steps: 'flow' needs at least one", document)
     found = _block(flow, "flow", document)
@@ -155,10 +155,10 @@ def _kind(raw: Mapping[str, object], label: str, document: Document) -> Kind:
             if name in raw:
                 return kind
         known = ", ".join(name for name, _ in _TELLING)
-        _refuse(f"step {label!r} has no type, and none of the fields that tell it: {known}", document, label)
+        _refuse(f"step {label!r} has no 'type', and no field that implies one: {known}", document, label)
     if not isinstance(given, str) or given not in _TYPE_NAMES:
         known = ", ".join(sorted(_TYPE_NAMES))
-        _refuse(f"step {label!r} is of the unknown type {given!r}: known are {known}", document, label)
+        _refuse(f"step {label!r} has the unknown type {given!r}: expected one of {known}", document, label)
     return _TYPE_NAMES[given]
 
 

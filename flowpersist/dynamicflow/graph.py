@@ -29,7 +29,7 @@ def refuse(document: Document) -> NoReturn:
 def _ids(document: Document) -> set[str]:
     nodes = document.data.get("nodes")
     if not isinstance(nodes, list):
-        _refuse("a document in graph form has a list named 'nodes'", document)
+        _refuse("Invalid graph: expected a list of nodes in 'nodes'", document)
     ids: set[str] = set()
     for index, node in enumerate(nodes):
         given = node.get("id") if isinstance(node, Mapping) else None
@@ -53,7 +53,7 @@ def _predecessors(document: Document, ids: set[str]) -> dict[str, set[str]]:
         targets = _ends(edge, "to", index, document)
         for name in (*sources, *targets):
             if name not in ids:
-                _refuse(f"edges[{index}] names {name!r}, which is none of the nodes", document, name)
+                _refuse(f"edges[{index}] names {name!r}, which is not a node", document, name)
         for target in targets:
             found[target].update(sources)
     return found

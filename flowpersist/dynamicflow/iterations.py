@@ -168,7 +168,7 @@ def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition,
     more = turns < count if operation.condition is None else holds(context, node, operation.condition, place)
     if more is True and turns >= operation.limit:
         return context.failed(
-            node, f"goes on after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
+            node, f"has not ended after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
         )
     return more
 

@@ -215,7 +215,7 @@ class Legs:
         """
         if not isinstance(error, SerializationError) or isinstance(error, StateChanged):
             return Failure(error)
-        message = f"a result can't be kept: {error}; let tools return JSON data or registered classes"
+        message = f"a result can't be stored: {error}; let tools return JSON data or registered classes"
         failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))
         failure.__cause__ = error
         return await self._fail(run, failure, flow)

@@ -48,7 +48,7 @@ class Migrations:
             check_instance(migration, "migrations", Migration, "Migrations")
             pair = (migration.from_hash, migration.to_hash)
             if pair in known:
-                msg = f"two migrations lead from {pair[0]} to {pair[1]}: keep one"
+                msg = f"two migrations are registered from {pair[0]} to {pair[1]}: keep one"
                 raise ConfigurationError(msg, "migrations")
             known[pair] = migration
         return cls(known)
@@ -58,7 +58,7 @@ class Migrations:
         if current == flow.hash or (str(current), flow.hash) in self.known:
             return None
         return FlowError(
-            f"the run was started with another document ({current}), and no migration leads from it to {flow.hash}: "
+            f"the run was started with another document ({current}), without a migration to {flow.hash}: "
             "resume without a document, or register a Migration",
             flow.name,
         )

@@ -31,7 +31,7 @@ def _given(draft: Draft, document: Document, taken: set[str]) -> str:
     given = draft.common["id"]
     if not isinstance(given, str) or not _ID.fullmatch(given) or given in RESERVED:
         _refuse(
-            f"the id {given!r} of {draft.where} can't be used: take letters, digits, '_' and '-', at most 100, "
+            f"Invalid id {given!r} of {draft.where}: expected letters, digits, '_' and '-', at most 100, "
             f"and not {' or '.join(sorted(RESERVED))}",
             document,
             draft.label,
@@ -60,8 +60,8 @@ def check_name(value: object, what: str, draft: Draft, document: Document) -> st
     """The name of a variable, as ``output``, ``as`` and ``accumulator`` give it."""
     if not isinstance(value, str) or not _NAME.fullmatch(value) or value in RESERVED:
         _refuse(
-            f"{what} of step {draft.id!r} is {value!r}: a variable's name has letters, digits, '_' and '-', begins "
-            f"with no digit, and is not {' or '.join(sorted(RESERVED))}",
+            f"Invalid {what} {value!r} of step {draft.id!r}: expected a variable's name of letters, digits, '_' "
+            f"and '-', which begins with no digit and is not {' or '.join(sorted(RESERVED))}",
             document,
             draft.id,
         )

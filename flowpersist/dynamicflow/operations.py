@@ -88,7 +88,7 @@ def _undecided(pairs: Iterable[tuple[object, object]], budget: Budget) -> list[t
 
 def _unfit(name: str, *values: object) -> Result[object, PersistenceError]:
     kinds = " and ".join(type(value).__name__ for value in values)
-    return Failure(FlowError(f"{name} does not go with {kinds}"))
+    return Failure(FlowError(f"{name} can't be applied to {kinds}"))
 
 
 def _ordering(name: str, compare: Callable[[Any, Any], object]) -> Operator:

@@ -79,7 +79,7 @@ def _case(context: Context, node: Node, operation: Switch, value: object) -> str
     try:
         option = text_of(value, MAX_OPTION)
     except OverBudgetError as error:
-        return context.failed(node, f"what it chooses by {error}: choose by a part of it")
+        return context.failed(node, f"the value that selects its branch {error}: select by a part of it")
     if option in operation.cases:
         return f"case {option}"
     if operation.default is None:

@@ -295,10 +295,10 @@ def walk_problem(error: Exception) -> str:
     """What is wrong with the value, behind its name."""
     match error:
         case OverBudgetError():
-            return f"{error}: keep large data outside the run, and pass on what it is found by"
+            return f"{error}: keep large data outside the run, and pass a reference to it"
         case RecursionError():
             return f"is nested too deep ({MAX_DEPTH} levels are allowed), or contains itself"
-    return f"has no plain form: {error}"
+    return f"can't be converted to plain data: {error}"
 
 
 def finished(steps: Walk) -> Flat:

@@ -59,7 +59,7 @@ def _sized(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceErro
         finished(walk(fields, flatten=False, most=Size(MAX_FILLED_VALUES, MAX_FILLED)))
     except WALK_ERRORS as error:
         problem = str(error) if isinstance(error, OverBudgetError) else walk_problem(error)
-        return _refused(step, f"show something that {problem}: show less with it")
+        return _refused(step, f"show a value that {problem}: show less data")
     return _made(fields, step)
 
 
@@ -68,10 +68,10 @@ def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError
         return _refused(step, "must be an object")
     unknown = sorted(name for name in fields if name not in _FIELDS)
     if unknown or not isinstance(fields.get("prompt"), str):
-        why = f"have the unknown field {unknown[0]!r}" if unknown else "need a 'prompt', a text"
+        why = f"have the unknown field {unknown[0]!r}" if unknown else "need a 'prompt' string"
         return _refused(step, f"{why}: they are {', '.join(_FIELDS)}")
     if not isinstance(fields.get("schema"), Mapping | None):
-        return _refused(step, "have a 'schema' that is no JSON Schema, an object")
+        return _refused(step, "have an invalid 'schema': expected a JSON Schema object")
     try:
         return Success(AwaitInput(**{"id": step, **fields, **_times(fields)}))
     except (ConfigurationError, TypeError, ValueError, OverflowError) as error:

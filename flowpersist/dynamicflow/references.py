@@ -58,7 +58,7 @@ def parse_reference(text: str) -> Result[Reference, PersistenceError]:
     """A reference from its whole text."""
     if len(text) > MAX_REFERENCE or not _REFERENCE.fullmatch(text):
         shown = text if len(text) <= 80 else text[:80] + "…"  # noqa: PLR2004
-        message = f"{shown!r} begins with $ and is no reference: write $name.path, or $$ for a literal $"
+        message = f"Invalid reference {shown!r}: expected $name.path, or $$ for a literal $"
         return Failure(FlowError(message, reference=shown))
     return Success(_reference(text))
 

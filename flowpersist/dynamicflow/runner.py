@@ -218,7 +218,7 @@ class FlowRunner:
         why = found.unwrap()
         if isinstance(why, Mapping):
             return Failure(error_of(why))
-        message = f"run {run_id_of(new)} has failed: {new.error or 'its worker did not say why'}"
+        message = f"run {run_id_of(new)} has failed: {new.error or 'its worker recorded no error'}"
         return Failure(FlowError(message, str(new.metadata.get("flow", ""))))
 
     async def _completed(self, new: NewSuspension) -> Outcome[FlowOutcome]:

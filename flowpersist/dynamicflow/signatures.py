@@ -78,7 +78,7 @@ def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN4
     for parameter in inspect.signature(function).parameters.values():
         kind = hints.get(parameter.name, Any)
         if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
-            msg = f"the tool {name!r} takes {parameter.name!r} by position: a tool's fields are passed by name"
+            msg = f"Tool {name!r} must take {parameter.name!r} by name: a tool's fields are passed by name"
             raise TypeError(msg)
         if kind is context_class:
             context = parameter.name
@@ -106,7 +106,7 @@ def schema_of(kind: _Kind, what: str) -> _Schema:
     try:
         return json_types.schema_of(kind)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{what} has no schema of its own: {error}", "schema") from error
+        raise ConfigurationError(f"no schema can be derived for {what}: {error}", "schema") from error
 
 
 def _merge(definitions: dict[str, object], more: object, tool: str) -> None:

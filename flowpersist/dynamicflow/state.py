@@ -52,7 +52,9 @@ def new_state(flow: Flow, value: object) -> State:
 def check_state(value: object) -> Result[State, PersistenceError]:
     """Whether this is the state of a run, in the format of this release."""
     if not isinstance(value, dict) or "format" not in value:
-        return Failure(FlowError("this suspension is none of a flow: resume it with the hub that its code uses"))
+        return Failure(
+            FlowError("this suspension does not belong to a flow: resume it with the hub of the code that created it")
+        )
     if value["format"] != FORMAT:
         message = (
             f"the run's state has the format {value['format']!r}, and this release reads {FORMAT}: upgrade flowpersist"

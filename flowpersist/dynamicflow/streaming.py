@@ -72,4 +72,4 @@ async def follow(
             error = None if ended or task.cancelled() else task.exception()
             if error is not None:
                 # Nobody is there to take it, and the event loop would print it with its text.
-                tracebacks.log(_log, error, "a flow raised after its follower had gone")
+                tracebacks.log(_log, error, "a flow failed after its stream was closed")

@@ -108,7 +108,7 @@ class Tool:
         try:
             return checked.bind(lambda _: self.signature.structured(arguments))
         except RAISED as error:  # the user's classes check what they are made of, and may raise anything
-            said = f"is refused by a class of its fields ({type(error).__name__})"
+            said = f"was rejected by the class of a field ({type(error).__name__})"
             return Failure(InputValidationError(f"the input of {self.id!r} {said}", [Problem("", said)]))
 
     def check_output(self, value: object) -> Result[object, PersistenceError]:
@@ -149,7 +149,7 @@ def _checked(
         # Not `check`, whose bounds are for what strangers send: between tools a run's own data goes, of any size.
         return compiled.validate(value, what=what)
     except ValueError as error:
-        problem = Problem("", f"holds what JSON has no form for: {error}")
+        problem = Problem("", f"holds a value that JSON can't represent: {error}")
         return Failure(InputValidationError(f"{what} {problem.message}", [problem]))
 
 
@@ -220,7 +220,7 @@ def _by_pair(joins: Iterable[Join]) -> dict[tuple[str, str], Join]:
         check_instance(join, "joins", Join, "Joins")
         pair = (join.from_tool, join.to_tool)
         if pair in by_pair:
-            msg = f"two joins lead from {pair[0]!r} to {pair[1]!r}: keep one"
+            msg = f"two joins are registered from {pair[0]!r} to {pair[1]!r}: keep one"
             raise ConfigurationError(msg, "joins")
         by_pair[pair] = join
     return by_pair
@@ -249,7 +249,7 @@ def tool(
 
     def made(function: Function) -> Tool:
         if not inspect.iscoroutinefunction(function):
-            msg = f"a tool is an async function, and {getattr(function, '__name__', function)!r} is none"
+            msg = f"Tool {getattr(function, '__name__', function)!r} must be an async function"
             raise TypeError(msg)
         signature = signature_of(function, ToolContext)
         own = getattr(function, "__name__", "tool")

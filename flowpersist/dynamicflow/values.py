@@ -43,10 +43,10 @@ def collection(context: Context, node: Node, over: object, place: StepPosition) 
         return resolved
     value = _from_text(resolved.value)
     if isinstance(value, str) and len(value) > MAX_LIST_TEXT:
-        return context.failed(node, f"was given a text of over {MAX_LIST_TEXT} characters: let a tool read it")
+        return context.failed(node, f"its list is text of over {MAX_LIST_TEXT} characters: parse it in a tool")
     if isinstance(value, list | tuple):
         return list(value)
-    return context.failed(node, f"needs a list to go over, and was given {type(value).__name__}")
+    return context.failed(node, f"expected a list to iterate over, not {type(value).__name__}")
 
 
 def _from_text(value: object) -> object:

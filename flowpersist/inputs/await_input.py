@@ -244,9 +244,9 @@ class AwaitInput(Generic[A]):
             try:
                 arguments = json.loads(arguments)
             except (ValueError, RecursionError):
-                return Failure(_bad_arguments(self.id, "are no JSON"))
+                return Failure(_bad_arguments(self.id, "are not valid JSON"))
         if not isinstance(arguments, Mapping):
-            return Failure(_bad_arguments(self.id, "are no object"))
+            return Failure(_bad_arguments(self.id, "must be an object"))
         schema = JsonSchema.of(self._parameters)
         checked = schema.check(dict(arguments), what=f"the arguments of {self.id!r}")
         return cast("Result[Mapping[str, object], PersistenceError]", checked)
@@ -293,7 +293,7 @@ class AwaitInput(Generic[A]):
                 made["deadline"] = datetime.fromisoformat(made["deadline"])
             return Success(cast("AwaitInput[object]", cls(**made)))
         except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
-            return Failure(MalformedPayload(f"this is no AwaitInput of this release ({type(error).__name__})"))
+            return Failure(MalformedPayload(f"not an AwaitInput that this release can read ({type(error).__name__})"))
 
 
 def _names(text: str) -> list[str]:

@@ -103,7 +103,7 @@ def _json_problems(value: object, max_depth: int, max_text: int, measure: Measur
             text += sum(len(key) for key in item if isinstance(key, str))
             bad_key = next((True for key in item if not isinstance(key, str) or not _encodable(key)), False)
             if bad_key:
-                yield Problem(_pointer(trail), "has a key that is no text")
+                yield Problem(_pointer(trail), "has a key that is not a string")
             else:
                 stack.extend(((trail, key), part, depth + 1) for key, part in islice(item.items(), MAX_NODES + 1))
 
@@ -114,10 +114,10 @@ def _scalar_problem(item: object) -> str | None:
     if type(item) is int:
         return None if item.bit_length() <= MAX_BITS else f"is a number of more than {MAX_BITS} bits"
     if type(item) is float:
-        return None if math.isfinite(item) else "is no finite number"
+        return None if math.isfinite(item) else "is not a finite number"
     if type(item) is str:
         return None if _encodable(item) else "holds a lone surrogate"
-    return f"is of the class {type(item).__name__[:100]}, which JSON does not have"
+    return f"is of the class {type(item).__name__[:100]}, which JSON can't represent"
 
 
 def _encodable(text: str) -> bool:
@@ -205,13 +205,13 @@ def _compiled(text: str, what: str) -> JsonSchema:
         )
     except jsonschema_rs.ValidationError as error:
         place = "/".join(str(part) for part in error.instance_path)[:MAX_SHOWN] or "its root"
-        message = f"{what} is no JSON Schema: at {place}: {error.message[:MAX_SHOWN]}"
+        message = f"{what} is not a valid JSON Schema: at {place}: {error.message[:MAX_SHOWN]}"
         raise ConfigurationError(message, "schema") from None
     except jsonschema_rs.ReferencingError as error:
         message = f"{what} has a reference that does not resolve: {str(error)[:MAX_SHOWN]}"
         raise ConfigurationError(message, "schema") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{what} is no usable JSON Schema ({type(error).__name__})", "schema") from None
+        raise ConfigurationError(f"{what} is not a usable JSON Schema ({type(error).__name__})", "schema") from None
     return JsonSchema(validator, costs)
 
 
@@ -277,6 +277,6 @@ def matches_pattern(pattern: str, text: str) -> Result[bool, PersistenceError]:
     try:
         schema = JsonSchema.of({"type": "string", "pattern": pattern}, what="the pattern")
     except ConfigurationError:
-        problem = Problem("", "is no pattern of the linear engine (no look-around, no back-references), or too large")
+        problem = Problem("", "is not a supported pattern (no look-around, no back-references), or is too large")
         return Failure(_invalid("the pattern", [problem]))
     return schema.within(text, what="the text").map(lambda _: schema.fits(text))

@@ -187,7 +187,7 @@ def _hook(value: object) -> object:
         return hooked
     if isinstance(value, PurePath):
         return str(value)
-    msg = f"{type(value).__name__} has no form in JSON"
+    msg = f"{type(value).__name__} can't be represented in JSON"
     raise NotImplementedError(msg)
 
 

@@ -130,7 +130,7 @@ def costs_of(schema: Mapping[str, Any], most: int, weigh: Callable[[str], float]
     graph = Graph.of(schema, weigh)
     levels, deepest = _levels(_Entries.of(graph), graph.root, most)
     if deepest < 0:
-        msg = "it asks too much of its parts about one value"
+        msg = "it applies its parts too often to one value"
         raise SchemaCostError(msg)
     return Costs(deepest, graph, tuple(levels))
 
@@ -208,7 +208,7 @@ class _Entries:
             entry = found[part] = _Entry.of(graph, part)
             edges += 1 + sum(len(uses) for uses in entry.below.values())
             if edges > MAX_EDGES:
-                msg = "its parts are asked about in too many ways"
+                msg = "its parts can be applied in too many combinations"
                 raise SchemaCostError(msg)
             pending.extend(other for uses in entry.below.values() for other in uses)
         return cls(found, edges)

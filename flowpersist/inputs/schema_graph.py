@@ -230,7 +230,7 @@ class _Builder:
                 found = None
         if isinstance(found, Mapping | bool):
             return found
-        msg = f"it refers to {reference[:80]!r}, where it has no schema"
+        msg = f"it refers to {reference[:80]!r}, which is not a schema in it"
         raise SchemaCostError(msg)
 
 
@@ -240,7 +240,7 @@ def _tokens(reference: str) -> list[str]:
     try:
         pointer = unquote_to_bytes(reference[2:]).decode()
     except UnicodeDecodeError:
-        msg = f"it refers to {reference[:80]!r}, which is no JSON pointer"
+        msg = f"it refers to {reference[:80]!r}, which is not a JSON pointer"
         raise SchemaCostError(msg) from None
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")]
 
@@ -326,7 +326,7 @@ def _ordered(parts: list[Part]) -> list[Part]:
                 part.height = 1 + max((other.height for other, _, _ in part.same), default=0)
                 ordered.append(part)
             elif part in within:
-                msg = "it refers to itself without going on to another value"
+                msg = "it refers to itself for the same value"
                 raise SchemaCostError(msg)
             elif part not in entered:
                 entered.add(part)

@@ -32,7 +32,7 @@ MAX_PIECES: Final = 2_000
 #: How deep pieces are looked for.
 MAX_DEPTH: Final = 64
 #: Where no more can be said within the bounds.
-SOMEWHERE: Final = Problem("", "does not fit; it is too large, or its schema, to say where")
+SOMEWHERE: Final = Problem("", "does not fit (the value or its schema is too large to report where)")
 _Path: TypeAlias = tuple[str | int, ...]
 
 

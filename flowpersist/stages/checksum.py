@@ -44,7 +44,7 @@ def verified(data: bytes) -> Result[memoryview, PersistenceError]:
     check_bytes(data, "data")
     if len(data) < DIGEST_BYTES:
         return Failure(
-            CorruptedEnvelope(f"a frame ends with {DIGEST_BYTES} bytes of digest, and this has {len(data)} in all")
+            CorruptedEnvelope(f"the frame has {len(data)} bytes, fewer than the {DIGEST_BYTES} of its digest")
         )
     view = memoryview(data)
     body = view[:-DIGEST_BYTES]

@@ -120,11 +120,11 @@ def _with_dictionary(
 ) -> Result[bytes, PersistenceError]:
     named = dictionary_id(body)
     if not named:
-        return Failure(CompressionError("the data was to be compressed with a dictionary, and names none"))
+        return Failure(CompressionError("the frame says that it needs a dictionary, but names none"))
     dictionary = dictionaries.get(named)
     if dictionary is None:
         message = (
-            f"it was compressed with dictionary {named}, which is not here; open it in the namespace where it was "
+            f"it was compressed with dictionary {named}, which was not found; open it in the namespace where it was "
             "written, or restore the records of that namespace's dictionaries from a backup"
         )
         return Failure(UnknownDictionary(message, named))

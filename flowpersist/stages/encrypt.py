@@ -102,12 +102,12 @@ def encrypt_parts(
             raise ValueError(msg)
         return Success(render_envelope(Header(PLAIN).render(size), in_pieces(parts), size))
     if suite == PLAIN:
-        msg = "suite 1 is for no keyring: with one nothing is stored in plain text"
+        msg = "Invalid suite: suite 1 is plain text, and a keyring is set"
         raise ValueError(msg)
     if not keyring.kids:
         return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
     if size > AES_GCM_LIMIT:
-        message = f"{size} bytes are too many for one message, which holds {AES_GCM_LIMIT}; keep less in the state"
+        message = f"the state has {size} bytes, over the limit of {AES_GCM_LIMIT} for one message; keep less in it"
         return Failure(StateTooLarge(message))
     chosen = ENCRYPTED if suite is None else suite
     salt, nonce, binding = entropy(SALT_BYTES), entropy(NONCE_BYTES), _binding(purpose, context)
@@ -161,7 +161,7 @@ def _opened(
     if header.suite == PLAIN:
         return _plain(envelope, keyring)
     if keyring is None:
-        message = f"this is sealed with key {header.kid!r}, and there is no keyring; set FLOWPERSIST_KEYS"
+        message = f"the data is sealed with key {header.kid!r}, but there is no keyring; set FLOWPERSIST_KEYS"
         return Failure(UnknownKey(message))
     return keyring.subkey(header.kid, role_of(purpose)).bind(
         lambda subkey: _authenticated(envelope, subkey, _binding(purpose, context))
@@ -170,7 +170,7 @@ def _opened(
 
 def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, PersistenceError]:
     if keyring is not None:
-        message = "plain data where a keyring is set: it is refused, since anybody could have written it"
+        message = "the data is not encrypted, but a keyring is set: it is refused, since anyone could have written it"
         return Failure(EncryptionRequired(message))
     if envelope.header != Header(PLAIN):
         return Failure(_tampered())

@@ -117,7 +117,7 @@ def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: 
 def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:
     """Take an envelope apart, in the order of trust: lengths, magic, version, suite, CRC. No key is needed."""
     if len(data) < _START.size or data[: len(MAGIC)] != MAGIC:
-        return Failure(_corrupted("it does not begin as an envelope does"))
+        return Failure(_corrupted("it does not begin with the magic bytes of an envelope"))
     _, version, flags, suite, kid_length = _START.unpack_from(data)
     if (version, flags) != (VERSION, 0) or suite not in {PLAIN, AUTHENTICATED, ENCRYPTED}:
         message = (

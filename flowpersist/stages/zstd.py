@@ -67,7 +67,7 @@ class Dictionary:
             table = zstandard.ZstdCompressionDict(self.data, dict_type=zstandard.DICT_TYPE_FULLDICT)
             table.precompute_compress(level=_THOROUGH)
         except zstandard.ZstdError as error:
-            raise CompressionError("these bytes are no zstd dictionary; train one from states") from error
+            raise CompressionError("Invalid dictionary: expected a zstd dictionary; train one from states") from error
         object.__setattr__(self, "id", table.dict_id())
         object.__setattr__(self, "_table", table)
 

@@ -245,7 +245,7 @@ async def test_filter_keeps_the_items_for_which_the_condition_holds():
 async def test_what_is_no_list_is_refused(over):
     error = await failure({"id": "m", "map": over, "with": spoken("$item")}, input="text")
     assert error.step == "m"
-    assert "needs a list" in error.message
+    assert "expected a list" in error.message
 
 
 async def test_map_gives_a_list_in_the_order_of_its_items():

@@ -228,7 +228,7 @@ def test_an_upgrade_that_raises_is_named_and_is_no_damage(cls, value, count):
 
     error = upgraded(cls, broken).decode(data).failure()
     assert type(error) is SerializationError
-    assert "upgrade of shop.Order from version 2 to 3 raised LookupError; mend upgrades[2]" in error.message
+    assert "upgrade of shop.Order from version 2 to 3 raised LookupError; fix upgrades[2]" in error.message
     assert "lamp" not in error.message
 
 
@@ -262,7 +262,7 @@ def test_an_upgrade_that_gives_no_fields_is_named():
     types.register(Decision, name="shop.Order", version=2)
     data = Codec(types=types).encode(Decision(approve=True)).unwrap()
     error = upgraded(Decision, lambda fields: None).decode(data).failure()
-    assert "upgrade of shop.Order from version 2 to 3 gave a NoneType" in error.message
+    assert "upgrade of shop.Order from version 2 to 3 returned a NoneType" in error.message
 
 
 async def test_a_run_whose_upgrade_is_faulty_stays_as_it_was():
