@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from returns.result import Failure, Success
 
-from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, read_key
+from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION
 from flowpersist.cli.views import as_json, awaiting_data, receipt_data
@@ -30,6 +30,7 @@ __all__ = ["resume", "run", "worker"]
 
 #: Seconds between two looks at a run that others answer.
 POLL: Final = 0.2
+RUN_ID: Final = "--run-id"
 
 tools_option = click.option(
     "--tools",
@@ -46,7 +47,7 @@ wait_option = click.option("--wait", is_flag=True, help="Stay until the run has 
 @click.option(
     "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
 )
-@click.option("--run-id", help="A name for the run: starting the same run twice gives the one that is there.")
+@click.option(RUN_ID, help="A name for the run: starting the same run twice gives the one that is there.")
 @tools_option
 @wait_option
 @store_options
@@ -65,6 +66,9 @@ def run(
     value = _input(fields, input_file)
 
     async def start(runner: FlowRunner) -> FlowOutcome:
+        if run_id is not None and not names_a_run(run_id, runner.hub):
+            msg = f"expected a name that is not empty, '-', an id or a key, since {RUN_ID} must find the run again"
+            raise click.BadParameter(msg, param_hint=RUN_ID)
         return or_raise(await runner.start(text, input=value, run_id=run_id))
 
     _go(store, tools, start, wait=wait, creates=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flowpersist.hub.verbs import PersistenceHub
 
-__all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "read_key"]
+__all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "names_a_run", "read_key"]
 
 
 def read_key(text: str) -> str:
@@ -46,9 +46,15 @@ def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
     found = SuspensionId.parse(text)
     if not isinstance(found, Failure):
         return found.unwrap()
-    if not text or text.startswith(hub.suspensions.prefix):
+    if not names_a_run(text, hub):
         return text
     return SuspensionId.derive(hub.defaults.namespace, None, text)
+
+
+def names_a_run(text: str, hub: PersistenceHub) -> bool:
+    """Whether KEY|ID reads a text as the name of a run, and not as an id, as a key or as standard input."""
+    other = text in {"", "-"} or text.startswith(hub.suspensions.prefix)
+    return not other and isinstance(SuspensionId.parse(text), Failure)
 
 
 def json_of(text: str | bytes, option: str) -> object:

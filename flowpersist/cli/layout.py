@@ -28,7 +28,9 @@ LABEL: Final = 10
 
 def terminal_width() -> int | None:
     """The columns of the terminal that standard output is, None where it is none."""
-    return max(LEAST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+    # Whatever its type says, it is None where the process was started without any.
+    terminal = bool(sys.stdout) and sys.stdout.isatty()
+    return max(LEAST, shutil.get_terminal_size().columns) if terminal else None
 
 
 def writable(text: str) -> str:

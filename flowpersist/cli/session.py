@@ -7,12 +7,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from flowpersist.cli.exits import Exit, exit_of
 from flowpersist.cli.layout import moment, printable, writable
@@ -36,8 +37,10 @@ from flowpersist.settings import Settings
 __all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
 
 T = TypeVar("T")
-#: What shells give a process that SIGTERM has ended.
-TERMINATED: Final = 143
+#: What shells give a process that a signal has ended.
+ENDED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
+#: How often Ctrl-C cancels before it leaves at once.
+INTERRUPTS: Final = 2
 
 
 @frozen
@@ -195,26 +198,50 @@ def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | Non
 def awaited(session: Coroutine[Any, Any, T]) -> T:
     """Run it in an event loop of its own.
 
-    SIGTERM cancels it, which gives back the runs that it holds, and exits with 143.
+    SIGTERM and Ctrl-C cancel it, which gives back the runs that it holds, and exits with 143 and 130. A second one ends
+    the grace of a worker, whose runs are given back too; Ctrl-C once more leaves without that.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    terminated = False
+    stops = _Stops()
 
-    async def cancellable() -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            if task is not None:
-                task.cancel()
-
-        loop.add_signal_handler(signal.SIGTERM, terminate)
-        return await session
+    async def stoppable() -> T:
+        with stops.cancelling():
+            return await session
 
     try:
-        return asyncio.run(cancellable())
+        return asyncio.run(stoppable())
     except asyncio.CancelledError:
-        if terminated:
-            sys.exit(TERMINATED)
+        if stops.heard:
+            sys.exit(ENDED[stops.heard[0]])
         raise
+
+
+@define
+class _Stops:
+    """The signals that have asked the process to end, each of which cancels the task that runs."""
+
+    heard: list[signal.Signals] = field(factory=list)
+
+    @contextmanager
+    def cancelling(self) -> Iterator[None]:
+        """Cancel this task at each signal until the block ends."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        cancel = (lambda: None) if task is None else task.cancel
+
+        def terminate() -> None:
+            self.heard.append(signal.SIGTERM)
+            cancel()
+
+        def interrupt(*_: object) -> None:
+            self.heard.append(signal.SIGINT)
+            if self.heard.count(signal.SIGINT) > INTERRUPTS:
+                raise KeyboardInterrupt
+            loop.call_soon_threadsafe(cancel)
+
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        # Not by the loop: Ctrl-C must end a tool, too, that blocks it.
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

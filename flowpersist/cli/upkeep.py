@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,16 +145,37 @@ def keygen(*, store: Store, kid: str | None, output: Path | None, append: Path |
 
 
 def _append(path: Path, made: KeyRing) -> None:
-    """Put a longer file in the place of the old one, so that whoever reads meanwhile gets one or the other."""
-    before = path.read_text(encoding="ascii")
+    """Put a longer file in the place of the old one, so that whoever reads meanwhile gets one or the other.
+
+    Its links keep leading to it, and it keeps its owner and its mode. Two who append take turns: no key is lost.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise click.BadParameter(f"{path} must be a regular file", param_hint="--append")
+    turn = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _lengthen(path, made)
+    finally:
+        os.close(turn)
+
+
+def _lengthen(path: Path, made: KeyRing) -> None:
     KeyRing.from_file(path)
+    before, owner = path.read_text(encoding="ascii"), path.stat()
     entry = made.export()
     # A doubled id is refused before the file is touched.
     KeyRing.parse(",".join((*before.replace(",", " ").split(), entry)))
     new = path.with_name(f".{path.name}.{made.primary}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(before.rstrip() + "\n" + entry + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.copymode(path, new)
-    new.replace(path)
+        try:
+            file.write(before.rstrip() + "\n" + entry + "\n")
+            file.flush()
+            # Whoever could read the file must be able to read the new one.
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(owner.st_mode))
+            os.fsync(file.fileno())
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise

@@ -15,6 +15,7 @@ from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import receipt_data, suspension_data
+from flowpersist.errors import SuspensionClosed
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle.model import WaitState
@@ -131,6 +132,9 @@ def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datet
         return or_raise(await hub.extend(named(read_key(key), hub), timeout=timeout, deadline=deadline, by=by))
 
     suspension = with_hub(store, verb)
+    if not suspension.open_waits:
+        message = f"suspension {suspension.id} is {suspension.status} and has no open wait: no deadline was moved"
+        raise SuspensionClosed(message, suspension.status)
     until = ", ".join(f"{wait.name} until {moment(wait.deadline)}" for wait in suspension.open_waits)
     store.show(suspension_data(suspension), [f"extended: {suspension.id}: {until}"])
 

@@ -328,5 +328,25 @@ def test_a_worker_that_is_terminated_ends_what_it_can_within_its_grace(run, surr
     assert json.loads(run("show", "r1", "--json").stdout)["status"] == status
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_grace_and_gives_runs_back(run, surroundings, number, code):
+    (surroundings["cwd"] / "asking.json").write_text(json.dumps(ASKING))
+    (surroundings["cwd"] / "tools.py").write_text(QUICK_TOOLS)
+    started = json.loads(run("run", "asking.json", "--tools", "tools.py", "--run-id", "r1", "--json").stdout)
+    assert run("answer", started["waits"][0]["key"], "--value", "true").returncode == 0
+    line = ["worker", "--tools", "tools.py", "--grace", "60s"]
+    worker = subprocess.Popen([*COMMAND, *line], **surroundings, stderr=subprocess.PIPE, text=True)
+    with worker:
+        while not (surroundings["cwd"] / "begun").exists():
+            time.sleep(0.02)
+        worker.send_signal(number)
+        time.sleep(0.5)
+        worker.send_signal(number)
+        assert worker.wait(timeout=30) == code
+        assert "could not be released" not in worker.stderr.read()
+    assert json.loads(run("show", "r1", "--json").stdout)["status"] == "answered"
+
+
 def test_a_worker_refuses_a_store_that_is_not_there(run):
     assert run("worker", "--tools", "tools.py").returncode == 7

@@ -184,6 +184,57 @@ def test_keygen_appends_no_id_twice_and_to_no_other_file(cli, place):
     assert (place / "keys").read_bytes() == before
 
 
+def test_keygen_appends_to_what_a_link_leads_to_and_keeps_its_mode(cli, place):
+    (place / "keys").chmod(0o640)
+    (place / "link").symlink_to("keys")
+    assert cli("keygen", "--append", "link").exit_code == 0
+    assert (place / "link").is_symlink()
+    assert len((place / "keys").read_text().splitlines()) == 2
+    assert stat.S_IMODE((place / "keys").stat().st_mode) == 0o640
+
+
+def test_two_who_append_at_once_lose_no_key(cli, place):
+    line = [*COMMAND, "keygen", "--append", "keys", "--json"]
+    made = [subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    kids = {json.loads(process.communicate(timeout=60)[0])["kid"] for process in made}
+    assert len(kids) == 4
+    assert kids < set(KeyRing.from_file(place / "keys").kids)
+
+
+def test_keygen_appends_to_no_pipe_and_to_no_other_text(cli, place):
+    os.mkfifo(place / "pipe")
+    assert cli("keygen", "--append", "pipe").exit_code == 2
+    (place / "other").write_text("schlüssel")
+    refused = cli("keygen", "--append", "other")
+    assert (refused.exit_code, "name a readable text file" in refused.stderr) == (7, True)
+
+
+@pytest.mark.parametrize("name", ["", "-", "01a2232b-e1e6-7de9-94db-aa251d7130bc", "df_susp_hello"])
+def test_a_name_by_which_the_run_would_not_be_found_is_refused(cli, place, name):
+    result = cli("run", "flow.json", "--tools", "tools.py", "--input", "article=lamps", "--run-id", name)
+    assert (result.exit_code, "--run-id" in result.stderr) == (2, True)
+    assert cli("list").stdout == "nothing found\n"
+
+
+def test_extending_what_has_no_open_wait_is_refused(cli, started):
+    keys = started("--run-id", "r1")
+    cli("answer", keys["amount"], "--set", "count=3")
+    cli("answer", keys["ok"], "--value", "true")
+    result = cli("extend", "r1", "--timeout", "3d")
+    assert (result.exit_code, result.stdout) == (6, "")
+    assert "no open wait" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "r1"), ("outcome", "r1"), ("health",)])
+def test_no_command_needs_a_standard_output(started, place, command):
+    """A supervisor may start a process without one."""
+    started("--run-id", "r1")
+    line = ["bash", "-c", 'exec "$@" >&-', "bash", *COMMAND, *command]
+    ended = subprocess.run(line, cwd=place, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == (3 if command[0] == "outcome" else 0)
+
+
 def test_plain_text_is_told_by_commands_that_store_and_by_no_other(cli, place, monkeypatch):
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
     started = cli("run", "flow.json", "--tools", "tools.py", "--input", "article=lamps", "--json")
