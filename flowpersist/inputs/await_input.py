@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeForm, TypeVar
 
 from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
-from flowpersist.codec import TypeRegistry
+from flowpersist.codec import Limits, TypeRegistry
 from flowpersist.errors import (
     ConfigurationError,
     InputValidationError,
@@ -41,6 +41,8 @@ MAX_PROMPT: Final = 64 * 1024
 MAX_TITLE: Final = 4 * 1024
 MAX_ARGUMENTS: Final = 1024 * 1024
 MAX_SIZE: Final = 1024 * 1024
+#: Of the texts of an answer, which is kept as a state is.
+MAX_ANSWER: Final = Limits().max_bytes
 #: Of the names that are missing among arguments.
 MAX_NAMED: Final = 5
 
@@ -218,9 +220,9 @@ class AwaitInput(Generic[A]):
     def check(self, answer: object) -> Result[object, PersistenceError]:
         """The answer as JSON data, or ``InputValidationError`` with problems, at most 100, and their JSON pointers.
 
-        Of more than 256 Ki characters it is refused here; a hub takes as many as its states have bytes.
+        As a hub, it takes as many characters as a state may have bytes: 100 Mi, where the hub has no limits of its own.
         """
-        return JsonSchema.of(self._json_schema).check(answer)
+        return JsonSchema.of(self._json_schema).check(answer, max_text=MAX_ANSWER)
 
     def parse(self, answer: object) -> Result[A, PersistenceError]:
         """The answer as a value of the schema's class; as JSON data where the schema is a mapping."""

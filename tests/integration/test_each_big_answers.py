@@ -85,6 +85,16 @@ async def test_one_may_be_as_large_as_a_state(url):
         assert (await raising.suspend(largest)).status is Status.WAITING
 
 
+async def test_await_input_takes_what_a_hub_takes(url):
+    async with open_test_hub(url) as hub:
+        asked = AwaitInput(id="w", prompt="?", schema=str)
+        new = or_raise(await hub.suspend("s", awaiting=asked))
+        given = text(300_000)
+        assert or_raise(asked.check(given)) == given
+        or_raise(await hub.answer(new.key, given))
+        assert or_raise(await hub.resume(new.key, awaiting=asked)).answer == given
+
+
 async def test_many_that_fit_each_alone_fit_together(url):
     """A hundred and fifty of 2 KB: 300 KB, of which a head takes a part."""
     async with open_test_hub(url, keyring=None, compression="none") as hub:

@@ -334,6 +334,15 @@ async def test_a_run_that_needs_no_answer_is_exclusive_and_can_be_taken_over_by_
     assert isinstance((await hub.claim(new.key)).failure(), AlreadyResumed)
 
 
+async def test_a_run_that_needs_no_answer_waits_for_its_key_and_goes_to_workers_once_it_is_given_back(hub):
+    new = or_raise(await hub.suspend("s"))
+    assert or_raise(await hub.claim_due(limit=10)) == ()
+    run = or_raise(await hub.claim(new.key))
+    or_raise(await hub.release(run))
+    (taken,) = or_raise(await hub.claim_due(limit=10))
+    assert (taken.suspension.id, taken.attempt) == (new.id, 2)
+
+
 async def test_a_claim_that_comes_too_early_after_a_release_records_nothing(hub):
     pair = or_raise(await hub.suspend(0, awaiting=dict.fromkeys("ab", CONFIRM), until="each"))
     run = or_raise(await hub.claim(pair.keys["a"], True))
