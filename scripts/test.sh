@@ -64,7 +64,7 @@ case $what in
     all)
         provide "${all_servers[@]}"
         # Most tests wait for a server: files run beside each other, the tests of a file one after another.
-        selected=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
+        selected=(--numprocesses=4 --dist=loadfile)
         [ $# -eq 0 ] || selected+=(--cov-fail-under=0)
         ;;
     *)
