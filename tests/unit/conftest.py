@@ -1,9 +1,13 @@
 """Unit tests: thousands of tests of a millisecond or so, most of which would go by in what stands around them."""
 
 import gc
+import sys
 from pathlib import Path
 
 import pytest
+
+# As in scripts/common.sh: a first run compiles the tests and hypothesis for pytest; the next ones need not.
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items):
