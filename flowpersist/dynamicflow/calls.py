@@ -4,7 +4,6 @@ instead.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,6 +17,7 @@ from flowpersist.dynamicflow.plain import WALK_ERRORS
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
 from flowpersist.dynamicflow.values import resolve
+from flowpersist.hub.cancellation import is_fault
 from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
@@ -174,9 +174,11 @@ async def _run(
 ) -> Done | Failed | Pending:
     try:
         value = await tool.call(arguments, given)
-    except RAISED as error:  # a tool is the user's code: whatever it raises fails the attempt
-        if isinstance(error, asyncio.CancelledError) and context.is_cancelled():
-            given.cancellation.request()
+    except BaseException as error:  # a tool is the user's code: whatever it raises fails the attempt
+        cancelled = context.is_cancelled()
+        if not is_fault(error, cancelled=cancelled):
+            if cancelled:
+                given.cancellation.request()
             raise
         message = "tool %s failed in step %s of run %s, attempt %d"
         context.tracebacks.log(given.logger, error, message, tool.id, given.path, given.run_id, given.attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable
@@ -12,7 +11,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PermissionDenied, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
-from flowpersist.hub.cancellation import is_cancelled
+from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Suspension, suspension_of
 
@@ -38,8 +37,8 @@ async def authorized(
         answer = authorizer(verb, suspension_of(head), by)
         if (await answer) if inspect.isawaitable(answer) else answer:
             return Success(None)
-    except (Exception, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+    except BaseException as error:
+        if not is_fault(error, cancelled=is_cancelled()):
             raise
         denied.__cause__ = error
         tracebacks.log(log, error, "the authorizer raised for %s on suspension %s", verb, head.id)

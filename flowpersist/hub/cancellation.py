@@ -1,10 +1,10 @@
-"""Whether a ``CancelledError`` means that somebody cancels the task."""
+"""What users' code raises: a fault of its own, or the cancellation of its task or the end of its process."""
 
 from __future__ import annotations
 
 import asyncio
 
-__all__ = ["is_cancelled"]
+__all__ = ["is_cancelled", "is_fault"]
 
 
 def is_cancelled(before: int = 0) -> bool:
@@ -14,3 +14,10 @@ def is_cancelled(before: int = 0) -> bool:
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > before
+
+
+def is_fault(error: BaseException, *, cancelled: bool) -> bool:
+    """Whether users' code has failed with this by itself, alone or in a group; ``cancelled``: its task is."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_fault(one, cancelled=cancelled) for one in error.exceptions)
+    return isinstance(error, Exception) or (isinstance(error, asyncio.CancelledError) and not cancelled)

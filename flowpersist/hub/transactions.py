@@ -6,7 +6,6 @@ decides by a pure transition, and puts the result under the head's revision with
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,7 +26,7 @@ from flowpersist.errors.arguments import check_optional
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.authorizing import Authorizer, authorized
 from flowpersist.hub.beside import Beside
-from flowpersist.hub.cancellation import is_cancelled
+from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.hub.large_answers import Aside
 from flowpersist.hub.misses import Misses
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
@@ -297,8 +296,8 @@ class Suspensions:
             told = self._on_event(event)
             if inspect.isawaitable(told):
                 await told
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+        except BaseException as error:
+            if not is_fault(error, cancelled=is_cancelled()):
                 raise
             # The write is durable: an observer's mistake must not turn it into a failure, or end its caller.
             self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)

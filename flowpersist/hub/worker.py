@@ -24,7 +24,7 @@ from flowpersist.errors.arguments import (
     check_pause,
     check_whole,
 )
-from flowpersist.hub.cancellation import is_cancelled
+from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
@@ -331,9 +331,11 @@ class Worker:
         except NotAwaitable:
             await self._said("released", self.hub.release(run, error="the handler is no async function"))
             raise
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                await self._stopped(run, holding)
+        except BaseException as error:
+            cancelled = is_cancelled()
+            if not is_fault(error, cancelled=cancelled):
+                if cancelled:
+                    await self._stopped(run, holding)
                 raise
             # Whatever the user's handler raises, a CancelledError of its own too, is recorded with the run and never
             # ends the worker.

@@ -369,7 +369,7 @@ def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:
     if len(sealed) <= limit:
         return Success(sealed)
     message = (
-        f"what is awaited and answered takes {len(sealed)} bytes, over the {limit} that fit a head: "
+        f"what is awaited and answered takes {len(sealed)} bytes, over the {max(0, limit)} that fit a head: "
         "put large data into the state, and keep schemas, defaults and metadata small"
     )
     return Failure(StateTooLarge(message))

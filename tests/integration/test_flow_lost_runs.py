@@ -60,6 +60,12 @@ async def raises() -> None:
 
 
 @tool()
+async def raises_a_group() -> None:
+    message = "what gather has returned"
+    raise BaseExceptionGroup(message, [ValueError(), asyncio.CancelledError()])
+
+
+@tool()
 async def awaits_what_is_cancelled() -> None:
     other = asyncio.get_running_loop().create_task(asyncio.sleep(60))
     other.cancel()
@@ -123,11 +129,12 @@ def cancelling(_value):
 
 TOOLS = [
     *(say, raises, awaits_what_is_cancelled, awaits_a_cancelled_future, second_time),
-    *(takes_odd, gives_unreadable, raises_unspeakable),
+    *(takes_odd, gives_unreadable, raises_unspeakable, raises_a_group),
 ]
 JOINS = [Join("say", "takes_odd", cancelling)]
 FAILING = {
     "raised": {"tool": "raises"},
+    "in a group": {"tool": "raises_a_group"},
     "of a task": {"tool": "awaits_what_is_cancelled"},
     "of a future": {"tool": "awaits_a_cancelled_future"},
     "a class of the input": {"tool": "takes_odd", "args": {"odd": {"value": 0}}},
@@ -230,13 +237,24 @@ async def until(condition, tries=2000):
     raise AssertionError("it never came about")
 
 
-@pytest.mark.parametrize("door", ["hub", "raising", "runner"])
-async def test_a_workers_run_is_tried_again_with_backoff_and_failed_in_the_end(hub, door):
+GROUP = BaseExceptionGroup("what gather has returned", [asyncio.CancelledError()])
+
+
+@pytest.mark.parametrize(
+    ("door", "raised"),
+    [
+        *(("hub", asyncio.CancelledError), ("hub", GROUP)),
+        *(("raising", asyncio.CancelledError), ("raising", GROUP)),
+        ("runner", None),
+    ],
+    ids=["hub", "hub, group", "raising", "raising, group", "runner"],
+)
+async def test_a_workers_run_is_tried_again_with_backoff_and_failed_in_the_end(hub, door, raised):
     attempts = []
 
     async def handler(run):
         attempts.append(run.attempt)
-        raise asyncio.CancelledError
+        raise raised
 
     if door == "runner":
         runner = FlowRunner(hub, TOOLS)
