@@ -25,7 +25,8 @@ from attrs import evolve
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known
-from flowpersist.backends._claim_check.sweeping import OWN, identity, sweep, turn
+from flowpersist.backends._claim_check.own import OWN
+from flowpersist.backends._claim_check.sweeping import sweep, turn
 from flowpersist.backends._delegating import DelegatingBackend
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Selection, check_put, position_of, selection
@@ -127,7 +128,7 @@ class ClaimCheckBackend(DelegatingBackend):
     async def _connected(self) -> Bodies:
         try:
             await self.blobs.open()
-            return Bodies(self.blobs, await identity(self.inner, self._entropy), self._entropy)
+            return Bodies(self.blobs, self.inner, self._entropy)
         except BaseException:
             await self._closed()
             raise
@@ -347,8 +348,9 @@ class ClaimCheckBackend(DelegatingBackend):
         async with self._using() as bodies:
             swept = await self.inner.sweep() if isinstance(self.inner, Sweeping) else 0
             for namespace in sorted(self._namespaces):
-                if await turn(self.inner, bodies.place(namespace), SWEEP_EVERY, self._entropy):
-                    swept += await sweep(self.inner, bodies, namespace, self._grace, self._newest)
+                place = await bodies.place(namespace)
+                if place is not None and await turn(self.inner, place, SWEEP_EVERY, self._entropy):
+                    swept += await sweep(self.inner, bodies, namespace, place, self._grace, self._newest)
             return swept
 
     async def ping(self) -> BackendHealth:

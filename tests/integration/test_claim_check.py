@@ -10,6 +10,7 @@ import pytest
 
 from flowpersist import ConfigurationError, Maintenance, RaisingHub, or_raise
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
+from flowpersist.backends._claim_check.own import drawn_identity
 from flowpersist.backends.base import KEEP, BodyLimited, Capability, NamespaceSchema, RecordRef, Where
 from flowpersist.backends.blob_files import FileBlobStore
 from flowpersist.backends.claim_check import DEFAULT_FROM_BYTES, ClaimCheckBackend
@@ -199,6 +200,8 @@ async def test_a_lost_acknowledgement_loses_no_blob(tmp_path, gate, files):
     faulty = FaultyBackend(SqliteBackend(tmp_path / "store.db"))
     backend = ClaimCheckBackend(faulty, gate, from_bytes=1000)
     await backend.open(SCHEMA)
+    # The store's own name is drawn by a put of its own, before the first body.
+    await drawn_identity(faulty, os.urandom)
     mine = change(body=BODY)
     faulty.lose("put")
     with pytest.raises(UnknownOutcome):

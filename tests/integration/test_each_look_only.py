@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from canaries import dumped
@@ -99,6 +102,26 @@ async def test_a_directory_of_blobs_that_is_not_there_is_not_made(tmp_path):
         async with open_hub(store, keyring=None, blobs=f"file://{tmp_path}/mistyped", create=False):
             pytest.fail("it was opened")
     assert not (tmp_path / "mistyped").exists()
+
+
+async def test_looking_at_a_store_with_blobs_writes_no_record(tmp_path):
+    """A store drew its own name, as a record, when it was opened: also for a hub that only looks."""
+    store = f"sqlite:///{tmp_path}/flows.db"
+    async with RaisingHub.open(store, keyring=None) as hub:
+        new = await hub.suspend({"a": 1}, awaiting=ASK)
+    (tmp_path / "blobs").mkdir()
+    before = _rows(tmp_path / "flows.db")
+    async with RaisingHub.open(store, keyring=None, blobs=f"file://{tmp_path}/blobs", create=False) as hub:
+        assert (await hub.inspect(new.key)).id == new.id
+        assert [one.id for one in (await hub.query()).items] == [new.id]
+        assert or_raise(await Maintenance(hub.hub).health()).sealed == {"plain": 1}
+    assert _rows(tmp_path / "flows.db") == before
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def _rows(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT namespace, key, revision FROM flowpersist_records ORDER BY 1, 2").fetchall()
 
 
 async def test_a_path_through_a_directory_that_is_not_there_is_refused_by_its_name(tmp_path):

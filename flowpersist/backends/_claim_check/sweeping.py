@@ -1,4 +1,4 @@
-"""What a store must know of itself to share a bucket, and the removal of blobs that no record names.
+"""The removal of blobs that no record names.
 
 Crashed writers, lost races whose loser died, and deletes whose acknowledgement was lost leave blobs behind. A blob may
 go when it is older than the grace and no record names it. Three things make that safe: a put that is later than half
@@ -15,34 +15,14 @@ from typing import Final
 
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
-from flowpersist.backends.base import NamespaceSchema, Record, RecordChange, RecordRef, StorageBackend, Where
-from flowpersist.errors import BackendUnavailable, IntegrityError, RevisionConflict, UnknownOutcome
+from flowpersist.backends._claim_check.own import OWN
+from flowpersist.backends.base import Record, RecordChange, RecordRef, StorageBackend, Where
+from flowpersist.errors import IntegrityError, RevisionConflict
 
-__all__ = ["OWN", "identity", "sweep", "turn"]
+__all__ = ["sweep", "turn"]
 
 log = logging.getLogger("flowpersist.backends.claim_check")
-#: Where a store keeps its own name, and when each of its namespaces was swept.
-OWN: Final = NamespaceSchema("flowpersist.blobs")
-_STORE: Final = RecordRef(OWN.name, "store")
-_IDENTITY_BYTES: Final = 16
 _PAGE: Final = 500
-_ATTEMPTS: Final = 5
-
-
-async def identity(inner: StorageBackend, entropy: Callable[[int], bytes]) -> str:
-    """The store's own name, drawn by whoever opens it first."""
-    for _ in range(_ATTEMPTS):
-        record = (await inner.get(_STORE, body=False)).record
-        if record is not None and len(record.head) == _IDENTITY_BYTES:
-            return record.head.hex()
-        change = RecordChange(entropy(16).hex(), head=entropy(_IDENTITY_BYTES))
-        try:
-            await inner.put(_STORE, change, if_revision=0 if record is None else record.revision)
-        except (RevisionConflict, UnknownOutcome):
-            # Somebody else was quicker, or it was done: the next look tells.
-            continue
-    message = f"the {inner.name} store does not tell its own name, by which its blobs are called; try again"
-    raise BackendUnavailable(message, inner.name, True)
 
 
 async def turn(inner: StorageBackend, place: str, every: timedelta, entropy: Callable[[int], bytes]) -> bool:
@@ -64,6 +44,7 @@ async def sweep(
     inner: StorageBackend,
     bodies: Bodies,
     namespace: str,
+    place: str,
     grace: timedelta,
     newest: Callable[[Record], Awaitable[Claim | None]],
 ) -> int:
@@ -72,9 +53,7 @@ async def sweep(
     A record that can't be read may name any blob of its time.
     """
     before = await bodies.blobs.now() - grace
-    old = {
-        blob.name: blob.modified async for blob in bodies.blobs.walk(bodies.place(namespace)) if blob.modified < before
-    }
+    old = {blob.name: blob.modified async for blob in bodies.blobs.walk(place) if blob.modified < before}
     after: str | None = None
     while old:
         page = await inner.query(namespace, Where(), limit=_PAGE, after=after)
@@ -90,7 +69,7 @@ async def sweep(
                 old = {name: modified for name, modified in old.items() if not first <= modified <= last}
                 continue
             if claim is not None:
-                old.pop(bodies.name(namespace, claim), None)
+                old.pop(f"{place}/{claim.nonce}", None)
         after = page.next
         if after is None:
             break
