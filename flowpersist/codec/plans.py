@@ -287,7 +287,7 @@ def is_built(plan: Plan) -> bool:
 
 
 def set_attributes(one: Cell, attributes: Mapping[Cell, Cell]) -> None:
-    """Set attributes that stand in bytes from anywhere: none may hide what the class defines."""
+    """Set attributes from untrusted bytes: refuse one that would hide what the class defines."""
     for name, value in attributes.items():
         if type(name) is not str or name.startswith("__") or _is_taken(getattr(type(one), name, None)):
             raise malformed("an attribute would hide one of its class")

@@ -115,7 +115,7 @@ class _SmallEncoder:
         return whole_document(self._writer, self._limits, self._registrations, len(objects), 0)
 
     def _reader(self, cls: type) -> Reading:
-        """How objects of a class that is no container are read."""
+        """How objects of a class other than a container are read."""
         plan = None if cls in SELDOM else self._roles.registration(cls).plan
         if not isinstance(plan, FieldsPlan) or not plan.names:
             return kinds.INSTANCE, 0, _unread

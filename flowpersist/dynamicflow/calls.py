@@ -121,7 +121,7 @@ def _given(context: Context, node: Node, operation: ToolCall, place: StepPositio
 def _passed_on(
     context: Context, node: Node, tool: str, previous: Done, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
-    """A tool without fields is given none; what is no object goes to a tool's only field."""
+    """Pass no arguments to a tool without fields; pass a value other than an object as a tool's only field."""
     if takes == ():
         return {}
     joined = _joined(context, node, tool, previous)

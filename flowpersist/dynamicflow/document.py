@@ -48,7 +48,7 @@ class Document:
 
 
 def check_source(document: object, name: str) -> None:
-    """Refuse what is neither an object nor JSON text: a list is what a document is not, and is told so by ``load``."""
+    """Raise ``TypeError`` for what is neither an object nor JSON text; ``load`` reports a list as a ``FlowError``."""
     takes = "a mapping, or its JSON as a str or bytes (of a file, read it: path.read_text())"
     check_instance(document, name, (Mapping, str, bytes, list), takes)
 

@@ -159,7 +159,7 @@ class Engine(Context):
         return outcome
 
     async def _handle(self, node: Node, place: StepPosition, error: FlowError) -> StepOutcome:
-        """Run what stands in for a failed step. It sees the error as ``$error``."""
+        """Run the ``onError`` steps of a failed step. They see the error as ``$error``."""
         scope = Scope(place.scope, {"error": failure_of(error)})
         outcome = await self.block(node.on_error, evolve(place, scope=scope))
         if isinstance(outcome, Done):

@@ -1,4 +1,4 @@
-"""What a run tells those who follow it."""
+"""The events of a run, for those who stream it."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ class FlowEvent:
 
 
 def nothing(kind: EventType, data: Mapping[str, object]) -> None:
-    """Nobody follows."""
+    """Drop the event."""

@@ -272,6 +272,6 @@ def _joined(node: Call, resolve: Resolve, budget: Budget) -> Result[object, Pers
 
 
 def _exists(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
-    """Whether a reference resolves, and not to null: what can't resolve is no error here."""
+    """Whether a reference resolves to a value other than null. One that can't be resolved is not an error here."""
     value = _value(node.arguments[0], resolve, budget)
     return Success(isinstance(value, Success) and value.unwrap() is not None)

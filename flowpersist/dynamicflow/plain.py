@@ -231,7 +231,7 @@ def _length(item: object) -> int:
 
 
 def _opened(item: object, *, flatten: bool) -> _Open | Flat:
-    """A container as it is walked; what is none, whole."""
+    """A container as it is walked; any other value as it is."""
     if isinstance(item, Mapping):
         return _mapping(item, cast("Mapping[object, object]", item), flatten=flatten)
     if isinstance(item, list | tuple | set | frozenset):

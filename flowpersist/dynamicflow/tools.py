@@ -80,7 +80,7 @@ class ToolContext:
 class Tool:
     """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one.
 
-    ``ConfigurationError`` where a schema is none.
+    Raises ``ConfigurationError`` for an invalid schema.
     """
 
     id: str
@@ -178,7 +178,7 @@ class Toolbox:
 
     @classmethod
     def of(cls, tools: Iterable[object], joins: Iterable[Join]) -> Toolbox:
-        """``ConfigurationError`` where two go by one id, ``TypeError`` for what is no tool."""
+        """Raises ``ConfigurationError`` where two tools have one id, and ``TypeError`` for anything but a tool."""
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
         check_items(tools, "tools", "what @tool made, and AwaitInputs")
         for item in tools:

@@ -81,7 +81,7 @@ def _class_name(kind: Kind, types: TypeRegistry) -> tuple[object, bool]:
 
 
 def type_of(name: object, types: TypeRegistry) -> Kind | None:
-    """The type of a stored name; None where a class of it is not registered here, or it is no name."""
+    """The type of a stored name; None where a class in it is not registered, or the name is invalid."""
     try:
         return _typed(name, types, 0)
     except (LookupError, TypeError, ValueError):

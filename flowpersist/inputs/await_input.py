@@ -1,4 +1,4 @@
-"""``AwaitInput``: what a flow waits for, what an answer must look like, and what becomes of it when nobody answers."""
+"""``AwaitInput``: what a flow waits for, what an answer must look like, and what happens when no answer comes."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ _WINDOW: Final = 128 * 1024
 # Compared and found by identity: its table for the library is made once and shared by all threads.
 @frozen(eq=False)
 class Dictionary:
-    """A trained dictionary: what small states of one kind have in common, said once. As secret as they are.
+    """A trained dictionary: the bytes that small states of one kind have in common. It is as secret as the states.
 
-    ``id`` stands in each frame that was made with it, and is in the dictionary's own bytes too.
+    ``id`` is in each frame that was compressed with it, and is in the dictionary's own bytes too.
     """
 
     data: bytes = field(repr=False)
@@ -152,7 +152,7 @@ def _compressor(size: int, dictionary: Dictionary | None) -> zstandard.ZstdCompr
 
 
 def dictionary_id(data: memoryview) -> int | None:
-    """The dictionary that a frame names, 0 for none; None where it is no frame."""
+    """The dictionary that a frame names, 0 for none; None where the data is not a frame."""
     try:
         return int(zstandard.get_frame_parameters(data).dict_id)
     except zstandard.ZstdError:
