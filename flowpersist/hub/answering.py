@@ -7,6 +7,7 @@ runs, so that the event loop goes on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -14,14 +15,16 @@ from returns.result import Result, Success
 
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.answer_types import AnswerTypes
+from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
 from flowpersist.inputs.json_types import Kind, json_form, structure
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Head, WaitState
 from flowpersist.lifecycle.refusals import Target
 from flowpersist.lifecycle.steps import Offer
+from flowpersist.lifecycle.views import answers_of
 
-__all__ = ["Given", "own_copy"]
+__all__ = ["Given", "delivered", "own_copy"]
 
 #: Values, and characters of text, that are checked in the event loop.
 FEW: Final = 200
@@ -62,6 +65,15 @@ def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -
 def _fitting(value: object, kind: Kind) -> Result[object, PersistenceError]:
     """The same value, if its type's own rules let it through."""
     return structure(value, kind).map(lambda _: value) if kind is not None else Success(value)
+
+
+async def delivered(
+    head: Head, apart: Mapping[str, object], awaiting: AwaitInput[Any] | None
+) -> Result[Mapping[str, object], PersistenceError]:
+    """The answers for whoever takes the run; those of a class are made in a thread, where its own rules run."""
+    if awaiting is None:
+        return answers_of(head, apart, None)
+    return await asyncio.to_thread(answers_of, head, apart, awaiting)
 
 
 def own_copy(value: object) -> object:

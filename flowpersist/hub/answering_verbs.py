@@ -15,6 +15,7 @@ from flowpersist.errors.arguments import (
     check_instance,
 )
 from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.answering import delivered
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import text_of
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
@@ -31,7 +32,6 @@ from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
-    answers_of,
     resumption_of,
     suspension_of,
 )
@@ -189,7 +189,9 @@ class AnsweringVerbs(HubBase):
         if not isinstance(fitting, Success):
             return Step(seen.head, Failure(fitting.failure()))
         apart = await self.suspensions.beside.answers.values(step.head)
-        answers = apart.bind(lambda values: answers_of(step.head, values, awaiting))
+        if not isinstance(apart, Success):
+            return Step(seen.head, Failure(apart.failure()))
+        answers = await delivered(step.head, apart.unwrap(), awaiting)
         if not isinstance(answers, Success):
             return Step(seen.head, Failure(answers.failure()))
         return Step(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))

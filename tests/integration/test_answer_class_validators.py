@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import sys
+import threading
 from asyncio import CancelledError
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
@@ -318,6 +319,27 @@ async def test_what_has_no_form_or_does_not_fit_is_refused(kind, given):
         new = or_raise(await hub.suspend("s", awaiting=AwaitInput(id="x", prompt="?", schema=kind)))
         for verb in (hub.answer, hub.resume, hub.claim):
             refused(await verb(new.key, given))
+
+
+async def test_the_rules_of_a_class_run_in_no_event_loop():
+    threads = []
+
+    class Slow(pydantic.BaseModel):
+        n: int
+
+        @pydantic.field_validator("n")
+        @classmethod
+        def seen(cls, n):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return n
+
+    ask = AwaitInput(id="x", prompt="?", schema=Slow)
+    async with open_test_hub() as hub:
+        for verb in (hub.claim, hub.resume):
+            new = or_raise(await hub.suspend(1, awaiting=ask))
+            or_raise(await hub.answer(new.key, {"n": 1}))
+            assert or_raise(await verb(new.key, awaiting=ask)).answer.n == 1
+    assert set(threads) == {False}
 
 
 async def test_an_instance_that_does_not_fit_its_class_shows_no_value_in_warnings(recwarn):
