@@ -9,11 +9,13 @@ import pty
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import wcwidth
 
 from flowpersist import AwaitInput, KeyRing, RaisingHub
+from flowpersist.cli.commands import command
 
 COMMAND = [sys.executable, "-m", "flowpersist"]
 ADDRESS = {
@@ -29,6 +31,17 @@ ADDRESS = {
 }
 PROSE = "Long lines of words that no terminal is wide enough for, and 日本語の長い文章もあります。 " * 6
 MULTILINE = "first line\nstatus:     completed\n\x1b[31mred"
+
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
+
+
+@pytest.mark.parametrize("name", sorted(command.commands))
+def test_the_reference_names_each_command_and_its_options(name):
+    text = REFERENCE.read_text()
+    options = {one for parameter in command.commands[name].params for one in parameter.opts if one.startswith("--")}
+    assert f"| `{name}" in text
+    assert {one for one in options if one not in text} == set()
 
 
 # ---- usage errors
