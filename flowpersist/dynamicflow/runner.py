@@ -39,7 +39,7 @@ from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, W
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
-    from flowpersist.hub.transactions import Named
+    from flowpersist.hub.transactions import KeyLike
 
 __all__ = ["FlowRunner"]
 
@@ -100,7 +100,7 @@ class FlowRunner:
 
     @discreet
     async def resume(
-        self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+        self, key: KeyLike, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> Outcome[FlowOutcome]:
         """Answer one wait and run on, until the run is done or awaits other answers.
 
@@ -127,7 +127,7 @@ class FlowRunner:
 
     @discreet
     def stream_resume(
-        self, key: Named, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+        self, key: KeyLike, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``resume``, as events while they happen."""
         _check_answer(document, by)
@@ -229,7 +229,7 @@ class FlowRunner:
         return Success(Completed(outcome["result"], outcome["outputs"]))
 
     async def _resume(
-        self, key: Named, answer: object, document: Source | None, by: str | None, emit: Emit
+        self, key: KeyLike, answer: object, document: Source | None, by: str | None, emit: Emit
     ) -> Outcome[FlowOutcome]:
         seen = await self.hub.inspect(key)
         if isinstance(seen, Failure):
@@ -264,7 +264,7 @@ class FlowRunner:
         return FlowError(message, str(metadata.get("flow")), None, None, lacking[0])
 
     async def _answered(
-        self, key: Named, answer: object, by: str | None, emit: Emit, flow: Flow | None
+        self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None
     ) -> Outcome[FlowOutcome]:
         claimed = await self.hub.claim(key, answer, by=by, lease=self.lease)
         if isinstance(claimed, Success):
@@ -274,7 +274,7 @@ class FlowRunner:
         return claimed
 
     async def _accepted(
-        self, key: Named, answer: object, by: str | None, emit: Emit, flow: Flow | None
+        self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None
     ) -> Outcome[FlowOutcome]:
         """Record the answer to a run that somebody holds, and make sure that somebody reads it.
 

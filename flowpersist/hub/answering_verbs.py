@@ -23,7 +23,7 @@ from flowpersist.hub.suspending import (
     check_times,
     earliest,
 )
-from flowpersist.hub.transactions import Named, Present
+from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.model import Head
@@ -44,7 +44,7 @@ class AnsweringVerbs(HubBase):
 
     @discreet
     async def answer(
-        self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
+        self, key: KeyLike, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Outcome[Receipt]:
         """Validate an answer and record it. A keyring for control alone is enough.
 
@@ -55,7 +55,7 @@ class AnsweringVerbs(HubBase):
         """
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Present) -> Step[Receipt]:
+        async def decide(seen: Snapshot) -> Step[Receipt]:
             offer = await given.examined(seen.head, seen.target)
             return verbs.answer(seen.head, seen.target, offer, seen.now)
 
@@ -64,7 +64,7 @@ class AnsweringVerbs(HubBase):
     @discreet
     async def resume(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,
@@ -88,7 +88,7 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if answer_id is None else answer_id
         given = self._given(value, by, own)
 
-        async def decide(seen: Present) -> Step[Resumption[S, A]]:
+        async def decide(seen: Snapshot) -> Step[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
             return await self._taken(seen, step, expect, awaiting)
@@ -98,7 +98,7 @@ class AnsweringVerbs(HubBase):
     @discreet
     async def claim(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,
@@ -127,7 +127,7 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Present) -> Step[Resumption[S, A]]:
+        async def decide(seen: Snapshot) -> Step[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await self._taken(seen, step, expect, awaiting)
@@ -135,7 +135,7 @@ class AnsweringVerbs(HubBase):
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
 
     @discreet
-    async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
+    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
         """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -144,7 +144,7 @@ class AnsweringVerbs(HubBase):
         """
         check_instance(reason, "reason", (str, type(None)), "a str or None")
 
-        async def decide(seen: Present) -> Step[Suspension]:
+        async def decide(seen: Snapshot) -> Step[Suspension]:
             step = verbs.cancel(seen.head, seen.target, seen.now, reason=text_of(reason))
             return Step(step.head, step.result.map(suspension_of))
 
@@ -152,7 +152,7 @@ class AnsweringVerbs(HubBase):
 
     @discreet
     async def extend(
-        self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Outcome[Suspension]:
         """Move the deadline of the key's wait, or by id of all open ones.
 
@@ -166,7 +166,7 @@ class AnsweringVerbs(HubBase):
             msg = "extend needs a timeout or a deadline"
             raise ValueError(msg)
 
-        async def decide(seen: Present) -> Step[Suspension]:
+        async def decide(seen: Snapshot) -> Step[Suspension]:
             moment = earliest(deadline, timeout, seen.now)
             step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
             return Step(step.head, step.result.map(suspension_of))
@@ -179,7 +179,7 @@ class AnsweringVerbs(HubBase):
             self.remember(awaiting)
 
     async def _taken(
-        self, seen: Present, step: Step[Head], expect: type[S], awaiting: AwaitInput[A]
+        self, seen: Snapshot, step: Step[Head], expect: type[S], awaiting: AwaitInput[A]
     ) -> Step[Resumption[S, A]]:
         """Read the state before the put that takes the run: what this process can't read stays as it was."""
         if not isinstance(step.result, Success):

@@ -17,7 +17,7 @@ from flowpersist.backends.base import NamespaceSchema, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Head, Kept, Slip, Spilled
+from flowpersist.lifecycle.model import Head, Kept, MovedReceipt, WaitReceipt
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
@@ -46,19 +46,19 @@ def beside_schema(namespace: str) -> list[NamespaceSchema]:
 class Beside:
     """The records beside those of suspensions."""
 
-    receipts: SealedRecords[Spilled]
+    receipts: SealedRecords[MovedReceipt]
     answers: LargeAnswers
 
     @property
-    def records(self) -> tuple[SealedRecords[Spilled], SealedRecords[Kept]]:
+    def records(self) -> tuple[SealedRecords[MovedReceipt], SealedRecords[Kept]]:
         """Those of every kind."""
         return self.receipts, self.answers.records
 
-    async def keep(self, head: Head, slips: Sequence[Slip]) -> Result[None, PersistenceError]:
+    async def keep(self, head: Head, slips: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Make receipts durable that are about to leave their head."""
         for slip in slips:
             draft = Draft(
-                head=Spilled(slip, head.created_at),
+                head=MovedReceipt(slip, head.created_at),
                 attributes={"suspension": str(head.id), "tenant": head.tenant},
                 due_at=None,
             )
@@ -70,7 +70,7 @@ class Beside:
 
     async def receipt(
         self, suspension: SuspensionId, born: datetime, digest: bytes
-    ) -> Result[Slip | None, PersistenceError]:
+    ) -> Result[WaitReceipt | None, PersistenceError]:
         """The receipt of a suspension, made at ``born``, for the key whose secret has that digest."""
         read = await self.receipts.read(receipt_key(suspension, digest))
         if not isinstance(read, Success):

@@ -36,7 +36,7 @@ ROUND: Final = 1.0
 #: How far a page's bound is past the store's present as it is reckoned. What is later than the reply's own clock is not
 #: due, and a clock that was past the bound is asked again.
 MARGIN: Final = timedelta(seconds=1)
-#: What becomes claimable: answered ones, lapsed leases, and waits whose default is due.
+#: What becomes claimable: answered ones, ended leases, and waits whose default is due.
 CLAIMABLE: Final = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
 MOST_QUEUES: Final = 32
 Place: TypeAlias = tuple[datetime, str]

@@ -25,7 +25,7 @@ from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome, as_outcome
 from flowpersist.hub.suspending import (
     check_superseded,
 )
-from flowpersist.hub.transactions import Present
+from flowpersist.hub.transactions import Snapshot
 from flowpersist.lifecycle import holding
 from flowpersist.lifecycle.model import Head, Status, check_metadata
 from flowpersist.lifecycle.steps import Holder, Step
@@ -52,7 +52,7 @@ class HoldingVerbs(HubBase):
         check_run(run)
         check_duration(lease, "lease")
 
-        async def decide(seen: Present) -> Step[datetime]:
+        async def decide(seen: Snapshot) -> Step[datetime]:
             return holding.renew(seen.head, holder_of(run), seen.now, lease=lease)
 
         return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
@@ -153,11 +153,11 @@ class HoldingVerbs(HubBase):
         self,
         verb: str,
         run: Resumption[Any],
-        step: Callable[[Present], Step[Head]],
+        step: Callable[[Snapshot], Step[Head]],
         body: bytes | Keep | None,
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
-        async def decide(seen: Present) -> Step[Suspension]:
+        async def decide(seen: Snapshot) -> Step[Suspension]:
             decided = step(seen)
             # A cancellation that is carried out here keeps the state: only the verb's own success replaces it.
             if not isinstance(decided.result, Success):

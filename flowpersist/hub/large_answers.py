@@ -185,7 +185,7 @@ class Aside:
         """Until when a head that names one of them may be put; None where there is none."""
         return min((later(laid.at, GRACE / 2) for laid in self._laid.values()), default=None)
 
-    async def settled(self, before: Head, after: Head) -> None:
+    async def replaced(self, before: Head, after: Head) -> None:
         """Have removed what the head named ``before`` this call has put another."""
         await self.answers.let_go(after.id, names_in(before) - names_in(after))
 

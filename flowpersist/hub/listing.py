@@ -30,7 +30,7 @@ from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
 from flowpersist.sealed.drafts import Loaded
 
-__all__ = ["query", "settle_due"]
+__all__ = ["query", "refresh_due"]
 
 log = logging.getLogger("flowpersist.hub")
 #: The statuses that time alone can change.
@@ -58,7 +58,7 @@ async def query(
     if conditions.equals:
         return await _Merge(suspensions, criteria, conditions, order_of(conditions), limit, by).page(after)
     order, first = order_of(conditions), after is None
-    page = await suspensions.records.page(conditions, order=order, limit=limit, after=after, told=first)
+    page = await suspensions.records.page(conditions, order=order, limit=limit, after=after, require_key=first)
     if not isinstance(page, Success):
         return Failure(page.failure())
     found = page.unwrap()
@@ -138,11 +138,11 @@ class _Merge:
             if not isinstance(part, Success):
                 return Failure(part.failure())
             parts.append(part.unwrap())
-        return await self._merged(parts, self.suspensions.records.reckoned(), told=after is None)
+        return await self._merged(parts, self.suspensions.records.reckoned(), require_key=after is None)
 
     async def _parts(self, place: Place | None) -> AsyncIterator[Result[_Part, PersistenceError]]:
         status = self.criteria.status
-        # In this order, so that what is settled meanwhile is seen twice and not never.
+        # In this order, so that what changes its status meanwhile is seen twice and not never.
         for source in () if status is None else SOURCES.get(status, ()):
             yield await self._changed(source, place)
         if status is Status.EXPIRED:
@@ -220,10 +220,10 @@ class _Merge:
         return [one for one in placed if place is None or one.place > place]
 
     async def _merged(
-        self, parts: Sequence[_Part], now: datetime, *, told: bool
+        self, parts: Sequence[_Part], now: datetime, *, require_key: bool
     ) -> Result[Page[Suspension], PersistenceError]:
         horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
-        # By key, since what was settled between two parts is in both.
+        # By key, since what changed its status between two parts is in both.
         within = {
             one.record.ref.key: one
             for one in heapq.merge(*(part.items for part in parts))
@@ -242,7 +242,7 @@ class _Merge:
                 shown += await _shown(self.suspensions, opened.unwrap(), self.criteria, self.by)
             else:
                 refused.append(Unreadable(one.record.ref, opened.failure()))
-        if told and refused and len(refused) == looked and isinstance(refused[0].error, EncryptionError):
+        if require_key and refused and len(refused) == looked and isinstance(refused[0].error, EncryptionError):
             return Failure(refused[0].error)
         more = horizon is not None or looked < len(within)
         cursor = _cursor(self.order, last) if more and last is not None else None
@@ -275,17 +275,17 @@ def _parsed(text: str, order: Order) -> Place | Failure[PersistenceError]:
     return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
 
 
-async def settle_due(suspensions: Suspensions, statuses: Sequence[Status] = CHANGING) -> Result[int, PersistenceError]:
-    """Put what time has changed: gives how many suspensions were settled. One that fails is reported and left."""
-    settled = 0
+async def refresh_due(suspensions: Suspensions, statuses: Sequence[Status] = CHANGING) -> Result[int, PersistenceError]:
+    """Put what time has changed: gives how many have changed. A failure is logged, and the others are tried."""
+    changed = 0
     for status in statuses:
         async for found in due_heads(suspensions.records, {"status": str(status)}):
             if not isinstance(found, Success):
                 return Failure(found.failure())
             key = found.unwrap().ref.key
-            result = await suspensions.settle(key)
+            result = await suspensions.refresh(key)
             if isinstance(result, Failure):
-                log.error("suspension %s could not be settled: %s", key, result.failure())
+                log.error("suspension %s could not be brought up to date: %s", key, result.failure())
             elif result.unwrap():
-                settled += 1
-    return Success(settled)
+                changed += 1
+    return Success(changed)

@@ -16,7 +16,7 @@ from flowpersist.backends.base import RecordRef, Scalar, Where
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_whole
 from flowpersist.hub.due import due_heads
-from flowpersist.hub.listing import settle_due
+from flowpersist.hub.listing import refresh_due
 from flowpersist.hub.outcome import Outcome, as_outcome
 from flowpersist.hub.samples import samples_of
 from flowpersist.hub.verbs import PersistenceHub
@@ -41,7 +41,7 @@ PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have th
 
 @frozen
 class Tick:
-    """What a tick did: how many suspensions it settled (expiries, defaults, lapsed leases)."""
+    """What a tick did: how many suspensions had changed with time (expiries, defaults, ended leases)."""
 
     settled: int
 
@@ -81,8 +81,8 @@ class Maintenance:
         self._hub = hub
 
     async def tick(self) -> Outcome[Tick]:
-        """Put what time has changed: expiries, defaults, lapsed leases. Verbs behave the same without it."""
-        return as_outcome((await settle_due(self._hub.suspensions)).map(Tick))
+        """Put what time has changed: expiries, defaults, ended leases. Verbs behave the same without it."""
+        return as_outcome((await refresh_due(self._hub.suspensions)).map(Tick))
 
     async def cleanup(
         self,
@@ -97,9 +97,9 @@ class Maintenance:
         check_criteria(criteria)
         check_flag(dry_run, "dry_run")
         # What only would be deleted is looked for among what time has closed too, since nothing is put for a look.
-        settled = Success(0) if dry_run else await settle_due(self._hub.suspensions)
-        if not isinstance(settled, Success):
-            return Failure(settled.failure())
+        ticked = Success(0) if dry_run else await refresh_due(self._hub.suspensions)
+        if not isinstance(ticked, Success):
+            return Failure(ticked.failure())
         deleted = 0
         among: tuple[dict[str, Scalar], ...] = ({"live": False}, {"status": EXPIRING})
         for stands in ({"live": False}, {"live": True}) if dry_run else among:
@@ -151,14 +151,14 @@ class Maintenance:
             return Failure(found.failure())
         ping, sealed = seen.unwrap(), found.unwrap()
         open_text = sealed.get("plain", 0) + sealed.get("authenticated", 0)
-        told = () if not open_text else (f"{open_text} of {sum(sealed.values())} records looked at {PLAIN_TEXT}",)
+        stated = () if not open_text else (f"{open_text} of {sum(sealed.values())} records looked at {PLAIN_TEXT}",)
         return Success(
             Health(
                 backend=ping.backend,
                 latency=ping.latency,
                 encrypted=sealed.keys() <= {"encrypted"} if sealed else None,
                 sealed=sealed,
-                warnings=(*ping.warnings, *told, *warnings),
+                warnings=(*ping.warnings, *stated, *warnings),
                 unreadable=unreadable,
             )
         )

@@ -35,7 +35,7 @@ class Misses:
         self._made: tuple[Sealer, Record] | None = None
 
     async def refuse(self, key: SuspensionKey | SuspensionId, now: datetime) -> PersistenceError:
-        """What the holder of this key is told, after the work that a wrong secret takes; of an id, which code of this
+        """The error for the holder of this key, after the work that a wrong secret takes; of an id, which code of this
         process has, at once.
         """
         if isinstance(key, SuspensionId):

@@ -41,7 +41,7 @@ from flowpersist.hub.transactions import Authorizer, Event, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, Kept, Spilled
+from flowpersist.lifecycle.model import Head, Kept, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -171,7 +171,7 @@ async def open_hub(
     suspensions = Suspensions(
         records,
         Beside(
-            SealedRecords(backend, sealer, receipts_of(namespace), Spilled, purpose="receipt", pace=pacing),
+            SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", pace=pacing),
             LargeAnswers(SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", pace=pacing)),
         ),
         prefix=settings.key_prefix,

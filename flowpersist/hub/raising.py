@@ -13,7 +13,7 @@ from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, S, or_raise
 from flowpersist.hub.suspending import Awaiting
-from flowpersist.hub.transactions import Named
+from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
@@ -65,7 +65,7 @@ class RaisingHub:
         tenant: str | None = None,
         idempotency_key: str | None = None,
         idempotency_digest: str | bytes | None = None,
-        key: Named | None = None,
+        key: KeyLike | None = None,
         by: str | None = None,
     ) -> NewSuspension:
         """Make a state durable, and give the keys that resume it.
@@ -120,7 +120,7 @@ class RaisingHub:
         )
 
     @discreet
-    async def inspect(self, key: Named, *, by: str | None = None) -> Suspension:
+    async def inspect(self, key: KeyLike, *, by: str | None = None) -> Suspension:
         """The suspension as of now."""
         return or_raise(await self.hub.inspect(key, by=by))
 
@@ -131,7 +131,7 @@ class RaisingHub:
 
     @discreet
     async def answer(
-        self, key: Named, value: object, *, by: str | None = None, answer_id: str | None = None
+        self, key: KeyLike, value: object, *, by: str | None = None, answer_id: str | None = None
     ) -> Receipt:
         """Validate an answer and record it.
 
@@ -142,7 +142,7 @@ class RaisingHub:
     @discreet
     async def resume(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,
@@ -160,7 +160,7 @@ class RaisingHub:
     @discreet
     async def claim(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,
@@ -277,7 +277,7 @@ class RaisingHub:
     @asynccontextmanager
     async def running(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,
@@ -327,7 +327,7 @@ class RaisingHub:
         )
 
     @discreet
-    async def outcome(self, key: Named, *, by: str | None = None) -> object:
+    async def outcome(self, key: KeyLike, *, by: str | None = None) -> object:
         """What ``complete`` stored.
 
         Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
@@ -335,7 +335,7 @@ class RaisingHub:
         return or_raise(await self.hub.outcome(key, by=by))
 
     @discreet
-    async def failure(self, key: Named, *, by: str | None = None) -> object:
+    async def failure(self, key: KeyLike, *, by: str | None = None) -> object:
         """Why a run has failed: the ``why`` of ``fail``.
 
         Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
@@ -343,7 +343,7 @@ class RaisingHub:
         return or_raise(await self.hub.failure(key, by=by))
 
     @discreet
-    async def cancel(self, key: Named, reason: str | None = None, *, by: str | None = None) -> Suspension:
+    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Suspension:
         """Close a suspension, or have a running one close at its next step.
 
         Raises ``SuspensionClosed``.
@@ -352,7 +352,7 @@ class RaisingHub:
 
     @discreet
     async def extend(
-        self, key: Named, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
     ) -> Suspension:
         """Move a deadline.
 

@@ -18,7 +18,7 @@ from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.listing import query
 from flowpersist.hub.outcome import Outcome, as_outcome
-from flowpersist.hub.transactions import Named, Present
+from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.refusals import closed_error
@@ -37,7 +37,7 @@ class ReadingVerbs(HubBase):
     """``inspect``, ``keys``, ``outcome``, ``failure`` and ``query``."""
 
     @discreet
-    async def inspect(self, key: Named, *, by: str | None = None) -> Outcome[Suspension]:
+    async def inspect(self, key: KeyLike, *, by: str | None = None) -> Outcome[Suspension]:
         """The suspension as of now. Nothing is written, and the state is not read.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -62,14 +62,14 @@ class ReadingVerbs(HubBase):
         return as_outcome(seen.map(lambda found: self._new(found.head).keys))
 
     @discreet
-    async def outcome(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+    async def outcome(self, key: KeyLike, *, by: str | None = None) -> Outcome[object]:
         """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it.
 
         - ``key``: the key, its text, or the suspension's id.
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Present) -> Step[object]:
+        async def decide(seen: Snapshot) -> Step[object]:
             if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
                 return Step(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.record.has_body:
@@ -79,14 +79,14 @@ class ReadingVerbs(HubBase):
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
 
     @discreet
-    async def failure(self, key: Named, *, by: str | None = None) -> Outcome[object]:
+    async def failure(self, key: KeyLike, *, by: str | None = None) -> Outcome[object]:
         """Why a run has failed: the ``why`` of ``fail``, None where there was none. Else as ``outcome``.
 
         - ``key``: the key, its text, or the suspension's id.
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Present) -> Step[object]:
+        async def decide(seen: Snapshot) -> Step[object]:
             if seen.head.status is not Status.FAILED:
                 return Step(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.head.explained:

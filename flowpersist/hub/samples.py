@@ -38,7 +38,7 @@ async def samples_of(
     room, after = size * _SAMPLES_PER_BYTE, None
     while True:
         found = await records.page(
-            live, order=order_of(live), limit=_PAGE, after=after, descending=True, told=after is None
+            live, order=order_of(live), limit=_PAGE, after=after, descending=True, require_key=after is None
         )
         if not isinstance(found, Success):
             return Failure(found.failure())

@@ -24,7 +24,7 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.changes import in_utc, later, settle
+from flowpersist.lifecycle.changes import in_utc, later, update_status
 from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
 from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.sealed.drafts import Loaded, record_context
@@ -198,7 +198,7 @@ class Facts:
             fingerprint=mark,
             question=None if self.fresh else plan.question(),
         )
-        return settle(head, now)
+        return update_status(head, now)
 
 
 @frozen

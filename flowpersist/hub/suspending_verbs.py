@@ -30,7 +30,7 @@ from flowpersist.hub.suspending import (
     same_state,
     seal_state,
 )
-from flowpersist.hub.transactions import Named, Present
+from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
@@ -63,7 +63,7 @@ class SuspendingVerbs(HubBase):
         tenant: str | None = None,
         idempotency_key: str | None = None,
         idempotency_digest: str | bytes | None = None,
-        key: Named | None = None,
+        key: KeyLike | None = None,
         by: str | None = None,
     ) -> Outcome[NewSuspension]:
         """Make a state durable, and give the keys that resume it.
@@ -175,7 +175,7 @@ class SuspendingVerbs(HubBase):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
 
-        async def decide(seen: Present) -> Step[NewSuspension]:
+        async def decide(seen: Snapshot) -> Step[NewSuspension]:
             carries = any(carried(wait, names) for wait in seen.head.waits)
             step = holding.suspend_next(
                 seen.head,
@@ -228,9 +228,9 @@ class SuspendingVerbs(HubBase):
         return same.map(lambda _: self._new(head, answered=True))
 
     async def _fill(
-        self, key: Named, state: object, instead: str | bytes | None, by: str | None
+        self, key: KeyLike, state: object, instead: str | bytes | None, by: str | None
     ) -> Outcome[NewSuspension]:
-        async def decide(seen: Present) -> Step[NewSuspension]:
+        async def decide(seen: Snapshot) -> Step[NewSuspension]:
             records = self.suspensions.records
             sealed = await seal_state(
                 records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead

@@ -32,7 +32,16 @@ from flowpersist.hub.misses import Misses
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.indexing import attributes_of
-from flowpersist.lifecycle.model import MAX_SLIPS, Head, Slip, Status, WaitState, WaitStatus, find, secret_digest
+from flowpersist.lifecycle.model import (
+    MAX_RECEIPTS,
+    Head,
+    Status,
+    WaitReceipt,
+    WaitState,
+    WaitStatus,
+    find,
+    secret_digest,
+)
 from flowpersist.lifecycle.refusals import not_found
 from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
@@ -40,7 +49,7 @@ from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Authorizer", "Event", "Present", "Suspensions"]
+__all__ = ["Authorizer", "Event", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
 #: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
@@ -49,7 +58,7 @@ ROOM: Final = 12 * 1024
 ROOM_OF_ANSWER: Final = 1536
 ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
-Named: TypeAlias = str | SuspensionKey | SuspensionId
+KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 log = logging.getLogger("flowpersist.hub")
 
 
@@ -71,14 +80,14 @@ class Event:
 
 
 @frozen
-class Present:
+class Snapshot:
     """A suspension as a verb sees it: its record, its head as of now, and the wait that the key opens (None: named by
     id).
     """
 
     record: Loaded[Head]
     head: Head
-    target: WaitState | Slip | None
+    target: WaitState | WaitReceipt | None
     now: datetime
 
 
@@ -103,7 +112,7 @@ class Suspensions:
         self._on_event = on_event
         self._misses = Misses(records, beside)
 
-    def parse(self, named: Named) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
+    def parse(self, named: KeyLike) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
         """What a caller names: a str is a key's token only; an id must be made explicitly."""
         if isinstance(named, str):
             return SuspensionKey.parse(named, prefix=self.prefix)
@@ -114,7 +123,7 @@ class Suspensions:
             return Failure(KeyValidationError(f"the key of {named.id} has another prefix than {self.prefix!r}"))
         return Success(named)
 
-    async def look(self, verb: str, named: Named, *, by: str | None = None) -> Result[Present, PersistenceError]:
+    async def look(self, verb: str, named: KeyLike, *, by: str | None = None) -> Result[Snapshot, PersistenceError]:
         """Read only: nothing is put, whatever time has changed."""
         check_optional(by, "by", check_text)
         parsed = self.parse(named)
@@ -129,8 +138,8 @@ class Suspensions:
     async def transact(
         self,
         verb: str,
-        named: Named,
-        decide: Callable[[Present], Awaitable[Step[T]]],
+        named: KeyLike,
+        decide: Callable[[Snapshot], Awaitable[Step[T]]],
         *,
         by: str | None = None,
         body: bool = False,
@@ -159,7 +168,7 @@ class Suspensions:
         before, result = updated.before, updated.result
         after = None if updated.draft is None else updated.draft.head
         if before is not None and after is not None:
-            await aside.settled(before.head, after)
+            await aside.replaced(before.head, after)
         if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
             await aside.tidied(key.id if isinstance(key, SuspensionKey) else key, after)
 
@@ -188,16 +197,16 @@ class Suspensions:
             await self._report(verb, by, updated.draft.head, updated.found)
         return updated
 
-    async def settle(self, key: str) -> Result[bool, PersistenceError]:
+    async def refresh(self, key: str) -> Result[bool, PersistenceError]:
         """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
 
         async def decide(found: Found[Head]) -> Move[Head, bool]:
-            draft = None if found.record is None else self.unsettled(found.record, found.now)
+            draft = None if found.record is None else self.refreshed(found.record, found.now)
             return Move(draft, Success(draft is not None))
 
         return (await self.update("tick", "system", key, decide)).result
 
-    def unsettled(self, record: Loaded[Head], now: datetime) -> Draft[Head] | None:
+    def refreshed(self, record: Loaded[Head], now: datetime) -> Draft[Head] | None:
         """What a record must become where time has changed it, or its copies differ from the head; else None."""
         head = present(record.head, now)
         draft = self.draft(head, before=head)
@@ -239,7 +248,7 @@ class Suspensions:
 
     async def _present(
         self, verb: str, key: SuspensionKey | SuspensionId, found: Found[Head], by: str | None
-    ) -> Result[Present, PersistenceError]:
+    ) -> Result[Snapshot, PersistenceError]:
         record = found.record
         if record is None:
             return Failure(await self._misses.refuse(key, found.now))
@@ -251,11 +260,11 @@ class Suspensions:
         if isinstance(where, WaitState):
             where = next(wait for wait in head.waits if wait.secret == where.secret)
         allowed = await self.allowed(verb, head, by)
-        return allowed.map(lambda _: Present(record, head, where, found.now))
+        return allowed.map(lambda _: Snapshot(record, head, where, found.now))
 
     async def _target(
         self, head: Head, key: SuspensionKey | SuspensionId
-    ) -> Result[WaitState | Slip | None, PersistenceError]:
+    ) -> Result[WaitState | WaitReceipt | None, PersistenceError]:
         if isinstance(key, SuspensionId):
             return Success(None)
         target = find(head, key)
@@ -265,10 +274,10 @@ class Suspensions:
         receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
-    async def _moved(self, seen: Present, step: Step[T], aside: Aside) -> Move[Head, T]:
+    async def _moved(self, seen: Snapshot, step: Step[T], aside: Aside) -> Move[Head, T]:
         if step.head is seen.head:
             return Move(None, step.result)
-        fitting = await self._spill(step.head, len(seen.head.slips))
+        fitting = await self._move_receipts(step.head, len(seen.head.slips))
         if isinstance(fitting, Success) and _answered(step.head) > _answered(seen.head):
             fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
@@ -277,12 +286,12 @@ class Suspensions:
         bounds = [bound for bound in (draft.not_after, aside.not_after) if bound is not None]
         return Move(evolve(draft, not_after=min(bounds, default=None)), step.result)
 
-    async def _spill(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
+    async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
 
         Of the ``durable`` ones alone: what this put would be the first to say may never come true.
         """
-        over = head.slips[: min(durable, max(0, len(head.slips) - MAX_SLIPS))]
+        over = head.slips[: min(durable, max(0, len(head.slips) - MAX_RECEIPTS))]
         if not over:
             return Success(head)
         kept = await self.beside.keep(head, over)
@@ -293,9 +302,9 @@ class Suspensions:
             return
         event = event_of(verb, by, head, found)
         try:
-            told = self._on_event(event)
-            if inspect.isawaitable(told):
-                await told
+            returned = self._on_event(event)
+            if inspect.isawaitable(returned):
+                await returned
         except BaseException as error:
             if not is_fault(error, cancelled=is_cancelled()):
                 raise

@@ -30,7 +30,7 @@ from flowpersist.hub.holding_verbs import HoldingVerbs
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
 from flowpersist.hub.reading_verbs import ReadingVerbs
 from flowpersist.hub.suspending_verbs import SuspendingVerbs
-from flowpersist.hub.transactions import Named
+from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.worker import Backoff, Worker, claim_each, running
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle.model import Head
@@ -82,7 +82,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
     @discreet
     def running(
         self,
-        key: Named,
+        key: KeyLike,
         value: object = MISSING,
         *,
         by: str | None = None,

@@ -28,7 +28,7 @@ from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
-from flowpersist.hub.transactions import Named, Present, Suspensions
+from flowpersist.hub.transactions import KeyLike, Snapshot, Suspensions
 from flowpersist.hub.wakeup import Alarm
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.expiring import expire
@@ -80,7 +80,7 @@ class Working(Leasing, Protocol):
 
     queues: Queues
 
-    async def claim(self, key: Named, *, lease: timedelta = DEFAULT_LEASE) -> Outcome[Resumption[Any]]:
+    async def claim(self, key: KeyLike, *, lease: timedelta = DEFAULT_LEASE) -> Outcome[Resumption[Any]]:
         """Take the run under a lease."""
         ...
 
@@ -148,12 +148,12 @@ async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: Pers
 
 async def _pass_over(suspensions: Suspensions, due: Due) -> None:
     # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
-    if not suspensions.unsettled(due.record, due.record.now):
+    if not suspensions.refreshed(due.record, due.record.now):
         return
-    settled = await suspensions.settle(due.record.ref.key)
-    if isinstance(settled, Failure):
+    refreshed = await suspensions.refresh(due.record.ref.key)
+    if isinstance(refreshed, Failure):
         due.keep()
-        log.warning("run %s could not be settled: %s", due.record.ref.key, settled.failure())
+        log.warning("run %s could not be brought up to date: %s", due.record.ref.key, refreshed.failure())
 
 
 async def claim_expired(
@@ -162,7 +162,7 @@ async def claim_expired(
     """Take one that has expired, with its state, to handle that."""
     records, claim_id = suspensions.records, suspensions.records.pace.entropy(16).hex()
 
-    async def decide(seen: Present) -> Step[Resumption[Any]]:
+    async def decide(seen: Snapshot) -> Step[Resumption[Any]]:
         step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
         if not isinstance(step.result, Success):
             return Step(step.head, Failure(step.result.failure()))
@@ -301,7 +301,7 @@ class Worker:
         first = await self._some(self.claim_expired, (EXPIRING,), free) if next(self._turns) else ()
         runs = await self._some(self.claim, CLAIMABLE, free - len(first)) if len(first) < free else ()
         taken = (*first, *runs)
-        # Looking for runs has settled what has expired meanwhile.
+        # Looking for runs has brought what has expired meanwhile up to date.
         if first or len(taken) >= free:
             return taken
         return (*taken, *await self._some(self.claim_expired, (EXPIRING,), free - len(taken)))

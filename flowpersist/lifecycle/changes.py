@@ -1,4 +1,4 @@
-"""What happens to a head by itself as time goes on: waits expire, leases lapse.
+"""What happens to a head by itself as time goes on: waits expire, leases end.
 
 Expiry is lazy. Every verb first brings the head up to the store's present, as if somebody had looked at every instant
 in between, so no result depends on when anybody looked. A deadline's own instant is still in time: the change
@@ -14,11 +14,11 @@ from attrs import evolve
 
 from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus
 
-__all__ = ["close", "due_at", "in_utc", "later", "next_change", "pending", "present", "purge_at", "settle"]
+__all__ = ["close", "due_at", "in_utc", "later", "next_change", "pending", "present", "purge_at", "update_status"]
 
 TICK: Final = timedelta(microseconds=1)
 SYSTEM: Final = "system"
-#: The last moment that is told apart from never: two days before the end of the calendar, so that any zone can show it.
+#: The last moment that differs from never: two days before the end of the calendar, so that any zone can show it.
 END: Final = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 
 
@@ -81,9 +81,9 @@ def _advance(head: Head, moment: datetime) -> Head:
         # Whoever was to handle its expiry has said nothing.
         return evolve(head, claim_id=None, lease_until=None, claimable_at=moment)
     waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
-    head = settle(evolve(head, waits=waits, updated_at=moment), moment)
+    head = update_status(evolve(head, waits=waits, updated_at=moment), moment)
     if head.lease_until == moment and not head.status.closed:
-        head = lapse(head, moment)
+        head = end_lease(head, moment)
     return head
 
 
@@ -101,14 +101,14 @@ def _default(wait: WaitState) -> tuple[object] | None:
     return (wait.awaiting["default"],)
 
 
-def lapse(head: Head, moment: datetime) -> Head:
+def end_lease(head: Head, moment: datetime) -> Head:
     """The lease has ended without a word: the same answers are there for whoever claims next."""
     if head.cancelling:
         return close(head, Status.CANCELLED, moment)
     return evolve(head, status=Status.ANSWERED, claim_id=None, lease_until=None, claimable_at=moment)
 
 
-def settle(head: Head, moment: datetime) -> Head:
+def update_status(head: Head, moment: datetime) -> Head:
     """What the waits say of the suspension: answered, expired, or neither yet."""
     if head.until == "any" and any(wait.status is WaitStatus.ANSWERED for wait in head.waits):
         head = _supersede(head, moment)

@@ -2,7 +2,7 @@
 
 ::
 
-    expired, due -> held -> handled | due again (release, lapse)
+    expired, due -> held -> handled | due again (release, end of the lease)
 
 ``complete``, ``fail``, ``release`` and ``renew`` (holding.py) are those of any holder. The status is ``expired``
 throughout.

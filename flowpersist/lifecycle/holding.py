@@ -13,7 +13,7 @@ from flowpersist.backends.base import Scalar
 from flowpersist.errors import (
     UnreadAnswers,
 )
-from flowpersist.lifecycle.changes import close, later, settle
+from flowpersist.lifecycle.changes import close, later, update_status
 from flowpersist.lifecycle.model import (
     MAX_DONE,
     Done,
@@ -22,7 +22,7 @@ from flowpersist.lifecycle.model import (
     Until,
     WaitState,
 )
-from flowpersist.lifecycle.pausing import carried, check_names, slip_of, supersede
+from flowpersist.lifecycle.pausing import carried, check_names, supersede, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
 from flowpersist.lifecycle.steps import Holder, Step, refused
 
@@ -128,7 +128,7 @@ def suspend_next(
             until=until,
             metadata=head.metadata if metadata is None else metadata,
             waits=(*kept, *(evolve(wait, sequence=head.sequence + 1) for wait in waits)),
-            slips=(*head.slips, *(slip_of(wait, now) for wait in over)),
+            slips=(*head.slips, *(wait_receipt(wait, now) for wait in over)),
             sequence=head.sequence + 1,
             attempt=0,
             claim_id=None,
@@ -136,8 +136,8 @@ def suspend_next(
             error=None,
             updated_at=now,
         )
-        settled = settle(waiting, now)
-        return Step(settled, Success(settled))
+        updated = update_status(waiting, now)
+        return Step(updated, Success(updated))
 
     return _held(head, holder, now, paused)
 

@@ -2,9 +2,11 @@
 
 ::
 
-    reserved -> waiting -> answered -> running -> waiting (next pause) | answered (release, lapse) | completed | failed
+    reserved -> waiting -> answered -> running
+    running -> waiting (next pause) | answered (release, or when its lease ends) | completed | failed
                 waiting -> answered (by the system, with a default) | expired
-    reserved, waiting, answered -> cancelled;  running -> cancelled, at its next renewal, pause, release or lapse
+    reserved, waiting, answered -> cancelled
+    running -> cancelled (at its next renewal, pause or release, or when its lease ends)
 
 Times are aware datetimes in UTC with whole microseconds, by the store's clock.
 """
@@ -25,7 +27,19 @@ from flowpersist.backends.base import MAX_ATTRIBUTES, check_scalar, check_text
 from flowpersist.errors.arguments import check_mapping, out_of_range
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
-__all__ = ["Answer", "Apart", "Done", "Head", "Slip", "Spilled", "Status", "Taken", "Until", "WaitState", "WaitStatus"]
+__all__ = [
+    "Answer",
+    "Apart",
+    "Done",
+    "Head",
+    "MovedReceipt",
+    "Status",
+    "Taken",
+    "Until",
+    "WaitReceipt",
+    "WaitState",
+    "WaitStatus",
+]
 
 Until: TypeAlias = Literal["all", "any", "each"]
 UNTIL: Final = ("all", "any", "each")
@@ -35,7 +49,7 @@ METADATA: Final = "m."
 MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 
 #: Receipts of closed waits that stay in the head; older ones move to records of their own.
-MAX_SLIPS: Final = 100
+MAX_RECEIPTS: Final = 100
 #: The fences of a holder's last finished verbs, kept so that a repeat of one is a success.
 MAX_DONE: Final = 4
 
@@ -149,7 +163,7 @@ class WaitState:
 
 
 @frozen
-class Slip:
+class WaitReceipt:
     """The receipt of a wait of an earlier pause: enough to tell the holder of its key the truth, some 125 bytes.
 
     ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, and ``shown`` the
@@ -168,12 +182,12 @@ class Slip:
 
 
 @frozen
-class Spilled:
+class MovedReceipt:
     """A receipt that has left its head for a record of its own. ``born`` is when its suspension was created: an id that
     is derived from an idempotency key can come again, and the receipts of its earlier life are not the later one's.
     """
 
-    slip: Slip
+    slip: WaitReceipt
     born: datetime
 
 
@@ -220,7 +234,7 @@ class Head:
     closed_at: datetime | None = None
     taken: Taken | None = None
     done: tuple[Done, ...] = ()
-    slips: tuple[Slip, ...] = ()
+    slips: tuple[WaitReceipt, ...] = ()
     spilled: int = 0
     fingerprint: bytes | None = field(default=None, repr=False)
     #: Of what was asked first, where the same may be asked for again under an idempotency key.
@@ -254,9 +268,9 @@ def secret_digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def find(head: Head, key: SuspensionKey) -> WaitState | Slip | None:
+def find(head: Head, key: SuspensionKey) -> WaitState | WaitReceipt | None:
     """The wait or receipt that this key opens. Every secret is compared, each in constant time."""
     digest = secret_digest(key.secret)
-    found: list[WaitState | Slip] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
+    found: list[WaitState | WaitReceipt] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
     found += [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
     return found[0] if found else None

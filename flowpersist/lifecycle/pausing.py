@@ -7,9 +7,9 @@ from datetime import datetime
 
 from attrs import evolve
 
-from flowpersist.lifecycle.model import Slip, WaitState, WaitStatus, secret_digest
+from flowpersist.lifecycle.model import WaitReceipt, WaitState, WaitStatus, secret_digest
 
-__all__ = ["carried", "check_names", "slip_of", "supersede"]
+__all__ = ["carried", "check_names", "supersede", "wait_receipt"]
 
 
 def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
@@ -41,10 +41,10 @@ def check_names(waits: Sequence[WaitState]) -> None:
         raise ValueError(msg)
 
 
-def slip_of(wait: WaitState, now: datetime) -> Slip:
+def wait_receipt(wait: WaitState, now: datetime) -> WaitReceipt:
     """The receipt that stays of a wait when the run pauses again."""
     given = wait.answer
-    return Slip(
+    return WaitReceipt(
         digest=secret_digest(wait.secret),
         wait=wait.name,
         sequence=wait.sequence,

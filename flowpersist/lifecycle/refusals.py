@@ -1,4 +1,4 @@
-"""What callers are told when a transition is refused: the truth about the suspension, and about their own wait."""
+"""The errors of refused transitions: how the suspension stands, and how the caller's own wait ended."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from flowpersist.errors import (
     WaitSuperseded,
 )
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Slip, Status, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus
 from flowpersist.lifecycle.views import receipt_of
 
 __all__ = ["Target", "ambiguous", "busy", "closed_error", "ended_error", "lost", "not_found"]
 
 #: What a key opens: a wait, the receipt of one, or nothing, where an id names the suspension.
-Target: TypeAlias = WaitState | Slip | None
+Target: TypeAlias = WaitState | WaitReceipt | None
 
 
 def ambiguous(head: Head) -> PersistenceError:
@@ -51,7 +51,7 @@ def lost(head: Head) -> PersistenceError:
 
 
 def closed_error(head: Head, target: Target) -> PersistenceError:
-    """What the caller of a closed suspension is told."""
+    """The error for a closed suspension."""
     ended = next((w for w in head.waits if w.answer is not None), None) if target is None else target
     receipt = None if ended is None else receipt_of(head, ended, "replayed")
     kind, what = _CLOSED.get(head.status, (SuspensionClosed, "is closed"))
@@ -67,26 +67,26 @@ _CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
 
 
 def ended_error(head: Head, target: Target) -> PersistenceError:
-    """What the holder of a key is told whose wait has ended: used, superseded, expired or closed."""
+    """The error for a key whose wait has ended: used, superseded, expired or closed."""
     if target is None or (head.status.closed and _unread(target)):
         return closed_error(head, target)
     kind, what = _ended(target)
     receipt = receipt_of(head, target, "replayed")
-    name = target.wait if isinstance(target, Slip) else target.name
+    name = target.wait if isinstance(target, WaitReceipt) else target.name
     return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
 
 
-def _ended(target: WaitState | Slip) -> tuple[type[SuspensionClosed], str]:
+def _ended(target: WaitState | WaitReceipt) -> tuple[type[SuspensionClosed], str]:
     if target.status is WaitStatus.EXPIRED:
         return SuspensionExpired, "expired without an answer"
     if target.status is WaitStatus.SUPERSEDED:
         return WaitSuperseded, "was superseded: the run goes on without an answer to it"
-    if isinstance(target, Slip) or target.delivery is not None or target.status is WaitStatus.CLOSED:
+    if isinstance(target, WaitReceipt) or target.delivery is not None or target.status is WaitStatus.CLOSED:
         return AlreadyResumed, "was used: the run has gone on"
     return AnswerConflict, "has another answer already"
 
 
-def _unread(target: WaitState | Slip) -> bool:
+def _unread(target: WaitState | WaitReceipt) -> bool:
     """A wait that no holder was given before the end: what became of it is what became of the suspension."""
     ended = {WaitStatus.ANSWERED, WaitStatus.CLOSED}
     return isinstance(target, WaitState) and target.delivery is None and target.status in ended

@@ -60,5 +60,5 @@ class Holder:
 
 
 def refused(head: Head, error: PersistenceError) -> Step[T]:
-    """Nothing changes, and the caller is told why."""
+    """Nothing changes, and the result is the error."""
     return Step(head, Failure(error))

@@ -1,7 +1,7 @@
 """The transitions: pure functions from a head at its present to a ``Step``.
 
 Each takes a head that ``changes.present`` has brought up to ``now``. A step holds the head to put (the same object
-where nothing changes) and what the caller is told; a refusal may still change the head, as when an answer is recorded
+where nothing changes) and its result; a refusal may still change the head, as when an answer is recorded
 while others are missing.
 """
 
@@ -20,18 +20,18 @@ from flowpersist.errors import (
 )
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import JsonSchema
-from flowpersist.lifecycle.changes import close, later, settle
+from flowpersist.lifecycle.changes import close, later, update_status
 from flowpersist.lifecycle.model import (
     Answer,
     Head,
-    Slip,
     Status,
     Taken,
+    WaitReceipt,
     WaitState,
     WaitStatus,
     fingerprint,
 )
-from flowpersist.lifecycle.pausing import slip_of
+from flowpersist.lifecycle.pausing import wait_receipt
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error
 from flowpersist.lifecycle.steps import Offer, Step, refused
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
@@ -49,19 +49,19 @@ def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head
         return refused(
             head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status)
         )
-    waiting = settle(evolve(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at)
+    waiting = update_status(evolve(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at)
     return Step(waiting, Success(waiting))
 
 
 def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Receipt]:
-    """Record an answer to an open wait; tell the truth about one that has ended."""
-    if isinstance(target, Slip):
+    """Record an answer to an open wait; of one that has ended, report how it ended."""
+    if isinstance(target, WaitReceipt):
         return _answer_late(head, target, same=_same(target, offer))
     wait = _only_open(head) if target is None else target
     if wait is None:
         return refused(head, ambiguous(head))
     if not wait.open:
-        return _answer_late(head, wait, same=_same(slip_of(wait, now), offer))
+        return _answer_late(head, wait, same=_same(wait_receipt(wait, now), offer))
     return _accept(head, wait, offer, now)
 
 
@@ -72,7 +72,7 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Re
     given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown)
     answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
     waits = tuple(answered if other is wait else other for other in head.waits)
-    after = settle(evolve(head, waits=waits, updated_at=now), now)
+    after = update_status(evolve(head, waits=waits, updated_at=now), now)
     pending = head.until == "all" and any(other.needed for other in after.waits)
     return Step(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
 
@@ -91,7 +91,7 @@ def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> R
     return asked.bind(lambda awaiting: JsonSchema.of(awaiting.json_schema).check(value, max_text=max_text))
 
 
-def _same(slip: Slip, offer: Offer) -> bool:
+def _same(slip: WaitReceipt, offer: Offer) -> bool:
     """Whether the offer is what was accepted, again: by its id, or by its value."""
     if slip.answer is None:
         return False
@@ -105,7 +105,7 @@ def digest_of(value: object) -> bytes | None:
     return fingerprint(value) if isinstance(ANY_VALUE.check(value, max_text=None), Success) else None
 
 
-def _answer_late(head: Head, ended: WaitState | Slip, *, same: bool) -> Step[Receipt]:
+def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> Step[Receipt]:
     if same:
         return Step(head, Success(receipt_of(head, ended, "replayed")))
     return refused(head, ended_error(head, ended))
@@ -154,7 +154,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
         return refused(head, ended_error(head, target))
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    # Before the offer is looked at: who is told to come back later finds nothing recorded.
+    # Before the offer is looked at: a caller that is refused as busy finds nothing recorded.
     busy_until = head.lease_until if head.status is Status.RUNNING else head.claimable_at
     if busy_until is not None and (head.status is Status.RUNNING or busy_until > now):
         return refused(head, busy(head, busy_until))
@@ -169,7 +169,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
 
 def _passed(target: Target) -> bool:
     """A key of an earlier pause, or one that another's answer closed, takes nothing: not by a repeated id either."""
-    return isinstance(target, Slip) or (target is not None and target.status is WaitStatus.SUPERSEDED)
+    return isinstance(target, WaitReceipt) or (target is not None and target.status is WaitStatus.SUPERSEDED)
 
 
 def _claimable(head: Head, receipt: Receipt | None) -> Step[Head]:
@@ -209,7 +209,7 @@ def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> 
         return Step(head, Success(head))
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    if isinstance(target, Slip):
+    if isinstance(target, WaitReceipt):
         return refused(head, ended_error(head, target))
     if head.status is Status.RUNNING and head.cancelling:
         return Step(head, Success(head))
@@ -224,7 +224,7 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
     """Move the deadline of one open wait, or of all of them where the suspension is named by its id."""
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    if target is not None and (isinstance(target, Slip) or not target.open):
+    if target is not None and (isinstance(target, WaitReceipt) or not target.open):
         return refused(head, ended_error(head, target))
     waits = (evolve(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
     extended = evolve(head, waits=tuple(waits), updated_at=now)

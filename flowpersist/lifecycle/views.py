@@ -16,7 +16,7 @@ from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedT
 from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Slip, Status, Until, WaitState, WaitStatus, check_metadata
+from flowpersist.lifecycle.model import Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.shown import digest_text
 
 __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
@@ -284,9 +284,9 @@ def new_suspension_of(
     return NewSuspension(**fields, keys=keys, public_url=public_url)
 
 
-def receipt_of(head: Head, wait: WaitState | Slip, outcome: str) -> Receipt:
+def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str) -> Receipt:
     """The receipt of a wait that has ended."""
-    if isinstance(wait, Slip):
+    if isinstance(wait, WaitReceipt):
         return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id, digest_text(wait.shown))
     answer = wait.answer
     if answer is None:

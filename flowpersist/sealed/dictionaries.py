@@ -118,7 +118,7 @@ class DictionaryStore:
         return written.map(lambda _: trained)
 
     async def _newest(self) -> Result[Loaded[TrainedDictionary] | None, PersistenceError]:
-        page = await self._records().page(Where(), order="created", limit=1, descending=True, told=True)
+        page = await self._records().page(Where(), order="created", limit=1, descending=True, require_key=True)
         return page.map(lambda found: next(iter(found.items), None))
 
     async def _read(self, key: str) -> Result[Dictionary | None, PersistenceError]:

@@ -166,7 +166,7 @@ class SealedRecords(Generic[H]):
         if isinstance(written, Success):
             return Updated(move.result, move.draft, found)
         # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
-        # a listing: then what stands there is told.
+        # a listing: then the result is by what stands there.
         lost = isinstance(written.failure(), RevisionConflict)
         return await self.update(key, decide) if lost else Updated(Failure(written.failure()))
 
@@ -225,11 +225,11 @@ class SealedRecords(Generic[H]):
         limit: int,
         after: str | None = None,
         descending: bool = False,
-        told: bool = False,
+        require_key: bool = False,
     ) -> Result[Page[Loaded[H]], PersistenceError]:
         """A page of records without bodies. One that the store can't read, or whose head can't be opened, is left out,
-        so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. ``told``: where none of them
-        can be opened for want of a key, that is the failure.
+        so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. With ``require_key`` it is a
+        failure where the keyring opens none of them.
         """
         listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending)
         if not isinstance(listed, Success):
@@ -241,7 +241,7 @@ class SealedRecords(Generic[H]):
             if len(record.head) > BRIEF_BYTES:
                 await asyncio.sleep(0)
         failures = [result.failure() for result in opened if isinstance(result, Failure)]
-        if told and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
+        if require_key and failures and len(failures) == len(opened) and isinstance(failures[0], EncryptionError):
             return Failure(failures[0])
         sealed = tuple(
             Unreadable(record.ref, result.failure())
@@ -275,7 +275,7 @@ class SealedRecords(Generic[H]):
         return self.pace.now() if self._latest is None else self._latest.reckoned(self.pace.monotonic())
 
     def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
-        """A listed record with its head. What can't be opened is remembered, and told once for each reason."""
+        """A listed record with its head. What can't be opened is remembered, and logged once for each reason."""
         loaded = self.loaded(record, now)
         if isinstance(loaded, Failure):
             self.unread.meet(record.ref.key, record.revision, loaded.failure())

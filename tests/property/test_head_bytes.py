@@ -13,7 +13,7 @@ from returns.result import Success
 
 from flowpersist.errors import MalformedPayload, UnsupportedVersion
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Answer, Apart, Done, Head, Slip, Status, Taken, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Answer, Apart, Done, Head, Status, Taken, WaitReceipt, WaitState, WaitStatus
 from flowpersist.sealed.heads import HeadCodec
 
 HEADS = HeadCodec(Head)
@@ -42,7 +42,7 @@ WAITS = st.builds(
     delivery=st.none() | NUMBERS,
 )
 SLIPS = st.builds(
-    Slip,
+    WaitReceipt,
     digest=st.binary(max_size=32),
     wait=TEXTS,
     sequence=NUMBERS,

@@ -29,10 +29,10 @@ from flowpersist.lifecycle.model import (
     Done,
     Head,
     Kept,
-    Slip,
-    Spilled,
+    MovedReceipt,
     Status,
     Taken,
+    WaitReceipt,
     WaitState,
     WaitStatus,
 )
@@ -79,7 +79,7 @@ HEAD = Head(
     reason="why",
     taken=Taken("a", None, NOW),
     done=(Done(6, "release"),),
-    slips=(Slip(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
+    slips=(WaitReceipt(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
     fingerprint=b"mark",
     question=bytes(32),
 )
@@ -175,7 +175,12 @@ def test_a_moment_elsewhere_comes_back_as_the_same_instant_in_utc():
 
 def test_other_heads_go_both_ways():
     """FPH-1"""
-    for head in (HEAD.slips[0], Spilled(HEAD.slips[0], NOW), Kept(bytes(32)), TrainedDictionary(40_000, 1, 10, 20, 30)):
+    for head in (
+        HEAD.slips[0],
+        MovedReceipt(HEAD.slips[0], NOW),
+        Kept(bytes(32)),
+        TrainedDictionary(40_000, 1, 10, 20, 30),
+    ):
         codec = HeadCodec(type(head))
         assert codec.decode(codec.encode(head).unwrap()) == Success(head)
 
