@@ -163,7 +163,7 @@ class AnsweringVerbs(HubBase):
         """
         check_times(timeout, deadline)
         if timeout is None and deadline is None:
-            msg = "extend needs a timeout or a deadline"
+            msg = "Invalid timeout: expected a timeout or a deadline"
             raise ValueError(msg)
 
         async def decide(seen: Snapshot) -> Step[Suspension]:
@@ -200,5 +200,7 @@ class AnsweringVerbs(HubBase):
 def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
     if isinstance(state, expect):
         return Success(state)
-    message = f"the state is of class {type(state).__name__}, not {expect.__name__}; it stays as it was"
+    message = (
+        f"Invalid state: expected class {expect.__name__}, not {type(state).__name__}; the suspension is unchanged"
+    )
     return Failure(UnexpectedType(message, "state"))

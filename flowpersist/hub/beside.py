@@ -79,9 +79,7 @@ class Beside:
         if found is None:
             return Success(None)
         if found.head.born != born:
-            message = (
-                f"a receipt of suspension {suspension} is of an earlier one of that id: it was put back; remove it"
-            )
+            message = f"a receipt of suspension {suspension} belongs to an earlier suspension with that id: delete it"
             return Failure(TamperedEnvelope(message))
         return Success(found.head.slip)
 

@@ -84,7 +84,7 @@ class LargeAnswers:
         if found is None:
             return Failure(IntegrityError(f"{what} is gone, which stands in a record of its own; restore it"))
         if found.head.fingerprint != apart.fingerprint:
-            message = f"{what} is another than was accepted: its record was exchanged; restore it from a backup"
+            message = f"{what} is not the accepted one: its record was replaced; restore it from a backup"
             return Failure(TamperedEnvelope(message))
         return await self.records.open_body(found, purpose="answer")
 

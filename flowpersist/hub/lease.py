@@ -68,7 +68,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
         """Start to renew."""
         task = asyncio.current_task()
         if task is None:
-            msg = "a run can be held in a task only"
+            msg = "hold must be used in an asyncio task"
             raise RuntimeError(msg)
         self._body = task
         self._cancelling = task.cancelling()

@@ -324,7 +324,7 @@ def _backend(
 ) -> StorageBackend:
     url = settings.url if url is None else url
     if url is None:
-        message = "no store is named: pass a url such as sqlite:///flows.db, or set FLOWPERSIST_URL"
+        message = "Missing url: pass one such as sqlite:///flows.db, or set FLOWPERSIST_URL"
         raise ConfigurationError(message, "FLOWPERSIST_URL")
     backend = backend_from_url(url) if isinstance(url, str) else url
     apart = _chosen(blobs, settings.blobs_url)

@@ -164,7 +164,7 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
 def check_superseded(names: object) -> frozenset[str]:
     """The names of waits to close; ``TypeError`` for one text, which would be a name for each of its letters."""
     if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        msg = f"superseded must be a collection of the names of waits, not {type(names).__name__}"
+        msg = f"Invalid superseded: expected a collection of names of waits, not {type(names).__name__}"
         raise TypeError(msg)
     return frozenset(names)
 

@@ -86,7 +86,7 @@ class SuspendingVerbs(HubBase):
         check_optional(idempotency_digest, "idempotency_digest", check_digest)
         if key is not None:
             if awaiting is not None or idempotency_key is not None:
-                msg = "a reserved key brings what it awaits: leave awaiting and idempotency_key out"
+                msg = "Invalid key: expected no awaiting and no idempotency_key beside a reserved key"
                 raise ValueError(msg)
             return await self._fill(key, state, idempotency_digest, by)
         if idempotency_digest is not None and idempotency_key is None:

@@ -117,10 +117,10 @@ class Suspensions:
         if isinstance(named, str):
             return SuspensionKey.parse(named, prefix=self.prefix)
         if not isinstance(named, SuspensionKey | SuspensionId):
-            msg = f"a suspension is named by its key, the key's text or a SuspensionId, not by {type(named).__name__}"
+            msg = f"Invalid key: expected a SuspensionKey, its text or a SuspensionId, not {type(named).__name__}"
             raise TypeError(msg)
         if isinstance(named, SuspensionKey) and named.prefix != self.prefix:
-            return Failure(KeyValidationError(f"the key of {named.id} has another prefix than {self.prefix!r}"))
+            return Failure(KeyValidationError(f"Invalid key of {named.id}: expected the prefix {self.prefix!r}"))
         return Success(named)
 
     async def look(self, verb: str, named: KeyLike, *, by: str | None = None) -> Result[Snapshot, PersistenceError]:

@@ -329,7 +329,7 @@ class Worker:
             async with holding:
                 outcome = await self._handled(run)
         except NotAwaitable:
-            await self._said("released", self.hub.release(run, error="the handler is no async function"))
+            await self._said("released", self.hub.release(run, error="the handler is not an async function"))
             raise
         except BaseException as error:
             cancelled = is_cancelled()
@@ -349,7 +349,7 @@ class Worker:
         over = self.expired if run.suspension.status is Status.EXPIRED else None
         given = (over or self.handler)(run)
         if not inspect.isawaitable(given):
-            msg = f"Invalid handler: expected an async function, and it gave no awaitable but {type(given).__name__}"
+            msg = f"Invalid handler: expected an async function, but it returned {type(given).__name__}"
             raise NotAwaitable(msg)
         outcome = await given
         return None if over else outcome

@@ -21,7 +21,7 @@ def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime)
     """Close the named waits. An answer that nobody was given yet stays as a receipt alone."""
     unknown = sorted(set(names) - {wait.name for wait in waits})
     if unknown:
-        msg = f"superseded names {', '.join(unknown)}, and the run has no such wait"
+        msg = f"Invalid superseded: the run has no such wait: {', '.join(unknown)}"
         raise ValueError(msg)
     return tuple(_superseded(wait, now) if wait.name in names else wait for wait in waits)
 
