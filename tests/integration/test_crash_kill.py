@@ -1,6 +1,7 @@
 """Whatever was acknowledged before a ``kill -9`` is there afterwards, whole, indexed, and with nothing left over."""
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
 
 WRITER = Path(__file__).with_name("crashing.py")
-KILLS = 30
+KILLS = 30 if os.environ.get("FLOWPERSIST_LONG") else 12
 
 
 def run_until_killed(url, life, pause):
