@@ -184,16 +184,16 @@ class MemoryBackend:
         store = self._ready()
         with store.lock:
             found: list[Record | Unreadable | None] = []
-            doomed: list[Record] = []
+            removed: list[Record] = []
             for looked in wider(limit):
                 found = [it for _, it in _found(store.records(namespace), asked, looked)]
-                doomed = [it for it in found if isinstance(it, Record)][:limit]
-                if len(doomed) == limit or len(found) < looked:
+                removed = [it for it in found if isinstance(it, Record)][:limit]
+                if len(removed) == limit or len(found) < looked:
                     break
-            for record in doomed:
+            for record in removed:
                 store.remove(record)
         left_standing(found)
-        return len(doomed)
+        return len(removed)
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""

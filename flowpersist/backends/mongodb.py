@@ -34,7 +34,7 @@ from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._mongodb import changes, client, pages, reading, records
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
 from flowpersist.backends._mongodb.clock import ServerClock
-from flowpersist.backends._mongodb.desk import Abilities, Desk
+from flowpersist.backends._mongodb.context import Abilities, StoreContext
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
 from flowpersist.backends._mongodb.underway import Underway
@@ -70,7 +70,7 @@ class _Opened:
     """What an open backend stands on."""
 
     client: client.Client
-    desk: Desk
+    context: StoreContext
     server: Server
 
 
@@ -166,7 +166,7 @@ class MongodbBackend:
         await sweep(store, await now())
         able = not server.ferretdb
         abilities = Abilities(projects=able, looks_up=able, finds_lists=able)
-        return _Opened(connected, Desk(store, now, self._underway, abilities), server)
+        return _Opened(connected, StoreContext(store, now, self._underway, abilities), server)
 
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way; a client that was given stays open."""
@@ -176,7 +176,7 @@ class MongodbBackend:
         async with self._home.closing() as reach:
             opened, self._opened = self._opened, None
             if opened is not None and reach is Reach.ALL:
-                opened.desk.watch.close()
+                opened.context.watch.close()
                 await self._underway.drained()
                 await self._disconnect(opened.client)
 
@@ -196,7 +196,7 @@ class MongodbBackend:
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``."""
         opened = self._ready()
-        return await self._underway.uninterrupted(reading.read(opened.desk, ref, body=body))
+        return await self._underway.uninterrupted(reading.read(opened.context, ref, body=body))
 
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
@@ -205,13 +205,13 @@ class MongodbBackend:
         check_put(if_revision, not_after)
         opened = self._ready()
         check_body(NAME, ref, change.body, self.largest_body)
-        return await self._underway.uninterrupted(records.put(opened.desk, ref, change, if_revision, not_after))
+        return await self._underway.uninterrupted(records.put(opened.context, ref, change, if_revision, not_after))
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
         """See ``StorageBackend``. Cancelled: it goes on to its end."""
         check_put(if_revision)
         opened = self._ready()
-        return await self._underway.uninterrupted(records.delete(opened.desk, ref, if_revision))
+        return await self._underway.uninterrupted(records.delete(opened.context, ref, if_revision))
 
     async def query(
         self,
@@ -226,26 +226,26 @@ class MongodbBackend:
         """See ``StorageBackend``."""
         asked = selection(namespace, where, order, limit, after, descending)
         opened = self._ready()
-        return await self._underway.uninterrupted(pages.page(opened.desk, asked))
+        return await self._underway.uninterrupted(pages.page(opened.context, asked))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Deletes in batches. Then sweeps, where it is time (see ``_mongodb/bodies.py``)."""
         asked = selection(namespace, where, "key", limit, None, False)
         opened = self._ready()
-        return await self._underway.uninterrupted(_purge(opened.desk, asked))
+        return await self._underway.uninterrupted(_purge(opened.context, asked))
 
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """See ``Notifying``. Only where ``capabilities`` names it, that is, where the server is no single one."""
         opened = self._ready()
         if Capability.NOTIFICATIONS not in self.capabilities:
             raise BackendUnavailable("a single mongodb server has no change streams; use a replica set", NAME)
-        return changes.changes(opened.desk.store, namespace)
+        return changes.changes(opened.context.store, namespace)
 
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         opened = self._ready()
         _, latency = await timed(self._underway.uninterrupted(tell_time(opened.client)))
-        return BackendHealth(NAME, await opened.desk.now(), latency, opened.server.warnings)
+        return BackendHealth(NAME, await opened.context.now(), latency, opened.server.warnings)
 
     def _ready(self) -> _Opened:
         opened = self._opened
@@ -263,9 +263,9 @@ def _connected(url: str, factory: client.ClientFactory) -> client.Client:
         raise ConfigurationError(message, SETTING) from None
 
 
-async def _purge(desk: Desk, asked: Selection) -> int:
-    purged = await pages.purge(desk, asked)
-    await sweep(desk.store, await desk.now())
+async def _purge(context: StoreContext, asked: Selection) -> int:
+    purged = await pages.purge(context, asked)
+    await sweep(context.store, await context.now())
     return purged
 
 

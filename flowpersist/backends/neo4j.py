@@ -33,7 +33,7 @@ from flowpersist.backends._neo4j.naming import Names
 from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.schema import POPULATION, migrate, missing
 from flowpersist.backends._neo4j.store import Store
-from flowpersist.backends._neo4j.target import Limits, Target, check_at, connected, target_of
+from flowpersist.backends._neo4j.target import ConnectionLimits, Target, check_at, connected, target_of
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._threads import uninterrupted
@@ -115,7 +115,7 @@ class Neo4jBackend:
         self._names = Names(check_prefix(prefix))
         self._graph = Graph(default_graph(self._names) if graph is None else graph, self._names)
         self._store = Store(self._names, self._graph)
-        self._limits = Limits(pool_size, pool_timeout, connect_timeout, timeout)
+        self._limits = ConnectionLimits(pool_size, pool_timeout, connect_timeout, timeout)
         self._target: Target | AsyncDriver = target_of(source) if isinstance(source, str) else source
         self._database = database or (self._target.database if isinstance(self._target, Target) else None)
         if type(largest_body) is not int or largest_body < 1:

@@ -33,8 +33,8 @@ from flowpersist.backends._outcomes import check_body, check_revision, unreadabl
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
+from flowpersist.backends._redis.connections import Command
 from flowpersist.backends._redis.errors import NAME, is_of_other_kind, mapped
-from flowpersist.backends._redis.lanes import Command
 from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
 from flowpersist.backends._redis.pages import page
 from flowpersist.backends._redis.records import (

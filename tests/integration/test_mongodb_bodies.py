@@ -126,7 +126,7 @@ async def test_orphans_are_swept_after_their_grace(make_backend, backend, chunks
     backend.clock_offset += timedelta(minutes=2)
     await backend.purge("nothing", Where(), limit=1)
     assert await chunks.count_documents({"_id": {"$regex": f"^{old}."}}) == 0
-    assert await chunks.count_documents({"_id": old}) == 1, "its doom stays"
+    assert await chunks.count_documents({"_id": old}) == 1, "its tombstone stays"
     assert await chunks.count_documents({"_id": {"$regex": f"^{young}"}}) == 2
     # At any age, what a record names is spared. Another process's opening sweeps as well.
     other = make_backend()
@@ -136,7 +136,7 @@ async def test_orphans_are_swept_after_their_grace(make_backend, backend, chunks
     assert (await other.get(a())).record.body == LARGE
     other.clock_offset += timedelta(days=40)
     await other.purge("nothing", Where(), limit=1)
-    assert await chunks.count_documents({}) == 4, "dooms are kept for a month"
+    assert await chunks.count_documents({}) == 4, "tombstones are kept for a month"
     await other.close()
 
 
@@ -160,8 +160,8 @@ async def test_all_bodies_have_their_turn(backend, chunks, monkeypatch):
 async def test_a_writer_that_was_stopped_for_longer_than_the_grace(
     make_backend, backend, chunks, monkeypatch, body, if_new, noticed
 ):
-    """Its body was swept between its upload and its commit: it finds the doom, and puts the body up again. Where its
-    clocks tell that it was stopped, the body is there before anybody hears of the record.
+    """Its body was swept between its upload and its commit: it finds the tombstone, and puts the body up again. Where
+    its clocks tell that it was stopped, the body is there before anybody hears of the record.
     """
     if noticed:
         monkeypatch.setattr(bodies, "PROMPT", 0)
@@ -244,7 +244,7 @@ async def test_a_server_that_looks_nothing_up(backend, monkeypatch):
         asked.append(1)
         raise OperationFailure("not implemented", 238)
 
-    monkeypatch.setattr(type(backend._opened.desk.store.records), "aggregate", refused)
+    monkeypatch.setattr(type(backend._opened.context.store.records), "aggregate", refused)
     for _ in range(2):
         assert (await backend.get(a())).record.body == LARGE
     assert asked == [1], "it is asked once"
@@ -286,14 +286,14 @@ async def test_a_record_that_is_damaged(backend, records, damage):
 async def test_a_write_that_the_driver_sends_twice(backend, records, monkeypatch):
     """After a failover it may. A server that carries it out twice says that the second did not match."""
     revision = (await backend.put(a(), change(), if_revision=0)).revision
-    desk = backend._opened.desk
-    twice = type(desk.store.records).update_one
+    context = backend._opened.context
+    twice = type(context.store.records).update_one
 
     async def sent_twice(collection, *arguments, **options):
         await twice(collection, *arguments, **options)
         return await twice(collection, *arguments, **options)
 
-    monkeypatch.setattr(type(desk.store.records), "update_one", sent_twice)
+    monkeypatch.setattr(type(context.store.records), "update_one", sent_twice)
     mine = change(head=b"mine")
     written = await backend.put(a(), mine, if_revision=revision)
     monkeypatch.undo()
@@ -306,7 +306,7 @@ async def test_a_write_that_the_driver_sends_twice(backend, records, monkeypatch
 async def test_a_body_of_a_write_that_was_sent_twice_is_spared_while_it_is_named(backend, chunks, monkeypatch):
     """Between the two somebody changes the record and keeps its body."""
     revision = (await backend.put(a(), change(), if_revision=0)).revision
-    kind = type(backend._opened.desk.store.records)
+    kind = type(backend._opened.context.store.records)
     once = kind.find_one_and_update
 
     async def sent_twice(collection, *arguments, **options):

@@ -237,7 +237,7 @@ async def test_every_query_is_answered_from_an_index(filled, admin, prefix):
             asked = selection("n", where, order, 51, None, descending)
             for statement in (
                 selections.page(layout, asked, indexed, 0),
-                selections.doomed(layout, asked, indexed, None),
+                selections.purge(layout, asked, indexed, None),
             ):
                 await assert_uses(admin, statement.text, statement.arguments, f"{prefix}_records_{index}", name)
     for name in ("read_record", "read_record_and_body", "insert_record_and_body", "change_record", "delete_record"):

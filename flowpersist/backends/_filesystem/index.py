@@ -19,7 +19,7 @@ from attrs import frozen
 
 from flowpersist.backends._damage import place_in
 from flowpersist.backends._filesystem.files import NAME, create, file_errors
-from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Line, Place, add, begin_anew
+from flowpersist.backends._filesystem.index_log import ENTRY, REMOVAL, IndexLog, Line, LogPosition, add, begin_anew
 from flowpersist.backends._filesystem.record_file import Stored, digest_of, header_of
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._sql import index_statements, mapped, primary_code, select, text
@@ -194,7 +194,7 @@ class FileIndex:
         """Enter what was noted, by whomever."""
         self._noted = 0
         with self._read() as connection:
-            if not self._outdated and self._log.is_read(_place(connection)):
+            if not self._outdated and self._log.is_read(_log_position(connection)):
                 return
         with self._transaction() as connection, self._over() as over:
             long = self._entered(connection, over) > LONG
@@ -208,7 +208,7 @@ class FileIndex:
                     begin_anew(handle)
 
     def _entered(self, connection: sqlite3.Connection, over: Iterable[tuple[bytes, int]]) -> int:
-        place, damaged, more = _place(connection), False, True
+        place, damaged, more = _log_position(connection), False, True
         removals: Iterable[Line] = [(name.decode(), revision) for name, revision in over]
         while more:
             read = self._log.read(place)
@@ -306,11 +306,11 @@ def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str
     return [Entry(digest, place_in(times[number - 1] if number else 0, key)) for digest, key, *times in rows]
 
 
-def _place(connection: sqlite3.Connection) -> Place:
+def _log_position(connection: sqlite3.Connection) -> LogPosition:
     row = connection.execute(SQL["read_meta"], ("log",)).fetchone()
     log, _, offset = ("", "", "0") if row is None else str(row[0]).partition(" ")
     # What is damaged there makes the log be read from its beginning.
-    return Place(log, int(offset)) if offset.isdecimal() and len(offset) < _OFFSET_DIGITS else Place("", 0)
+    return LogPosition(log, int(offset)) if offset.isdecimal() and len(offset) < _OFFSET_DIGITS else LogPosition("", 0)
 
 
 def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:

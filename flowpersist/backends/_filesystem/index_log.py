@@ -30,7 +30,7 @@ from attrs import define, field, frozen
 
 from flowpersist.backends._filesystem.files import acquire, open_regular
 
-__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "Place", "Read", "add", "begin_anew"]
+__all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "LogPosition", "Read", "add", "begin_anew"]
 
 Line: TypeAlias = Sequence[Any]
 ID_BYTES: Final = 32
@@ -44,7 +44,7 @@ _REVISIONS: Final = 2**63
 
 
 @frozen
-class Place:
+class LogPosition:
     """How far a log was read: which one, and up to which byte."""
 
     log: str
@@ -56,7 +56,7 @@ class Read:
     """Lines, the place after them, whether some had to be passed over, and whether more follow."""
 
     lines: Sequence[Line]
-    place: Place
+    place: LogPosition
     damaged: bool
     more: bool
 
@@ -114,12 +114,12 @@ class IndexLog:
         finally:
             os.close(handle)
 
-    def is_read(self, place: Place) -> bool:
+    def is_read(self, place: LogPosition) -> bool:
         """Whether nothing was added since."""
         with self._reading() as handle:
-            return place == Place(_id(handle), os.fstat(handle).st_size)
+            return place == LogPosition(_id(handle), os.fstat(handle).st_size)
 
-    def read(self, place: Place) -> Read:
+    def read(self, place: LogPosition) -> Read:
         """Lines from a place on, of a long log some. Not while it is emptied."""
         with self._reading() as handle:
             log, size = _id(handle), os.fstat(handle).st_size
@@ -132,10 +132,10 @@ class IndexLog:
         whole = data[: data.rfind(b"\n") + 1]
         if more and not whole:
             # No line is so long: what follows is none of ours.
-            return Read((), Place(log, size), damaged=True, more=False)
+            return Read((), LogPosition(log, size), damaged=True, more=False)
         parsed = [_parsed(text) for text in whole.split(b"\n") if text]
         lines = [line for line in parsed if line is not None]
-        return Read(lines, Place(log, start + len(whole)), cut or None in parsed, more)
+        return Read(lines, LogPosition(log, start + len(whole)), cut or None in parsed, more)
 
     @contextmanager
     def _reading(self) -> Iterator[int]:

@@ -260,19 +260,19 @@ class Shards:
         shard = digests[0][:2]
         with self.locked(shard):
             read = {digest: stored_of(digest) for digest in digests}
-            doomed = {digest: it for digest, it in read.items() if it is not None and wanted(it.record)}
-            if not doomed:
+            removed = {digest: it for digest, it in read.items() if it is not None and wanted(it.record)}
+            if not removed:
                 return 0
             # Before the records go: a new one under such a name begins above all revisions that were there.
-            self._raise_floor(shard, max(stored.record.revision for stored in doomed.values()))
-            for digest in doomed:
+            self._raise_floor(shard, max(stored.record.revision for stored in removed.values()))
+            for digest in removed:
                 unlink(self.path(digest, "record"))
             self._flush(shard)
-            for digest, stored in doomed.items():
+            for digest, stored in removed.items():
                 if stored.nonce is not None:
                     remove(self._body_path(digest, stored))
                 self.index.remove_below(digest, stored.record.revision + 1)
-            return len(doomed)
+            return len(removed)
 
     def _floor(self, shard: str) -> int:
         data = read_at_most(f"{self._root}/{shard}/floor", _DIGITS)

@@ -7,16 +7,16 @@ leaves at worst a body that nobody names: an orphan, which the sweeper removes a
 A writer that was stopped for longer than the grace could still commit a record whose body was swept. No server without
 transactions can exclude both, so each leaves a mark before it looks at the other's:
 
-- the sweeper writes a *doom* under the body's name, then looks whether a record holds that name, then removes it;
-- the writer writes its record, then looks whether there is a doom of that name.
+- the sweeper writes a *tombstone* under the body's name, then looks whether a record holds that name, then removes it;
+- the writer writes its record, then looks whether there is a tombstone of that name.
 
 Whatever the order, one of them sees the other: the sweeper spares the body, or the writer, who still has the bytes,
 puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
-that and its look, leaves a record without its body. Dooms are kept for a month.
+that and its look, leaves a record without its body. Tombstones are kept for a month.
 
-The look costs a round trip. Who was quick by both of its clocks (see ``PROMPT``) tells its caller first and looks soon
-after (``watching``): there can be a doom only if the whole machine stood still and its clocks with it. Who was slow
-looks first, so that nobody is told of a record that was left without its body.
+The look costs a round trip. A writer that was quick by both of its clocks (see ``PROMPT``) acknowledges first and looks
+soon after (``watching``): there can be a tombstone only if the whole machine stood still and its clocks with it. A slow
+writer looks first, so that no record without its body is acknowledged.
 
 Chunks are of 4 MiB, and go up and come back one by one, each by its ``_id``. With 1 MiB a body of 10 MB took half as
 long again to read. With 15 MiB, nearly as much as a document may hold, many of them took twice as long to write: a
@@ -46,12 +46,12 @@ __all__ = [
     "MOST_CHUNKS",
     "Started",
     "Stored",
-    "doomed",
     "fetch",
     "name_body",
     "remove",
     "stored_body",
     "sweep",
+    "tombstoned",
     "upload",
 ]
 
@@ -63,7 +63,7 @@ LARGEST_BODY: Final = 1024 * 1024 * 1024
 #: As many as a record may name: who made them may have cut them smaller.
 MOST_CHUNKS: Final = range(1, 1024 + 1)
 GRACE: Final = timedelta(hours=1)
-DOOM_KEPT: Final = timedelta(days=30)
+TOMBSTONES_KEPT: Final = timedelta(days=30)
 #: Seconds from a body's naming to its commit within which nobody can have taken it for an orphan. Far less than the
 #: grace, since clocks may be set, and the sweeper's may be another primary's.
 PROMPT: Final = 60.0
@@ -144,11 +144,11 @@ async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
             await store.bodies.delete_many({"_id": _either(ids)})
 
 
-async def doomed(store: Collections, names: Sequence[str]) -> list[str]:
+async def tombstoned(store: Collections, names: Sequence[str]) -> list[str]:
     """Those of some bodies that the sweeper has taken for orphans."""
     with mapped():
         found = await store.bodies.find({"_id": _either(names)}, {"_id": 1}).to_list(None)
-    return [doom["_id"] for doom in found]
+    return [chunk["_id"] for chunk in found]
 
 
 def _either(ids: Sequence[str]) -> object:
@@ -188,10 +188,10 @@ async def _sweep_from(store: Collections, after: str, now: datetime) -> str:
     held_by = {str(chunk["_id"]): chunk.get("r") for chunk in found}
     orphans = await _orphans(store, held_by)
     if orphans:
-        await _doom(store, sorted({_body_of(chunk) for chunk in orphans}))
-        # Looked up again, now that a writer who comes later finds the doom.
+        await _write_tombstones(store, sorted({_body_of(chunk) for chunk in orphans}))
+        # Looked up again, now that a writer who comes later finds the tombstone.
         orphans = await _orphans(store, {chunk: held_by[chunk] for chunk in orphans})
-    spent = [name for name in held_by if _CHUNK.fullmatch(name) is None and name < moment_text(now - DOOM_KEPT)]
+    spent = [name for name in held_by if _CHUNK.fullmatch(name) is None and name < moment_text(now - TOMBSTONES_KEPT)]
     if orphans or spent:
         await store.bodies.delete_many({"_id": {"$in": [*orphans, *spent]}})
     return str(found[-1]["_id"]) if len(found) == BATCH else ""
@@ -213,11 +213,11 @@ async def _orphans(store: Collections, held_by: Mapping[str, Any]) -> list[str]:
     ]
 
 
-async def _doom(store: Collections, names: Sequence[str]) -> None:
+async def _write_tombstones(store: Collections, names: Sequence[str]) -> None:
     try:
         await store.bodies.insert_many([{"_id": name} for name in names], ordered=False)
     except BulkWriteError as error:
-        # Doomed already, by a sweep that did not come to its end.
+        # There already, by a sweep that did not come to its end.
         if error.details.get("writeConcernErrors") or any(
             one.get("code") != DUPLICATE for one in error.details.get("writeErrors", ())
         ):

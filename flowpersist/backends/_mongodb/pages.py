@@ -15,7 +15,7 @@ from flowpersist.backends._damage import WRONG, Found, check_patience, found_in,
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._mongodb.bodies import stored_body
 from flowpersist.backends._mongodb.client import OPTIONS
-from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.context import StoreContext
 from flowpersist.backends._mongodb.documents import Document, key_of, place_of, record_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.selecting import search as searched
@@ -31,13 +31,13 @@ PURGE_BATCH: Final = 100
 Held: TypeAlias = dict[RecordRef, Document]
 
 
-async def _found(desk: Desk, asked: Selection) -> tuple[list[Found], Held]:
+async def _found(context: StoreContext, asked: Selection) -> tuple[list[Found], Held]:
     """So many documents as they are found, each by itself: one that can't be decoded, or is huge, is let go at once."""
     search = searched(asked)
     found: list[Found] = []
     held: Held = {}
     with mapped():
-        cursor = desk.store.raw_records.find(
+        cursor = context.store.raw_records.find(
             search.filter,
             search.projection,
             sort=search.sort,
@@ -71,26 +71,26 @@ def _one(document: Document, namespace: str) -> Record | Unreadable:
     return found_in(NAME, namespace, key, lambda ref: record_of(document, ref))
 
 
-async def page(desk: Desk, asked: Selection) -> Page[Record]:
+async def page(context: StoreContext, asked: Selection) -> Page[Record]:
     """A page, and a cursor where more follows: one record more than wanted tells."""
     for looked in wider(asked.limit):
-        found, _ = await _found(desk, evolve(asked, limit=looked + 1))
-        page = page_of(asked, found, looked, await desk.now())
+        found, _ = await _found(context, evolve(asked, limit=looked + 1))
+        page = page_of(asked, found, looked, await context.now())
         if page is not None:
             return page
     raise AssertionError("there is no end of documents")
 
 
-async def purge(desk: Desk, asked: Selection) -> int:
+async def purge(context: StoreContext, asked: Selection) -> int:
     """Remove what the selection finds, batch by batch; each record at the revision at which it was found."""
     purged, wider_by = 0, 1
     after: Position | None = None
     while purged < asked.limit:
         left = asked.limit - purged
         batch = evolve(asked, limit=min(PURGE_BATCH, left) * wider_by, after=after)
-        found, held = await _found(desk, batch)
+        found, held = await _found(context, batch)
         left_standing(one for _, one in found)
-        purged += await _remove(desk, list(held.values())[:left]) if held else 0
+        purged += await _remove(context, list(held.values())[:left]) if held else 0
         if len(found) < batch.limit:
             break
         places = [place for place, _ in found if place is not None]
@@ -103,17 +103,17 @@ async def purge(desk: Desk, asked: Selection) -> int:
     return purged
 
 
-async def _remove(desk: Desk, documents: list[Document]) -> int:
+async def _remove(context: StoreContext, documents: list[Document]) -> int:
     deletes = [DeleteOne({"_id": document["_id"], "v": document["v"]}) for document in documents]
     with mapped(writing=True):
-        removed = (await desk.store.records.bulk_write(deletes, ordered=False)).deleted_count
+        removed = (await context.store.records.bulk_write(deletes, ordered=False)).deleted_count
     bodies = {document["_id"]: stored for document in documents if (stored := stored_body(document)) is not None}
     if removed < len(documents) and bodies:
         # Who was spared keeps its body: it may be the same one.
         with mapped():
-            spared = await desk.store.records.find({"_id": {"$in": list(bodies)}}, {"x": 1}).to_list(None)
+            spared = await context.store.records.find({"_id": {"$in": list(bodies)}}, {"x": 1}).to_list(None)
         for document in spared:
             if document.get("x") == bodies[document["_id"]].name:
                 del bodies[document["_id"]]
-    desk.let_go(*bodies.values())
+    context.let_go(*bodies.values())
     return removed

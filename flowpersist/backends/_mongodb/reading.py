@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 
 from flowpersist.backends._damage import named
 from flowpersist.backends._mongodb.bodies import Stored, fetch, stored_body
-from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.context import StoreContext
 from flowpersist.backends._mongodb.documents import Document, identity, record_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._outcomes import body_missing, unreadable
@@ -24,19 +24,19 @@ __all__ = ["read"]
 _READS: Final = 32
 
 
-async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
+async def read(context: StoreContext, ref: RecordRef, *, body: bool) -> Read:
     """One record. Record and body are of one revision: a body under its name never changes."""
     missing: tuple[int, Stored | None] | None = None
     for _ in range(_READS):
-        document, first = await _decoded(desk, ref, body=body)
+        document, first = await _decoded(context, ref, body=body)
         if document is None:
-            return Read(None, await desk.now())
+            return Read(None, await context.now())
         record = record_of(document, ref)
         stored = stored_body(document)
         if body and stored is not None:
-            record = evolve(record, body=await fetch(desk.store, stored, first))
+            record = evolve(record, body=await fetch(context.store, stored, first))
         if not body or _is_whole(record):
-            return Read(record, await desk.now())
+            return Read(record, await context.now())
         if missing == (record.revision, stored):
             raise body_missing(NAME, ref)
         # Replaced or deleted since its record was read, unless the record is still the same.
@@ -44,37 +44,37 @@ async def read(desk: Desk, ref: RecordRef, *, body: bool) -> Read:
     raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
 
 
-async def _decoded(desk: Desk, ref: RecordRef, *, body: bool) -> tuple[Document | None, object]:
+async def _decoded(context: StoreContext, ref: RecordRef, *, body: bool) -> tuple[Document | None, object]:
     """The same, or ``IntegrityError`` where the driver can't decode it."""
     with mapped():
         try:
-            return await _found(desk, identity(ref), body=body)
+            return await _found(context, identity(ref), body=body)
         except (BSONError, RecursionError, OverflowError, ValueError, TypeError):
             raise unreadable(NAME, named(ref)) from None
 
 
-async def _found(desk: Desk, document_id: str, *, body: bool) -> tuple[Document | None, object]:
+async def _found(context: StoreContext, document_id: str, *, body: bool) -> tuple[Document | None, object]:
     """A record's document, and what is in the first chunk of its body where that came with it."""
-    if body and desk.abilities.looks_up:
+    if body and context.abilities.looks_up:
         try:
-            return await _joined(desk, document_id)
+            return await _joined(context, document_id)
         except OperationFailure:
             # Whatever it has against this command, it has what the command asks for: in two.
-            document = await desk.store.records.find_one({"_id": document_id})
+            document = await context.store.records.find_one({"_id": document_id})
             if isinstance((document or {}).get("x", ""), str):
                 # It was the command, and not what this record holds for the name of its body.
-                desk.abilities.looks_up = False
+                context.abilities.looks_up = False
             return document, None
-    return await desk.store.records.find_one({"_id": document_id}, None if body else {"i": 0}), None
+    return await context.store.records.find_one({"_id": document_id}, None if body else {"i": 0}), None
 
 
-async def _joined(desk: Desk, document_id: str) -> tuple[Document | None, object]:
+async def _joined(context: StoreContext, document_id: str) -> tuple[Document | None, object]:
     pipeline: list[Document] = [
         {"$match": {"_id": document_id}},
         {"$addFields": {"first": {"$concat": ["$x", ".00000"]}}},
-        {"$lookup": {"from": desk.store.bodies.name, "localField": "first", "foreignField": "_id", "as": "chunks"}},
+        {"$lookup": {"from": context.store.bodies.name, "localField": "first", "foreignField": "_id", "as": "chunks"}},
     ]
-    asking: Any = desk.store.records.aggregate(pipeline)
+    asking: Any = context.store.records.aggregate(pipeline)
     # motor's gives the cursor at once.
     cursor = await asking if inspect.isawaitable(asking) else asking
     found: list[Document] = await cursor.to_list(None)

@@ -14,13 +14,13 @@ from flowpersist.backends._mongodb.bodies import (
     INLINE_BYTES,
     Started,
     Stored,
-    doomed,
     name_body,
     remove,
     stored_body,
+    tombstoned,
     upload,
 )
-from flowpersist.backends._mongodb.desk import Desk
+from flowpersist.backends._mongodb.context import StoreContext
 from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, standing_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends._mongodb.revisions import first_revision, next_revision
@@ -37,17 +37,17 @@ _BODY: Final = ("s", "i", "x", "m")
 
 
 async def put(
-    desk: Desk, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None
+    context: StoreContext, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None
 ) -> Written:
     """Write the body, then compare and set the record, then let go of the body that it had."""
-    return await _Put(desk, ref, change, if_revision, not_after).run()
+    return await _Put(context, ref, change, if_revision, not_after).run()
 
 
 @define(eq=False)
 class _Put:
     """A put under way."""
 
-    desk: Desk
+    context: StoreContext
     ref: RecordRef
     change: RecordChange
     if_revision: int
@@ -68,7 +68,7 @@ class _Put:
             return await self._write(revision)
         except (RevisionConflict, DeadlinePassed):
             if self.body is not None:
-                _ = self.desk.underway.background(self._drop(self.body))
+                _ = self.context.underway.background(self._drop(self.body))
             raise
 
     async def _drop(self, body: Stored) -> None:
@@ -76,32 +76,32 @@ class _Put:
         not show any more, if somebody has changed the record since and kept its body.
         """
         with mapped():
-            named = await self.desk.store.records.find_one({"_id": self.document_id, "x": body.name}, {"_id": 1})
+            named = await self.context.store.records.find_one({"_id": self.document_id, "x": body.name}, {"_id": 1})
         if named is None:
-            await remove(self.desk.store, [body])
+            await remove(self.context.store, [body])
 
     async def _prepare(self) -> int:
         """Write the body, and say which revision comes next."""
         body = self.change.body
         if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
             return await self._next()
-        stored = name_body(await self.desk.now(), body)
+        stored = name_body(await self.context.now(), body)
         if len(body) > _LOOKED_FIRST:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
         # Begins once the upload waits: the number is drawn while the server has the body to deal with.
-        drawing = self.desk.underway.background(self._next())
-        await upload(self.desk.store, stored, self.document_id, body)
+        drawing = self.context.underway.background(self._next())
+        await upload(self.context.store, stored, self.document_id, body)
         self.body = stored
         return await drawing
 
     async def _next(self) -> int:
         if self.if_revision:
             return next_revision(self.ref, self.if_revision)
-        return await first_revision(self.desk.store, self.document_id)
+        return await first_revision(self.context.store, self.document_id)
 
     async def _write(self, revision: int) -> Written:
         for attempt in count(1):
-            now = await self.desk.now()
+            now = await self.context.now()
             if self.not_after is not None and now > self.not_after:
                 check_revision(NAME, self.ref, await self._standing(), self.if_revision)
                 check_deadline(NAME, self.ref, now, self.not_after)
@@ -116,7 +116,7 @@ class _Put:
             if found is not None and found.get("t") == self.sending.token:
                 return await self._told(revision, now)
             check_revision(NAME, self.ref, standing_of(found, self.ref), self.if_revision)
-            self.desk.check_attempt(self.ref, attempt)
+            self.context.check_attempt(self.ref, attempt)
             # It has come to that revision since it was compared.
             revision = await self._next()
         raise AssertionError("attempts are not counted to an end")
@@ -139,7 +139,7 @@ class _Put:
         body = self.change.body
         if self.body is not None and isinstance(body, bytes):
             if self.started.is_prompt():
-                self.desk.watch.add(self.body.name, len(body), self._keep_body)
+                self.context.watch.add(self.body.name, len(body), self._keep_body)
             else:
                 await self._keep_body()
         return Written(revision, now)
@@ -149,13 +149,13 @@ class _Put:
         document = {"_id": self.document_id, "n": self.ref.namespace, "c": placed, "a": [], "h": b"", **self._set(now)}
         document["v"] = revision
         try:
-            await self.desk.store.records.insert_one(document)
+            await self.context.store.records.insert_one(document)
         except DuplicateKeyError:
             return False
         return True
 
     async def _update(self, revision: int, now: datetime) -> bool:
-        records = self.desk.store.records
+        records = self.context.store.records
         compared = {"_id": self.document_id, "v": self.if_revision}
         changes: dict[str, Any] = {"$set": {**self._set(now), "v": revision}}
         dropped = self._dropped(changes["$set"])
@@ -163,8 +163,8 @@ class _Put:
             changes["$unset"] = dict.fromkeys(dropped, "")
         if isinstance(self.change.body, Keep):
             return (await records.update_one(compared, changes)).matched_count == 1
-        old = await records.find_one_and_update(compared, changes, projection=self.desk.held)
-        self.desk.let_go(stored_body(old))
+        old = await records.find_one_and_update(compared, changes, projection=self.context.held)
+        self.context.let_go(stored_body(old))
         return old is not None
 
     def _set(self, now: datetime) -> Document:
@@ -191,9 +191,9 @@ class _Put:
 
     async def _keep_body(self) -> None:
         """Put the body up again where the sweeper has taken it for an orphan (see ``bodies``)."""
-        body, store = self.change.body, self.desk.store
-        while self.body is not None and isinstance(body, bytes) and await doomed(store, [self.body.name]):
-            again = name_body(await self.desk.now(), body)
+        body, store = self.change.body, self.context.store
+        while self.body is not None and isinstance(body, bytes) and await tombstoned(store, [self.body.name]):
+            again = name_body(await self.context.now(), body)
             await upload(store, again, self.document_id, body)
             with mapped(writing=True):
                 moved = await store.records.update_one(
@@ -201,7 +201,7 @@ class _Put:
                 )
             if moved.matched_count == 0:
                 # Somebody has replaced or deleted it since.
-                self.desk.let_go(again)
+                self.context.let_go(again)
                 return
             self.body = again
 
@@ -211,7 +211,7 @@ class _Put:
     async def _found(self) -> Document | None:
         """How the record stands that was not at the expected revision."""
         with mapped():
-            found = await self.desk.store.records.find_one({"_id": self.document_id}, {"v": 1, "w": 1, "t": 1})
+            found = await self.context.store.records.find_one({"_id": self.document_id}, {"v": 1, "w": 1, "t": 1})
             if found is not None and found.get("w") == self.change.write_id:
                 await self._confirm()
         return found
@@ -221,23 +221,23 @@ class _Put:
         caller hears of it. Whatever a majority acknowledges now comes after it.
         """
         with suppress(DuplicateKeyError):
-            await self.desk.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)
+            await self.context.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)
 
 
-async def delete(desk: Desk, ref: RecordRef, if_revision: int) -> bool:
+async def delete(context: StoreContext, ref: RecordRef, if_revision: int) -> bool:
     """Remove a record, then its body."""
     compared = {"_id": identity(ref), "v": if_revision}
     for attempt in count(1):
         with mapped(writing=True):
-            old = await desk.store.records.find_one_and_delete(compared, projection=desk.held)
+            old = await context.store.records.find_one_and_delete(compared, projection=context.held)
         if old is not None:
-            desk.let_go(stored_body(old))
+            context.let_go(stored_body(old))
             return True
         with mapped():
-            found = await desk.store.records.find_one({"_id": compared["_id"]}, {"v": 1})
+            found = await context.store.records.find_one({"_id": compared["_id"]}, {"v": 1})
         if found is None:
             return False
         # Where it has come to that revision since, it is tried again.
         check_revision(NAME, ref, standing_of(found, ref), if_revision)
-        desk.check_attempt(ref, attempt)
+        context.check_attempt(ref, attempt)
     raise AssertionError("attempts are not counted to an end")

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from attrs import define, field
 
-from flowpersist.backends._mongodb.bodies import doomed
+from flowpersist.backends._mongodb.bodies import tombstoned
 from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.underway import Underway
 
@@ -60,5 +60,5 @@ class Watch:
         if not self._closing:
             self._hurry.clear()
         for names in [list(repairs)] if self.by_list else [[name] for name in repairs]:
-            found = await doomed(self.store, names)
+            found = await tombstoned(self.store, names)
             await asyncio.gather(*(repairs[name]() for name in found), return_exceptions=True)

@@ -15,7 +15,7 @@ from neo4j import AsyncDriver, AsyncTransaction, NotificationMinimumSeverity, Qu
 from neo4j.exceptions import Neo4jError
 
 from flowpersist.backends._neo4j.errors import in_the_way, mapped, rolled_back, too_many
-from flowpersist.backends._neo4j.target import Limits
+from flowpersist.backends._neo4j.target import ConnectionLimits
 
 __all__ = ["Link", "Rows", "Sessions", "Within"]
 
@@ -61,7 +61,7 @@ class Sessions:
 
     alone = True
 
-    def __init__(self, driver: AsyncDriver, database: str | None, limits: Limits) -> None:
+    def __init__(self, driver: AsyncDriver, database: str | None, limits: ConnectionLimits) -> None:
         self.driver = driver
         self._database = database
         self._limits = limits

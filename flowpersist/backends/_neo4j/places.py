@@ -13,7 +13,7 @@ from flowpersist.backends._neo4j.naming import BIAS, TOP, moment_text, ordered, 
 from flowpersist.backends._neo4j.rows import NAME, snapshot_of
 from flowpersist.backends.base import Order, Range, Record, Unreadable
 
-__all__ = ["Found", "bounds", "doomed", "key_of", "position_in", "stands"]
+__all__ = ["Found", "bounds", "key_of", "position_in", "purgeable", "stands"]
 
 _DIGITS: Final = len(str(BIAS))
 
@@ -33,7 +33,7 @@ def key_of(row: Found) -> str | None:
     return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
 
 
-def doomed(asked: Selection, row: Found) -> Record | Unreadable | None:
+def purgeable(asked: Selection, row: Found) -> Record | Unreadable | None:
     """What a purge removes, or has to leave; None for what comes, goes, or is not what was asked for."""
     if row.snapshot is None:
         return None

@@ -177,11 +177,11 @@ RETURN done, found AS revision
 // name: purge_records
 // Those that stand as they were found. Records are locked in the order of their keys and floors in that of their shards,
 // so that purges do not wait for each other in a circle.
-UNWIND $doomed AS doom
-MATCH (r:<Record> {namespace: $namespace, key: doom.key})
+UNWIND $purged AS entry
+MATCH (r:<Record> {namespace: $namespace, key: entry.key})
 SET r.lock = true
-WITH r, doom
-WHERE r.revision = doom.revision
+WITH r, entry
+WHERE r.revision = entry.revision
 WITH r, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies, true AS done
 <find_related>
 WITH collect(r) AS records, collect({shard: r.shard, revision: r.revision}) AS gone,

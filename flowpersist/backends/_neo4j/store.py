@@ -30,7 +30,7 @@ from flowpersist.backends._neo4j.naming import (
     ordered,
     shard,
 )
-from flowpersist.backends._neo4j.places import Found, bounds, doomed, key_of, position_in, stands
+from flowpersist.backends._neo4j.places import Found, bounds, key_of, position_in, purgeable, stands
 from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
 from flowpersist.backends._scalars import entry_text
@@ -276,7 +276,7 @@ class Store:
                 left = asked.limit - purged
                 batch = evolve(asked, limit=min(_PURGE_RECORDS, left) * more_at_once, after=after)
                 _, rows = await self._find(link, batch, indexed, 0, head="null")
-                found = [doomed(asked, row) for row in rows]
+                found = [purgeable(asked, row) for row in rows]
                 left_standing(found)
                 removable = [one for one in found if isinstance(one, Record)][:left]
                 gone = [await self._purge(link, asked.namespace, records) for records in _portions(removable)]
@@ -296,7 +296,7 @@ class Store:
         keyed = sorted((ordered(record.ref.key), record.revision) for record in records)
         parameters = {
             "namespace": namespace,
-            "doomed": [{"key": key, "revision": revision} for key, revision in keyed],
+            "purged": [{"key": key, "revision": revision} for key, revision in keyed],
         }
         text = self._text("purge_records", "find_related", "gather_related", *_LOCKED, "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)

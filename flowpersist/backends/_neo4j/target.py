@@ -15,7 +15,7 @@ from flowpersist.backends._neo4j.errors import translated
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["SCHEMES", "Limits", "Target", "check_at", "connected", "target_of"]
+__all__ = ["SCHEMES", "ConnectionLimits", "Target", "check_at", "connected", "target_of"]
 
 SCHEMES: Final = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 #: A pooled connection that was idle for so many seconds is tried before it is used.
@@ -37,7 +37,7 @@ class Target:
 
 
 @frozen
-class Limits:
+class ConnectionLimits:
     """Of a pool and of an operation."""
 
     pool_size: int
@@ -91,7 +91,7 @@ def target_of(url: str) -> Target:
     )
 
 
-def connected(target: Target, limits: Limits) -> AsyncDriver:
+def connected(target: Target, limits: ConnectionLimits) -> AsyncDriver:
     """A driver. It does not connect before it is used."""
     try:
         return AsyncGraphDatabase.driver(

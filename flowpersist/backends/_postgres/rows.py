@@ -182,7 +182,7 @@ def _found(asked: Selection, row: Row) -> Found:
 
 async def purge(connection: Link, store: Store, asked: Selection) -> int:
     """Remove what the selection finds, records and bodies in one transaction."""
-    statement = selections.doomed(store.layout, asked, store.indexed, store.channel)
+    statement = selections.purge(store.layout, asked, store.indexed, store.channel)
     async with connection.transaction():
         rows = await connection.fetch(statement.text, *statement.arguments)
         ids = [row["id"] for row in rows]

@@ -17,7 +17,7 @@ from flowpersist.backends._postgres.layout import Layout, attribute
 from flowpersist.backends._scalars import attributes_to_text, scalar_to_text
 from flowpersist.backends.base import Order
 
-__all__ = ["Statement", "doomed", "page"]
+__all__ = ["Statement", "page", "purge"]
 
 _COLUMNS: Final[Mapping[Order, str]] = {
     "key": "key",
@@ -94,7 +94,7 @@ def page(layout: Layout, asked: Selection, indexed: Mapping[str, type], offset: 
     return statement
 
 
-def doomed(layout: Layout, asked: Selection, indexed: Mapping[str, type], channel: str | None) -> Statement:
+def purge(layout: Layout, asked: Selection, indexed: Mapping[str, type], channel: str | None) -> Statement:
     """The statement that deletes the records that are selected, without their bodies, and gives their ids."""
     statement = Statement([channel])
     rest = _rest(statement, asked, indexed)

@@ -191,10 +191,10 @@ left join lateral (select * {selected}) as found on true
 -- name: purge_records
 -- {selected} is a selection, whose rows are locked; $1 is the channel to notify. What another has locked is busy, so it is
 -- passed over. The conditions hold for the rows as they are once they are locked.
-with doomed as (
+with purged as (
     select id {selected} for update skip locked
 )
-delete from flowpersist_records where id = any (array(select id from doomed))
+delete from flowpersist_records where id = any (array(select id from purged))
 returning id, case when $1::text is not null then pg_notify($1, key) end
 
 -- name: purge_bodies

@@ -15,8 +15,8 @@ from attrs import frozen
 
 from flowpersist.backends._damage import read_as
 from flowpersist.backends._outcomes import body_missing
+from flowpersist.backends._redis.connections import Command
 from flowpersist.backends._redis.errors import NAME
-from flowpersist.backends._redis.lanes import Command
 from flowpersist.backends._redis.layout import Layout, Tag, time_from_text, time_to_text
 from flowpersist.backends._redis.scripts import PUT, Call
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text

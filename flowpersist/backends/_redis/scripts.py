@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-from flowpersist.backends._redis.lanes import Command
+from flowpersist.backends._redis.connections import Command
 
 __all__ = ["BUILD", "DECLARE", "PAGE", "PUT", "REMOVE", "SCHEMA", "Call", "Script"]
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisClusterException, RedisError
 
-from flowpersist.backends._redis.lanes import Limits
+from flowpersist.backends._redis.connections import ConnectionLimits
 from flowpersist.backends._redis.layout import Layout
 from flowpersist.backends._redis.wire import ClusterWire, ServerWire, Wire
 from flowpersist.backends._url import SETTING
@@ -64,10 +64,10 @@ class Source:
             return ClusterWire(client, self._limits(client.connection_kwargs), owned)
         return ServerWire(client, self._limits(client.connection_pool.connection_kwargs), owned)
 
-    def _limits(self, kwargs: Mapping[str, Any]) -> Limits:
+    def _limits(self, kwargs: Mapping[str, Any]) -> ConnectionLimits:
         exchange = kwargs.get("socket_timeout")
         connect = kwargs.get("socket_connect_timeout")
-        return Limits(self.pool_size, self.pool_timeout, exchange if connect is None else connect, exchange)
+        return ConnectionLimits(self.pool_size, self.pool_timeout, exchange if connect is None else connect, exchange)
 
 
 @define(eq=False)

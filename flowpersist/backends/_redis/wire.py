@@ -17,8 +17,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from flowpersist.backends._redis.connections import Command, ConnectionLimits, ConnectionPool, connection_factory
 from flowpersist.backends._redis.errors import NAME, is_elsewhere
-from flowpersist.backends._redis.lanes import Command, Lanes, Limits, connection_factory
 from flowpersist.backends._redis.scripts import Call
 from flowpersist.errors import BackendUnavailable, UnknownOutcome
 
@@ -37,7 +37,7 @@ class Wire(Protocol):
         ...
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
-        """Send commands whose keys share a key's tag; see ``Lanes.exchange``."""
+        """Send commands whose keys share a key's tag; see ``ConnectionPool.exchange``."""
         ...
 
     async def lone(self) -> AbstractConnection:
@@ -58,29 +58,29 @@ class ServerWire:
     """One server; also what sentinels name."""
 
     client: Redis
-    limits: Limits
+    limits: ConnectionLimits
     owned: bool
-    _lanes: Lanes = field(init=False)
+    _pool: ConnectionPool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        pool = self.client.connection_pool
-        make = connection_factory(pool.connection_class, pool.connection_kwargs, self.limits)
-        self._lanes = Lanes(make, self.limits)
+        theirs = self.client.connection_pool
+        make = connection_factory(theirs.connection_class, theirs.connection_kwargs, self.limits)
+        self._pool = ConnectionPool(make, self.limits)
 
     async def start(self) -> None:
         """See ``Wire``."""
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:  # noqa: ARG002
         """See ``Wire``."""
-        return await self._lanes.exchange(commands, writing=writing)
+        return await self._pool.exchange(commands, writing=writing)
 
     async def lone(self) -> AbstractConnection:
         """See ``Wire``."""
-        return await self._lanes.lone()
+        return await self._pool.lone()
 
     async def close(self) -> None:
         """See ``Wire``."""
-        await self._lanes.close()
+        await self._pool.close()
         if self.owned:
             await self.client.aclose()
 
@@ -94,9 +94,9 @@ class ClusterWire:
     """A cluster: the driver's client knows the nodes and their slots, the connections are ours."""
 
     client: RedisCluster
-    limits: Limits
+    limits: ConnectionLimits
     owned: bool
-    _lanes: dict[str, Lanes] = field(factory=dict, init=False)
+    _pools: dict[str, ConnectionPool] = field(factory=dict, init=False)
     _stale: bool = field(default=True, init=False)
     #: Where slots have gone, as the nodes said that had them.
     _moved: dict[int, dict[str, Any]] = field(factory=dict, init=False)
@@ -141,16 +141,16 @@ class ClusterWire:
         else:
             self._stale = True
 
-    def _node(self, key: bytes) -> Lanes:
+    def _node(self, key: bytes) -> ConnectionPool:
         slot = self.client.keyslot(key)
         node = self.client.nodes_manager.get_node_from_slot(slot)
         address = {"host": node.host, "port": node.port, **self._moved.get(slot, {})}
         name = "{host}:{port}".format(**address)
-        lanes = self._lanes.get(name)
-        if lanes is None:
+        pool = self._pools.get(name)
+        if pool is None:
             make = connection_factory(node.connection_class, {**node.connection_kwargs, **address}, self.limits)
-            lanes = self._lanes[name] = Lanes(make, self.limits)
-        return lanes
+            pool = self._pools[name] = ConnectionPool(make, self.limits)
+        return pool
 
     async def lone(self) -> AbstractConnection:
         """See ``Wire``."""
@@ -159,9 +159,9 @@ class ClusterWire:
 
     async def close(self) -> None:
         """See ``Wire``."""
-        for lanes in self._lanes.values():
-            await lanes.close()
-        self._lanes.clear()
+        for pool in self._pools.values():
+            await pool.close()
+        self._pools.clear()
         if self.owned:
             await self.client.aclose()
 

@@ -20,7 +20,7 @@ from flowpersist.backends._redis.errors import NAME, is_lost
 from flowpersist.backends._url import SETTING
 from flowpersist.errors import ConfigurationError, PoolTimeout, UnknownOutcome
 
-__all__ = ["Command", "Lanes", "Limits", "connection_factory"]
+__all__ = ["Command", "ConnectionLimits", "ConnectionPool", "connection_factory"]
 
 #: A command and its arguments.
 Command: TypeAlias = tuple[bytes | str | int, ...]
@@ -32,7 +32,7 @@ READ_BYTES: Final = 256 * 1024
 
 
 @frozen
-class Limits:
+class ConnectionLimits:
     """How many connections to a server, and how many seconds to wait: for one of them, for connecting, for an exchange
     (None: for ever).
     """
@@ -43,7 +43,9 @@ class Limits:
     exchange: float | None
 
 
-def connection_factory(kind: type[AbstractConnection], kwargs: Mapping[str, Any], limits: Limits) -> ConnectionFactory:
+def connection_factory(
+    kind: type[AbstractConnection], kwargs: Mapping[str, Any], limits: ConnectionLimits
+) -> ConnectionFactory:
     """What makes connections as a client of the driver does, but to our rules.
 
     Replies are bytes, of the second protocol (which has no pushes among them). Nothing is sent again by the driver: it
@@ -84,11 +86,11 @@ _NOT_THEIRS: Final = frozenset(
 
 
 @define(eq=False)
-class Lanes:
+class ConnectionPool:
     """At most ``limits.size`` connections to one server."""
 
     make: ConnectionFactory
-    limits: Limits
+    limits: ConnectionLimits
     _free: list[AbstractConnection] = field(factory=list, init=False)
     _turns: asyncio.Semaphore = field(init=False)
 

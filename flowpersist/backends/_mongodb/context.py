@@ -16,7 +16,7 @@ from flowpersist.backends._mongodb.watching import Watch
 from flowpersist.backends.base import RecordRef
 from flowpersist.errors import StorageError
 
-__all__ = ["Abilities", "Desk"]
+__all__ = ["Abilities", "StoreContext"]
 
 _ATTEMPTS: Final = 64
 
@@ -33,12 +33,12 @@ class Abilities:
     finds_lists: bool = True
 
 
-def _watch(desk: Desk) -> Watch:
-    return Watch(desk.store, desk.underway, desk.abilities.finds_lists)
+def _watch(context: StoreContext) -> Watch:
+    return Watch(context.store, context.underway, context.abilities.finds_lists)
 
 
 @frozen(eq=False)
-class Desk:
+class StoreContext:
     """An open store, its clock and what is under way in it."""
 
     store: Collections
