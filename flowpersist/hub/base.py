@@ -35,7 +35,7 @@ from flowpersist.lifecycle.views import (
     new_suspension_of,
 )
 from flowpersist.sealed.dictionaries import DictionaryStore
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 
 __all__ = ["HubBase", "HubDefaults"]
 
@@ -72,9 +72,9 @@ class HubBase:
         return self.suspensions.records.backend
 
     @property
-    def pace(self) -> Pace:
+    def runtime(self) -> Runtime:
         """The hub's clock, randomness and patience."""
-        return self.suspensions.records.pace
+        return self.suspensions.records.runtime
 
     def use_keyring(self, keyring: KeyRing | None) -> None:
         """Seal and open with another keyring from now on.
@@ -85,7 +85,7 @@ class HubBase:
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
         for records in (self.suspensions.records, *self.suspensions.beside.records):
             records.sealer = sealer
-            records.unread.forget()
+            records.unreadable.forget()
         self.queues.forget()
 
     def remember(self, *awaiting: AwaitInput[Any]) -> None:
@@ -107,7 +107,7 @@ class HubBase:
             timeout=timeout,
             deadline=deadline,
             default_timeout=self.defaults.timeout,
-            entropy=self.pace.entropy,
+            entropy=self.runtime.entropy,
             types=self.answer_types.registry,
         )
         self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
@@ -128,4 +128,4 @@ class HubBase:
         return new_suspension_of(head, prefix=prefix, public_url=public_url, answered=answered)
 
     def _random_id(self) -> str:
-        return self.pace.entropy(16).hex()
+        return self.runtime.entropy(16).hex()

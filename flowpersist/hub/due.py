@@ -99,7 +99,7 @@ async def due_heads(
             return
         page = found.unwrap()
         for record in page.items:
-            if records.unread.passes(record.ref.key, record.revision):
+            if records.unreadable.passes(record.ref.key, record.revision):
                 continue
             opened = records.open(record, page.now)
             if isinstance(opened, Success):
@@ -150,7 +150,7 @@ class Front:
 
     async def _patrolling(self) -> AsyncGenerator[tuple[Record, datetime], None]:
         """Now and then one page of what the front has passed: what is to be tried again of it, or has come since."""
-        moment = self.records.pace.monotonic()
+        moment = self.records.runtime.monotonic()
         if self.after is None or moment < self._patrolled + ROUND:
             return
         self._patrolled = moment
@@ -171,7 +171,7 @@ class Front:
                 yield record, page.now
 
     def _passes(self, record: Record) -> bool:
-        return self.records.unread.passes(record.ref.key, record.revision, scope=self.scope)
+        return self.records.unreadable.passes(record.ref.key, record.revision, scope=self.scope)
 
     def _advance(self, page: Page[Record]) -> None:
         self.after = page.next

@@ -48,7 +48,7 @@ class LargeAnswers:
 
     async def lay(self, head: Head, value: object, size: int, now: datetime) -> Result[Apart, PersistenceError]:
         """Make an answer durable that no head names yet."""
-        name = self.records.pace.entropy(_NAME_BYTES)
+        name = self.records.runtime.entropy(_NAME_BYTES)
         key = _key(head.id, name)
         mark = fingerprint(value) if size <= INLINE_BYTES else await asyncio.to_thread(fingerprint, value)
         sealed = await self.records.seal_body(key, head.tenant, value, purpose="answer")

@@ -141,7 +141,7 @@ class Maintenance:
     async def health(self) -> Outcome[Health]:
         """A round trip to the store, how its records are sealed, and what this hub could not read of it."""
         records = self._hub.suspensions.records
-        unreadable = records.unread.counts()
+        unreadable = records.unreadable.counts()
         warnings = tuple(f"{count} records can't be read here: {reason}" for reason, count in unreadable.items())
         seen = await records.health()
         if not isinstance(seen, Success):
@@ -194,7 +194,7 @@ class Maintenance:
                     error = done.failure()
                     message = "maintenance failed, trying again in %s: %s"
                     self._hub.suspensions.tracebacks.log(log, error, message, interval, error)
-            await self._hub.pace.sleep(interval.total_seconds())
+            await self._hub.runtime.sleep(interval.total_seconds())
 
     async def _removed(
         self, record: Loaded[Head], criteria: Criteria, *, dry_run: bool

@@ -52,7 +52,7 @@ class Misses:
         """A head such as most are, sealed once for each sealer and stored nowhere."""
         sealer = self._records.sealer
         if self._made is None or self._made[0] is not sealer:
-            head = _usual(key, self._records.pace.entropy(SECRET_BYTES), now)
+            head = _usual(key, self._records.runtime.entropy(SECRET_BYTES), now)
             sealed = self._records.sealed(Draft(head, attributes_of(head), None), now)
             if not isinstance(sealed, Success):
                 return None

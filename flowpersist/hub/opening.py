@@ -45,7 +45,7 @@ from flowpersist.lifecycle.model import Head, Kept, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
 from flowpersist.stages.compress import COMPRESSIONS
 
@@ -77,7 +77,7 @@ class HubOptions(TypedDict, total=False):
     authorizer: Authorizer | None
     on_event: Callable[[Event], object] | None
     public_url: str | FromEnvironment | None
-    pace: Pace | FromEnvironment
+    runtime: Runtime | FromEnvironment
     settings: Settings | FromEnvironment
     blobs: str | BlobStore | FromEnvironment | None
     blobs_from: int | FromEnvironment
@@ -100,7 +100,7 @@ async def open_hub(
     authorizer: Authorizer | None = None,
     on_event: Callable[[Event], object] | None = None,
     public_url: str | FromEnvironment | None = FROM_ENV,
-    pace: Pace | FromEnvironment = FROM_ENV,
+    runtime: Runtime | FromEnvironment = FROM_ENV,
     settings: Settings | FromEnvironment = FROM_ENV,
     blobs: str | BlobStore | FromEnvironment | None = FROM_ENV,
     blobs_from: int | FromEnvironment = FROM_ENV,
@@ -122,7 +122,7 @@ async def open_hub(
     - ``authorizer``: asked before each verb whether it is allowed.
     - ``on_event``: called with an ``Event`` after each durable change.
     - ``public_url``: where people answer; ``NewSuspension.link`` appends the key.
-    - ``pace``: the clock, randomness, retries, and how long a call takes before it is logged as slow.
+    - ``runtime``: the clock, randomness, retries, and how long a call takes before it is logged as slow.
     - ``settings``: a ``Settings``, in place of the environment.
     - ``blobs``: where large bodies are kept, as a URL or a ``BlobStore``; None: with their records.
     - ``blobs_from``: the size in bytes from which a body is a large one.
@@ -146,7 +146,7 @@ async def open_hub(
             "authorizer": authorizer,
             "on_event": on_event,
             "public_url": public_url,
-            "pace": pace,
+            "runtime": runtime,
             "settings": settings,
             "blobs": blobs,
             "blobs_from": blobs_from,
@@ -165,14 +165,18 @@ async def open_hub(
         keyring=ring,
     )
     backend = _backend(url, settings, blobs, blobs_from)
-    pacing = _chosen(pace, Pace(slow=timedelta(milliseconds=settings.slow_ms)))
-    records = SealedRecords(backend, sealer, namespace, Head, pace=pacing)
+    chosen_runtime = _chosen(runtime, Runtime(slow=timedelta(milliseconds=settings.slow_ms)))
+    records = SealedRecords(backend, sealer, namespace, Head, runtime=chosen_runtime)
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
         Beside(
-            SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", pace=pacing),
-            LargeAnswers(SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", pace=pacing)),
+            SealedRecords(
+                backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=chosen_runtime
+            ),
+            LargeAnswers(
+                SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", runtime=chosen_runtime)
+            ),
         ),
         prefix=settings.key_prefix,
         authorizer=authorizer,
@@ -284,7 +288,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
         "authorizer": check_callable,
         "on_event": check_callable,
         "public_url": _check_public_url,
-        "pace": _of(Pace, "a Pace"),
+        "runtime": _of(Runtime, "a Runtime"),
         "settings": _of(Settings, "a Settings"),
         "blobs": _of((str, BlobStore), "a URL such as file:///dir or s3://bucket/prefix, a BlobStore, or None"),
         "blobs_from": check_size,

@@ -195,7 +195,7 @@ class SuspendingVerbs(HubBase):
         check_optional(idempotency_key, "idempotency_key", check_str)
         if idempotency_key is None:
             # The id's own time only orders it; every decision is by the store's clock.
-            new = SuspensionId.new(now=self.pace.now(), entropy=self.pace.entropy)
+            new = SuspensionId.new(now=self.runtime.now(), entropy=self.runtime.entropy)
         else:
             new = SuspensionId.derive(self.defaults.namespace, tenant, idempotency_key)
         return Facts(new, metadata or {}, tenant, self.defaults.retention, fresh=idempotency_key is None)

@@ -26,7 +26,7 @@ class Alarm:
     def __init__(self, records: SealedRecords[Any], pause: timedelta) -> None:
         self._backend = records.backend
         self._namespace = records.namespace
-        self._pace = records.pace
+        self._runtime = records.runtime
         self._pause = pause
         self._rung = asyncio.Event()
 
@@ -37,11 +37,11 @@ class Alarm:
     async def pause(self) -> None:
         """Wait for a change since the last reset, or as long as a pause is."""
         nap = self._pause / SHARE
-        await self._pace.sleep(nap.total_seconds())
+        await self._runtime.sleep(nap.total_seconds())
         if self._rung.is_set():
             return
         ringing = asyncio.ensure_future(self._rung.wait())
-        sleeping = asyncio.ensure_future(self._pace.sleep((self._pause - nap).total_seconds()))
+        sleeping = asyncio.ensure_future(self._runtime.sleep((self._pause - nap).total_seconds()))
         try:
             await asyncio.wait({ringing, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -66,4 +66,4 @@ class Alarm:
                 # Once, until it is heard of again.
                 log.log(level, "changes are not heard of, looking every %s meanwhile: %s", self._pause, error)
                 level = logging.DEBUG
-            await self._pace.sleep(self._pause.total_seconds())
+            await self._runtime.sleep(self._pause.total_seconds())

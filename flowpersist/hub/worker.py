@@ -37,7 +37,7 @@ from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, answers_of, check_criteria, resumption_of
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.unread import LASTING
+from flowpersist.sealed.unreadable import LASTING
 
 __all__ = ["Backoff", "Worker", "Working", "claim_each", "running"]
 
@@ -126,7 +126,7 @@ async def claim_each(
             result = await claim(due.record)
             if isinstance(result, Success):
                 claimed.append(result.unwrap())
-                queue.records.unread.clear(due.record.ref.key, scope=queue.scope)
+                queue.records.unreadable.clear(due.record.ref.key, scope=queue.scope)
             else:
                 await _refused(suspensions, queue, due, result.failure())
             if len(claimed) >= limit:
@@ -138,7 +138,7 @@ async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: Pers
     key, revision = due.record.ref.key, due.record.revision
     if isinstance(error, LASTING):
         scope = queue.scope if isinstance(error, OF_THE_CALLER) else None
-        queue.records.unread.meet(key, revision, error, scope=scope)
+        queue.records.unreadable.meet(key, revision, error, scope=scope)
     else:
         log.debug("run %s was passed over: %s", key, error)
         if isinstance(error, StorageError):
@@ -160,7 +160,7 @@ async def claim_expired(
     suspensions: Suspensions, record: Loaded[Head], lease: timedelta
 ) -> Result[Resumption[Any], PersistenceError]:
     """Take one that has expired, with its state, to handle that."""
-    records, claim_id = suspensions.records, suspensions.records.pace.entropy(16).hex()
+    records, claim_id = suspensions.records, suspensions.records.runtime.entropy(16).hex()
 
     async def decide(seen: Snapshot) -> Step[Resumption[Any]]:
         step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)

@@ -94,7 +94,7 @@ class DictionaryStore:
         if not isinstance(newest, Success):
             return Failure(newest.failure())
         before = newest.unwrap()
-        drawn = PRIVATE_IDS[int.from_bytes(self._states.pace.entropy(4), "big") % len(PRIVATE_IDS)]
+        drawn = PRIVATE_IDS[int.from_bytes(self._states.runtime.entropy(4), "big") % len(PRIVATE_IDS)]
         try:
             dictionary = await asyncio.to_thread(Dictionary.train, samples, id=drawn, size=size)
         except CompressionError as error:
@@ -139,7 +139,12 @@ class DictionaryStore:
         # Made for each use: the states' sealer may have got another keyring since.
         of = self._states
         return SealedRecords(
-            of.backend, of.sealer, _namespace(of.namespace), TrainedDictionary, purpose=_PURPOSE, pace=of.pace
+            of.backend,
+            of.sealer,
+            _namespace(of.namespace),
+            TrainedDictionary,
+            purpose=_PURPOSE,
+            runtime=of.runtime,
         )
 
 

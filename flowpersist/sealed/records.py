@@ -47,8 +47,8 @@ from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated, marke
 from flowpersist.sealed.encoding import INLINE_BYTES, encoded
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
-from flowpersist.sealed.retrying import Pace, RetryingBackend
-from flowpersist.sealed.unread import Unread
+from flowpersist.sealed.retrying import RetryingBackend, Runtime
+from flowpersist.sealed.unreadable import UnreadableRecords
 
 __all__ = ["SealedRecords"]
 
@@ -81,13 +81,13 @@ class SealedRecords(Generic[H]):
         head_type: type[H],
         *,
         purpose: str = "head",
-        pace: Pace | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self.backend = backend
         self.sealer = sealer
         self.namespace = namespace
-        self.pace = Pace() if pace is None else pace
-        self._store = RetryingBackend(backend, self.pace)
+        self.runtime = Runtime() if runtime is None else runtime
+        self._store = RetryingBackend(backend, self.runtime)
         #: How an unknown dictionary is looked up; False where the store has none of that id.
         self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
         self._heads = HeadCodec(head_type)
@@ -95,17 +95,17 @@ class SealedRecords(Generic[H]):
         #: The newest of all readings, those of pages among them: near enough to know what may be due.
         self._latest: Reading | None = None
         #: What can't be read here.
-        self.unread = Unread(self.pace.monotonic)
+        self.unreadable = UnreadableRecords(self.runtime.monotonic)
         self._purpose = purpose
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
         """One record, or none, and the store's clock."""
-        sent = self.pace.monotonic()
+        sent = self.runtime.monotonic()
         try:
             read = await self._store.get(self.ref(key), body=body)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = self._latest = Reading(read.now, sent, self.pace.monotonic())
+        self._reading = self._latest = Reading(read.now, sent, self.runtime.monotonic())
         if read.record is None:
             return Success(Found(None, read.now))
         return self.loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
@@ -136,7 +136,7 @@ class SealedRecords(Generic[H]):
                 return Updated(move.result, move.draft, found)
             if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
                 return Updated(Failure(written.failure()))
-            await self.pace.sleep(self.pace.jitter(conflict) if conflict > 1 else 0)
+            await self.runtime.sleep(self.runtime.jitter(conflict) if conflict > 1 else 0)
         message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
         return Updated(Failure(RevisionConflict(message, self.backend.name, retryable=True)))
 
@@ -145,7 +145,7 @@ class SealedRecords(Generic[H]):
 
         Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
         """
-        reading, started = self._reading, self.pace.monotonic()
+        reading, started = self._reading, self.runtime.monotonic()
         if reading is None or not reading.sharp:
             return await self.update(key, decide)
         found: Found[H] = Found(None, reading.reckoned(started))
@@ -155,7 +155,7 @@ class SealedRecords(Generic[H]):
         written = await self.put(key, move.draft, revision=0)
         if isinstance(written, Success):
             now, revision = written.unwrap().now, written.unwrap().revision
-            if reading.fits(Reading(now, started, self.pace.monotonic())):
+            if reading.fits(Reading(now, started, self.runtime.monotonic())):
                 return Updated(move.result, move.draft, found)
             found = Found(None, now)
             move = await decide(found)
@@ -180,18 +180,18 @@ class SealedRecords(Generic[H]):
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         change = RecordChange(
-            write_id=self.pace.entropy(16).hex(),
+            write_id=self.runtime.entropy(16).hex(),
             attributes=draft.attributes,
             head=sealed.unwrap(),
             body=draft.body,
             due_at=draft.due_at,
         )
-        sent = self.pace.monotonic()
+        sent = self.runtime.monotonic()
         try:
             written = await self._store.put(self.ref(key), change, if_revision=revision, not_after=draft.not_after)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = self._latest = Reading(written.now, sent, self.pace.monotonic())
+        self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
         return Success(written)
 
     async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
@@ -255,7 +255,7 @@ class SealedRecords(Generic[H]):
         self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
     ) -> Result[Page[Record], PersistenceError]:
         """The same with the heads as they are stored, for ``open``."""
-        sent = self.pace.monotonic()
+        sent = self.runtime.monotonic()
         try:
             page = await self._store.query(
                 self.namespace, where, order=order, limit=limit, after=after, descending=descending
@@ -265,20 +265,20 @@ class SealedRecords(Generic[H]):
         except ValueError:
             problem = Problem("/after", "is no cursor of this query")
             return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
-        self._latest = Reading(page.now, sent, self.pace.monotonic())
+        self._latest = Reading(page.now, sent, self.runtime.monotonic())
         for left_out in page.unreadable:
-            self.unread.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
+            self.unreadable.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
         return Success(page)
 
     def reckoned(self) -> datetime:
         """The store's present as this process knows it: by the last reply, else by its own clock."""
-        return self.pace.now() if self._latest is None else self._latest.reckoned(self.pace.monotonic())
+        return self.runtime.now() if self._latest is None else self._latest.reckoned(self.runtime.monotonic())
 
     def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A listed record with its head. What can't be opened is remembered, and logged once for each reason."""
         loaded = self.loaded(record, now)
         if isinstance(loaded, Failure):
-            self.unread.meet(record.ref.key, record.revision, loaded.failure())
+            self.unreadable.meet(record.ref.key, record.revision, loaded.failure())
         return loaded
 
     async def seal_body(

@@ -22,7 +22,7 @@ from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError, UnknownOutcome
 from flowpersist.errors.arguments import check_callable, check_instance, check_pause, check_whole
 
-__all__ = ["Pace", "RetryingBackend"]
+__all__ = ["RetryingBackend", "Runtime"]
 
 T = TypeVar("T")
 #: Records are what the operations are on, for whoever reads the log.
@@ -33,11 +33,19 @@ _TIMED: Final = {"get": "load", "put": "save", "query": "query"}
 
 
 @frozen
-class Pace:
-    """Waiting, chance and time, as parameters.
+class Runtime:
+    """The retry policy, the clock and the randomness of a hub.
 
-    A transient failure is tried ``attempts`` times in all, and not again once ``patience`` has gone by. ``slow`` is
-    from when on an operation is reported as slow.
+    - ``attempts``: how often an operation is tried in all when it fails transiently.
+    - ``patience``: after this time it is not tried again.
+    - ``base``, ``cap``: the bound of the wait before a retry, at first and at most; it doubles with each retry.
+    - ``slow``: an operation that takes longer is logged as slow.
+    - ``sleep``, ``chance``, ``monotonic``, ``entropy``, ``now``: how to wait, the source of the waits' jitter, seconds
+      of a monotonic clock, random bytes, and this process's time.
+
+    Usage::
+
+        async with open_hub(url, runtime=Runtime(attempts=3, patience=timedelta(seconds=2))) as hub: ...
     """
 
     attempts: int = 5
@@ -70,9 +78,9 @@ class Pace:
 class RetryingBackend(DelegatingBackend):
     """Forwards to ``inner`` and retries transient failures of reads and writes; the last error is raised."""
 
-    def __init__(self, inner: StorageBackend, pace: Pace) -> None:
+    def __init__(self, inner: StorageBackend, runtime: Runtime) -> None:
         super().__init__(inner)
-        self.pace = pace
+        self.runtime = runtime
 
     async def around(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Retry an operation on records. ``open``, ``close`` and ``ping`` are run once."""
@@ -111,7 +119,7 @@ class RetryingBackend(DelegatingBackend):
         try:
             return await self._retried(attempt)
         except StorageError as error:
-            # A later attempt that failed says nothing of an earlier one that may have been done.
+            # That a later attempt failed does not tell whether an earlier one was done.
             if unknown is None or isinstance(error, RevisionConflict | DeadlinePassed):
                 raise
             raise unknown from error
@@ -123,22 +131,22 @@ class RetryingBackend(DelegatingBackend):
         return Written(read.record.revision, read.now)
 
     async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
-        # Nearly all succeed at once, and are spared what retrying costs.
-        ends = self.pace.monotonic() + self.pace.patience.total_seconds()
+        # The first attempt goes without tenacity, whose set-up costs more than most operations.
+        ends = self.runtime.monotonic() + self.runtime.patience.total_seconds()
         try:
             return await operation()
         except StorageError as error:
-            if self.pace.attempts <= 1 or self.pace.monotonic() > ends or not _transient(error):
+            if self.runtime.attempts <= 1 or self.runtime.monotonic() > ends or not _transient(error):
                 raise
-        await self.pace.sleep(self.pace.jitter(1))
+        await self.runtime.sleep(self.runtime.jitter(1))
         return await self._again(operation, ends)
 
     async def _again(self, operation: Callable[[], Awaitable[T]], ends: float) -> T:
         def wait(state: RetryCallState) -> float:
-            return self.pace.jitter(state.attempt_number + 1)
+            return self.runtime.jitter(state.attempt_number + 1)
 
         def stop(state: RetryCallState) -> bool:
-            return state.attempt_number >= self.pace.attempts - 1 or self.pace.monotonic() > ends
+            return state.attempt_number >= self.runtime.attempts - 1 or self.runtime.monotonic() > ends
 
         async def attempt() -> T:
             return await operation()
@@ -147,25 +155,25 @@ class RetryingBackend(DelegatingBackend):
             retry=retry_if_exception(_transient),
             stop=stop,
             wait=wait,
-            sleep=self.pace.sleep,
+            sleep=self.runtime.sleep,
             reraise=True,
         )
         return await retrying(attempt)
 
     @asynccontextmanager
     async def _timed(self, operation: str) -> AsyncIterator[None]:
-        started = self.pace.monotonic()
+        started = self.runtime.monotonic()
         try:
             yield
         finally:
-            took = timedelta(seconds=self.pace.monotonic() - started)
-            if operation in _TIMED and took > self.pace.slow:
+            took = timedelta(seconds=self.runtime.monotonic() - started)
+            if operation in _TIMED and took > self.runtime.slow:
                 log.warning(
                     "slow %s on %s: %.0f ms (the limit is %.0f ms)",
                     _TIMED[operation],
                     self.inner.name,
                     took.total_seconds() * 1000,
-                    self.pace.slow.total_seconds() * 1000,
+                    self.runtime.slow.total_seconds() * 1000,
                 )
 
 

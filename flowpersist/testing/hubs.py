@@ -13,7 +13,7 @@ from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyRing
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.settings import Settings
 
 __all__ = ["open_test_hub", "travel"]
@@ -30,7 +30,7 @@ async def open_test_hub(
     chosen: HubOptions = {
         "keyring": KeyRing.generate(),
         "settings": Settings.from_environ({}),
-        "pace": Pace(base=timedelta(0), slow=timedelta(minutes=1)),
+        "runtime": Runtime(base=timedelta(0), slow=timedelta(minutes=1)),
     }
     chosen.update(options)
     async with open_hub(url, **chosen) as hub:

@@ -55,7 +55,7 @@ from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.hub.opening import migrate
 from flowpersist.hub.verbs import PersistenceHub
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.stages import Checksum, Compress, Dictionaries, Dictionary, Encrypt
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
@@ -215,7 +215,7 @@ KINDS: dict[str, list[object]] = {
     "outcome": ANYTHING,
     "why": ANYTHING,
     "output_schema": MAPPING,
-    "pace": OBJECT,
+    "runtime": OBJECT,
     "parameters": [*MAPPING, {"type": "nonsense"}],
     "path": [7, object()],
     "patience": PAUSE,
@@ -326,7 +326,7 @@ OWN: dict[str, list[object]] = {
     "Sealer.open_bytes.limit": SIZE,
     "generate_key.id": OBJECT,
     "hold.run": OBJECT,
-    "Pace.now": CALLABLE,
+    "Runtime.now": CALLABLE,
     "travel.by": PAUSE,
     "tool.id": TEXT,
 }
@@ -349,7 +349,7 @@ BACKENDS = [
     MongodbBackend,
     Neo4jBackend,
 ]
-FURTHER = [ClaimCheckBackend, FileBlobStore, Pace, migrate, backend_from_url, PersistenceHub]
+FURTHER = [ClaimCheckBackend, FileBlobStore, Runtime, migrate, backend_from_url, PersistenceHub]
 MODULES = [flowpersist, flowpersist.dynamicflow, flowpersist.stages, flowpersist.codec, flowpersist.testing]
 
 
@@ -639,13 +639,15 @@ async def test_a_deadline_beyond_the_calendar_is_the_last_or_first_moment(moment
 
 async def test_the_longest_times_are_taken(ground):
     longest = timedelta(days=999_999_999)
-    async with open_test_hub(ground.backend, retention=longest, default_timeout=longest, pace=Pace(cap=longest)) as hub:
+    async with open_test_hub(
+        ground.backend, retention=longest, default_timeout=longest, runtime=Runtime(cap=longest)
+    ) as hub:
         new = or_raise(await hub.suspend(1))
         run = or_raise(await hub.claim(new.id, lease=longest))
         or_raise(await hub.release(run, delay=longest))
     backoff = Backoff(longest, longest)
     assert (backoff.delay(1), backoff.delay(99)) == (longest, longest)
-    assert Pace(base=longest, cap=timedelta(0)).jitter(99) == 0
+    assert Runtime(base=longest, cap=timedelta(0)).jitter(99) == 0
 
 
 async def test_a_head_opens_whatever_the_limits_of_states_are():

@@ -17,7 +17,7 @@ from flowpersist.backends._sql import select
 from flowpersist.backends.base import Range, Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 
@@ -155,8 +155,8 @@ async def test_the_stores_clock_decides_what_is_due(url, ahead):
     async with open_test_hub(url, keyring=ring) as hub:
         (due,) = await answered(hub, 1)
         later = or_raise(await hub.suspend(0, awaiting=DEFAULT, timeout=HOUR / 2))
-        pace = Pace(now=lambda: datetime.now(UTC) + ahead)
-        async with open_test_hub(url, keyring=ring, pace=pace) as other:
+        runtime = Runtime(now=lambda: datetime.now(UTC) + ahead)
+        async with open_test_hub(url, keyring=ring, runtime=runtime) as other:
             runs = or_raise(await other.claim_due(limit=5))
             assert [run.suspension.id for run in runs] == [due.id]
             travel(other, HOUR)

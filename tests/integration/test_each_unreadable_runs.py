@@ -17,8 +17,8 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.dynamicflow import FlowRunner, tool
 from flowpersist.errors import IntegrityError, TamperedEnvelope, UnknownKey, UnknownType
 from flowpersist.sealed.envelope import Sealer
-from flowpersist.sealed.retrying import Pace
-from flowpersist.sealed.unread import FIRST, MOST, REASONS, SILENCE, Unread
+from flowpersist.sealed.retrying import Runtime
+from flowpersist.sealed.unreadable import FIRST, MOST, REASONS, SILENCE, UnreadableRecords
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
 
@@ -70,8 +70,8 @@ class Clock:
         return self.now
 
 
-def pace(clock):
-    return Pace(base=timedelta(0), slow=timedelta(minutes=1), monotonic=clock)
+def runtime(clock):
+    return Runtime(base=timedelta(0), slow=timedelta(minutes=1), monotonic=clock)
 
 
 async def answered(hub, count, state, at_once=16):
@@ -145,7 +145,7 @@ async def test_runs_that_cannot_be_read_are_passed_over_at_a_flat_cost(url, what
     _, good = await prepared(url, writers, what)
     caplog.set_level(logging.DEBUG)
     watch, clock = Watch(url), Clock()
-    async with open_test_hub(watch, pace=pace(clock), **{"keyring": NEW, **readers}) as hub:
+    async with open_test_hub(watch, runtime=runtime(clock), **{"keyring": NEW, **readers}) as hub:
         taken = list(or_raise(await hub.claim_due()))
         # A first look at each of them; the page that had the good one is gone over once more, and then no more.
         assert watch.rows <= 2 * MANY
@@ -183,7 +183,7 @@ async def test_they_are_tried_again_a_few_at_a_time_and_taken_once_they_can_be_r
     types = TypeRegistry()
     bad, good = await prepared(url, writers, what)
     watch, clock = Watch(url), Clock()
-    async with open_test_hub(watch, pace=pace(clock), **{"keyring": NEW, **readers, "types": types}) as hub:
+    async with open_test_hub(watch, runtime=runtime(clock), **{"keyring": NEW, **readers, "types": types}) as hub:
         assert len(or_raise(await hub.claim_due(limit=len(good)))) == len(good)
         assert or_raise(await hub.claim_due()) == ()
         clock.now += FIRST + 1
@@ -211,7 +211,7 @@ async def test_what_comes_to_stand_among_them_is_found(url):
     """By the patrol, a page of it a second: a run whose due lies behind those that are passed over."""
     bad, _ = await prepared(url, REASONS_TOLD["a class that is not registered"][0], "class")
     watch, clock = Watch(url), Clock()
-    async with open_test_hub(watch, pace=pace(clock), keyring=NEW) as hub:
+    async with open_test_hub(watch, runtime=runtime(clock), keyring=NEW) as hub:
         assert len(or_raise(await hub.claim_due(limit=12))) == 12
         assert or_raise(await hub.claim_due()) == ()
         late = or_raise(await hub.suspend("late", awaiting=CONFIRM))
@@ -241,7 +241,7 @@ async def test_what_one_caller_is_refused_another_gets(url):
 
 async def test_a_store_that_fails_is_not_a_run_that_cannot_be_read(url):
     watch = Watch(url)
-    async with open_test_hub(watch, pace=Pace(attempts=1)) as hub:
+    async with open_test_hub(watch, runtime=Runtime(attempts=1)) as hub:
         (new,) = await answered(hub, 1, str)
         watch.fail("get")
         assert or_raise(await hub.claim_due()) == ()
@@ -281,7 +281,7 @@ class Damaged(Watch):
 
 async def test_rows_that_the_store_itself_cannot_read_are_passed_over_the_same_way(url, caplog):
     watch, clock = Damaged(url), Clock()
-    async with open_test_hub(watch, pace=pace(clock)) as hub:
+    async with open_test_hub(watch, runtime=runtime(clock)) as hub:
         bad = await answered(hub, MANY, str)
         good = await answered(hub, 12, str, at_once=1)
         watch.keys = {str(new.id) for new in bad}
@@ -306,7 +306,7 @@ async def test_a_worker_tells_once_which_tool_it_lacks(caplog):
     ask = AwaitInput(id="ask", prompt="Go?", schema=bool)
     document = {"name": "f", "flow": [{"id": "q", "tool": "ask"}, {"id": "a", "tool": "add", "input": {"n": 1}}]}
     clock = Clock()
-    async with open_test_hub(pace=pace(clock)) as hub:
+    async with open_test_hub(runtime=runtime(clock)) as hub:
         runner = FlowRunner(hub, [add, ask])
         for _ in range(20):
             started = or_raise(await runner.start(document))
@@ -331,7 +331,7 @@ class TestMemory:
 
     def test_records_are_remembered_until_their_time_comes(self):
         clock = Clock()
-        unread = Unread(clock)
+        unread = UnreadableRecords(clock)
         waits = []
         for _ in range(12):
             unread.meet("k", 3, UnknownType("no class"))
@@ -343,14 +343,14 @@ class TestMemory:
         assert max(waits) == 300
 
     def test_a_change_is_looked_at_at_once(self):
-        unread = Unread(Clock())
+        unread = UnreadableRecords(Clock())
         unread.meet("k", 3, UnknownType("no class"))
         assert unread.passes("k", 3)
         assert not unread.passes("k", 4)
         assert not unread.passes("other", 3)
 
     def test_records_and_reasons_are_bounded(self, caplog):
-        unread = Unread(Clock())
+        unread = UnreadableRecords(Clock())
         for number in range(MOST + 500):
             unread.meet(f"k{number}", 1, UnknownKey(f"sealed with key 'k{number}'"))
         assert sum(unread.counts().values()) == MOST
@@ -361,7 +361,7 @@ class TestMemory:
 
     def test_the_same_reason_is_told_again_after_an_hour(self, caplog):
         clock = Clock()
-        unread = Unread(clock)
+        unread = UnreadableRecords(clock)
         for _ in range(3):
             unread.meet("k", 1, TamperedEnvelope("altered"))
             unread.meet("l", 1, TamperedEnvelope("altered"))
@@ -370,7 +370,7 @@ class TestMemory:
 
     def test_what_was_not_met_for_an_hour_is_not_counted(self):
         clock = Clock()
-        unread = Unread(clock)
+        unread = UnreadableRecords(clock)
         unread.meet("k", 1, UnknownType("no class"))
         clock.now += SILENCE + 10
         assert unread.counts() == {}

@@ -18,7 +18,7 @@ from flowpersist.backends.base import (
 )
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.memory import MemoryBackend
-from flowpersist.sealed.retrying import Pace, RetryingBackend
+from flowpersist.sealed.retrying import RetryingBackend, Runtime
 from flowpersist.testing.faults import FaultyBackend
 
 REF = RecordRef("n", "k")
@@ -65,7 +65,7 @@ async def test_every_operation_is_forwarded_and_runs_through_around():
 
 
 @pytest.mark.parametrize("protocol", MEMBERS)
-@pytest.mark.parametrize("make", [DelegatingBackend, lambda inner: RetryingBackend(inner, Pace())])
+@pytest.mark.parametrize("make", [DelegatingBackend, lambda inner: RetryingBackend(inner, Runtime())])
 def test_an_optional_protocol_is_forwarded_where_the_inner_backend_has_it(make, protocol):
     member, capability = MEMBERS[protocol]
     with_it, without = make(having(protocol)), make(MemoryBackend())

@@ -10,7 +10,7 @@ import pytest_asyncio
 from flowpersist import AwaitInput, Criteria, Status, or_raise
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import BackendUnavailable, SuspensionExpired, UnknownOutcome
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
 
@@ -77,7 +77,7 @@ async def test_a_slight_difference_is_let_be(hub, store):
 
 async def test_a_put_that_takes_long_is_no_sign_of_another_clock(store):
     gone_by = 0.0
-    async with open_test_hub(store, pace=Pace(monotonic=lambda: gone_by)) as hub:
+    async with open_test_hub(store, runtime=Runtime(monotonic=lambda: gone_by)) as hub:
         or_raise(await hub.suspend(0))
         store.calls.clear()
         original = store.put
@@ -95,7 +95,7 @@ async def test_a_put_that_takes_long_is_no_sign_of_another_clock(store):
 
 async def test_a_reply_that_took_long_is_not_reckoned_by(store):
     gone_by = 0.0
-    async with open_test_hub(store, pace=Pace(monotonic=lambda: gone_by)) as hub:
+    async with open_test_hub(store, runtime=Runtime(monotonic=lambda: gone_by)) as hub:
         original = store.put
 
         async def put(ref, change, **conditions):

@@ -17,7 +17,7 @@ from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 #: What is no verb, and on one of them only.
-OWN = {"hub", "backend", "pace", "suspensions", "defaults", "holds", "open", "iterate"}
+OWN = {"hub", "backend", "runtime", "suspensions", "defaults", "holds", "open", "iterate"}
 
 
 def verbs(cls):

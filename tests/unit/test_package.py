@@ -25,7 +25,7 @@ from flowpersist import (
 )
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import KeyValidationError, SerializationError, UnexpectedType
-from flowpersist.sealed.retrying import Pace
+from flowpersist.sealed.retrying import Runtime
 from flowpersist.settings import Settings
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
@@ -153,7 +153,7 @@ async def test_a_public_url_that_can_hold_no_key_is_refused(wrong):
 async def broken_while_the_store_is_away(door, backend, key, runs):
     async with door.running(key, Decision(approve=True)) as run:
         runs.append(run)
-        backend.fail("put", times=Pace().attempts)
+        backend.fail("put", times=Runtime().attempts)
         _ = 1 / 0
 
 

@@ -1,7 +1,7 @@
-"""What this process can't read: remembered with back-off, told once for each reason, and counted.
+"""The records that this process can't read: retried with back-off, logged once for each reason, and counted.
 
-A record whose key or class this process lacks stays what it is: another process may read it. Here it is tried again
-after a while that doubles, so that a thousand of them cost a worker no more than one.
+A record whose key or class this process lacks is left unchanged: another process may read it. This process tries it
+again after a delay that doubles, so that a thousand of them cost a worker no more than one.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from flowpersist.errors import (
     UnknownType,
 )
 
-__all__ = ["LASTING", "Unread"]
+__all__ = ["LASTING", "UnreadableRecords"]
 
 log = logging.getLogger("flowpersist.sealed")
-#: How many records are remembered; of more, those that were met longest ago are tried again.
+#: How many records are remembered. Beyond that, those that were met longest ago are forgotten, and so tried again.
 MOST: Final = 10_000
-#: Different reasons that are told apart; what is stored decides how many there are.
+#: How many reasons are logged apart, since their number depends on what is stored.
 REASONS: Final = 64
 #: Seconds until a record is tried again, at first and at most.
 FIRST: Final = 1.0
 LONGEST: Final = 300.0
-#: Seconds until the same reason is told again.
+#: Seconds until the same reason is logged again.
 SILENCE: Final = 3600.0
-#: What trying again changes only where somebody has mended something.
+#: Errors that stay until somebody changes the data, the keys or the code.
 LASTING: Final = (SerializationError, IntegrityError, EncryptionError, CompressionError, FlowError, PermissionDenied)
-#: The messages of these name what is missing, and no record.
+#: The messages of these name what is missing (a key, a class), not the record.
 _TELLING: Final = (EncryptionError, UnknownType, UnexpectedType, FlowError)
 
 
 @frozen
 class _Met:
-    """A record as it was met: its revision (None: not known), the reason, how often, and until when it is left."""
+    """One record: its revision (None: not known), the reason, how often it failed, and until when it is skipped."""
 
     revision: int | None
     reason: str
@@ -53,11 +53,11 @@ class _Met:
     until: float
 
 
-class Unread:
-    """The records that could not be read or may not be claimed here, by scope and key.
+class UnreadableRecords:
+    """The records that this process can't read or claim, by scope and key.
 
-    ``scope`` tells apart who asks: None where nobody in this process can read a record, else whatever the refusal
-    depends on, as the class that a caller expects.
+    ``scope`` is what the failure depends on, such as the class that a caller expects; None where no caller in this
+    process can read the record.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -66,7 +66,7 @@ class Unread:
         self._told: dict[str, float] = {}
 
     def meet(self, key: str | None, revision: int | None, error: PersistenceError, *, scope: object = None) -> None:
-        """A record can't be read: remember it, and tell the reason unless that was told lately."""
+        """Remember a record that can't be read, and log the reason unless it was logged lately."""
         reason = self._reason(error)
         self._tell(reason, key, error)
         if key is None:
@@ -81,7 +81,7 @@ class Unread:
             self._met.popitem(last=False)
 
     def passes(self, key: str, revision: int | None, *, scope: object = None) -> bool:
-        """Whether a record is passed over for now. One that was changed since is not."""
+        """Whether to skip a record for now. One that has changed since it failed is not skipped."""
         return any(self._left(one, key, revision) for one in {None, scope})
 
     def _left(self, scope: object, key: str, revision: int | None) -> bool:
@@ -89,17 +89,17 @@ class Unread:
         return met is not None and met.revision == revision and self._monotonic() < met.until
 
     def clear(self, key: str, *, scope: object = None) -> None:
-        """A record was read after all."""
+        """Forget a record, since it could be read."""
         for one in {None, scope}:
             self._met.pop((one, key), None)
 
     def forget(self) -> None:
-        """Something was mended that may concern all of them, as the keyring."""
+        """Forget all of them, since a change such as a new keyring may have made them readable."""
         self._met.clear()
         self._told.clear()
 
     def counts(self) -> Mapping[str, int]:
-        """How many records were met lately and are not read yet, by reason."""
+        """How many records failed lately and are still unread, by reason."""
         since = self._monotonic() - SILENCE
         return Counter(met.reason for met in self._met.values() if met.until > since)
 
@@ -114,10 +114,10 @@ class Unread:
             return
         self._told[reason] = now
         level = logging.ERROR if isinstance(error, IntegrityError) else logging.WARNING
-        record = "of an unreadable key" if key is None else key
+        record = "with an unreadable key" if key is None else key
         log.log(
             level,
-            "record %s is left out here: %s; health counts others of this reason, the log does not",
+            "record %s is left out: %s; Maintenance.health counts further ones, they are not logged",
             record,
             error,
         )
