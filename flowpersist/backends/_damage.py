@@ -60,17 +60,17 @@ log = logging.getLogger("flowpersist.backends")
 def sound(record: Any, *, last: int = LAST_REVISION) -> Record:  # noqa: ANN401 - of any fields
     """The record, if a put can have made it; else ``ValueError`` or ``TypeError``. ``last``: the highest revision."""
     if type(record.revision) is not int or not 1 <= record.revision <= last:
-        raise ValueError("the revision is none that was given")
+        raise ValueError("Invalid revision: expected a number that a put has given")
     if not 1 <= len(check_text(record.write_id, "the write id").encode()) <= MAX_WRITE_ID_BYTES:
-        raise ValueError("the write id is none that was given")
+        raise ValueError("Invalid write id: expected 1 to 64 bytes")
     if type(record.head) is not bytes or len(record.head) > MAX_HEAD_BYTES:
-        raise ValueError("the head is no bytes, or too many")
+        raise ValueError("Invalid head: expected bytes of at most MAX_HEAD_BYTES")
     if record.body_size is not None and (type(record.body_size) is not int or not 0 <= record.body_size <= _LARGEST):
-        raise ValueError("the body's size is no number of bytes")
+        raise ValueError("Invalid body size: expected a number of bytes")
     _check_attributes(record.attributes)
     for moment in (record.created_at, record.updated_at, record.due_at):
         if moment is not None and (type(moment) is not datetime or moment.tzinfo is None):
-            raise TypeError("a time is none")
+            raise TypeError("Invalid time: expected a datetime")
     if record.created_at is None or record.updated_at is None:
         raise ValueError("a time is missing")
     checked: Record = record
@@ -79,7 +79,7 @@ def sound(record: Any, *, last: int = LAST_REVISION) -> Record:  # noqa: ANN401 
 
 def _check_attributes(attributes: object) -> None:
     if not isinstance(attributes, Mapping) or len(attributes) > MAX_ATTRIBUTES:
-        raise ValueError("the attributes are no mapping, or too many")
+        raise ValueError("Invalid attributes: expected a mapping of at most MAX_ATTRIBUTES")
 
 
 def read_as(backend: str, ref: RecordRef, make: Callable[[], Record], *, last: int = LAST_REVISION) -> Record:
@@ -101,7 +101,7 @@ def found_in(backend: str, namespace: str, key: object, read: Callable[[RecordRe
     try:
         ref = RecordRef(namespace, key)  # type: ignore[arg-type] # whatever a store may hold
     except (TypeError, ValueError):
-        return Unreadable(None, unreadable(backend, "a record whose key is none"))
+        return Unreadable(None, unreadable(backend, "a record with an invalid key"))
     try:
         return read(ref)
     except IntegrityError as error:
@@ -158,7 +158,7 @@ def _end(rows: Sequence[Found], limit: int) -> int | None:
 def check_patience(looked: int) -> None:
     """Refuse to go on through more damaged records than ever should stand together."""
     if looked >= MOST_AT_ONCE:
-        message = f"more than {MOST_AT_ONCE} damaged records stand together, so that nothing behind them can be found"
+        message = f"more than {MOST_AT_ONCE} damaged records follow each other, and a page can't read past them"
         raise IntegrityError(f"{message}: remove them by the store's own tools, or restore a backup")
 
 
@@ -166,7 +166,7 @@ def left_standing(rows: Iterable[object]) -> None:
     """Say which records a purge has passed over since they can't be read."""
     for it in rows:
         if isinstance(it, Unreadable):
-            log.warning("a purge has passed over a record: %s", it.error)
+            log.warning("a purge skipped a record: %s", it.error)
 
 
 def check_following(backend: str, ref: RecordRef, revision: int, *, last: int = LAST_REVISION) -> int:

@@ -73,7 +73,7 @@ def selection(
     after: str | None,
     descending: bool,  # noqa: FBT001
 ) -> Selection:
-    """Check a query's arguments; ``ValueError`` or ``TypeError`` for what makes no sense."""
+    """Check a query's arguments; ``ValueError`` or ``TypeError`` for an invalid one."""
     check_text(namespace, "a namespace")
     check_limit(limit)
     if order not in ORDERS:
@@ -114,7 +114,7 @@ def _parse_cursor(text: str, order: Order, *, descending: bool) -> Position:
         case [str(by), bool(backwards), int(value), str(key)] if len(data) == _CURSOR_PARTS:
             if by == order and backwards is descending and type(value) is int and value in _INT64:
                 return value, check_text(key, "a cursor's key")
-    raise ValueError("this is no cursor of this query")
+    raise ValueError("Invalid cursor: expected one that a page of this query returned")
 
 
 def position(order: Order, key: str, created: int, updated: int, due: int | None) -> Position | None:

@@ -14,7 +14,7 @@ def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> N
     """Refuse a write at another revision than the record's; 0 stands for none."""
     if found == expected:
         return
-    stands = f"stands at revision {found}" if found else "is not there"
+    stands = f"is at revision {found}" if found else "does not exist"
     message = f"record {ref.key} {stands}, not at {expected}: read it and decide again"
     raise RevisionConflict(message, backend)
 
@@ -22,7 +22,7 @@ def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> N
 def check_deadline(backend: str, ref: RecordRef, now: datetime, not_after: datetime | None) -> None:
     """Refuse a write after its deadline, by the store's clock; its own instant is still in time."""
     if not_after is not None and now > not_after:
-        raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", backend)
+        raise DeadlinePassed(f"record {ref.key} was to be written before a deadline that has passed", backend)
 
 
 def check_body(backend: str, ref: RecordRef, body: object, largest: int) -> None:
@@ -44,7 +44,7 @@ def body_missing(backend: str, ref: RecordRef) -> IntegrityError:
 def unreadable(backend: str, what: str) -> IntegrityError:
     """A row or file that no release of this library has written."""
     return IntegrityError(
-        f"{what} in the {backend} store can't be read: it is damaged, or of another program; "
+        f"{what} in the {backend} store can't be read: it is damaged, or another program wrote it; "
         "restore it from a backup, or remove it by the store's own tools"
     )
 

@@ -112,7 +112,7 @@ def primary_code(error: sqlite3.Error | MemoryError) -> int:
 _UNAVAILABLE: Final[Mapping[int, tuple[str, bool]]] = {
     sqlite3.SQLITE_BUSY: ("is locked by another process; try again, or raise busy_timeout in the URL", True),
     sqlite3.SQLITE_LOCKED: ("is locked by another connection; try again", True),
-    sqlite3.SQLITE_NOTADB: ("is no SQLite database; name another file", False),
+    sqlite3.SQLITE_NOTADB: ("is not a SQLite database; name another file", False),
     sqlite3.SQLITE_READONLY: ("is read-only; make the file and its directory writable", False),
     sqlite3.SQLITE_CANTOPEN: ("can't be opened; look whether its directory exists and is writable", False),
     sqlite3.SQLITE_PERM: ("may not be opened; look at its permissions", False),
@@ -129,7 +129,7 @@ def translated(error: sqlite3.Error | MemoryError, backend: str) -> PersistenceE
         what, retryable = _UNAVAILABLE[code]
         return BackendUnavailable(f"the {backend} database {what}", backend, retryable)
     if code == sqlite3.SQLITE_FULL:
-        return StorageFull(f"no room is left for the {backend} database; nothing was written", backend)
+        return StorageFull(f"the {backend} database has no space left; nothing was written", backend)
     if code == sqlite3.SQLITE_CORRUPT:
         return IntegrityError(f"the {backend} database is damaged; restore it from a backup")
     name = getattr(error, "sqlite_errorname", type(error).__name__)

@@ -165,7 +165,7 @@ class StorageBackend(Protocol):
         A range is also the order: with one, ``order`` is left out or names the same, else ``ValueError``.
         ``order="due"`` lists only records that are due at some time. Ties are ordered by key. What is there throughout
         a walk over all pages is seen exactly once; what comes or moves meanwhile may be missed.
-        A cursor that is none of ours raises ``ValueError``.
+        An invalid cursor raises ``ValueError``.
         """
         ...
 

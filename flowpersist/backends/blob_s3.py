@@ -161,7 +161,7 @@ def _translated(error: BaseError) -> BackendUnavailable | StorageFull:
     if _no_bucket(error):
         return _missing()
     if code == "507":
-        return StorageFull("no room is left in the s3 blob store; nothing was written", NAME)
+        return StorageFull("the s3 blob store has no space left; nothing was written", NAME)
     if "redirect" in text:
         return BackendUnavailable("the s3 bucket is in another region; name it in the URL's option region", NAME)
     retryable = _TRANSIENT.search(text) is not None

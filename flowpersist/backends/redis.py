@@ -176,7 +176,7 @@ class RedisBackend:
                 read = await self._look(store, ref, body=body)
                 if read is not None:
                     return read
-        raise BackendUnavailable(f"record {ref.key} changes all the time; try again", NAME, True)
+        raise BackendUnavailable(f"record {ref.key} keeps changing; try again", NAME, True)
 
     async def _look(self, store: OpenStore, ref: RecordRef, *, body: bool) -> Read | None:
         """The record and its body, both as of one revision; None where it changed in between.
@@ -347,7 +347,7 @@ def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Writte
     if outcome == b"last":
         check_following(NAME, ref, LAST_REVISION, last=LAST_REVISION)
     if outcome == b"late":
-        raise DeadlinePassed(f"record {ref.key} was to be written before a moment that has passed", NAME)
+        raise DeadlinePassed(f"record {ref.key} was to be written before a deadline that has passed", NAME)
     if outcome == b"no-body":
         message = f"the body of record {ref.key} was gone before its record was written; try again"
         raise BackendUnavailable(message, NAME, True)

@@ -263,8 +263,13 @@ class SealedRecords(Generic[H]):
         except PersistenceError as error:
             return Failure(error)
         except ValueError:
-            problem = Problem("/after", "is no cursor of this query")
-            return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+            problem = Problem("/after", "must be a cursor that a page of this query returned")
+            return Failure(
+                InputValidationError(
+                    "Invalid cursor: expected one that a page of this query returned; start again without one",
+                    [problem],
+                )
+            )
         self._latest = Reading(page.now, sent, self.runtime.monotonic())
         for left_out in page.unreadable:
             self.unreadable.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)

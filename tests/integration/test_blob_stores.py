@@ -266,7 +266,7 @@ def answering(status, body=b""):
         (400, BackendUnavailable, False, "refused the request"),
         (301, BackendUnavailable, False, "region"),
         (503, BackendUnavailable, True, "try again"),
-        (507, StorageFull, False, "no room"),
+        (507, StorageFull, False, "no space left"),
     ],
 )
 async def test_what_a_server_answers_is_told_by_the_library_s_own_classification(status, kind, retryable, says):

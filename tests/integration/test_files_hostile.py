@@ -239,7 +239,7 @@ async def test_a_size_that_a_file_claims_is_not_believed(root, backend, content)
 async def test_a_lock_that_is_none_holds_up_nobody_for_good(root, backend, outside, hostile):
     await write(backend, "other")
     replaced(shard_of(root) / "lock", hostile, outside)
-    with pytest.raises(IntegrityError, match="'lock' is no regular file; remove it"):
+    with pytest.raises(IntegrityError, match="'lock' is not a regular file; remove it"):
         await soon(write(backend))
     assert not list(shard_of(root).glob("*.new"))
     assert await soon(keys(backend)) == ["other"]
@@ -294,7 +294,7 @@ async def test_a_directory_that_leads_elsewhere_is_refused(root, filled, outside
     target = outside.parent.with_name("moved")
     shard_of(root).rename(target)
     shard_of(root).symlink_to(target)
-    with pytest.raises(IntegrityError, match="is no regular directory"):
+    with pytest.raises(IntegrityError, match="is not a regular directory"):
         await FilesystemBackend(root).open(SCHEMA)
     # Of the root its owner decides.
     shard_of(root).unlink()
@@ -414,9 +414,9 @@ async def test_a_sqlite_store_with_something_else_beside_it_is_refused(tmp_path,
     await first.close()
     replaced(path.with_name(path.name + suffix), hostile, outside)
     again = SqliteBackend(path)
-    with pytest.raises(BackendUnavailable, match="is no regular file; remove it"):
+    with pytest.raises(BackendUnavailable, match="is not a regular file; remove it"):
         await soon(again.open(SCHEMA))
-    with pytest.raises(BackendUnavailable, match="is no regular file; remove it"):
+    with pytest.raises(BackendUnavailable, match="is not a regular file; remove it"):
         await soon(again.plan(SCHEMA))
 
 

@@ -356,7 +356,7 @@ async def test_a_single_server_has_no_change_streams(url):
         assert Capability.NOTIFICATIONS not in backend.capabilities
         with pytest.raises(BackendUnavailable, match="replica set"):
             backend.changes("n")
-        assert "no replica set" in (await backend.ping()).warnings[0]
+        assert "not a replica set" in (await backend.ping()).warnings[0]
 
 
 async def test_a_put_that_comes_late_loses(url):

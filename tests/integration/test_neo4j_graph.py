@@ -177,13 +177,13 @@ async def test_who_holds_an_old_revision_loses_without_a_wait(backend, driver):
     async with driver.session() as session, await session.begin_transaction() as holder:
         made = await backend.joined(holder).put(ref("a"), change(), if_revision=stands)
         async with asyncio.timeout(2):
-            with pytest.raises(RevisionConflict, match=f"stands at revision {stands}, not at {old}"):
+            with pytest.raises(RevisionConflict, match=f"is at revision {stands}, not at {old}"):
                 await backend.put(ref("a"), change(), if_revision=old)
         waiting = asyncio.ensure_future(backend.put(ref("a"), change(), if_revision=stands))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         await holder.commit()
-    with pytest.raises(RevisionConflict, match=f"stands at revision {made.revision}, not at {stands}"):
+    with pytest.raises(RevisionConflict, match=f"is at revision {made.revision}, not at {stands}"):
         await waiting
 
 

@@ -35,5 +35,5 @@ async def drawn_identity(inner: StorageBackend, entropy: Callable[[int], bytes])
         except (RevisionConflict, UnknownOutcome):
             # Somebody else was quicker, or it was done: the next look tells.
             continue
-    message = f"the {inner.name} store does not tell its own name, by which its blobs are called; try again"
+    message = f"the {inner.name} store has no identity yet, which the names of its blobs need; try again"
     raise BackendUnavailable(message, inner.name, True)

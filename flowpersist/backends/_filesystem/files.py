@@ -60,9 +60,9 @@ def file_errors() -> Iterator[None]:
 
 def _translated(error: OSError) -> BackendUnavailable | StorageFull:
     if error.errno in _FULL:
-        return StorageFull("no room is left for the filesystem store; the old record is intact", NAME)
+        return StorageFull("the filesystem store has no space left; the old record is unchanged", NAME)
     if error.errno in _FORBIDDEN:
-        message = "the filesystem store may not be written or read; look at the directory's owner, mode and mount"
+        message = "this process may not read or write the filesystem store; check the directory's owner, mode and mount"
         return BackendUnavailable(message, NAME)
     if error.errno in _EXHAUSTED:
         message = "the process has no file descriptors left for the filesystem store; close some, or raise the limit"
@@ -95,7 +95,7 @@ def refuse_link(directory: Path) -> None:
 
 def _irregular(path: str | Path, kind: str) -> IntegrityError:
     name = os.path.basename(path)  # noqa: PTH119 - of a name as text
-    return IntegrityError(f"in the filesystem store's directory {name!r} is no regular {kind}; remove it")
+    return IntegrityError(f"in the filesystem store's directory {name!r} is not a regular {kind}; remove it")
 
 
 def create(path: str | Path, parts: Sequence[bytes]) -> None:

@@ -216,7 +216,9 @@ class FileIndex:
             place, damaged, more, removals = read.place, damaged or read.damaged or lost, read.more, ()
         if damaged:
             # A crash or a full disk leaves such a line too, of a write that was not done.
-            log.warning("a line of the index's log can't be read; the index is made anew when the store is opened next")
+            log.warning(
+                "a line of the index's log can't be read; the index will be rebuilt when the store is next opened"
+            )
             connection.execute(SQL["write_meta"], ("boot", ""))
         connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
         return place.offset

@@ -55,7 +55,9 @@ def _refuse_foreign(root: Path) -> None:
     if any(path.name not in ours and not path.name.startswith(INDEX) for path in root.iterdir()):
         if (root / FORMAT_FILE).exists():
             return
-        message = "the filesystem store's directory holds other files; name an empty directory, or one to be made"
+        message = (
+            "the filesystem store's directory holds other files; name an empty directory, or one that does not exist"
+        )
         raise BackendUnavailable(message, NAME)
 
 

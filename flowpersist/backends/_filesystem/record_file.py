@@ -175,10 +175,10 @@ def _parsed(found: Beginning) -> Stored:
         sound(record), None, _checked_nonce(header["nonce"]), found.end if offset is None else offset, offset is None
     )
     if digest_of(record.ref) != found.digest:
-        raise ValueError("the file of another record")
+        raise ValueError("the file belongs to another record")
     if stored.inside > INLINE_BYTES and not stored.whole:
         # Before so much memory is asked for.
-        raise ValueError("a body that is too large to lie inside")
+        raise ValueError("Invalid body size: too large for a body inside a record's file")
     return stored
 
 

@@ -55,7 +55,9 @@ class StoreContext:
     def check_attempt(self, ref: RecordRef, attempt: int) -> None:
         """Refuse to compare again and again what always stands as expected, and never matches."""
         if attempt >= _ATTEMPTS:
-            message = f"record {ref.key} stands as it was expected to, and the mongodb server changes it not; try again"
+            message = (
+                f"record {ref.key} is at the expected revision, but the mongodb server does not change it; try again"
+            )
             raise StorageError(message, NAME, True)
 
     def let_go(self, *bodies: Stored | None) -> None:

@@ -105,14 +105,14 @@ def attribute_entries(attributes: Mapping[str, Scalar]) -> list[str]:
 
 def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - whatever a document may hold
     if type(value) is not kind:
-        raise TypeError(f"a field is no {kind.__name__}")
+        raise TypeError(f"Invalid field: expected {kind.__name__}")
     return value
 
 
 def number(value: object) -> int:
     """A whole number; ``TypeError`` for any other type, such as a double that equals one."""
     if type(value) is not int and type(value) is not Int64:
-        raise TypeError("a field is no whole number")
+        raise TypeError("Invalid field: expected a whole number")
     return int(value)
 
 
@@ -120,7 +120,7 @@ def _time(document: Mapping[str, Any], name: str, key: str) -> datetime:
     """A time, which stands in its field as the record's place in that order, and must be it."""
     moment = _moment(document[name])
     if place(moment, key) != document[name]:
-        raise ValueError("a place that is none, or another record's")
+        raise ValueError("Invalid index entry: expected a position of this record")
     return moment
 
 

@@ -87,7 +87,7 @@ def _translated(error: PyMongoError | BSONError, *, writing: bool) -> Persistenc
         message = "no connection to the mongodb server became free in time; raise maxPoolSize in the URL, or do less"
         return PoolTimeout(message, NAME, True)
     if isinstance(error, NotPrimaryError) and _code(error) in _NOT_DONE:
-        return BackendUnavailable("the mongodb server is no primary any more", NAME, True)
+        return BackendUnavailable("the mongodb server is no longer the primary; try again", NAME, True)
     if isinstance(error, ConnectionFailure | WriteConcernError | ExecutionTimeout):
         return _lost(error, writing=writing)
     if isinstance(error, OperationFailure):
@@ -132,7 +132,7 @@ def _failed(error: OperationFailure, *, writing: bool) -> PersistenceError:
     if any(error.has_error_label(label) for label in _TRANSIENT):
         return _lost(error, writing=writing)
     if error.code in _DISK_FULL or (error.code == 8000 and "quota" in str(error)):  # noqa: PLR2004 - Atlas's own
-        return StorageFull("no room is left on the mongodb server; nothing was written", NAME)
+        return StorageFull("the mongodb server has no space left; nothing was written", NAME)
     if error.code in _REFUSED:
         return BackendUnavailable(f"the mongodb server {_REFUSED[error.code]}", NAME)
     name = (error.details or {}).get("codeName") or error.code
@@ -141,7 +141,7 @@ def _failed(error: OperationFailure, *, writing: bool) -> PersistenceError:
 
 def _impossible(error: PyMongoError | BSONError) -> PersistenceError:
     if isinstance(error, DriverConfigurationError) and "wire version" in str(error):
-        message = "the mongodb server and the driver are of releases that don't fit; MongoDB 4.4 or later is needed"
+        message = "the mongodb server and the driver are of incompatible releases; MongoDB 4.4 or later is needed"
         return BackendUnavailable(message, NAME)
     if isinstance(error, DriverConfigurationError | InvalidName):
         message = f"the driver refuses the options of the mongodb URL ({type(error).__name__}); correct them"

@@ -44,7 +44,7 @@ class Server:
         """For whoever runs it."""
         if self.ferretdb:
             return ("FerretDB's updates are not atomic: two may resume one flow",)
-        return () if self.replica_set else ("the server is no replica set: what it has is held by one machine",)
+        return () if self.replica_set else ("the server is not a replica set: one machine alone holds its data",)
 
 
 async def greet(client: Client) -> Document:
@@ -62,7 +62,7 @@ async def tell_time(client: Client) -> datetime:
     """The primary's clock."""
     told = (await greet(client)).get("localTime")
     if not isinstance(told, datetime):
-        raise BackendUnavailable("the mongodb server does not tell its time, which the store needs", NAME)
+        raise BackendUnavailable("the mongodb server does not report its time, which the store needs", NAME)
     return told
 
 
@@ -75,7 +75,7 @@ async def ask_server(client: Client, *, allow_ferretdb: bool) -> Server:
     if ferretdb and not allow_ferretdb:
         message = (
             "the server is FerretDB, whose updates are not atomic: two could resume one flow; use MongoDB, or for "
-            "trials say allow_unsafe_ferretdb=on in the URL"
+            "trials set allow_unsafe_ferretdb=on in the URL"
         )
         raise BackendUnavailable(message, NAME)
     if tuple(built.get("versionArray", OLDEST))[:2] < OLDEST:

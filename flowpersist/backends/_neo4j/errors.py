@@ -165,7 +165,7 @@ def _of_server(error: Neo4jError) -> PersistenceError:
         if isinstance(error, kind):
             return _unavailable(what)
     if _NO_SPACE in (error.message or ""):
-        return StorageFull("no room is left for the neo4j database; nothing was written", NAME)
+        return StorageFull("the neo4j database has no space left; nothing was written", NAME)
     if error.is_retryable():
         return _unavailable(f"asks to try again ({code})", retryable=True)
     return StorageError(f"the neo4j server refused the operation ({code})", NAME)

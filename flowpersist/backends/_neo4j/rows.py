@@ -146,7 +146,7 @@ def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
             raise TypeError("a node with no snapshot of ours")
         found = snapshot_of(ref, text)
         if not isinstance(head, bytes):
-            raise TypeError("a head that is no bytes")
+            raise TypeError("Invalid head: expected bytes")
         if head[:_TAG_BYTES] != found.head_tag.encode():
             raise Torn
         tags.append(found.body_tag)

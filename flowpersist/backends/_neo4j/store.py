@@ -130,7 +130,7 @@ class Store:
             # The error of one that had to wait too long would end the transaction that it is part of.
             "last": _NEVER if not_after is None or not link.alone else to_micros(not_after),
         }
-        late = f"record {ref.key} was to be written before a moment that has passed"
+        late = f"record {ref.key} was to be written before a deadline that has passed"
         try:
             if if_revision == 0:
                 rows = await self._insert(link, ref, change, given)

@@ -71,7 +71,7 @@ def check_at(url: str) -> None:
 
 
 def target_of(url: str) -> Target:
-    """The parts of a URL; ``ConfigurationError``, which names none of them, for one that makes no sense."""
+    """The parts of a URL; ``ConfigurationError``, which names none of them, for an invalid one."""
     check_at(url)
     try:
         parts = urlsplit(url)

@@ -99,7 +99,7 @@ def translated(error: Exception, *, writes: bool) -> PersistenceError:
         if isinstance(error, classes):
             return BackendUnavailable(f"the {NAME} server {what}", NAME, retryable)
     if isinstance(error, pg.DiskFullError):
-        return StorageFull(f"no room is left for the {NAME} database; nothing was written", NAME)
+        return StorageFull(f"the {NAME} database has no space left; nothing was written", NAME)
     if isinstance(error, pg.DataCorruptedError | pg.IndexCorruptedError):
         return IntegrityError(f"the {NAME} database is damaged; restore it from a backup")
     if isinstance(error, _LOST):

@@ -102,7 +102,7 @@ def translated(error: Exception) -> PersistenceError:
 
 def _of_cluster(error: Exception, said: str) -> PersistenceError:
     if _NO_CLUSTER in said:
-        message = f"the {NAME} server is no part of a cluster; leave cluster=on out of the URL"
+        message = f"the {NAME} server is not part of a cluster; remove cluster=on from the URL"
         return ConfigurationError(message, "cluster")
     if isinstance(error.__cause__, Exception):
         # No node could be asked: why is what the last of them said.

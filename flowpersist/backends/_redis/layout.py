@@ -57,7 +57,7 @@ def micros_to_text(micros: int) -> bytes:
 def micros_from_text(text: bytes) -> int:
     """Microseconds since 1970 again; ``ValueError`` for what is no such text."""
     if len(text) != TIME_DIGITS or not text.isdigit():
-        raise ValueError("a time that is none")
+        raise ValueError("Invalid time: expected 18 digits")
     return int(text) - _SHIFT
 
 

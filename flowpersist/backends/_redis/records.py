@@ -50,7 +50,7 @@ def number(text: bytes) -> int:
     """A number as it is written here; ``ValueError`` for any other text."""
     value = int(text)
     if b"%d" % value != text:
-        raise ValueError("a number that is not in canonical form")
+        raise ValueError("Invalid number: expected canonical decimal digits")
     return value
 
 
@@ -61,7 +61,7 @@ def record_of(ref: RecordRef, fields: Fields | None) -> Record:
 
 def _record(ref: RecordRef, fields: Fields | None) -> Record:
     if fields is None:
-        raise ValueError("no hash")
+        raise ValueError("Invalid record: expected a hash")
     revision, write_id, attributes, head, size, created, updated, due = fields
     if revision is None or write_id is None or created is None or updated is None:
         raise ValueError("a field is missing")

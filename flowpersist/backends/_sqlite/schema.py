@@ -74,7 +74,7 @@ def _refuse_irregular(path: Path) -> None:
     """The database may be a link, which whoever runs the store has made; what lies beside it may not."""
     found = irregular(path.resolve())
     if found is not None:
-        message = f"beside or in place of the sqlite database {found.name!r} is no regular file; remove it"
+        message = f"beside or in place of the sqlite database {found.name!r} is not a regular file; remove it"
         raise BackendUnavailable(message, NAME)
 
 
