@@ -176,9 +176,10 @@ class AwaitInput(Generic[A]):
         _times(self)
         default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
-            # As an answer: an instance of the schema's class will do, and the class's own rules are asked.
+            # As an answer: an instance of the schema's class will do, and the class's own rules are asked. Its bound is
+            # smaller, since it is stored with the question.
             default = self.default if self.schema is None else json_form(self.default)
-            self._require("default", self.check(default).bind(self.parse))
+            self._require("default", JsonSchema.of(derived).check(default).bind(self.parse))
         if self.shown is not None:
             self._require("shown", check_json(self.shown, what="shown"))
         # Its mappings stay the caller's, who may change them: what was checked is what is stored.
