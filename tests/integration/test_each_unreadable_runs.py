@@ -107,7 +107,7 @@ NO_TYPES, TYPES = TypeRegistry(), TypeRegistry(Order)
 REASONS_TOLD = {
     "a class that is not registered": ({"types": TYPES}, {"types": NO_TYPES}, "TypeRegistry(Order)"),
     "a missing key": ({"keyring": OLD}, {"keyring": NEW}, "add key 'old' to FLOWPERSIST_KEYS"),
-    "plain text": ({"keyring": None}, {"keyring": NEW}, "plain"),
+    "plain text": ({"keyring": None}, {"keyring": NEW}, "not encrypted"),
     "altered": ({}, {}, "altered"),
 }
 
