@@ -122,7 +122,7 @@ async def test_an_index_that_is_no_use_is_planned_anew(tmp_path, text):
 
 async def test_a_file_that_is_no_database_is_told(tmp_path):
     (tmp_path / "flows.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(BackendUnavailable, match="no SQLite database"):
+    with pytest.raises(BackendUnavailable, match="not a SQLite database"):
         await SqliteBackend(tmp_path / "flows.db").plan(SCHEMA)
 
 

@@ -167,7 +167,8 @@ async def test_a_page_costs_what_it_shows():
             while True:
                 queries, opens = watched.calls["query"], opened.count
                 page = or_raise(await hub.query(Criteria(status=status), limit=20, after=after))
-                assert watched.calls["query"] - queries <= 5
+                # One of them looks whether there are so few that they can be read at once.
+                assert watched.calls["query"] - queries <= 6
                 assert opened.count - opens <= 21
                 items += page.items
                 after = page.next
