@@ -43,12 +43,10 @@ def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
 
     Whoever runs this command holds the store itself, so that it takes more than keys.
     """
+    if names_a_run(text, hub):
+        return SuspensionId.derive(hub.defaults.namespace, None, text)
     found = SuspensionId.parse(text)
-    if not isinstance(found, Failure):
-        return found.unwrap()
-    if not names_a_run(text, hub):
-        return text
-    return SuspensionId.derive(hub.defaults.namespace, None, text)
+    return text if isinstance(found, Failure) else found.unwrap()
 
 
 def names_a_run(text: str, hub: PersistenceHub) -> bool:
@@ -60,13 +58,18 @@ def names_a_run(text: str, hub: PersistenceHub) -> bool:
 def json_of(text: str | bytes, option: str) -> object:
     """JSON data that must be JSON, without a name twice in an object; ``-`` reads it from standard input."""
     try:
-        return json.loads(_standard_input().read() if text == "-" else text, object_pairs_hook=_without_doubles)
-    except _DoubledName as error:
-        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
+        return _parsed(_standard_input().read() if text == "-" else text, option)
     except (ValueError, RecursionError) as error:
         # A decoder's message quotes nothing of the text, which may be secret.
         quoted = f"not JSON: {error}. A text needs its quotes: {option} '\"text\"'"
         raise click.BadParameter(quoted, param_hint=option) from error
+
+
+def _parsed(text: str | bytes, option: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles)
+    except _DoubledName as error:
+        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
 
 
 class _DoubledName(ValueError):
@@ -103,9 +106,7 @@ def fields_of(
 
 def _value(text: str, schema: AwaitInput[Any] | None, option: str) -> object:
     try:
-        parsed = json.loads(text, object_pairs_hook=_without_doubles)
-    except _DoubledName as error:
-        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
+        parsed = _parsed(text, option)
     except (ValueError, RecursionError):
         return text
     if schema is None or isinstance(schema.check(parsed), Success) or isinstance(schema.check(text), Failure):

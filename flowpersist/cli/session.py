@@ -28,7 +28,7 @@ from flowpersist.errors import (
     WaitSuperseded,
 )
 from flowpersist.errors.tracebacks import Tracebacks
-from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.opening import HubOptions, open_hub, ring_of
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Receipt
@@ -185,14 +185,13 @@ def with_hub(
 def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | None:
     if store.keys_file is not None:
         return KeyRing.from_file(store.keys_file)
-    if settings.keys is None and settings.keys_file is None:
-        if writes:
-            note(
-                "warning: no keys are set, so states and answers are stored in plain text; "
-                "flowpersist keygen --output keys.txt makes a key, FLOWPERSIST_KEYS_FILE=keys.txt uses it"
-            )
-        return None
-    return KeyRing.parse(settings.keys) if settings.keys is not None else KeyRing.from_file(str(settings.keys_file))
+    ring = ring_of(settings)
+    if ring is None and writes:
+        note(
+            "warning: no keys are set, so states and answers are stored in plain text; "
+            "flowpersist keygen --output keys.txt makes a key, FLOWPERSIST_KEYS_FILE=keys.txt uses it"
+        )
+    return ring
 
 
 def awaited(session: Coroutine[Any, Any, T]) -> T:

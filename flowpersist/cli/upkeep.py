@@ -161,11 +161,11 @@ def _append(path: Path, made: KeyRing) -> None:
 
 
 def _lengthen(path: Path, made: KeyRing) -> None:
-    KeyRing.from_file(path)
+    ring = KeyRing.from_file(path)
     before, owner = path.read_text(encoding="ascii"), path.stat()
     entry = made.export()
     # A doubled id is refused before the file is touched.
-    KeyRing.parse(",".join((*before.replace(",", " ").split(), entry)))
+    KeyRing.parse(f"{ring.export()},{entry}")
     new = path.with_name(f".{path.name}.{made.primary}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         try:

@@ -84,10 +84,7 @@ class Engine(Context):
         *,
         leaks: bool = False,
     ) -> StepOutcome:
-        """Run one iteration or branch in a scope of its own: a finished one gives its result again.
-
-        ``leaks``: its frame keeps the variables that it sets, for the one after it.
-        """
+        """See ``Context``."""
         frame = sub_frame(place.frame, label)
         if "result" in frame:
             return Done(frame["result"], frame.get("tool"))

@@ -343,12 +343,17 @@ async def _ring(keyring: KeyRing | KeyProvider | FromEnvironment | None, setting
         return keyring
     if not isinstance(keyring, FromEnvironment):
         return await keyring.keyring()
+    ring = ring_of(settings)
+    if ring is None:
+        log.warning(
+            "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
+            "or pass keyring=None to say so"
+        )
+    return ring
+
+
+def ring_of(settings: Settings) -> KeyRing | None:
+    """The keyring that settings name, None where they name none. Raises ``ConfigurationError`` for an unusable one."""
     if settings.keys is not None:
         return KeyRing.parse(settings.keys)
-    if settings.keys_file is not None:
-        return KeyRing.from_file(settings.keys_file)
-    log.warning(
-        "states are stored in plain text: set FLOWPERSIST_KEYS (flowpersist keygen makes one), "
-        "or pass keyring=None to say so"
-    )
-    return None
+    return None if settings.keys_file is None else KeyRing.from_file(settings.keys_file)

@@ -37,6 +37,8 @@ def backend(request):
 @pytest.fixture
 def url(backend, request, tmp_path):
     """The URL of an empty store of that backend, of this test alone."""
+    if backend == "memory":
+        return f"memory://{tmp_path.name}"
     if backend == "sqlite":
         return f"sqlite:///{tmp_path}/flows.db"
     if backend == "filesystem":

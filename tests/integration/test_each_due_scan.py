@@ -34,18 +34,6 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture
-def url(backend, request, tmp_path):
-    if backend == "memory":
-        return f"memory://{tmp_path.name}"
-    if backend in {"sqlite", "filesystem"}:
-        return f"sqlite:///{tmp_path}/flows.db" if backend == "sqlite" else f"file://{tmp_path}/flows"
-    if backend == "neo4j":
-        return request.getfixturevalue("wiped_neo4j")
-    options = "cluster=on&" if backend == "redis_cluster" else ""
-    return f"{request.getfixturevalue('server')(backend)}?{options}prefix={request.getfixturevalue('prefix')}"
-
-
 class Watched(FaultyBackend):
     """Counts the rows of all pages, and keeps what was asked for."""
 

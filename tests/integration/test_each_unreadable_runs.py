@@ -35,16 +35,8 @@ class Order:
 
 
 @pytest.fixture(params=BACKENDS)
-def url(request, tmp_path):
-    name = request.param
-    if name == "memory":
-        return f"memory://{tmp_path.name}"
-    if name in {"sqlite", "filesystem"}:
-        return f"sqlite:///{tmp_path}/flows.db" if name == "sqlite" else f"file://{tmp_path}/flows"
-    if name == "neo4j":
-        return request.getfixturevalue("wiped_neo4j")
-    options = "cluster=on&" if name == "redis_cluster" else ""
-    return f"{request.getfixturevalue('server')(name)}?{options}prefix={request.getfixturevalue('prefix')}"
+def backend(request):
+    return request.param
 
 
 class Watch(FaultyBackend):

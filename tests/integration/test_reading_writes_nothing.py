@@ -27,15 +27,8 @@ CHANGING = {
 
 
 @pytest.fixture(params=BACKENDS)
-def url(request, tmp_path):
-    name = request.param
-    if name == "memory":
-        return f"memory://{tmp_path.name}"
-    if name in {"sqlite", "filesystem"}:
-        return f"sqlite:///{tmp_path}/flows.db" if name == "sqlite" else f"file://{tmp_path}/flows"
-    if name == "neo4j":
-        return request.getfixturevalue("wiped_neo4j")
-    return f"{request.getfixturevalue('server')(name)}?prefix={request.getfixturevalue('prefix')}"
+def backend(request):
+    return request.param
 
 
 async def everything(hub):
