@@ -27,7 +27,7 @@ def to_micros(moment: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """The UTC datetime of so many microseconds since the epoch; ``OverflowError`` outside the years 1 to 9999,
-    ``TypeError`` for what is no int.
+    ``TypeError`` for anything but an int.
     """
     if type(micros) is not int:
         raise TypeError("microseconds are an int")

@@ -43,7 +43,7 @@ __all__ = [
     "wider",
 ]
 
-#: What damaged values do to whoever takes them for what they should be.
+#: The exceptions that reading a damaged value can raise.
 WRONG: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 #: Far above all that is ever counted to, and far enough below 2**63 that one more can be told from damage.
 LAST_REVISION: Final = 2**62
@@ -170,7 +170,7 @@ def left_standing(rows: Iterable[object]) -> None:
 
 
 def check_following(backend: str, ref: RecordRef, revision: int, *, last: int = LAST_REVISION) -> int:
-    """The revision after this one; ``StorageError`` where there is none."""
+    """The revision after this one; ``StorageError`` if it would exceed the largest."""
     if revision >= last:
         message = f"record {ref.key} can have no revision above {last}: copy it to a new key, or restore a backup"
         raise StorageError(message, backend)

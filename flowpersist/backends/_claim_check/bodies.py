@@ -23,7 +23,7 @@ log = logging.getLogger("flowpersist.backends.claim_check")
 @define(eq=False)
 class Bodies:
     """The blobs of one record store, under its own random name, so that stores which share a bucket never take each
-    other's blobs for garbage. It is drawn when the first blob is kept: whoever only reads writes nothing.
+    other's blobs for garbage. It is made when the first blob is kept, so that reading writes nothing.
     """
 
     blobs: BlobStore

@@ -24,7 +24,7 @@ async def identity(inner: StorageBackend) -> str | None:
 
 
 async def drawn_identity(inner: StorageBackend, entropy: Callable[[int], bytes]) -> str:
-    """The store's own name, drawn by whoever keeps its first blob."""
+    """The store's own name. The first process that keeps a blob makes it."""
     for _ in range(_ATTEMPTS):
         record = (await inner.get(_STORE, body=False)).record
         if record is not None and len(record.head) == _IDENTITY_BYTES:

@@ -88,7 +88,7 @@ def open_regular(path: str | Path, flags: int) -> int:
 
 
 def refuse_link(directory: Path) -> None:
-    """The root may be a link, which whoever runs the store has made; what lies in it may not lead out of it."""
+    """Refuse links below the root, since they could lead out of the store. The root itself may be a link."""
     if directory.is_symlink():
         raise _irregular(directory, "directory")
 
@@ -173,7 +173,7 @@ def remove(path: str | Path) -> None:
 
 
 def remove_abandoned(path: str) -> None:
-    """Unlink a file that nobody names, unless its writer is still at it. What is no file was made by nobody of us."""
+    """Unlink a file that nothing names, unless its writer still works on it. Leave anything but a regular file."""
     with contextlib.suppress(OSError, IntegrityError):
         handle = open_regular(path, os.O_RDONLY)
         try:
@@ -193,7 +193,7 @@ def flush_directory(path: str | Path) -> None:
 
 
 def read_at_most(path: str | Path, size: int) -> bytes | None:
-    """A file's content, None where there is none; of a longer one a byte more than asked for, which tells it."""
+    """The content of a file, or None if it does not exist. A longer file gives its first ``size`` bytes and one more."""
     try:
         handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
