@@ -193,7 +193,7 @@ def flush_directory(path: str | Path) -> None:
 
 
 def read_at_most(path: str | Path, size: int) -> bytes | None:
-    """The content of a file, or None if it does not exist. A longer file gives its first ``size`` bytes and one more."""
+    """The content of a file, or None if it does not exist: at most ``size`` bytes, and one more of a longer file."""
     try:
         handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
