@@ -6,24 +6,27 @@ import builtins
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TypeVar, overload
+from typing import TypeVar, get_origin, overload
 
-from attrs import frozen
+from typing_extensions import is_typeddict
 
+from flowpersist.codec.annotations import is_annotation
+from flowpersist.codec.discovery import annotated_classes, classes_below, package_classes
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.planning import plan_for
-from flowpersist.codec.plans import PairPlan, Plan, StatePlan, Upgrades
-from flowpersist.codec.refusals import Halted
-from flowpersist.errors import ConfigurationError, PersistenceError, SerializationError
+from flowpersist.codec.plans import PairPlan, Plan, Upgrades
+from flowpersist.codec.registration import Registration, default_name
+from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import (
     check_callable,
+    check_class,
     check_classes,
-    check_instance,
     check_mapping,
     check_optional,
     check_str,
     check_whole,
+    mistyped,
 )
 
 __all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
@@ -32,82 +35,10 @@ T = TypeVar("T")
 
 #: So many lists of classes are remembered, of states and heads of some kinds; the bytes of each are at most 64 KiB.
 MOST_LISTS = 64
-#: The package whose functions are not the user's.
-OURS = "flowpersist"
 #: The containers that need no registration.
 BUILTIN_CONTAINERS: frozenset[type] = frozenset(
     {list, tuple, set, frozenset, dict, OrderedDict, Counter, defaultdict, deque, bytearray, slice}
 )
-
-
-@frozen(eq=False)
-class Registration:
-    """One registered class: its name and version on the wire, its plan, and how older versions become newer ones."""
-
-    cls: type
-    name: str
-    version: int
-    plan: Plan
-    upgrades: Upgrades
-    aliases: tuple[str, ...] = ()
-
-    def missing_upgrade(self, version: int) -> int | None:
-        """The first version from ``version`` on that nothing upgrades; None where the way is whole."""
-        return next((step for step in range(version, self.version) if step not in self.upgrades), None)
-
-    def upgrade(self, value: Cell, version: int) -> Cell:
-        """What this version has, step by step from what ``version`` had. A step that raises is named: the bytes are
-        whole, and the function is to be mended.
-        """
-        for step in range(version, self.version):
-            try:
-                value = self.upgrades[step](value)
-            except Exception as error:
-                raise self._faulty(step, f"raised {type(error).__name__}") from error
-        return value
-
-    def upgrade_fields(self, fields: dict[str, Cell], version: int) -> dict[str, Cell]:
-        """The same of fields by name."""
-        upgraded = self.upgrade(fields, version)
-        if not isinstance(upgraded, dict):
-            raise self._faulty(self.version - 1, f"returned a {type(upgraded).__name__} instead of a dict of fields")
-        return upgraded
-
-    def decoded(self, plan: PairPlan, value: Cell) -> Cell:
-        """What ``decode=`` makes of a value. A function of the user's that raises is named, as an upgrade is."""
-        try:
-            return plan.decode(value)
-        except PersistenceError:
-            raise
-        except Exception as error:
-            if not _is_users(plan.decode):
-                raise
-            raise self._raised("decode=", error) from error
-
-    def restored(self, plan: StatePlan, one: Cell, state: Cell) -> None:
-        """Hand its state to an object, by a ``__setstate__`` of its own if it has one."""
-        try:
-            plan.restore(one, state)
-        except (Halted, PersistenceError):
-            raise
-        except Exception as error:
-            if not hasattr(self.cls, "__setstate__"):
-                raise
-            raise self._raised("__setstate__", error) from error
-
-    def _raised(self, what: str, error: Exception) -> Halted:
-        message = (
-            f"the {what} of {self.name} raised {type(error).__name__}; mend it where the class is defined or "
-            "registered: what is stored is whole"
-        )
-        return Halted(SerializationError(message))
-
-    def _faulty(self, step: int, how: str) -> Halted:
-        message = (
-            f"the upgrade of {self.name} from version {step} to {step + 1} {how}; fix upgrades[{step}] where the "
-            "class is registered: the stored data is intact"
-        )
-        return Halted(SerializationError(message))
 
 
 class TypeRegistry:
@@ -124,6 +55,47 @@ class TypeRegistry:
         check_classes(classes, "classes", "classes, one after the other")
         for cls in classes:
             self.register(cls)
+
+    @classmethod
+    def tree(cls, *roots: object) -> TypeRegistry:
+        """A registry of classes and of all that their annotations name.
+
+        ``roots`` are classes, or other annotations such as unions of classes. Annotations are followed through unions,
+        generics, aliases, typed dicts, bases and forward references. A class that can't be registered alone is left
+        out, and so are subclasses that no annotation names: ``check_types`` tells which.
+        ``ConfigurationError`` for an annotation whose names are not there.
+        """
+        for root in roots:
+            if not is_annotation(root):
+                mistyped("roots", "classes, or other annotations", root)
+        types = cls(*(root for root in roots if isinstance(root, type) and not _is_open(root)))
+        types._add_found(annotated_classes(roots, _has_fields))
+        return types
+
+    @classmethod
+    def package(cls, name: str, *, base: type) -> TypeRegistry:
+        """A registry of the subclasses of ``base`` that a package defines.
+
+        All modules of the package ``name`` are imported, now and by this call alone; one that needs what is not
+        installed is left out. Classes that can't be registered alone are left out too. ``ConfigurationError`` where
+        the package can't be imported.
+        """
+        check_str(name, "name")
+        check_class(base, "base")
+        types = cls()
+        types._add_found(package_classes(name, base))
+        return types
+
+    @classmethod
+    def subclasses(cls, base: type) -> TypeRegistry:
+        """A registry of ``base`` and its subclasses, as this process has defined them by now.
+
+        Import the modules that define them first. Classes that can't be registered alone are left out.
+        """
+        check_class(base, "base")
+        types = cls()
+        types._add_found(classes_below(base))
+        return types
 
     @overload
     def register(
@@ -169,8 +141,8 @@ class TypeRegistry:
         fields change, and put into ``upgrades`` for each older version a function from the mapping of that version's
         fields to that of the next (with ``encode``, from what it gave then; with a ``__getstate__``, from that state;
         of a subclass of a builtin class, from its attributes).
-        ``encode`` and ``decode`` go together: to and from any supported value. ``ConfigurationError`` for what is
-        registered already or can't be.
+        ``encode`` and ``decode`` go together: to and from any supported value. The same registration again changes
+        nothing; ``ConfigurationError`` for a class or a name that is registered otherwise, or a class that can't be.
         """
         check_optional(name, "name", check_str)
         _check_version(version)
@@ -187,27 +159,64 @@ class TypeRegistry:
 
         return add if cls is None else add(cls)
 
+    def _add_found(self, classes: Iterable[type]) -> None:
+        for cls in classes:
+            plan = _plan_of_found(cls)
+            if plan is not None:
+                self._add(Registration(cls, default_name(cls), 1, plan, {}, is_found=True))
+
     def _add(self, new: Registration) -> None:
         if new.cls in NATIVE:
             raise ConfigurationError(
                 f"{new.cls.__qualname__} needs no registration: the codec knows it; leave it out", "types"
             )
-        names = (new.name, *new.aliases)
-        taken = next((name for name in names if name in self._by_name or names.count(name) > 1), None)
-        if new.cls in self._by_class or taken is not None:
-            message = f"{new.cls.__qualname__} or its name {taken or new.name!r} is registered already"
-            raise ConfigurationError(f"{message}; give it another name=", "types")
+        known = self._by_class.get(new.cls)
+        if known is not None:
+            if known.says_the_same(new) or (new.is_found and not known.is_found):
+                return
+            if new.is_found or not known.is_found:
+                message = f"{new.cls.__qualname__} is registered already, as {known.name!r} and with other arguments"
+                raise ConfigurationError(f"{message}; register it once", "types")
+        self._check_names(new)
+        if known is not None:
+            del self._by_name[known.name]
         self._by_class[new.cls] = new
-        self._by_name.update(dict.fromkeys(names, new))
+        self._by_name.update(dict.fromkeys((new.name, *new.aliases), new))
         self._lists.clear()
 
-    def merged(self, other: TypeRegistry) -> TypeRegistry:
-        """A new registry with the classes of both; one that both hold by the same registration stands once."""
-        check_instance(other, "other", TypeRegistry, "a TypeRegistry")
+    def _check_names(self, new: Registration) -> None:
+        names = (new.name, *new.aliases)
+        for name in names:
+            other = self._by_name.get(name)
+            if names.count(name) > 1 or (other is not None and other.cls is not new.cls):
+                message = f"the name {name!r} of {new.cls.__qualname__} is registered already"
+                raise ConfigurationError(f"{message}; give it another name=", "types")
+
+    def __or__(self, other: TypeRegistry) -> TypeRegistry:
+        """A new registry with the classes of both.
+
+        A class that both hold by equal registrations stands once, and one found in bulk gives way to one registered
+        by name. ``ConfigurationError`` where two registrations of a class, or two classes of a name, differ.
+        """
+        if not isinstance(other, TypeRegistry):
+            return NotImplemented
         both = TypeRegistry()
-        for one in dict.fromkeys((*self, *other)):
-            both._add(one)
+        both |= self
+        both |= other
         return both
+
+    def __ior__(self, other: TypeRegistry) -> TypeRegistry:  # noqa: PYI034 - a subclass has no say in it
+        """The same into this registry, which stays as it was where the two don't fit together."""
+        if not isinstance(other, TypeRegistry):
+            return NotImplemented
+        kept = dict(self._by_class), dict(self._by_name)
+        try:
+            for one in other:
+                self._add(one)
+        except ConfigurationError:
+            self._by_class, self._by_name = kept
+            raise
+        return self
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(tuple(self._by_class.values()))
@@ -233,16 +242,6 @@ class TypeRegistry:
     def by_name(self, name: str) -> Registration | None:
         """What is registered under this name."""
         return self._by_name.get(name) or _EXCEPTIONS_BY_NAME.get(name)
-
-
-def _is_users(function: object) -> bool:
-    """Whether it is none of ours, which take all that their ``encode=`` gives: what they refuse was never written."""
-    return str(getattr(function, "__module__", "")).partition(".")[0] != OURS
-
-
-def default_name(cls: type) -> str:
-    """The name of a class that is given none."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _check_version(version: int) -> None:
@@ -277,6 +276,25 @@ def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[
             f"{cls.__qualname__} is registered with one of encode= and decode=; give both", "types"
         )
     return PairPlan(cls, encode, decode)
+
+
+def _is_open(root: Cell) -> bool:
+    """Whether a root only leads to classes: what the codec knows, a typed dict, or a generic alias of a class."""
+    return root in NATIVE or is_typeddict(root) or get_origin(root) is not None
+
+
+def _plan_of_found(cls: type) -> Plan | None:
+    """The plan of a class that was not named by the caller; None where it has none, or needs none."""
+    if cls in NATIVE:
+        return None
+    try:
+        return plan_for(cls)
+    except ConfigurationError:
+        return None
+
+
+def _has_fields(cls: type) -> bool:
+    return _plan_of_found(cls) is not None
 
 
 def _dump_group(group: BaseExceptionGroup[BaseException]) -> list[object]:

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from flowpersist.codec import TypeRegistry
-from flowpersist.codec.registry import default_name
+from flowpersist.codec.registration import default_name
 from flowpersist.inputs.json_types import Kind
 
 __all__ = ["AnswerTypes", "type_name", "type_of"]

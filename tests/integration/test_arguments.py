@@ -38,7 +38,6 @@ from flowpersist import (
     NewSuspension,
     RaisingHub,
     SuspensionId,
-    TypeRegistry,
     open_hub,
     or_raise,
 )
@@ -211,7 +210,6 @@ KINDS: dict[str, list[object]] = {
     "notify": FLAG,
     "now": AWARE,
     "on_event": CALLABLE,
-    "other": OBJECT,
     "outcome": ANYTHING,
     "why": ANYTHING,
     "output_schema": MAPPING,
@@ -268,6 +266,7 @@ KINDS: dict[str, list[object]] = {
     "version": COUNT[:-1],
     "cls": [7, "name", object()],
     "classes": [7, "name", object()],
+    "roots": [7, "name", object()],
     "a": ANYTHING,
     "b": ANYTHING,
     "id": TEXT,
@@ -315,6 +314,8 @@ OWN: dict[str, list[object]] = {
     "SuspensionKey.parse.text": ANYTHING,  # KeyValidationError, as for any text that is no key
     "TypeRegistry.by_class.cls": ANYTHING,
     "TypeRegistry.by_name.name": ANYTHING,
+    "TypeRegistry.package.base": CLASS,
+    "TypeRegistry.subclasses.base": CLASS,
     "Dictionary.data": ["text", 7],
     "Dictionary.train.id": [0, 1, HUGE, "5", True],
     "Dictionary.train.samples": ["text", 7, [1], b"x"],
@@ -496,7 +497,6 @@ async def ground():
             "keyring": None,
             "namespace": "n",
             "now": datetime.now(UTC),
-            "other": TypeRegistry(),
             "path": "nowhere.db",
             "prompt": "",
             "purpose": "state",
@@ -529,6 +529,8 @@ async def ground():
             "environ": {},
         }
         own: dict[str, object] = {
+            "TypeRegistry.package.base": AwaitInput,
+            "TypeRegistry.package.name": "flowpersist.inputs",
             "KeyRing.add.key": bytes(32),
             "KeyRing.keys": {},
             "SuspensionKey.id": SuspensionId(bytes(16)),

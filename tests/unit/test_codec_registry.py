@@ -178,12 +178,59 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
         TypeRegistry().register(First, **arguments)
 
 
+def test_the_same_registration_again_changes_nothing():
+    types = TypeRegistry(First)
+    types.register(First)
+    upgrades = {1: split}
+    for _ in range(2):
+        types.register(Third, name="third", version=2, upgrades=upgrades, aliases=["one", "other"])
+        types.register(Second, encode=lambda_free_encode, decode=Second)
+    assert len(types) == 3
+
+
+def lambda_free_encode(one: Second) -> str:
+    return one.first
+
+
+OTHERWISE = [
+    {"name": "third"},
+    {"version": 2},
+    {"aliases": ["Third"]},
+    {"upgrades": {1: join}},
+    {"encode": lambda one: one.full, "decode": Third},
+]
+
+
+@pytest.mark.parametrize("arguments", OTHERWISE, ids=lambda one: next(iter(one)))
+def test_a_class_registered_with_other_arguments_is_refused(arguments):
+    types = TypeRegistry(Third)
+    with pytest.raises(ConfigurationError, match=r"Third is registered already.*register it once"):
+        types.register(Third, **arguments)
+    other = TypeRegistry()
+    other.register(Third, **arguments)
+    with pytest.raises(ConfigurationError, match="Third is registered already"):
+        _ = types | other
+
+
 def test_registries_merge():
     one, other = TypeRegistry(First), TypeRegistry(Second)
-    both = one.merged(other).merged(one)
-    assert {registration.cls for registration in both} == {First, Second}
-    with pytest.raises(ConfigurationError):
-        one.merged(TypeRegistry(First))
+    both = one | other | one | TypeRegistry(First)
+    assert [registration.cls for registration in both] == [First, Second]
+    assert len(one) == len(other) == 1
+    one |= other
+    assert [registration.cls for registration in one] == [First, Second]
+    assert carried(both, one, [First("a"), Second("b", "c")]).unwrap() == [First("a"), Second("b", "c")]
+    with pytest.raises(TypeError):
+        _ = one | {}
+
+
+def test_a_registry_that_does_not_fit_leaves_the_other_as_it_was():
+    one, other = TypeRegistry(First), TypeRegistry(Third)
+    other.register(Second, name=f"{__name__}.First")
+    with pytest.raises(ConfigurationError, match="give it another name="):
+        one |= other
+    assert [registration.cls for registration in one] == [First]
+    assert one.by_name(f"{__name__}.Third") is None
 
 
 @dataclasses.dataclass

@@ -424,7 +424,7 @@ def test_an_immutable_that_a_key_holds_and_that_holds_the_key():
 
 
 def test_equal_sets_give_equal_bytes_however_they_were_filled():
-    types = vectors().merged(TypeRegistry(Named, Point, Colour, Node))
+    types = vectors() | TypeRegistry(Named, Point, Colour, Node)
     shared = (1, (2, 3))
     elements: list[Any] = [
         Named("a"),
