@@ -211,7 +211,7 @@ class JournalBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
 
         def write(journal: Journal) -> Written:

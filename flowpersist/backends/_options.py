@@ -41,14 +41,14 @@ def _prefix(value: object, name: str) -> None:
 
 
 def _limit(value: object, name: str) -> None:
-    takes = "a timedelta of more than no time, and at most an hour"
+    takes = "a timedelta above 0 and at most an hour"
     check_instance(value, name, timedelta, takes)
     if not timedelta(0) < value <= _HOUR:  # type: ignore[operator]
         out_of_range(name, takes, value)
 
 
 def _patience(value: object, name: str) -> None:
-    takes = "a timedelta from no time to an hour"
+    takes = "a timedelta from 0 to an hour"
     check_instance(value, name, timedelta, takes)
     if not timedelta(0) <= value <= _HOUR:  # type: ignore[operator]
         out_of_range(name, takes, value)

@@ -22,7 +22,7 @@ def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> N
 def check_deadline(backend: str, ref: RecordRef, now: datetime, not_after: datetime | None) -> None:
     """Refuse a write after its deadline, by the store's clock; its own instant is still in time."""
     if not_after is not None and now > not_after:
-        raise DeadlinePassed(f"record {ref.key} was to be written before a deadline that has passed", backend)
+        raise DeadlinePassed(f"the deadline for writing record {ref.key} has passed; nothing was written", backend)
 
 
 def check_body(backend: str, ref: RecordRef, body: object, largest: int) -> None:

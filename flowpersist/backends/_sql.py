@@ -114,9 +114,9 @@ _UNAVAILABLE: Final[Mapping[int, tuple[str, bool]]] = {
     sqlite3.SQLITE_LOCKED: ("is locked by another connection; try again", True),
     sqlite3.SQLITE_NOTADB: ("is not a SQLite database; name another file", False),
     sqlite3.SQLITE_READONLY: ("is read-only; make the file and its directory writable", False),
-    sqlite3.SQLITE_CANTOPEN: ("can't be opened; look whether its directory exists and is writable", False),
-    sqlite3.SQLITE_PERM: ("may not be opened; look at its permissions", False),
-    sqlite3.SQLITE_AUTH: ("may not be used; look at its permissions", False),
+    sqlite3.SQLITE_CANTOPEN: ("can't be opened; check that its directory exists and is writable", False),
+    sqlite3.SQLITE_PERM: ("can't be opened; check its permissions", False),
+    sqlite3.SQLITE_AUTH: ("can't be used; check its permissions", False),
 }
 
 
@@ -135,7 +135,7 @@ def translated(error: sqlite3.Error | MemoryError, backend: str) -> PersistenceE
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code == sqlite3.SQLITE_IOERR:
         return BackendUnavailable(f"the disk failed the {backend} database ({name})", backend)
-    return StorageError(f"the {backend} database refused the operation ({name})", backend)
+    return StorageError(f"the {backend} database rejected the operation ({name})", backend)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def _mapped() -> Iterator[None]:
 
 
 def _refused() -> BackendUnavailable:
-    message = "the s3 blob store refused the credentials; look at AWS_ACCESS_KEY_ID, the role, and the bucket's policy"
+    message = "the s3 blob store rejected the credentials; check AWS_ACCESS_KEY_ID, the role, and the bucket's policy"
     return BackendUnavailable(message, NAME)
 
 
@@ -168,7 +168,7 @@ def _translated(error: BaseError) -> BackendUnavailable | StorageFull:
     said = f" (status {code})" if code else ""
     if retryable:
         return BackendUnavailable(f"the s3 blob store can't be reached{said}; try again", NAME, True)
-    message = f"the s3 blob store refused the request{said}; look at the URL's endpoint, bucket and options"
+    message = f"the s3 blob store rejected the request{said}; check the URL's endpoint, bucket and options"
     return BackendUnavailable(message, NAME)
 
 

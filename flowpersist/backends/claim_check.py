@@ -188,7 +188,7 @@ class ClaimCheckBackend(DelegatingBackend):
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
         async with self._using() as bodies:
             if not isinstance(change.body, bytes | None):

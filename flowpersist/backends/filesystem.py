@@ -1,9 +1,9 @@
 """A store in a directory: a file for each record, durable, for any number of processes on one machine.
 
-For local POSIX file systems: the locks of network file systems are not reliable. Each write is flushed before it is
-acknowledged, file and directory. A file is made beside the record's and flushed before anything is locked; under the
-lock of the record's shard there is only the comparison and the rename. The files are the truth; ``index.sqlite`` beside
-them serves queries, with what ``index.log`` has still to add, and is rebuilt where either is missing or behind. A
+For local POSIX file systems: the locks of network file systems are not reliable. Each write is flushed, file and
+directory, before it is acknowledged. A new file is written beside the record's and flushed before the record's shard is
+locked; only the comparison and the rename happen under the lock. The files are authoritative; ``index.sqlite`` and the
+entries that ``index.log`` has not added to it yet serve queries, and are rebuilt if either is missing or outdated. A
 backend belongs to the process that opened it: after a fork the child opens its own.
 """
 
@@ -62,7 +62,7 @@ PURGE_BATCH: Final = 1000
 
 @frozen(eq=False)
 class _Opened:
-    """What is there while the store is open."""
+    """What an open store holds."""
 
     shards: Shards
     indexed: dict[str, dict[str, type]] = field(factory=dict)
@@ -72,16 +72,15 @@ class _Opened:
         object.__setattr__(self, "pool", Pool(self))
 
     def stop(self) -> None:
-        """Wait for what is under way, and close the index."""
+        """Wait for running operations, and close the index."""
         self.pool.stop()
         self.shards.index.close()
 
 
 class FilesystemBackend:
-    """Records in a directory that is made where it is missing, for its owner alone.
+    """Records in a directory, which is created with access for its owner alone.
 
-    ``busy_timeout`` bounds the wait for another's write to the same shard; after it ``BackendUnavailable`` is
-    retryable.
+    ``busy_timeout`` bounds the wait for another writer of the same shard; after it ``BackendUnavailable`` is retryable.
     """
 
     name: str = NAME
@@ -153,7 +152,7 @@ class FilesystemBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
         written = await self._run(lambda opened: opened.shards.put(ref, change, if_revision, not_after))
         self._enter_overdue()
@@ -216,7 +215,7 @@ class FilesystemBackend:
         return result
 
     def _enter_overdue(self) -> None:
-        """Enter into the index what was noted, if much has been; nobody waits for it."""
+        """Add the log's entries to the index if there are many; no caller waits for it."""
         opened = self._opened
         if opened is not None and opened.shards.index.overdue:
             opened.pool.start(_enter)
@@ -247,11 +246,11 @@ def _mapped(action: Callable[[_Opened], T], opened: _Opened) -> T:
 def _enter(opened: _Opened) -> None:
     try:
         with _errors():
-            # Once for all that were begun meanwhile.
+            # Once for all callers that began meanwhile.
             if opened.shards.index.overdue:
                 opened.shards.index.enter()
     except PersistenceError as error:
-        # Each query tries again, and says so if it fails.
+        # Each query retries and reports a failure.
         log.warning("the index could not be brought up to date: %s", error)
 
 
@@ -260,13 +259,13 @@ def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:
 
 
 def _hits(opened: _Opened, asked: Selection) -> list[Entry]:
-    """The entries of a page, and one more where more follow."""
+    """The entries of a page, and one more if more follow."""
     wanted, indexed = evolve(asked, limit=asked.limit + 1), opened.indexed.get(asked.namespace, {})
     hits = opened.shards.index.page(wanted, indexed)
     broken = {hit.digest for hit in hits if hit.place is None}
     if not broken:
         return hits
-    log.warning("%d entries of the index are damaged, and are made anew from their records", len(broken))
+    log.warning("%d entries of the index are damaged; rebuilding them from their records", len(broken))
     for digest in broken:
         opened.shards.mend(digest)
     return [hit for hit in opened.shards.index.page(wanted, indexed) if hit.place is not None]
@@ -292,12 +291,12 @@ def _page(opened: _Opened, asked: Selection, now: datetime) -> Page[Record]:
 
 
 def _found(opened: _Opened, asked: Selection, hit: Entry) -> Record | Unreadable | None:
-    """What a hit leads to; None where it is not, or no longer, what was asked for."""
+    """The record that a hit names; None if it was removed or no longer matches."""
     try:
         stored = opened.shards.stored(hit.digest)
     except IntegrityError:
         return _unreadable(asked.namespace, hit)
-    # An entry of another revision is a hit too, as long as the record stands where it says.
+    # An entry of another revision counts as long as the record has the entry's position.
     if stored is None or not asked.holds(stored.record) or position_of(stored.record, asked.order) != hit.place:
         return None
     return stored.record
@@ -320,7 +319,7 @@ def _remove(opened: _Opened, digests: Sequence[str], wanted: Callable[[Record], 
 
 
 def from_url(url: BackendUrl) -> FilesystemBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     url.check_options({"busy_timeout"})
     if url.authority or not url.path.strip("/"):
         raise url.expected("file:flows (relative)", "file:///var/lib/flows (absolute)")

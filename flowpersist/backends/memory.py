@@ -247,7 +247,7 @@ def _found(shelf: Shelf, asked: Selection, count: int) -> list[Found]:
 
 
 def from_url(url: BackendUrl) -> MemoryBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     url.check_options(())
     if url.authority is None or url.path not in {"", "/"}:
         raise url.expected("memory://", "memory://tests (shared by its name)")

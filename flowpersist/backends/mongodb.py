@@ -6,11 +6,11 @@
     mongodb+srv://user:password@cluster.example.net/flows
 
 Of the URL's options ours are ``prefix`` (what the collections' names begin with) and ``allow_unsafe_ferretdb`` (``on``
-for trials with FerretDB, whose updates are not atomic); all others go to the driver. Whatever they say, a write is
-acknowledged when a majority has it in its journal, and reads are of the primary.
+for trials with FerretDB, whose updates are not atomic); all others go to the driver. Whatever the other options say,
+writes are acknowledged once a majority of the set has them in its journal, and reads go to the primary.
 
-The server's clock can only be sampled (see ``_mongodb/clock.py``): a write that comes within a round trip of its
-deadline may be taken or refused.
+The server's clock can only be sampled (see ``_mongodb/clock.py``): a write within a round trip of its deadline may be
+accepted or refused.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _ALWAYS: Final = frozenset({Capability.DURABLE, Capability.MULTI_PROCESS, Capabi
 
 @frozen(eq=False)
 class _Opened:
-    """What an open backend stands on."""
+    """What an open backend holds."""
 
     client: client.Client
     context: StoreContext
@@ -77,9 +77,9 @@ class _Opened:
 class MongodbBackend:
     """Records in three collections of a MongoDB database.
 
-    ``source`` is a URL, or a client: PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``, which is used as
-    it is and never closed. ``client_class`` makes the client of a URL. ``database`` goes before the one in the URL.
-    ``capabilities`` names notifications once the backend is open, where the server has them.
+    ``source`` is a URL or a client (PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``), which is used as
+    it is and never closed. ``client_class`` makes the client of a URL. ``database`` takes precedence over the one in
+    the URL. ``capabilities`` names notifications once the backend is open, where the server has them.
     """
 
     name: str = NAME
@@ -104,7 +104,7 @@ class MongodbBackend:
         if not isinstance(source, str) and not callable(getattr(source, "get_database", None)):
             mistyped("source", "a URL, or a client of pymongo or motor", source)
         if database is not None and not _DATABASE.fullmatch(database):
-            message = "Invalid database: expected a name of 1 to 63 characters, none of them special"
+            message = "Invalid database: expected a name of 1 to 63 characters that MongoDB allows"
             raise ConfigurationError(message, SETTING)
         self.capabilities: frozenset[Capability] = _ALWAYS
         self.clock_offset = clock_offset
@@ -119,10 +119,10 @@ class MongodbBackend:
         self._opened: _Opened | None = None
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
-        """See ``StorageBackend``. One index serves all attributes, so that nothing need be made for those declared.
+        """See ``StorageBackend``. One index serves all attributes, so the declared ones need no index of their own.
 
-        Raises ``UnsupportedVersion`` for the schema of a later release, ``BackendUnavailable`` for a server that can't
-        keep the promises.
+        Raises ``UnsupportedVersion`` for the schema of a later release, ``BackendUnavailable`` for a server without the
+        guarantees that the store needs.
         """
         del schema
         await uninterrupted(self._open())
@@ -181,7 +181,7 @@ class MongodbBackend:
                 await self._disconnect(opened.client)
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
-        """See ``Migrating``: commands as ``db.runCommand`` takes them, in JSON."""
+        """See ``Migrating``. The statements are commands as ``db.runCommand`` takes them, in JSON."""
         del schema
         self._home.check_free()
         connected = self._connect() if self._opened is None else self._opened.client
@@ -201,14 +201,14 @@ class MongodbBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write goes on to its end."""
+        """See ``StorageBackend``. If cancelled, the write still finishes."""
         check_put(if_revision, not_after)
         opened = self._ready()
         check_body(NAME, ref, change.body, self.largest_body)
         return await self._underway.uninterrupted(records.put(opened.context, ref, change, if_revision, not_after))
 
     async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
-        """See ``StorageBackend``. Cancelled: it goes on to its end."""
+        """See ``StorageBackend``. If cancelled, the deletion still finishes."""
         check_put(if_revision)
         opened = self._ready()
         return await self._underway.uninterrupted(records.delete(opened.context, ref, if_revision))
@@ -229,16 +229,18 @@ class MongodbBackend:
         return await self._underway.uninterrupted(pages.page(opened.context, asked))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
-        """See ``StorageBackend``. Deletes in batches. Then sweeps, where it is time (see ``_mongodb/bodies.py``)."""
+        """See ``StorageBackend``. Deletes in batches, then sweeps orphans if a sweep is due (see
+        ``_mongodb/bodies.py``).
+        """
         asked = selection(namespace, where, "key", limit, None, False)
         opened = self._ready()
         return await self._underway.uninterrupted(_purge(opened.context, asked))
 
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """See ``Notifying``. Only where ``capabilities`` names it, that is, where the server is no single one."""
+        """See ``Notifying``. Only if ``capabilities`` names it, which a single server's does not."""
         opened = self._ready()
         if Capability.NOTIFICATIONS not in self.capabilities:
-            raise BackendUnavailable("a single mongodb server has no change streams; use a replica set", NAME)
+            raise BackendUnavailable("a standalone mongodb server has no change streams; use a replica set", NAME)
         return changes.changes(opened.context.store, namespace)
 
     async def ping(self) -> BackendHealth:
@@ -258,8 +260,10 @@ def _connected(url: str, factory: client.ClientFactory) -> client.Client:
     try:
         return client.connect(url, factory)
     except (ValueError, OSError):
-        # Not as its cause: the driver's message may hold a part of the URL.
-        message = "the mongodb URL is malformed: look at port and files, and write special characters as %40"
+        # Not chained as the cause: the driver's message may hold a part of the URL.
+        message = (
+            "the mongodb URL is malformed: check its port and files, and percent-encode special characters (@ is %40)"
+        )
         raise ConfigurationError(message, SETTING) from None
 
 
@@ -270,11 +274,11 @@ async def _purge(context: StoreContext, asked: Selection) -> int:
 
 
 def from_url(url: BackendUrl) -> MongodbBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     url.check_server(f"{url.scheme}://user:password@host/database")
     theirs = url.without(OPTIONS)
     if url.scheme == "mongodb":
-        # That of mongodb+srv would ask the name service.
+        # The driver's parser would query DNS for a mongodb+srv URL.
         _check(url, theirs)
     database = unquote(url.path[1:]) or client.DATABASE
     return MongodbBackend(
@@ -289,7 +293,10 @@ def _check(url: BackendUrl, text: str) -> None:
     try:
         parse_uri(text, validate=True, warn=False)
     except (PyMongoError, ValueError, OSError) as error:
-        # OSError: a file of certificates is missing. Not as its cause: the driver's message may hold a part of the URL.
+        # OSError: a certificate file is missing. Not chained as the cause: the driver's message may hold a part of the
+        # URL.
         name = type(error).__name__
-        why = f"is refused by the driver ({name}): look at its options, and write special characters as %40"
+        why = (
+            f"was rejected by the driver ({name}): check its options, and percent-encode special characters (@ is %40)"
+        )
         raise url.refuse(why) from None

@@ -10,7 +10,7 @@ Options of ours: ``prefix`` (what labels, relationships, constraints and indexes
 free, to be made, and for a statement), ``largest_body`` (bytes; 32 MiB suit a server of 512 MB of heap). The rest of a
 ``neo4j`` URL's options is the driver's routing context; ``bolt`` has none. Needs Neo4j 5.26 or later, of any edition.
 
-Reads go where writes go, to the leader of a cluster: a replica decides nothing.
+In a cluster, reads go to the leader as writes do: a replica's data may be out of date.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ __all__ = ["Neo4jBackend", "Relation", "from_url"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OPTIONS: Final = ("prefix", "graph", "pool_size", "pool_timeout", "connect_timeout", "timeout", "largest_body")
-#: What a server of 512 MB of heap takes, the least that is sensible: a write of it is held in memory some ten times.
+#: Suits a server with 512 MB of heap, the smallest sensible one: the server holds about ten copies of a body while it
+#: writes it.
 LARGEST_BODY: Final = 32 * 1024 * 1024
-#: Each transaction takes 2 MiB of a server's memory at once, and many at a time are no faster.
+#: Each transaction takes 2 MiB of the server's memory when it begins, and more transactions at a time are not faster.
 POOL_SIZE: Final = 20
 _LARGEST_SETTING: Final = range(1, 10**9)
 
@@ -119,7 +120,7 @@ class Neo4jBackend:
         self._target: Target | AsyncDriver = target_of(source) if isinstance(source, str) else source
         self._database = database or (self._target.database if isinstance(self._target, Target) else None)
         if type(largest_body) is not int or largest_body < 1:
-            raise ConfigurationError("largest_body is a number of bytes", "largest_body")
+            raise ConfigurationError("Invalid largest_body: expected a number of bytes", "largest_body")
         self.largest_body = largest_body
         self.clock_offset = clock_offset
         self._indexed: dict[str, dict[str, type]] = {}
@@ -183,7 +184,7 @@ class Neo4jBackend:
 
     @contextmanager
     def _using(self) -> Iterator[Link]:
-        """What runs statements, for one operation; ``close`` waits for its end."""
+        """Give what runs statements, for one operation; ``close`` waits until the operation has ended."""
         self._home.check()
         assert self._link is not None  # noqa: S101 - set where it is open
         self._under_way += 1
@@ -204,7 +205,7 @@ class Neo4jBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
         check_body(NAME, ref, change.body, self.largest_body)
         with self._using() as link:
@@ -265,18 +266,18 @@ class Neo4jBackend:
                 await self._let_go(driver)
 
     def joined(self, transaction: AsyncTransaction) -> StorageBackend:
-        """See ``Joining``. ``transaction`` is of any session on the same database.
+        """See ``Joining``. ``transaction`` may be of any session on the same database.
 
-        A record that is put stays locked until the transaction ends, so that others wait for it. Deadlines and times
-        are of the moment of the put. Whatever raises another error than ``RevisionConflict`` or ``DeadlinePassed`` has
-        ended the transaction; where the error is ``retryable``, begin the whole again.
+        A record that is put stays locked until the transaction ends, so other writers wait. Deadlines are checked, and
+        times taken, at the moment of the put. Any error other than ``RevisionConflict`` and ``DeadlinePassed`` has
+        ended the transaction; if it is ``retryable``, start the whole transaction again.
         """
         self._home.check()
         return _Joined(self, transaction)
 
 
 class _Joined(Neo4jBackend):
-    """The same store within a transaction."""
+    """The same store within a transaction of the caller's."""
 
     def __init__(self, backend: Neo4jBackend, transaction: AsyncTransaction) -> None:
         vars(self).update(vars(backend))
@@ -285,14 +286,14 @@ class _Joined(Neo4jBackend):
         self._under_way = 0
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
-        """Nothing: it is open as long as the transaction is."""
+        """Do nothing: the store is open as long as the transaction is."""
 
     async def close(self) -> None:
-        """Nothing: the transaction is the caller's."""
+        """Do nothing: the transaction is the caller's."""
 
 
 def from_url(url: BackendUrl) -> Neo4jBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     check_at(url.text)
     url.check_server(f"{url.scheme}://user:password@host:7687/database")
     if url.scheme.startswith("bolt"):

@@ -221,7 +221,7 @@ class _Joined(Verbs):
 
 
 def from_url(url: BackendUrl) -> PostgresBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     url.check_server("postgresql://user:password@host:5432/database", hostless=True)
     url.check_ports("port")
     url.check_files(_FILES)

@@ -1,6 +1,6 @@
 """A store on a Redis server or cluster: as fast as the network, for any number of processes on any number of machines.
 
-``redis://host:6379/0``, ``rediss://`` with TLS. Options of our own in the URL; all others go to redis-py::
+``redis://host:6379/0``, ``rediss://`` with TLS. Options of our own in the URL; redis-py takes all others::
 
     prefix=flowpersist   what all keys begin with, after a brace
     cluster=off          on: the server is a node of a cluster
@@ -10,8 +10,8 @@
     pool_timeout=5       seconds to wait for one of them
     notify=on            publish the keys of changed records
 
-A server that loses its memory loses records: README and docs say which settings of the server keep what. After a
-failover to a replica an acknowledged write may be gone, so all promises hold as long as the primary lives.
+A server that loses its memory loses records; docs/reference/backend-redis.md lists the settings that prevent it. A
+failover to a replica may lose acknowledged writes, so the guarantees hold as long as the primary lives.
 """
 
 from __future__ import annotations
@@ -70,16 +70,17 @@ from flowpersist.errors.arguments import check_whole
 __all__ = ["RedisBackend", "from_url"]
 
 CLUSTER_SHARDS: Final = 16
-#: What the server takes as one value by default (proto-max-bulk-len).
+#: The largest value that the server accepts by default (proto-max-bulk-len).
 LARGEST_BODY: Final = 512 * 1024 * 1024
-#: Records that one script removes: the server does nothing else meanwhile.
+#: The records that one script removes, while the server runs nothing else.
 PURGE_BATCH: Final = 100
-#: How often a record is read that changes while it is read.
+#: How often a record is read again that changes while it is read.
 LOOKS: Final = 16
 OPTIONS: Final = frozenset({"prefix", "cluster", "shards", "pool_size", "pool_timeout", "notify"})
-#: Options of the driver that name files, read with each connection: a missing one would look like a missing server.
+#: Options of the driver that name files, which it reads for each connection: a missing file would look like a missing
+#: server.
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-#: The driver takes any other path for database 0.
+#: The driver would read any other path as database 0.
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,9}")
 _MISSING: Final = b""
 _REMOVED: Final = b"x"
@@ -88,9 +89,9 @@ _REMOVED: Final = b"x"
 class RedisBackend:
     """Records on a Redis server or cluster, named by a URL or by a client of redis-py (asyncio).
 
-    A client gives the server's address and all settings for connecting, and stays the caller's. The connections are
-    this backend's own, at most ``pool_size`` to each server: what is read on them is bytes, also where the client
-    decodes, and nothing is sent twice, also where the client retries.
+    A client gives the server's address and its connection settings, and stays the caller's. The backend opens
+    connections of its own, at most ``pool_size`` to each server, which read bytes and send nothing twice even if the
+    client decodes or retries.
     """
 
     name: str = NAME
@@ -176,13 +177,13 @@ class RedisBackend:
                 read = await self._look(store, ref, body=body)
                 if read is not None:
                     return read
-        raise BackendUnavailable(f"record {ref.key} keeps changing; try again", NAME, True)
+        raise BackendUnavailable(f"record {ref.key} changed during each of several reads; try again", NAME, True)
 
     async def _look(self, store: OpenStore, ref: RecordRef, *, body: bool) -> Read | None:
-        """The record and its body, both as of one revision; None where it changed in between.
+        """The record and its body, both of one revision; None if it changed in between.
 
-        It hardly ever does, since the server runs what comes in one piece at one go. No transaction: a full server
-        takes none, though it only reads.
+        That is rare, because the server runs commands that arrive together without a pause. No transaction: a full
+        server refuses even one that only reads.
         """
         tag = store.layout.tag(ref)
         hashed = tag.record(ref.key)
@@ -201,7 +202,7 @@ class RedisBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. One round trip. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. One round trip. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
         check_body(NAME, ref, change.body, self.largest_body)
         with self._using() as store:
@@ -242,7 +243,7 @@ class RedisBackend:
             return await page(store.wire, store.layout, asked, self.clock_offset)
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
-        """See ``StorageBackend``. Deletes in batches. ``UnknownOutcome``: some may be gone."""
+        """See ``StorageBackend``. Deletes in batches. After ``UnknownOutcome`` some records may have been deleted."""
         selection(namespace, where, "key", limit, None, False)
         purged, after = 0, None
         with self._using() as store:
@@ -253,7 +254,7 @@ class RedisBackend:
                 removed = await self._remove(store, namespace, found.items)
                 purged += removed
                 if 0 < removed < len(found.items):
-                    # What changed in between may still be meant, and is looked at again.
+                    # Records that changed in between may still match, and are examined again.
                     continue
                 if found.next is None:
                     break
@@ -290,10 +291,10 @@ class RedisBackend:
 
     @asynccontextmanager
     async def changes(self, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
-        """See ``Notifying``. Tells of writes by backends with ``notify`` alone."""
+        """See ``Notifying``. Reports only the writes of backends with ``notify``."""
         with self._using() as store:
             connection = await subscribed(store.wire, store.layout.channel(namespace))
-            # It may last for days: close does not wait for it, but ends it.
+            # It may last for days, so close ends it instead of waiting for it.
             store.listening.add(connection)
         try:
             yield keys(connection)
@@ -323,14 +324,14 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
 
 
 def _told(ref: RecordRef, reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
-    """A reply, raised where it is an error; one of another kind of value is damage of the record."""
+    """A reply, raised if it is an error; a reply of another type means that the record is damaged."""
     if is_of_other_kind(reply):
         raise unreadable(NAME, named(ref))
     return raised(reply)
 
 
 def _standing(ref: RecordRef, text: bytes) -> int:
-    """The revision at which a record stands, as a script gives it; ``IntegrityError`` where it is none."""
+    """The revision of a record as a script gives it; ``IntegrityError`` for a damaged one."""
     try:
         found = number(text)
     except ValueError:
@@ -347,19 +348,19 @@ def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Writte
     if outcome == b"last":
         check_following(NAME, ref, LAST_REVISION, last=LAST_REVISION)
     if outcome == b"late":
-        raise DeadlinePassed(f"record {ref.key} was to be written before a deadline that has passed", NAME)
+        raise DeadlinePassed(f"the deadline for writing record {ref.key} has passed; nothing was written", NAME)
     if outcome == b"no-body":
-        message = f"the body of record {ref.key} was gone before its record was written; try again"
+        message = f"the body of record {ref.key} was removed before its record was written; try again"
         raise BackendUnavailable(message, NAME, True)
     return Written(int(revision), time_from_text(now))
 
 
 def from_url(url: BackendUrl) -> RedisBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     example = f"{url.scheme}://:password@host:6379/0"
     url.check_server(example)
     if not _DATABASE.fullmatch(url.path):
-        raise url.expected(f"{example}, with the number of a database")
+        raise url.expected(f"{example}, with a database number as its path")
     url.check_files(_FILES)
     shards = url.number("shards", 0, range(1, schemas.MAX_SHARDS + 1)) or None
     return RedisBackend(

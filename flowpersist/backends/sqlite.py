@@ -170,7 +170,7 @@ class SqliteBackend:
     async def put(
         self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
     ) -> Written:
-        """See ``StorageBackend``. Cancelled: the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
         size = len(change.body) if isinstance(change.body, bytes) else 0
         if if_revision == 0:
@@ -284,7 +284,7 @@ def _plan(database: Database, tables: Tables, wanted: dict[str, type]) -> tuple[
 
 
 def from_url(url: BackendUrl) -> SqliteBackend:
-    """The backend that a URL names."""
+    """Make the backend that a URL names."""
     url.check_options({"synchronous", "busy_timeout", "prefix"})
     if url.authority != "" or len(url.path) < len("/x"):
         raise url.expected("sqlite:///flows.db (relative)", "sqlite:////var/lib/flows.db (absolute)")

@@ -1,6 +1,6 @@
 """The ``flowpersist`` command: run flows, see what waits, answer, go on, and look after a store.
 
-Needs click, which the extra ``cli`` brings. ``docs/reference/cli.md`` tells what each command takes and prints.
+Needs click, which the extra ``cli`` brings. ``docs/reference/cli.md`` documents each command's options and output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The group of all commands, and the options that may stand before a command's name."""
+"""The group of all commands, and the options that are allowed before a command's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command exits with: one table from the error tree to codes that scripts can branch on."""
+"""Exit codes: one table from the error tree to codes that scripts can test."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ EXITS: Final[dict[type[PersistenceError], Exit]] = {
 
 
 def exit_of(error: PersistenceError) -> Exit:
-    """The code of an error: that of its class, or of the nearest class above it that has one."""
+    """The code of an error: that of its class, or of the nearest base class that has one."""
     return next(EXITS[kind] for kind in type(error).__mro__ if kind in EXITS)

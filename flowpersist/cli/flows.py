@@ -1,4 +1,4 @@
-"""``run``, ``resume`` and ``worker``: DynamicFlow documents, run until they end or await input."""
+"""``run``, ``resume`` and ``worker``: run DynamicFlow documents until they end or await input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["resume", "run", "worker"]
 
-#: Seconds between two looks at a run that others answer.
+#: Seconds between two checks of a run that others answer.
 POLL: Final = 0.2
 RUN_ID: Final = "--run-id"
 
@@ -38,7 +38,9 @@ tools_option = click.option(
     multiple=True,
     help="The flow's tools: a module or a .py file, and a name in it ('tools' where none is given); repeat it.",
 )
-wait_option = click.option("--wait", is_flag=True, help="Stay until the run has ended, going on with each answer.")
+wait_option = click.option(
+    "--wait", is_flag=True, help="Stay until the run has ended, and continue it after each answer."
+)
 
 
 @click.command(cls=Command)
@@ -47,7 +49,7 @@ wait_option = click.option("--wait", is_flag=True, help="Stay until the run has 
 @click.option(
     "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
 )
-@click.option(RUN_ID, help="A name for the run: starting the same run twice gives the one that is there.")
+@click.option(RUN_ID, help="A name for the run: starting the same run again gives the existing one.")
 @tools_option
 @wait_option
 @store_options
@@ -67,7 +69,7 @@ def run(
 
     async def start(runner: FlowRunner) -> FlowOutcome:
         if run_id is not None and not names_a_run(run_id, runner.hub):
-            msg = f"expected a name that is not empty, '-', an id or a key, since {RUN_ID} must find the run again"
+            msg = f"expected a name other than '', '-', an id or a key, since {RUN_ID} must identify the run later"
             raise click.BadParameter(msg, param_hint=RUN_ID)
         return or_raise(await runner.start(text, input=value, run_id=run_id))
 
@@ -90,7 +92,7 @@ def resume(
     tools: tuple[str, ...],
     wait: bool,
 ) -> None:
-    """Answer, if an answer is given, and go on with the flow; KEY is - to read it from standard input."""
+    """Answer, if an answer is given, and continue the flow; KEY is - to read it from standard input."""
     given = given_answer(value, fields)
 
     async def go_on(runner: FlowRunner) -> FlowOutcome:
@@ -103,21 +105,23 @@ def resume(
 
 @click.command(cls=Command)
 @tools_option
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="At most so many runs.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="The most runs at a time."
+)
 @click.option(
     "--grace",
     type=DURATION,
     default="10s",
     show_default=True,
-    help="On Ctrl-C or SIGTERM, how long a run has to reach its next pause before it is given back.",
+    help="On Ctrl-C or SIGTERM, how long a run has to reach its next pause before it is released.",
 )
 @store_options
 def worker(*, store: Store, tools: tuple[str, ...], concurrency: int, grace: timedelta) -> None:
-    """Go on with flows that are answered, and with those whose process has died, until it is interrupted."""
+    """Continue flows that are answered, and those whose process has died, until it is interrupted."""
     loaded: list[Any] = load_tools(tools)
 
     async def session(hub: PersistenceHub) -> None:
-        note(f"working with {len(loaded)} tool{'' if len(loaded) == 1 else 's'}; Ctrl-C ends, and gives runs back")
+        note(f"working with {len(loaded)} tool{'' if len(loaded) == 1 else 's'}; Ctrl-C stops and releases the runs")
         await FlowRunner(hub, tools=loaded).work(concurrency=concurrency, grace=grace)
 
     with_hub(store, session, writes=True)
@@ -130,7 +134,7 @@ def _input(fields: tuple[str, ...], file: str | None) -> object:
         msg = "--input and --input-file exclude each other"
         raise click.UsageError(msg)
     with click.open_file(file, "rb") as stream:
-        # Bytes, since standard input has a decoding of its own; an encoding is found as JSON's rules have it.
+        # Bytes, since standard input has an encoding of its own; JSON's rules find the document's.
         return json_of(stream.read(), "--input-file")
 
 
@@ -156,12 +160,12 @@ def _go(
 
 
 def run_of(outcome: Suspended | Accepted) -> SuspensionId:
-    """The run that an outcome speaks of."""
+    """The run of an outcome."""
     return outcome.waits[0].key.id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
 
 
 async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId) -> FlowOutcome:
-    """Until the run has ended: go on whenever it is answered, whoever answers and whoever else goes on with it."""
+    """Wait until the run has ended; continue it after each answer, whoever answers and whoever else continues it."""
     said: tuple[str, ...] = ()
     while True:
         seen = or_raise(await hub.inspect(found))
@@ -175,13 +179,13 @@ async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId
                     raise error
         elif seen.status is Status.WAITING and (waits := tuple(wait.name for wait in seen.open_waits)) != said:
             said = waits
-            note(f"waiting for {', '.join(waits)}; Ctrl-C leaves, and the run keeps waiting")
-        # Paused again, or another process was quicker.
+            note(f"waiting for {', '.join(waits)}; Ctrl-C stops this command, and the run keeps waiting")
+        # The run has paused again, or another process continued it first.
         await asyncio.sleep(POLL)
 
 
 async def _ended(hub: PersistenceHub, found: SuspensionId) -> Completed:
-    """What a run came to that another process has ended; its error where it was no good end."""
+    """The result of a run that another process has ended; its error if it failed."""
     kept: Any = or_raise(await hub.outcome(found))
     return Completed(kept["result"], kept["outputs"])
 
@@ -211,6 +215,4 @@ def _lines(outcome: FlowOutcome) -> list[str]:
                 lines += ["", f"{wait.step}: {wait.awaiting.prompt}", f"  {wait.key}"]
             return lines
         case Accepted(receipt):
-            return [
-                f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}; another process goes on with the run"
-            ]
+            return [f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}; another process continues the run"]

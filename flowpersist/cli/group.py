@@ -1,4 +1,4 @@
-"""The group of all commands: how wrong usage, an interrupt and a signal leave the process."""
+"""The group of all commands: how the process ends after wrong usage, an interrupt or a signal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from flowpersist.errors.secrecy import forgetting
 
 __all__ = ["INTERRUPTED", "Group"]
 
-#: What shells give a process that SIGINT has ended.
+#: The exit code that shells use for a process that SIGINT has ended.
 INTERRUPTED: Final = 130
 
 
 class Group(click.Group):
-    """Commands whose wrong usage is a problem document where JSON is asked for, and whose interrupt exits with 130."""
+    """Commands that report wrong usage as a problem document if JSON is requested, and exit with 130 after an
+    interrupt.
+    """
 
     def main(
         self,
@@ -49,12 +51,12 @@ class Group(click.Group):
 
 
 def _wants_json(given: list[str]) -> bool:
-    """Whether JSON was asked for: the line could not be parsed, so that it is looked for."""
+    """Whether JSON is requested; the line could not be parsed, so its text is searched."""
     return "--json" in (given[: given.index("--")] if "--" in given else given)
 
 
 def report_usage(error: click.ClickException, *, as_document: bool) -> None:
-    """Print what is wrong with a command line, on standard error."""
+    """Print what is wrong with a command line on standard error."""
     if not as_document:
         error.show()
         return

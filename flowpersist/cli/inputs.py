@@ -1,4 +1,4 @@
-"""What is given on the command line: keys, values, fields, and the tools of a flow."""
+"""Values on the command line: keys, values, fields, and the tools of a flow."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ __all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "names
 
 
 def read_key(text: str) -> str:
-    """A key as given, or for ``-`` from standard input: command lines can be read by others, and stay in histories."""
+    """Read a key as given, or for ``-`` from standard input, because other users can see command lines and shells save
+    them.
+    """
     return _standard_input().readline().strip() if text == "-" else text
 
 
 def _standard_input() -> TextIO:
-    """Standard input; an empty one where the process was started without any."""
-    # Whatever its type says, it is None then.
+    """Standard input; an empty one if the process was started without any."""
+    # It is None then, whatever its type says.
     return sys.stdin or io.StringIO()
 
 
 def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
-    """A suspension by its key, by the id that ``list`` shows, or by the ``--run-id`` that it was started with.
+    """Find a suspension by its key, by the id that ``list`` shows, or by the ``--run-id`` that it was started with.
 
-    Whoever runs this command holds the store itself, so that it takes more than keys.
+    The user of this command has access to the store itself, so ids are accepted too.
     """
     if names_a_run(text, hub):
         return SuspensionId.derive(hub.defaults.namespace, None, text)
@@ -50,18 +52,18 @@ def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
 
 
 def names_a_run(text: str, hub: PersistenceHub) -> bool:
-    """Whether KEY|ID reads a text as the name of a run, and not as an id, as a key or as standard input."""
+    """Whether KEY|ID reads a text as the name of a run, not as an id, a key or standard input."""
     other = text in {"", "-"} or text.startswith(hub.suspensions.prefix)
     return not other and isinstance(SuspensionId.parse(text), Failure)
 
 
 def json_of(text: str | bytes, option: str) -> object:
-    """JSON data that must be JSON, without a name twice in an object; ``-`` reads it from standard input."""
+    """Parse JSON data without a duplicate name in an object; ``-`` reads it from standard input."""
     try:
         return _parsed(_standard_input().read() if text == "-" else text, option)
     except (ValueError, RecursionError) as error:
-        # A decoder's message quotes nothing of the text, which may be secret.
-        quoted = f"not JSON: {error}. A text needs its quotes: {option} '\"text\"'"
+        # A decoder's message does not quote the text, which may be secret.
+        quoted = f"not JSON: {error}. Text must be quoted: {option} '\"text\"'"
         raise click.BadParameter(quoted, param_hint=option) from error
 
 
@@ -69,11 +71,11 @@ def _parsed(text: str | bytes, option: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_without_doubles)
     except _DoubledName as error:
-        raise click.BadParameter(f"the name {error.args[0]!r} stands twice in one object", param_hint=option) from None
+        raise click.BadParameter(f"the name {error.args[0]!r} occurs twice in one object", param_hint=option) from None
 
 
 class _DoubledName(ValueError):
-    """A name that stands twice in an object: which of the two was meant, nobody knows."""
+    """A name occurs twice in an object, so its value is ambiguous."""
 
 
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -88,10 +90,10 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def fields_of(
     pairs: Iterable[str], option: str, schemas: Mapping[str, AwaitInput[Any]] = MappingProxyType({})
 ) -> dict[str, object]:
-    """``name=value`` pairs as an object: a value that is JSON is that, anything else is text.
+    """Read ``name=value`` pairs as an object: a value that is JSON is read as JSON, any other as text.
 
-    Where ``schemas`` has a field that takes the text and not the JSON, it is text: a postal code of digits is none of
-    the numbers.
+    If the field's schema in ``schemas`` accepts the text and not the JSON, the value is text: a postal code of digits
+    is not a number.
     """
     fields: dict[str, object] = {}
     for pair in pairs:
@@ -115,7 +117,7 @@ def _value(text: str, schema: AwaitInput[Any] | None, option: str) -> object:
 
 
 def fields_taken(awaiting: AwaitInput[Any] | None) -> dict[str, AwaitInput[Any]]:
-    """What each field of an object takes, where its schema says so."""
+    """The schema of each field of an object, where there is one."""
     schema = {} if awaiting is None else awaiting.json_schema
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
@@ -129,7 +131,7 @@ def fields_taken(awaiting: AwaitInput[Any] | None) -> dict[str, AwaitInput[Any]]
 
 
 def load_tools(names: Iterable[str]) -> list[object]:
-    """The tools that ``module:name`` or ``path.py:name`` names (``tools`` without a name): one, or several."""
+    """Load the tools that ``module:name`` or ``path.py:name`` names (``tools`` without a name): one, or several."""
     tools: list[object] = []
     for name in names:
         place, _, attribute = name.partition(":")
@@ -152,14 +154,14 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> object:
 def _module(place: str, name: str) -> ModuleType:
     try:
         return _from_file(Path(place)) if place.endswith(".py") else _from_path(place)
-    # The user's own code runs here and may fail in any way: the class and text of that failure are what helps.
+    # The user's own code runs here and may fail in any way; its error's class and text are reported.
     except Exception as error:
         message = f"--tools {name}: {place} can't be imported: {type(error).__name__}: {error}"
         raise ConfigurationError(message, "--tools") from error
 
 
 def _from_path(place: str) -> ModuleType:
-    # As `python -m` does: a console script has its own directory there instead.
+    # As `python -m` does, since a console script has its own directory there.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return importlib.import_module(place)
@@ -171,7 +173,7 @@ def _from_file(path: Path) -> ModuleType:
         msg = f"no Python file: {path}"
         raise ImportError(msg)
     module = importlib.util.module_from_spec(spec)
-    # Registered as an import is, since dataclasses and pickles look their module up.
+    # Registered as an import would, since dataclasses and pickle look their module up.
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)
     return module

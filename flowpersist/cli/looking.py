@@ -1,4 +1,4 @@
-"""``list``, ``show`` and ``outcome``: what is in the store. None of them changes it."""
+"""``list``, ``show`` and ``outcome``: the contents of the store. None of them changes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["list_suspensions", "outcome", "show"]
 
 
-#: By what a page can be sorted.
+#: The sort orders of a page.
 SORTS: Final[Mapping[str, Callable[[Suspension], Any]]] = {
     "newest": lambda one: -one.created_at.timestamp(),
     "oldest": lambda one: one.created_at,
@@ -39,9 +39,11 @@ SORTS: Final[Mapping[str, Callable[[Suspension], Any]]] = {
 @click.option("--run", help="Only this run.")
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="Only those with this metadata; repeat it.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
-@click.option("--sort", type=click.Choice(sorted(SORTS)), help="Sort the page: by default the oldest come first.")
-@click.option("--after", help="Go on after this cursor, which the page before printed.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="The most suspensions to list."
+)
+@click.option("--sort", type=click.Choice(sorted(SORTS)), help="Sort the page; by default the oldest come first.")
+@click.option("--after", help="Continue after this cursor, which the previous page printed.")
 @store_options
 def list_suspensions(
     *,
@@ -55,7 +57,7 @@ def list_suspensions(
     sort: str | None,
     after: str | None,
 ) -> None:
-    """List suspensions, oldest first, with what they ask. It shows ids, never keys."""
+    """List suspensions, oldest first, with their prompts. It shows ids, never keys."""
     criteria = Criteria(
         status=None if status is None else Status(status),
         tool=tool,
@@ -71,7 +73,7 @@ def list_suspensions(
     if sort is not None:
         page = evolve(page, items=tuple(sorted(page.items, key=SORTS[sort])))
         if page.next is not None:
-            note(f"warning: there are more than {limit}: this page is sorted, not the whole; see --limit and --after")
+            note(f"warning: there are more than {limit}, and only this page of them is sorted; see --limit and --after")
     for one in page.unreadable:
         note(f"warning: {'a record' if one.ref is None else one.ref.key} is left out: {one.error}")
     data = {"items": [suspension_data(item) for item in page.items], "next": page.next}
@@ -110,7 +112,7 @@ def show(*, store: Store, key: str) -> None:
 @click.argument("key", metavar="KEY|ID")
 @store_options
 def outcome(*, store: Store, key: str) -> None:
-    """Print what a run came to, once it is completed."""
+    """Print the outcome of a completed run."""
 
     async def verb(hub: PersistenceHub) -> object:
         return or_raise(await hub.outcome(named(read_key(key), hub)))

@@ -1,4 +1,4 @@
-"""What all commands share: where the store is, how errors leave, and one event loop with an open hub."""
+"""What all commands share: the store's settings, the reporting of errors, and one event loop with an open hub."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from flowpersist.settings import Settings
 __all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
 
 T = TypeVar("T")
-#: What shells give a process that a signal has ended.
+#: The exit code that shells use for a process that a signal has ended.
 ENDED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
-#: How often Ctrl-C cancels before it leaves at once.
+#: The number of Ctrl-C that cancel before the next one leaves at once.
 INTERRUPTS: Final = 2
 
 
 @frozen
 class Store:
-    """Which store, and how to speak: what is None comes from the environment."""
+    """The store and the output format; None means that the environment decides."""
 
     url: str | None = None
     keys_file: Path | None = None
@@ -54,7 +54,7 @@ class Store:
     debug: bool = False
 
     def show(self, data: object, lines: list[str]) -> None:
-        """Print what was asked for: as JSON, or as text."""
+        """Print the result as JSON or as text."""
         click.echo(writable(as_json(data)) if self.json else printable("\n".join(lines)))
 
 
@@ -65,26 +65,26 @@ OPTIONS = (
         type=click.Path(dir_okay=False, path_type=Path),
         help="The keyring's file. [FLOWPERSIST_KEYS, FLOWPERSIST_KEYS_FILE]",
     ),
-    click.option("--namespace", help="Which of the store's namespaces; the default is 'default'."),
+    click.option("--namespace", help="The store's namespace; the default is 'default'."),
     click.option("--json", "json", is_flag=True, default=None, help="Print JSON; errors are problem documents."),
     click.option(
         "--debug",
         is_flag=True,
         default=None,
-        help="Tell errors with whole tracebacks, which may hold state. [FLOWPERSIST_DEBUG]",
+        help="Print errors with full tracebacks, which may hold state. [FLOWPERSIST_DEBUG]",
     ),
 )
 
 
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that may stand before the command's name and after it."""
+    """The options that are allowed before the command's name and after it."""
     for option in reversed(OPTIONS):
         function = option(function)
     return function
 
 
 class Command(click.Command):
-    """A command that gets the ``Store`` as its first argument, and whose errors leave as a line and an exit code."""
+    """A command that gets the ``Store`` as its first argument, and whose errors are printed with an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run it; a ``PersistenceError`` is printed on standard error, never as a traceback."""
@@ -94,17 +94,17 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except (BrokenPipeError, click.ClickException, click.exceptions.Exit, click.Abort):
-            # What click tells by itself; a broken pipe quietly, since whoever read our output has gone.
+            # click reports these itself; a broken pipe ends quietly, since its reader has gone.
             raise
         except Exception as error:
-            # The library's own speaks of an argument: wrong usage.
+            # The library's own ValueErrors concern an argument, so they are wrong usage.
             if isinstance(error, ValueError) and not isinstance(error, PersistenceError):
                 raise click.UsageError(str(error)) from error
             ctx.exit(failed(error, store))
 
 
 def failed(error: Exception, store: Store) -> Exit:
-    """Tell an error, and give the exit code for it. What is none of ours is told by its frames and class alone."""
+    """Report an error and give its exit code. An error of another program is reported by its frames and class alone."""
     if isinstance(error, OSError):
         problem = ConfigurationError(f"{error.filename or 'input or output'}: {error.strerror}")
         problem.__cause__ = error
@@ -118,11 +118,11 @@ def failed(error: Exception, store: Store) -> Exit:
 
 
 def _unknown(error: Exception) -> str:
-    return f"{type(error).__name__} was raised; --debug tells all that it says"
+    return f"{type(error).__name__} was raised; --debug shows its message"
 
 
 def note(text: str) -> None:
-    """Print a line for the person at the terminal, on standard error."""
+    """Print a note for the user on standard error."""
     click.echo(printable(f"flowpersist: {text}"), err=True)
 
 
@@ -135,10 +135,10 @@ def report(error: PersistenceError, store: Store) -> None:
 
 
 def described(error: PersistenceError, store: Store) -> list[str]:
-    """An error as a person reads it: what failed, and below it what its class carries beside the message."""
+    """Format an error for a person: its message, then the details that its class carries."""
     match error:
         case InputValidationError(problems=[_, *_] as problems):
-            # The message may repeat the problems behind its first colon.
+            # The message may repeat the problems after its first colon.
             heading = error.message.split(": ", 1)[0]
             return [f"flowpersist: {heading}", *(f"  {p.pointer or '(the whole)'}: {p.message}" for p in problems)]
         case WaitSuperseded():
@@ -155,7 +155,7 @@ def described(error: PersistenceError, store: Store) -> list[str]:
 
 
 def place(url: str) -> str:
-    """What may be shown of a store's URL: a file's path, else the scheme alone, since a password may follow."""
+    """The part of a store's URL that may be shown: a file's path, else only the scheme, since a password may follow."""
     scheme = url.partition(":")[0]
     return url.partition("?")[0] if scheme in {"sqlite", "file"} else f"{scheme}:…"
 
@@ -165,8 +165,8 @@ def with_hub(
 ) -> T:
     """Open the hub, await the verb, close the hub.
 
-    ``writes``: states or answers are stored, so that plain text is worth a warning. ``creates``: a store that is not
-    there is made; without it a mistyped URL is an error.
+    ``writes``: the verb stores states or answers, so plain text deserves a warning. ``creates``: a missing store is
+    created; without it a mistyped URL is an error.
     """
     settings = Settings.from_environ()
     options: HubOptions = {"settings": settings, "keyring": _keyring(store, settings, writes=writes), "create": creates}
@@ -189,7 +189,7 @@ def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | Non
     if ring is None and writes:
         note(
             "warning: no keys are set, so states and answers are stored in plain text; "
-            "flowpersist keygen --output keys.txt makes a key, FLOWPERSIST_KEYS_FILE=keys.txt uses it"
+            "run flowpersist keygen --output keys.txt, then set FLOWPERSIST_KEYS_FILE=keys.txt"
         )
     return ring
 
@@ -197,8 +197,8 @@ def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | Non
 def awaited(session: Coroutine[Any, Any, T]) -> T:
     """Run it in an event loop of its own.
 
-    SIGTERM and Ctrl-C cancel it, which gives back the runs that it holds, and exits with 143 and 130. A second one ends
-    the grace of a worker, whose runs are given back too; Ctrl-C once more leaves without that.
+    SIGTERM and Ctrl-C cancel it, which releases the runs that it holds, and it exits with 143 or 130. A second signal
+    ends a worker's grace period, after which its runs are released too; a third Ctrl-C leaves without that.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     stops = _Stops()
@@ -217,7 +217,7 @@ def awaited(session: Coroutine[Any, Any, T]) -> T:
 
 @define
 class _Stops:
-    """The signals that have asked the process to end, each of which cancels the task that runs."""
+    """The signals that have asked the process to end; each of them cancels the running task."""
 
     heard: list[signal.Signals] = field(factory=list)
 
@@ -238,7 +238,7 @@ class _Stops:
             loop.call_soon_threadsafe(cancel)
 
         loop.add_signal_handler(signal.SIGTERM, terminate)
-        # Not by the loop: Ctrl-C must end a tool, too, that blocks it.
+        # Not a handler of the loop, because Ctrl-C must also end a tool that blocks the loop.
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Types of option values: lengths of time and moments."""
+"""Types of option values: durations and times."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["DURATION", "MOMENT"]
 
 
 class _Duration(click.ParamType[timedelta]):
-    """A length of time such as 90s, 30m, 12h or 7d."""
+    """A duration such as 90s, 30m, 12h or 7d."""
 
     name = "duration"
 
     def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """The length; click's own error where it is none."""
+        """Convert a duration; click's own error for an invalid one."""
         if isinstance(value, timedelta):
             return value
         found = parse_duration(value)
         if found is None:
-            self.fail("expected a length of time such as 90s, 30m, 12h or 7d", param, ctx)
+            self.fail("expected a duration such as 90s, 30m, 12h or 7d", param, ctx)
         return found
 
 
@@ -33,7 +33,7 @@ class _Moment(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time; click's own error where it is none, or says no offset."""
+        """Convert a time; click's own error for an invalid one, or one without an offset."""
         if isinstance(value, datetime):
             return value
         try:

@@ -1,4 +1,4 @@
-"""``tick``, ``cleanup``, ``train-dictionary``, ``health``, ``migrate`` and ``keygen``: looking after store and keys."""
+"""``tick``, ``cleanup``, ``train-dictionary``, ``health``, ``migrate`` and ``keygen``: store and keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["cleanup", "health", "keygen", "migrate", "tick", "train_dictionary"]
 @click.command(cls=Command)
 @store_options
 def tick(*, store: Store) -> None:
-    """Settle what time has changed: expiries, defaults, lapsed leases. For a timer, where no worker runs."""
+    """Apply what is due: expiries, defaults, lapsed leases. Run it from a timer if no worker runs."""
 
     async def verb(hub: PersistenceHub) -> Tick:
         return or_raise(await Maintenance(hub).tick())
@@ -40,7 +40,7 @@ def tick(*, store: Store) -> None:
 @click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
 @store_options
 def cleanup(*, store: Store, dry_run: bool) -> None:
-    """Delete closed suspensions whose retention is over."""
+    """Delete closed suspensions whose retention period has ended."""
 
     async def verb(hub: PersistenceHub) -> Cleanup:
         return or_raise(await Maintenance(hub).cleanup(dry_run=dry_run))
@@ -51,12 +51,16 @@ def cleanup(*, store: Store, dry_run: bool) -> None:
 
 
 @click.command(name="train-dictionary", cls=Command)
-@click.option("--tenant", help="Learn from this tenant's states alone.")
-@click.option("--samples", type=click.IntRange(min=1), default=1000, help="From how many states at most; 1000.")
-@click.option("--size", type=click.IntRange(256, 2**20), default=64 * 1024, help="The most bytes it may have; 65536.")
+@click.option("--tenant", help="Train on this tenant's states only.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=1000, help="The most states to train on; the default is 1000."
+)
+@click.option(
+    "--size", type=click.IntRange(256, 2**20), default=64 * 1024, help="Its most bytes; the default is 65536."
+)
 @store_options
 def train_dictionary(*, store: Store, tenant: str | None, samples: int, size: int) -> None:
-    """Learn what small states have in common. FLOWPERSIST_DICTIONARIES=on says where it is used."""
+    """Train a dictionary for small states. FLOWPERSIST_DICTIONARIES=on uses it."""
 
     async def verb(hub: PersistenceHub) -> TrainedDictionary:
         return or_raise(await Maintenance(hub).train_dictionary(Criteria(tenant=tenant), samples=samples, size=size))
@@ -70,7 +74,7 @@ def train_dictionary(*, store: Store, tenant: str | None, samples: int, size: in
 @click.command(cls=Command)
 @store_options
 def health(*, store: Store) -> None:
-    """Ask the store how it is; 0 where it answers."""
+    """Check that the store answers; exit with 0 if it does."""
 
     async def verb(hub: PersistenceHub) -> Health:
         return or_raise(await Maintenance(hub).health())
@@ -86,15 +90,15 @@ def health(*, store: Store) -> None:
         "warnings": list(seen.warnings),
     }
     kept = {True: "encrypted", False: "not all encrypted", None: "none yet"}[seen.encrypted]
-    said = f"{seen.backend}: answers in {milliseconds} ms, stored records are {kept}"
+    said = f"{seen.backend}: answered in {milliseconds} ms, stored records are {kept}"
     store.show(data, [said, *(f"warning: {warning}" for warning in seen.warnings)])
 
 
 @click.command(cls=Command)
-@click.option("--plan", is_flag=True, help="Print the statements that would be run, and change nothing.")
+@click.option("--plan", is_flag=True, help="Print the statements that would run, and change nothing.")
 @store_options
 def migrate(*, store: Store, plan: bool) -> None:
-    """Bring the store's schema up to this release. Every other command does so too: this one only says what it did."""
+    """Upgrade the store's schema to this release. Every other command does so too; this one reports what it did."""
     namespace = "default" if store.namespace is None else store.namespace
     made = awaited(migrated(store.url, plan=plan, namespace=namespace))
     data = {"backend": made.backend, "statements": list(made.statements), "done": made.done}
@@ -120,34 +124,34 @@ def _migration(made: Migration) -> list[str]:
 @click.option(
     "--append",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Add the key to a keys file, behind its others: it opens, and seals once it stands first.",
+    help="Add the key to the end of a keys file: it opens data, and seals once it is the first.",
 )
 @store_options
 def keygen(*, store: Store, kid: str | None, output: Path | None, append: Path | None) -> None:
-    """Make a new keyring of one key, in the form that FLOWPERSIST_KEYS takes. Keep it where the database is not."""
+    """Make a new keyring of one key, in the form that FLOWPERSIST_KEYS takes. Do not keep it with the database."""
     if output is not None and append is not None:
         msg = "--output and --append exclude each other"
         raise click.UsageError(msg)
     made = KeyRing.generate(kid)
     if append is not None:
         _append(append, made)
-        said = f"added {made.primary} to {append}: give the file to every process, then move the key to the front"
+        said = f"added {made.primary} to {append}: distribute the file to every process, then move the key to the front"
         store.show({"keysFile": str(append), "kid": made.primary}, [said])
         return
     text = made.export()
     if output is None:
         store.show({"keys": text}, [text])
         return
-    # Never over an older file: what its keys have sealed would be lost.
+    # Never overwrites a file, because data sealed with its keys would be lost.
     with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text + "\n")
     store.show({"keysFile": str(output)}, [f"wrote {output}: set FLOWPERSIST_KEYS_FILE={output}"])
 
 
 def _append(path: Path, made: KeyRing) -> None:
-    """Put a longer file in the place of the old one, so that whoever reads meanwhile gets one or the other.
+    """Replace the file by a longer one, so that a concurrent reader gets one or the other.
 
-    Its links keep leading to it, and it keeps its owner and its mode. Two who append take turns: no key is lost.
+    Links to it keep working, and it keeps its owner and mode. Concurrent appends take turns, so no key is lost.
     """
     path = path.resolve()
     if not path.is_file():
@@ -164,14 +168,14 @@ def _lengthen(path: Path, made: KeyRing) -> None:
     ring = KeyRing.from_file(path)
     before, owner = path.read_text(encoding="ascii"), path.stat()
     entry = made.export()
-    # A doubled id is refused before the file is touched.
+    # A duplicate id is refused before the file is changed.
     KeyRing.parse(f"{ring.export()},{entry}")
     new = path.with_name(f".{path.name}.{made.primary}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         try:
             file.write(before.rstrip() + "\n" + entry + "\n")
             file.flush()
-            # Whoever could read the file must be able to read the new one.
+            # Users that could read the file must be able to read the new one.
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(owner.st_mode))
             os.fsync(file.fileno())

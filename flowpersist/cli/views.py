@@ -1,4 +1,4 @@
-"""What the command shows: the library's values as JSON data, and as text for a person."""
+"""The command's output: the library's values as JSON data, and as text for a person."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["LISTED", "as_json", "awaiting_data", "listed_row", "receipt_data", "
 
 #: The columns of a list.
 LISTED: Final = ("ID", "STATUS", "AGE", "DEADLINE", "WAITS")
-#: Waits beyond so many are shown as rows of a table.
+#: More waits than this are shown as rows of a table.
 MOST_WHOLE: Final = 5
 
 
 def as_json(data: object) -> str:
-    """JSON text for people and scripts; what JSON has no form for (a date in a result) is shown as its ``str``."""
+    """JSON text for people and scripts; values without a JSON form (a date in a result) are shown as their ``str``."""
     return json.dumps(data, indent=2, ensure_ascii=False, default=str)
 
 
@@ -59,7 +59,7 @@ def wait_data(wait: Wait) -> dict[str, object]:
 
 
 def awaiting_data(awaiting: AwaitInput[object] | None) -> dict[str, object] | None:
-    """What a person is asked: id, title, prompt, the answer's JSON Schema and what is shown beside it."""
+    """An AwaitInput: id, title, prompt, the answer's JSON Schema, and the data that is shown with it."""
     if awaiting is None:
         return None
     return {
@@ -84,7 +84,7 @@ def receipt_data(receipt: Receipt) -> dict[str, object]:
 
 
 def listed_row(suspension: Suspension, now: datetime) -> tuple[str, ...]:
-    """A suspension as a row of ``LISTED``: ages and deadlines as lengths of time from the store's present."""
+    """A suspension as a row of ``LISTED``: ages and deadlines as durations from the store's present."""
     return (
         str(suspension.id),
         str(suspension.status),
@@ -105,7 +105,7 @@ def _asked(wait: Wait) -> str:
 
 
 def suspension_lines(suspension: Suspension, width: int | None, own: str | None = None) -> list[str]:
-    """A suspension as a person reads it. Of many waits only ``own``, the one that was named by its key, is whole."""
+    """A suspension for a person. Of many waits only ``own``, the one that was named by its key, is shown in full."""
     facts = {
         "id": str(suspension.id),
         "status": str(suspension.status),
@@ -144,6 +144,6 @@ def _wait_lines(wait: Wait, width: int | None) -> list[str]:
 
 def _standing(wait: Wait) -> str:
     if wait.answered_at is not None:
-        return f"{wait.status} by {wait.answered_by or 'somebody unnamed'} at {moment(wait.answered_at)}"
+        return f"{wait.status} by {wait.answered_by or 'an unnamed user'} at {moment(wait.answered_at)}"
     until = "" if wait.deadline is None else f", until {moment(wait.deadline)}"
     return f"{wait.status}{until}"

@@ -1,4 +1,4 @@
-"""``answer``, ``cancel``, ``extend`` and ``keys``: what a person does about something that waits."""
+"""``answer``, ``cancel``, ``extend`` and ``keys``: actions on a suspension that waits."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Given", "answer", "answer_options", "cancel", "extend", "given_answe
 ANSWER = (
     click.option("--value", metavar="JSON", help="The answer as JSON; - reads it from standard input."),
     click.option("--set", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the answer; repeat it."),
-    click.option("--by", help="Who answers; recorded and shown, not proven."),
+    click.option("--by", help="The person who answers; recorded and shown, not verified."),
 )
 
 
 def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What an answer is given by."""
+    """The options that give an answer."""
     for option in reversed(ANSWER):
         function = option(function)
     return function
@@ -43,7 +43,7 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @frozen
 class Given:
-    """An answer as the command line gives it: the whole, or fields, whose texts are read as the wait's schema says."""
+    """An answer from the command line: whole, or as fields, whose texts are read by the wait's schema."""
 
     whole: tuple[object, ...] = ()
     fields: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Given:
         return bool(self.whole or self.fields)
 
     async def read(self, hub: PersistenceHub, key: str | SuspensionId) -> object:
-        """The answer to what a key opens."""
+        """The answer to the wait of a key."""
         if self.whole:
             return self.whole[0]
         seen = or_raise(await hub.suspensions.look("inspect", key))
@@ -70,11 +70,11 @@ def _awaiting(wait: WaitState | None) -> AwaitInput[Any] | None:
 
 
 def given_answer(value: str | None, fields: tuple[str, ...]) -> Given:
-    """The answer of ``--value`` or ``--set``; false where neither is given."""
+    """The answer of ``--value`` or ``--set``; false if neither is given."""
     if value is not None and fields:
         msg = "--value and --set exclude each other"
         raise click.UsageError(msg)
-    # What is no field at all is refused before the store is opened.
+    # Text that is not a field is refused before the store is opened.
     fields_of(fields, "--set")
     return Given(fields=fields) if value is None else Given((json_of(value, "--value"),))
 
@@ -82,12 +82,12 @@ def given_answer(value: str | None, fields: tuple[str, ...]) -> Given:
 @click.command(cls=Command)
 @click.argument("key", metavar="KEY")
 @answer_options
-@click.option("--answer-id", help="Your own id of this answer: the same one again is no second answer.")
+@click.option("--answer-id", help="Your own id of this answer: repeating it is not a second answer.")
 @store_options
 def answer(
     *, store: Store, key: str, value: str | None, fields: tuple[str, ...], by: str | None, answer_id: str | None
 ) -> None:
-    """Record an answer; KEY is - to read it from standard input. The flow goes on by `resume` or a worker."""
+    """Record an answer; KEY is - to read it from standard input. `resume` or a worker continues the flow."""
     given = given_answer(value, fields)
     if not given:
         msg = "give the answer: --value JSON, or --set NAME=VALUE for each field"
@@ -103,11 +103,11 @@ def answer(
 
 @click.command(cls=Command)
 @click.argument("key", metavar="KEY|ID")
-@click.option("--reason", help="Told to whoever answers later.")
+@click.option("--reason", help="The reason, shown to anyone who answers later.")
 @click.option("--by", help="Who cancels.")
 @store_options
 def cancel(*, store: Store, key: str, reason: str | None, by: str | None) -> None:
-    """Cancel what waits; a run that somebody works on is cancelled at its next pause."""
+    """Cancel a suspension; a run that is being worked on is cancelled at its next pause."""
 
     async def verb(hub: PersistenceHub) -> Suspension:
         return or_raise(await hub.cancel(named(read_key(key), hub), reason, by=by))
@@ -123,7 +123,7 @@ def cancel(*, store: Store, key: str, reason: str | None, by: str | None) -> Non
 @click.option("--by", help="Who extends.")
 @store_options
 def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datetime | None, by: str | None) -> None:
-    """Move the deadline of the key's wait, or by id of all open ones."""
+    """Move the deadline of the key's wait, or, given an id, of all open waits."""
     if (timeout is None) == (deadline is None):
         msg = "give the new deadline: --timeout or --deadline"
         raise click.UsageError(msg)
@@ -133,7 +133,7 @@ def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datet
 
     suspension = with_hub(store, verb)
     if not suspension.open_waits:
-        message = f"suspension {suspension.id} is {suspension.status} and has no open wait: no deadline was moved"
+        message = f"suspension {suspension.id} is {suspension.status} and has no open wait, so no deadline was moved"
         raise SuspensionClosed(message, suspension.status)
     until = ", ".join(f"{wait.name} until {moment(wait.deadline)}" for wait in suspension.open_waits)
     store.show(suspension_data(suspension), [f"extended: {suspension.id}: {until}"])
@@ -143,7 +143,7 @@ def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datet
 @click.argument("key", metavar="KEY|ID")
 @store_options
 def keys(*, store: Store, key: str) -> None:
-    """Print the keys of the open waits again, for a link that was lost: whoever has a key can answer."""
+    """Print the keys of the open waits again, for a link that was lost. Anyone with a key can answer."""
 
     async def verb(hub: PersistenceHub) -> Mapping[str, SuspensionKey]:
         seen = or_raise(await hub.inspect(named(read_key(key), hub)))
@@ -151,4 +151,4 @@ def keys(*, store: Store, key: str) -> None:
 
     found = with_hub(store, verb)
     lines = [line for name, one in found.items() for line in (f"{name}:", f"  {one}")]
-    store.show({name: str(one) for name, one in found.items()}, lines or ["no wait is open"])
+    store.show({name: str(one) for name, one in found.items()}, lines or ["no open waits"])

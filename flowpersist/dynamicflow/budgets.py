@@ -1,8 +1,8 @@
-"""How much work a document may make of values: bounds on a value's size, and one budget for each evaluation.
+"""Bounds on the work that a document can make of values: on a value's size, and on each evaluation.
 
-Values share their parts: forty steps, each of which doubles the one before, make a list of forty lists that JSON writes
-as a million million items. So a size here is that of the whole as whoever walks it meets it: each part counts as often
-as it is reached. It is reckoned with a look at each part once.
+Values can share their parts: forty steps, each of which doubles the previous one, make a list that JSON would write as
+10^12 items. So a size here is that of the expanded value: each part counts as often as it is reached. Computing it
+visits each part once.
 """
 
 from __future__ import annotations
@@ -13,55 +13,55 @@ from attrs import define
 
 __all__ = ["LARGEST", "MAX_FILLED", "MAX_OPTION", "MAX_TEXT", "MAX_VALUES", "Budget", "OverBudgetError", "Size"]
 
-#: Values in one value that steps hand on, and characters of all its texts.
+#: The limits of a value that steps pass on: its values, and the characters of all its texts.
 MAX_VALUES: Final = 1_000_000
 MAX_TEXT: Final = 64 * 1024 * 1024
-#: Of what stands within one another.
+#: The limit of nesting.
 MAX_DEPTH: Final = 300
-#: Characters of a prompt or title once its references are filled in: a wait takes no more.
+#: The most characters of a prompt or title after its references are filled in; a wait accepts no more.
 MAX_FILLED: Final = 96 * 1024
-#: Values in what becomes text, and in what is awaited.
+#: The most values in what becomes text, and in what is awaited.
 MAX_FILLED_VALUES: Final = 10_000
-#: Characters of a list that is given as text.
+#: The most characters of a list that is given as text.
 MAX_LIST_TEXT: Final = 1024 * 1024
-#: Characters of what a switch chooses by.
+#: The most characters of the value that selects a switch's branch.
 MAX_OPTION: Final = 4096
-#: Values that one evaluation looks at, and characters: a million are compared or searched in a few milliseconds.
+#: The values and characters that one evaluation may visit: comparing or searching a million takes a few milliseconds.
 MAX_COMPARED: Final = 10_000
 MAX_SEARCHED: Final = 4 * 1024 * 1024
-#: How much longer a character takes where each is made into another.
+#: The cost of a character that is converted into another one.
 SLOW: Final = 16
 
 
 class Size(NamedTuple):
-    """Of a value: its values, each as often as it is reached, and the characters of its texts."""
+    """The size of a value: its values, each as often as it is reached, and the characters of its texts."""
 
     values: int
     text: int
 
 
-#: Of one value that steps hand on.
+#: The limit of one value that steps pass on.
 LARGEST: Final = Size(MAX_VALUES, MAX_TEXT)
 
 
 class OverBudgetError(Exception):
-    """A value or an evaluation is over its budget. Its message says over which."""
+    """A value or an evaluation exceeds its budget. The message says which limit."""
 
 
 @define
 class Budget:
-    """What one evaluation may still do."""
+    """The work that one evaluation has left."""
 
     values: int = MAX_COMPARED
     text: int = MAX_SEARCHED
 
     def spend(self, values: int = 0, text: int = 0) -> None:
-        """Take from it; ``OverBudgetError`` where that much is not left."""
+        """Take from the budget; ``OverBudgetError`` if too little is left."""
         self.values -= values
         self.text -= text
         if self.values < 0:
-            msg = f"looks at more than {MAX_COMPARED} values"
+            msg = f"compares more than {MAX_COMPARED} values"
             raise OverBudgetError(msg)
         if self.text < 0:
-            msg = f"looks at more than {MAX_SEARCHED} characters"
+            msg = f"searches more than {MAX_SEARCHED} characters"
             raise OverBudgetError(msg)

@@ -1,4 +1,4 @@
-"""Drafts become nodes: every field checked, every expression parsed, every block named by its ids."""
+"""From drafts to nodes: check every field, parse every expression, and name every block by its ids."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from flowpersist.errors import FlowError
 
 __all__ = ["MAX_ITERATIONS", "PARALLEL", "build"]
 
-#: How many iterations of a map run at once where it says only that they may: waiting ones don't count.
+#: The iterations of a map that run at once if it gives no number; waiting ones don't count.
 PARALLEL: Final = 32
-#: How often a loop runs its body where it sets no bound of its own.
+#: The most times that a loop runs its body if it sets no bound.
 MAX_ITERATIONS: Final = 1_000
 _MAX_CONCURRENCY: Final = 10_000
 _MAX_RETRIES: Final = 100
 _MAX_BOUND: Final = 1_000_000
-#: In milliseconds, some 300 years: what a timedelta and a deadline can be reckoned with.
+#: In milliseconds, about 300 years: the longest time that timedelta and deadlines support.
 _MAX_TIMEOUT: Final = 10**13
 _MAX_TOOL_BYTES: Final = 128
 
 
 @frozen
 class _Building:
-    """One draft with its document, and the ways to read its fields or refuse."""
+    """One draft with its document, and methods to read its fields or refuse them."""
 
     draft: Draft
     document: Document
@@ -98,12 +98,12 @@ class _Building:
 
     def whole(self, value: object, written: str, least: int, most: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self.refuse(f"{written!r} is {value!r}: it must be a whole number from {least} to {most}")
+            self.refuse(f"Invalid {written!r}: expected a whole number from {least} to {most}, got {value!r}")
         return value
 
 
 def build(draft: Draft, document: Document) -> Node:
-    """The node of one draft. Raises ``FlowError``."""
+    """Build the node of one draft. Raises ``FlowError``."""
     building = _Building(draft, document)
     operation = _BUILDERS[draft.kind](building)
     description = draft.common.get("description")
@@ -124,7 +124,7 @@ def _output(building: _Building) -> str | None:
 
 
 def _timeout(building: _Building) -> float | None:
-    """Milliseconds become seconds."""
+    """Convert milliseconds to seconds."""
     value = building.draft.common.get("timeout")
     if value is None:
         return None
@@ -137,7 +137,9 @@ def _tool(building: _Building) -> Operation:
     tool = building.needed("tool", "tool")
     arguments = building.draft.fields.get("args")
     if not isinstance(tool, str) or not _is_tool_id(tool):
-        building.refuse(f"'tool' is {tool!r}: it must be the id of a tool, at most {_MAX_TOOL_BYTES} printable bytes")
+        building.refuse(
+            f"Invalid 'tool': expected the id of a tool, of at most {_MAX_TOOL_BYTES} printable bytes, got {tool!r}"
+        )
     if arguments is not None and not isinstance(arguments, Mapping) and not _is_reference(arguments):
         building.refuse("'args' must be an object, or a reference to one")
     return ToolCall(tool, arguments)
@@ -211,9 +213,9 @@ def _reduce(building: _Building) -> Operation:
 
 def _loop(building: _Building) -> Operation:
     kind = building.draft.fields.get("loop", "while" if "condition" in building.draft.fields else "for")
-    # No set: it may be anything, also what has no hash.
+    # Not a set, since it may hold any value, also an unhashable one.
     if kind not in ("for", "while"):
-        building.refuse(f"'loop' is {kind!r}: it must be 'for' or 'while'")
+        building.refuse(f"Invalid 'loop': expected 'for' or 'while', got {kind!r}")
     return Loop(
         building.needed("over", "over") if kind == "for" else None,
         building.condition() if kind == "while" else None,

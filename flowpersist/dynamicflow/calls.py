@@ -1,5 +1,5 @@
-"""How a step calls its tool: the arguments, the check of what goes in and comes out, and what awaits an answer
-instead.
+"""How a step calls its tool: the arguments, the checks of input and output, and the wait of a tool that awaits an
+answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("flowpersist.dynamicflow")
 
 
 async def call(context: Context, node: Node, operation: ToolCall, place: StepPosition, attempt: int) -> StepOutcome:
-    """Call the tool, or await an answer where it is one that awaits."""
+    """Call the tool, or await an answer if it is one that awaits."""
     tool = context.toolbox.get(operation.tool)
     if isinstance(tool, Tool):
         arguments = await _arguments(context, node, operation, place, tool.takes)
@@ -55,9 +55,9 @@ async def call(context: Context, node: Node, operation: ToolCall, place: StepPos
 
 
 def _come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
-    """What has become of the wait, where it is open already or has ended. A wait goes by its path."""
+    """The result of the wait, if it is open already or has ended. A wait is identified by its path."""
     if place.path in context.answers:
-        # Once, as with what has expired: a further attempt of the step that holds it asks anew.
+        # Used once, as an expired wait is: a further attempt of the enclosing step asks again.
         return Done(context.answers.pop(place.path))
     if place.path in context.expired:
         context.expired.discard(place.path)
@@ -84,13 +84,13 @@ async def _awaited(
 
 
 def _parameters(awaiting: AwaitInput[object]) -> tuple[str, ...] | None:
-    """The fields that it takes. None: whatever its schema lets through."""
+    """The tool's fields. None: any that its schema allows."""
     properties = (awaiting.parameters or {}).get("properties", {})
     return tuple(properties) if isinstance(properties, Mapping) else None
 
 
 def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> AwaitInput[object]:
-    """A step's timeout is how long it waits, unless what is awaited has a deadline of its own."""
+    """Use a step's timeout for the wait, unless the AwaitInput has a deadline of its own."""
     if seconds is None or awaiting.timeout is not None or awaiting.deadline is not None:
         return awaiting
     return evolve(cast("Any", awaiting), timeout=timedelta(seconds=seconds))
@@ -99,7 +99,7 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
 async def _arguments(
     context: Context, node: Node, operation: ToolCall, place: StepPosition, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
-    """The tool's input: what the step gives, or else the result of the step before."""
+    """The tool's input: the step's arguments, or else the previous step's result."""
     if operation.arguments is None:
         arguments = _passed_on(context, node, operation.tool, place.previous, takes)
     else:
@@ -196,5 +196,5 @@ async def _run(
 def _said(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:500]
-    except RAISED:  # the user's class writes the text, and may fail at it
+    except RAISED:  # The text comes from the user's class, and making it may fail.
         return type(error).__name__

@@ -1,7 +1,7 @@
 """Whether every reference of a document can resolve, as far as that is known before it runs.
 
-What a name means follows the scopes of ``scope``: names come into being step by step, a container that runs its steps
-once hands them out, and an iteration keeps them. A name that may be there, as one set in a branch, passes.
+Names follow the scopes of ``scope``: each step adds its names, a container that runs its steps once exports their
+names, and an iteration keeps them. A name that may exist, such as one set in a branch, is accepted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NONE: Final[_Names] = frozenset()
 
 
 def check_names(flow: Flow) -> None:
-    """Raises ``FlowError`` for the first reference that can't resolve, and for names that mean two things."""
+    """Raise ``FlowError`` for the first reference that can't resolve, and for ambiguous names."""
     _check_outputs(flow)
     checker = _Checker(flow)
     checker.block(flow.steps, _NONE)
@@ -56,7 +56,7 @@ def _check_outputs(flow: Flow) -> None:
 
 @define
 class _Checker:
-    """Walks the steps in the order in which they run, with the names that each may see."""
+    """Visits the steps in the order in which they run, with the names that each may use."""
 
     flow: Flow
     _made: dict[str, str] = field(init=False)
@@ -66,14 +66,14 @@ class _Checker:
         self._made = {node.output: node.id for node in nodes if node.output} | {node.id: node.id for node in nodes}
 
     def block(self, block: Block, visible: _Names) -> _Names:
-        """The names that a block leaves behind."""
+        """The names that a block exports."""
         made = _NONE
         for name in block:
             made |= self.node(self.flow.nodes[name], visible | made)
         return made
 
     def node(self, node: Node, visible: _Names) -> _Names:
-        """The names that a step leaves behind."""
+        """The names that a step exports."""
         for reference in _outer(node, self.flow):
             self.check(reference, node, visible)
         made = self.operation(node, node.operation, visible)
@@ -101,11 +101,11 @@ class _Checker:
         return _NONE
 
     def results(self, made: Iterable[_Names]) -> _Names:
-        """Of the names of branches, the steps': their variables stay with them."""
+        """The names that branches export: the steps', but not their variables."""
         return _NONE.union(*made) & frozenset(self.flow.nodes)
 
     def loop(self, node: Node, operation: Loop, visible: _Names) -> _Names:
-        """An iteration sees what the one before it has set, later steps included."""
+        """A loop's iteration can use what the previous one has set, later steps included."""
         seen = visible | self.names_within(operation.body)
         if operation.condition is None:
             seen |= {operation.name}
@@ -141,12 +141,13 @@ class _Checker:
         self.refuse(
             node,
             reference,
-            f"is not known here: step {maker!r} runs later, or in a branch or iteration that keeps its names to "
-            "itself; move it, or refer to the result of the step that holds it",
+            f"is not visible here: step {maker!r} runs later, or inside a branch or iteration; "
+            "move it, or refer to the result of the step that contains "
+            "it",
         )
 
     def depends(self, start: str, target: str) -> bool:
-        """Whether a step needs another's result, at any number of removes."""
+        """Whether a step needs another's result, directly or indirectly."""
         pending, seen = [start], {start}
         while pending:
             for name in self.makers(self.flow.nodes[pending.pop()]):
@@ -166,7 +167,7 @@ class _Checker:
 
 
 def _outer(node: Node, flow: Flow) -> list[Reference]:
-    """The references that a step resolves in the scope around it."""
+    """The references that a step resolves in the enclosing scope."""
     operation = node.operation
     match operation:
         case ToolCall():

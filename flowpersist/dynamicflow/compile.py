@@ -1,4 +1,4 @@
-"""From a document to its intermediate representation, or to the one error that says what is wrong with it where."""
+"""From a document to its intermediate representation, or to the error that says what is wrong in it and where."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flowpersist.errors import FlowError, PersistenceError
 
 __all__ = ["MAX_TOOLS", "compile", "compile_document", "compile_soon"]
 
-#: Different ones in one document: their ids stand in the metadata of its runs.
+#: The most different tools in one document, since their ids are in the metadata of its runs.
 MAX_TOOLS: Final = 128
-#: Of a document that is compiled in a few milliseconds.
+#: The size of a document that compiles in a few milliseconds.
 BRIEF_TEXT: Final = 16 * 1024
 BRIEF_VALUES: Final = 500
 
@@ -30,16 +30,16 @@ BRIEF_VALUES: Final = 500
 def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
     """Compile a document, given as an object or as its JSON text.
 
-    The same document gives the same flow, generated ids included. Failure: ``FlowError``, which names the document and,
-    where known, the step, the reference and the tool. Which tools there are is not asked here: ``Flow.tools`` names
-    those it needs.
+    The same document gives the same flow, with the same generated ids. Failure: ``FlowError``, which names the document
+    and, if known, the step, the reference and the tool. Whether the tools exist is not checked here: ``Flow.tools``
+    names those that it needs.
     """
     check_source(document, "document")
     return load(document).bind(compile_document)
 
 
 async def compile_soon(document: Source) -> Result[Flow, PersistenceError]:
-    """The same, in a thread where the document is long: others have the event loop meanwhile."""
+    """The same, in a thread if the document is long, so that the event loop stays free."""
     if _brief(document):
         return compile(document)
     try:
@@ -51,7 +51,7 @@ async def compile_soon(document: Source) -> Result[Flow, PersistenceError]:
 
 
 def _brief(document: Source) -> bool:
-    """Whether a bounded look finds it short."""
+    """Whether a bounded check finds the document short."""
     if isinstance(document, str | bytes):
         return len(document) <= BRIEF_TEXT
     pending: list[object] = [document]
@@ -67,7 +67,7 @@ def _brief(document: Source) -> bool:
 
 
 def compile_document(document: Document) -> Result[Flow, PersistenceError]:
-    """Compile a document that is loaded."""
+    """Compile a loaded document."""
     try:
         return Success(_compile(document))
     except FlowError as error:
@@ -114,7 +114,7 @@ def _chain(block: Block) -> Iterable[Edge]:
 
 
 def _joins(steps: Block, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
-    """The pairs of tools of which the second has no arguments, and so is passed on what the first returns."""
+    """The pairs of tools of which the second one, without arguments, gets the first one's result."""
     for edge in _edges(steps, nodes):
         source, target = nodes[edge.source].operation, nodes[edge.target].operation
         passed_on = edge.label == "next" and isinstance(target, ToolCall) and target.arguments is None

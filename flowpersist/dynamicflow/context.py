@@ -1,6 +1,7 @@
-"""What every step of one leg works with: the run's answers and open waits, the bounds, and the failure of a step.
+"""The context of one leg that every step shares: the run's answers and open waits, the limits, and the failure of a
+step.
 
-The modules that run operations import this one, and the engine, which walks the steps, is made from it.
+The modules that run operations import this one, and the engine, which visits the steps, extends it.
 """
 
 from __future__ import annotations
@@ -30,22 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition"]
 
-#: How long the interpreter may keep the event loop to itself.
+#: The most time that a step may keep the event loop.
 _SLICE_SECONDS: Final = 0.01
-#: Of what is awaited, as JSON, in all open waits of a run together: it stands in the head of its record, which is
-#: small.
+#: The most characters, as JSON, of all open waits of a run together, since the small head of its record holds them.
 ROOM_BYTES: Final = 96 * 1024
-#: Waits of a run that are open at a time. Further ones open as these are answered.
+#: The most waits of a run that are open at a time. Further ones open as these are answered.
 MAX_OPEN: Final = 500
-#: Of a step's path where it names a wait, in UTF-8.
+#: The most bytes, in UTF-8, of a step's path that names a wait.
 MAX_PATH_BYTES: Final = 500
 
 
 @frozen
 class StepPosition:
-    """Where a step runs: its path, its frame, the names that it sees, and what the step before gave.
+    """Where a step runs: its path, its frame, its visible names, and the previous step's result.
 
-    ``trail`` is the path with the attempt of each step on it that is not its first: ``publish#2[0].charge``.
+    ``trail`` is the path with the attempt number of each step on it after its first attempt: ``publish#2[0].charge``.
     """
 
     path: str
@@ -57,12 +57,12 @@ class StepPosition:
 
 @define
 class Context(ABC):
-    """One leg of a run. ``waits`` are what it newly awaits, ``waiting`` the paths of all that is awaited.
+    """One leg of a run. ``waits`` are its new waits, ``waiting`` the paths of all waits.
 
-    ``answers`` and ``expired`` are by path what has come since the last leg; ``open`` are by path the waits that the
-    run has already, with the bytes that each takes of ``room``. Those of a branch that is given up leave it, as what
-    has come for them does. ``asked`` are the digests of what the open ones show, where another document may now show
-    something else.
+    ``answers`` and ``expired`` hold by path what has arrived since the last leg; ``open`` holds by path the waits that
+    the run has already, with the bytes that each takes of ``room``. The waits of a branch that is given up are removed,
+    with their answers. ``asked`` are the digests of what the open waits show, for the case that another document now
+    shows something else.
     """
 
     flow: Flow
@@ -78,9 +78,9 @@ class Context(ABC):
     tracebacks: Tracebacks = field(factory=Tracebacks)
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
-    #: The task that walks the flow, and how often it had been cancelled when the walk began.
+    #: The task that runs the flow, and how often it had been cancelled when the walk began.
     home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
-    #: Whether a wait found no room in this walk, and whether another one has left it since.
+    #: Whether a wait did not fit in this walk, and whether another one has been removed since.
     put_off: bool = field(default=False, init=False)
     freed: bool = field(default=False, init=False)
     _known: Known = field(factory=Known, init=False, repr=False)
@@ -88,7 +88,7 @@ class Context(ABC):
 
     @abstractmethod
     async def block(self, block: Block, place: StepPosition) -> StepOutcome:
-        """Run steps one after another; the last one's result, or what the block was given where it is empty."""
+        """Run steps one after another; gives the last one's result, or the block's input if it is empty."""
 
     @abstractmethod
     async def iteration(
@@ -101,13 +101,13 @@ class Context(ABC):
         *,
         leaks: bool = False,
     ) -> StepOutcome:
-        """Run one iteration or branch in a scope of its own: a finished one gives its result again.
+        """Run one iteration or branch in a scope of its own; a finished one gives its result again.
 
-        ``leaks``: its frame keeps the variables that it sets, for the one after it.
+        ``leaks``: its frame passes the variables that it sets to the next one.
         """
 
     def register(self, node: Node, place: StepPosition, awaited: AwaitInput[object]) -> Failed | Pending:
-        """Open a wait under the step's path, if there is room; else it comes when others are answered."""
+        """Open a wait under the step's path if it fits; otherwise it opens after others are answered."""
         size = awaited.size
         if size > ROOM_BYTES:
             return self.failed(
@@ -125,16 +125,16 @@ class Context(ABC):
         return PENDING
 
     def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
-        """Whether the wait that is open there shows something else than what is awaited now."""
+        """Whether the open wait shows something else than the current AwaitInput."""
         return path in self.asked and self.asked[path] != digest_text(shown_digest(awaited.to_data()))
 
     def wait(self, place: StepPosition) -> None:
-        """Note that the step's wait is open."""
+        """Record that the step's wait is open."""
         place.frame["waiting"] = True
         self.waiting.add(place.path)
 
     def give_up(self, path: str) -> None:
-        """Forget what is awaited within a step whose attempt has failed: a further one asks anew."""
+        """Drop the waits within a step whose attempt has failed, so that a further attempt asks again."""
 
         def within(name: str) -> bool:
             return name == path or name.startswith((f"{path}.", f"{path}["))
@@ -145,7 +145,7 @@ class Context(ABC):
         self.forget_waits(within)
 
     def forget_waits(self, over: Callable[[str], bool]) -> None:
-        """Drop the open waits whose paths these are, which frees their room."""
+        """Remove the open waits of these paths, which frees their room."""
         for name in [name for name in self.open if over(name)]:
             self.room += self.open.pop(name)
             self.waits.pop(name, None)
@@ -153,11 +153,11 @@ class Context(ABC):
             self.freed = True
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
-        """What resolves the references of a step."""
+        """The resolver of a step's references."""
         return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope)
 
     def blamed(self, node: Node, error: PersistenceError, tool: str | None = None) -> Failed:
-        """The failure of a step by an error that something below it gave, with document and step named in it."""
+        """The failure of a step by an inner error, with document and step named in it."""
         if not isinstance(error, FlowError) or error.document is None:
             reference = error.reference if isinstance(error, FlowError) else None
             named = FlowError(_naming(node, error), self.flow.name, node.id, reference, tool)
@@ -166,22 +166,22 @@ class Context(ABC):
         return Failed(error)
 
     def failed(self, node: Node, message: str, tool: str | None = None, cause: BaseException | None = None) -> Failed:
-        """The failure of a step, by name."""
+        """The failure of a step, by its name."""
         error = FlowError(f"step {node.id!r}: {message}", self.flow.name, node.id, None, tool)
         error.__cause__ = cause
         return Failed(error)
 
     def is_cancelled(self) -> bool:
-        """Whether the task that runs now is being cancelled: branches have tasks of their own, which begin afresh."""
+        """Whether the current task is being cancelled. Branches have their own tasks, without earlier cancellations."""
         task, before = self.home
         return is_cancelled(before if asyncio.current_task() is task else 0)
 
     async def walked(self, value: object, *, flatten: bool) -> object:
-        """A value within the bounds, made plain where that is asked for; raises one of ``WALK_ERRORS``."""
+        """Check a value's limits and make it plain if asked; raises one of ``WALK_ERRORS``."""
         return (await finished_soon(walk(value, self._known, flatten=flatten), self.pace)).value
 
     async def bounded(self, node: Node, value: object, what: str, tool: str | None = None) -> Failed | None:
-        """The failure of a step by a value that is too large to be handed on; None where it is not."""
+        """The failure of a step by a value that is too large to pass on; None if it is small enough."""
         try:
             await self.walked(value, flatten=False)
         except WALK_ERRORS as error:
@@ -189,7 +189,7 @@ class Context(ABC):
         return None
 
     async def pace(self) -> None:
-        """Let others have the event loop where a slice of time is used up."""
+        """Let other tasks run once a time slice is used up."""
         if time.monotonic() - self._yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
             self._yielded = time.monotonic()

@@ -1,7 +1,7 @@
-"""A DynamicFlow document as it comes: read, bounded, named and hashed, before anything is made of it.
+"""Loading a DynamicFlow document: read, bounded, named and hashed, before it is compiled.
 
 A document comes from a person or a language model and is not trusted: its size, its depth and its number of values are
-bounded before it is walked, and it holds JSON data only.
+bounded before it is visited, and it may hold JSON data only.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from flowpersist.errors.arguments import check_instance
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "check_source", "load"]
 
-#: Of the document as canonical JSON.
+#: The most bytes of the document as canonical JSON.
 MAX_BYTES: Final = 1024 * 1024
-#: Lists and objects in one another.
+#: The most levels of nested lists and objects.
 MAX_DEPTH: Final = 100
-#: Values in the document, containers counted too.
+#: The most values in the document, containers included.
 MAX_VALUES: Final = 100_000
-#: Steps in the document, at all depths together.
+#: The most steps in the document, at all depths together.
 MAX_STEPS: Final = 2_000
 VERSION: Final = "1.0"
 UNNAMED: Final = "(unnamed document)"
 
-#: What a document may be given as: the object, or its JSON text.
+#: The types of a document: an object, or its JSON text.
 Source: TypeAlias = Mapping[str, object] | str | bytes
 
 
 @frozen
 class Document:
-    """A document within the bounds. ``hash`` is ``sha256:`` and the hex digest of its canonical JSON (sorted keys,
+    """A document within the limits. ``hash`` is ``sha256:`` and the hex digest of its canonical JSON (sorted keys,
     ASCII).
     """
 
@@ -48,15 +48,13 @@ class Document:
 
 
 def check_source(document: object, name: str) -> None:
-    """Raise ``TypeError`` for what is neither an object nor JSON text; ``load`` reports a list as a ``FlowError``."""
+    """Raise ``TypeError`` for anything but an object or JSON text; ``load`` reports a list as a ``FlowError``."""
     takes = "a mapping, or its JSON as a str or bytes (of a file, read it: path.read_text())"
     check_instance(document, name, (Mapping, str, bytes, list), takes)
 
 
 def load(source: Source) -> Result[Document, PersistenceError]:
-    """Read a document, given as an object or as JSON text. Failure: ``FlowError``, where it is none that can be
-    compiled.
-    """
+    """Read a document, given as an object or as JSON text. Failure: ``FlowError`` if it can't be compiled."""
     parsed = _parse(source)
     if isinstance(parsed, Failure):
         return parsed
@@ -68,7 +66,7 @@ def load(source: Source) -> Result[Document, PersistenceError]:
 
 
 def name_of(data: Mapping[str, object]) -> str:
-    """``metadata.name``, which errors name the document by."""
+    """``metadata.name``, by which errors name the document."""
     metadata = data.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     return name if isinstance(name, str) and name else UNNAMED
@@ -88,7 +86,7 @@ def _parse(source: Source) -> Result[object, PersistenceError]:
 
 
 def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
-    """Check every value without recursion, then give the canonical text. What contains itself ends at a bound."""
+    """Check every value without recursion and give the canonical text. A value that contains itself is over a limit."""
     pending: list[tuple[object, int]] = [(data, 1)]
     seen = 0
     while pending:
@@ -142,7 +140,7 @@ def _document(data: Mapping[str, object], name: str, text: str) -> Result[Docume
     if version != VERSION:
         return _refuse(f"unsupported document version {version!r}: this release reads {VERSION!r}", name)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    # From the text, so that what the run keeps is the caller's no more, and exactly what was hashed.
+    # Parsed from the text, so that the run's copy is exactly what was hashed and the caller can't change it.
     return Success(Document(name, VERSION, f"sha256:{digest}", json.loads(text)))
 
 

@@ -1,8 +1,8 @@
-"""The interpreter: walks a compiled flow, runs what can be run, and stops where answers are awaited.
+"""The interpreter: it runs the steps of a compiled flow that can run, and stops where answers are awaited.
 
-It is durable by remembering. Each finished step leaves its result in its frame; walking the flow again finds it there
-and runs nothing twice. A step that awaits an answer registers its wait and ends its branch; its siblings go on as far
-as they can. When all branches have ended, the frames are the state that a suspended run keeps.
+It survives restarts through its state. Each finished step stores its result in its frame; running the flow again finds
+it there and repeats nothing. A step that awaits an answer registers its wait and ends its branch, while its siblings
+continue. When all branches have ended, the frames are the state that a suspended run keeps.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "RetryPause", "backoff"]
 
-#: From the number of attempts that have failed to the seconds before the next.
+#: Gives the seconds before the next attempt from the number of failed attempts.
 RetryPause = Callable[[int], float]
 _KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
 
 
 def backoff(failures: int) -> float:
-    """Seconds before the next attempt: 0.1, 0.2, 0.4 and so on, at most 5."""
+    """The seconds before the next attempt: 0.1, 0.2, 0.4 and so on, at most 5."""
     return min(0.1 * 2.0 ** (failures - 1), 5.0)
 
 
 @define
 class Engine(Context):
-    """One leg's walks over a flow; ``outputs`` has, after a walk, the results of all steps that are done."""
+    """One leg's passes over a flow; after a pass ``outputs`` has the results of all finished steps."""
 
     backoff: RetryPause = backoff
     outputs: dict[str, object] = field(factory=dict, repr=False)
 
     async def run(self, frame: Frame) -> StepOutcome:
-        """Walk the whole flow as far as it goes. ``outputs`` then has the results of all steps that are done."""
+        """Run the flow as far as possible. ``outputs`` then has the results of all finished steps."""
         task = asyncio.current_task()
         self.home = (task, 0 if task is None else task.cancelling())
         try:
@@ -57,12 +57,12 @@ class Engine(Context):
             outcome = await self.block(self.flow.steps, StepPosition("", "", frame, scope, Done(self.input)))
             self.outputs = scope.steps
             self.forget_waits(lambda path: path not in self.waiting)
-            # A question that found no room may have it now, and perhaps there is no other whose answer would ask it.
+            # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
             if outcome is not PENDING or not (self.put_off and self.freed):
                 return outcome
 
     async def block(self, block: Block, place: StepPosition) -> StepOutcome:
-        """Run steps one after another; the last one's result, or what the block was given where it is empty."""
+        """Run steps one after another; gives the last one's result, or the block's input if it is empty."""
         previous = place.previous
         for index, name in enumerate(block, start=1):
             known = "result" in sub_frame(place.frame, name)
@@ -97,7 +97,7 @@ class Engine(Context):
         return outcome
 
     async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
-        """Run one step unless it is done, and bind its names in the scope around it."""
+        """Run one step unless it is finished, and bind its names in the enclosing scope."""
         frame = sub_frame(around.frame, node.id)
         if "result" not in frame:
             path, trail = _below(around.path, node.id), _below(around.trail, node.id)
@@ -120,7 +120,9 @@ class Engine(Context):
         return outcome
 
     async def _attempts(self, node: Node, place: StepPosition) -> StepOutcome:
-        """Attempt until it is done, waits, or the attempts are used up: that is kept, so that none is made again."""
+        """Attempt until it is finished, waits, or has used its attempts, which is stored so that no attempt is
+        repeated.
+        """
         if "error" in place.frame:
             return Failed(error_of(place.frame["error"]))
         while True:
@@ -136,8 +138,8 @@ class Engine(Context):
                 return outcome
             try:
                 pause = max(0.0, float(self.backoff(failures + 1)))
-            except RAISED as error:  # the runner's owner gave it, and it may fail
-                return self.failed(node, f"the runner's backoff failed ({type(error).__name__})", cause=error)
+            except RAISED as error:  # The user's function may raise anything.
+                return self.failed(node, f"the runner's backoff function failed ({type(error).__name__})", cause=error)
             await asyncio.sleep(pause)
 
     async def _attempt(self, node: Node, place: StepPosition, attempt: int) -> StepOutcome:
@@ -170,7 +172,7 @@ def _below(around: str, name: str) -> str:
 
 
 def _settle(frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:
-    """Make a frame that of a done step: what was within it is needed no more."""
+    """Reduce a frame to that of a finished step, which needs no inner frames."""
     frame.clear()
     frame["result"] = done.value
     frame.update(_given({"tool": done.tool, "steps": dict(steps), "variables": dict(variables)}.items()))
@@ -181,11 +183,11 @@ def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
 
 
 def _recall(node: Node, frame: Frame, scope: Scope) -> Done:
-    """Bind what a done step leaves behind."""
+    """Bind the names that a finished step exports."""
     scope.steps.update(frame.get("steps", {}))
     scope.variables.update(frame.get("variables", {}))
     scope.steps[node.id] = frame["result"]
-    # A variable of the step's own name is the step: `$name.output` goes on to mean its result.
+    # A variable with the step's own name is the step: `$name.output` still means its result.
     if node.output is not None and node.output != node.id:
         scope.variables[node.output] = frame["result"]
     return Done(frame["result"], frame.get("tool"))

@@ -1,4 +1,4 @@
-"""The events of a run, for those who stream it."""
+"""The events of a run, for callers that stream it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EventType: TypeAlias = Literal[
     "tool-error",
 ]
 
-#: Takes an event's type and data. It must not block and must not raise.
+#: Called with an event's type and data. It must not block and must not raise.
 Emit: TypeAlias = Callable[[EventType, Mapping[str, object]], None]
 
 
 @frozen
 class FlowEvent:
-    """One event of a run. ``data`` is for the follower alone: it has results, and keys as their tokens.
+    """One event of a run. ``data`` is confidential: it holds results, and the keys as tokens.
 
     ====================  ==========================================================
     flow-start            run, flow
@@ -53,4 +53,4 @@ class FlowEvent:
 
 
 def nothing(kind: EventType, data: Mapping[str, object]) -> None:
-    """Drop the event."""
+    """Ignore the event."""

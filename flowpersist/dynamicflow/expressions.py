@@ -1,10 +1,10 @@
 """Conditions: parsed and evaluated here, without Python's ``eval``, within bounds on size, depth and work.
 
-From the loosest: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <=``, then references, numbers,
-strings, ``true false null``, parentheses and functions. A value counts as true unless it is null, false, 0, empty text,
-or an empty list or mapping. ``==`` and ``===`` are the same: equal in JSON type and value (1 equals 1.0, and is not
-true). ``<`` and its like compare numbers with numbers and texts with texts. ``&&`` and ``||`` look at their right side
-only where the left does not decide.
+From the lowest precedence: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <=``, then references,
+numbers, strings, ``true false null``, parentheses and functions. A value counts as true unless it is null, false, 0,
+empty text, or an empty list or mapping. ``==`` and ``===`` are the same: equal in JSON type and value (1 equals 1.0,
+and is not true). ``<`` and the like compare numbers with numbers and texts with texts. ``&&`` and ``||`` evaluate their
+right side only if the left side does not decide.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Literal:
 
 @frozen
 class Call:
-    """An operator or function, and what it works on."""
+    """An operator or function with its operands."""
 
     name: str
     arguments: tuple[Term, ...]
@@ -62,7 +62,7 @@ Term: TypeAlias = Literal | Reference | Call
 
 @frozen
 class Expression:
-    """A parsed expression, with the references that it holds in the order of reading."""
+    """A parsed expression, with its references in the order of the text."""
 
     text: str
     root: Term = field(repr=False)
@@ -70,7 +70,7 @@ class Expression:
 
 
 def parse(text: object) -> Result[Expression, PersistenceError]:
-    """Parse; a ``FlowError`` says what was expected and where."""
+    """Parse an expression; a ``FlowError`` says what was expected and where."""
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         return Failure(FlowError(f"Invalid condition: expected a string of at most {MAX_LENGTH} characters"))
     try:
@@ -116,7 +116,7 @@ def _tokens(text: str) -> list[_Token]:
 
 @define
 class _Parser:
-    """Recursive descent, whose depth is bounded by ``MAX_DEPTH``."""
+    """A recursive-descent parser, whose depth is bounded by ``MAX_DEPTH``."""
 
     text: str
     tokens: list[_Token]
@@ -232,9 +232,9 @@ class _Parser:
 def evaluate(
     expression: Expression, resolve: Resolve, budget: Budget | None = None
 ) -> Result[object, PersistenceError]:
-    """The value of an expression. A ``FlowError`` names the operator and the types that do not go together.
+    """The value of an expression. A ``FlowError`` names the operator and the incompatible types.
 
-    All of its comparisons and searches together look at no more than the budget lets them.
+    All of its comparisons and searches share one budget.
     """
     try:
         return _value(expression.root, resolve, Budget() if budget is None else budget)
@@ -272,6 +272,6 @@ def _joined(node: Call, resolve: Resolve, budget: Budget) -> Result[object, Pers
 
 
 def _exists(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
-    """Whether a reference resolves to a value other than null. One that can't be resolved is not an error here."""
+    """Whether a reference resolves to a value other than null; an unresolvable one is not an error here."""
     value = _value(node.arguments[0], resolve, budget)
     return Success(isinstance(value, Success) and value.unwrap() is not None)

@@ -1,6 +1,4 @@
-"""What a run says of itself in its suspension's metadata: enough to decide who can go on with it before anybody claims
-it.
-"""
+"""A run's data in its suspension's metadata: enough to decide which runner can continue it before it is claimed."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
 
-#: What tells the suspensions of flows from others.
+#: The metadata key that marks the suspensions of flows.
 KIND: Final[Mapping[str, Scalar]] = {"kind": "flow"}
-#: Of UTF-8, in one value of the metadata.
+#: The most bytes of UTF-8 in one value of the metadata.
 _MAX_TEXT: Final = 500
 _NAME_BYTES: Final = 200
 
@@ -32,13 +30,13 @@ def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
 
 
 def moved(metadata: Mapping[str, Scalar], flow: Flow) -> dict[str, Scalar]:
-    """The metadata of a run under this document, which need not be the one that it began with."""
+    """The metadata of a run with this document, which may differ from the one that it began with."""
     kept = {name: value for name, value in metadata.items() if not name.startswith("tools")}
     return {**kept, **metadata_of(flow, None)}
 
 
 def _lines(names: Iterable[str]) -> list[str]:
-    """The names, one a line, in texts that fit one value each."""
+    """Names, one a line, in texts that each fit one metadata value."""
     texts: list[str] = []
     for name in names:
         joined = f"{texts[-1]}\n{name}" if texts else name
@@ -56,12 +54,12 @@ def needs(metadata: Mapping[str, Scalar]) -> frozenset[str]:
 
 
 def run_id_of(suspension: Suspension) -> str:
-    """The run's id: the one that it was started with, or its suspension's."""
+    """The run's id: the given one, or its suspension's."""
     return str(suspension.metadata.get("run", suspension.id))
 
 
 def no_flow(suspension: Suspension) -> FlowError | None:
-    """Why this suspension can't be run as a flow; None where it can."""
+    """The error if this suspension can't be run as a flow; None if it can."""
     if suspension.metadata.get("kind") == KIND["kind"]:
         return None
     return FlowError(f"suspension {suspension.id} does not belong to a flow: resume it with the hub")

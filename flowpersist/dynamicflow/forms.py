@@ -1,8 +1,7 @@
-"""The shapes that a step may be written in, brought to one: a draft with a type, canonical fields and the steps that it
-holds.
+"""The accepted forms of a step, reduced to one: a draft with a type, canonical fields and inner steps.
 
-The functions raise ``FlowError``, which ``compile`` gives back as a failure: they call each other as deep as the
-document is nested, and each of them ends the whole.
+The functions raise ``FlowError``, which ``compile`` returns as a failure: they recurse as deep as the document is
+nested, and each of them ends the compilation.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from flowpersist.errors import FlowError
 
 __all__ = ["Draft", "drafts", "every"]
 
-#: The fields of each type: the canonical name, and all names that it goes by. The first tells the type where none is
-#: given.
+#: The fields of each type: the canonical name and its aliases. The first field implies the type if none is given.
 _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     "tool": {"tool": ("tool", "toolId"), "args": ("args", "input", "inputs", "with")},
     "switch": {
@@ -60,7 +58,8 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     },
 }
 _COMMON: Final = frozenset({"id", "type", "output", "timeout", "retry", "onError", "description", "name", "metadata"})
-#: What tells the type, in the order in which it is looked for: `condition` stands in several, so it comes last.
+#: The fields that imply the type, in the order in which they are tried; `condition` belongs to several types, so it is
+#: the last.
 _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("tool", "tool"),
     ("toolId", "tool"),
@@ -88,7 +87,7 @@ _BLOCKS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 @define
 class Draft:
-    """A step with canonical fields and its blocks, before it has an id. ``where`` is its place, for errors."""
+    """A step with canonical fields and its blocks, before it has an id. ``where`` is its position, for errors."""
 
     kind: Kind
     where: str
@@ -99,13 +98,13 @@ class Draft:
 
     @property
     def label(self) -> str:
-        """What an error calls it: its id, or its place in the document."""
+        """Its name in errors: its id, or its position in the document."""
         given = self.common.get("id")
         return given if isinstance(given, str) and given else self.where
 
 
 def drafts(document: Document) -> list[Draft]:
-    """The outermost steps of a document in step form."""
+    """Draft the outermost steps of a document in step form."""
     flow = document.data.get("flow")
     if not isinstance(flow, list):
         _refuse("Invalid document: expected a list of steps in 'flow'", document)
@@ -119,7 +118,7 @@ def drafts(document: Document) -> list[Draft]:
 
 
 def every(found: list[Draft]) -> Iterator[Draft]:
-    """All drafts, the outer before the inner, in the order of the document."""
+    """All drafts, outer before inner, in the order of the document."""
     for draft in found:
         yield draft
         for block in draft.blocks.values():
@@ -127,7 +126,7 @@ def every(found: list[Draft]) -> Iterator[Draft]:
 
 
 def _block(raw: object, where: str, document: Document) -> list[Draft]:
-    """A list of steps, or one step in the place of a list."""
+    """A block as a list of steps; a single step is allowed too."""
     if raw is None:
         return []
     if isinstance(raw, Mapping):
@@ -179,7 +178,7 @@ def _canonical(raw: Mapping[str, object], kind: Kind, label: str, document: Docu
 
 
 def _attach(draft: Draft, document: Document) -> None:
-    """Draft the steps that this one holds, under the names of their blocks."""
+    """Draft the inner steps, by the names of their blocks."""
     for name in _BLOCKS.get(draft.kind, ()):
         if name in draft.fields:
             draft.blocks[name] = _block(draft.fields[name], f"{draft.where}.{name}", document)

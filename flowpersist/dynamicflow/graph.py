@@ -1,6 +1,4 @@
-"""Documents in graph form: their nodes and edges are checked, and then refused, since this release runs step form
-only.
-"""
+"""Documents in graph form: their nodes and edges are checked, then refused, since this release runs step form only."""
 
 from __future__ import annotations
 
@@ -13,12 +11,12 @@ from flowpersist.errors import FlowError
 
 __all__ = ["START", "refuse"]
 
-#: What an edge may come from besides a node.
+#: The sources of an edge besides nodes.
 START: Final = "START"
 
 
 def refuse(document: Document) -> NoReturn:
-    """Say what is wrong with the graph, or else that graph form is not supported yet. Raises ``FlowError``."""
+    """Report what is wrong with the graph, or else that graph form is not supported yet. Raises ``FlowError``."""
     ids = _ids(document)
     _check_cycles(_predecessors(document, ids), document)
     _refuse(

@@ -1,8 +1,8 @@
-"""The intermediate representation that every document compiles to: nodes by id, edges, an entry point, and what it
+"""The intermediate representation that documents compile to: nodes by id, edges, an entry point, and the tools that it
 needs.
 
-A node does one operation. The operations that hold other steps name them in blocks, tuples of node ids that run one
-after another; the edges say the same as a graph, for whoever draws or checks it.
+A node does one operation. Operations with inner steps name them in blocks, tuples of node ids that run one after
+another; the edges hold the same structure as a graph, for drawing and checking.
 """
 
 from __future__ import annotations
@@ -33,15 +33,13 @@ __all__ = [
     "blocks_of",
 ]
 
-#: Ids of nodes that run one after another.
+#: The ids of nodes that run one after another.
 Block: TypeAlias = tuple[str, ...]
 
 
 @frozen
 class ToolCall:
-    """Call a tool. ``arguments`` may hold references; None: there are none, and the result of the step before is passed
-    on.
-    """
+    """Call a tool. ``arguments`` may hold references; None: the previous step's result is passed on."""
 
     tool: str
     arguments: object
@@ -58,7 +56,7 @@ class Conditional:
 
 @frozen
 class Switch:
-    """Run the block whose id the expression's value is, else ``default``; None: a value without a block is an error."""
+    """Run the block whose id is the expression's value, else ``default``; None: a value without a block is an error."""
 
     selector: Expression
     cases: Mapping[str, Block]
@@ -86,7 +84,7 @@ class Map:
 
 @frozen
 class Reduce:
-    """Run a block for each item, handing the accumulator from one to the next."""
+    """Run a block for each item, passing the accumulator from one iteration to the next."""
 
     over: object
     initial: object
@@ -97,7 +95,7 @@ class Reduce:
 
 @frozen
 class Loop:
-    """Run a block for each item (``condition`` is None), or as long as a condition holds."""
+    """Run a block for each item (``condition`` is None), or while a condition holds."""
 
     over: object
     condition: Expression | None
@@ -125,9 +123,7 @@ Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce |
 
 @frozen
 class Node:
-    """A step. ``timeout`` is in seconds and bounds one attempt; ``retries`` counts the further attempts after the
-    first.
-    """
+    """A step. ``timeout`` (seconds) bounds one attempt; ``retries`` is the number of attempts after the first."""
 
     id: str
     operation: Operation
@@ -140,7 +136,7 @@ class Node:
 
 @frozen
 class Edge:
-    """From a step to one that it leads to: ``next`` in its block, or the name of the block that it holds."""
+    """From a step to one that follows or that it contains: ``next`` in its block, or the name of the inner block."""
 
     source: str
     target: str
@@ -168,7 +164,7 @@ class Flow:
 
 
 def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
-    """The blocks that a node holds, each under the name of its edge."""
+    """The blocks of a node, by the names of their edges."""
     handlers: tuple[tuple[str, Block], ...] = (("onError", node.on_error),) if node.on_error else ()
     return _inner(node.operation) + handlers
 

@@ -21,7 +21,7 @@ __all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
 
 
 async def run_map(context: Context, node: Node, operation: Map, place: StepPosition) -> StepOutcome:
-    """One iteration for each item; a list in the order of the items."""
+    """Run one iteration for each item; gives a list in the order of the items."""
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
@@ -51,7 +51,7 @@ async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) 
 
 
 async def run_parallel(context: Context, operation: Parallel, place: StepPosition) -> StepOutcome:
-    """All branches at once; a list in the order written."""
+    """Run all branches at once; gives a list in the order of the document."""
     count = len(operation.branches)
 
     async def run(index: int) -> StepOutcome:
@@ -72,7 +72,7 @@ def _frames(frame: Frame, count: int) -> list[Frame]:
 
 
 class _Stopped(Exception):
-    """A signal between the workers of one fan-out, and no error of anybody's."""
+    """A signal between the workers of one fan-out; never reported as an error."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed)
@@ -81,8 +81,8 @@ class _Stopped(Exception):
 
 @define
 class _FanOut:
-    """Several iterations or branches, so many of them at once. One that waits gives its place to the next, unless they
-    run one after another. The first failure ends the others.
+    """Several iterations or branches, with a bound on how many run at once. One that waits makes room for the next,
+    unless they run one after another. The first failure ends the others.
     """
 
     count: int
@@ -91,7 +91,7 @@ class _FanOut:
     _pending: bool = field(default=False, init=False)
 
     async def all(self) -> Failed | Pending | None:
-        """Run all. None: all are done."""
+        """Run all. None if all have finished."""
         indexes = iter(range(self.count))
         failed: list[Failed] = []
         try:
@@ -116,7 +116,7 @@ class _FanOut:
 
 
 async def run_reduce(context: Context, node: Node, operation: Reduce, place: StepPosition) -> StepOutcome:
-    """One iteration after another, each given the accumulator of the one before."""
+    """Run one iteration after another, each with the accumulator of the previous one."""
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
@@ -132,7 +132,7 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
         outcome = await context.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
         if not isinstance(outcome, Done):
             return outcome
-        # Only the last iteration's results stay: all accumulators together grow with the square of their number.
+        # Only the last iteration's results are kept: all accumulators together grow with the square of their number.
         frame["steps"] = frame["sub"].pop(f"[{index}]").get("steps", {})
         frame.update(next=index + 1, value=outcome.value)
     place.scope.steps.update(frame.get("steps", {}))
@@ -140,7 +140,9 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
 
 
 async def run_loop(context: Context, node: Node, operation: Loop, place: StepPosition) -> StepOutcome:
-    """One iteration after another. What one sets, the next sees, and what comes after the loop."""
+    """Run one iteration after another. Variables that one sets are visible to the next, and to the steps after the
+    loop.
+    """
     items = [] if operation.condition is not None else collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
@@ -159,8 +161,8 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
 
 
 def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition, count: int) -> bool | Failed:
-    """Whether there is one more iteration. One that has begun is not asked again: its steps may have changed the
-    answer.
+    """Whether there is one more iteration. One that has begun is not checked again, since its steps may have changed
+    the condition.
     """
     turns = len(place.frame["results"])
     if f"[{turns}]" in place.frame.get("sub", {}):
@@ -168,7 +170,7 @@ def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition,
     more = turns < count if operation.condition is None else holds(context, node, operation.condition, place)
     if more is True and turns >= operation.limit:
         return context.failed(
-            node, f"has not ended after {operation.limit} iterations: raise 'maxIterations', or end it sooner"
+            node, f"has not ended after {operation.limit} iterations: raise 'maxIterations', or correct its condition"
         )
     return more
 

@@ -1,4 +1,4 @@
-"""One leg of a run: from a claim to the pause, the end or the failure that lets go of it."""
+"""One leg of a run: from a claim to the pause, completion or failure that ends the claim."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _log = logging.getLogger("flowpersist.dynamicflow")
 
 @frozen
 class _Paused:
-    """The run is let go of, and waits; or is claimable again, since answers came while it ran."""
+    """The run is released and waits; or is claimable again, since answers arrived while it ran."""
 
     suspended: Suspended
     status: Status
@@ -69,9 +69,9 @@ class Legs:
     async def drive(
         self, run: Resumption[Any], emit: Emit, *, flow: Flow | None = None, held: bool = False
     ) -> Outcome[Completed | Suspended]:
-        """Run it on until it is done, fails, or waits for an answer that has not come.
+        """Run until it is completed, fails, or waits for an answer that has not arrived.
 
-        ``flow`` is the document to go on with, if not the run's own; ``held``: the caller renews its first lease.
+        ``flow`` is the document to continue with, if not the run's own; ``held``: the caller renews its first lease.
         """
         while True:
             ended = await (self._leg(run, emit, flow) if held else self._held(run, emit, flow))
@@ -82,16 +82,16 @@ class Legs:
                 return Success(value)
             if value.status is not Status.ANSWERED:
                 return Success(value.suspended)
-            # Who answered meanwhile was told that this process takes the answer, so it has to go on.
+            # Callers that answered meanwhile were told that this process takes the answer, so it must continue.
             claimed = await self.hub.claim(value.suspension.id, lease=self.lease)
             if isinstance(claimed, Failure):
-                # Whoever was quicker goes on in this process's place.
+                # Another process that was faster continues the run.
                 taken = isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed)
                 return Success(value.suspended) if taken else Failure(claimed.failure())
             run, held = claimed.unwrap(), False
 
     async def _held(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
-        """One leg under a lease that is renewed, and given back where it does not end by itself."""
+        """Run one leg under a lease that is renewed, and released if the leg does not end by itself."""
         holding = hold(self.hub, run, lease=self.lease)
         try:
             async with holding:
@@ -128,7 +128,7 @@ class Legs:
             return await self._complete(run, Completed(outcome.value, engine.outputs), carried, current)
         if isinstance(outcome, Failed):
             return await self._fail(run, outcome.error, current)
-        # What was asked anew stands under the name of what it was asked in the place of.
+        # A wait that was asked again has the name of the wait that it replaces.
         superseded = {name for name in carried if name not in engine.open or name in engine.waits}
         return await self._pause(run, state, engine, superseded)
 
@@ -177,14 +177,14 @@ class Legs:
         self, run: Resumption[Any], completed: Completed, superseded: frozenset[str], flow: Flow
     ) -> _Ended:
         outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
-        # What is still open, or answered and unread, at the end belongs to branches that were given up.
+        # A wait that is open, or answered and unread, at the end belongs to a branch that was given up.
         ended = await self.hub.complete(
             run, outcome, discard=True, superseded=superseded, metadata=moved(run.suspension.metadata, flow)
         )
         return await self._given_up(run, ended.failure(), flow) if isinstance(ended, Failure) else Success(completed)
 
     async def _fail(self, run: Resumption[Any], error: FlowError, flow: Flow) -> _Ended:
-        # The message may quote what a tool said, and so the state: it is sealed as one, and only names stand outside.
+        # The message may quote a tool and so the state: it is sealed like the state, and the log has only names.
         named = "".join(f" {what} {name!r}" for what, name in (("step", error.step), ("tool", error.tool)) if name)
         _log.warning("run %s failed:%s", run_id_of(run.suspension), named)
         ended = await self.hub.fail(
@@ -210,8 +210,8 @@ class Legs:
         return Success(_Paused(suspended(new, engine.waiting), new.status, new))
 
     async def _given_up(self, run: Resumption[Any], error: PersistenceError, flow: Flow) -> _Ended:
-        """What can't be stored now may be later, also what a task goes on changing; what can't be serialized never
-        will.
+        """Give up what can never be stored. What can't be stored now, or is still being changed by a task, may be
+        stored later; what can't be serialized never will.
         """
         if not isinstance(error, SerializationError) or isinstance(error, StateChanged):
             return Failure(error)
@@ -222,7 +222,7 @@ class Legs:
 
 
 def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:
-    """A pause as the runner reports it: the waits that still are open, of these steps or of all."""
+    """A pause as the runner reports it, with the open waits of these steps or of all."""
     return Suspended(run_id_of(new), tuple(_waits(new, steps)))
 
 

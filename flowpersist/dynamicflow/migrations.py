@@ -1,4 +1,4 @@
-"""Taking a run from the document that it began with to another."""
+"""Moving a run from one document to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Migration", "Migrations"]
 class Migration:
     """From the document of one hash to that of another. ``transform`` is a pure function of the run's state.
 
-    It moves the frames to where the new document has their steps; the document itself the runner puts in.
+    It moves the frames to the new document's steps; the runner replaces the document itself.
     """
 
     from_hash: str
@@ -41,7 +41,7 @@ class Migrations:
 
     @classmethod
     def of(cls, migrations: Iterable[Migration]) -> Migrations:
-        """``ConfigurationError`` where two lead from and to the same documents."""
+        """Collect migrations; ``ConfigurationError`` if two have the same pair of documents."""
         known: dict[tuple[str, str], Migration] = {}
         check_items(migrations, "migrations", "Migrations")
         for migration in migrations:
@@ -54,7 +54,7 @@ class Migrations:
         return cls(known)
 
     def refusal(self, current: object, flow: Flow) -> FlowError | None:
-        """Why a run of the current document can't go on with this one; None where it can."""
+        """The error if a run of the current document can't continue with this one; None if it can."""
         if current == flow.hash or (str(current), flow.hash) in self.known:
             return None
         return FlowError(
@@ -64,7 +64,7 @@ class Migrations:
         )
 
     def apply(self, state: State, flow: Flow) -> Result[State, PersistenceError]:
-        """The state under another document."""
+        """Convert the state to another document."""
         current = state["flow"]["hash"]
         refusal = self.refusal(current, flow)
         if refusal is not None:
@@ -73,7 +73,7 @@ class Migrations:
             return Success(state)
         try:
             moved = self.known[current, flow.hash].transform(state)
-        except RAISED as error:  # the user's code: whatever it raises refuses the document
+        except RAISED as error:  # The user's code may raise anything, which refuses the document.
             failure = FlowError(f"the migration to {flow.hash} failed: {type(error).__name__}: {error}", flow.name)
             failure.__cause__ = error
             return Failure(failure)

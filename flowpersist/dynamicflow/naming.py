@@ -1,4 +1,6 @@
-"""Ids of steps and names of variables: which are allowed, and the generated ones, the same for the same document."""
+"""Ids of steps and names of variables: which are allowed, and how missing ids are generated, the same for the same
+document.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from flowpersist.errors import FlowError
 
 __all__ = ["RESERVED", "check_name", "name_steps"]
 
-#: Names that a reference resolves by itself.
+#: The reserved names of references.
 RESERVED: Final = frozenset({"input", "previousOutput"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
 def name_steps(found: list[Draft], document: Document) -> None:
-    """Give every step its id: the one that it has, or its place under the step that holds it."""
+    """Give every step its id: its own, or its position under the enclosing step."""
     taken: set[str] = set()
     for draft in every(found):
         if "id" in draft.common:
@@ -57,7 +59,7 @@ def _free(candidate: str, taken: set[str]) -> str:
 
 
 def check_name(value: object, what: str, draft: Draft, document: Document) -> str:
-    """The name of a variable, as ``output``, ``as`` and ``accumulator`` give it."""
+    """Check the name of a variable, from ``output``, ``as`` or ``accumulator``."""
     if not isinstance(value, str) or not _NAME.fullmatch(value) or value in RESERVED:
         _refuse(
             f"Invalid {what} {value!r} of step {draft.id!r}: expected a variable's name of letters, digits, '_' "

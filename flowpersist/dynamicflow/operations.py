@@ -1,4 +1,4 @@
-"""What the operators and functions of expressions do, each within the budget of its evaluation."""
+"""The operators and functions of expressions, each within the budget of its evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _kind(value: object) -> object:
 
 
 def same(budget: Budget, left: object, right: object) -> Result[object, PersistenceError]:
-    """Equality of JSON type and value, all the way down."""
+    """Whether two values have equal JSON types and values at every level."""
     pairs = [(left, right)]
     while pairs:
         one, other = pairs.pop()
@@ -50,7 +50,7 @@ def same(budget: Budget, left: object, right: object) -> Result[object, Persiste
 
 
 def _parts(one: object, other: object, budget: Budget) -> list[tuple[object, object]] | None:
-    """The pairs that must be equal for two values to be; None where they differ already."""
+    """The pairs that must be equal for two values to be equal; None if the values differ already."""
     if _kind(one) != _kind(other):
         budget.spend(1)
         return None
@@ -63,7 +63,7 @@ def _parts(one: object, other: object, budget: Budget) -> list[tuple[object, obj
     if len(one) != len(cast("Sized", other)):
         budget.spend(1)
         return None
-    # Before the pairs are made: their number is that of the values to come.
+    # Counted before the pairs are made, since they are as many as the values.
     budget.spend(1 + len(one))
     if not isinstance(one, Mapping):
         return _undecided(zip(one, cast("list[object]", other), strict=True), budget)
@@ -72,7 +72,7 @@ def _parts(one: object, other: object, budget: Budget) -> list[tuple[object, obj
 
 
 def _undecided(pairs: Iterable[tuple[object, object]], budget: Budget) -> list[tuple[object, object]] | None:
-    """The pairs that are not equal at a glance, as most of a large value are; None where one differs at a glance."""
+    """The pairs that a shallow comparison does not decide; None if one pair differs."""
     left: list[tuple[object, object]] = []
     text = 0
     for one, other in pairs:
@@ -145,7 +145,7 @@ def _matches(budget: Budget, text: object, pattern: object) -> Result[object, Pe
 
 Operator: TypeAlias = Callable[..., Result[object, PersistenceError]]
 
-#: Name to the number of values it takes and what it does.
+#: The name of each function: the number of its arguments, and the function.
 FUNCTIONS: Final[dict[str, tuple[int, Operator]]] = {
     "contains": (2, _contains),
     "startsWith": (2, _textual("startsWith", str.startswith)),

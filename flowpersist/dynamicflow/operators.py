@@ -1,6 +1,4 @@
-"""What each operation does, apart from calling tools. Each is a walk that can be repeated: done parts are found in the
-frame.
-"""
+"""What each operation does, apart from calling tools. All can be repeated: finished parts are found in the frame."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ __all__ = ["operate"]
 
 
 async def operate(context: Context, node: Node, place: StepPosition, attempt: int) -> StepOutcome:  # noqa: C901, PLR0911
-    """Do the node's operation. ``place.scope`` takes the names that it hands out."""
+    """Run the node's operation. ``place.scope`` takes the names that it exports."""
     operation = node.operation
     match operation:
         case ToolCall():
@@ -58,7 +56,7 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
 
 
 async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> StepOutcome:
-    """Take a branch, and keep to it: what is within it may change what the condition looks at."""
+    """Choose a branch and store the choice, since steps in it may change what the condition reads."""
     if "branch" not in place.frame:
         taken = _taken(context, node, operation, place)
         if isinstance(taken, Failed):
@@ -83,7 +81,7 @@ def _case(context: Context, node: Node, operation: Switch, value: object) -> str
     if option in operation.cases:
         return f"case {option}"
     if operation.default is None:
-        return context.failed(node, f"has no branch for {option[:100]!r}, and no default: add one of them")
+        return context.failed(node, f"has no branch for {option[:100]!r} and no default: add one of them")
     return "default"
 
 

@@ -1,5 +1,5 @@
-"""How a step of a running flow ends, inside the interpreter. Pausing is one of the ways, and no exception that a tool
-can swallow.
+"""How a step of a running flow ends, inside the interpreter. Pausing is one of these outcomes, not an exception that a
+tool could catch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from flowpersist.errors import FlowError
 __all__ = ["PENDING", "RAISED", "Done", "Failed", "Pending", "StepOutcome"]
 
 
-#: What the user's code may raise where nothing is awaited: a CancelledError there is its own, and cancels nobody.
+#: The errors of the user's code where nothing is awaited: a CancelledError there comes from that code, and cancels no
+#: task.
 RAISED: Final = (Exception, asyncio.CancelledError)
 
 
 @frozen
 class Done:
-    """A step has its result. ``tool`` is the id of the tool that returned it, as long as it is passed on unchanged."""
+    """A step has its result. ``tool`` is the id of the tool that returned it, while it is passed on unchanged."""
 
     value: object = field(repr=False)
     tool: str | None = None
@@ -29,7 +30,7 @@ class Done:
 
 @frozen
 class Failed:
-    """A step has failed, its attempts used up."""
+    """A step has failed and used all its attempts."""
 
     error: FlowError
 

@@ -1,7 +1,7 @@
-"""What tools return as the plain data that references reach into (dicts, lists, text, numbers, truth values and None),
-and how large a value is.
+"""Converting tools' results to the plain data that references can access (dicts, lists, text, numbers, booleans and
+None), and measuring a value's size.
 
-Both look at each part of a value once, however often it is shared, and let go of the event loop in between.
+Both visit each part of a value once, however often it is shared, and let other tasks run in between.
 """
 
 from __future__ import annotations
@@ -39,45 +39,45 @@ __all__ = [
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _TIMES: Final = (datetime, date, time)
 _TEXTS: Final = (UUID, Decimal, PurePath)
-#: The classes that JSON has no form for but a text or a value.
+#: The classes that have no JSON form except as a text or a value.
 TEXT_CLASSES: Final = (*_TIMES, *_TEXTS, Enum)
-#: Values looked at between two pauses.
+#: The values visited between two pauses.
 SLICE: Final = 1000
-#: Values of a container from which on its size is remembered.
+#: The size of a container with at least this many values is cached.
 _REMEMBERED: Final = 32
-#: Values of a container that is looked at as one.
+#: A container with at most this many values is visited in one step.
 _SMALL: Final = 16
 
 
 class NoPlainFormError(Exception):
-    """A class of the user's failed to say what its fields are. The message is the name of what it raised."""
+    """A user's class failed to give its fields. The message is the name of what it raised."""
 
 
 class Flat(NamedTuple):
-    """A value, plain where that was asked for, and its size."""
+    """A value, in plain form if that was requested, and its size."""
 
     value: object
     size: Size
 
 
-#: A walk that pauses now and then, and gives its result at the end.
+#: A traversal that pauses now and then, and gives its result at the end.
 Walk: TypeAlias = Generator[None, None, Flat]
 
 
 @define
 class Known:
-    """The sizes of the containers that were walked last. It holds on to these, so that none of them can be another."""
+    """The sizes of the containers that were visited last. It keeps references to them, so their ids stay unique."""
 
     _sizes: dict[int, tuple[object, Size, bool]] = field(factory=dict, repr=False)
     _total: int = 0
 
     def get(self, value: object, *, flat: bool) -> Size | None:
-        """The size of this very container, where it is known; ``flat``: only where it is known to be plain too."""
+        """The cached size of this very container; with ``flat``, only if it is known to be plain."""
         found = self._sizes.get(id(value))
         return found[1] if found is not None and (found[2] or not flat) else None
 
     def add(self, value: object, size: Size, *, flat: bool) -> None:
-        """Remember a container that takes long to walk, and forget the first ones where they are too many."""
+        """Cache a large container, and drop the oldest ones if there are too many."""
         if size.values < _REMEMBERED:
             return
         before = self._sizes.pop(id(value), None)
@@ -90,8 +90,8 @@ class Known:
 
 @define
 class _Open:
-    """A container that is being walked. ``keys`` are a mapping's; ``made`` is its plain form, None where none is
-    asked for.
+    """A container that is being visited. ``keys`` are a mapping's; ``made`` is its plain form, None if none is
+    requested.
     """
 
     source: object
@@ -103,9 +103,7 @@ class _Open:
     unchanged: bool = True
 
     def take_small(self, item: object) -> bool:
-        """The same as ``take``, at once, for what most of a large value is made of; False where it is something
-        else.
-        """
+        """The same as ``take``, at once, for the most frequent kinds of values; False for all others."""
         kind = type(item)
         if kind in _ATOMS:
             self.values += 1
@@ -138,10 +136,10 @@ class _Open:
 
 
 def walk(value: object, known: Known | None = None, *, flatten: bool, most: Size = LARGEST) -> Walk:
-    """Walk a value. ``flatten``: make it plain; else its objects are one value each.
+    """Traverse a value. With ``flatten``, make it plain; else its objects count as one value each.
 
-    ``OverBudgetError`` where it is larger than ``most``, ``RecursionError`` where it is nested too deep or contains
-    itself, ``NoPlainFormError`` where an object fails to give its fields.
+    ``OverBudgetError`` if it is larger than ``most``, ``RecursionError`` if it is nested too deep or contains itself,
+    ``NoPlainFormError`` if an object fails to give its fields.
     """
     walker = _Walker(Known() if known is None else known, flatten, most)
     found = walker.enter(value)
@@ -160,7 +158,7 @@ class _Walker:
     within: set[int] = field(factory=set)
 
     def enter(self, item: object) -> Flat | None:
-        """What is known at once of an item; None: it is a container, which is open now."""
+        """The result for an item that is known at once; None for a container, which is now open."""
         if type(item) in _ATOMS:
             return Flat(item, Size(1, _length(item)))
         before = self.done.get(id(item))
@@ -170,7 +168,7 @@ class _Walker:
         if size is not None:
             return Flat(item, size)
         if isinstance(item, Sized):
-            # Before it is copied: what is too long is not looked at.
+            # Checked before it is copied, so that an oversized container is not visited.
             self.check(len(item), 0)
         opened = _opened(item, flatten=self.flatten)
         if isinstance(opened, Flat):
@@ -182,7 +180,7 @@ class _Walker:
         return None
 
     def check(self, values: int, text: int) -> None:
-        """``OverBudgetError`` where that is too much."""
+        """``OverBudgetError`` if the limit is exceeded."""
         if values > self.most.values:
             msg = f"has more than {self.most.values} values, each counted as often as it is reached"
             raise OverBudgetError(msg)
@@ -231,11 +229,11 @@ def _length(item: object) -> int:
 
 
 def _opened(item: object, *, flatten: bool) -> _Open | Flat:
-    """A container as it is walked; any other value as it is."""
+    """A container to be visited; any other value as it is."""
     if isinstance(item, Mapping):
         return _mapping(item, cast("Mapping[object, object]", item), flatten=flatten)
     if isinstance(item, list | tuple | set | frozenset):
-        # A copy: what a tool changes while others have the event loop must not end the walk.
+        # A copy, since a tool may change the container while other tasks run.
         return _Open(item, iter(tuple(item)), None, [] if flatten else None)
     if not flatten:
         return Flat(item, Size(1, 0))
@@ -277,7 +275,7 @@ def _text(value: object) -> object:
 
 
 def _fields(value: object) -> Mapping[str, object] | None:
-    """The fields of an object that is made of fields; None for another."""
+    """The fields of an object that has fields; None for any other."""
     kind: type[Any] = type(value)
     if attrs.has(kind):
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
@@ -287,12 +285,12 @@ def _fields(value: object) -> Mapping[str, object] | None:
     return cast("Mapping[str, object]", dump(mode="json")) if callable(dump) else None
 
 
-#: What a walk ends with where a value can't be handed on.
+#: The errors of a traversal whose value can't be passed on.
 WALK_ERRORS: Final = (OverBudgetError, RecursionError, NoPlainFormError)
 
 
 def walk_problem(error: Exception) -> str:
-    """What is wrong with the value, behind its name."""
+    """The problem of the value, to follow its name in a message."""
     match error:
         case OverBudgetError():
             return f"{error}: keep large data outside the run, and pass a reference to it"
@@ -302,7 +300,7 @@ def walk_problem(error: Exception) -> str:
 
 
 def finished(steps: Walk) -> Flat:
-    """Walk to the end, without a pause."""
+    """Traverse to the end without a pause."""
     while True:
         try:
             next(steps)
@@ -311,7 +309,7 @@ def finished(steps: Walk) -> Flat:
 
 
 async def finished_soon(steps: Walk, pause: Callable[[], Awaitable[None]]) -> Flat:
-    """Walk to the end, and let others have the event loop in between."""
+    """Traverse to the end, letting other tasks run in between."""
     while True:
         try:
             next(steps)
@@ -321,7 +319,9 @@ async def finished_soon(steps: Walk, pause: Callable[[], Awaitable[None]]) -> Fl
 
 
 def text_of(value: object, most: int) -> str:
-    """A value as text: a text itself, else its JSON. ``OverBudgetError`` where it takes more characters than that."""
+    """A value as text: text as it is, anything else as JSON. ``OverBudgetError`` if it takes more characters than the
+    limit.
+    """
     try:
         finished(walk(value, flatten=False, most=Size(MAX_FILLED_VALUES, most)))
     except RecursionError:
@@ -342,13 +342,13 @@ def _json(value: object) -> str:
     try:
         return str(value)
     except RAISED as error:
-        # Of what Python itself has no text for (a number of 5,000 digits), and of objects that fail to give theirs.
+        # Raised for values without a text in Python (a number of 5,000 digits), and objects that fail to give theirs.
         msg = f"has no text ({type(error).__name__})"
         raise OverBudgetError(msg) from error
 
 
 def plain(value: object) -> object:
-    """The value with objects as dicts, and what JSON writes as text as text. What is plain already stays the same
-    object, and what has no plain form stays as it is. The errors are those of ``walk``.
+    """The value with objects as dicts, and with text in place of what JSON writes as text. Plain data stays the same
+    object, and a value without a plain form stays as it is. The errors are those of ``walk``.
     """
     return finished(walk(value, flatten=True)).value

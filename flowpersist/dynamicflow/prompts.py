@@ -1,4 +1,4 @@
-"""The tool ``await_input``: its arguments, of which prompt and title are texts that names are filled in."""
+"""The tool ``await_input``: its arguments, of which prompt and title are texts with references."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["references_of_call", "spell_out"]
 
-#: The fields that are texts, in which ``$name`` stands for a value's text.
+#: The fields that are texts, in which ``$name`` is replaced by a value's text.
 _TEXTS: Final = ("prompt", "title")
 _FIELDS: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
 
 
 def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:
-    """The AwaitInput that the arguments describe. Its id is the step's where they give none."""
+    """Make the AwaitInput that the arguments describe. Its id is the step's if they give none."""
     if not isinstance(arguments, Mapping):
         arguments = {} if arguments is None else arguments
         resolved = references.resolve_all(arguments, resolver)
@@ -54,7 +54,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _sized(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
-    """Before anything is made of them: a reference may bring in what is many times as large as it looks."""
+    """Checked first, because a reference may insert a value that is much larger than the arguments look."""
     try:
         finished(walk(fields, flatten=False, most=Size(MAX_FILLED_VALUES, MAX_FILLED)))
     except WALK_ERRORS as error:
@@ -79,7 +79,7 @@ def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError
 
 
 def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Times as a document has them: a timeout in milliseconds, as everywhere in it, and a deadline as ISO 8601."""
+    """Convert the times of a document: a timeout in milliseconds, as everywhere in it, and a deadline in ISO 8601."""
     times: dict[str, Any] = {}
     if fields.get("timeout") is not None:
         times["timeout"] = timedelta(milliseconds=fields["timeout"])
@@ -93,7 +93,7 @@ def _refused(step: str, why: str) -> Failure[PersistenceError]:
 
 
 def references_of_call(operation: ToolCall) -> Result[list[Reference], PersistenceError]:
-    """The references in a call's arguments, those in the texts of an ``await_input`` included."""
+    """The references in a call's arguments, including those in the texts of an ``await_input``."""
     arguments = operation.arguments
     texts: dict[str, str] = {}
     if operation.tool == AWAIT_INPUT and isinstance(arguments, Mapping):

@@ -25,14 +25,14 @@ __all__ = ["Reference", "Resolve", "fill_text", "follow", "parse_reference", "re
 
 MAX_REFERENCE: Final = 512
 MAX_DEPTH: Final = 64
-#: Of one step's arguments, as the document has them: what they refer to is counted when it is there.
+#: The most values of one step's arguments in the document; the values of references are counted when they are known.
 MAX_VALUES: Final = 10_000
 
-#: A hyphen stands within a name, never at its end: ``$from-$to`` are two references.
+#: A hyphen is allowed within a name, not at its end: ``$from-$to`` are two references.
 _NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _INDEX = r"[0-9]{1,9}"
 _PATH = rf"(?:\.(?:{_NAME}|{_INDEX})|\[{_INDEX}\])*"
-#: The text of a reference, wherever it stands: also in expressions.
+#: The pattern of a reference in any text, also in expressions.
 REFERENCE_PATTERN: Final = rf"\$(?:{_NAME}{_PATH}|\.(?:{_NAME}|{_INDEX}){_PATH})"
 _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
 _IN_TEXT: Final = re.compile(rf"\$\$|{REFERENCE_PATTERN}")
@@ -55,7 +55,7 @@ Resolve: TypeAlias = Callable[[Reference], Result[object, PersistenceError]]
 
 
 def parse_reference(text: str) -> Result[Reference, PersistenceError]:
-    """A reference from its whole text."""
+    """Parse a text that is one reference."""
     if len(text) > MAX_REFERENCE or not _REFERENCE.fullmatch(text):
         shown = text if len(text) <= 80 else text[:80] + "…"  # noqa: PLR2004
         message = f"Invalid reference {shown!r}: expected $name.path, or $$ for a literal $"
@@ -64,7 +64,7 @@ def parse_reference(text: str) -> Result[Reference, PersistenceError]:
 
 
 def _reference(text: str) -> Reference:
-    # "007" is a key, which the number 7 would not find again.
+    # "007" is a key; as the number 7 it would not be found again.
     parts = tuple(int(part) if part.isdigit() and str(int(part)) == part else part for part in _PARTS.findall(text))
     if text.startswith("$."):
         return Reference("previousOutput", parts)
@@ -72,7 +72,7 @@ def _reference(text: str) -> Reference:
 
 
 def follow(value: object, path: Sequence[str | int]) -> Result[object, PersistenceError]:
-    """The value at a path; a ``FlowError`` names the part that is not there."""
+    """The value at a path; a ``FlowError`` names the missing part."""
     for number, part in enumerate(path):
         found = _step(value, part)
         if found is _MISSING:
@@ -101,7 +101,7 @@ def _fields(kind: type[Any]) -> frozenset[str]:
 
 
 def references_in(value: object) -> Result[tuple[Reference, ...], PersistenceError]:
-    """All references of nested lists and mappings, in the order of reading."""
+    """All references of nested lists and mappings, in the order of the document."""
     found: list[Reference] = []
 
     def note(reference: Reference) -> Result[object, PersistenceError]:
@@ -112,7 +112,7 @@ def references_in(value: object) -> Result[tuple[Reference, ...], PersistenceErr
 
 
 def resolve_all(value: object, resolve: Resolve) -> Result[object, PersistenceError]:
-    """The same lists and mappings with every reference in them replaced by what it refers to."""
+    """Replace every reference in nested lists and mappings by its value."""
     try:
         return Success(_resolved(value, resolve, 0, [0]))
     except _RefusedError as refused:
@@ -156,8 +156,8 @@ def _resolved_text(text: str, resolve: Resolve) -> object:
 
 
 def fill_text(text: str, resolve: Resolve) -> Result[str, PersistenceError]:
-    """A text with the references in it replaced by the text of what they refer to; ``$$`` becomes ``$``. It takes at
-    most ``MAX_FILLED`` characters.
+    """Replace the references in a text by the text of their values; ``$$`` becomes ``$``. The result has at most
+    ``MAX_FILLED`` characters.
     """
     left = MAX_FILLED
 

@@ -1,4 +1,4 @@
-"""What starting or resuming a run comes to: completed, suspended, or accepted by whoever is running it."""
+"""The outcomes of starting or resuming a run: completed, suspended, or accepted by the process that runs it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ __all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait"]
 
 @frozen
 class Wait:
-    """One answer that a run awaits: the path of its step, such as ``each[2].ask``, and the key that takes the
-    answer.
-    """
+    """One answer that a run awaits: the path of its step, such as ``each[2].ask``, and the key for the answer."""
 
     step: str
     key: SuspensionKey
@@ -36,7 +34,7 @@ class Completed:
 
 @frozen
 class Suspended:
-    """The run is durable and awaits answers, in any order; any process that has its tools may go on."""
+    """The run is stored and awaits answers, in any order; any process that has its tools may continue it."""
 
     run_id: str
     waits: tuple[Wait, ...]
@@ -51,13 +49,13 @@ class Suspended:
 
     @property
     def keys(self) -> Mapping[str, SuspensionKey]:
-        """The keys by the paths of their steps."""
+        """The keys, by the paths of their steps."""
         return {wait.step: wait.key for wait in self.waits}
 
 
 @frozen
 class Accepted:
-    """The answer is recorded, and another process runs the flow on with it."""
+    """The answer is recorded, and another process continues the flow with it."""
 
     receipt: Receipt
 

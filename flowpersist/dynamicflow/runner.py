@@ -1,4 +1,4 @@
-"""``FlowRunner``: starts flows, resumes them by a key in any process, and goes on with those whose runner has died."""
+"""``FlowRunner``: starts flows, resumes them by a key in any process, and continues those whose process has died."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowRunner"]
 
-#: The wait of a run that is stored and not begun: no step has such a path. It answers itself where its starter has
+#: The wait of a run that is stored but not begun; no step has this path. Its default answers it if its starter has
 #: died.
 _START: Final = "$start"
 
@@ -52,12 +52,12 @@ class FlowRunner:
     """Runs DynamicFlow documents on a hub. It may be used by any number of tasks of one event loop.
 
     ``tools`` are Tools and AwaitInputs, ``joins`` say how one tool's output becomes another's input, ``migrations`` how
-    a run goes on under another document. ``lease`` is how long a run stays with a process that says nothing;
-    ``backoff`` gives the seconds before a further attempt of a step. ``ConfigurationError`` where two tools, joins or
-    migrations are the same.
+    a run goes on under another document. ``lease`` is how long a run stays with a process that stops renewing it;
+    ``backoff`` gives the seconds before a further attempt of a step. ``ConfigurationError`` for duplicate tools, joins
+    or migrations.
 
-    Before its first step a run is durable. It is stored again at each pause and at its end; a process that dies in
-    between repeats the tools that were called since then, under the same ``ToolContext.key``.
+    A run is stored before its first step, at each pause and at its end. If a process dies in between, the tools that
+    were called since then are called again, with the same ``ToolContext.key``.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class FlowRunner:
         """Run a document until it is done or awaits answers. ``input`` is what ``$input`` refers to, {} where it is
         None.
 
-        The same ``run_id`` again, with the same document and input, starts nothing: it gives where the run stands.
-        Failure: ``FlowError`` where the document can't be compiled, a tool is missing or a step fails; else the hub's
-        errors.
+        The same ``run_id`` again, with the same document and input, starts no second run: it gives the state of the
+        first one. Failure: ``FlowError`` where the document can't be compiled, a tool is missing or a step fails;
+        otherwise the hub's errors.
         """
         _check(document, run_id)
         return await self._start(document, input, run_id, nothing)
@@ -104,9 +104,9 @@ class FlowRunner:
     ) -> Outcome[FlowOutcome]:
         """Answer one wait and run on, until the run is done or awaits other answers.
 
-        Where another process is running it, the answer is recorded and ``Accepted``: that process, or whoever claims
-        the run after it, goes on with it. With a document of another hash a Migration must be registered. What is
-        refused (an answer that its schema does not let through, a missing tool) leaves the run as it was.
+        If another process is running it, the answer is recorded and ``Accepted``: that process, or the next one that
+        claims the run, continues it. A document of another hash needs a registered Migration. A refusal (an answer that
+        does not match its schema, a missing tool) leaves the run as it was.
         """
         _check_answer(document, by)
         return await self._resume(key, answer, document, by, nothing)
@@ -119,8 +119,8 @@ class FlowRunner:
         input: object = None,
         run_id: str | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
-        """The same as ``start``, as events while they happen. Closing the iterator cancels the run and gives it
-        back.
+        """The same as ``start``, with the events while they happen. Closing the iterator cancels the run and releases
+        it.
         """
         _check(document, run_id)
         return follow(lambda emit: self._start(document, input, run_id, emit), self.hub.suspensions.tracebacks)
@@ -129,7 +129,7 @@ class FlowRunner:
     def stream_resume(
         self, key: KeyLike, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
     ) -> AsyncGenerator[FlowEvent, None]:
-        """The same as ``resume``, as events while they happen."""
+        """The same as ``resume``, with the events while they happen."""
         _check_answer(document, by)
         return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
 
@@ -142,17 +142,17 @@ class FlowRunner:
         max_attempts: int = 5,
         grace: timedelta = timedelta(0),
     ) -> None:
-        """Until cancelled: go on with runs that are answered, and with those whose process has died.
+        """Until cancelled, continue runs that are answered, and those whose process has died.
 
-        Runs that need tools which this runner lacks are left to others. One that was claimed ``max_attempts`` times
-        without coming to its next pause is failed. Once it is cancelled nothing more is claimed, and what runs has
-        ``grace`` to come to its next pause before it is given back.
+        Runs that need tools which this runner lacks are left to other workers. A run that was claimed ``max_attempts``
+        times without reaching its next pause fails. After cancellation no run is claimed, and running ones have
+        ``grace`` to reach their next pause before they are released.
         """
 
         async def handle(run: Resumption[Any]) -> object:
             held = self.hub.holds[run.suspension.id, run.fence]
             driven = await self._legs.drive(run, nothing, held=True)
-            # A run that has failed has its end, and its error may quote the state: only what is unfinished is raised.
+            # A failed run has ended, and its error may quote the state, so only errors of unfinished runs are raised.
             if isinstance(driven, Failure) and not held.is_set():
                 raise driven.failure()
             return None
@@ -187,7 +187,7 @@ class FlowRunner:
         return tell(emit, run_id_of(new), await self._begun(new, emit))
 
     async def _stored(self, flow: Flow, value: object, run_id: str | None) -> Outcome[NewSuspension]:
-        # Should this process die before it has claimed the run, the default answers in its place, and a worker begins.
+        # If this process dies before it has claimed the run, the default answers, and a worker begins the run.
         begin = AwaitInput[object](id="start", prompt="The run is about to begin.", default=True, timeout=self.lease)
         return await self.hub.suspend(
             new_state(flow, value),
@@ -198,7 +198,7 @@ class FlowRunner:
         )
 
     async def _begun(self, new: NewSuspension, emit: Emit) -> Outcome[FlowOutcome]:
-        """Begin a run that is stored, or say where one stands that had begun before."""
+        """Begin a stored run, or give the state of one that had begun before."""
         begun = all(wait.name != _START or wait.status is not WaitStatus.OPEN for wait in new.waits)
         match new.status:
             case Status.COMPLETED:
@@ -252,7 +252,7 @@ class FlowRunner:
         return Failure(compiled.failure()) if isinstance(compiled, Failure) else Success(compiled.unwrap())
 
     def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:
-        """Why this runner can't go on with a run: asked before anything is taken."""
+        """The error if this runner can't continue a run, checked before anything is changed."""
         if flow is not None:
             return self.migrations.refusal(metadata.get("hash"), flow) or self.toolbox.missing(flow)
         lacking = self.toolbox.lacking(needs(metadata))
@@ -276,10 +276,10 @@ class FlowRunner:
     async def _accepted(
         self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None
     ) -> Outcome[FlowOutcome]:
-        """Record the answer to a run that somebody holds, and make sure that somebody reads it.
+        """Record the answer to a run that another process holds, and make sure that it is read.
 
-        A holder who pauses after the answer finds its run answered and goes on. One who paused just before it does not:
-        then the run is free, and goes on here.
+        A holder that pauses after the answer finds its run answered and continues it. If it paused just before, the run
+        is free and continues here.
         """
         answered = await self.hub.answer(key, answer, by=by)
         if isinstance(answered, Failure):

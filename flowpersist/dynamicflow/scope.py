@@ -1,7 +1,7 @@
-"""What names mean while a flow runs: variables and steps' results, scope in scope, and how a reference finds its value.
+"""Names while a flow runs: variables and steps' results in nested scopes, and the lookup of references.
 
-A container that runs its steps once, one after another, hands its variables and results out to the scope around it. A
-branch or an iteration keeps its variables to itself.
+A container that runs its steps once, one after another, exports its variables and results to the enclosing scope. A
+branch or an iteration keeps its variables.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MISSING: Final = object()
 
 @define
 class Scope:
-    """The names of one block, and the scope around it."""
+    """The names of one block, and the enclosing scope."""
 
     parent: Scope | None = None
     variables: dict[str, object] = field(factory=dict)
     steps: dict[str, object] = field(factory=dict)
 
     def find(self, name: str) -> tuple[object, bool] | None:
-        """The value of the innermost name, and whether it is a step's result. None: there is no such name."""
+        """The innermost value of a name, and whether it is a step's result. None: the name does not exist."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.variables:
@@ -44,9 +44,7 @@ class Scope:
 
 @frozen
 class Resolver:
-    """Gives a reference its value, as one step sees it: the run's input, the result of the step before, and the
-    names.
-    """
+    """Finds the values of references for one step: the run's input, the previous step's result, and the names."""
 
     document: str
     step: str
@@ -71,7 +69,7 @@ class Resolver:
         if found is None:
             return _MISSING, path
         value, is_step = found
-        # `$step.output` is the step's result: of a result that has a field `output`, this is `$step.output.output`.
+        # `$step.output` is the step's result; a field `output` of that result is `$step.output.output`.
         return value, path[1:] if is_step and path[:1] == ("output",) else path
 
     def _error(self, message: str, reference: Reference) -> FlowError:

@@ -1,4 +1,4 @@
-"""What a function's signature says of a tool: its fields, their schemas, and which of them want an object made."""
+"""A tool's data from its function's signature: its fields, their schemas, and the fields that need objects."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from flowpersist.inputs import json_types
 
 __all__ = ["Signature", "signature_of"]
 
-#: An annotation: a class, or what ``typing`` makes of classes.
+#: An annotation: a class, or a type from ``typing``.
 _Kind: TypeAlias = Any
 _Schema: TypeAlias = Mapping[str, object]
 
 
 @frozen
 class Signature:
-    """``takes`` are the fields that the function has; None: any beside them. ``context`` is who gets the context."""
+    """``takes`` are the function's fields; None: further ones are allowed. ``context`` is the parameter for the
+    context.
+    """
 
     name: str
     kinds: Mapping[str, _Kind] = field(repr=False)
@@ -34,7 +36,7 @@ class Signature:
     result: _Kind = field(repr=False)
 
     def input_schema(self) -> _Schema:
-        """The schema of the fields. ``ConfigurationError`` where an annotation has none."""
+        """The schema of the fields. ``ConfigurationError`` for an annotation without one."""
         parts = {name: schema_of(kind, f"{name!r} of the tool {self.name!r}") for name, kind in self.kinds.items()}
         definitions: dict[str, object] = {}
         for part in parts.values():
@@ -48,11 +50,11 @@ class Signature:
         }
 
     def output_schema(self) -> _Schema:
-        """The schema of the result; empty where it may be anything."""
+        """The schema of the result; empty if any result is allowed."""
         return schema_of(self.result, f"the result of the tool {self.name!r}")
 
     def structured(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
-        """The arguments with those fields made into objects whose annotations say so."""
+        """Convert the arguments of those fields to objects whose annotations require it."""
         made = dict(arguments)
         for name, value in arguments.items():
             kind = self.kinds.get(name, Any)
@@ -67,7 +69,7 @@ class Signature:
 def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN401 - it is looked into, not called
     """Read a function's signature.
 
-    ``TypeError`` where it takes arguments by position only, ``ConfigurationError`` where an annotation can't be read.
+    ``TypeError`` for a parameter that can't be passed by name, ``ConfigurationError`` for an unreadable annotation.
     """
     name = getattr(function, "__name__", "tool")
     hints = _hints(function, name)
@@ -100,7 +102,7 @@ def _hints(function: Any, name: str) -> dict[str, _Kind]:  # noqa: ANN401 - as a
 
 
 def schema_of(kind: _Kind, what: str) -> _Schema:
-    """The schema of an annotation; ``object`` and ``Any`` are anything."""
+    """The schema of an annotation; ``object`` and ``Any`` allow anything."""
     if kind is object or kind is Any:
         return {}
     try:
@@ -117,7 +119,7 @@ def _merge(definitions: dict[str, object], more: object, tool: str) -> None:
 
 
 def _wants_objects(kind: _Kind) -> bool:
-    """Whether an annotation names a class that JSON data has to be made into."""
+    """Whether an annotation names a class that must be made from JSON data."""
     within = get_args(kind)
     if within:
         return any(_wants_objects(part) for part in within)

@@ -1,11 +1,11 @@
-"""The state of a run as it is kept while it is suspended: plain dicts and lists, so that any release can read it.
+"""The stored state of a suspended run: plain dicts and lists, so that any release can read it.
 
 ::
 
     {"format": 1, "flow": {"name", "version", "hash"}, "document": {…}, "input": …, "frame": FRAME}
 
-A frame is the position in one step, iteration or branch; the outermost is the run's. Each field is there only where it
-says something::
+A frame is the position in one step, iteration or branch; the outermost is the run's. A field without content is
+absent::
 
     result      it is done, with this result; tool: whose result it is, where passed on unchanged
     steps       of a done one: the results of the steps within it, by id
@@ -16,7 +16,7 @@ says something::
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn
     next, value, results    of a reduce or loop: the next index, the accumulator, the results so far
 
-What is done needs nothing of what is within it, so these frames go.
+A finished step needs no inner frames, so they are removed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", 
 
 FORMAT: Final = 1
 
-# Their values are of any type by nature: documents, tools' results, answers.
+# Any type is allowed here: documents, tools' results, answers.
 State: TypeAlias = dict[str, Any]
 Frame: TypeAlias = dict[str, Any]
 
 
 def new_state(flow: Flow, value: object) -> State:
-    """The state of a run that has done nothing yet. The same flow and input give an equal state."""
+    """The state of a run that has not begun. The same flow and input give an equal state."""
     return {
         "format": FORMAT,
         "flow": {"name": flow.name, "version": flow.version, "hash": flow.hash},
@@ -50,7 +50,7 @@ def new_state(flow: Flow, value: object) -> State:
 
 
 def check_state(value: object) -> Result[State, PersistenceError]:
-    """Whether this is the state of a run, in the format of this release."""
+    """Check that this is the state of a run, in the format of this release."""
     if not isinstance(value, dict) or "format" not in value:
         return Failure(
             FlowError("this suspension does not belong to a flow: resume it with the hub of the code that created it")
@@ -66,14 +66,14 @@ def check_state(value: object) -> Result[State, PersistenceError]:
 
 
 def sub_frame(frame: Frame, name: str) -> Frame:
-    """The frame within this one, made where it is missing."""
+    """The inner frame of that name, created if it is missing."""
     within: dict[str, Frame] = frame.setdefault("sub", {})
     return within.setdefault(name, {})
 
 
 def failure_of(error: FlowError) -> dict[str, str | None]:
-    """An error as data. Its texts may quote what comes from outside: half characters, which can't be kept, are
-    spelt out.
+    """An error as data. Its texts may quote foreign text with lone surrogates, which can't be stored, so these are
+    escaped.
     """
     fields = {name: getattr(error, name) for name in ("message", "document", "step", "reference", "tool")}
     return {name: None if text is None else _whole(text) for name, text in fields.items()}
@@ -84,5 +84,5 @@ def _whole(text: str) -> str:
 
 
 def error_of(data: Mapping[str, Any]) -> FlowError:
-    """The error that ``failure_of`` made data of."""
+    """The error from ``failure_of``'s data."""
     return FlowError(data["message"], data["document"], data["step"], data["reference"], data["tool"])

@@ -1,4 +1,4 @@
-"""Following a run: its events as an async iterator, from its beginning to how it ended."""
+"""Following a run: its events as an async iterator, up to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("flowpersist.dynamicflow")
 
 
 def tell(emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome]) -> Outcome[FlowOutcome]:
-    """Tell the followers how it ended, and pass it on."""
+    """Report how the run ended to the followers, and return the outcome."""
     if isinstance(outcome, Failure):
         emit("flow-error", {"run": run_id, "error": outcome.failure().to_problem()})
         return outcome
@@ -46,7 +46,7 @@ async def follow(
     run: Callable[[Emit], Awaitable[object]],
     tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
 ) -> AsyncGenerator[FlowEvent, None]:
-    """Run in a task and give its events. Closed early, it cancels the task and waits until it has let go."""
+    """Run in a task and yield its events. If closed early, cancel the task and wait until it has released the run."""
     events: asyncio.Queue[FlowEvent | None] = asyncio.Queue()
 
     def emit(kind: EventType, data: Mapping[str, object]) -> None:
@@ -71,5 +71,5 @@ async def follow(
             await asyncio.wait({task})
             error = None if ended or task.cancelled() else task.exception()
             if error is not None:
-                # Nobody is there to take it, and the event loop would print it with its text.
+                # Retrieved because no caller does, and the event loop would log it with its text.
                 tracebacks.log(_log, error, "a flow failed after its stream was closed")

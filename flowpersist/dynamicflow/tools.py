@@ -1,4 +1,4 @@
-"""Tools, which steps call, and joins, which bring one tool's output into the shape of another's input."""
+"""Tools, which steps call, and joins, which convert one tool's output to another's input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flowpersist.inputs.json_schema import JsonSchema
 
 __all__ = ["AWAIT_INPUT", "Cancellation", "Join", "Tool", "ToolContext", "Toolbox", "tool"]
 
-#: The tool that is always there.
+#: The id of the built-in tool.
 AWAIT_INPUT: Final = "await_input"
 Function: TypeAlias = Callable[..., Awaitable[object]]
 
@@ -38,7 +38,7 @@ _log = logging.getLogger("flowpersist.dynamicflow.tools")
 
 
 class Cancellation:
-    """Whether a tool should stop. For work in threads: what runs on the event loop is cancelled there."""
+    """Whether a tool should stop. For work in threads, since work on the event loop is cancelled directly."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -53,16 +53,16 @@ class Cancellation:
         self._event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block a thread until it should stop, at most so many seconds; whether it should."""
+        """Block the thread until the tool should stop, at most this many seconds; gives whether it should."""
         return self._event.wait(timeout)
 
 
 @frozen
 class ToolContext:
-    """Where a tool is called from. ``path`` tells iterations of one step apart; ``attempt`` counts from 1.
+    """Where a tool is called from. ``path`` distinguishes iterations of one step; ``attempt`` counts from 1.
 
-    ``key`` is the same for the same attempt, also when a crash makes it run again, and another for each attempt of the
-    step or of one that holds it: what effects outside are to be known by.
+    ``key`` is the same for the same attempt, also when it is repeated after a crash, and differs for each attempt of
+    the step or of an enclosing step: use it as the idempotency key of external effects.
     """
 
     run_id: str
@@ -99,20 +99,20 @@ class Tool:
 
     @property
     def takes(self) -> tuple[str, ...] | None:
-        """Its fields; None: any."""
+        """The tool's fields; None: any."""
         return self.signature.takes
 
     def check_input(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
-        """The arguments as the function takes them. Failure: ``InputValidationError`` with its problems."""
+        """Check the arguments and convert them for the function. Failure: ``InputValidationError`` with problems."""
         checked = _checked(self._input, self.input_schema, dict(arguments), f"the input of {self.id!r}")
         try:
             return checked.bind(lambda _: self.signature.structured(arguments))
-        except RAISED as error:  # the user's classes check what they are made of, and may raise anything
+        except RAISED as error:  # The user's classes validate their fields, and may raise anything.
             said = f"was rejected by the class of a field ({type(error).__name__})"
             return Failure(InputValidationError(f"the input of {self.id!r} {said}", [Problem("", said)]))
 
     def check_output(self, value: object) -> Result[object, PersistenceError]:
-        """What it returned, as plain data, if its schema lets it through."""
+        """The output as plain data, if it matches the schema."""
         try:
             flat = finished(walk(value, flatten=True)).value
         except WALK_ERRORS as error:
@@ -120,20 +120,20 @@ class Tool:
         return self.check_flat(flat)
 
     def check_flat(self, value: object) -> Result[object, PersistenceError]:
-        """The same for what is plain data."""
+        """The same for plain data."""
         return _checked(self._output, self.output_schema, value, f"the output of {self.id!r}")
 
     def no_output(self, error: Exception) -> PersistenceError:
-        """Why what it returned can't be handed on, by what walking it raised."""
+        """The error for an output that can't be passed on, by what its traversal raised."""
         said = walk_problem(error)
         return InputValidationError(f"the output of {self.id!r} {said}", [Problem("", said)])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
-        """Call the function as it stands, past the schemas, as its own tests do."""
+        """Call the function without the schemas, for example in its own tests."""
         return self.function(*args, **kwargs)
 
     async def call(self, arguments: Mapping[str, object], context: ToolContext) -> object:
-        """Call the function with arguments that ``check_input`` gave, and with the context where it asks for it."""
+        """Call the function with arguments from ``check_input``, and with the context if it has a parameter for it."""
         given = dict(arguments)
         if self.signature.context is not None:
             given[self.signature.context] = context
@@ -146,7 +146,7 @@ def _checked(
     if not schema:
         return Success(value)
     try:
-        # Not `check`, whose bounds are for what strangers send: between tools a run's own data goes, of any size.
+        # Not `check`, whose limits are for untrusted data: between tools a run's own data may have any size.
         return compiled.validate(value, what=what)
     except ValueError as error:
         problem = Problem("", f"holds a value that JSON can't represent: {error}")
@@ -155,9 +155,7 @@ def _checked(
 
 @frozen
 class Join:
-    """How the output of one tool becomes the input of another, where a step passes it on unchanged. ``transform`` is
-    pure.
-    """
+    """Converts one tool's output to another's input, if a step passes it on unchanged. ``transform`` is pure."""
 
     from_tool: str
     to_tool: str
@@ -171,14 +169,14 @@ class Join:
 
 @frozen
 class Toolbox:
-    """What a runner's steps can call, by id, and its joins."""
+    """The tools of a runner, by id, and its joins."""
 
     tools: Mapping[str, Tool | AwaitInput[Any]]
     joins: Mapping[tuple[str, str], Join]
 
     @classmethod
     def of(cls, tools: Iterable[object], joins: Iterable[Join]) -> Toolbox:
-        """Raises ``ConfigurationError`` where two tools have one id, and ``TypeError`` for anything but a tool."""
+        """Collect tools. ``ConfigurationError`` for a duplicate id, ``TypeError`` for anything but a tool."""
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
         check_items(tools, "tools", "what @tool made, and AwaitInputs")
         for item in tools:
@@ -191,11 +189,11 @@ class Toolbox:
         return cls(by_id, _by_pair(joins))
 
     def get(self, name: str) -> Tool | AwaitInput[Any] | None:
-        """The tool of this id; None for ``await_input`` too, which is made anew at each call."""
+        """The tool of this id; None for ``await_input``, which is made at each call."""
         return self.tools.get(name)
 
     def join(self, from_tool: str | None, to_tool: str) -> Join | None:
-        """The join between two tools, where there is one."""
+        """The join between two tools, if there is one."""
         return None if from_tool is None else self.joins.get((from_tool, to_tool))
 
     def lacking(self, needed: Iterable[str]) -> list[str]:
@@ -203,7 +201,7 @@ class Toolbox:
         return sorted(name for name in needed if name not in self.tools and name != AWAIT_INPUT)
 
     def missing(self, flow: Flow) -> FlowError | None:
-        """The error that names the first tool that a flow calls and this lacks; None where it lacks none."""
+        """The error for the first tool of a flow that is not registered; None if all are."""
         lacking = self.lacking(flow.tools)
         if not lacking:
             return None
@@ -236,11 +234,11 @@ def tool(
 ) -> Callable[[Function], Tool]:
     """Make a tool of an async function.
 
-    ``id`` and ``name`` are the function's name where they are not given, ``description`` its docstring's first line,
-    the schemas those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the
-    input's fields, those with a default being optional. ``TypeError`` where the function is not async or takes
-    positional arguments; ``ConfigurationError`` where an annotation has no schema: give ``input_schema`` or
-    ``output_schema`` then.
+    ``id`` and ``name`` default to the function's name, ``description`` to its docstring's first line, and the schemas
+    to those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the input's
+    fields, optional if they have a default. ``TypeError`` if the function is not async or has a parameter that can't be
+    passed by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or
+    ``output_schema`` in that case.
     """
     for what, text in (("id", id), ("name", name), ("description", description)):
         check_optional(text, what, check_str)

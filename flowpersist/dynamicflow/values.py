@@ -1,4 +1,4 @@
-"""The values that steps work on: references resolved, conditions evaluated, collections read."""
+"""The values that steps use: resolve references, evaluate conditions, read collections."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ __all__ = ["collection", "evaluate", "holds", "resolve"]
 
 
 def resolve(context: Context, node: Node, value: object, place: StepPosition) -> Done | Failed:
-    """A value of the document with every reference in it replaced by what it refers to."""
+    """Replace every reference in a value of the document by its value."""
     return _outcome(context, node, references.resolve_all(value, context.resolver(node, place)))
 
 
 def evaluate(context: Context, node: Node, expression: Expression, place: StepPosition) -> Done | Failed:
-    """What an expression gives."""
+    """Evaluate an expression."""
     return _outcome(context, node, expressions.evaluate(expression, context.resolver(node, place)))
 
 
 def holds(context: Context, node: Node, condition: Expression, place: StepPosition) -> bool | Failed:
-    """Whether a condition counts as true."""
+    """Whether a condition is true."""
     found = evaluate(context, node, condition, place)
     return found if isinstance(found, Failed) else expressions.truth(found.value)
 
 
 def collection(context: Context, node: Node, over: object, place: StepPosition) -> list[object] | Failed:
-    """The items of what ``over`` refers to or is: a list, or a string that holds a JSON array."""
+    """The items of ``over``, a value or reference: a list, or a string that holds a JSON array."""
     resolved = resolve(context, node, over, place)
     if isinstance(resolved, Failed):
         return resolved

@@ -1,4 +1,4 @@
-"""The worker of a runner: the hub's, which passes over the runs that need tools it lacks, before it claims them."""
+"""A runner's worker: the hub's worker, which also skips runs that need missing tools before it claims them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["FlowWorker"]
 
 @frozen
 class FlowWorker(Worker):
-    """Claims flows that are due, and of these the ones that it has the tools for."""
+    """Claims flows that are due and whose tools it has."""
 
-    #: The tools of these ids that it has not.
+    #: The ids among these of tools that it lacks.
     lacking: Callable[[frozenset[str]], Sequence[str]] = field(kw_only=True)
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
-        """Pass over a run whose tools are not here, before anything is taken."""
+        """Skip a run whose tools are missing, before anything is changed."""
         lacking = self.lacking(needs(record.head.metadata))
         if lacking:
-            # One text for all runs that lack it, so that it is told once.
-            message = f"this worker lacks the tool {lacking[0]!r}: runs that call it are left to others"
+            # One text for all runs that lack it, so that it is reported once.
+            message = f"this worker lacks the tool {lacking[0]!r} and leaves runs that call it to other workers"
             return Failure(FlowError(f"{message}; register it with FlowRunner(hub, tools=[…])", tool=lacking[0]))
         return await super().claim(record)

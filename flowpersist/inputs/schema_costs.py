@@ -1,12 +1,11 @@
-"""How much work a JSON Schema can make of an instance, bounded before any is done.
+"""Bounds on the work that a JSON Schema can make of an instance, computed before validation.
 
-A schema may ask several of its parts about one value, each of which may do so again, and about a value's children as
-often: work that doubles at each step, or at each level. Here the parts are followed as a validator follows them,
-through every keyword that applies a schema and through every reference, and counted: how often, at most, each part is
-asked about one value at each depth. From these counts and a look at an instance (values and text at each depth) comes a
-bound on the steps that it takes.
+A schema may apply several of its parts to one value, each part several more, and as many again to each child, so the
+work can double with every step or level. This module follows the parts as a validator does, through every keyword that
+applies a schema and through every reference, and counts how often, at most, each part is applied to one value at each
+depth. These counts and the sizes of an instance (values and text at each depth) give a bound on the steps.
 
-A step stands for some 25 ns. ``tests/property/test_schema_exponential.py`` measures that the bound is one.
+A step takes about 25 ns. ``tests/property/test_schema_exponential.py`` measures that the bound holds.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from flowpersist.inputs.schema_graph import ERROR, Graph, Part, SchemaCostError
 
 __all__ = ["MAX_WORK", "Costs", "Measure", "SchemaCostError", "costs_of"]
 
-#: Steps for one instance: some 50 ms.
+#: The steps for one instance: about 50 ms.
 MAX_WORK: Final = 2_000_000
-#: What a schema may cost to count: ways from parts to those of a child, and these at all depths.
+#: The cost limit of counting a schema: the ways from parts to those of a child, and these at all depths.
 MAX_EDGES: Final = 20_000
 MAX_COUNTING: Final = 200_000
-#: Of a validator's own recursion, which is on the stack of a thread.
+#: The limit of a validator's own recursion, which uses the stack of a thread.
 MAX_FRAMES: Final = 2_000
-#: An integer of more than 64 bits is compared as a decimal text.
+#: The steps of an integer of more than 64 bits, which is compared as decimal text.
 BIG: Final = 2_000
 
 
 @define
 class Measure:
-    """What an instance is made of: values and characters at each depth, keys counting as values below their object."""
+    """The sizes of an instance: values and characters at each depth. Keys count one level below their object."""
 
     values: defaultdict[int, int] = Factory(lambda: defaultdict(int))
     text: defaultdict[int, int] = Factory(lambda: defaultdict(int))
@@ -43,16 +42,16 @@ class Measure:
 
     @property
     def depth(self) -> int:
-        """Of the deepest value."""
+        """The depth of the deepest value."""
         return max(self.values, default=0)
 
     @property
     def size(self) -> int:
-        """Values in all."""
+        """The number of values."""
         return sum(self.values.values())
 
     def add(self, depth: int, item: object) -> None:
-        """A value at this depth; the children of a container are added on their own."""
+        """Add a value at this depth; the children of a container are added separately."""
         self.values[depth] += 1
         if type(item) is str:
             self.text[depth] += len(item)
@@ -69,7 +68,7 @@ class Measure:
 
 @frozen
 class _Level:
-    """At most, at one depth: steps for a value, steps for a character, and steps where errors are made."""
+    """The maxima at one depth: steps for a value, steps for a character, and steps where errors are made."""
 
     value: float
     text: float
@@ -81,51 +80,52 @@ _NOTHING: Final = _Level(0, 0, 0)
 
 @frozen(eq=False)
 class Costs:
-    """The bounds of one schema. ``max_depth`` is how deep an instance may be."""
+    """The bounds of one schema. ``max_depth`` is the greatest depth of an instance."""
 
     max_depth: int
     graph: Graph = field(repr=False)
     _levels: tuple[_Level, ...] = field(repr=False)
 
     def work(self, measure: Measure) -> float:
-        """Steps, at most, to tell whether an instance is valid."""
+        """The most steps that it takes to find out whether an instance is valid."""
         steps = self._sum(measure, lambda level: level.value)
         steps += sum(self._at(depth).text * size for depth, size in measure.text.items())
         return steps + (_unique_work(measure) if self.graph.unique else 0)
 
     def error_work(self, measure: Measure) -> float:
-        """Steps, at most, to find all the errors of an instance."""
+        """The most steps that it takes to find all the errors of an instance."""
         copied = sum((depth + 1) * (4 * n + measure.text[depth] / 16) for depth, n in dict(measure.values).items())
         most = max((self._at(depth).errors for depth in measure.values), default=0)
-        # An error of a key holds a copy of its object, so that there are as many copies as keys.
+        # An error about a key holds a copy of its object, so there are as many copies as keys.
         copies = most / ERROR + (2 * measure.size if self.graph.named else 0)
         work = self.work(measure) * (measure.depth + 1)
         return work + self._sum(measure, lambda level: level.errors) + copied * copies
 
     @property
     def error_steps(self) -> float:
-        """The most that the errors of one value take."""
+        """The most steps that the errors of one value take."""
         return max(level.errors for level in self._levels)
 
     def _sum(self, measure: Measure, cost: Callable[[_Level], float]) -> float:
         return sum(cost(self._at(depth)) * n for depth, n in measure.values.items())
 
     def _at(self, depth: int) -> _Level:
-        # Beyond the last level that was counted nothing is asked.
+        # No part is applied beyond the last level that was counted.
         return self._levels[min(depth, len(self._levels) - 1)]
 
 
 def _unique_work(measure: Measure) -> float:
-    # Big integers have one hash in common; fractions, and what is nested in short arrays, are compared in pairs.
+    # Large integers share one hash; fractions, and nested values in short arrays, are compared in pairs.
     nested = 8 if measure.depth > 1 else 1
     pairs = measure.big**2 * 125 + nested * (100 * measure.fractions + measure.size)
     return pairs * (measure.depth + 1)
 
 
 def costs_of(schema: Mapping[str, Any], most: int, weigh: Callable[[str], float]) -> Costs:
-    """The bounds of a schema, for instances of at most that depth. ``weigh`` gives a pattern's steps for a character.
+    """Compute the bounds of a schema for instances of at most that depth. ``weigh`` gives a pattern's steps for a
+    character.
 
-    ``SchemaCostError`` where the schema can't be bounded, or asks too much about one value.
+    ``SchemaCostError`` if the schema can't be bounded, or applies too many parts to one value.
     """
     graph = Graph.of(schema, weigh)
     levels, deepest = _levels(_Entries.of(graph), graph.root, most)
@@ -137,10 +137,11 @@ def costs_of(schema: Mapping[str, Any], most: int, weigh: Callable[[str], float]
 
 @frozen(eq=False)
 class _Entry:
-    """A part that a child is asked about, with all that it asks about the same value summed up.
+    """A part that is applied to a child, with all parts that it applies to the same value added up.
 
-    ``below`` gives for each kind of child (properties of a name, other properties, keys, items by place and elsewhere)
-    how often which entry is asked where this one is asked, asked where it is told, and told where it is told.
+    ``below`` gives for each kind of child (properties by name, other properties, keys, items by position and elsewhere)
+    how often which entry is checked where this one is checked, checked where its errors are collected, and collected
+    where its errors are collected.
     """
 
     own: _Level
@@ -149,7 +150,7 @@ class _Entry:
 
     @classmethod
     def of(cls, graph: Graph, part: Part) -> _Entry:
-        """Sum up."""
+        """Add up a part's costs."""
         value = text = errors = 0.0
         below: dict[tuple[str, object], dict[Part, tuple[float, float, float]]] = {}
         for one, (asked, again, told) in graph.closure(part).items():
@@ -164,7 +165,7 @@ class _Entry:
         return cls(_Level(value, text, errors), part.height, below)
 
     def under(self, levels: Mapping[Part, _Level]) -> _Level:
-        """What is asked one level down, of the child that is asked about most."""
+        """The costs one level down, for the child with the most."""
         sums = {kind: _summed(uses, levels) for kind, uses in self.below.items()}
         most = _NOTHING
         for (kind, which), one in sums.items():
@@ -177,7 +178,7 @@ class _Entry:
         return most
 
     def frames_under(self, frames: Mapping[Part, int]) -> int:
-        """How deep the recursion is with one more level."""
+        """The depth of the recursion with one more level."""
         return self.height + max((frames[other] for uses in self.below.values() for other in uses), default=0)
 
 
@@ -198,7 +199,7 @@ class _Entries:
 
     @classmethod
     def of(cls, graph: Graph) -> _Entries:
-        """The root's, and those of all parts that are asked about a child."""
+        """Add up the root's costs, and those of all parts that are applied to a child."""
         found: dict[Part, _Entry] = {}
         pending, edges = [graph.root], 0
         while pending:

@@ -42,19 +42,19 @@ __all__ = [
 
 
 class Stage(Protocol):
-    """Bytes to bytes, and back: ``revert`` of what ``apply`` gave is what it was given."""
+    """A step from bytes to bytes and back: ``revert`` restores what ``apply`` was given."""
 
     def apply(self, data: bytes) -> Result[bytes, PersistenceError]:
-        """Onwards."""
+        """Transform the bytes."""
         ...
 
     def revert(self, data: bytes) -> Result[bytes, PersistenceError]:
-        """Back."""
+        """Restore the bytes."""
         ...
 
 
 def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
-    """Through all stages in their order, as far as they succeed."""
+    """Apply all stages in order; stop at the first failure."""
     _check(data, stages)
     result: Result[bytes, PersistenceError] = Success(data)
     for stage in stages:
@@ -63,7 +63,7 @@ def apply_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, Persistence
 
 
 def revert_all(data: bytes, stages: Sequence[Stage]) -> Result[bytes, PersistenceError]:
-    """Back through all stages in reverse, as far as they succeed."""
+    """Revert all stages in reverse order; stop at the first failure."""
     _check(data, stages)
     result: Result[bytes, PersistenceError] = Success(data)
     for stage in reversed(stages):

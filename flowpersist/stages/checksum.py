@@ -1,5 +1,5 @@
-"""The second stage on bytes: SHA-256 (FIPS 180-4) over the frame, appended to it, so that no step after it can go wrong
-unseen.
+"""The second stage on bytes: SHA-256 (FIPS 180-4) over the frame, appended to it, which reveals any fault of the later
+steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIGEST_BYTES: Final = 32
 
 
 def checksum(data: bytes) -> Result[bytes, PersistenceError]:
-    """The data with its digest behind it."""
+    """Append the data's digest to it."""
     check_bytes(data, "data")
     return Success(b"".join((data, digest((data,)))))
 
@@ -35,12 +35,12 @@ def digest(parts: Iterable[bytes]) -> bytes:
 
 
 def verify(data: bytes) -> Result[bytes, PersistenceError]:
-    """The data without its digest; ``CorruptedEnvelope`` where that does not match."""
+    """Remove the digest; ``CorruptedEnvelope`` if it does not match."""
     return verified(data).map(bytes)
 
 
 def verified(data: bytes) -> Result[memoryview, PersistenceError]:
-    """The same without a copy: a view of the data that was given."""
+    """The same without a copy: a view of the given data."""
     check_bytes(data, "data")
     if len(data) < DIGEST_BYTES:
         return Failure(
@@ -62,5 +62,5 @@ class Checksum:
         return checksum(data)
 
     def revert(self, data: bytes) -> Result[bytes, PersistenceError]:
-        """Verify the digest and take it off."""
+        """Verify the digest and remove it."""
         return verify(data)

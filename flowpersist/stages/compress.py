@@ -1,11 +1,11 @@
-"""The first stage on bytes: compress them, or store them where that gains nothing.
+"""The first stage on bytes: compress them, or store them if that saves nothing.
 
 It makes ``compression u8 | plain length u64 | compressed bytes``, big-endian: the first three parts of a frame. A zstd
 frame (RFC 8878) carries its own content size, which must equal the plain length and be within the limit before a byte
 is decompressed; gzip (RFC 1952) is decompressed into a bounded buffer.
 
-Half of a state may be random: zstd finds that block by block (128 KiB) and stores those blocks, passing over them at
-some GB/s. So the probe is only for what is large and random throughout.
+If half of a state is random, zstd detects that for each block of 128 KiB and stores those blocks, at several GB/s. So
+the probe only serves data that is large and random throughout.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ DEFAULT_LIMIT: Final = 100 * 1024 * 1024
 
 _PREFIX: Final = struct.Struct(">BQ")
 _NONE, _ZSTD, _GZIP, _ZSTD_DICTIONARY = 0, 1, 2, 3
-#: Below this many bytes compressing costs more than it saves; with a dictionary less is enough.
+#: Below this many bytes compressing costs more than it saves; with a dictionary the limit is lower.
 _SMALL: Final = 512
 _DICTIONARY_FROM: Final = 64
-#: Below this many bytes a probe costs what it can save: zstd passes over a random MiB in a quarter of a millisecond.
+#: Below this many bytes a probe costs as much as it can save: zstd takes a quarter of a millisecond for a random MiB.
 _PROBED_FROM: Final = 1024 * 1024
-#: A probe of this many pieces of this many bytes tells whether it gains anything.
+#: A probe of this many pieces of this many bytes shows whether compressing saves anything.
 _PIECES: Final = 16
 _PIECE: Final = 4096
-#: What does not shrink by this factor is stored as it is.
+#: Data that does not shrink by this factor is stored as it is.
 _WORTH: Final = 1.06
 _NO_DICTIONARIES: Final[Mapping[int, Dictionary]] = MappingProxyType({})
 
@@ -50,7 +50,8 @@ def compress(
 ) -> Result[bytes, PersistenceError]:
     """Compress data. ``auto`` stores what is small or random, and uses zstd for the rest.
 
-    A ``dictionary`` serves data of 64 bytes to 64 KiB under ``auto`` and ``zstd``; who reads it needs the same one.
+    A ``dictionary`` is used for data of 64 bytes to 64 KiB under ``auto`` and ``zstd``; decompressing needs the same
+    one.
     """
     check_bytes(data, "data")
     check_instance(dictionary, "dictionary", (Dictionary, type(None)), "a Dictionary or None")
@@ -58,7 +59,7 @@ def compress(
 
 
 def compressed(data: bytes, compression: Compression, dictionary: Dictionary | None = None) -> tuple[bytes, bytes]:
-    """The same in two parts, so that nothing is copied that a later stage would copy again."""
+    """The same in two parts, which saves a copy that a later stage would make again."""
     check_choice(compression, "compression", COMPRESSIONS)
     fitting = _DICTIONARY_FROM <= len(data) <= DICTIONARY_REACH
     kind, body = _body(data, compression, dictionary if fitting else None)
@@ -67,7 +68,7 @@ def compressed(data: bytes, compression: Compression, dictionary: Dictionary | N
 
 def _body(data: bytes, compression: Compression, dictionary: Dictionary | None) -> tuple[int, bytes]:
     if compression == "gzip":
-        # No time of day, so that equal data gives equal bytes.
+        # Without the time of day, so that equal data gives equal bytes.
         return _GZIP, gzip.compress(data, compresslevel=6, mtime=0)
     if compression == "none" or (compression == "auto" and not _promising(data, dictionary)):
         return _NONE, data
@@ -91,9 +92,9 @@ def decompress(
     limit: int = DEFAULT_LIMIT,
     dictionaries: Mapping[int, Dictionary] = _NO_DICTIONARIES,
 ) -> Result[bytes, PersistenceError]:
-    """What ``compress`` was given. Memory is bounded by ``limit`` (bytes), whatever the data says of itself.
+    """Restore what ``compress`` was given. Memory is bounded by ``limit`` (bytes), whatever length the data declares.
 
-    ``UnknownDictionary`` where it was compressed with a dictionary that is none of these, by their ids.
+    ``UnknownDictionary`` if it was compressed with a dictionary whose id is not among the given ones.
     """
     check_bytes(data, "data")
     check_size(limit, "limit")
@@ -103,7 +104,7 @@ def decompress(
     kind, length = _PREFIX.unpack_from(data)
     if length > limit:
         message = (
-            f"it declares {length} bytes, over the limit of {limit}; raise FLOWPERSIST_MAX_STATE_BYTES if that is meant"
+            f"it declares {length} bytes, over the limit of {limit}; to allow it, raise FLOWPERSIST_MAX_STATE_BYTES"
         )
         return Failure(StateTooLarge(message))
     body = memoryview(data)[_PREFIX.size :]
@@ -120,7 +121,7 @@ def _with_dictionary(
 ) -> Result[bytes, PersistenceError]:
     named = dictionary_id(body)
     if not named:
-        return Failure(CompressionError("the frame says that it needs a dictionary, but names none"))
+        return Failure(CompressionError("the frame needs a dictionary but names none"))
     dictionary = dictionaries.get(named)
     if dictionary is None:
         message = (

@@ -48,7 +48,7 @@ __all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "encrypt_parts",
 CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
 MAC_BYTES: Final = 32
-#: What the library takes in one call, in bytes, with the tag.
+#: The most bytes of one call of the library, with the tag.
 AES_GCM_LIMIT: Final = 2**31 - 1 - TAG_BYTES
 
 
@@ -59,7 +59,7 @@ def _check(keyring: object, context: object, purpose: object) -> None:
 
 
 def role_of(purpose: str) -> Role:
-    """Which subkey a purpose is sealed with."""
+    """The subkey with which a purpose is sealed."""
     return "control" if purpose in CONTROL_PURPOSES else "state"
 
 
@@ -72,10 +72,10 @@ def encrypt(
     suite: Suite | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Result[bytes, PersistenceError]:
-    """An envelope of the data: encrypted where there is a keyring, plain where it is None.
+    """Seal data in an envelope: encrypted with a keyring, in plain text if it is None.
 
-    ``suite`` 2 authenticates without encrypting. What was sealed under one context and purpose opens under no other.
-    ``UnknownKey`` where the ring is empty or lacks the purpose's subkey; ``StateTooLarge`` from 2 GiB on.
+    ``suite`` 2 authenticates without encrypting. Sealed data opens only under the same context and purpose.
+    ``UnknownKey`` if the ring is empty or lacks the purpose's subkey; ``StateTooLarge`` from 2 GiB on.
     """
     check_bytes(data, "data")
     check_callable(entropy, "entropy")
@@ -91,7 +91,7 @@ def encrypt_parts(
     suite: Suite | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Result[bytes, PersistenceError]:
-    """The same of data in parts, which are not joined before."""
+    """The same of data in parts, which are not joined first."""
     _check(keyring, context, purpose)
     if suite is not None:
         check_whole(suite, "suite", most=ENCRYPTED)
@@ -117,7 +117,7 @@ def encrypt_parts(
 
 @frozen
 class Seal:
-    """What a message is sealed with."""
+    """The keys that a message is sealed with."""
 
     suite: Suite
     kid: str
@@ -144,10 +144,10 @@ def _ciphertext(key: bytes, nonce: bytes, parts: Sequence[bytes], size: int, ass
 def decrypt(
     data: bytes, *, keyring: KeyRing | None, context: bytes, purpose: str = "state"
 ) -> Result[bytes, PersistenceError]:
-    """What ``encrypt`` was given; nothing of it is looked at before it is authenticated.
+    """Open what ``encrypt`` sealed; no byte is interpreted before it is authenticated.
 
-    ``EncryptionRequired`` for plain data where a keyring is set, ``UnknownKey`` for a key that the ring lacks,
-    ``TamperedEnvelope`` where bytes, context or purpose are not those that were sealed.
+    ``EncryptionRequired`` for plain data if a keyring is set, ``UnknownKey`` for a key that the ring lacks,
+    ``TamperedEnvelope`` if bytes, context or purpose differ from what was sealed.
     """
     check_bytes(data, "data")
     _check(keyring, context, purpose)
@@ -170,7 +170,7 @@ def _opened(
 
 def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, PersistenceError]:
     if keyring is not None:
-        message = "the data is not encrypted, but a keyring is set: it is refused, since anyone could have written it"
+        message = "the data is not encrypted, but a keyring is set: it is refused because it could be forged"
         return Failure(EncryptionRequired(message))
     if envelope.header != Header(PLAIN):
         return Failure(_tampered())
@@ -215,7 +215,9 @@ def _mac(key: bytes, raw: bytes, binding: bytes, parts: Sequence[bytes | memoryv
 
 
 def _binding(purpose: str, context: bytes) -> bytes:
-    """Associated data after the header; each part with its length, so that no two splits are the same bytes."""
+    """The associated data after the header; each part with its length, so that different parts never give the same
+    bytes.
+    """
     parts = (DOMAIN, purpose.encode(), context)
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 

@@ -43,9 +43,9 @@ VERSION: Final = 1
 MAX_KID_BYTES: Final = 64
 SALT_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-#: What is done at a time: it stays in the cache from one step to the next, and others get the interpreter in between.
+#: The bytes that are processed at a time: they stay in the cache between steps, and other threads run in between.
 PIECE_BYTES: Final = 64 * 1024
-#: What a buffer is made for at once.
+#: The most bytes that a buffer is allocated with at once.
 MAX_ROOM: Final = 16 * 1024 * 1024
 
 _START: Final = struct.Struct(">4sBBHI")
@@ -55,7 +55,7 @@ _CRC: Final = struct.Struct(">I")
 
 @frozen
 class Header:
-    """What an envelope says of itself: which suite, which key, and what the suite needs."""
+    """The header of an envelope: the suite, the key, and what the suite needs."""
 
     suite: int
     kid: str = ""
@@ -72,7 +72,7 @@ class Header:
 
 @frozen
 class Envelope:
-    """An envelope taken apart: its header, the header's own bytes (which are authenticated), and the payload."""
+    """A parsed envelope: its header, the header's own bytes (which are authenticated), and the payload."""
 
     header: Header
     raw: bytes = field(repr=False)
@@ -80,9 +80,9 @@ class Envelope:
 
 
 def buffer_of(size: int) -> BytesIO:
-    """An empty buffer with room for so much, so that it is not moved while it grows."""
+    """An empty buffer with room for this many bytes, so that it is not moved while it grows."""
     out = BytesIO()
-    # Zeroes are written with the interpreter's lock held: what is very large grows from here.
+    # Zero-filling holds the interpreter's lock, so a very large buffer grows from here.
     out.seek(min(size, MAX_ROOM) - 1)
     out.write(b"\0")
     out.seek(0)
@@ -90,7 +90,7 @@ def buffer_of(size: int) -> BytesIO:
 
 
 def in_pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The same bytes, none of the pieces large and none copied."""
+    """Split the bytes into pieces of bounded size without copying them."""
     for part in parts:
         if len(part) <= PIECE_BYTES:
             yield part
@@ -100,10 +100,10 @@ def in_pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryvie
 
 
 def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: int) -> bytes:
-    """The header, the pieces of the payload, which has ``size`` bytes in all, and CRC-32 over all of them, which finds
-    rot without a key.
+    """Write the header, the pieces of the payload, which has ``size`` bytes in all, and a CRC-32 over all of them,
+    which finds accidental damage without a key.
     """
-    # Pieces that are made while they are written are never all there at once, and getvalue does not copy.
+    # Pieces that are made while they are written never exist all at once, and getvalue does not copy.
     out = buffer_of(len(header) + size + _CRC.size)
     out.write(header)
     crc = zlib.crc32(header)
@@ -115,7 +115,7 @@ def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: 
 
 
 def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:
-    """Take an envelope apart, in the order of trust: lengths, magic, version, suite, CRC. No key is needed."""
+    """Parse an envelope; the checks are in this order: lengths, magic, version, suite, CRC. No key is needed."""
     if len(data) < _START.size or data[: len(MAGIC)] != MAGIC:
         return Failure(_corrupted("it does not begin with the magic bytes of an envelope"))
     _, version, flags, suite, kid_length = _START.unpack_from(data)

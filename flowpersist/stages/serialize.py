@@ -12,12 +12,12 @@ __all__ = ["deserialize", "serialize"]
 
 
 def serialize(value: object, *, codec: Codec) -> Result[bytes, PersistenceError]:
-    """The value as bytes; identity, cycles and sharing are part of it."""
+    """Encode a value as bytes, with its identities, cycles and sharing."""
     check_instance(codec, "codec", Codec, "a Codec")
     return codec.encode(value)
 
 
 def deserialize(data: bytes, *, codec: Codec) -> Result[object, PersistenceError]:
-    """The value that ``serialize`` was given."""
+    """Decode what ``serialize`` encoded."""
     check_instance(codec, "codec", Codec, "a Codec")
     return codec.decode(data)

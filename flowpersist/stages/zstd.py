@@ -1,9 +1,10 @@
-"""zstd frames (RFC 8878), and the one place that knows the library: levels, threads, dictionaries, and what a hostile
-frame may cost.
+"""zstd frames (RFC 8878), and the only module that uses the library: levels, threads, dictionaries, and bounds on the
+cost of a hostile frame.
 
-The level goes by size; benchmarks/README.md has what was measured. Up to 128 KiB level 3 costs at most some tenths of a
-millisecond and saves 1 to 8 %; above, the time counts, and level 1 takes a third less. From 4 MiB on two threads share
-the work, with a second core idle in two thirds of the time. Equal data gives equal bytes, whatever the cores do.
+The level depends on the size; benchmarks/README.md has the measurements. Up to 128 KiB level 3 costs at most some
+tenths of a millisecond and saves 1 to 8 %; above that time matters more, and level 1 takes a third less. From 4 MiB on
+two threads share the work and finish in two thirds of the time if a second core is idle. Equal data gives equal bytes
+on any number of cores.
 """
 
 from __future__ import annotations
@@ -32,29 +33,29 @@ __all__ = [
 
 _THOROUGH: Final = 3
 _FAST: Final = 1
-#: Up to this many bytes the thorough level pays, and from this many on two threads.
+#: The size up to which the thorough level pays off, and the size from which two threads do.
 _THOROUGH_UP_TO: Final = 128 * 1024
 _THREADED_FROM: Final = 4 * 1024 * 1024
-#: Fixed, and not the number of cores: what threads make is the same for any number of them, and not that of none.
+#: Fixed instead of the number of cores: the bytes are the same for any number of threads, but not for none.
 _THREADS: Final = 2
-#: A dictionary helps the beginning of a state, until the state is its own dictionary.
+#: A dictionary helps at the beginning of a state; later the state itself serves as one.
 DICTIONARY_REACH: Final = 64 * 1024
-#: Ids outside of it are kept for dictionaries of public registers (RFC 8878, 3.1.1.1.3).
+#: Other ids are reserved for public dictionaries (RFC 8878, 3.1.1.1.3).
 PRIVATE_IDS: Final = range(2**15, 2**31)
-#: The library makes none smaller, and each process that uses one holds it in memory.
+#: The smallest size that the library makes; each process that uses a dictionary holds it in memory.
 DICTIONARY_SIZES: Final = range(256, 2**20 + 1)
-#: The most that a zstd frame of no content takes: header, dictionary id, one empty block, checksum.
+#: The largest zstd frame without content: header, dictionary id, one empty block, checksum.
 _EMPTY_FRAME: Final = 18 + 3 + 4
-#: Decompressors for windows up to this are kept, since to make one costs more than to decompress a small state.
+#: Decompressors for windows up to this size are kept, since making one costs more than decompressing a small state.
 _WINDOW: Final = 128 * 1024
 
 
-# Compared and found by identity: its table for the library is made once and shared by all threads.
+# Compared by identity; its table for the library is made once and shared by all threads.
 @frozen(eq=False)
 class Dictionary:
-    """A trained dictionary: the bytes that small states of one kind have in common. It is as secret as the states.
+    """A trained dictionary: bytes that small states of one kind have in common. It is as secret as the states.
 
-    ``id`` is in each frame that was compressed with it, and is in the dictionary's own bytes too.
+    ``id`` is in each frame that was compressed with it, and in the dictionary's own bytes.
     """
 
     data: bytes = field(repr=False)
@@ -73,9 +74,9 @@ class Dictionary:
 
     @classmethod
     def train(cls, samples: Iterable[bytes], *, id: int, size: int = 64 * 1024) -> Dictionary:
-        """A dictionary of at most ``size`` bytes; the same samples give the same one.
+        """Train a dictionary of at most ``size`` bytes; the same samples give the same one.
 
-        ``CompressionError`` where they are too few or too small to learn from.
+        ``CompressionError`` if there are too few samples, or too small ones.
         """
         check_whole(size, "size", least=DICTIONARY_SIZES.start, most=DICTIONARY_SIZES.stop - 1)
         check_whole(id, "id", least=PRIVATE_IDS.start, most=PRIVATE_IDS.stop - 1)
@@ -101,7 +102,7 @@ class Dictionary:
 
 @frozen
 class Dictionaries:
-    """The dictionaries at hand: ``current`` compresses (None: nothing does), every ``known`` one decompresses."""
+    """The available dictionaries: ``current`` compresses (None: none is used), and all ``known`` ones decompress."""
 
     current: Dictionary | None = None
     known: Mapping[int, Dictionary] = field(factory=dict)
@@ -111,17 +112,17 @@ class Dictionaries:
         check_mapping(self.known, "known")
 
     def knowing(self, dictionary: Dictionary) -> Dictionaries:
-        """With one more that decompresses."""
+        """Add one that decompresses."""
         check_instance(dictionary, "dictionary", Dictionary, "a Dictionary")
         return Dictionaries(self.current, {**self.known, dictionary.id: dictionary})
 
     def using(self, dictionary: Dictionary) -> Dictionaries:
-        """With this one to compress."""
+        """Compress with this one."""
         return Dictionaries(dictionary, self.knowing(dictionary).known)
 
 
 class _Kept(threading.local):
-    """The codecs of one thread: costly to make, and not to be shared."""
+    """The codecs of one thread, since they are costly to make and can't be shared."""
 
     def __init__(self) -> None:
         self.thorough = zstandard.ZstdCompressor(level=_THOROUGH, write_checksum=True)
@@ -135,7 +136,7 @@ _kept = _Kept()
 
 
 def packed(data: bytes | memoryview, dictionary: Dictionary | None = None) -> bytes:
-    """A frame that declares its content's size, with a checksum."""
+    """Compress into a frame that declares its content's size and has a checksum."""
     return _compressor(len(data), dictionary).compress(data)
 
 
@@ -146,13 +147,13 @@ def _compressor(size: int, dictionary: Dictionary | None) -> zstandard.ZstdCompr
             known = _kept.compressors[dictionary] = dictionary.compressor()
         return known
     if size >= _THREADED_FROM:
-        # Made anew: its threads would not live through a fork, and idle ones would keep their buffers.
+        # Made for each call: its threads would not survive a fork, and idle ones would keep their buffers.
         return zstandard.ZstdCompressor(level=_FAST, write_checksum=True, threads=_THREADS)
     return _kept.thorough if size <= _THOROUGH_UP_TO else _kept.fast
 
 
 def dictionary_id(data: memoryview) -> int | None:
-    """The dictionary that a frame names, 0 for none; None where the data is not a frame."""
+    """The dictionary that a frame names, 0 for none; None if the data is not a frame."""
     try:
         return int(zstandard.get_frame_parameters(data).dict_id)
     except zstandard.ZstdError:
@@ -160,9 +161,9 @@ def dictionary_id(data: memoryview) -> int | None:
 
 
 def unpacked(data: memoryview, length: int, dictionary: Dictionary | None = None) -> bytes | None:
-    """What ``packed`` was given, if that has this length; None where the frame lies or is damaged.
+    """Decompress what ``packed`` made, if it has this length; None if the frame is damaged or declares another length.
 
-    The library believes the size that a frame declares, and allocates it: so it is compared before.
+    The library allocates the size that a frame declares, so that is compared first.
     """
     try:
         if zstandard.frame_content_size(data) != length:
@@ -191,7 +192,7 @@ def _decompressor(length: int, dictionary: Dictionary | None) -> zstandard.ZstdD
 
 
 def _unpacked_empty(data: memoryview) -> bytes | None:
-    # The one-shot call takes the header's word for it and looks at nothing behind it; skippable frames look empty too.
+    # The one-shot call trusts the header's size and ignores data behind it; skippable frames look empty too.
     if len(data) > _EMPTY_FRAME or data[:4] != zstandard.FRAME_HEADER:
         return None
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 10).decompressobj()

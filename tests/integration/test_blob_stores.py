@@ -263,7 +263,7 @@ def answering(status, body=b""):
     [
         (403, BackendUnavailable, False, "credentials"),
         (401, BackendUnavailable, False, "credentials"),
-        (400, BackendUnavailable, False, "refused the request"),
+        (400, BackendUnavailable, False, "rejected the request"),
         (301, BackendUnavailable, False, "region"),
         (503, BackendUnavailable, True, "try again"),
         (507, StorageFull, False, "no space left"),

@@ -236,7 +236,7 @@ async def test_who_wants_no_check_trusts_everybody(place):
 async def test_whose_authority_is_another_is_refused(place, files, monkeypatch, caplog):
     error = await refused(place.trusting(files.foreign, monkeypatch), caplog)
     assert not error.retryable
-    assert (AUTHORITY[place.name] or "install its authority") in error.message
+    assert (AUTHORITY[place.name] or "install its certificate authority") in error.message
 
 
 # For a cluster the driver takes the address in place of localhost.

@@ -52,7 +52,7 @@ def with_options(url, **options):
 @pytest.mark.parametrize(
     ("code", "message", "error", "retryable"),
     [
-        ("Neo.ClientError.Security.Unauthorized", "user or password", BackendUnavailable, False),
+        ("Neo.ClientError.Security.Unauthorized", "user name or password", BackendUnavailable, False),
         ("Neo.ClientError.Security.AuthenticationRateLimit", "too many wrong passwords", BackendUnavailable, False),
         ("Neo.ClientError.Security.CredentialsExpired", "new password", BackendUnavailable, False),
         ("Neo.ClientError.Security.Forbidden", "grant", BackendUnavailable, False),
@@ -62,7 +62,7 @@ def with_options(url, **options):
         ("Neo.TransientError.General.DatabaseUnavailable", "try again", BackendUnavailable, True),
         ("Neo.TransientError.Transaction.DeadlockDetected", "try again", BackendUnavailable, True),
         ("Neo.TransientError.General.MemoryPoolOutOfMemoryError", "try again", BackendUnavailable, True),
-        ("Neo.ClientError.Statement.SyntaxError", "refused the operation", StorageError, False),
+        ("Neo.ClientError.Statement.SyntaxError", "rejected the operation", StorageError, False),
     ],
 )
 def test_what_the_server_says_is_told_with_its_remedy(code, message, error, retryable):
@@ -337,7 +337,7 @@ async def test_a_server_that_wants_a_password(own_server):
     async with asyncio.timeout(60):
         while not _answers(own_server.port):
             await asyncio.sleep(0.1)
-    assert "wants a new password" in await _refused(f"bolt://neo4j:neo4j@{address}")
+    assert "requires a new password" in await _refused(f"bolt://neo4j:neo4j@{address}")
     async with neo4j.AsyncGraphDatabase.driver(f"bolt://{address}", auth=("neo4j", "neo4j")) as driver:
         change_it = "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO 's3cret/p@ss:w?rd#'"
         await driver.execute_query(change_it, database_="system")
@@ -351,7 +351,7 @@ async def test_a_server_that_wants_a_password(own_server):
     assert (await routed.get(ref("a"), body=False)).record.revision == made.revision
     await routed.close()
     for wrong in (f"bolt://{address}", f"bolt://neo4j:s3cret@{address}", f"neo4j://neo4j:s3cret@{address}"):
-        assert "refuses user or password" in await _refused(wrong)
+        assert "rejected the user name or password" in await _refused(wrong)
     async with asyncio.timeout(10):
         while "too many wrong passwords" not in await _refused(f"bolt://neo4j:s3cret@{address}"):
             continue

@@ -91,7 +91,7 @@ async def eventually(action, patience=15):
 
 async def test_down_at_the_start():
     error = await refused(f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/d", retryable=True)
-    assert "look whether it runs" in error.message
+    assert "check that it runs" in error.message
 
 
 async def test_a_host_that_is_none():

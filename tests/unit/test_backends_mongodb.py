@@ -118,7 +118,7 @@ def bulk(**errors):
 def test_a_life_ends_before_it_runs_into_the_next():
     last = (2 << CHANGE_BITS) - 1
     assert next_revision(RecordRef("n", "k"), last - 1) == last
-    with pytest.raises(StorageError, match="make it anew"):
+    with pytest.raises(StorageError, match="create it again"):
         next_revision(RecordRef("n", "k"), last)
 
 

@@ -1,4 +1,4 @@
-"""Files that a crash at any moment leaves old or new, locks that die with their process, and errors mapped."""
+"""Files that are old or new after a crash at any moment, locks that end with their process, and mapped errors."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 NAME: Final = "filesystem"
-#: The content and what is needed to find it, but no times, where the system can tell them apart.
+#: Flushes the content and the metadata needed to find it, but not the times, if the system distinguishes them.
 flush: Final = getattr(os, "fdatasync", os.fsync)
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-#: No link is followed, and no end of a pipe waited for; on a regular file neither does anything.
+#: Follow no link and wait for no end of a pipe; on a regular file neither has an effect.
 _GUARDED: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: What opening a link, a socket, a device that nobody serves, or a directory for writing gives.
+#: The errors of opening a link, a socket, a device without a driver, or a directory for writing.
 _IRREGULAR: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.EISDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -51,7 +51,7 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN})
 
 @contextmanager
 def file_errors() -> Iterator[None]:
-    """The one place where the operating system's errors become ours."""
+    """Convert the operating system's errors to flowpersist's, in one place."""
     try:
         yield
     except OSError as error:
@@ -62,7 +62,10 @@ def _translated(error: OSError) -> BackendUnavailable | StorageFull:
     if error.errno in _FULL:
         return StorageFull("the filesystem store has no space left; the old record is unchanged", NAME)
     if error.errno in _FORBIDDEN:
-        message = "this process may not read or write the filesystem store; check the directory's owner, mode and mount"
+        message = (
+            "this process has no permission to read or write the filesystem store; check the directory's "
+            "owner, mode and mount"
+        )
         return BackendUnavailable(message, NAME)
     if error.errno in _EXHAUSTED:
         message = "the process has no file descriptors left for the filesystem store; close some, or raise the limit"
@@ -72,8 +75,8 @@ def _translated(error: OSError) -> BackendUnavailable | StorageFull:
 
 
 def open_regular(path: str | Path, flags: int) -> int:
-    """Open a file of the store's, or make it. ``IntegrityError`` where something else has its name: a pipe would be
-    waited for, a device read without end, and a link lead out of the directory.
+    """Open a regular file of the store, or create it. ``IntegrityError`` if its name belongs to something else: a pipe
+    would block, a device may be endless, and a link may lead out of the directory.
     """
     try:
         handle = os.open(path, flags | _GUARDED, 0o600)
@@ -94,12 +97,12 @@ def refuse_link(directory: Path) -> None:
 
 
 def _irregular(path: str | Path, kind: str) -> IntegrityError:
-    name = os.path.basename(path)  # noqa: PTH119 - of a name as text
+    name = os.path.basename(path)  # noqa: PTH119 - a text, not a Path
     return IntegrityError(f"in the filesystem store's directory {name!r} is not a regular {kind}; remove it")
 
 
 def create(path: str | Path, parts: Sequence[bytes]) -> None:
-    """Write a new file and flush it; where that fails nothing stays. Its directory is not flushed."""
+    """Write a new file and flush it; after a failure nothing is left. Its directory is not flushed."""
     handle = os.open(path, _NEW, 0o600)
     with _removed_on_error(handle, path):
         _write(handle, parts)
@@ -107,9 +110,8 @@ def create(path: str | Path, parts: Sequence[bytes]) -> None:
 
 @contextmanager
 def made(path: str, parts: Sequence[bytes]) -> Iterator[None]:
-    """Write a new file, flush it, and hold a lock on it, which tells a sweeper that it is no rest of a crash; one that
-    came before the lock may have removed it. Where anything fails, then or later, it is removed. Its directory is not
-    flushed.
+    """Write a new file, flush it, and hold a lock on it, by which a sweeper knows that it is in use; a sweeper that
+    came before the lock may have removed it. After a failure here or later it is removed. Its directory is not flushed.
     """
     handle = os.open(path, _NEW, 0o600)
     with _removed_on_error(handle, path):
@@ -135,25 +137,25 @@ def _write(handle: int, parts: Sequence[bytes]) -> None:
         view = memoryview(b"".join(parts))[-rest:]
         while view:
             view = view[os.write(handle, view) :]
-    # Never again after a failure: the kernel may have dropped the pages and then report success.
+    # Never repeated after a failure: the kernel may have dropped the pages and report success the next time.
     flush(handle)
 
 
 def replace(temporary: Path, path: Path, parts: Sequence[bytes]) -> None:
-    """Set a small file's content for good, by way of a temporary file in the same directory."""
+    """Replace a small file's content durably, through a temporary file in the same directory."""
     create(temporary, parts)
     temporary.rename(path)
     flush_directory(path.parent)
 
 
 def rename(path: str, new: str) -> None:
-    """Give a file another name, in place of any that had it."""
-    # Names as text, here and in the others: making a Path takes longer than the call.
+    """Rename a file, replacing any file of that name."""
+    # Names are text here and below, since making a Path takes longer than the call.
     os.rename(path, new)  # noqa: PTH104
 
 
 def link(path: str, new: str) -> bool:
-    """Give a file one more name. False where that is taken."""
+    """Give a file a second name. False if the name is taken."""
     try:
         os.link(path, new)
     except FileExistsError:
@@ -162,18 +164,18 @@ def link(path: str, new: str) -> bool:
 
 
 def unlink(path: str | Path) -> None:
-    """Take a file's name away."""
+    """Remove a file's name."""
     os.unlink(path)  # noqa: PTH108
 
 
 def remove(path: str | Path) -> None:
-    """Unlink a file that nobody needs. Where that fails it stays as an orphan, which the next opening removes."""
+    """Remove a file that is no longer needed. If that fails, it stays as an orphan that the next opening removes."""
     with contextlib.suppress(OSError):
         unlink(path)
 
 
 def remove_abandoned(path: str) -> None:
-    """Unlink a file that nothing names, unless its writer still works on it. Leave anything but a regular file."""
+    """Remove a file that no record names, unless its writer is still at work. Anything but a regular file is left."""
     with contextlib.suppress(OSError, IntegrityError):
         handle = open_regular(path, os.O_RDONLY)
         try:
@@ -184,7 +186,7 @@ def remove_abandoned(path: str) -> None:
 
 
 def flush_directory(path: str | Path) -> None:
-    """Make the names in a directory durable; without it the last renames are lost with the power."""
+    """Make the names in a directory durable; otherwise a power failure loses the last renames."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -193,16 +195,16 @@ def flush_directory(path: str | Path) -> None:
 
 
 def read_at_most(path: str | Path, size: int) -> bytes | None:
-    """The content of a file, or None if it does not exist: at most ``size`` bytes, and one more of a longer file."""
+    """Read a file, or give None if it does not exist: at most ``size`` bytes, and one more of a longer file."""
     try:
         handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - it is open already
-        # No more memory than the file has bytes.
+        # Takes no more memory than the file has bytes.
         wanted = min(size + 1, os.fstat(handle).st_size)
         data = file.read(wanted)
-        # One call gives 2 GiB at most.
+        # One call reads at most 2 GiB.
         while len(data) < wanted and (more := file.read(wanted - len(data))):
             data += more
         return data
@@ -210,7 +212,7 @@ def read_at_most(path: str | Path, size: int) -> bytes | None:
 
 @contextmanager
 def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iterator[None]:
-    """Hold a lock against the threads of this process and all others; the kernel frees it when the process dies."""
+    """Hold a lock against other threads and processes; the kernel releases it when the process dies."""
     deadline = time.monotonic() + patience.total_seconds()
     if not mutex.acquire(timeout=patience.total_seconds()):
         raise _busy()
@@ -221,7 +223,8 @@ def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iter
             try:
                 yield
             finally:
-                # A child that was forked meanwhile has the same file open, so that closing it alone would free nothing.
+                # A child that was forked meanwhile shares the open file, so closing it here alone would not release the
+                # lock.
                 fcntl.flock(handle, fcntl.LOCK_UN)
         finally:
             os.close(handle)
@@ -230,7 +233,7 @@ def locked(path: str | Path, mutex: threading.Lock, patience: timedelta) -> Iter
 
 
 def acquire(handle: int, kind: int, deadline: float) -> None:
-    """Lock an open file, for oneself or shared."""
+    """Lock an open file, exclusively or shared."""
     pause = 0.00005
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The index beside the files: entries of records in SQLite, a superset of what is there."""
+"""The index beside the files: entries of records in SQLite, always a superset of the records."""
 
 from __future__ import annotations
 
@@ -34,38 +34,36 @@ SQL: Final = statements("flowpersist.backends._filesystem")
 TABLES: Final = tuple(name for name in SQL if name.startswith("create_"))
 VERSION: Final = 1
 LOG: Final = "index.log"
-#: After how many writes and deletions of a process it enters what was noted, though no query has asked.
+#: A process adds the log's entries to the index after this many writes and deletions, even without a query.
 OVERDUE: Final = 500
-#: What SQLite's own log keeps of the disk, and from where on its content goes to the index.
+#: The size of SQLite's own log on the disk, and the size from which its content is moved to the index.
 WAL_BYTES: Final = 4 * 1024 * 1024
-#: From how many bytes on a log is emptied, and how long to wait for a moment at which nobody adds to it.
+#: The size from which a log is emptied, and the wait for a moment without writers.
 LONG: Final = 4 * 1024 * 1024
 QUIET: Final = timedelta(milliseconds=50)
-#: Of a place in the log.
+#: The keys of a position in the log.
 _OFFSET_DIGITS: Final = 19
-#: Where Linux names the time since the machine was started.
+#: Where Linux keeps the id of the current boot.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-#: The errors of an index that is damaged, or of another release.
+#: The errors of an index that is damaged or of another release.
 _USELESS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR})
-#: What a statement of ours makes.
+#: The table or index that a statement creates.
 _MADE: Final = re.compile(r"create (?:table|(?:unique )?index) if not exists (\w+)")
 
 
 @frozen
 class Entry:
-    """A hit: the record's file, and where the entry stands in the order that was asked for; None where what is entered
-    there is damaged.
-    """
+    """A hit: the record's file, and the entry's position in the requested order; None if the entry is damaged."""
 
     digest: str
     place: Position | None
 
 
 class FileIndex:
-    """Two connections, each behind a lock, so that the threads of a pool may share them.
+    """Two connections, each behind a lock, so that a pool's threads can share them.
 
-    What is written to records is noted in a log, and entered before anything is read. Neither is flushed: after a crash
-    of the process nothing is missing, and after one of the machine (another boot id) the index is rebuilt.
+    Entries of records are written to a log, and added to the index before it is read. Neither is flushed: nothing is
+    missing after a crash of the process, and after a crash of the machine (another boot id) the index is rebuilt.
     """
 
     def __init__(self, path: Path, patience: timedelta) -> None:
@@ -84,7 +82,7 @@ class FileIndex:
         except sqlite3.DatabaseError as error:
             if primary_code(error) not in _USELESS:
                 raise
-        # Damaged, or of another release: it holds nothing that the files do not say.
+        # Damaged, or of another release: it holds nothing that the files do not hold.
         self._remove()
         return self._connect(), self._connect()
 
@@ -96,7 +94,7 @@ class FileIndex:
     def _connect(self) -> sqlite3.Connection:
         if irregular(self._path) is not None:
             self._remove()
-        # Only where it is missing: a handle of our own, closed, would free the locks of this process's connections.
+        # Only if it is missing: closing another handle would release the locks of this process's connections.
         with contextlib.suppress(FileExistsError):
             create(self._path, [])
         seconds = self._patience.total_seconds()
@@ -124,17 +122,17 @@ class FileIndex:
                 connection.close()
 
     def declare(self, indexed: Mapping[str, type]) -> None:
-        """Make the declared attributes' indexes."""
+        """Create the declared attributes' indexes."""
         with self._transaction() as connection:
             for name in indexed:
                 for statement in index_statements("entries", name).values():
                     connection.execute(statement)
 
     def is_current(self) -> bool:
-        """Whether all that was written since it was built is in it, or in its log."""
+        """Whether the index and its log have every write since the index was built."""
         if not self._log.exists() or not self._is_marked():
             return False
-        # What is passed over of the log takes the mark away.
+        # Skipping a line of the log removes the mark.
         self.enter()
         return self._is_marked()
 
@@ -145,18 +143,18 @@ class FileIndex:
         return boot is not None and row == (f"{VERSION} {boot}",)
 
     def begin(self) -> None:
-        """Prepare for building it anew: what the log says is in the files by then."""
+        """Prepare a rebuild; the files hold everything that the log holds by then."""
         with self._log.still(self._patience) as handle, self._transaction():
             begin_anew(handle)
 
     def mark_current(self) -> None:
-        """Note that it was built, in this boot of the machine."""
+        """Record that the index was built, in this boot of the machine."""
         with self._transaction() as connection:
             connection.execute(SQL["write_meta"], ("boot", f"{VERSION} {_boot_id()}"))
 
     @contextmanager
     def noting(self) -> Iterator[Callable[[str, int, bytes], None]]:
-        """Note an entry, by digest, revision and header, before its record is written."""
+        """Log an entry (digest, revision and header) before its record is written."""
         with self._log.noting() as handle:
 
             def note(digest: str, revision: int, header: bytes) -> None:
@@ -170,14 +168,14 @@ class FileIndex:
             yield note
 
     def remove_below(self, digest: str, revision: int) -> None:
-        """Remove a record's entries of earlier revisions, after its record was written: with what is noted or entered
-        next, since queries pass them over.
+        """Remove a record's entries of earlier revisions after its record was written. This happens with the next
+        batch, since queries ignore these entries.
         """
         self._outdated.append((digest.encode(), revision))
 
     @contextmanager
     def _over(self) -> Iterator[list[tuple[bytes, int]]]:
-        """What is to be removed, which it is if all goes well."""
+        """The removals that take effect if the transaction succeeds."""
         taken = [self._outdated.popleft() for _ in range(len(self._outdated))]
         try:
             yield taken
@@ -187,11 +185,11 @@ class FileIndex:
 
     @property
     def overdue(self) -> bool:
-        """Whether so much was noted or outdated here that it had better be entered before a query asks for it."""
+        """Whether so many entries were logged or outdated that they should be added before a query needs them."""
         return self._noted + len(self._outdated) >= OVERDUE
 
     def enter(self) -> None:
-        """Enter what was noted, by whomever."""
+        """Add the logged entries of all processes."""
         self._noted = 0
         with self._read() as connection:
             if not self._outdated and self._log.is_read(_log_position(connection)):
@@ -199,9 +197,9 @@ class FileIndex:
         with self._transaction() as connection, self._over() as over:
             long = self._entered(connection, over) > LONG
         if long:
-            # Where others keep adding, another time.
+            # Retried another time if other processes keep adding.
             with contextlib.suppress(BackendUnavailable), self._log.still(QUIET) as handle:
-                # First all of it must be entered for good; who reads it does so in a transaction.
+                # All entries must be added durably first; the next reader reads them in a transaction.
                 with self._transaction() as connection:
                     self._entered(connection, ())
                 with self._transaction():
@@ -215,16 +213,16 @@ class FileIndex:
             lost = _lost(connection, read.lines, removals)
             place, damaged, more, removals = read.place, damaged or read.damaged or lost, read.more, ()
         if damaged:
-            # A crash or a full disk leaves such a line too, of a write that was not done.
+            # A crash or a full disk leaves such a line too, for a write that was not made.
             log.warning(
-                "a line of the index's log can't be read; the index will be rebuilt when the store is next opened"
+                "the index's log has an unreadable line; the index will be rebuilt when the store is next opened"
             )
             connection.execute(SQL["write_meta"], ("boot", ""))
         connection.execute(SQL["write_meta"], ("log", f"{place.log} {place.offset}"))
         return place.offset
 
     def replace(self, digest: object, stored: Stored | None) -> None:
-        """Make the entries of one record anew."""
+        """Rebuild the entries of one record."""
         self.enter()
         with self._transaction() as connection:
             connection.execute(SQL["remove"], (digest,))
@@ -232,7 +230,7 @@ class FileIndex:
                 connection.execute(SQL["add"], _row_of(stored))
 
     def replace_shard(self, prefix: str, records: Iterable[Stored]) -> None:
-        """Make the entries of a shard anew."""
+        """Rebuild the entries of a shard."""
         with self._transaction() as connection:
             connection.execute(SQL["remove_shard"], (prefix,))
             connection.executemany(SQL["add"], [_row_of(stored) for stored in records])
@@ -247,11 +245,11 @@ class FileIndex:
         return found
 
     def page(self, asked: Selection, indexed: Mapping[str, type]) -> list[Entry]:
-        """The entries of a selection, in its order; to be verified."""
+        """The entries of a selection in its order, to be verified."""
         try:
             self.enter()
         except StorageFull:
-            # So it is read what would be there.
+            # The log must be read first for that.
             with self._transaction(keep=False) as connection:
                 self._entered(connection, ())
                 return _hits(connection, asked, indexed)
@@ -280,7 +278,7 @@ class FileIndex:
 
 
 def _lost(connection: sqlite3.Connection, lines: Sequence[Line], removals: Iterable[Line]) -> bool:
-    """Enter lines of the log and what is to be removed besides: whether one of them can't be."""
+    """Add log lines and remove outdated entries; True if a line was unreadable."""
     floors: dict[str, int] = {}
     for digest, revision in (*(line for line in lines if len(line) == REMOVAL), *removals):
         floors[digest] = max(revision, floors.get(digest, 0))
@@ -296,7 +294,7 @@ def _entered_all(connection: sqlite3.Connection, entries: Sequence[Line]) -> boo
     try:
         connection.executemany(SQL["add"], [_row(*line) for line in entries])
     except (KeyError, TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
-        # A line that is whole, and says what no record of ours says.
+        # An intact line with values that no valid record has.
         return False
     return True
 
@@ -311,12 +309,12 @@ def _hits(connection: sqlite3.Connection, asked: Selection, indexed: Mapping[str
 def _log_position(connection: sqlite3.Connection) -> LogPosition:
     row = connection.execute(SQL["read_meta"], ("log",)).fetchone()
     log, _, offset = ("", "", "0") if row is None else str(row[0]).partition(" ")
-    # What is damaged there makes the log be read from its beginning.
+    # A damaged position makes the log be read from its beginning.
     return LogPosition(log, int(offset)) if offset.isdecimal() and len(offset) < _OFFSET_DIGITS else LogPosition("", 0)
 
 
 def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
-    """The statements that would make what an index lacks; one that can't be used is made anew, so lacks everything."""
+    """The statements that would create what the index lacks; for an unusable index, all of them."""
     there = _names(path)
     made = [(_MADE.search(SQL[name]), SQL[name].strip()) for name in TABLES]
     tables = [text for found, text in made if found is not None and found[1] not in there]
@@ -329,7 +327,7 @@ def pending(path: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
 def _names(path: Path) -> set[str]:
     if not path.exists() or irregular(path) is not None:
         return set()
-    # For reading alone it would leave its log's files behind.
+    # Opened read-only it would leave its log files behind.
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
         try:
             connection.execute(*_probe())
@@ -341,7 +339,7 @@ def _names(path: Path) -> set[str]:
 
 
 def _probe() -> tuple[str, tuple[str]]:
-    """A statement that fails where the table has other columns."""
+    """A statement that fails if the table has other columns."""
     return "select digest, revision, namespace, key, due_at, body, attributes from entries where digest = ?", ("",)
 
 
@@ -359,5 +357,5 @@ def _boot_id() -> str | None:
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
-        # Where the system does not say, an index of an earlier opening is not trusted.
+        # If the system has no boot id, an index of an earlier opening is not trusted.
         return None

@@ -1,15 +1,15 @@
-"""What is still to be entered into the index: lines at the end of a file, each added while the record's shard is held.
+"""The entries that the index lacks: lines at the end of a file, each added while the record's shard is locked.
 
-Entering costs far more than noting, and less for many than for each, so it is done when a query asks, or when there
-are many. A line is the CRC-32 of a JSON array, in eight hexadecimal digits, and the array: ``[digest, revision,
-header]``, an entry, before its record is written; or ``[digest, revision]``, below which a record's entries can go,
-some time after it was. In whatever order they are entered, and however often, the same comes of them, since no revision
+Adding to the index costs far more than logging, and less in batches, so it happens when a query needs it or when there
+are many lines. A line is the CRC-32 of a JSON array, in eight hexadecimal digits, and the array: ``[digest, revision,
+header]``for an entry, before its record is written; or ``[digest, revision]``, after a write, to remove the record's
+entries of earlier revisions. Applying lines in any order, any number of times, gives the same result, since no revision
 is used twice.
 
-Nothing is flushed: after a crash of the machine the index is rebuilt. What a writer that was killed has left of a line
-is a line by itself and passed over: its record was not written. Since a line that was damaged looks the same, whoever
-passes one over sees to it that the index is rebuilt when the store is opened next. The file begins with an id, another
-one each time it is emptied, by which whoever has read a part of it sees that this was done.
+Nothing is flushed: after a crash of the machine the index is rebuilt. A partial line that a killed writer leaves is
+ended as a line of its own and skipped, since its record was not written. A damaged line looks the same, so skipping a
+line also has the index rebuilt when the store is opened next. The file begins with an id that changes each time the
+file is emptied, which tells a reader that this has happened.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ __all__ = ["ENTRY", "REMOVAL", "IndexLog", "Line", "LogPosition", "Read", "add",
 Line: TypeAlias = Sequence[Any]
 ID_BYTES: Final = 32
 CHECKSUM_DIGITS: Final = 8
-#: So much is read at a time. A line takes a tenth of it at most.
+#: The bytes that are read at a time. A line takes at most a tenth of them.
 CHUNK_BYTES: Final = 16 * 1024 * 1024
-#: How many values a line of either kind has.
+#: The numbers of values that the two kinds of lines have.
 REMOVAL: Final = 2
 ENTRY: Final = 3
 _REVISIONS: Final = 2**63
@@ -45,7 +45,7 @@ _REVISIONS: Final = 2**63
 
 @frozen
 class LogPosition:
-    """How far a log was read: which one, and up to which byte."""
+    """How far a log was read: its id, and the offset."""
 
     log: str
     offset: int
@@ -53,7 +53,7 @@ class LogPosition:
 
 @frozen
 class Read:
-    """Lines, the place after them, whether some had to be passed over, and whether more follow."""
+    """Lines, the position after them, whether some were skipped, and whether more follow."""
 
     lines: Sequence[Line]
     place: LogPosition
@@ -63,7 +63,7 @@ class Read:
 
 @define(eq=False)
 class IndexLog:
-    """The file. ``patience`` bounds the wait for one who empties it."""
+    """The file. ``patience`` bounds the wait while another process empties it."""
 
     path: Path
     patience: timedelta
@@ -72,7 +72,7 @@ class IndexLog:
     _users: int = 0
 
     def exists(self) -> bool:
-        """Whether it is there, and has an id: where it is not, nobody knows what was in it."""
+        """Whether the file exists and has an id; otherwise its content is unknown."""
         return self.path.exists() and self.path.stat().st_size >= ID_BYTES
 
     def close(self) -> None:
@@ -83,11 +83,11 @@ class IndexLog:
 
     @contextmanager
     def noting(self) -> Iterator[int]:
-        """The file, to add lines to while nobody empties it."""
+        """Give the file for adding lines, while no process empties it."""
         with self._mutex:
             if self._handle is None:
                 self._handle = open_regular(self.path, os.O_WRONLY | os.O_APPEND)
-            # One lock for all threads, as they share the open file: the first takes it and the last frees it.
+            # All threads share one lock, as they share the open file: the first takes it and the last releases it.
             if not self._users:
                 acquire(self._handle, fcntl.LOCK_SH, time.monotonic() + self.patience.total_seconds())
             self._users += 1
@@ -102,25 +102,25 @@ class IndexLog:
 
     @contextmanager
     def still(self, patience: timedelta) -> Iterator[int]:
-        """The file, while nobody adds to it. It is made where it is missing."""
+        """Give the file while no process adds to it. It is created if it is missing."""
         handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
         try:
             acquire(handle, fcntl.LOCK_EX, time.monotonic() + patience.total_seconds())
             try:
                 yield handle
             finally:
-                # As for a shard's lock: a child may have it open.
+                # As with a shard's lock, a child may have it open.
                 fcntl.flock(handle, fcntl.LOCK_UN)
         finally:
             os.close(handle)
 
     def is_read(self, place: LogPosition) -> bool:
-        """Whether nothing was added since."""
+        """Whether no line was added since."""
         with self._reading() as handle:
             return place == LogPosition(_id(handle), os.fstat(handle).st_size)
 
     def read(self, place: LogPosition) -> Read:
-        """Lines from a place on, of a long log some. Not while it is emptied."""
+        """Read lines from a position on, of a long log only some. Not while it is emptied."""
         with self._reading() as handle:
             log, size = _id(handle), os.fstat(handle).st_size
             start = place.offset if place.log == log else ID_BYTES
@@ -128,10 +128,10 @@ class IndexLog:
             start = ID_BYTES if cut else start
             data = os.pread(handle, min(max(0, size - start), CHUNK_BYTES), start)
         more = len(data) == CHUNK_BYTES
-        # One without its end is still being written.
+        # A line without its end is still being written.
         whole = data[: data.rfind(b"\n") + 1]
         if more and not whole:
-            # No line is so long: what follows is none of ours.
+            # No valid line is this long, so the data is damaged.
             return Read((), LogPosition(log, size), damaged=True, more=False)
         parsed = [_parsed(text) for text in whole.split(b"\n") if text]
         lines = [line for line in parsed if line is not None]
@@ -147,16 +147,16 @@ class IndexLog:
 
 
 def add(handle: int, lines: Sequence[bytes]) -> None:
-    """Add lines by one call, so that no other's come between."""
+    """Add lines by one call, so that no other process's lines come between."""
     text = b"\n%b\n" % b"\n".join(_checksum(line) + line for line in lines)
-    # Where only a part has found room, the whole is tried again, which will say why.
+    # If only a part has fit, repeating the whole call gives the error.
     while os.write(handle, text) != len(text):
         pass
 
 
 def begin_anew(handle: int) -> None:
-    """Empty the file: under a new id, so that killed half-way, what was entered already is entered again. Nobody may
-    read it meanwhile, who would take the old lines for the new one's.
+    """Empty the file and give it a new id; if that is interrupted, lines that were added already are added again. No
+    process may read it meanwhile, since it would take the old lines for new ones.
     """
     os.pwrite(handle, os.urandom(ID_BYTES // 2).hex().encode(), 0)
     os.ftruncate(handle, ID_BYTES)

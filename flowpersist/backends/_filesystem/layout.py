@@ -1,4 +1,4 @@
-"""The store's directory: its format, its shards, and bringing an index up to the files when it is opened."""
+"""The store's directory: its format, its shards, and updating an index from the files when it is opened."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FORMAT_BYTES: Final = 4096
 
 
 def prepare(root: Path, patience: timedelta) -> None:
-    """Make the directory where it is missing, and refuse one of another program or a later release."""
+    """Create the directory if it is missing, and refuse one of another program or a later release."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _format_text(root) is None:
         _refuse_foreign(root)
@@ -50,7 +50,7 @@ def prepare(root: Path, patience: timedelta) -> None:
 
 
 def _refuse_foreign(root: Path) -> None:
-    # What an opening that was cut short may have left.
+    # What an interrupted opening may have left.
     ours = {LOCK, RECORDS, LOG, f"{FORMAT_FILE}.new"}
     if any(path.name not in ours and not path.name.startswith(INDEX) for path in root.iterdir()):
         if (root / FORMAT_FILE).exists():
@@ -72,10 +72,10 @@ def _make(root: Path) -> None:
     records.mkdir(mode=0o700, exist_ok=True)
     for shard in SHARDS:
         (records / shard).mkdir(mode=0o700, exist_ok=True)
-        # Here, so that no write has to; where it is lost with the power, the next one makes it.
+        # Here, so that no write has to; if a power failure loses it, the next opening creates it.
         os.close(open_regular(records / shard / LOCK, os.O_CREAT | os.O_RDONLY))
     flush_directory(records)
-    # Last: where it is, everything else is.
+    # Last, so that its presence means that everything else is there.
     _name_format(root)
 
 
@@ -99,7 +99,7 @@ def _check_format(text: bytes) -> None:
 
 
 def catch_up(shards: Shards, index: FileIndex) -> None:
-    """Bring the index up to the files: all of them where it can't be trusted, else those that disagree."""
+    """Update the index from the files: from all of them if it is not trusted, else from those that differ."""
     shards.sweep_counters()
     if index.is_current():
         for digest in shards.suspects():
@@ -112,7 +112,7 @@ def catch_up(shards: Shards, index: FileIndex) -> None:
 
 
 def planned(root: Path, indexed: Mapping[str, type]) -> tuple[str, ...]:
-    """What is pending in a directory as it stands: the statements of its index, since records need none."""
+    """The pending statements of a directory's index; records need none."""
     text = _format_text(root)
     if text is not None:
         _check_format(text)

@@ -1,4 +1,4 @@
-"""Threads that do what waits for a disk. ``ThreadPoolExecutor`` would take more than twice the time to hand it over."""
+"""Threads for work that waits for a disk. ``ThreadPoolExecutor`` takes more than twice as long to hand a job over."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ THREADS: Final = 8
 
 
 class Pool(Generic[A]):
-    """Threads that take what comes in turn, and give each job the same ``A``."""
+    """Threads that run jobs in turn, and give each job the same ``A``."""
 
     def __init__(self, given: A) -> None:
         self._given = given
         self._inbox: Inbox[A] = Inbox(NAME)
-        # Daemons, so that a program which ends without closing does end; what was acknowledged is durable.
+        # Daemon threads, so that a program which ends without closing does end; acknowledged writes are durable.
         self._threads = [
             threading.Thread(target=self._work, name=f"flowpersist-{NAME}-{number}", daemon=True)
             for number in range(THREADS)
@@ -31,13 +31,13 @@ class Pool(Generic[A]):
             thread.start()
 
     def start(self, run: Callable[[A], T]) -> Job[A]:
-        """Begin a job of the running event loop; its future is the result."""
+        """Start a job for the running event loop and give its future."""
         job = Job(run)
         self._inbox.send(job)
         return job
 
     def stop(self) -> None:
-        """Wait for the end of what was begun."""
+        """Wait for the jobs that have started."""
         for _ in self._threads:
             self._inbox.end()
         for thread in self._threads:
@@ -46,7 +46,7 @@ class Pool(Generic[A]):
 
     def _work(self) -> None:
         while (job := self._inbox.take()) is not None:
-            # Whoever was cancelled before it has begun needs it no more.
+            # A caller that was cancelled before the job began no longer needs it.
             if not job.future.cancelled():
                 deliver([self._settled(job)])
 

@@ -1,4 +1,4 @@
-"""Reading records' files: their beginnings first, and no more than is asked for."""
+"""Reading records' files: the beginning first, and no more than is needed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from flowpersist.errors import IntegrityError
 
 __all__ = ["RecordFile", "body_in", "is_marked"]
 
-#: What is read at first: the whole of most files, and of a large body not much.
+#: The bytes of the first read: all of most files, and only a little of a large body.
 FIRST_BYTES: Final = 16 * 1024
 _CHECKSUM_BYTES: Final = 4
 
 
 @frozen(eq=False)
 class RecordFile:
-    """A record's file, open, so that all that is read of it is of one revision."""
+    """An open file of a record, so that all reads are of one revision."""
 
     handle: int
     data: bytes
@@ -38,7 +38,7 @@ class RecordFile:
 
     @classmethod
     def opened(cls, path: str, digest: str) -> Self | None:
-        """The file of that name, its beginning checked; None where there is none."""
+        """Open the file of that name and check its beginning; None if there is none."""
         try:
             handle = open_regular(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -63,33 +63,35 @@ class RecordFile:
 
     @property
     def revision(self) -> int:
-        """The record's."""
+        """The record's revision."""
         return self.known.revision
 
     @property
     def mark(self) -> bytes:
-        """What the file begins with, as no other of the record's files does: it holds the revision and a checksum."""
+        """The first bytes of the file, which no other file of the record shares, since they hold the revision and a
+        checksum.
+        """
         return self.data[:START]
 
     def stored(self) -> Stored:
-        """All that the file says, with a small body."""
+        """Read the record with a small body."""
         stored = stored_in(self.known)
         if stored.whole:
             return stored
         data = self.data
         if len(data) >= FIRST_BYTES:
-            # One more than there should be, so that what was appended is found.
+            # One byte more than expected, so that appended data is found.
             missing = self.known.end + stored.inside + _CHECKSUM_BYTES - len(data)
             data += _read(self.handle, max(0, missing) + 1, len(data))
         return with_inline(stored, data[self.known.end :])
 
     def body(self, stored: Stored) -> bytes | None:
-        """The body that this file holds; None where it has none."""
+        """Read the body in this file; None if it has none."""
         return _sized(self.handle, stored) if stored.whole else stored.inline
 
 
 def is_marked(path: str, mark: bytes) -> bool:
-    """Whether the file there begins so; none is there where that is nothing."""
+    """Whether the file of that name begins with this mark; for an empty mark, whether there is no file."""
     try:
         handle = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -101,11 +103,11 @@ def is_marked(path: str, mark: bytes) -> bool:
 
 
 def body_in(path: str, stored: Stored) -> bytes | None:
-    """The large body in a file of its own; None where that is gone."""
+    """Read a large body from its own file; None if that is gone."""
     try:
         handle = open_regular(path, os.O_RDONLY)
     except (FileNotFoundError, IntegrityError):
-        # Whatever else has its name is no body of anybody's.
+        # Anything else of this name is not a body.
         return None
     try:
         return _sized(handle, stored)
@@ -115,7 +117,7 @@ def body_in(path: str, stored: Stored) -> bytes | None:
 
 def _sized(handle: int, stored: Stored) -> bytes:
     size = stored.record.body_size or 0
-    # Before so much memory is asked for.
+    # Checked before the memory is allocated.
     if os.fstat(handle).st_size != stored.offset + size:
         raise body_missing(NAME, stored.record.ref)
     data = _read(handle, size, stored.offset)
@@ -126,7 +128,7 @@ def _sized(handle: int, stored: Stored) -> bytes:
 
 def _read(handle: int, size: int, offset: int) -> bytes:
     data = os.pread(handle, size, offset)
-    # One call gives 2 GiB at most, and the last one nothing.
+    # One call reads at most 2 GiB, and an empty result is the end of the file.
     while len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
         data += more
     return data

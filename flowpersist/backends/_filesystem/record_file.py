@@ -3,10 +3,10 @@
     "FPR2" | u32 length of header | u32 length of head | i64 revision | SHA-256 of its reference
     | u32 CRC-32 of all before, of header and of head | header (JSON) | head | body | u32 CRC-32 of the body
 
-So the beginning alone tells at which revision a record stands. A body of up to ``INLINE_BYTES`` lies in the record's
-file. A larger one is written once, with the record that came with it, into a file of two names: the record's, and one
-with a nonce for the body. Such a file has no CRC of the body. What changes the record later writes a file that says
-where in the file of that nonce the body begins, so that the body is not written again.
+So the beginning alone gives a record's revision. A body of up to ``INLINE_BYTES`` is stored in the record's file. A
+larger one is written once, with its record, into a file with two names: the record's, and one with a nonce for the
+body. Such a file has no CRC of the body. A later change of the record writes a file that holds the nonce and the offset
+of the body, so that the body is not written again.
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ _MAGIC: Final = b"FPR2"
 _FIXED: Final = struct.Struct(">4sIIq32s")
 _U32: Final = struct.Struct(">I")
 START: Final = _FIXED.size + _U32.size
-#: Above what 64 attributes of 1,024 bytes take, each byte of which JSON may write as seven. A length beyond is damage.
+#: More than 64 attributes of 1,024 bytes take, even if JSON writes each byte as seven. A longer header means damage.
 _MAX_HEADER: Final = 1024 * 1024
 _NONCE_LETTERS: Final = 64
 
 
 @frozen
 class Stored:
-    """A record's file: the record without its body; the small body inside, or where the large one is."""
+    """A record's file: the record without its body, and the small body or the location of a large one."""
 
     record: Record
     inline: bytes | None = field(default=None, repr=False)
-    #: What the name of a large body's file holds, and where in that file it begins.
+    #: The nonce of a large body's file, and the offset of the body in it.
     nonce: str | None = None
     offset: int = 0
-    #: Whether that file is this one.
+    #: Whether the body's file is this one.
     whole: bool = False
 
     @property
     def inside(self) -> int:
-        """The bytes of body in a file that is not whole."""
+        """The size of the small body in a file that is not whole."""
         return 0 if self.nonce is not None else self.record.body_size or 0
 
     def with_body(self, body: bytes | None) -> Record:
@@ -77,32 +77,34 @@ class Stored:
 
 @frozen
 class Beginning:
-    """What a record's file begins with, once it has been checked."""
+    """The checked beginning of a record's file."""
 
     revision: int
     header: bytes = field(repr=False)
     head: bytes = field(repr=False)
-    #: Where it ends, and a body begins.
+    #: Where the beginning ends and a body starts.
     end: int
-    #: The file's name, and so which record it is.
+    #: The file's name, which identifies the record.
     digest: str
 
 
 def damaged() -> IntegrityError:
-    """A record's file that is not as it was written."""
+    """The error for a damaged record's file."""
     return unreadable(NAME, "a record's file")
 
 
 def digest_of(ref: RecordRef) -> str:
-    """The name of a record's file: never the user's text, and of one length. Namespace and key can't flow together."""
+    """The name of a record's file: of fixed length, and never the user's text. Namespace and key are encoded without
+    ambiguity.
+    """
     namespace = ref.namespace.encode()
     return hashlib.sha256(_U32.pack(len(namespace)) + namespace + ref.key.encode()).hexdigest()
 
 
 def header_of(stored: Stored) -> bytes:
-    """What a record's file says of it, but for its revision and its head: JSON in one line."""
+    """A record as JSON on one line, without its revision and head."""
     record = stored.record
-    # By hand: json.dumps takes four times as long.
+    # Written by hand, since json.dumps takes four times as long.
     return (
         f'{{"namespace":{_text(record.ref.namespace)},"key":{_text(record.ref.key)},"write_id":{_text(record.write_id)},'
         f'"created":{to_micros(record.created_at)},"updated":{to_micros(record.updated_at)},'
@@ -115,7 +117,7 @@ def header_of(stored: Stored) -> bytes:
 
 
 def encode(stored: Stored, digest: str, header: bytes) -> list[bytes]:
-    """The bytes of a record's file. Where it is whole, those of the body follow them."""
+    """The bytes of a record's file. If it is whole, the body's bytes follow them."""
     record = stored.record
     fixed = _FIXED.pack(_MAGIC, len(header), len(record.head), record.revision, bytes.fromhex(digest))
     checksum = _U32.pack(zlib.crc32(record.head, zlib.crc32(header, zlib.crc32(fixed))))
@@ -127,18 +129,18 @@ def encode(stored: Stored, digest: str, header: bytes) -> list[bytes]:
 
 
 def reach(data: bytes) -> int:
-    """How many bytes of a file its beginning takes, going by the first few."""
+    """The length of a file's beginning, from its first bytes."""
     if len(data) < START or data[:4] != _MAGIC:
         raise damaged()
     _, header, head, _, _ = _FIXED.unpack_from(data)
-    # Else a flipped bit could ask for gigabytes.
+    # Otherwise a flipped bit could request gigabytes.
     if header > _MAX_HEADER or head > MAX_HEAD_BYTES:
         raise damaged()
     return START + int(header) + int(head)
 
 
 def beginning(data: bytes, digest: str) -> Beginning:
-    """The beginning of a record's file; ``IntegrityError`` where it is damaged, or another record's."""
+    """Parse the beginning of a record's file; ``IntegrityError`` if it is damaged or another record's."""
     end = reach(data)
     _, length, _, revision, name = _FIXED.unpack_from(data)
     header, head = data[START : START + length], data[START + length : end]
@@ -149,7 +151,7 @@ def beginning(data: bytes, digest: str) -> Beginning:
 
 
 def stored_in(found: Beginning) -> Stored:
-    """What a file of this beginning says, but for a small body, which is still to be read."""
+    """The record of a file with this beginning, without a small body, which must still be read."""
     try:
         return _parsed(found)
     except WRONG as error:
@@ -177,13 +179,13 @@ def _parsed(found: Beginning) -> Stored:
     if digest_of(record.ref) != found.digest:
         raise ValueError("the file belongs to another record")
     if stored.inside > INLINE_BYTES and not stored.whole:
-        # Before so much memory is asked for.
+        # Checked before the memory is allocated.
         raise ValueError("Invalid body size: too large for a body inside a record's file")
     return stored
 
 
 def _checked_nonce(nonce: object) -> str | None:
-    """A nonce as a header names it; it becomes part of a file's name."""
+    """Check a nonce from a header, because it becomes part of a file's name."""
     if nonce is None:
         return None
     if not (isinstance(nonce, str) and nonce.isascii() and nonce.isalnum() and len(nonce) <= _NONCE_LETTERS):
@@ -192,14 +194,14 @@ def _checked_nonce(nonce: object) -> str | None:
 
 
 def _checked_size(size: object) -> int | None:
-    """A number of bytes as a header names it."""
+    """Check a number of bytes from a header."""
     if size is not None and (type(size) is not int or size < 0):
         raise ValueError("Invalid size: expected a number of bytes, or null")
     return size
 
 
 def with_inline(stored: Stored, rest: bytes) -> Stored:
-    """With the small body, of all the bytes that follow a file's beginning."""
+    """Add the small body, given all bytes after a file's beginning."""
     inline = rest[: stored.inside]
     if len(rest) != stored.inside + _U32.size or _U32.pack(zlib.crc32(inline)) != rest[stored.inside :]:
         raise damaged()

@@ -40,21 +40,22 @@ __all__ = ["SHARDS", "Shards"]
 log = logging.getLogger("flowpersist.backends.filesystem")
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 DIGEST_LETTERS: Final = 64
-#: Without the lock a large body can vanish between reading its record and reading it; then the lock is taken.
+#: Without the lock a large body can vanish between reading its record and reading it; after this many times the lock is
+#: taken.
 LOCK_FREE_READS: Final = 3
-#: Of a shard's counter.
+#: The file of a shard's counter.
 _DIGITS: Final = 19
-#: A shard's counter while it is written.
+#: The temporary file of a shard's counter.
 FLOOR_REST: Final = "floor.new"
 
 
 class _Overtaken(Exception):
-    """Another write came between reading a record and locking it."""
+    """Another write happened between reading a record and locking it."""
 
 
 @contextlib.contextmanager
 def naming(ref: RecordRef) -> Iterator[None]:
-    """What is said of a record's file, said of the record."""
+    """Name the record instead of its file in an error."""
     try:
         yield
     except IntegrityError as error:
@@ -77,7 +78,7 @@ class Shards:
     now: Callable[[], datetime]
     patience: timedelta
     entropy: Callable[[int], bytes] = os.urandom
-    #: The directory as text.
+    #: The directory, as text.
     _root: str = field(init=False)
     _mutexes: dict[str, threading.Lock] = field(factory=lambda: {shard: threading.Lock() for shard in SHARDS})
 
@@ -85,7 +86,7 @@ class Shards:
         self._root = str(self.directory)
 
     def path(self, digest: str, kind: str) -> str:
-        """A record's file of one kind: ``record``, ``<nonce>.body`` or ``<nonce>.new``."""
+        """The path of a record's file of one kind: ``record``, ``<nonce>.body`` or ``<nonce>.new``."""
         return f"{self._root}/{digest[:2]}/{digest}.{kind}"
 
     def _body_path(self, digest: str, stored: Stored) -> str:
@@ -95,14 +96,14 @@ class Shards:
         return self.path(digest, f"{self.entropy(8).hex()}.new")
 
     def locked(self, shard: str) -> AbstractContextManager[None]:
-        """Hold a shard."""
+        """Hold a shard's lock."""
         return locked(f"{self._root}/{shard}/lock", self._mutexes[shard], self.patience)
 
     def _opened(self, digest: str) -> RecordFile | None:
         return RecordFile.opened(self.path(digest, "record"), digest)
 
     def stored(self, digest: str) -> Stored | None:
-        """A record's file, as of one revision."""
+        """Read a record's file, of one revision."""
         file = self._opened(digest)
         if file is None:
             return None
@@ -110,7 +111,7 @@ class Shards:
             return file.stored()
 
     def get(self, ref: RecordRef, *, body: bool) -> Record | None:
-        """A record, and its body as of the same revision."""
+        """Read a record, and its body of the same revision."""
         with naming(ref):
             return self._get(ref, digest_of(ref), body=body)
 
@@ -138,14 +139,14 @@ class Shards:
         return stored.with_body(body_in(self._body_path(digest, stored), stored))
 
     def put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
-        """Compare, write beside the record, and rename if nobody else has meanwhile: the rename is the commit."""
+        """Compare, write beside the record, and rename if the record is unchanged: the rename is the commit."""
         while True:
             with contextlib.suppress(_Overtaken), naming(ref):
                 return self._put(ref, change, if_revision, not_after)
 
     def _put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
         digest = digest_of(ref)
-        # Who has lost needs no lock to be told so, since no record comes back to an earlier revision.
+        # A losing writer needs no lock, since no record returns to an earlier revision.
         old, mark = self._standing(ref, digest, if_revision)
         floor = self._floor(digest[:2]) if old is None else 0
         now = self.now()
@@ -160,7 +161,7 @@ class Shards:
         with made(path, parts), self.locked(digest[:2]), self.index.noting() as note:
             if not is_marked(record, mark) or (old is None and self._floor(digest[:2]) != floor):
                 raise _Overtaken
-            # Again, since flushing takes its time: the rename is the moment that counts.
+            # Checked again because flushing takes time, and the rename is the moment that counts.
             check_deadline(NAME, ref, self.now(), not_after)
             note(digest, new.record.revision, header)
             self._commit(digest, path, old, new)
@@ -201,7 +202,7 @@ class Shards:
                 self._keep_body(digest, old)
             rename(path, self.path(digest, "record"))
         except FileNotFoundError:
-            # Who opened the store has swept it away before it was locked.
+            # A process that opened the store removed it before it was locked.
             raise _Overtaken from None
 
     def _commit_whole(self, digest: str, path: str) -> None:
@@ -218,15 +219,15 @@ class Shards:
 
     def _keep_body(self, digest: str, old: Stored) -> None:
         if link(self.path(digest, "record"), self._body_path(digest, old)):
-            # Its name was lost with the power, or the record was copied alone: first it must be there for good.
+            # A power failure lost its name, or the record was copied alone; it must be durable first.
             self._flush(digest[:2])
 
     def _flush(self, shard: str) -> None:
         try:
             flush_directory(f"{self._root}/{shard}")
         except OSError as error:
-            # What was done can be read, but may not outlive the machine.
-            message = "the disk failed while a write was being made durable; read the record and decide again"
+            # The change can be read, but may not survive a crash of the machine.
+            message = "the disk failed while it flushed a write; read the record and decide again"
             raise UnknownOutcome(message, NAME) from error
 
     def delete(self, ref: RecordRef, if_revision: int) -> bool:
@@ -240,9 +241,7 @@ class Shards:
             return self._remove([digest_of(ref)], at_revision, self.stored) > 0
 
     def remove_if(self, digests: Sequence[str], wanted: Callable[[Record], bool]) -> tuple[int, list[str]]:
-        """Remove those records of one shard that are there, can be read and are wanted; gives how many, and which can't
-        be read.
-        """
+        """Remove the readable records of one shard that match; give their number, and the unreadable ones."""
         damaged_ones: list[str] = []
 
         def readable(digest: str) -> Stored | None:
@@ -263,7 +262,7 @@ class Shards:
             removed = {digest: it for digest, it in read.items() if it is not None and wanted(it.record)}
             if not removed:
                 return 0
-            # Before the records go: a new one under such a name begins above all revisions that were there.
+            # Before the records are removed: a new record of such a name begins above all former revisions.
             self._raise_floor(shard, max(stored.record.revision for stored in removed.values()))
             for digest in removed:
                 unlink(self.path(digest, "record"))
@@ -286,12 +285,12 @@ class Shards:
         if self._floor(shard) >= revision:
             return
         temporary = self.directory / shard / FLOOR_REST
-        # One that is there under the lock is the rest of a crash.
+        # A file that exists under the lock was left by a crash.
         remove(temporary)
         replace(temporary, self.directory / shard / "floor", [b"%d" % revision])
 
     def rebuild(self, shard: str) -> None:
-        """Make a shard's part of the index from its files, and remove what no record names."""
+        """Rebuild a shard's part of the index from its files, and remove files that no record names."""
         with self.locked(shard):
             names = _names(self.directory / shard)
             found = {digest: self.readable(digest) for digest in names}
@@ -300,21 +299,21 @@ class Shards:
                 self._sweep(digest, names[digest], stored)
 
     def repair(self, digest: str) -> None:
-        """Make the index of one record agree with its file, and remove what the record does not name."""
+        """Bring the index entry of one record up to its file, and remove files that the record does not name."""
         with self.locked(digest[:2]):
             stored = self.readable(digest)
             self.index.replace(digest, stored)
             self._sweep(digest, _names(self.directory / digest[:2]).get(digest, []), stored)
 
     def mend(self, digest: object) -> None:
-        """Make an entry anew that is damaged; one that names no record goes."""
+        """Rebuild a damaged entry; one without a record is removed."""
         if isinstance(digest, str) and len(digest) == DIGEST_LETTERS and digest[:2] in SHARDS:
             self.repair(digest)
         else:
             self.index.replace(digest, None)
 
     def readable(self, digest: str) -> Stored | None:
-        """A record of many: one that is damaged is reported and left out, so that it does not block the others."""
+        """Read one of many records; a damaged one is reported and left out, so that it does not block the others."""
         try:
             return self.stored(digest)
         except IntegrityError as error:
@@ -324,7 +323,7 @@ class Shards:
 
     def _sweep(self, digest: str, kinds: Iterable[str], stored: Stored | None) -> None:
         if stored is None and "record" in kinds:
-            # Its body may be all that can be saved of it.
+            # Its body may be all that can be recovered.
             return
         named = {"record", None if stored is None else f"{stored.nonce}.body"}
         for kind in kinds:
@@ -332,7 +331,7 @@ class Shards:
                 remove_abandoned(self.path(digest, kind))
 
     def sweep_counters(self) -> None:
-        """Remove what crashes have left of shards' counters; one that is under way is there no more under the lock."""
+        """Remove the temporary files of counters that crashes have left; under the lock none is in use."""
         for shard in SHARDS:
             rest = self.directory / shard / FLOOR_REST
             if rest.exists():
@@ -340,7 +339,7 @@ class Shards:
                     remove(rest)
 
     def suspects(self) -> set[str]:
-        """The records of which files and index disagree, as after a crash; those under way are among them."""
+        """The records on which files and index disagree, as after a crash; those being written are among them."""
         entries = self.index.bodies()
         files = {digest: kinds for shard in SHARDS for digest, kinds in _names(self.directory / shard).items()}
         return {digest for digest in files.keys() | entries.keys() if _disagree(files, entries, digest)}
@@ -353,7 +352,7 @@ def _disagree(files: dict[str, list[str]], entries: dict[str, list[str | None]],
 
 
 def _names(directory: Path) -> dict[str, list[str]]:
-    """The files of a shard: their kinds by their records. A name that is none of ours is left alone."""
+    """The files of a shard: their kinds by record. Files with other names are ignored."""
     found: dict[str, list[str]] = {}
     for name in os.listdir(directory):  # noqa: PTH208 - names, no paths
         digest, _, kind = name.partition(".")

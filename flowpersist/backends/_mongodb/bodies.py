@@ -1,26 +1,26 @@
 """Bodies in chunks, in a collection of their own.
 
-A body is immutable and has a name of its own, which its record holds: the moment of its upload by the store's clock,
-and chance. It goes up before its record is written and goes away after its record has let go of it, so that a crash
-leaves at worst a body that nobody names: an orphan, which the sweeper removes after a grace.
+A body is immutable and has a unique name, which its record holds: the time of its upload by the store's clock, and
+random characters. It is uploaded before its record is written and removed after its record has stopped naming it, so a
+crash leaves at worst a body that no record names: an orphan, which the sweeper removes after a grace period.
 
-A writer that was stopped for longer than the grace could still commit a record whose body was swept. No server without
-transactions can exclude both, so each leaves a mark before it looks at the other's:
+A writer that was stopped for longer than the grace period could still commit a record whose body was swept. Without
+transactions, each side leaves a mark before it checks for the other's:
 
 - the sweeper writes a *tombstone* under the body's name, then looks whether a record holds that name, then removes it;
 - the writer writes its record, then looks whether there is a tombstone of that name.
 
-Whatever the order, one of them sees the other: the sweeper spares the body, or the writer, who still has the bytes,
-puts them up under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
-that and its look, leaves a record without its body. Tombstones are kept for a month.
+In any order, one of them sees the other's mark: the sweeper keeps the body, or the writer, which still has the bytes,
+uploads them under another name. Only a writer that is stopped for an hour before it writes its record, and dies between
+that write and its check, leaves a record without its body. Tombstones are kept for a month.
 
-The look costs a round trip. A writer that was quick by both of its clocks (see ``PROMPT``) acknowledges first and looks
-soon after (``watching``): there can be a tombstone only if the whole machine stood still and its clocks with it. A slow
-writer looks first, so that no record without its body is acknowledged.
+The check costs a round trip. A writer that was quick by both of its clocks (see ``PROMPT``) acknowledges first and
+checks soon after (``watching``): a tombstone can exist then only if the whole machine was suspended together with its
+clocks. A slow writer checks first, so that no record without its body is acknowledged.
 
-Chunks are of 4 MiB, and go up and come back one by one, each by its ``_id``. With 1 MiB a body of 10 MB took half as
-long again to read. With 15 MiB, nearly as much as a document may hold, many of them took twice as long to write: a
-server that copies a page to change it copies more.
+Chunks have 4 MiB and are written and read one by one, each by its ``_id``. With 1 MiB, reading a body of 10 MB took 1.5
+times as long. With 15 MiB, near the limit of a document, writing many of them took twice as long, because a server that
+copies a page to change it copies more.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ __all__ = [
 ]
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
-#: Bodies up to this size lie inside their record, which saves a round trip each way. A change of the record does not
-#: send them, a listing does not ask for them.
+#: Bodies up to this size are stored inside their record, which saves a round trip each way. Changing the record does
+#: not send them, and listing it does not fetch them.
 INLINE_BYTES: Final = 16 * 1024
 LARGEST_BODY: Final = 1024 * 1024 * 1024
-#: As many as a record may name: who made them may have cut them smaller.
+#: The most chunks that a record may name; another release may have cut them smaller.
 MOST_CHUNKS: Final = range(1, 1024 + 1)
 GRACE: Final = timedelta(hours=1)
 TOMBSTONES_KEPT: Final = timedelta(days=30)
-#: Seconds from a body's naming to its commit within which nobody can have taken it for an orphan. Far less than the
-#: grace, since clocks may be set, and the sweeper's may be another primary's.
+#: Seconds from naming a body to committing it within which the sweeper cannot have taken it for an orphan. Far shorter
+#: than the grace period, since clocks may be set, and the sweeper may follow another primary's clock.
 PROMPT: Final = 60.0
-#: Between two sweeps, of whatever process, and as many chunks are looked at in each.
+#: The time between two sweeps by any process, and the number of chunks that each sweep examines.
 PAUSE: Final = timedelta(minutes=1)
 BATCH: Final = 500
 _CHUNK: Final = re.compile(r"(.+)\.\d{5}")
@@ -75,7 +75,7 @@ _CHUNK: Final = re.compile(r"(.+)\.\d{5}")
 
 @frozen
 class Stored:
-    """A body that stands in chunks: its name and how many they are."""
+    """A body stored in chunks: its name and their number."""
 
     name: str
     count: int
@@ -86,7 +86,7 @@ class Stored:
 
 
 def stored_body(document: Mapping[str, Any] | None) -> Stored | None:
-    """The chunked body that a record's document names; none where what it holds is no such name."""
+    """The chunked body that a record's document names; none if the field holds no valid name."""
     name, count = (document or {}).get("x"), (document or {}).get("m")
     return (
         Stored(name, int(count)) if isinstance(name, str) and isinstance(count, int) and count in MOST_CHUNKS else None
@@ -95,32 +95,32 @@ def stored_body(document: Mapping[str, Any] | None) -> Stored | None:
 
 @frozen
 class Started:
-    """When something began, by a clock that is never set and by one that goes on while the machine sleeps."""
+    """When an operation began, by a clock that is never set and by one that also runs while the machine sleeps."""
 
     steady: float = field(factory=time.monotonic)
     wall: float = field(factory=time.time)
 
     def is_prompt(self) -> bool:
-        """Whether by both it was a moment ago."""
+        """Whether by both clocks it began a moment ago."""
         return time.monotonic() - self.steady < PROMPT and 0 <= time.time() - self.wall < PROMPT
 
 
 def name_body(now: datetime, body: bytes) -> Stored:
-    """A name that nobody else has given. Its beginning is its age."""
+    """Make a unique name for a body. It begins with the time."""
     return Stored(moment_text(now) + os.urandom(8).hex(), -(-len(body) // CHUNK_BYTES))
 
 
 async def upload(store: Collections, stored: Stored, record: str, body: bytes) -> None:
-    """Write a body's chunks; ``record`` is the ``_id`` of who will hold it."""
+    """Write a body's chunks; ``record`` is the ``_id`` of the record that will name it."""
     for number, name in enumerate(stored.ids()):
         part = body[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
-        # What is lost here changes no record.
+        # A failure here changes no record.
         with mapped():
             await store.bodies.insert_one({"_id": name, "r": record, "b": part})
 
 
 async def fetch(store: Collections, stored: Stored, first: object = None) -> bytes | None:
-    """A body's bytes; None where a chunk is missing. ``first``: what is known to be in its first chunk."""
+    """Read a body's bytes; None if a chunk is missing. ``first``: the part of the first chunk that is known already."""
     pieces: list[bytes] = []
     for name in stored.ids():
         piece = first if isinstance(first, bytes) and not pieces else await _chunk(store, name)
@@ -137,7 +137,7 @@ async def _chunk(store: Collections, name: str) -> object:
 
 
 async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
-    """Remove bodies that nobody names any more."""
+    """Remove bodies that no record names any more."""
     ids = [name for stored in bodies for name in stored.ids()]
     if ids:
         with mapped():
@@ -145,21 +145,21 @@ async def remove(store: Collections, bodies: Iterable[Stored]) -> None:
 
 
 async def tombstoned(store: Collections, names: Sequence[str]) -> list[str]:
-    """Those of some bodies that the sweeper has taken for orphans."""
+    """Those of some bodies that the sweeper has marked as orphans."""
     with mapped():
         found = await store.bodies.find({"_id": _either(names)}, {"_id": 1}).to_list(None)
     return [chunk["_id"] for chunk in found]
 
 
 def _either(ids: Sequence[str]) -> object:
-    # FerretDB looks at every document for what is no single id.
+    # FerretDB scans every document for a filter by several ids.
     return ids[0] if len(ids) == 1 else {"$in": list(ids)}
 
 
 async def sweep(store: Collections, now: datetime) -> None:
-    """Look at some of the bodies and remove the orphans among them, unless somebody has just done so.
+    """Examine some of the bodies and remove the orphans among them, unless another process has just done so.
 
-    The place that was reached is kept in the store, so that all bodies have their turn.
+    The store keeps the position that was reached, so that every body is examined in turn.
     """
     with mapped():
         reached = await _turn(store, now)
@@ -169,7 +169,7 @@ async def sweep(store: Collections, now: datetime) -> None:
 
 
 async def _turn(store: Collections, now: datetime) -> str | None:
-    """Take the turn: the place where the last sweep ended. None where it is not time yet."""
+    """Take the turn and give the position where the last sweep ended. None if no sweep is due yet."""
     due = {"_id": "sweep", "at": {"$lt": moment_text(now - PAUSE)}}
     turn = await store.meta.find_one_and_update(due, {"$set": {"at": moment_text(now)}})
     if turn is not None:
@@ -182,14 +182,14 @@ async def _turn(store: Collections, now: datetime) -> str | None:
 
 
 async def _sweep_from(store: Collections, after: str, now: datetime) -> str:
-    """Sweep one batch from a place on; the place that was reached, empty at the end."""
+    """Sweep one batch from a position; give the position that was reached, empty at the end."""
     aged = {"_id": {"$gt": after, "$lt": moment_text(now - GRACE)}}
     found = await store.bodies.find(aged, {"r": 1}, sort=[("_id", 1)], limit=BATCH, batch_size=BATCH).to_list(None)
     held_by = {str(chunk["_id"]): chunk.get("r") for chunk in found}
     orphans = await _orphans(store, held_by)
     if orphans:
         await _write_tombstones(store, sorted({_body_of(chunk) for chunk in orphans}))
-        # Looked up again, now that a writer who comes later finds the tombstone.
+        # Checked again: from now on a late writer finds the tombstone.
         orphans = await _orphans(store, {chunk: held_by[chunk] for chunk in orphans})
     spent = [name for name in held_by if _CHUNK.fullmatch(name) is None and name < moment_text(now - TOMBSTONES_KEPT)]
     if orphans or spent:
@@ -202,7 +202,7 @@ def _body_of(chunk: str) -> str:
 
 
 async def _orphans(store: Collections, held_by: Mapping[str, Any]) -> list[str]:
-    """The chunks of bodies that their record does not hold."""
+    """The chunks of bodies that their record does not name."""
     holders = sorted({record for record in held_by.values() if isinstance(record, str)})
     records = await store.records.find({"_id": {"$in": holders}}, {"x": 1}).to_list(None) if holders else []
     held = {record["_id"]: record.get("x") for record in records}
@@ -217,7 +217,7 @@ async def _write_tombstones(store: Collections, names: Sequence[str]) -> None:
     try:
         await store.bodies.insert_many([{"_id": name} for name in names], ordered=False)
     except BulkWriteError as error:
-        # There already, by a sweep that did not come to its end.
+        # Already there, from a sweep that did not finish.
         if error.details.get("writeConcernErrors") or any(
             one.get("code") != DUPLICATE for one in error.details.get("writeErrors", ())
         ):

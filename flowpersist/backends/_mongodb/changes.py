@@ -16,15 +16,15 @@ __all__ = ["changes"]
 
 @asynccontextmanager
 async def changes(store: Collections, namespace: str) -> AsyncIterator[AsyncIterator[str]]:
-    """The keys of a namespace's records that change. The driver takes up a broken stream where it ended."""
+    """Give the keys of a namespace's records as they change. The driver resumes a broken stream where it stopped."""
     least, beyond = namespace_bounds(namespace)
     wanted: list[Mapping[str, Any]] = [{"$match": {"documentKey._id": {"$gte": least, "$lt": beyond}}}]
     with mapped():
         opening: Any = store.records.watch(wanted)
-        # motor's opens at once and connects later.
+        # motor opens the stream at once but connects later.
         stream = await opening if inspect.isawaitable(opening) else opening
         async with stream:
-            # Connects motor's, too: what changes from here on is told.
+            # This connects motor's stream too: changes from here on are reported.
             first = await stream.try_next()
             yield _keys(stream, first)
 

@@ -1,4 +1,4 @@
-"""The driver's client: made of a URL or given, and what is asked of it whatever the URL says."""
+"""The driver's client, made from a URL or given, and the settings that hold whatever the URL says."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Client: TypeAlias = AsyncMongoClient[Document]
 #: ``AsyncMongoClient``, or motor's ``AsyncIOMotorClient``, which has the same methods; it is not imported here.
 ClientFactory: TypeAlias = Callable[..., Any]
 DATABASE: Final = "flowpersist"
-#: Where the URL does not say otherwise. The driver itself would wait for half a minute, or for ever, and open a hundred
-#: connections, of which one event loop can't make use.
+#: The defaults for options that the URL leaves out. The driver's own are waits of half a minute or without end, and a
+#: hundred connections, more than one event loop can use.
 _OPTIONS: Final[Mapping[str, int]] = {
     "maxPoolSize": 16,
     "maxConnecting": 8,
@@ -37,13 +37,14 @@ _OPTIONS: Final[Mapping[str, int]] = {
 _WRITE_TIMEOUT: Final = 10_000
 
 
-#: A date or a text that Python has no form for is told from ours afterwards; it must not spoil a whole reply.
+#: A date or text that Python cannot represent must not make a whole reply unreadable; it is told apart from valid ones
+#: afterwards.
 OPTIONS: Final[CodecOptions[Document]] = CodecOptions(
     type_registry=REGISTRY,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     unicode_decode_error_handler="surrogateescape",
 )
-#: Documents as they came, to be decoded one by one.
+#: Documents as raw bytes, to be decoded one by one.
 RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(
     document_class=RawBSONDocument, unicode_decode_error_handler="surrogateescape"
 )
@@ -51,7 +52,7 @@ RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(
 
 @frozen(eq=False)
 class Collections:
-    """The database and our collections in it."""
+    """The database and the store's collections in it."""
 
     database: AsyncDatabase[Document]
     records: AsyncCollection[Document]
@@ -60,14 +61,14 @@ class Collections:
 
     @property
     def raw_records(self) -> AsyncCollection[RawBSONDocument]:
-        """The records, not decoded: one that can't be must not cost the others."""
+        """The records as raw documents, so that one that cannot be decoded does not affect the others."""
         return self.records.with_options(codec_options=RAW)
 
 
 def connect(url: str, factory: ClientFactory) -> Client:
-    """A client of a URL. It connects when it is first used."""
+    """Make a client from a URL. It connects when it is first used."""
     said = {name.lower() for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
-    # The driver takes either one limit for a whole operation, or one for each step of it.
+    # The driver takes either one limit for a whole operation, or one for each of its steps.
     apart = {"sockettimeoutms", "waitqueuetimeoutms"} if "timeoutms" in said else set()
     ours = {name: value for name, value in _OPTIONS.items() if name.lower() not in said | apart}
     client: Client = factory(url, **ours)
@@ -75,15 +76,15 @@ def connect(url: str, factory: ClientFactory) -> Client:
 
 
 def collections(client: Client, database: str | None, prefix: str) -> Collections:
-    """Our collections, for writes that a majority has in its journal, and reads of what a majority has, by the primary.
+    """The store's collections, with writes acknowledged by a majority's journal and majority reads from the primary.
 
-    Whatever the URL says: a write that a failover takes back would let a flow be resumed twice.
+    This holds whatever the URL says: a write that a failover rolls back would let a flow be resumed twice.
     """
     name = client.get_default_database(DATABASE).name if database is None else database
     limit = client.write_concern.document.get("wtimeout", _WRITE_TIMEOUT)
     database_of = client.get_database(
         name,
-        # A given client may have any: ours are read as plain dicts.
+        # A given client may have any document class; the store reads plain dicts.
         codec_options=OPTIONS,
         read_preference=ReadPreference.PRIMARY,
         write_concern=WriteConcern("majority", wtimeout=limit, j=True),

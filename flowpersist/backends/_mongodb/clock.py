@@ -1,12 +1,12 @@
-"""The server's clock, sampled: MongoDB tells it in milliseconds, and only when asked.
+"""The server's clock, sampled: MongoDB reports it in milliseconds, and only on request.
 
 A sample is a command that was sent at ``t0`` and answered at ``t1``, both on this machine's monotonic clock, with the
-server's time cut off to the millisecond. So at ``t0`` the server's clock stood at that time and a millisecond, at the
-latest. From this **upper bound** the time goes on with the monotonic clock, plus what clocks may drift apart.
+server's time truncated to the millisecond. So at ``t0`` the server's clock was at most one millisecond past that time.
+From this **upper bound** the time advances with the monotonic clock, plus an allowance for drift.
 
-Taking the upper bound makes a late write lose: where this clock says that a deadline has not passed, it has not passed
-on the server when the command is sent. It may pass while the command is on its way, and a write in the last moments
-before a deadline may be refused: the margin of both is one round trip and some milliseconds.
+With the upper bound a late write loses: if this clock says that a deadline has not passed, it has not passed on the
+server when the command is sent. It may pass while the command is on its way, and a write just before a deadline may be
+refused: the margin of both is one round trip and some milliseconds.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from flowpersist.backends._clock import from_micros, to_micros
 
 __all__ = ["ServerClock"]
 
-#: From this age on another sample is taken beside the work; from the second on the work waits for it.
+#: From the first age on a new sample is taken in the background; from the second on operations wait for it.
 FRESH: Final = 1.0
 STALE: Final = 5.0
-#: Microseconds that two clocks may drift apart in a second: NTP corrects by 500, quartz is better than that.
+#: The microseconds by which two clocks may drift apart in a second: NTP corrects by 500, and quartz drifts less.
 DRIFT: Final = 1000
-#: The server's clock was set back where a new bound lies further back than this.
+#: The server's clock counts as set back if a new bound is earlier than the old one by more than this.
 SET_BACK: Final = 1_000_000
 MILLISECOND: Final = 1000
 
@@ -45,7 +45,7 @@ class _Bound:
 
 
 class ServerClock:
-    """``ask`` gives the server's time; it does the round trip."""
+    """The server's clock; ``ask`` makes a round trip and gives the server's time."""
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class ServerClock:
         self._sampling: asyncio.Future[None] | None = None
 
     async def now(self) -> datetime:
-        """The server's time, to the microsecond; never earlier than the one before, unless its clock was set back."""
+        """The server's time to the microsecond; never earlier than the last result, unless the server's clock was set
+        back.
+        """
         age = None if self._bound is None else self._monotonic() - self._bound.at
         if age is None or age > STALE:
             await self.sample()
@@ -70,7 +72,7 @@ class ServerClock:
         return self._read()
 
     async def sample(self) -> None:
-        """Ask the server. Whoever comes while somebody asks waits for the same answer."""
+        """Ask the server. Callers that come while a request is running share its answer."""
         if self._sampling is None:
             self._sampling = asyncio.ensure_future(self._sample())
             self._sampling.add_done_callback(self._sampled)
@@ -100,8 +102,8 @@ class ServerClock:
 
 
 def _tighter(old: _Bound, found: _Bound, least: float) -> _Bound:
-    """The lower of two upper bounds, each being true; but where the newer sample's least lies above the old bound, the
-    server's clock was set forward, or another server is the primary.
+    """The lower of two upper bounds, since both hold. But if the newer sample's lower bound is above the old upper
+    bound, the server's clock was set forward, or another server has become primary.
     """
     aged = old.aged(found.at)
     return found if least > aged or found.ahead < aged else _Bound(aged, found.at)

@@ -1,4 +1,4 @@
-"""What the operations on an open backend share."""
+"""What all operations on an open backend share."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ATTEMPTS: Final = 64
 
 @define(eq=False)
 class Abilities:
-    """What not every server of the protocol can."""
+    """Features that not every server with this protocol has."""
 
-    #: findAndModify takes a projection; else it gives back the whole document.
+    #: findAndModify accepts a projection; without one it returns the whole document.
     projects: bool = True
-    #: ``$lookup``; not with a sharded collection before MongoDB 5.1.
+    #: ``$lookup`` works; MongoDB before 5.1 refuses it on sharded collections.
     looks_up: bool = True
-    #: It finds several ids by its index.
+    #: A filter by several ids uses the index.
     finds_lists: bool = True
 
 
@@ -39,7 +39,7 @@ def _watch(context: StoreContext) -> Watch:
 
 @frozen(eq=False)
 class StoreContext:
-    """An open store, its clock and what is under way in it."""
+    """An open store, its clock and its running operations."""
 
     store: Collections
     now: Callable[[], Awaitable[datetime]]
@@ -49,19 +49,20 @@ class StoreContext:
 
     @property
     def held(self) -> dict[str, int] | None:
-        """What findAndModify is to give back."""
+        """The fields that findAndModify is to return."""
         return {"x": 1, "m": 1} if self.abilities.projects else None
 
     def check_attempt(self, ref: RecordRef, attempt: int) -> None:
-        """Refuse to compare again and again what always stands as expected, and never matches."""
+        """Stop repeating a comparison whose record always has the expected revision but never matches."""
         if attempt >= _ATTEMPTS:
             message = (
-                f"record {ref.key} is at the expected revision, but the mongodb server does not change it; try again"
+                f"the mongodb server did not change record {ref.key} although its revision is the expected one; "
+                "try again"
             )
             raise StorageError(message, NAME, True)
 
     def let_go(self, *bodies: Stored | None) -> None:
-        """Remove bodies that no record names any more, beside the work. What fails here the sweeper does."""
+        """Remove bodies that no record names, in the background; after a failure the sweeper removes them."""
         gone = [stored for stored in bodies if stored is not None]
         if gone:
             _ = self.underway.background(remove(self.store, gone))

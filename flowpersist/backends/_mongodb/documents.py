@@ -8,9 +8,9 @@ The fields have short names, since each document holds them::
     s    size of the body           i  the body itself, where it is small
                                     x  else the name of its chunks, and m how many they are
 
-An order is one field, so that a page of any order is one range of one index: a moment in ISO 8601 to the microsecond, a
-blank, and the key. Attributes are an array of entries such as ``"status":"swaiting"``, of which one index serves every
-attribute, declared or not.
+The sort key of each order is one field, so that a page is one range of one index: a time in ISO 8601 to the
+microsecond, a space, and the key. Attributes are an array of entries such as ``"status":"swaiting"``, of which one
+index serves every attribute, declared or not.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ _HIGH: Final = re.compile("[\ue000-\U0010ffff]")
 
 
 def ordered(text: str) -> str:
-    """A text whose order is that of the bytes of UTF-8 on every server.
+    """Encode a text so that every server sorts it by its UTF-8 bytes.
 
-    MongoDB compares UTF-8, but what speaks its protocol may compare UTF-16, where what lies beyond U+FFFF comes before
-    U+E000. So each character from U+E000 on gets a mark before it, which puts those beyond U+FFFF last in both.
+    MongoDB compares UTF-8, but other servers of its protocol may compare UTF-16, in which characters beyond U+FFFF sort
+    before U+E000. So each character from U+E000 on gets a mark before it, which sorts those beyond U+FFFF last in both.
     """
     return _HIGH.sub(_marked, text) if not text.isascii() else text
 
@@ -70,7 +70,7 @@ def _unordered(text: str) -> str:
 
 
 def identity(ref: RecordRef) -> str:
-    """A record's ``_id``. No text of ours holds a NUL, so that it parts the two and comes before all that follows."""
+    """A record's ``_id``. NUL separates the two parts; it occurs in neither and sorts before all other characters."""
     return f"{ref.namespace}\0{ordered(ref.key)}"
 
 
@@ -80,17 +80,17 @@ def key_of(document_id: object) -> str:
 
 
 def namespace_bounds(namespace: str) -> tuple[str, str]:
-    """What every ``_id`` of a namespace lies between."""
+    """The bounds between which every ``_id`` of a namespace lies."""
     return f"{namespace}\0", f"{namespace}\1"
 
 
 def moment_text(moment: datetime) -> str:
-    """A moment, in the order of time; what begins with it comes after it."""
+    """A time as text that sorts as times do; a text that continues it sorts after it."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z "
 
 
 def place(moment: datetime, key: str) -> str:
-    """Where a key stands in an order by time."""
+    """A key's sort key in an order by time."""
     return moment_text(moment) + ordered(key)
 
 
@@ -99,7 +99,7 @@ def _moment(text: object) -> datetime:
 
 
 def attribute_entries(attributes: Mapping[str, Scalar]) -> list[str]:
-    """Attributes as they are stored and looked for."""
+    """Attributes in the form in which they are stored and searched."""
     return [entry_text(name, value) for name, value in attributes.items()]
 
 
@@ -117,7 +117,7 @@ def number(value: object) -> int:
 
 
 def _time(document: Mapping[str, Any], name: str, key: str) -> datetime:
-    """A time, which stands in its field as the record's place in that order, and must be it."""
+    """A time from its field, which must hold this record's own sort key."""
     moment = _moment(document[name])
     if place(moment, key) != document[name]:
         raise ValueError("Invalid index entry: expected a position of this record")
@@ -125,7 +125,7 @@ def _time(document: Mapping[str, Any], name: str, key: str) -> datetime:
 
 
 def place_of(document: Mapping[str, Any], order: Order) -> Position | None:
-    """Where a document stands in an order, as a cursor can name it; None where it can't."""
+    """A document's position in an order, in the form that a cursor holds; None if it has no valid one."""
     try:
         text = _typed(document[FIELDS[order]], str)
         if order == "key":
@@ -139,13 +139,15 @@ def place_of(document: Mapping[str, Any], order: Order) -> Position | None:
 
 
 def record_of(document: Mapping[str, Any], ref: RecordRef) -> Record:
-    """A document as a record, with its body where it lies inside. A damaged or forged one may hold anything."""
+    """Read a document as a record, with its body if that is stored inside. A damaged or forged document may hold
+    anything.
+    """
     return read_as(NAME, ref, lambda: _record(document, ref))
 
 
 def _record(document: Mapping[str, Any], ref: RecordRef) -> Record:
     if document["_id"] != identity(ref) or document["n"] != ref.namespace:
-        raise ValueError("the document of another record")
+        raise ValueError("the document belongs to another record")
     return Record(
         ref=ref,
         revision=number(document["v"]),
@@ -161,7 +163,7 @@ def _record(document: Mapping[str, Any], ref: RecordRef) -> Record:
 
 
 def standing_of(document: Mapping[str, Any] | None, ref: RecordRef) -> int:
-    """The revision at which a record stands, 0 where there is none; ``IntegrityError`` where it is none of ours."""
+    """A document's revision, 0 if there is none; ``IntegrityError`` for a damaged one."""
     if document is None:
         return 0
     try:

@@ -23,16 +23,16 @@ from flowpersist.backends.base import Page, Record, RecordRef, Unreadable
 
 __all__ = ["page", "purge"]
 
-#: As many as a purge deletes in one command.
+#: The number of records that a purge deletes in one command.
 PURGE_BATCH: Final = 100
 
 
-#: A document of a page: its id, its revision and its body, where it is a record.
+#: A document of a page: its id, its revision and its body, if it is a record.
 Held: TypeAlias = dict[RecordRef, Document]
 
 
 async def _found(context: StoreContext, asked: Selection) -> tuple[list[Found], Held]:
-    """So many documents as they are found, each by itself: one that can't be decoded, or is huge, is let go at once."""
+    """Yield the documents that are found one by one, so that a large or undecodable one is released at once."""
     search = searched(asked)
     found: list[Found] = []
     held: Held = {}
@@ -56,7 +56,7 @@ async def _found(context: StoreContext, asked: Selection) -> tuple[list[Found], 
 
 
 def _decoded(raw: RawBSONDocument) -> Document:
-    """A document; of one that can't be decoded its id at most."""
+    """Decode a document; of an undecodable one at most its id."""
     try:
         return decode(raw.raw, OPTIONS)
     except (BSONError, *WRONG):
@@ -72,17 +72,17 @@ def _one(document: Document, namespace: str) -> Record | Unreadable:
 
 
 async def page(context: StoreContext, asked: Selection) -> Page[Record]:
-    """A page, and a cursor where more follows: one record more than wanted tells."""
+    """Read a page, and a cursor if more follows, which one extra record shows."""
     for looked in wider(asked.limit):
         found, _ = await _found(context, evolve(asked, limit=looked + 1))
         page = page_of(asked, found, looked, await context.now())
         if page is not None:
             return page
-    raise AssertionError("there is no end of documents")
+    raise AssertionError("unreachable: the iterator has no end")
 
 
 async def purge(context: StoreContext, asked: Selection) -> int:
-    """Remove what the selection finds, batch by batch; each record at the revision at which it was found."""
+    """Remove what the selection finds in batches; each record only at the revision at which it was found."""
     purged, wider_by = 0, 1
     after: Position | None = None
     while purged < asked.limit:
@@ -98,7 +98,7 @@ async def purge(context: StoreContext, asked: Selection) -> int:
             check_patience(batch.limit)
             wider_by *= 4
             continue
-        # Past those that somebody has changed meanwhile.
+        # Continue after the records that were changed meanwhile.
         after, wider_by = places[-1], 1
     return purged
 
@@ -109,7 +109,7 @@ async def _remove(context: StoreContext, documents: list[Document]) -> int:
         removed = (await context.store.records.bulk_write(deletes, ordered=False)).deleted_count
     bodies = {document["_id"]: stored for document in documents if (stored := stored_body(document)) is not None}
     if removed < len(documents) and bodies:
-        # Who was spared keeps its body: it may be the same one.
+        # A record that was not removed keeps its body, which may be the same one.
         with mapped():
             spared = await context.store.records.find({"_id": {"$in": list(bodies)}}, {"x": 1}).to_list(None)
         for document in spared:

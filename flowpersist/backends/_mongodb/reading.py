@@ -1,4 +1,4 @@
-"""Reading one record: with its body in one round trip, where the server can."""
+"""Reading one record, with its body in one round trip if the server can."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from flowpersist.errors import StorageError
 
 __all__ = ["read"]
 
-#: A reader whose body was replaced as often as this while it read gives up.
+#: A read gives up after its body was replaced this often.
 _READS: Final = 32
 
 
 async def read(context: StoreContext, ref: RecordRef, *, body: bool) -> Read:
-    """One record. Record and body are of one revision: a body under its name never changes."""
+    """Read one record. Record and body are of one revision, since a body never changes under its name."""
     missing: tuple[int, Stored | None] | None = None
     for _ in range(_READS):
         document, first = await _decoded(context, ref, body=body)
@@ -39,13 +39,13 @@ async def read(context: StoreContext, ref: RecordRef, *, body: bool) -> Read:
             return Read(record, await context.now())
         if missing == (record.revision, stored):
             raise body_missing(NAME, ref)
-        # Replaced or deleted since its record was read, unless the record is still the same.
+        # The record was replaced or deleted since it was read, unless it is still the same.
         missing = record.revision, stored
     raise StorageError(f"record {ref.key} changed {_READS} times while its body was being read", NAME, True)
 
 
 async def _decoded(context: StoreContext, ref: RecordRef, *, body: bool) -> tuple[Document | None, object]:
-    """The same, or ``IntegrityError`` where the driver can't decode it."""
+    """Decode a document; ``IntegrityError`` if the driver cannot."""
     with mapped():
         try:
             return await _found(context, identity(ref), body=body)
@@ -54,15 +54,15 @@ async def _decoded(context: StoreContext, ref: RecordRef, *, body: bool) -> tupl
 
 
 async def _found(context: StoreContext, document_id: str, *, body: bool) -> tuple[Document | None, object]:
-    """A record's document, and what is in the first chunk of its body where that came with it."""
+    """A record's document, and the part of its body's first chunk that came with it."""
     if body and context.abilities.looks_up:
         try:
             return await _joined(context, document_id)
         except OperationFailure:
-            # Whatever it has against this command, it has what the command asks for: in two.
+            # If the server rejects this command, two simpler commands read the same.
             document = await context.store.records.find_one({"_id": document_id})
             if isinstance((document or {}).get("x", ""), str):
-                # It was the command, and not what this record holds for the name of its body.
+                # The command was the cause, not an invalid body name in this record.
                 context.abilities.looks_up = False
             return document, None
     return await context.store.records.find_one({"_id": document_id}, None if body else {"i": 0}), None
@@ -75,7 +75,7 @@ async def _joined(context: StoreContext, document_id: str) -> tuple[Document | N
         {"$lookup": {"from": context.store.bodies.name, "localField": "first", "foreignField": "_id", "as": "chunks"}},
     ]
     asking: Any = context.store.records.aggregate(pipeline)
-    # motor's gives the cursor at once.
+    # motor gives the cursor without awaiting.
     cursor = await asking if inspect.isawaitable(asking) else asking
     found: list[Document] = await cursor.to_list(None)
     if not found:

@@ -1,4 +1,4 @@
-"""What the MongoDB backend does with one record: each change is one compare-and-set on one document."""
+"""The MongoDB backend's operations on one record: each change is one compare-and-set on one document."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from flowpersist.errors import DeadlinePassed, RevisionConflict
 
 __all__ = ["delete", "put"]
 
-#: Losers lose before they have sent a body larger than this.
+#: A put with a larger body first checks the revision, so that a losing writer does not upload it.
 _LOOKED_FIRST: Final = 1024 * 1024
 _BODY: Final = ("s", "i", "x", "m")
 
@@ -39,13 +39,13 @@ _BODY: Final = ("s", "i", "x", "m")
 async def put(
     context: StoreContext, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None
 ) -> Written:
-    """Write the body, then compare and set the record, then let go of the body that it had."""
+    """Write the body, compare and set the record, then remove the body that it had."""
     return await _Put(context, ref, change, if_revision, not_after).run()
 
 
 @define(eq=False)
 class _Put:
-    """A put under way."""
+    """A put that is running."""
 
     context: StoreContext
     ref: RecordRef
@@ -54,8 +54,8 @@ class _Put:
     not_after: datetime | None
     document_id: str = field(init=False)
     body: Stored | None = None
-    #: The token is of this very call. The driver sends a write a second time after a failover; a server that carries it
-    #: out twice finds the second at the wrong revision, and the token there.
+    #: The token identifies this very call. The driver repeats a write after a failover; a server that executed both
+    #: finds the second one at the wrong revision, with this token.
     sending: Sending = field(factory=Sending)
     started: Started = field(factory=Started)
 
@@ -72,8 +72,8 @@ class _Put:
             raise
 
     async def _drop(self, body: Stored) -> None:
-        """Remove the body of a write that lost, unless the record names it: that the driver sent the write twice may
-        not show any more, if somebody has changed the record since and kept its body.
+        """Remove the body of a write that lost, unless the record names it: whether the driver sent the write twice may
+        no longer show if the record was changed since and kept its body.
         """
         with mapped():
             named = await self.context.store.records.find_one({"_id": self.document_id, "x": body.name}, {"_id": 1})
@@ -81,14 +81,14 @@ class _Put:
             await remove(self.context.store, [body])
 
     async def _prepare(self) -> int:
-        """Write the body, and say which revision comes next."""
+        """Write the body, and give the next revision."""
         body = self.change.body
         if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
             return await self._next()
         stored = name_body(await self.context.now(), body)
         if len(body) > _LOOKED_FIRST:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
-        # Begins once the upload waits: the number is drawn while the server has the body to deal with.
+        # Starts once the upload waits, so the number is drawn while the server handles the body.
         drawing = self.context.underway.background(self._next())
         await upload(self.context.store, stored, self.document_id, body)
         self.body = stored
@@ -110,19 +110,19 @@ class _Put:
                 if await self._sent(revision, now):
                     return await self._told(revision, now)
             except TooLate:
-                # No connection in time.
+                # No connection became free in time.
                 continue
             found = await self._found()
             if found is not None and found.get("t") == self.sending.token:
                 return await self._told(revision, now)
             check_revision(NAME, self.ref, standing_of(found, self.ref), self.if_revision)
             self.context.check_attempt(self.ref, attempt)
-            # It has come to that revision since it was compared.
+            # The record has reached that revision since it was compared.
             revision = await self._next()
-        raise AssertionError("attempts are not counted to an end")
+        raise AssertionError("unreachable: the loop has no end")
 
     async def _sent(self, revision: int, now: datetime) -> bool:
-        """Send the change of the record; whether it was done. Raises ``TooLate`` where it was not sent."""
+        """Send the change of the record; True if it was made. Raises ``TooLate`` if it was not sent."""
         before = self.sending.times
         write = self._insert if self.if_revision == 0 else self._update
         with mapped(writing=True, sent=lambda: self.sending.times - before):
@@ -131,11 +131,11 @@ class _Put:
             except TooLate as error:
                 if self.sending.times == before:
                     raise
-                # It failed once, and was not sent again: the first may have been done.
+                # The first transmission failed and was not repeated; it may have succeeded.
                 raise AutoReconnect("not sent again after the deadline") from error
 
     async def _told(self, revision: int, now: datetime) -> Written:
-        """What the caller hears of a change that was done."""
+        """The result of a change that was made."""
         body = self.change.body
         if self.body is not None and isinstance(body, bytes):
             if self.started.is_prompt():
@@ -190,7 +190,7 @@ class _Put:
         return dropped
 
     async def _keep_body(self) -> None:
-        """Put the body up again where the sweeper has taken it for an orphan (see ``bodies``)."""
+        """Upload the body again if the sweeper has marked it as an orphan (see ``bodies``)."""
         body, store = self.change.body, self.context.store
         while self.body is not None and isinstance(body, bytes) and await tombstoned(store, [self.body.name]):
             again = name_body(await self.context.now(), body)
@@ -200,7 +200,7 @@ class _Put:
                     {"_id": self.document_id, "x": self.body.name}, {"$set": {"x": again.name}}
                 )
             if moved.matched_count == 0:
-                # Somebody has replaced or deleted it since.
+                # The record was replaced or deleted since.
                 self.context.let_go(again)
                 return
             self.body = again
@@ -209,7 +209,7 @@ class _Put:
         return standing_of(await self._found(), self.ref)
 
     async def _found(self) -> Document | None:
-        """How the record stands that was not at the expected revision."""
+        """The state of a record that was not at the expected revision."""
         with mapped():
             found = await self.context.store.records.find_one({"_id": self.document_id}, {"v": 1, "w": 1, "t": 1})
             if found is not None and found.get("w") == self.change.write_id:
@@ -217,8 +217,8 @@ class _Put:
         return found
 
     async def _confirm(self) -> None:
-        """An earlier sending of this write was done, its acknowledgement lost: have a majority hold it before the
-        caller hears of it. Whatever a majority acknowledges now comes after it.
+        """An earlier transmission of this write succeeded but its acknowledgement was lost: wait until a majority has
+        it before it is reported. A later majority write implies it.
         """
         with suppress(DuplicateKeyError):
             await self.context.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)
@@ -237,7 +237,7 @@ async def delete(context: StoreContext, ref: RecordRef, if_revision: int) -> boo
             found = await context.store.records.find_one({"_id": compared["_id"]}, {"v": 1})
         if found is None:
             return False
-        # Where it has come to that revision since, it is tried again.
+        # Retried if the record has reached that revision since.
         check_revision(NAME, ref, standing_of(found, ref), if_revision)
         context.check_attempt(ref, attempt)
-    raise AssertionError("attempts are not counted to an end")
+    raise AssertionError("unreachable: the loop has no end")

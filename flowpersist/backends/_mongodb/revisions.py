@@ -3,17 +3,18 @@
 A revision is the number of the record's life, and below it that of the change in this life. Each insert draws the
 number of a life from a counter with ``$inc``, which is atomic, and a number that was drawn is never drawn again. So:
 
-- Two lives of a reference have different numbers, whatever becomes of either: no revision of one is one of the other's,
-  and whoever has read an earlier life can change nothing in a later one. Nothing need be kept of what was deleted, and
-  no order of "read the counter", "delete", "raise the counter" needs to be right: a floor that is read before an insert
-  and raised before a delete is not safe, since the insert may come after both with the floor from before.
+- Two lives of a reference always have different numbers, so they share no revision, and a caller that read an earlier
+  life cannot change a later one. Nothing need be kept for deleted records, and no order of "read the counter", "delete"
+  and "raise the counter" must be kept: a floor that is read before an insert and raised before a delete would not be
+  safe, since the insert may happen after both with the old floor.
 - Within a life each change adds one in the same compare-and-set.
 - They rise: a life that begins after another has ended has drawn its number later. (An insert that began before a life
-  and ended after it may have a lower number than that life, which nobody can tell from an insert that came before.)
+  and ended after it may have a lower number than that life, but no caller can tell it from an insert that happened
+  before.)
 
-The number is drawn while the body goes up, and under the same write concern as all else, so that a failover does not
-draw it again. A number that was drawn and not used is lost, which does no harm. There are 64 counters, so that inserts
-don't queue for one document; a reference has always the same.
+The number is drawn while the body is uploaded, with the write concern of all other writes, so that it is not drawn
+again after a failover. A number that was drawn and not used is lost, which is harmless. There are 64 counters, so that
+inserts don't queue for one document; a reference always uses the same one.
 """
 
 from __future__ import annotations
@@ -34,27 +35,30 @@ from flowpersist.errors import StorageError
 __all__ = ["first_revision", "next_revision"]
 
 SHARDS: Final = 64
-#: Bits for the changes of one life: a billion. As many bits remain for the lives of one counter, and eight times more.
+#: The number of bits for the changes of one life (a billion). The lives of one counter have 33 bits left.
 CHANGE_BITS: Final = 30
 
 
 async def first_revision(store: Collections, document_id: str) -> int:
-    """The first revision of a new life."""
+    """Draw the first revision of a new life."""
     counter = f"life-{crc32(document_id.encode()) % SHARDS:02}"
     while True:
-        # What is lost here changes no record.
+        # A failure here changes no record.
         with mapped(), suppress(DuplicateKeyError):
             drawn = await store.meta.find_one_and_update(
                 {"_id": counter}, {"$inc": {"n": Int64(1)}}, upsert=True, return_document=ReturnDocument.AFTER
             )
             return int((drawn or {})["n"]) << CHANGE_BITS
-        # Two made the counter at once: it is there now.
+        # Two writers created the counter at once; it exists now.
 
 
 def next_revision(ref: RecordRef, revision: int) -> int:
-    """The revision after this one, of the same life."""
+    """The next revision of the same life."""
     following = revision + 1
     if following % (1 << CHANGE_BITS) == 0:
-        message = f"record {ref.key} was changed {1 << CHANGE_BITS} times, more than the store can count: make it anew"
+        message = (
+            f"record {ref.key} was changed {1 << CHANGE_BITS} times, the limit of this store: delete it and "
+            "create it again"
+        )
         raise StorageError(message, NAME)
     return following

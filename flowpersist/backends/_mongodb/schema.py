@@ -1,7 +1,7 @@
-"""The schema, and what the server must be.
+"""The schema, and the requirements on the server.
 
-Migrations are commands in ``migrations.json``, numbered by their place there; none is ever changed. Each leaves things
-as they are where it was run before, so that many processes may start at once.
+Migrations are commands in ``migrations.json``, numbered by position; none is ever changed. Running one twice changes
+nothing, so many processes may start at once.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Server:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """For whoever runs it."""
+        """Warnings for the operator."""
         if self.ferretdb:
-            return ("FerretDB's updates are not atomic: two may resume one flow",)
-        return () if self.replica_set else ("the server is not a replica set: one machine alone holds its data",)
+            return ("FerretDB's updates are not atomic: two callers may resume one flow",)
+        return () if self.replica_set else ("the server is not a replica set: a single machine holds its data",)
 
 
 async def greet(client: Client) -> Document:
-    """What the primary says of itself, its clock among it."""
+    """The primary's reply to hello, with its clock."""
     with mapped():
         try:
             return await client.admin.command("hello")
@@ -67,19 +67,20 @@ async def tell_time(client: Client) -> datetime:
 
 
 async def ask_server(client: Client, *, allow_ferretdb: bool) -> Server:
-    """Look what the server is, and refuse one that can't keep the promises."""
+    """Find out what the server is, and refuse one without the guarantees that the store needs."""
     greeting = await greet(client)
     with mapped():
         built = await client.admin.command("buildInfo")
     ferretdb = any(name.lower().startswith("ferretdb") for name in built)
     if ferretdb and not allow_ferretdb:
         message = (
-            "the server is FerretDB, whose updates are not atomic: two could resume one flow; use MongoDB, or for "
+            "the server is FerretDB, whose updates are not atomic: two callers could resume one flow; use "
+            "MongoDB, or for "
             "trials set allow_unsafe_ferretdb=on in the URL"
         )
         raise BackendUnavailable(message, NAME)
     if tuple(built.get("versionArray", OLDEST))[:2] < OLDEST:
-        raise BackendUnavailable(f"the server is MongoDB {built.get('version')}; 4.4 or later is needed", NAME)
+        raise BackendUnavailable(f"the server is MongoDB {built.get('version')}; upgrade it to 4.4 or later", NAME)
     return Server(ferretdb, "setName" in greeting or greeting.get("msg") == "isdbgrid")
 
 
@@ -93,7 +94,7 @@ async def _version(store: Collections) -> int:
 
 
 async def pending(store: Collections) -> list[Document]:
-    """The commands that bring the store as it stands to this release's schema."""
+    """The commands that bring the store to this release's schema."""
     version = await _version(store)
     if version == len(MIGRATIONS):
         return []
@@ -108,7 +109,7 @@ def _named(store: Collections, command: Mapping[str, Any]) -> Document:
 
 
 async def migrate(store: Collections) -> None:
-    """Bring the schema to this release's version. Whoever comes second finds it done."""
+    """Bring the schema to this release's version. A process that comes second finds it done."""
     for command in await pending(store):
         with mapped():
             await _run(store, command)
@@ -119,10 +120,10 @@ async def _run(store: Collections, command: Document) -> None:
         try:
             done = await store.database.command(command)
         except OperationFailure:
-            # Of two that make a collection or an index at once, a server may refuse one.
+            # Some servers refuse one of two concurrent creations of a collection or an index.
             if not tries_left:
                 raise
         else:
-            # So may one of two that make the same document.
+            # Likewise of two concurrent inserts of the same document.
             if not done.get("writeErrors"):
                 return

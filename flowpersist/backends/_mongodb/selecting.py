@@ -1,5 +1,5 @@
-"""Selections as MongoDB's filters. Every query by at most one attribute, by key or due, and every one without, in any
-order, is one range of one index.
+"""Selections as MongoDB's filters. A query by at most one attribute, by key or due, and every query without attributes
+in any order, reads one range of one index.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flowpersist.backends._mongodb.documents import (
 
 __all__ = ["Search", "search"]
 
-#: The indexes that the migrations make, by order, without an attribute and with one.
+#: The indexes that the migrations create, by order, without an attribute and with one.
 _PLAIN: Final = {"key": "_id_", "created": "by_created", "updated": "by_updated", "due": "by_due"}
 _ATTRIBUTE: Final = {**_PLAIN, "key": "by_attribute", "due": "by_attribute_due"}
 
@@ -32,16 +32,16 @@ class Search:
 
     filter: dict[str, Any]
     sort: list[tuple[str, int]]
-    #: Named, since the planner would try which one is quicker, and remember an answer that was true of other values.
+    #: Named, because the planner would compare plans and cache a choice that suits only the first values.
     hint: str
     projection: dict[str, int] = field(factory=dict)
 
 
 def search(asked: Selection) -> Search:
-    """What finds a selection's records in order, without their bodies."""
+    """The find that gives a selection's records in order, without their bodies."""
     name = FIELDS[asked.order]
     conditions: dict[str, Any] = {"n": asked.namespace, name: _bounds(asked)}
-    # A bool comes last: it tells the fewest records apart.
+    # A bool is the last choice because it selects the least.
     equals = dict(sorted(asked.where.equals.items(), key=lambda item: type(item[1]) is bool))
     if equals:
         conditions["a"] = {"$all": attribute_entries(equals)}

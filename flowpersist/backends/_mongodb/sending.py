@@ -1,12 +1,12 @@
-"""How often a write was given to a connection, and until when it may be.
+"""How often a write was sent, and the deadline for sending it.
 
-Between the call of a driver's method and the moment when its command is on the wire there may lie seconds: a server is
-selected, a connection waited for or made, and after a failure all of that is done again. The driver encodes a command
-once it has the connection for it, each time that it sends it, and so what is encoded then sees that moment: a record's
-token is a ``Sending``, which refuses where the deadline has passed, and counts how often it went out.
+Seconds may pass between calling a driver's method and sending the command: the driver selects a server, waits for or
+opens a connection, and repeats all of that after a failover. The driver encodes a command once it has the connection,
+each time that it sends it, so an object that is encoded then runs at that moment: a record's token is a ``Sending``,
+which refuses if the deadline has passed, and counts its transmissions.
 
-The limits that the driver has itself (``pymongo.timeout``) also end the wait for the reply: near a deadline they would
-make an unknown outcome of a write that was done in time, and they can't call back what is on the wire either.
+The driver's own limits (``pymongo.timeout``) also end the wait for the reply: near a deadline they would turn a write
+that succeeded in time into an unknown outcome, and they cannot recall a command that was sent either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["REGISTRY", "Sending", "TooLate"]
 
 
 class TooLate(Exception):
-    """The deadline passed before the command could be sent."""
+    """The deadline passed before the command was sent."""
 
 
 @define(eq=False)
@@ -33,18 +33,18 @@ class Sending:
     """The token of one put, as it is sent."""
 
     token: bytes = field(factory=lambda: os.urandom(8))
-    #: How often it went out; one that went out may have been done.
+    #: The number of transmissions; after one, the write may have been made.
     times: int = 0
     _latest: float | None = None
 
     def expect(self, now: datetime, not_after: datetime | None) -> None:
-        """From ``now`` on by the store's clock, until ``not_after``."""
+        """Count from ``now`` by the store's clock until ``not_after``."""
         left = None if not_after is None else (not_after - now).total_seconds()
-        # Measured by this machine's clock, which may go slower.
+        # Measured by this machine's clock, which may run slower.
         self._latest = None if left is None else time.monotonic() + left * (1 - DRIFT / 1e6)
 
     def stamp(self) -> bytes:
-        """The token, for a command that goes out now."""
+        """Encode the token for a command that is sent now."""
         if self._latest is not None and time.monotonic() > self._latest:
             raise TooLate
         self.times += 1

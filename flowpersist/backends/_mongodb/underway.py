@@ -1,7 +1,7 @@
-"""What is under way: counted, so that closing can wait for it, and never torn by cancellation.
+"""Running operations: counted, so that closing can wait for them, and protected from cancellation.
 
-Reads neither: now and then PyMongo's client loses a cancellation that comes while it takes or gives back a connection,
-and the task that was cancelled would go on. A task of its own costs some microseconds, and the caller is free at once.
+Reads are protected too: PyMongo's client sometimes loses a cancellation while it takes or returns a connection, and the
+cancelled task would go on. A task for each operation costs some microseconds, and its caller is released at once.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ T = TypeVar("T")
 
 
 class Underway:
-    """Operations that have begun and not ended."""
+    """The operations that have begun and not ended."""
 
     def __init__(self) -> None:
         self._running = 0
         self._idle = asyncio.Event()
-        #: The event loop holds tasks weakly.
+        #: Kept here because the event loop holds tasks weakly.
         self._tasks: set[asyncio.Future[Any]] = set()
 
     async def uninterrupted(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await work that goes on to its end where the caller is cancelled."""
+        """Await work that finishes even if the caller is cancelled."""
         return await asyncio.shield(self.background(work))
 
     def background(self, work: Awaitable[T]) -> asyncio.Future[T]:
-        """Begin work that nobody need wait for."""
+        """Start work that no caller waits for."""
         task = asyncio.ensure_future(work)
         self._running += 1
         self._tasks.add(task)
@@ -37,7 +37,7 @@ class Underway:
         return task
 
     async def drained(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is running."""
         while self._running:
             self._idle.clear()
             await self._idle.wait()
@@ -46,7 +46,7 @@ class Underway:
         self._tasks.discard(task)
         self._end()
         if not task.cancelled():
-            # What failed after the caller has gone is nobody's to retrieve.
+            # Retrieve the exception of work whose caller has gone.
             task.exception()
 
     def _end(self) -> None:

@@ -1,6 +1,7 @@
-"""Bodies whose records were written a moment ago, until it is known that the sweeper has taken none (see ``bodies``).
+"""Bodies whose records were just written, until it is known that the sweeper has marked none as an orphan (see
+``bodies``).
 
-All of a quarter of a second are looked at together: a look for each would cost as much as a fifth of its put.
+All bodies of a quarter of a second are checked together, because one check each would cost up to a fifth of its put.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from flowpersist.backends._mongodb.underway import Underway
 
 __all__ = ["Watch"]
 
-#: Seconds from a put to the look at its body.
+#: Seconds from a put to the check of its body.
 PAUSE: Final = 0.25
-#: Bytes that are kept for it, at most and one body; beyond, it is looked at once.
+#: The bytes of bodies that are kept for it, plus one body; beyond this, the check is made at once.
 MOST_BYTES: Final = 32 * 1024 * 1024
-#: Puts a body up again.
+#: Uploads a body again.
 Repair: TypeAlias = Callable[[], Awaitable[None]]
 
 
 @define(eq=False)
 class Watch:
-    """``by_list``: the server finds several names by its index, and does not scan for them."""
+    """Checks the bodies. ``by_list``: a filter by several names uses the index instead of a scan."""
 
     store: Collections
     underway: Underway
@@ -39,7 +40,7 @@ class Watch:
     _closing: bool = field(default=False, init=False)
 
     def add(self, name: str, size: int, repair: Repair) -> None:
-        """Look at a body of that name soon."""
+        """Check a body of that name soon."""
         if not self._repairs:
             _ = self.underway.background(self._look_soon())
         self._repairs[name] = repair
@@ -48,7 +49,7 @@ class Watch:
             self._hurry.set()
 
     def close(self) -> None:
-        """Look at once from now on."""
+        """Check at once from now on."""
         self._closing = True
         self._hurry.set()
 

@@ -1,8 +1,8 @@
 """The driver's errors as ours, in one place.
 
-What the server says may hold values, and stays out of the message. A connection that was lost once a write was
-sent is ``UnknownOutcome``: an auto-commit transaction may have been committed. What happened before anything was
-sent, or while reading, can be tried again.
+The server's text may hold values, so it stays out of the message. A connection that is lost after a write was sent is
+``UnknownOutcome``, because the auto-commit transaction may have been committed. Errors before anything was sent, and
+errors of reads, are retryable.
 """
 
 from __future__ import annotations
@@ -43,17 +43,22 @@ from flowpersist.errors import (
 __all__ = ["came_late", "in_the_way", "lost", "mapped", "of_wrong_type", "rolled_back", "too_many", "translated"]
 
 _CODES: Final = {
-    "Neo.ClientError.Database.DatabaseNotFound": "has no such database; name one as the URL's path, or none",
-    "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for a while, after too many wrong passwords",
-    "Neo.ClientError.Security.CredentialsExpired": "wants a new password for this user; set one, then give it",
-    "Neo.DatabaseError.Schema.ConstraintCreationFailed": "can't make a constraint, since nodes of a label in the graph "
-    "have the same value; merge them, or map the attribute to another label",
+    "Neo.ClientError.Database.DatabaseNotFound": "has no such database; correct the name in the URL's path, or "
+    "leave it out for the default database",
+    "Neo.ClientError.Security.AuthenticationRateLimit": "refuses this user for some time because of too many "
+    "wrong passwords; wait, then try again",
+    "Neo.ClientError.Security.CredentialsExpired": "requires a new password for this user; set one, then put it "
+    "into the URL",
+    "Neo.DatabaseError.Schema.ConstraintCreationFailed": "can't create a constraint because nodes of one label "
+    "have the same value; merge them, or map the attribute to "
+    "another label",
     "Neo.ClientError.General.ReadOnly": "is read-only; make the database writable, or connect to another one",
-    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the URL",
-    "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's own db.transaction.timeout",
+    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration": "took longer than the timeout in the "
+    "URL; raise timeout",
+    "Neo.ClientError.Transaction.TransactionTimedOut": "took longer than the server's db.transaction.timeout; raise it",
 }
-#: The server rolled back, and the driver calls it transient: it had to choose a victim, or too many transactions took
-#: memory at once, 2 MiB each of seven tenths of the heap.
+#: The server rolled back and the driver classifies the error as transient: the server resolved a deadlock, or too many
+#: transactions took memory at once (2 MiB each, of seven tenths of the heap).
 _ROLLED_BACK: Final = frozenset(
     {
         "Neo.TransientError.Transaction.DeadlockDetected",
@@ -61,7 +66,8 @@ _ROLLED_BACK: Final = frozenset(
         "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
     }
 )
-#: The same statement may well succeed now, or never: a node came or went between being looked for and being used.
+#: The same statement may succeed when repeated, or never: a node was created or removed between being found and being
+#: used.
 _IN_THE_WAY: Final = frozenset(
     {
         "Neo.ClientError.Statement.EntityNotFound",
@@ -72,52 +78,54 @@ _IN_THE_WAY: Final = frozenset(
         "Neo.ClientError.Schema.IndexAlreadyExists",
     }
 )
-#: The driver's functions that get a connection, the second by asking a cluster who its leader is.
+#: The functions of the driver that get a connection; the second one asks a cluster for its leader.
 _CONNECTING: Final = frozenset({"acquire", "update_routing_table"})
 _NO_SPACE: Final = "No space left on device"
 
 
 def rolled_back(error: Neo4jError) -> bool:
-    """Whether a statement was rolled back for others' sake."""
+    """Whether the server rolled a statement back in favour of other transactions."""
     return error.code in _ROLLED_BACK
 
 
 def in_the_way(error: Neo4jError) -> bool:
-    """Whether a statement failed since others may have come in its way."""
+    """Whether a statement failed, possibly because of a concurrent change."""
     return error.code in _IN_THE_WAY
 
 
 def came_late(error: BaseException | None) -> bool:
-    """Whether a statement undid itself since it had waited past its deadline (records.cypher)."""
+    """Whether a statement rolled itself back because its deadline had passed while it waited (records.cypher)."""
     return isinstance(error, Neo4jError) and error.code == "Neo.ClientError.Statement.ArithmeticError"
 
 
 def of_wrong_type(error: BaseException | None) -> bool:
-    """Whether a statement failed on a property that is of no type of ours."""
+    """Whether a statement failed on a property of a type that this store does not write."""
     return isinstance(error, Neo4jError) and error.code == "Neo.ClientError.Statement.TypeError"
 
 
 def _before_sending(error: BaseException) -> bool:
-    """Whether the driver was still getting a connection. Its classes do not tell; where it was does. What is not
-    recognized counts as sent.
+    """Whether the driver was still getting a connection. Its error classes do not show that, but the traceback does. An
+    error that is not recognized counts as raised after sending.
     """
     return any(
         frame.f_code.co_name in _CONNECTING and frame.f_globals.get("__name__", "").startswith("neo4j.")
-        for one in (error, error.__cause__)  # what was under way where time ran out is the cause
+        for one in (error, error.__cause__)  # When time ran out, the cause is the error of what was running.
         if one is not None
         for frame, _ in walk_tb(one.__traceback__)
     )
 
 
 def lost(*, writes: bool) -> StorageError:
-    """The connection was lost, or time ran out, once the statement had been sent."""
+    """The error for a connection that was lost, or time that ran out, after the statement was sent."""
     if writes:
-        return UnknownOutcome("the connection to neo4j was lost before the write was acknowledged", NAME)
+        return UnknownOutcome(
+            "the connection to neo4j was lost before the write was acknowledged; read the record and decide again", NAME
+        )
     return BackendUnavailable("the connection to neo4j was lost while reading; try again", NAME, True)
 
 
 def too_many() -> PoolTimeout:
-    """Nothing was sent, since all connections were in use."""
+    """The error for a statement that was not sent because all connections were in use."""
     message = "no connection to neo4j became free in time: raise pool_size or pool_timeout in the URL"
     return PoolTimeout(message, NAME, True)
 
@@ -127,22 +135,22 @@ def _unavailable(what: str, *, retryable: bool = False) -> BackendUnavailable:
 
 
 def _unreachable() -> BackendUnavailable:
-    return _unavailable("can't be reached; look whether it runs, and at scheme, host and port", retryable=True)
+    return _unavailable("can't be reached; check that it runs, and the URL's scheme, host and port", retryable=True)
 
 
 _DRIVER: Final[Mapping[type[DriverError], Callable[[DriverError], PersistenceError]]] = {
     ConnectionAcquisitionTimeoutError: lambda _: too_many(),
     UnsupportedServerProduct: lambda _: _unavailable(
-        "is of a version that the driver does not speak to; flowpersist needs Neo4j 5.26 or later"
+        "has a version that the driver does not support; upgrade to Neo4j 5.26 or later"
     ),
     DriverConfigurationError: lambda _: ConfigurationError(
-        "the driver of neo4j refuses its settings: look at the URL's scheme and options", SETTING
+        "the neo4j driver rejected its settings; check the URL's scheme and options", SETTING
     ),
 }
 _SERVER: Final[Mapping[type[Neo4jError], str]] = {
-    AuthError: "refuses user or password; give the right ones in the URL, as neo4j://user:password@host",
-    ForbiddenOnReadOnlyDatabase: "is read-only, or no longer the leader; write to another one",
-    Forbidden: "does not permit this user to do so; grant it reading and writing, and at first the schema",
+    AuthError: "rejected the user name or password; correct them in the URL (neo4j://user:password@host)",
+    ForbiddenOnReadOnlyDatabase: "is read-only or no longer the leader; connect to the leader",
+    Forbidden: "denied permission to this user; grant reading and writing, and schema changes for the first open",
 }
 
 
@@ -151,10 +159,12 @@ def _of_driver(error: DriverError, *, writes: bool) -> PersistenceError:
         if isinstance(error, kind):
             return what(error)
     if is_refused(error):
-        return _unavailable("has a certificate that is not trusted; install its authority, or name another scheme")
+        return _unavailable(
+            "has a certificate that is not trusted; install its certificate authority, or use another URL scheme"
+        )
     if isinstance(error, ServiceUnavailable | SessionExpired):
         return _unreachable() if _before_sending(error) else lost(writes=writes)
-    return StorageError(f"the driver of neo4j refused the operation ({type(error).__name__})", NAME)
+    return StorageError(f"the neo4j driver rejected the operation ({type(error).__name__})", NAME)
 
 
 def _of_server(error: Neo4jError) -> PersistenceError:
@@ -167,12 +177,12 @@ def _of_server(error: Neo4jError) -> PersistenceError:
     if _NO_SPACE in (error.message or ""):
         return StorageFull("the neo4j database has no space left; nothing was written", NAME)
     if error.is_retryable():
-        return _unavailable(f"asks to try again ({code})", retryable=True)
-    return StorageError(f"the neo4j server refused the operation ({code})", NAME)
+        return _unavailable(f"reported a transient error ({code}); try again", retryable=True)
+    return StorageError(f"the neo4j server rejected the operation ({code})", NAME)
 
 
 def translated(error: Exception, *, writes: bool) -> PersistenceError:
-    """The driver's error as ours."""
+    """Convert an error of the driver to one of flowpersist."""
     if isinstance(error, Neo4jError):
         return _of_server(error)
     if isinstance(error, DriverError):
@@ -182,7 +192,7 @@ def translated(error: Exception, *, writes: bool) -> PersistenceError:
 
 @contextmanager
 def mapped(*, writes: bool) -> Iterator[None]:
-    """The one place where the driver's errors become ours."""
+    """Convert the errors of the driver that the block raises; the one place that does."""
     try:
         yield
     except (Neo4jError, DriverError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Which attributes become nodes of their own, and the parts of statements that keep them."""
+"""The attributes that become nodes of their own, and the parts of statements that maintain these nodes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 @frozen
 class Relation:
-    """How an attribute stands in the graph: ``(:…Record)-[:type]->(:label {property: value})``.
+    """How an attribute appears in the graph: ``(:…Record)-[:type]->(:label {property: value})``.
 
-    A label of your own may be named, to link records to nodes that are there already: nodes that hold or relate to
-    anything else are never removed.
+    A label that exists already may be named, to link records to existing nodes: a node that has other properties or
+    relationships is never removed.
     """
 
     type: str
@@ -33,12 +33,15 @@ class Relation:
     def __attrs_post_init__(self) -> None:
         for name in (self.type, self.label, self.property):
             if not _NAME.fullmatch(name):
-                message = "a relation's type, label and property are a letter, then up to 62 letters, digits and _"
+                message = (
+                    "Invalid relation: expected type, label and property of a letter and up to 62 letters, "
+                    "digits and '_'"
+                )
                 raise ConfigurationError(message, "graph")
 
 
 def default_graph(names: Names) -> Mapping[str, Relation]:
-    """Runs, tools and tenants, under labels of the prefix, so that they are apart from what else is there."""
+    """Map runs, tools and tenants to labels with the prefix, which keeps them apart from other data in the graph."""
     label = names.prefix.capitalize()
     return MappingProxyType(
         {
@@ -50,18 +53,18 @@ def default_graph(names: Names) -> Mapping[str, Relation]:
 
 
 class Graph:
-    """The mapping, as what statements are filled with."""
+    """The mapping, in the form that statements are filled with."""
 
     def __init__(self, relations: Mapping[str, Relation], names: Names) -> None:
         for attribute in relations:
             if not plain(attribute):
-                message = "a graph maps attributes of plain names: letters, digits, _, . and -"
+                message = "Invalid graph: expected attribute names of letters, digits, '_', '.' and '-'"
                 raise ConfigurationError(message, "graph")
         self.relations = dict(relations)
         self._names = names
 
     def parts(self) -> dict[str, str]:
-        """For each part of graph.cypher the text for all attributes, empty where none is mapped."""
+        """Give the text for all attributes for each part of graph.cypher; it is empty where no attribute is mapped."""
         return {name: self._part(name) for name in _PARTS}
 
     def _part(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What runs statements: sessions of a driver, or a transaction of the user's own."""
+"""Running statements: in sessions of a driver, or in a transaction of the caller's."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from flowpersist.backends._neo4j.target import ConnectionLimits
 
 __all__ = ["Link", "Rows", "Sessions", "Within"]
 
-#: Each row in the order of the statement's RETURN.
+#: The rows; each has its values in the order of the statement's RETURN.
 Rows: TypeAlias = list[list[Any]]
-#: How often a statement is run that others came in the way of, where that may also be for good.
+#: How often a statement is run that failed because of concurrent changes, where the cause may also be permanent.
 _ATTEMPTS: Final = 12
 _FIRST_WAIT: Final = 0.001
 _DOUBLINGS: Final = 8
-#: How long those who send the same statement wait for the first of them, whose plan they will share.
+#: How long callers of the same statement wait for the first one to be planned, to share its plan.
 _PLANNING_SECONDS: Final = 3.0
 
 
 class Link(Protocol):
-    """Runs a statement as one transaction, or, where it is not ``alone``, as part of one. Raises our errors."""
+    """Runs a statement as one transaction, or as part of one if it is not ``alone``. Raises flowpersist's errors."""
 
     alone: bool
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """The rows that a statement returns."""
+        """Run a statement and give its rows."""
         ...
 
 
@@ -47,16 +47,17 @@ class Known:
     planned: asyncio.Event = field(factory=asyncio.Event)
 
     async def wait(self) -> None:
-        """Until it is planned; not for ever, since the first of those who sent it may wait for a lock."""
+        """Wait until the statement is planned; bounded, because the first caller may itself wait for a lock."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_PLANNING_SECONDS):
                 await self.planned.wait()
 
 
 class Sessions:
-    """Each statement is an auto-commit transaction of its own, in a session of its own.
+    """Runs each statement as an auto-commit transaction in a session of its own.
 
-    Who finds no connection free waits in line here: the driver's own pool wakes everybody for each that becomes free.
+    Callers for whom no connection is free wait in a queue here, because the driver's pool wakes all of its waiters for
+    each connection that becomes free.
     """
 
     alone = True
@@ -70,8 +71,8 @@ class Sessions:
         self._tasks: set[asyncio.Task[Rows]] = set()
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """See ``Link``. Cancelled: the statement goes on for ``grace``, longer than connecting takes. The driver leaks
-        its socket where it is cancelled while it connects.
+        """See ``Link``. If cancelled, the statement goes on for ``grace``, which is longer than connecting takes: the
+        driver leaks its socket when it is cancelled while it connects.
         """
         task = asyncio.ensure_future(self._patiently(text, parameters, writes=writes))
         self._tasks.add(task)
@@ -85,16 +86,16 @@ class Sessions:
     def _ended(self, task: asyncio.Task[Rows]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # What failed after its caller has gone is nobody's to retrieve.
+            # Retrieve the exception of a statement whose caller has gone.
             task.exception()
 
     async def ended(self) -> None:
-        """Wait for the statements that callers have left."""
+        """Wait for the statements whose callers were cancelled."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _patiently(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """Whom the server rolled back for others' sake is run again."""
+        """Run a statement, and again if the server rolled it back in favour of other transactions."""
         until = time.monotonic() + self._limits.operation.total_seconds()
         for attempt in count(1):
             with mapped(writes=writes):
@@ -105,7 +106,7 @@ class Sessions:
                     if not passes or time.monotonic() > until:
                         raise
             await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2 ** min(attempt, _DOUBLINGS)))  # noqa: S311 - to keep rivals apart
-        raise AssertionError("attempts are not counted to an end")
+        raise AssertionError("unreachable: the loop has no end")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:
         known = self._known.get(text)
@@ -113,9 +114,9 @@ class Sessions:
             if not known.planned.is_set():
                 await known.wait()
             return await self._sent(known.query, parameters)
-        # The server plans a statement that is new to it for each who sends it meanwhile: slow where fifty do.
-        # It gives up, too, where the connection breaks without its noticing: else locks would stay. The driver asks for
-        # literals, against injection: ours are of files, with names filled in.
+        # The server plans a new statement once for each caller that sends it at the same time, which is slow with fifty
+        # callers. It must end the statement too if the connection breaks unnoticed, else the locks stay. The driver
+        # requires literal texts, against injection: ours come from files, with checked names filled in.
         query = Query(text, timeout=self._limits.operation.total_seconds())  # pyright: ignore[reportArgumentType]
         known = self._known[text] = Known(query)
         try:
@@ -126,12 +127,12 @@ class Sessions:
     async def _sent(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         await self._turn()
         try:
-            # Cancelled or out of time: the driver kills the connection, which would have half a reply in it.
+            # When it is cancelled or out of time, the driver closes the connection, which would hold half a reply.
             async with (
                 asyncio.timeout(self._limits.operation.total_seconds()),
                 self.driver.session(
                     database=self._database,
-                    # They quote the statement and go to a log.
+                    # The notifications quote the statement and would be logged.
                     notifications_min_severity=NotificationMinimumSeverity.OFF,
                 ) as session,
             ):
@@ -152,7 +153,7 @@ class Sessions:
 
 
 class Within:
-    """Statements are part of a transaction that the caller has begun; what fails ends it."""
+    """Runs statements in a transaction that the caller has begun; a failing statement ends that transaction."""
 
     alone = False
 
@@ -160,7 +161,7 @@ class Within:
         self._transaction = transaction
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
-        """See ``Link``. Nothing is tried again: the server has rolled back the whole."""
+        """See ``Link``. Nothing is retried, since the server has rolled back the whole transaction."""
         with mapped(writes=writes):
             result = await self._transaction.run(text, dict(parameters))  # pyright: ignore[reportArgumentType] - as above
             return await result.values()

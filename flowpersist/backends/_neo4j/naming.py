@@ -1,5 +1,5 @@
-"""Names of labels and properties, texts in an order that every comparison agrees on, and statements with their names
-filled in.
+"""Names of labels and properties, texts that sort the same by every comparison, and statements with their names filled
+in.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = [
     "unordered",
 ]
 
-#: How many counters of deleted revisions a store has. Part of the schema: never changed.
+#: The number of counters for revisions of deleted records. Part of the schema, so it never changes.
 SHARDS: Final = 64
-#: From so many relationships on, a node of the graph stays without a look at whether it has a last one: that locks it.
+#: A graph node with this many relationships is kept without a check for its last one, because the check would lock it.
 _MANY: Final = 64
-#: Added to microseconds, so that those of the years 1 to 9999 all have 19 digits: texts are ordered as the times are.
+#: Added to microseconds so that the years 1 to 9999 all give 19 digits: the texts then sort as the times do.
 BIAS: Final = 2 * 10**18
-#: Above every text that is compared with it: longer than any key of the highest characters, as they are written.
+#: Sorts after every text that it is compared with: it is longer than any encoded key.
 TOP: Final = "\ue001\U0010ffff" * 129
-#: What the property of an attribute begins with.
+#: The prefix of an attribute's property.
 ATTRIBUTE: Final = "attr_"
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _HIGH: Final = re.compile("[\ue000-\U0010ffff]")
@@ -52,10 +52,10 @@ _PLACEHOLDER: Final = re.compile(r"<(\w+)>")
 
 
 def ordered(text: str) -> str:
-    """A text whose order is that of the bytes of UTF-8 by whatever is compared.
+    """Encode a text so that every comparison gives the order of its UTF-8 bytes.
 
-    Neo4j's indexes compare the bytes, its operators and sorting the units of UTF-16: to them U+10000 comes before
-    U+E000. So each character from U+E000 on gets another before it, which tells the two kinds apart.
+    Neo4j's indexes compare UTF-8 bytes, but its operators and sorting compare UTF-16 units, in which U+10000 comes
+    before U+E000. So each character from U+E000 on gets a mark before it that separates the two ranges.
     """
     if text.isascii():
         return text
@@ -63,22 +63,22 @@ def ordered(text: str) -> str:
 
 
 def unordered(text: str) -> str:
-    """The text again."""
+    """Decode what ``ordered`` gave."""
     return text if text.isascii() else _ESCAPED.sub(r"\1", text)
 
 
 def moment_text(moment: datetime) -> str:
-    """What the place of every record at this time begins with, in an order by time."""
+    """The prefix that the sort keys of all records at this time have."""
     return str(to_micros(moment) + BIAS)
 
 
 def plain(attribute: str) -> bool:
-    """Whether an attribute's name may be declared, and so is the name of a property."""
+    """Whether an attribute's name is allowed as the name of a property."""
     return _PLAIN.fullmatch(attribute) is not None
 
 
 def shard(ref: RecordRef) -> int:
-    """Which counter of deleted revisions a record's first revision is above."""
+    """The counter that a record's first revision must exceed."""
     return crc32(f"{ref.namespace}\0{ref.key}".encode()) % SHARDS
 
 
@@ -107,7 +107,7 @@ class Names:
         object.__setattr__(self, "filled", filled)
 
     def fill(self, text: str, **parts: str) -> str:
-        """A statement with the names, and the parts, in their places. What is filled in is ours, or was checked."""
+        """Fill names and parts into a statement. All of them are ours or were checked."""
         known = {**self.filled, **parts}
         while _PLACEHOLDER.search(text):
             text = _PLACEHOLDER.sub(lambda found: known[found[1]], text)
@@ -115,7 +115,7 @@ class Names:
 
 
 def loaded(file_name: str) -> dict[str, str]:
-    """The statements of a file without their comments, which the server need not read."""
+    """Load the statements of a file without their comments, which the server need not parse."""
     texts = statements("flowpersist.backends._neo4j", file_name)
     return {
         name: "\n".join(line for line in text.strip().splitlines() if line.strip() and not line.startswith("//"))

@@ -1,4 +1,4 @@
-"""Where a node stands in an order, and what a page or a purge makes of it."""
+"""A node's position in an order, and whether a page or a purge takes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGITS: Final = len(str(BIAS))
 
 @frozen
 class Found:
-    """A row of a page: where the index has it, and what the node says."""
+    """A row of a page: the position in the index, and the node's properties."""
 
     place: object
     key: object
@@ -29,12 +29,14 @@ class Found:
 
 
 def key_of(row: Found) -> str | None:
-    """The key of a row; None where it is none."""
+    """The key of a row; None if the row has no valid one."""
     return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
 
 
 def purgeable(asked: Selection, row: Found) -> Record | Unreadable | None:
-    """What a purge removes, or has to leave; None for what comes, goes, or is not what was asked for."""
+    """What a purge removes, or must leave because it is damaged; None for a node that is being changed or does not
+    match.
+    """
     if row.snapshot is None:
         return None
     found = found_in(
@@ -47,13 +49,13 @@ def purgeable(asked: Selection, row: Found) -> Record | Unreadable | None:
 
 
 def text_of(order: Order, position: Position) -> str:
-    """A place as an index has it."""
+    """A position in the form that the index holds."""
     value, key = position
     return ordered(key) if order == "key" else f"{value + BIAS}{ordered(key)}"
 
 
 def position_in(row: Found, asked: Selection) -> Position | None:
-    """The place of a row as a cursor can name it; None where it can't."""
+    """The position of a row in the form that a cursor holds; None if it has no valid one."""
     place = row.place
     if not isinstance(place, str):
         return None
@@ -65,8 +67,8 @@ def position_in(row: Found, asked: Selection) -> Position | None:
 
 
 def stands(record: Record, found: Found, asked: Selection) -> bool:
-    """Whether a record is still where it was found, and as it was asked for. What moves meanwhile may be missed, but
-    must not stand where it does not belong.
+    """Whether a record is still at the position where it was found and still matches. A record that moves meanwhile may
+    be missed, but never appears at a wrong position.
     """
     place = position_of(record, asked.order)
     return place is not None and text_of(asked.order, place) == found.place and asked.holds(record)
@@ -77,7 +79,7 @@ def bound(value: str | datetime) -> str:
 
 
 def bounds(asked: Selection) -> tuple[str, str]:
-    """From which place, and before which."""
+    """The first position of a range, and the first one after it."""
     span = asked.where.range or Range(asked.order)
     since = "" if span.since is None else bound(span.since)
     before = TOP if span.before is None else bound(span.before)
@@ -86,6 +88,6 @@ def bounds(asked: Selection) -> tuple[str, str]:
         if asked.descending:
             before = min(before, after)
         else:
-            # What follows a text, since none holds NUL.
+            # The next text after this one, since no key holds NUL.
             since = max(since, after + "\x01")
     return since, before

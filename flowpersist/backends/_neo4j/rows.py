@@ -1,4 +1,4 @@
-"""Records as nodes: what a put sends, and what a read makes of a node."""
+"""Records as nodes: the parameters of a put, and the record that is read from a node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowpersist.backends.base import KEEP, Keep, Record, RecordChange, RecordRe
 __all__ = ["NAME", "PART_BYTES", "Parameters", "Torn", "body_of", "changed", "inserted", "record_of", "snapshot_of"]
 
 NAME: Final = "neo4j"
-#: A body above this goes in parts: one property of ten megabytes takes twice as long to read.
+#: Bodies above this size are split: a single property of ten megabytes takes twice as long to read.
 PART_BYTES: Final = 1024 * 1024
 _TAG_BYTES: Final = 8
 _LINES: Final = 8
@@ -28,7 +28,7 @@ Parameters: TypeAlias = dict[str, Any]
 
 
 class Torn(Exception):
-    """What was read is of several revisions: Neo4j reads without locks, and a put came in between."""
+    """The parts that were read belong to different revisions: Neo4j reads without locks, and a put came in between."""
 
 
 def _tag() -> str:
@@ -36,7 +36,7 @@ def _tag() -> str:
 
 
 def _parts(body: bytes) -> list[bytes]:
-    # An empty body is a body, too.
+    # An empty body is still a body.
     return [body[start : start + PART_BYTES] for start in range(0, max(len(body), 1), PART_BYTES)]
 
 
@@ -63,7 +63,7 @@ def inserted(ref: RecordRef, change: RecordChange) -> Parameters:
 
 
 def changed(ref: RecordRef, change: RecordChange) -> Parameters:
-    """What ``change_record`` is given: None for what is kept."""
+    """The parameters of ``change_record``: None for what is kept."""
     tag, key = _tag(), ordered(ref.key)
     properties: Parameters = {}
     due = attributes = head_tag = body = None
@@ -79,7 +79,7 @@ def changed(ref: RecordRef, change: RecordChange) -> Parameters:
     if change.body is not KEEP:
         body = _body_line(tag, change)
     lines = [due, json.dumps(change.write_id), attributes, head_tag, body]
-    # Each value takes the driver some microseconds to pack, so that none is sent in vain.
+    # Packing a value takes the driver some microseconds, so only the values that are needed are sent.
     written = {"tag": tag, "parts": _parts(change.body)} if isinstance(change.body, bytes) else {}
     return {"key": key, "lines": lines, "properties": properties, **written}
 
@@ -89,7 +89,7 @@ def _due_line(due: datetime | None) -> str:
 
 
 def _due(due: datetime | None, key: str) -> Parameters:
-    # None removes a property, and so takes the record out of the indexes by due.
+    # Setting None removes the property, and with it the record from the indexes by due.
     return {"by_due": None if due is None else moment_text(due) + key}
 
 
@@ -99,7 +99,7 @@ def _body_line(tag: str, change: RecordChange) -> str:
 
 @frozen
 class Snapshot:
-    """What a node's snapshot says, and with which tags its head and body must come."""
+    """What a node's snapshot holds, with the tags that its head and body must have."""
 
     record: Record
     head_tag: str
@@ -109,12 +109,12 @@ class Snapshot:
 def _number(text: str) -> int:
     value = int(text)
     if str(value) != text:
-        raise ValueError("a number that is not in canonical form")
+        raise ValueError("Invalid number: expected canonical decimal digits")
     return value
 
 
 def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
-    """What a snapshot says; what damage does to whoever reads it where it is none (``WRONG``)."""
+    """Parse a snapshot; an invalid one raises one of ``WRONG``."""
     revision, created, updated, due, write_id, attributes, head_tag, body = text.split("\n")
     body_tag, _, size = body.partition(" ")
     record = Record(
@@ -133,17 +133,17 @@ def snapshot_of(ref: RecordRef, text: str) -> Snapshot:
 
 
 def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
-    """A record without its body, and the tag that its body must have. ``IntegrityError`` for what no release has
-    written, ``Torn`` for what is of two revisions.
+    """A record without its body, and the tag that its body must have. ``IntegrityError`` for data that no release has
+    written, ``Torn`` for parts of two revisions.
     """
     if text is None or head is None:
-        # It comes, or goes.
+        # It is being created or deleted.
         raise Torn
     tags: list[str] = []
 
     def made() -> Record:
         if not isinstance(text, str) or text.count("\n") != _LINES - 1:
-            raise TypeError("a node with no snapshot of ours")
+            raise TypeError("Invalid node: expected a snapshot")
         found = snapshot_of(ref, text)
         if not isinstance(head, bytes):
             raise TypeError("Invalid head: expected bytes")
@@ -156,7 +156,7 @@ def record_of(ref: RecordRef, text: object, head: object) -> tuple[Record, str]:
 
 
 def body_of(record: Record, body_tag: str, parts: Sequence[tuple[object, object, object]]) -> bytes | None:
-    """The body of parts in any order, each with its tag and number. ``Torn`` where they are not those of the record."""
+    """Join a body from parts in any order, each with tag and number. ``Torn`` if they are not the record's."""
     if record.body_size is None:
         return None
     data = [part for tag, _, part in sorted(parts, key=_part_number) if tag == body_tag]

@@ -1,7 +1,7 @@
-"""Constraints and indexes, brought up to this release: safe when many processes start at once.
+"""Constraints and indexes of this release; many processes may create them at the same time.
 
-Neo4j takes no changes of data into a transaction that changes the schema, so each statement is a transaction of its
-own and may be run twice; the version is written last.
+Neo4j does not allow data changes in a transaction that changes the schema, so each statement is a transaction of its
+own that may be repeated, and the version is written last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flowpersist.errors import BackendUnavailable
 __all__ = ["MIGRATIONS", "POPULATION", "migrate", "missing"]
 
 _TEXTS: Final = loaded("schema.cypher")
-#: Each migration is the statements that lead from the version before. None is ever changed.
+#: Each migration holds the statements that lead from the version before. None is ever changed.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "constrain_meta",
@@ -44,26 +44,24 @@ _LOOKS_AFTER: Final = (0.01, 0.05, 0.2, 0.5)
 
 
 async def _version(link: Link, names: Names) -> tuple[int, int]:
-    """The version, 0 where there is none, and how many counters of deleted revisions there are."""
+    """The schema's version, 0 if there is none, and the number of counters for deleted revisions."""
     rows = await link.run(names.fill(_TEXTS["schema_version"]), {}, writes=False)
     return (int(rows[0][0] or 0), int(rows[0][1])) if rows else (0, 0)
 
 
 async def _check_server(link: Link) -> None:
     ((text,),) = await link.run(_TEXTS["server_version"], {}, writes=False)
-    # Later ones count years: 2025.01.
+    # Later releases are numbered by year: 2025.01.
     found = re.match(r"(\d+)\.(\d+)", str(text))
     if found is None or tuple(map(int, found.groups())) < _OLDEST:
-        message = f"the neo4j server is {text}, and flowpersist needs 5.26 or later: upgrade the server"
+        message = f"the neo4j server has version {text}: upgrade it to 5.26 or later"
         raise BackendUnavailable(message, NAME)
 
 
 async def missing(
     link: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]
 ) -> tuple[str, ...]:
-    """The statements that are to be run, in their order. Raises ``UnsupportedVersion`` for the schema of a later
-    release.
-    """
+    """The statements that must be run, in order. Raises ``UnsupportedVersion`` for the schema of a later release."""
     await _check_server(link)
     version, floors = await _version(link, names)
     if version > len(MIGRATIONS):
@@ -79,14 +77,14 @@ async def missing(
 
 
 def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]) -> dict[str, str]:
-    """The statements of what is declared, by the names of the indexes that they make."""
+    """The statements for what is declared, by the names of the indexes that they create."""
     made: dict[str, str] = {}
     for attribute in indexed:
         for order in ("key", "due"):
             text = names.fill(_TEXTS[f"index_attribute_by_{order}"], attribute=attribute)
             made[f"{names.prefix}_attr_{attribute}_by_{order}"] = text
     for attribute, relation in relations.items():
-        # Also where no namespace declares the attribute: a record that has it is related.
+        # Also if no namespace declares the attribute, since a record that has it gets a relationship.
         made[f"{names.prefix}_graph_{attribute}"] = names.fill(
             _TEXTS["constrain_related"], attribute=attribute, label=relation.label, property=relation.property
         )
@@ -96,8 +94,8 @@ def _declared(names: Names, indexed: Mapping[str, type], relations: Mapping[str,
 async def migrate(
     link: Link, patient: Link, names: Names, indexed: Mapping[str, type], relations: Mapping[str, Relation]
 ) -> None:
-    """Run what is missing. Whoever comes second finds it done. ``patient`` gives a statement ``POPULATION``: a
-    constraint is there once all nodes have been looked at.
+    """Run what is missing. A process that comes second finds it done. A ``patient`` statement may take ``POPULATION``,
+    because a constraint is created only after all nodes were checked.
     """
     texts = await missing(link, names, indexed, relations)
     if not texts:
@@ -109,7 +107,7 @@ async def migrate(
 
 
 async def _filled(link: Link, names: Names) -> None:
-    """Wait until all indexes of the store answer."""
+    """Wait until all indexes of the store are online."""
     until = time.monotonic() + POPULATION.total_seconds()
     for wait in chain(_LOOKS_AFTER, repeat(_LOOKS_AFTER[-1])):
         rows = await link.run(_TEXTS["unfinished_indexes"], {"prefix": f"{names.prefix}_"}, writes=False)

@@ -53,25 +53,25 @@ __all__ = ["Store"]
 
 _TEXTS: Final = loaded("records.cypher")
 _NEVER: Final = 2**62
-#: A read that is torn is repeated so often without, and then once with the record's lock.
+#: A torn read is repeated this often without a lock, then once with the record's lock.
 _LOOKS: Final = (False, False, False, True)
-#: As many records, and bytes of bodies, as a purge deletes in one transaction: the server holds it in memory.
+#: The limits of one transaction of a purge, in records and in bytes of bodies, since the server holds it in memory.
 _PURGE_RECORDS: Final = 200
 _PURGE_BYTES: Final = 16 * 1024 * 1024
-#: How often a purge looks again for what was changed between being found and being locked.
+#: How often a purge looks again for records that changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
-#: Those that stand in a statement once, where anything is mapped.
+#: The parts that a statement holds once if any attribute is mapped.
 _OF_GRAPH: Final = ("find_moved", "lock_related", "drop_stale", "drop_orphans")
 _OPTIONAL: Final = ("write_body", "drop_body", "drop_attributes", "lock", *_OF_GRAPH)
-#: The parts of a statement that may take the last relationships of nodes.
+#: The parts of a statement that may remove the last relationships of nodes.
 _LOCKED: Final = ("lock_related", "left")
-#: The parts of a change after which a record belongs to other nodes.
+#: The parts of a change after which a record has relationships to other nodes.
 _MOVING: Final = ("find_moved", "moved", *_LOCKED, "drop_stale", "stale", "relate", "drop_orphans", "late")
 _PLACES: Final[Mapping[Order, str]] = {"key": "key", "created": "by_created", "updated": "by_updated", "due": "by_due"}
 
 
 class Store:
-    """Statements with their names filled in, what they are given, and what their rows mean."""
+    """Runs the filled statements with their parameters and reads their rows."""
 
     def __init__(self, names: Names, graph: Graph) -> None:
         self._names = names
@@ -80,7 +80,7 @@ class Store:
         self._text = cache(self._filled)
 
     def _filled(self, name: str, *parts: str, **others: str) -> str:
-        """A statement: of its optional parts only those that are named."""
+        """Fill a statement with only those of its optional parts that are named."""
         optional = dict.fromkeys((*_OPTIONAL, *self._graph), "")
         optional["late"] = "null"
         if not self._mapped:
@@ -96,13 +96,13 @@ class Store:
     # ------------------------------------------------------------------------------------------------- one record
 
     async def get(self, link: Link, ref: RecordRef, offset: int, *, body: bool) -> Read:
-        """Read until all is of one revision, at last with the record's lock."""
+        """Read until all parts are of one revision, at last with the record's lock."""
         parameters = {"namespace": ref.namespace, "key": ordered(ref.key), "offset": offset}
         for lock in _LOOKS:
             text = self._text("read_record" if body else "read_standing", *(["lock"] if lock else []))
             rows = await link.run(text, parameters, writes=False)
             if not rows:
-                # Now and then the server gives no row for what is deleted while it is read.
+                # The server sometimes gives no row for a record that is deleted while it is read.
                 continue
             now, found, *_ = rows[0]
             if not found:
@@ -122,15 +122,16 @@ class Store:
         not_after: datetime | None,
         offset: int,
     ) -> Written:
-        """Compare, and set what changes."""
+        """Compare the revision, and set what changes."""
         given = {
             "namespace": ref.namespace,
             "offset": offset,
             "not_after": _NEVER if not_after is None else to_micros(not_after),
-            # The error of one that had to wait too long would end the transaction that it is part of.
+            # A statement that waited past its deadline raises an error, which would end the transaction that it is part
+            # of.
             "last": _NEVER if not_after is None or not link.alone else to_micros(not_after),
         }
-        late = f"record {ref.key} was to be written before a deadline that has passed"
+        late = f"the deadline for writing record {ref.key} has passed; nothing was written"
         try:
             if if_revision == 0:
                 rows = await self._insert(link, ref, change, given)
@@ -151,7 +152,7 @@ class Store:
         check_revision(NAME, ref, _standing(ref, revision), if_revision)
         check_following(NAME, ref, if_revision)
         check_deadline(NAME, ref, now, not_after)
-        # In time, and at the revision that was expected: the rest of the node is what is wrong.
+        # The deadline and the revision were right, so another part of the node is damaged.
         raise unreadable(NAME, named(ref))
 
     async def _insert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
@@ -162,13 +163,13 @@ class Store:
         text = self._text("insert_record", *parts)
         rows = await link.run(text, {**given, **parameters, "shard": shard(ref)}, writes=True)
         if rows[0][-1]:
-            message = "nodes of the neo4j store itself were deleted, and nothing was written; run flowpersist migrate"
+            message = "the neo4j store's own nodes were deleted, so nothing was written; run flowpersist migrate"
             raise StorageError(message, NAME)
         return rows
 
     async def _change(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
-        """With a statement that leaves the graph, and where that has found that it can't, with another one. A body is
-        not sent twice.
+        """Change a record with the statement that leaves the graph as it is; if that finds that the graph must change,
+        use the other one. A body is not sent twice.
         """
         parameters = {**given, **changed(ref, change)}
         with_body = "parts" in parameters
@@ -185,7 +186,7 @@ class Store:
         return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
 
     async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
-        """Remove a record, its body, and the nodes that stood for it alone."""
+        """Delete a record, its body, and the graph nodes that only it has relationships to."""
         parameters = {
             "namespace": ref.namespace,
             "key": ordered(ref.key),
@@ -205,7 +206,7 @@ class Store:
     # ----------------------------------------------------------------------------------------------- many records
 
     async def page(self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int) -> Page[Record]:
-        """A page, and a cursor where more follows: one record more than wanted tells."""
+        """Read a page, and a cursor if more follows, which one extra record shows."""
         for looked in wider(asked.limit):
             more = evolve(asked, limit=looked + 1)
             now, rows = await self._find(link, more, indexed, offset, head="r.head")
@@ -213,10 +214,10 @@ class Store:
             page = page_of(asked, found, looked, from_micros(now))
             if page is not None:
                 return page
-        raise AssertionError("there is no end of nodes")
+        raise AssertionError("unreachable: the iterator has no end")
 
     async def _record(self, link: Link, asked: Selection, row: Found) -> Record | Unreadable | None:
-        """What a row is; None where it does not stand there any more."""
+        """The record of a row; None if it is no longer at that position."""
         found: Record | Unreadable | None
         try:
             found = found_in(NAME, asked.namespace, key_of(row), lambda ref: record_of(ref, row.snapshot, row.head)[0])
@@ -268,7 +269,7 @@ class Store:
         )
 
     async def purge(self, link: Link, asked: Selection, indexed: Mapping[str, type]) -> int:
-        """Delete in batches, each a transaction; only what stands as it was found."""
+        """Delete in batches, each a transaction; only records that are as they were found."""
         purged = 0
         for _ in range(_PURGE_ROUNDS):
             missed, after, more_at_once = 0, None, 1
@@ -313,7 +314,7 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
 
 
 def _standing(ref: RecordRef, revision: object) -> int:
-    """The revision at which a record stands, 0 where it goes just now; ``IntegrityError`` where it is none."""
+    """The revision of a record, 0 while it is being deleted; ``IntegrityError`` for a damaged one."""
     if revision is None:
         return 0
     if type(revision) is not int or revision < 0:
@@ -335,7 +336,7 @@ def _portions(records: Sequence[Record]) -> Iterator[list[Record]]:
 
 
 def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: Order) -> str | None:
-    """The one condition that an index answers. A bool comes last: it tells the fewest records apart."""
+    """The one condition that an index answers. A bool is the last choice because it selects the least."""
     if order not in {"key", "due"}:
         return None
     usable = [name for name, value in equals.items() if indexed.get(name) is type(value)]
@@ -343,7 +344,7 @@ def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: O
 
 
 def _decided(rows: Rows) -> list[Any]:
-    """What a comparison came to. The server may find two records by one key, one that is being deleted and the next
-    one: each was compared by itself, and at most one is of the expected revision.
+    """The result of a comparison. The server may find two nodes of one key, one that is being deleted and its
+    successor: each was compared by itself, and at most one has the expected revision.
     """
     return max(rows, key=lambda row: (row[0] is True or row[-1] is True, row[1] if isinstance(row[1], int) else -1))

@@ -1,4 +1,4 @@
-"""Where a URL points to, and the driver for it."""
+"""The address in a URL, and a driver for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from flowpersist.errors import ConfigurationError
 __all__ = ["SCHEMES", "ConnectionLimits", "Target", "check_at", "connected", "target_of"]
 
 SCHEMES: Final = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
-#: A pooled connection that was idle for so many seconds is tried before it is used.
+#: A pooled connection that was idle for this many seconds is tested before it is used.
 _IDLE_SECONDS: Final = 15.0
 _MARGIN: Final = timedelta(seconds=1)
-#: A URL up to the end of its host's part.
+#: A URL up to the end of its host part.
 _TO_HOST: Final = re.compile(r"[^/?#]*(//[^/?#]*)?")
-_SHAPE: Final = "is neo4j://user:password@host:7687/database, with bolt in its place where nothing is to be routed"
+_SHAPE: Final = "must have the form neo4j://user:password@host:7687/database (or bolt://… without routing)"
 
 
 @frozen
 class Target:
-    """A URL in the parts that the driver wants apart. None of them shows in ``repr``."""
+    """A URL in the parts that the driver takes separately. ``repr`` shows none of them."""
 
     uri: str = field(repr=False)
     user: str | None = field(repr=False)
@@ -38,7 +38,7 @@ class Target:
 
 @frozen
 class ConnectionLimits:
-    """Of a pool and of an operation."""
+    """The limits of the connection pool and of an operation."""
 
     pool_size: int
     pool: timedelta
@@ -47,31 +47,33 @@ class ConnectionLimits:
 
     @property
     def grace(self) -> float:
-        """Seconds that a statement goes on whose caller was cancelled: longer than connecting takes."""
+        """Seconds that a statement goes on after its caller was cancelled: longer than connecting takes."""
         return (self.connect + _MARGIN).total_seconds()
 
     def __attrs_post_init__(self) -> None:
         if type(self.pool_size) is not int or self.pool_size < 1:
-            raise ConfigurationError("a pool has at least one connection", "pool_size")
+            raise ConfigurationError("Invalid pool_size: expected at least 1", "pool_size")
         for name, value in (
             ("pool_timeout", self.pool),
             ("connect_timeout", self.connect),
             ("timeout", self.operation),
         ):
             if not timedelta(0) < value <= timedelta(hours=1):
-                raise ConfigurationError(f"{name} is more than no time, and at most an hour", name)
+                raise ConfigurationError(f"Invalid {name}: expected more than 0 and at most 3600 seconds", name)
 
 
 def check_at(url: str) -> None:
-    """Refuse an @ after the host's part. What stands before it is most likely the rest of a password with an unescaped
-    ``/``, ``?`` or ``#``, and its beginning would be taken for host and port, which errors name.
+    """Refuse an @ after the host part. The text before it is probably the rest of a password with an unescaped ``/``,
+    ``?`` or ``#``, whose beginning would be read as host and port, which errors name.
     """
     if "@" in _TO_HOST.sub("", url, count=1):
-        raise ConfigurationError(f"the neo4j URL {_SHAPE}; in user and password / is %2F, ? %3F, # %23", SETTING)
+        raise ConfigurationError(
+            f"the neo4j URL {_SHAPE}; escape / as %2F, ? as %3F and # as %23 in user and password", SETTING
+        )
 
 
 def target_of(url: str) -> Target:
-    """The parts of a URL; ``ConfigurationError``, which names none of them, for an invalid one."""
+    """Parse a URL; an invalid one is a ``ConfigurationError`` that quotes none of its parts."""
     check_at(url)
     try:
         parts = urlsplit(url)
@@ -81,7 +83,7 @@ def target_of(url: str) -> Target:
     database = unquote(parts.path.strip("/"))
     if parts.scheme not in SCHEMES or not parts.hostname or "/" in database or parts.fragment:
         raise ConfigurationError(f"the neo4j URL {_SHAPE}", SETTING)
-    # As it stands there: `hostname` is lower case and without the brackets of IPv6.
+    # As written in the URL: `hostname` is lower case and lacks the brackets of IPv6.
     host = parts.netloc.rpartition("@")[2] if port is not None else parts.netloc.rpartition("@")[2].rstrip(":")
     return Target(
         uri=urlunsplit((parts.scheme, host, "", parts.query, "")),
@@ -92,7 +94,7 @@ def target_of(url: str) -> Target:
 
 
 def connected(target: Target, limits: ConnectionLimits) -> AsyncDriver:
-    """A driver. It does not connect before it is used."""
+    """Make a driver. It connects when it is first used."""
     try:
         return AsyncGraphDatabase.driver(
             target.uri,

@@ -70,7 +70,7 @@ async def connect(options: Options) -> Connection:
     try:
         return await asyncpg.connect(**options.arguments())
     except TimeoutError as error:
-        message = f"the {NAME} server did not answer in time; look whether it runs, and at host and port in the URL"
+        message = f"the {NAME} server did not answer in time; check that it runs, and host and port in the URL"
         raise BackendUnavailable(message, NAME, True) from error
 
 

@@ -105,7 +105,7 @@ def translated(error: Exception, *, writes: bool) -> PersistenceError:
     if isinstance(error, _LOST):
         return _doubtful("closed the connection, or it was cut", writes=writes)
     state = getattr(error, "sqlstate", None) or "no SQLSTATE"
-    return StorageError(f"the {NAME} server refused the operation ({type(error).__name__}, {state})", NAME)
+    return StorageError(f"the {NAME} server rejected the operation ({type(error).__name__}, {state})", NAME)
 
 
 def _doubtful(what: str, *, writes: bool) -> StorageError:
@@ -140,7 +140,9 @@ def _not_sent(connection: Link) -> StorageError:
     if is_gone(connection):
         message = f"the connection to the {NAME} server was closed before anything was sent; try again"
         return BackendUnavailable(message, NAME, True)
-    return StorageError(f"the driver of {NAME} refused the operation; is its connection in use elsewhere?", NAME)
+    return StorageError(
+        f"the driver of {NAME} rejected the operation; check that nothing else uses its connection", NAME
+    )
 
 
 @contextmanager
@@ -162,7 +164,7 @@ def connecting() -> Iterator[None]:
         raise _unreachable(error) from error
     except (ValueError, UnicodeError):
         # Not chained: it may quote a part of the URL, and there stands the password.
-        message = "the postgresql URL is not one that the driver understands; look at its host, port and options"
+        message = "the postgresql URL is not one that the driver understands; check its host, port and options"
         raise ConfigurationError(message, "FLOWPERSIST_URL") from None
     except OSError as error:
         raise _unreachable(error) from error
@@ -176,7 +178,7 @@ def _unreachable(error: OSError) -> BackendUnavailable:
             f"the {NAME} server and sslmode, sslrootcert or sslcert in the URL do not agree", NAME
         )
     known = not (isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME)
-    message = f"the {NAME} server can't be reached; look whether it runs, and at host and port in the URL"
+    message = f"the {NAME} server can't be reached; check that it runs, and host and port in the URL"
     return BackendUnavailable(message, NAME, known)
 
 

@@ -102,7 +102,7 @@ async def put(
     except InvalidTextRepresentationError as error:
         if LATE not in str(error):
             raise
-        message = f"record {ref.key} was to be written before a deadline that has passed"
+        message = f"the deadline for writing record {ref.key} has passed; nothing was written"
         raise DeadlinePassed(message, NAME) from error
     if row["done"]:
         return Written(row["revision"], from_micros(row["now"]))

@@ -37,7 +37,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 def check_version(major: int) -> None:
     """Refuse a server of a version that is too old."""
     if major < OLDEST:
-        message = f"the {NAME} server is of version {major}; flowpersist needs {OLDEST} or later: upgrade the server"
+        message = f"the {NAME} server has version {major}; upgrade it to {OLDEST} or later"
         raise BackendUnavailable(message, NAME)
 
 

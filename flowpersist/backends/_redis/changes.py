@@ -1,4 +1,4 @@
-"""Change notification: the keys that the scripts publish, on a connection of its own."""
+"""Change notification: the keys that the scripts publish, read on a separate connection."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["keys", "subscribed"]
 
 
 async def subscribed(wire: Wire, channel: bytes) -> AbstractConnection:
-    """A connection on which the keys come that are published from now on; whoever takes it closes it."""
+    """Subscribe on a new connection to the keys that are published from now on; the caller closes it."""
     with mapped():
         connection = await wire.lone()
         try:
             await connection.send_command("SUBSCRIBE", channel, check_health=False)
-            # The subscription stands once the server has said so.
+            # The subscription is active once the server has confirmed it.
             await connection.read_response()
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -28,7 +28,7 @@ async def subscribed(wire: Wire, channel: bytes) -> AbstractConnection:
 
 
 async def keys(connection: AbstractConnection) -> AsyncIterator[str]:
-    """As they come."""
+    """Yield the keys as they arrive."""
     while True:
         with mapped():
             message = await connection.read_response(timeout=math.inf)

@@ -1,8 +1,8 @@
 """Connections to one server, each used by one task at a time.
 
-The driver's own pools wait for locks when a connection is given back, and a task that is cancelled there loses it for
-good. Here giving back never waits. A connection on which anything went wrong, a cancellation included, is closed before
-anybody else gets it: the reply to a cancelled command must not become the next caller's (CVE-2023-28859).
+The driver's own pools wait for locks when a connection is returned, and a task that is cancelled there loses it for
+good. Here returning one never waits. A connection with any error, a cancellation included, is closed before another
+caller gets it: the reply to a cancelled command must not reach the next caller (CVE-2023-28859).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["Command", "ConnectionLimits", "ConnectionPool", "connection_factory"
 #: A command and its arguments.
 Command: TypeAlias = tuple[bytes | str | int, ...]
 ConnectionFactory: TypeAlias = Callable[[], AbstractConnection]
-#: Above this a body is written apart from what stands round it, which spares joining them into one copy.
+#: A larger body is written separately, which saves a copy.
 LARGE_BYTES: Final = 256 * 1024
-#: Replies are read in pieces of up to this many bytes: as much as asyncio takes from a socket at a time.
+#: The most bytes of one read: as much as asyncio reads from a socket at a time.
 READ_BYTES: Final = 256 * 1024
 
 
 @frozen
 class ConnectionLimits:
-    """How many connections to a server, and how many seconds to wait: for one of them, for connecting, for an exchange
-    (None: for ever).
+    """The number of connections to a server, and the seconds to wait for one of them, for connecting, and for an
+    exchange (None: no limit).
     """
 
     size: int
@@ -46,10 +46,10 @@ class ConnectionLimits:
 def connection_factory(
     kind: type[AbstractConnection], kwargs: Mapping[str, Any], limits: ConnectionLimits
 ) -> ConnectionFactory:
-    """What makes connections as a client of the driver does, but to our rules.
+    """Make connections as a client of the driver does, with this backend's rules.
 
-    Replies are bytes, of the second protocol (which has no pushes among them). Nothing is sent again by the driver: it
-    can't know whether a write was done. Time limits are set round a whole exchange: for each read they cost more.
+    Replies are bytes, of the second protocol (which has no push messages). The driver repeats nothing, since it cannot
+    know whether a write was made. A time limit covers a whole exchange, because one for each read costs more.
     """
     theirs = {name: value for name, value in kwargs.items() if name not in _NOT_THEIRS}
     ours = {
@@ -66,7 +66,9 @@ def connection_factory(
     try:
         make()
     except TypeError as error:
-        raise ConfigurationError("the redis URL has an option that the driver does not know", SETTING) from error
+        raise ConfigurationError(
+            "the redis URL has an option that the driver does not know; correct or remove it", SETTING
+        ) from error
     return make
 
 
@@ -98,9 +100,9 @@ class ConnectionPool:
         self._turns = asyncio.Semaphore(self.limits.size)
 
     async def exchange(self, commands: Sequence[Command], *, writing: bool) -> list[Any]:
-        """Send commands in one go, and give their replies; an error that is the reply to one command is its reply.
+        """Send commands together and give their replies; an error in reply to one command is its reply.
 
-        Raises the driver's errors, and ``UnknownOutcome`` where ``writing`` and the replies were lost.
+        Raises the driver's errors, and ``UnknownOutcome`` if the replies to a write were lost.
         """
         await self._turn()
         try:
@@ -122,7 +124,7 @@ class ConnectionPool:
         except TimeoutError as error:
             message = (
                 f"none of the {self.limits.size} connections to the {NAME} server became free in "
-                f"{self.limits.pool:g} s; raise pool_size in the URL, or do less at a time"
+                f"{self.limits.pool:g} s; raise pool_size in the URL, or run fewer operations at a time"
             )
             raise PoolTimeout(message, NAME, True) from error
 
@@ -135,15 +137,18 @@ class ConnectionPool:
                 await _send(connection, commands)
                 return [await _reply(connection) for _ in commands]
         except BaseException as error:
-            # Closing without waiting for it: this must not be interrupted, and what is in the socket is nobody's.
+            # Closed without waiting, because this must not be interrupted and the data in the socket is not needed.
             await connection.disconnect(nowait=True)
             if sent and writing and is_lost(error):
-                message = f"the connection to the {NAME} server was lost before it said whether it wrote; read and see"
+                message = (
+                    f"the connection to the {NAME} server was lost before it acknowledged the write; read "
+                    "the record and decide again"
+                )
                 raise UnknownOutcome(message, NAME) from error
             raise
 
     async def lone(self) -> AbstractConnection:
-        """A connection for one purpose alone, not counted; whoever takes it closes it."""
+        """Open a connection for one caller, not counted in the pool; the caller closes it."""
         connection = self.make()
         try:
             async with asyncio.timeout(self.limits.exchange):
@@ -154,13 +159,13 @@ class ConnectionPool:
         return connection
 
     async def close(self) -> None:
-        """Close what is free; whoever calls it has waited for the rest."""
+        """Close the idle connections; the caller has waited for the busy ones."""
         while self._free:
             await self._free.pop().disconnect()
 
 
 async def ready(connection: AbstractConnection) -> None:
-    """Connect, also again where the server has closed the connection since, or something is left in it."""
+    """Connect, or reconnect if the server has closed the connection or unread data is left in it."""
     if connection.is_connected and await _is_stale(connection):
         await connection.disconnect(nowait=True)
     if not connection.is_connected:
@@ -172,23 +177,23 @@ async def _connect(connection: AbstractConnection) -> None:
 
 
 def _is_stale(connection: AbstractConnection) -> Awaitable[bool]:
-    # Its older name is deprecated from version 8 of the driver on.
+    # Its older name is deprecated since version 8 of the driver.
     look: Callable[[], Awaitable[bool]] = getattr(connection, "can_read", None) or connection.can_read_destructive
     return look()
 
 
 async def _send(connection: AbstractConnection, commands: Sequence[Command]) -> None:
-    # Piece by piece: asyncio would join them into one copy.
+    # Piece by piece, since asyncio would join them into one copy.
     for piece in packed(commands):
         await connection.send_packed_command(piece, check_health=False)
 
 
 def packed(commands: Sequence[Command]) -> Iterator[bytes]:
-    """Commands as they go over the wire: all in one piece, but for large values, which are not copied."""
+    """Encode commands as one piece, apart from large values, which are not copied."""
     piece = b""
     for command in commands:
         if not any(isinstance(value, bytes) and len(value) > LARGE_BYTES for value in command):
-            # The driver's own packing takes five times as long.
+            # The driver's own encoding takes five times as long.
             piece += hiredis.pack_command(command)  # type: ignore[arg-type]
             continue
         piece += b"*%d\r\n" % len(command)

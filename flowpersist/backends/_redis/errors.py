@@ -25,41 +25,45 @@ __all__ = ["NAME", "is_elsewhere", "is_lost", "is_of_other_kind", "mapped", "tra
 
 NAME: Final = "redis"
 _MOVING: Final = "is moving the record to another node; try again"
-#: By class, the most specific first; what the server said stays in the cause.
+#: By class, the most specific first; the server's text stays in the cause.
 _BY_CLASS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
-    (theirs.AuthenticationError, "refuses user or password; look at both in the URL", False),
-    (theirs.AuthenticationWrongNumberOfArgsError, "refuses user or password; look at both in the URL", False),
-    (theirs.NoPermissionError, "forbids the user a command or a key; give it what the backend's page lists", False),
-    (theirs.BusyLoadingError, "is still loading its data; try again", True),
-    (theirs.ReadOnlyError, "is a read-only replica; name the primary in the URL", False),
+    (theirs.AuthenticationError, "rejected the user name or password; correct them in the URL", False),
+    (theirs.AuthenticationWrongNumberOfArgsError, "rejected the user name or password; correct them in the URL", False),
+    (
+        theirs.NoPermissionError,
+        "denied the user a command or a key; grant what docs/reference/backend-redis.md lists",
+        False,
+    ),
+    (theirs.BusyLoadingError, "is loading its data; try again", True),
+    (theirs.ReadOnlyError, "is a read-only replica; use the primary's address in the URL", False),
     (theirs.MovedError, "is part of a cluster; add cluster=on to the URL", False),
     (theirs.TryAgainError, _MOVING, True),
     (theirs.AskError, _MOVING, True),
     (theirs.ClusterDownError, "is a cluster that is down; try again", True),
-    (theirs.SlotNotCoveredError, "is a cluster of which a part is missing; try again", True),
-    (theirs.MaxConnectionsError, "has no connection left; raise pool_size in the URL", True),
+    (theirs.SlotNotCoveredError, "is a cluster without a node for some slots; try again", True),
+    (theirs.MaxConnectionsError, "has no free connections; raise pool_size in the URL", True),
 )
-#: By the first word of what the server said, where the driver has no class for it.
+#: By the first word of the server's error, if the driver has no class for it.
 _BY_CODE: Final[Mapping[str, tuple[str, bool]]] = {
-    "BUSY": ("is busy with another script; try again", True),
-    "MISCONF": ("can't save to its disk and takes no writes; look at its log", False),
-    "NOREPLICAS": ("has too few replicas to take writes; look at min-replicas-to-write", False),
-    "NOAUTH": ("refuses user or password; look at both in the URL", False),
-    "WRONGPASS": ("refuses user or password; look at both in the URL", False),
-    "NOPERM": ("forbids the user a command or a key; give it what the backend's page lists", False),
-    "READONLY": ("is a read-only replica; name the primary in the URL", False),
-    "LOADING": ("is still loading its data; try again", True),
+    "BUSY": ("is running another script; try again", True),
+    "MISCONF": ("can't save to disk and refuses writes; see its log", False),
+    "NOREPLICAS": ("has fewer replicas than its min-replicas-to-write; add some, or lower that setting", False),
+    "NOAUTH": ("rejected the user name or password; correct them in the URL", False),
+    "WRONGPASS": ("rejected the user name or password; correct them in the URL", False),
+    "NOPERM": ("denied the user a command or a key; grant what docs/reference/backend-redis.md lists", False),
+    "READONLY": ("is a read-only replica; use the primary's address in the URL", False),
+    "LOADING": ("is loading its data; try again", True),
 }
 _DATABASE: Final = ("DB index", "SELECT is not allowed")
 _NO_CLUSTER: Final = "Cluster mode is not enabled"
 _CLIENTS: Final = "max number of clients"
-#: What a script ends with that asks for a key which another node may have already.
+#: The error of a script that uses a key which another node may hold already.
 _NOT_LOCAL: Final = "access a non local key"
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether nobody can say what became of the commands that were sent. A server's refusal is no loss, though the
-    driver's classes for some derive from its ``ConnectionError``.
+    """Whether the outcome of the commands that were sent is unknown. A refusal by the server is a known outcome, though
+    the driver derives some of its classes from ``ConnectionError``.
     """
     refused = theirs.AuthenticationError | theirs.BusyLoadingError | theirs.MaxConnectionsError
     if isinstance(error, refused) or _CLIENTS in str(error):
@@ -68,22 +72,22 @@ def is_lost(error: BaseException) -> bool:
 
 
 def is_elsewhere(reply: object) -> bool:
-    """Whether a node says that another has, or may have, what it was asked for; it has done nothing."""
+    """Whether a node reports that another node holds, or may hold, the key; it has done nothing."""
     if isinstance(reply, theirs.MovedError | theirs.AskError | theirs.TryAgainError | theirs.ClusterDownError):
         return True
     return isinstance(reply, theirs.ResponseError) and _NOT_LOCAL in str(reply)
 
 
 def is_of_other_kind(reply: object) -> bool:
-    """Whether a command was refused since its key holds another kind of value."""
+    """Whether a command was refused because its key holds a value of another type."""
     return isinstance(reply, theirs.ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def translated(error: Exception) -> PersistenceError:
-    """The driver's error as ours; what it says of values stays out of the message."""
+    """Convert an error of the driver to one of flowpersist; the server's text stays out of the message."""
     said = str(error)
     if isinstance(error, theirs.OutOfMemoryError):
-        message = f"the {NAME} server is at its maxmemory; nothing was written: purge, or give it more memory"
+        message = f"the {NAME} server has reached its maxmemory, so nothing was written; purge records, or raise it"
         return StorageFull(message, NAME)
     known = _known(error, said)
     if known is not None:
@@ -92,11 +96,13 @@ def translated(error: Exception) -> PersistenceError:
     if isinstance(error, theirs.RedisClusterException):
         return _of_cluster(error, said)
     if isinstance(error, theirs.ResponseError | theirs.DataError):
-        return StorageError(f"the {NAME} server refused the operation ({_code(error, said)})", NAME)
+        return StorageError(f"the {NAME} server rejected the operation ({_code(error, said)})", NAME)
     if is_refused(error):
-        message = f"the {NAME} server's certificate, or TLS itself, was refused; look at ssl_ca_certs in the URL"
+        message = f"the {NAME} server's certificate, or TLS itself, was rejected; check ssl_ca_certs in the URL"
         return BackendUnavailable(message, NAME)
-    message = f"the {NAME} server can't be reached; look whether it runs, has a connection left, and wants rediss://"
+    message = (
+        f"the {NAME} server can't be reached; check that it runs, has free connections, and whether it needs rediss://"
+    )
     return BackendUnavailable(message, NAME, True)
 
 
@@ -105,9 +111,9 @@ def _of_cluster(error: Exception, said: str) -> PersistenceError:
         message = f"the {NAME} server is not part of a cluster; remove cluster=on from the URL"
         return ConfigurationError(message, "cluster")
     if isinstance(error.__cause__, Exception):
-        # No node could be asked: why is what the last of them said.
+        # No node answered; the last one's error is the reason.
         return translated(error.__cause__)
-    return BackendUnavailable(f"the {NAME} cluster can't be used ({type(error).__name__}); try again", NAME, True)
+    return BackendUnavailable(f"the {NAME} cluster failed ({type(error).__name__}); try again", NAME, True)
 
 
 def _known(error: Exception, said: str) -> tuple[str, bool] | None:
@@ -115,11 +121,11 @@ def _known(error: Exception, said: str) -> tuple[str, bool] | None:
         if isinstance(error, kind):
             return what, retryable
     if any(text in said for text in _DATABASE):
-        return "has no database of that number; look at the end of the URL", False
+        return "has no database of that number; correct the number at the end of the URL", False
     if _NOT_LOCAL in said:
         return _MOVING, True
     if _CLIENTS in said:
-        return "has no connection left; raise its maxclients, or lower pool_size in the URL", True
+        return "has no free connections; raise its maxclients, or lower pool_size in the URL", True
     return _BY_CODE.get(said.partition(" ")[0])
 
 
@@ -130,7 +136,7 @@ def _code(error: Exception, said: str) -> str:
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """The one place where the driver's errors become ours."""
+    """Convert the errors of the driver that the block raises; the one place that does."""
     try:
         yield
     except (theirs.RedisError, theirs.RedisClusterException, OSError) as error:

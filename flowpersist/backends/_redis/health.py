@@ -1,4 +1,4 @@
-"""What a server says of itself: its version, its clock, and what may lose data."""
+"""A server's version, its clock, and the settings that may lose data."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from flowpersist.errors import BackendUnavailable
 
 __all__ = ["Server", "ask"]
 
-#: From here on scripts replicate what they did, and UNLINK, BYLEX and ACLs are there.
+#: From this version on scripts replicate their effects, and UNLINK, BYLEX and ACLs exist.
 OLDEST: Final = (6, 2)
 _UNKNOWN: Final = "unknown"
 
 
 @frozen
 class Server:
-    """A server's clock, and what it let us read of its settings."""
+    """A server's clock, and the settings that it let us read."""
 
     now: datetime
     settings: Mapping[str, str]
 
     @property
     def durable(self) -> bool:
-        """Whether each acknowledged write is on the disk: only the log of all writes, flushed each time, does it."""
+        """Whether each acknowledged write is on the disk: the append-only file is flushed for each write."""
         return self._setting("aof_enabled") == "1" and self._setting("appendfsync") == "always"
 
     def check_version(self) -> None:
-        """Refuse a server that is too old. One that does not say is given the benefit of the doubt."""
+        """Refuse a server that is too old. A server that hides its version is accepted."""
         version = self._setting("redis_version")
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
-            message = f"the {NAME} server is of version {version}; {OLDEST[0]}.{OLDEST[1]} or later is needed"
+            message = f"the {NAME} server has version {version}; upgrade it to {OLDEST[0]}.{OLDEST[1]} or later"
             raise BackendUnavailable(message, NAME)
 
     def check_role(self) -> None:
-        """Refuse a replica: what it says may be out of date."""
+        """Refuse a replica, since its data may be out of date."""
         if self._setting("role") in {"slave", "replica"}:
-            raise BackendUnavailable(f"the {NAME} server is a replica; name the primary in the URL", NAME)
+            raise BackendUnavailable(f"the {NAME} server is a replica; use the primary's address in the URL", NAME)
 
     def warnings(self) -> tuple[str, ...]:
-        """What whoever runs the store should know."""
+        """Warnings for the operator."""
         return tuple(text for text in (self._eviction(), self._log(), self._room()) if text)
 
     def _setting(self, name: str) -> str:
@@ -58,7 +58,7 @@ class Server:
         policy = self._setting("maxmemory_policy")
         if policy in {"noeviction", _UNKNOWN}:
             return None
-        return f"maxmemory-policy={policy}: a full server throws records away; set it to noeviction"
+        return f"maxmemory-policy={policy}: a full server evicts records; set it to noeviction"
 
     def _log(self) -> str | None:
         if self._setting("aof_enabled") == "0":
@@ -78,7 +78,7 @@ class Server:
 
 
 async def ask(wire: Wire, key: bytes, offset: timedelta) -> Server:
-    """One round trip. What the user may not read is left out."""
+    """Ask in one round trip. Settings that the user may not read are left out."""
     with mapped():
         time, info, flush = await wire.exchange(
             key, [("TIME",), ("INFO",), ("CONFIG", "GET", "appendfsync")], writing=False

@@ -1,7 +1,7 @@
 """Names of keys, shards, and times as Redis holds them.
 
-Everything of one record, its indexes included, stands in keys of one hash tag, so that one script may touch all of it,
-on a cluster too::
+All keys of one record, its indexes included, have one hash tag, so that one script may use all of them, also on a
+cluster::
 
     {flowpersist}:schema                       hash: version, and shards, the number of tags of each namespace
     {flowpersist:orders:07}r:<key>             hash: a record (records.py names its fields)
@@ -14,8 +14,8 @@ on a cluster too::
     {flowpersist:orders:07}key:status=swaiting     sorted set: the keys of one value of an indexed attribute
     {flowpersist:orders:07}due:status=swaiting     sorted set: the same by time
 
-All members of a sorted set have the score 0, so that Redis orders them by bytes. A score is a double, which can't hold
-the microseconds of far years. A time is 18 digits: the microseconds since the year 1.
+All members of a sorted set have the score 0, so that Redis sorts them by bytes: a score is a double, which can't hold
+the microseconds of distant years. A time has 18 digits: the microseconds since the year 1.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def micros_to_text(micros: int) -> bytes:
-    """Microseconds since 1970 as 18 digits that are ordered as the times are; a cursor may name what is no time."""
+    """Microseconds since 1970 as 18 digits that sort as the times do; a cursor may hold a number that is not a valid
+    time.
+    """
     return b"%018d" % min(max(micros + _SHIFT, 0), 10**TIME_DIGITS - 1)
 
 
 def micros_from_text(text: bytes) -> int:
-    """Microseconds since 1970 again; ``ValueError`` for what is no such text."""
+    """Parse ``micros_to_text``'s result; ``ValueError`` for any other text."""
     if len(text) != TIME_DIGITS or not text.isdigit():
         raise ValueError("Invalid time: expected 18 digits")
     return int(text) - _SHIFT
@@ -67,18 +69,18 @@ def time_to_text(moment: datetime) -> bytes:
 
 
 def time_from_text(text: bytes) -> datetime:
-    """The time again."""
+    """Parse ``time_to_text``'s result."""
     return from_micros(micros_from_text(text))
 
 
 def server_time(reply: tuple[bytes, bytes], offset: timedelta) -> datetime:
-    """What TIME gave, as our time."""
+    """The reply to TIME as a datetime."""
     seconds, micros = reply
     return from_micros(int(seconds) * 1_000_000 + int(micros)) + offset
 
 
 def offset_arguments(offset: timedelta) -> tuple[bytes, bytes]:
-    """A clock's offset as whole seconds and microseconds from 0 on: a double holds either exactly."""
+    """A clock's offset as whole seconds and non-negative microseconds; a double holds either exactly."""
     seconds, rest = divmod(offset, _SECOND)
     return b"%d" % seconds, b"%d" % (rest // _MICROSECOND)
 
@@ -98,12 +100,12 @@ class Tag:
         return self.text + b"b:" + key.encode()
 
     def upload(self, nonce: str) -> bytes:
-        """A body on its way."""
+        """A body that is being uploaded."""
         return self.text + b"u:" + nonce.encode()
 
     @property
     def keys(self) -> bytes:
-        """The index of all keys; also what names the slot where a script needs no other key."""
+        """The index of all keys; it also names the slot for scripts that need no other key."""
         return self.text + b"key"
 
     @property
@@ -114,18 +116,18 @@ class Tag:
 
 @frozen
 class Layout:
-    """How a prefix and a number of shards name everything."""
+    """The names of all keys, given a prefix and a number of shards."""
 
     prefix: str
     shards: int
 
     @staticmethod
     def schema_key(prefix: str) -> bytes:
-        """Where the schema stands."""
+        """The key of the schema."""
         return b"{%s}:schema" % prefix.encode()
 
     def channel(self, namespace: str) -> bytes:
-        """Where the keys of changed records are published."""
+        """The channel on which the keys of changed records are published."""
         return f"{self.prefix}:{_escaped(namespace)}".encode()
 
     def tag(self, ref: RecordRef) -> Tag:
@@ -147,5 +149,5 @@ def _tag(prefix: str, namespace: str, number: int) -> Tag:
 
 @lru_cache(maxsize=1024)
 def _escaped(namespace: str) -> str:
-    """A namespace without what would end the tag, or a part of it."""
+    """A namespace without the characters that would end the tag, or a part of it."""
     return quote(namespace)

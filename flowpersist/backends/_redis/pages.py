@@ -1,7 +1,7 @@
-"""Pages: a selection as the bounds of an index, and what the shards found as one page.
+"""Pages: a selection as the bounds of an index, and the results of all shards as one page.
 
-Each shard looks at so many entries of an index at a time. What it found is complete up to the last entry that it looked
-at, so the page is complete up to the nearest of these places over all shards: its horizon.
+Each shard examines a number of index entries at a time. Its result is complete up to the last entry that it examined,
+so the page is complete up to the smallest of these positions over all shards: its horizon.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from flowpersist.backends.base import Page, Record, Unreadable, check_text
 
 __all__ = ["page"]
 
-#: Records, and index entries, that one script looks for at a time: the server does nothing else meanwhile.
+#: The most records, and index entries, that one script examines, while the server runs nothing else.
 RECORDS: Final = 250
 ENTRIES: Final = 1000
-#: After so many rounds that found nothing the page comes short, with a cursor.
+#: After this many rounds without a match the page ends early, with a cursor.
 IDLE_ROUNDS: Final = 8
 
 
-#: An entry of an index, and what it leads to.
+#: An index entry and the record that it names.
 Hit: TypeAlias = tuple[bytes, Record | Unreadable]
 
 
 @frozen
 class _Round:
-    """What the shards found in one round: entries and their records in order, and the horizon, None at the end."""
+    """The result of one round over all shards: entries and their records in order, and the horizon, None at the end."""
 
     now: datetime
     found: list[Hit]
@@ -54,7 +54,7 @@ class _Round:
 
 
 async def page(wire: Wire, layout: Layout, asked: Selection, offset: timedelta) -> Page[Record]:
-    """A page, and a cursor where more may follow."""
+    """Read a page, and a cursor if more may follow."""
     found: list[Hit] = []
     records = idle = 0
     after = None if asked.after is None else _entry(asked, asked.after)
@@ -85,7 +85,7 @@ def _page(asked: Selection, found: Sequence[Hit], last: Position | None, now: da
 
 
 def _cut(asked: Selection, found: list[Hit], now: datetime) -> Page[Record]:
-    """Up to the last record that fits."""
+    """Keep the records that fit into the page."""
     end = [number for number, (_, it) in enumerate(found) if isinstance(it, Record)][asked.limit - 1] + 1
     return _page(asked, found[:end], _position(asked, found[end - 1][0]), now)
 
@@ -111,7 +111,7 @@ def _call(tag: Tag, asked: Selection, after: bytes | None, wanted: int, offset: 
 
 
 def _bounds(asked: Selection, after: bytes | None) -> tuple[bytes, bytes]:
-    """Where the page may begin and end in the index. A cursor may lie outside the range, if it is of another query."""
+    """The bounds of the page in the index. A cursor of another query may lie outside the range."""
     span = asked.where.range
     since = None if span is None or span.since is None else _text(bound(span.since))
     before = None if span is None or span.before is None else _text(bound(span.before))
@@ -134,7 +134,7 @@ def _entry(asked: Selection, place: Position) -> bytes:
 
 
 def _position(asked: Selection, entry: bytes) -> Position | None:
-    """The place of an entry as a cursor can name it; None where it can't."""
+    """The position of an entry in the form that a cursor holds; None if it has no valid one."""
     with suppress(ValueError):
         if asked.order == "key":
             return 0, check_text(entry.decode(), "a key")
@@ -145,7 +145,7 @@ def _position(asked: Selection, entry: bytes) -> Position | None:
 def _merged(asked: Selection, replies: Sequence[Any]) -> _Round:
     now = max(reply[0] for reply in replies)
     ends = [reply[1] for reply in replies if reply[1]]
-    # What every shard has looked at, it has looked at as far as the nearest end.
+    # Complete up to the smallest position that the shards have reached.
     horizon = (max(ends) if asked.descending else min(ends)) if ends else None
     entries = [
         (entry, found)
@@ -159,9 +159,9 @@ def _merged(asked: Selection, replies: Sequence[Any]) -> _Round:
 
 
 def _hit(asked: Selection, entry: bytes, fields: Fields | None) -> Record | Unreadable | None:
-    """What an entry leads to; None where that stands elsewhere, or is not what was asked for."""
+    """The record that an entry names; None if the record has moved or does not match."""
     key = entry if asked.order == "key" else entry[TIME_DIGITS:]
-    # What is no UTF-8 can't be the key of a record.
+    # Bytes that are not UTF-8 can't be the key of a record.
     name = key.decode(errors="surrogateescape")
     found = found_in(NAME, asked.namespace, name, lambda ref: record_of(ref, fields))
     if isinstance(found, Unreadable):

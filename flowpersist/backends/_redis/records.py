@@ -1,7 +1,7 @@
 """Records as hashes, and back.
 
 Fields: ``v`` revision, ``w`` write id, ``a`` attributes (``_scalars.py``), ``h`` head, ``s`` the body's size, ``c``,
-``u`` and ``d`` when it was created, updated and is due. A field that is missing or empty is a part that is not there.
+``u`` and ``d`` when it was created, updated and is due. A part without a value has no field, or an empty one.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ __all__ = [
 #: The values of ``FIELDS``, as HMGET gives them.
 Fields: TypeAlias = Sequence[bytes | None]
 FIELDS: Final = ("v", "w", "a", "h", "s", "c", "u", "d")
-#: How long a body lives that no record names: its writer was killed between the two.
+#: How long an upload lives that no record names, because its writer died before writing the record.
 UPLOAD_SECONDS: Final = 3600
-#: Above it a double, in which the scripts count, can't tell two of them apart (common.lua).
+#: Above this a double, in which the scripts count, skips integers (common.lua).
 LAST_REVISION: Final = 2**53 - 1
 _KEEP: Final = b"="
 _NOTHING: Final = b""
 
 
 def number(text: bytes) -> int:
-    """A number as it is written here; ``ValueError`` for any other text."""
+    """Parse a number in canonical form; ``ValueError`` for any other text."""
     value = int(text)
     if b"%d" % value != text:
         raise ValueError("Invalid number: expected canonical decimal digits")
@@ -55,7 +55,7 @@ def number(text: bytes) -> int:
 
 
 def record_of(ref: RecordRef, fields: Fields | None) -> Record:
-    """A record without its body; ``IntegrityError`` where it is none of ours, as where there are no fields."""
+    """A record without its body; ``IntegrityError`` for a damaged one, such as one without fields."""
     return read_as(NAME, ref, lambda: _record(ref, fields), last=LAST_REVISION)
 
 
@@ -80,7 +80,7 @@ def _record(ref: RecordRef, fields: Fields | None) -> Record:
 
 
 def with_body(record: Record, body: object) -> bytes | None:
-    """The body that was read with a record, if it is the one that the record names."""
+    """The body that was read with a record, if the record names it."""
     if record.body_size is None:
         return None
     if not isinstance(body, bytes) or len(body) != record.body_size:
@@ -90,14 +90,14 @@ def with_body(record: Record, body: object) -> bytes | None:
 
 @frozen
 class Upload:
-    """A body on its way: the key under which it waits, and the command that brings it there."""
+    """A body that is being uploaded: its temporary key, and the command that writes it."""
 
     key: bytes
     commands: tuple[Command, ...]
 
 
 def upload_of(tag: Tag, ref: RecordRef, change: RecordChange) -> Upload:
-    """What goes before the script that names the body in its record."""
+    """The command that must precede the script that names the body in its record."""
     if not isinstance(change.body, bytes):
         return Upload(tag.body(ref.key), ())
     key = tag.upload(os.urandom(16).hex())
@@ -113,7 +113,7 @@ def put_call(
     offset: tuple[bytes, bytes],
     channel: bytes,
 ) -> Call:
-    """The script that changes a record; ``conditions`` are the revision and the last moment."""
+    """The script call that changes a record; ``conditions`` are the revision and the deadline."""
     tag = layout.tag(ref)
     if_revision, not_after = conditions
     return PUT.call(

@@ -1,4 +1,4 @@
-"""What stands in the store beside records: the version of the layout, the number of shards, the declared attributes."""
+"""The data beside the records: the version of the layout, the number of shards, the declared attributes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowpersist.backends.base import NamespaceSchema
 
 __all__ = ["VERSION", "declare", "migrate", "plan"]
 
-#: The layout of this release. A later one that changes it reads this number, and brings over what stands.
+#: The version of this release's layout. A later layout migrates by it.
 VERSION: Final = 1
 MAX_SHARDS: Final = 256
-#: Records that get the index entries of a new attribute in one script.
+#: The records that get the index entries of a new attribute in one script.
 BATCH: Final = 200
 
 
@@ -32,14 +32,14 @@ def _checked(prefix: str, version: bytes, shards: bytes | None) -> Layout:
 
 
 async def migrate(wire: Wire, prefix: str, shards: int) -> Layout:
-    """Write the schema where none is. Whoever comes second finds it done, and reads how many shards there are."""
+    """Write the schema if there is none. A process that comes second finds it done and reads the number of shards."""
     with mapped():
         version, there = await run(wire, SCHEMA.call((Layout.schema_key(prefix),), VERSION, shards), writing=False)
     return _checked(prefix, version, there)
 
 
 async def declare(wire: Wire, layout: Layout, schema: Sequence[NamespaceSchema]) -> None:
-    """Make the indexes of the declared attributes that are not there yet. May be interrupted: the next one goes on."""
+    """Create the missing indexes of the declared attributes. After an interruption the next call continues."""
     tags = [(tag, sorted(one.indexed)) for one in schema if one.indexed for tag in layout.tags(one.name)]
     with mapped():
         calls = [DECLARE.call((tag.keys,), tag.text, *names) for tag, names in tags]
@@ -58,7 +58,7 @@ async def _build(wire: Wire, tag: Tag, names: Sequence[bytes]) -> None:
 
 
 async def plan(wire: Wire, prefix: str, shards: int, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
-    """The commands that ``migrate`` and ``declare`` would run, for people to read."""
+    """The commands that ``migrate`` and ``declare`` would run, to be read by people."""
     with mapped():
         return tuple([statement async for statement in _planned(wire, prefix, shards, schema)])
 

@@ -1,4 +1,4 @@
-"""The Lua scripts, each in a file of its own. A server that does not know one yet is sent its text."""
+"""The Lua scripts, each in its own file. A server that does not know a script yet is sent its text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["BUILD", "DECLARE", "PAGE", "PUT", "REMOVE", "SCHEMA", "Call", "Scrip
 
 @frozen
 class Script:
-    """A script's text, and the digest by which the server knows it once it has run."""
+    """A script's text, and the digest by which a server that has run it knows it."""
 
     text: str
     digest: str
 
     def call(self, keys: Sequence[bytes], *arguments: bytes | str | int) -> Call:
-        """One call; all keys are of one tag."""
+        """Make a call; all keys must have one tag."""
         return Call(self, (len(keys), *keys, *arguments), keys[0])
 
 
 @frozen
 class Call:
-    """A script with its arguments, and a key that says on which node of a cluster it runs."""
+    """A script with its arguments, and a key that selects the node of a cluster."""
 
     script: Script
     arguments: Command
@@ -36,12 +36,12 @@ class Call:
 
     @property
     def by_digest(self) -> Command:
-        """As a command for a server that knows the script."""
+        """The command for a server that knows the script."""
         return ("EVALSHA", self.script.digest, *self.arguments)
 
     @property
     def by_text(self) -> Command:
-        """As a command for any server; from then on it knows the script."""
+        """The command for any server, which knows the script from then on."""
         return ("EVAL", self.script.text, *self.arguments)
 
 

@@ -1,4 +1,4 @@
-"""Where a store is, and what is open of it."""
+"""Where a store is, and what an open store holds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from flowpersist.errors.arguments import check_instance
 __all__ = ["Client", "OpenStore", "Source"]
 
 Client: TypeAlias = Redis | RedisCluster
-#: Where the URL does not say: seconds for a whole exchange, bodies included, and for connecting.
+#: The defaults if the URL has none, in seconds: for a whole exchange with its bodies, and for connecting.
 _DEFAULTS: Final[Mapping[str, Any]] = {"socket_timeout": 30, "socket_connect_timeout": 5}
 
 
 @frozen
 class Source:
-    """Where the store is: a URL, or a client that is the caller's."""
+    """Where the store is: a URL, or a client of the caller's."""
 
     source: str | Client = field(repr=False)
     cluster: bool
@@ -40,16 +40,18 @@ class Source:
 
     @property
     def clustered(self) -> bool:
-        """Whether it is a cluster."""
+        """Whether the store is on a cluster."""
         return self.cluster or isinstance(self.source, RedisCluster)
 
     def wire(self) -> Wire:
-        """A way there, not yet connected."""
+        """Make the wire to the store, not yet connected."""
         try:
             return self._wire()
         except (TypeError, ValueError, RedisError, RedisClusterException) as error:
-            # The driver's own words may repeat what stands in the URL.
-            refused = "the redis URL has an option that the driver does not take, or one of a wrong kind"
+            # Not chained: the driver's text may quote the URL.
+            refused = (
+                "the redis URL has an option that the driver does not accept, or a value of a wrong type; correct it"
+            )
             raise ConfigurationError(refused, SETTING) from (error if isinstance(error, TypeError) else None)
 
     def _wire(self) -> Wire:
@@ -72,18 +74,18 @@ class Source:
 
 @define(eq=False)
 class OpenStore:
-    """The way to an open store, how it names things, and how many operations are under way."""
+    """The wire to an open store, its key names, and the number of running operations."""
 
     wire: Wire
     layout: Layout
     under_way: int = 0
     idle: asyncio.Event = field(factory=asyncio.Event)
-    #: Connections on which somebody waits for changes.
+    #: The connections on which callers wait for changes.
     listening: set[AbstractConnection] = field(factory=set)
 
     @contextmanager
     def operation(self) -> Iterator[OpenStore]:
-        """While one operation is under way."""
+        """Count one operation while it runs."""
         self.under_way += 1
         try:
             yield self
@@ -93,7 +95,7 @@ class OpenStore:
                 self.idle.set()
 
     async def settled(self) -> None:
-        """Wait for what is under way; nothing more begins."""
+        """Wait until the running operations have ended; no new one starts."""
         while self.under_way:
             self.idle.clear()
             await self.idle.wait()

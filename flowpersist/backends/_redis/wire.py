@@ -1,4 +1,4 @@
-"""What a server or a cluster is to the rest: commands go to a key's node, and replies come back."""
+"""A common interface to a server and to a cluster: it sends commands to a key's node and gives the replies."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from flowpersist.errors import BackendUnavailable, UnknownOutcome
 
 __all__ = ["ClusterWire", "ServerWire", "Wire", "raised", "run", "run_all"]
 
-#: How often a cluster is asked while a slot is on the move, and the second wait in seconds; each is longer by as much.
+#: How often a cluster is asked while a slot is being moved, and the second wait in seconds; each further wait is longer
+#: by as much.
 REDIRECTIONS: Final = 8
 PAUSE: Final = 0.02
 
 
 class Wire(Protocol):
-    """The way to the store."""
+    """The connection layer of the store."""
 
     async def start(self) -> None:
-        """Find out what must be known before the first exchange."""
+        """Learn what the first exchange requires."""
         ...
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
@@ -41,21 +42,21 @@ class Wire(Protocol):
         ...
 
     async def lone(self) -> AbstractConnection:
-        """A connection of its own, to any node."""
+        """Open a separate connection, to any node."""
         ...
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close all connections."""
         ...
 
     def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
-        """The places of keys that one exchange may serve together."""
+        """Group keys by the exchange that may serve them together; gives positions."""
         ...
 
 
 @define(eq=False)
 class ServerWire:
-    """One server; also what sentinels name."""
+    """One server, or the primary that sentinels name."""
 
     client: Redis
     limits: ConnectionLimits
@@ -91,14 +92,14 @@ class ServerWire:
 
 @define(eq=False)
 class ClusterWire:
-    """A cluster: the driver's client knows the nodes and their slots, the connections are ours."""
+    """A cluster: the driver's client knows the nodes and their slots, the connections are this backend's."""
 
     client: RedisCluster
     limits: ConnectionLimits
     owned: bool
     _pools: dict[str, ConnectionPool] = field(factory=dict, init=False)
     _stale: bool = field(default=True, init=False)
-    #: Where slots have gone, as the nodes said that had them.
+    #: The nodes to which slots have moved, as their former nodes reported.
     _moved: dict[int, dict[str, Any]] = field(factory=dict, init=False)
 
     async def start(self) -> None:
@@ -106,7 +107,7 @@ class ClusterWire:
         await self._refreshed()
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
-        """See ``Wire``. Follows slots that have moved, and waits a little for those that are moving."""
+        """See ``Wire``. Follows slots that have moved, and waits for slots that are being moved."""
         for attempt in range(REDIRECTIONS):
             replies = await self._tried(key, commands, writing=writing)
             elsewhere = [reply for reply in replies if is_elsewhere(reply)]
@@ -114,7 +115,7 @@ class ClusterWire:
                 return replies
             self._learn(elsewhere[0])
             await asyncio.sleep(PAUSE * attempt)
-        message = f"the {NAME} cluster is moving these records to another node; try again"
+        message = f"the {NAME} cluster is still moving these records to another node; try again"
         raise BackendUnavailable(message, NAME, True)
 
     async def _tried(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
@@ -122,7 +123,7 @@ class ClusterWire:
         try:
             return await self._node(key).exchange(commands, writing=writing)
         except (RedisError, RedisClusterException, OSError, UnknownOutcome):
-            # Perhaps another node has taken over.
+            # Another node may have taken over.
             self._stale = True
             raise
 
@@ -136,7 +137,7 @@ class ClusterWire:
 
     def _learn(self, elsewhere: ResponseError) -> None:
         if isinstance(elsewhere, MovedError) and elsewhere.host:
-            # It knows more than the nodes that have not heard of it yet, whom a refresh may ask.
+            # This is newer than what other nodes, which a refresh may ask, know yet.
             self._moved[elsewhere.slot_id] = {"host": elsewhere.host, "port": elsewhere.port}
         else:
             self._stale = True
@@ -171,17 +172,17 @@ class ClusterWire:
 
 
 def raised(reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
-    """A reply, raised where it is an error."""
+    """Give a reply, or raise it if it is an error."""
     if isinstance(reply, ResponseError):
         raise reply
     return reply
 
 
 async def run(wire: Wire, call: Call, *, writing: bool, before: Sequence[Command] = ()) -> Any:  # noqa: ANN401
-    """Run a script, in one exchange with commands that go before it."""
+    """Run a script, in one exchange with the commands that precede it."""
     *first, reply = await wire.exchange(call.key, (*before, call.by_digest), writing=writing)
     if isinstance(reply, NoScriptError):
-        # What went before it is done.
+        # The commands before it have been executed.
         (reply,) = await wire.exchange(call.key, (call.by_text,), writing=writing)
     for other in first:
         raised(other)
@@ -199,7 +200,7 @@ async def run_all(wire: Wire, calls: Sequence[Call]) -> list[Any]:
         for place in unknown:
             (replies[place],) = await wire.exchange(calls[place].key, [calls[place].by_text], writing=False)
 
-    # All of them to their end, also where one fails: none may be under way when the store is closed.
+    # All run to their end even if one fails: none may be running when the store is closed.
     exchanges = (exchange(places) for places in wire.groups([call.key for call in calls]))
     for failed in await asyncio.gather(*exchanges, return_exceptions=True):
         if failed is not None:

@@ -97,7 +97,7 @@ def test_a_name_twice_in_one_object_is_refused(cli, started, place, text):
         ("run", "flow.json", "--tools", "tools.py", "--input", f"a={text}"),
     ):
         result = cli(*line)
-        assert (result.exit_code, "stands twice" in result.stderr) == (2, True), line
+        assert (result.exit_code, "occurs twice" in result.stderr) == (2, True), line
 
 
 # ---- fields and names
@@ -353,5 +353,5 @@ def test_list_is_sorted_as_asked(cli, place, sort, order):
 def test_a_page_that_is_not_the_whole_says_so_where_it_is_sorted(cli, place):
     for _ in range(2):
         asked(place, bool)
-    assert "not the whole" in cli("list", "--sort", "newest", "--limit", "1").stderr
+    assert "only this page of them is sorted" in cli("list", "--sort", "newest", "--limit", "1").stderr
     assert cli("list", "--sort", "newest", "--limit", "2").stderr == ""

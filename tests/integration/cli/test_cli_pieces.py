@@ -50,7 +50,7 @@ def test_tools_of_several_places_are_joined(directory):
 def test_answer_that_another_process_goes_on_with_is_a_receipt():
     known = SuspensionId.new(now=datetime(2026, 1, 1, tzinfo=UTC))
     accepted = Accepted(Receipt("accepted", known, "ok", datetime(2026, 1, 2, tzinfo=UTC), "ana", None))
-    assert flows._lines(accepted) == [f"accepted: ok of {known}; another process goes on with the run"]
+    assert flows._lines(accepted) == [f"accepted: ok of {known}; another process continues the run"]
     assert flows._data(accepted)["receipt"]["by"] == "ana"
 
 
