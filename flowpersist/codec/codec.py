@@ -8,17 +8,18 @@ from typing import Final, TypeVar
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.codec.checking import problems_in, unsupported_class, unsupported_value
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph, encode_watched
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.paths import path_to
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_changed
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.remedies import class_name
 from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.codec.watching import Watch
-from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, UnsupportedType
+from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, StateProblem, UnsupportedType
 from flowpersist.errors.arguments import check_bytes, check_classes, check_instance, check_items
 
 __all__ = ["Codec", "Watched"]
@@ -56,7 +57,8 @@ class Codec:
     def encode(self, value: object) -> Result[bytes, PersistenceError]:
         """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
 
-        Fails with ``UnsupportedType``, whose path says where, ``StateTooLarge`` or ``StateTooDeep``.
+        Fails with ``UnsupportedType``, which names each class that is missing and where it is, ``StateTooLarge`` or
+        ``StateTooDeep``.
         """
         return self._guarded(value, self._encoded)
 
@@ -84,9 +86,9 @@ class Codec:
             with collector_paused():
                 return Success(encode(value))
         except RefusedClass as refused:
-            return Failure(self._unsupported(value, _is_of(refused.refused), _about(refused.refused)))
+            return Failure(unsupported_class(value, refused.refused, self.types))
         except Refused as refused:
-            error = self._unsupported(value, _is(refused.value), refused.reason)
+            error = unsupported_value(value, refused, self.types)
             error.__cause__ = refused.__cause__
             return Failure(error)
         except Halted as halted:
@@ -106,13 +108,20 @@ class Codec:
         except Exception:  # noqa: BLE001 - what the error is a sign of is for encode to say
             return None
 
-    def _unsupported(self, root: Cell, is_it: Callable[[Cell], bool], reason: str) -> PersistenceError:
+    def check(self, value: object) -> tuple[StateProblem, ...]:
+        """All that keeps a value from being encoded; nothing where ``encode`` takes it.
+
+        Each class that is not registered is named once, and each reason for which objects of a registered class can't
+        be kept, with the path of the first instance and what to do. At most 100 are told.
+        """
         try:
-            path = path_to(root, is_it, self.types)
-        except RuntimeError:
-            # It changes meanwhile.
-            path = None
-        return UnsupportedType(f"{path or 'a value within'}: {reason}", path)
+            found = problems_in(value, self.types, self.limits)
+        except Exception:  # noqa: BLE001 - it changes meanwhile, or runs code of users' classes: encode tells
+            found = ()
+        if found:
+            return found
+        result = self.encode(value)
+        return () if isinstance(result, Success) else _as_problems(value, result.failure())
 
     def decode(self, data: bytes) -> Result[object, PersistenceError]:
         """The value of these bytes, which may come from anywhere.
@@ -184,16 +193,8 @@ def _undecodable(cause: Exception) -> MalformedPayload:
     return error
 
 
-def _is(value: Cell) -> Callable[[Cell], bool]:
-    return lambda other: other is value
-
-
-def _is_of(cls: type) -> Callable[[Cell], bool]:
-    return lambda other: type(other) is cls
-
-
-def _about(cls: type) -> str:
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    return (
-        f"an object of class {name}, which is not registered; register it with TypeRegistry.register, or leave it out"
-    )
+def _as_problems(value: Cell, error: PersistenceError) -> tuple[StateProblem, ...]:
+    if isinstance(error, UnsupportedType):
+        return error.problems
+    reason, _, remedy = error.message.partition("; ")
+    return (StateProblem(getattr(error, "path", None), class_name(type(value)), reason, remedy),)

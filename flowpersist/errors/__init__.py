@@ -19,7 +19,7 @@
     ├── PermissionDenied
     ├── InputValidationError      carries problems, each with its JSON pointer
     ├── SerializationError        carries path, where the value is known
-    │   ├── UnsupportedType
+    │   ├── UnsupportedType       carries problems: each class, its path and what to do
     │   ├── StateChanged
     │   ├── StateTooLarge
     │   ├── StateTooDeep
@@ -63,6 +63,7 @@ from flowpersist.errors.data import (
     Problem,
     SerializationError,
     StateChanged,
+    StateProblem,
     StateTooDeep,
     StateTooLarge,
     TamperedEnvelope,
@@ -123,6 +124,7 @@ __all__ = [
     "RevisionConflict",
     "SerializationError",
     "StateChanged",
+    "StateProblem",
     "StateTooDeep",
     "StateTooLarge",
     "StillWaiting",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ __all__ = [
     "Problem",
     "SerializationError",
     "StateChanged",
+    "StateProblem",
     "StateTooDeep",
     "StateTooLarge",
     "TamperedEnvelope",
@@ -83,10 +84,38 @@ class SerializationError(PersistenceError):
         return {"path": self.path}
 
 
+class StateProblem(NamedTuple):
+    """One thing that keeps a value from being encoded. It holds no values; ``path`` names attributes and keys."""
+
+    #: Where it is first, as ``state.messages[3]``; None where that is not known.
+    path: str | None
+    #: The class of the object there, with its module.
+    type: str
+    #: What is wrong with it.
+    reason: str
+    #: What to do: the line of code that registers the class, or what to keep instead.
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'a value within'}: {self.reason}; {self.remedy}"
+
+
 class UnsupportedType(SerializationError):
-    """A value of a class that is not registered, or that can't be kept faithfully."""
+    """A value of classes that are not registered, or that can't be kept faithfully.
+
+    ``problems`` names each such class once, with the path of its first instance and what to do; ``path`` is that of
+    the first.
+    """
 
     code = "unsupported-type"
+
+    def __init__(self, message: str, path: str | None = None, problems: Sequence[StateProblem] = ()) -> None:
+        super().__init__(message, path)
+        self.args = (message, path, tuple(problems))
+        self.problems = tuple(problems)
+
+    def _members(self) -> dict[str, object]:
+        return {**super()._members(), "problems": [one._asdict() for one in self.problems] or None}
 
 
 class StateChanged(SerializationError):

@@ -95,7 +95,7 @@ def test_what_is_not_registered_is_refused_with_its_path(value, path):
     assert isinstance(error, UnsupportedType)
     assert error.path is not None
     assert path is None or error.path == path
-    assert "register it" in error.message
+    assert error.problems[0].remedy in error.message
 
 
 class Text(str):

@@ -1,0 +1,137 @@
+"""What to do about a class that a registry lacks: the line that registers it, or what to keep instead."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, MappingView
+from typing import Final
+
+from flowpersist.codec.planning import plan_for
+from flowpersist.codec.plans import Plan
+from flowpersist.errors import ConfigurationError
+
+__all__ = ["class_name", "plan_if_any", "reason_and_remedy"]
+
+LONGEST_NAME: Final = 160
+
+_LOCK: Final = "leave it out, and make a new one when the flow goes on"
+_RUNNING: Final = "finish it before you suspend and keep its result, or keep its arguments and start it again"
+_STARTED: Final = "keep what it works on, and start it again when the flow goes on"
+_CONNECTION: Final = "keep its address, and connect again when the flow goes on"
+_CONTEXT: Final = "keep the values, and set them again"
+_TEXT: Final = "keep its text, by traceback.format_exception for example"
+_FUNCTION: Final = "keep a name for it, and look the function up by that name when the flow goes on"
+_RESOURCE: Final = "keep the settings that it was opened with, and open it again when the flow goes on"
+
+#: What can never be kept, by the name of the class or of a base, so that nothing is imported for it.
+_NEVER_BY_NAME: Final[dict[str, str]] = {
+    **dict.fromkeys(("_thread.lock", "_thread.RLock", "_thread._local", "threading.local"), _LOCK),
+    **dict.fromkeys((f"threading.{one}" for one in ("Condition", "Event", "Semaphore", "Barrier")), _LOCK),
+    **dict.fromkeys((f"asyncio.locks.{one}" for one in ("Lock", "Condition", "Event", "Semaphore", "Barrier")), _LOCK),
+    **dict.fromkeys(("asyncio.queues.Queue", "queue.Queue", "_queue.SimpleQueue"), "keep a list of what is in it"),
+    **dict.fromkeys(("_asyncio.Future", "asyncio.futures.Future", "concurrent.futures._base.Future"), _RUNNING),
+    **dict.fromkeys(("asyncio.events.AbstractEventLoop", "concurrent.futures._base.Executor"), _STARTED),
+    **dict.fromkeys(("threading.Thread", "subprocess.Popen", "multiprocessing.process.BaseProcess"), _STARTED),
+    **dict.fromkeys(("_socket.socket", "sqlite3.Connection", "sqlite3.Cursor"), _CONNECTION),
+    **dict.fromkeys(("asyncio.streams.StreamReader", "asyncio.streams.StreamWriter"), _CONNECTION),
+    **dict.fromkeys(("asyncio.transports.BaseTransport", "asyncio.protocols.BaseProtocol"), _CONNECTION),
+    **dict.fromkeys(("logging.Logger", "logging.LoggerAdapter"), "keep its name, and ask logging for it again"),
+    **dict.fromkeys(("_contextvars.Context", "_contextvars.ContextVar", "_contextvars.Token"), _CONTEXT),
+    "_io._IOBase": "keep its path and position, or its content",
+    "re.Match": "keep its groups and span",
+    "weakref.ReferenceType": "keep the object itself, or a key for it",
+}
+
+#: The same by the class itself: the first row that fits counts.
+_NEVER: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
+    ((types.ModuleType,), "keep its name, and import it where it is used"),
+    ((Generator, AsyncGenerator, Awaitable), _RUNNING),
+    ((types.FrameType, types.TracebackType, types.CodeType), _TEXT),
+    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType), _FUNCTION),
+    ((memoryview,), "keep bytes(view)"),
+    ((MappingView, Iterator), "keep a list of its elements"),
+)
+
+#: Packages whose classes a module of flowpersist.integrations registers.
+_INTEGRATIONS: Final[dict[str, str]] = {}
+
+
+def plan_if_any(cls: type) -> Plan | None:
+    """How objects of a class would be kept if it were registered as it is; None where that can't be."""
+    try:
+        return plan_for(cls)
+    except ConfigurationError:
+        return None
+
+
+def class_name(cls: type) -> str:
+    """The class with its module, as a message shows it."""
+    module, name = _module(cls), _qualname(cls)
+    return _bounded(name if module == "builtins" else f"{module}.{name}")
+
+
+def reason_and_remedy(cls: type) -> tuple[str, str]:
+    """What is wrong with objects of a class that is not registered, and what to do."""
+    try:
+        instead = _instead(cls)
+        remedy = f"register it: {_line(cls)}" if instead is None else instead
+    except Exception:  # noqa: BLE001 - a metaclass may answer in any way
+        instead, remedy = None, "register it, or leave it out"
+    reason = "which is not registered" if instead is None else "which can't be kept"
+    return f"an object of class {class_name(cls)}, {reason}", remedy
+
+
+def _module(cls: type) -> str:
+    return str(type.__dict__["__module__"].__get__(cls))
+
+
+def _qualname(cls: type) -> str:
+    return str(type.__dict__["__qualname__"].__get__(cls))
+
+
+def _bounded(name: str) -> str:
+    shown = name if name.isprintable() else ascii(name)[1:-1]
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
+
+
+def _instead(cls: type) -> str | None:
+    """What to keep instead of objects of a class; None where it can be registered."""
+    if issubclass(cls, type):
+        return "keep a name for the class, and look it up by that name when the flow goes on"
+    if cls is object:
+        return "use a member of an Enum as a marker"
+    if _package(cls) in _INTEGRATIONS or plan_if_any(cls) is not None:
+        return None
+    for base in cls.__mro__:
+        if (name := f"{_module(base)}.{_qualname(base)}") in _NEVER_BY_NAME:
+            return _NEVER_BY_NAME[name]
+    for classes, remedy in _NEVER:
+        if issubclass(cls, classes):
+            return remedy
+    is_resource = any(hasattr(cls, name) for name in ("close", "aclose", "__exit__", "__aexit__", "__del__"))
+    return _RESOURCE if is_resource else None
+
+
+def _line(cls: type) -> str:
+    ready = _INTEGRATIONS.get(_package(cls))
+    if ready is not None:
+        return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
+    how = "" if plan_if_any(cls) is not None else ", encode=…, decode=…"
+    return f"{_import(cls)}types.register({_written(cls)}{how})"
+
+
+def _package(cls: type) -> str:
+    parts = _module(cls).split(".")
+    both = ".".join(parts[:2])
+    return both if both in _INTEGRATIONS else parts[0]
+
+
+def _import(cls: type) -> str:
+    module, name = _module(cls), _qualname(cls)
+    if module in {"__main__", "builtins"} or "<" in name:
+        return ""
+    return f"from {_bounded(module)} import {_bounded(name.partition('.')[0])}; "
+
+
+def _written(cls: type) -> str:
+    return _bounded(_qualname(cls).rpartition("<locals>.")[2])
