@@ -3,5 +3,6 @@
 from flowpersist.codec.codec import Codec
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.type_checking import check_types
 
-__all__ = ["Codec", "Limits", "TypeRegistry"]
+__all__ = ["Codec", "Limits", "TypeRegistry", "check_types"]

@@ -105,6 +105,8 @@ class AnnotationWalk:
     def _class(self, path: str, cls: type) -> None:
         if cls in NOT_FIELDS or cls is type(None):
             return
+        if cls is Callable:  # type: ignore[comparison-overlap]
+            cls = types.FunctionType
         is_dict = is_typeddict(cls)
         if not is_dict:
             self.found.setdefault(cls, path)
@@ -125,10 +127,10 @@ class AnnotationWalk:
             self._queue.extend((path, type(value)) for value in arguments if isinstance(value, enum.Enum))
         elif origin in UNIONS or origin in WRAPPERS:
             self._queue.extend((path, argument) for argument in arguments)
-        elif isinstance(origin, type) and origin.__module__ != "collections.abc":
+        elif origin is Callable:
+            self._queue.append((path, types.FunctionType))
+        elif isinstance(origin, type):
             self._queue.append((path, origin))
-            self._queue.extend((f"{path}[]", argument) for argument in arguments)
-        elif isinstance(origin, type) and not issubclass(origin, Callable):  # type: ignore[arg-type]
             self._queue.extend((f"{path}[]", argument) for argument in arguments)
         elif hasattr(origin, "__value__"):
             self._queue.extend((path, argument) for argument in (origin, *arguments))

@@ -5,8 +5,10 @@ Nothing here is called while anything is encoded or decoded: what bytes name is 
 
 from __future__ import annotations
 
+import gc
 import pkgutil
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
@@ -32,10 +34,20 @@ def annotated_classes(roots: tuple[Cell, ...], enters: Callable[[type], bool]) -
 
 def classes_below(base: type) -> list[type]:
     """A class and all its subclasses that this process has defined, each after its bases."""
+    found = _below(base)
+    if len({(cls.__module__, cls.__qualname__) for cls in found}) < len(found):
+        # A class with slots replaces the one that its decorator was given, which stays until it is collected.
+        found.clear()
+        gc.collect()
+        found = _below(base)
+    return found
+
+
+def _below(base: type) -> list[type]:
     found = {base: None}
-    waiting = [base]
+    waiting = deque([base])
     while waiting:
-        below: list[type] = type.__subclasses__(waiting.pop(0))
+        below: list[type] = type.__subclasses__(waiting.popleft())
         new = [cls for cls in below if cls not in found]
         found.update(dict.fromkeys(new))
         waiting += new
@@ -46,9 +58,9 @@ def package_classes(name: str, base: type) -> list[type]:
     """The subclasses of ``base`` that a package and its modules define; all of them are imported."""
     found: dict[type, None] = {}
     for module in _modules(name):
-        waiting = [one for one in vars(module).values() if isinstance(one, type)]
+        waiting = deque(one for one in vars(module).values() if isinstance(one, type))
         while waiting:
-            cls = waiting.pop(0)
+            cls = waiting.popleft()
             if cls not in found and _is_within(cls, name):
                 if issubclass(cls, base):
                     found[cls] = None

@@ -10,7 +10,7 @@ from flowpersist.codec.planning import plan_for
 from flowpersist.codec.plans import Plan
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["class_name", "plan_if_any", "reason_and_remedy"]
+__all__ = ["can_be_kept", "class_name", "plan_if_any", "reason_and_remedy"]
 
 LONGEST_NAME: Final = 160
 
@@ -92,6 +92,11 @@ def _qualname(cls: type) -> str:
 def _bounded(name: str) -> str:
     shown = name if name.isprintable() else ascii(name)[1:-1]
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
+
+
+def can_be_kept(cls: type) -> bool:
+    """Whether objects of a class can be kept at all."""
+    return _instead(cls) is None
 
 
 def _instead(cls: type) -> str | None:

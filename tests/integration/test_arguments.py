@@ -38,6 +38,7 @@ from flowpersist import (
     NewSuspension,
     RaisingHub,
     SuspensionId,
+    TypeRegistry,
     open_hub,
     or_raise,
 )
@@ -316,6 +317,9 @@ OWN: dict[str, list[object]] = {
     "TypeRegistry.by_name.name": ANYTHING,
     "TypeRegistry.package.base": CLASS,
     "TypeRegistry.subclasses.base": CLASS,
+    "check_types.strict": FLAG,
+    "check_types.state": [7, "name", object()],
+    "check_types.types": [7, "name", object(), ()],
     "Dictionary.data": ["text", 7],
     "Dictionary.train.id": [0, 1, HUGE, "5", True],
     "Dictionary.train.samples": ["text", 7, [1], b"x"],
@@ -530,6 +534,8 @@ async def ground():
         }
         own: dict[str, object] = {
             "TypeRegistry.package.base": AwaitInput,
+            "check_types.state": int,
+            "check_types.types": TypeRegistry(),
             "TypeRegistry.package.name": "flowpersist.inputs",
             "KeyRing.add.key": bytes(32),
             "KeyRing.keys": {},

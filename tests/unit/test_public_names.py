@@ -75,7 +75,7 @@ def test_nothing_is_defined_in_the_package_itself():
 
 
 PACKAGES = {
-    "codec": ["Codec", "Limits", "TypeRegistry"],
+    "codec": ["Codec", "Limits", "TypeRegistry", "check_types"],
     "hub": [
         "FROM_ENV",
         "Authorizer",
