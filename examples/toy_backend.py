@@ -44,6 +44,7 @@ from flowpersist.backends.kit import (
     check_deadline,
     check_put,
     check_revision,
+    check_unwritten,
     from_micros,
     host_clock,
     position_of,
@@ -209,7 +210,12 @@ class JournalBackend:
         return await self._run(read)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
@@ -217,6 +223,8 @@ class JournalBackend:
         def write(journal: Journal) -> Written:
             old, now = journal.records.get(ref), self._now()
             check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
+            if if_revision is None and old is not None:
+                check_unwritten(NAME, ref, old.write_id, change.write_id)
             check_deadline(NAME, ref, now, not_after)
             made = Written(journal.next_revision, now)
             journal.write(entry_of(ref, change, now))
@@ -224,7 +232,7 @@ class JournalBackend:
 
         return await self._run(write)
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
 

@@ -100,14 +100,19 @@ class DelegatingBackend:
         return await self.around("get", lambda: self.inner.get(ref, body=body))
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``."""
         return await self.around(
             "put", lambda: self.inner.put(ref, change, if_revision=if_revision, not_after=not_after)
         )
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         return await self.around("delete", lambda: self.inner.delete(ref, if_revision=if_revision))
 

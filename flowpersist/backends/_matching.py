@@ -97,10 +97,10 @@ def check_limit(limit: int) -> None:
         raise ValueError("a limit is an int from 1 on")
 
 
-def check_put(if_revision: int, not_after: datetime | None = None) -> None:
+def check_put(if_revision: int | None, not_after: datetime | None = None) -> None:
     """Refuse a revision that can't be, and a deadline without a time zone."""
-    if type(if_revision) is not int or if_revision < 0 or if_revision not in _INT64:
-        raise ValueError("if_revision is a 64-bit int from 0 on")
+    if if_revision is not None and (type(if_revision) is not int or if_revision < 0 or if_revision not in _INT64):
+        raise ValueError("if_revision is a 64-bit int from 0 on, or None")
     if not_after is not None and not_after.tzinfo is None:
         raise ValueError("not_after must be an aware datetime")
 

@@ -7,16 +7,37 @@ from datetime import datetime
 from flowpersist.backends.base import Record, RecordChange, RecordRef, applied
 from flowpersist.errors import DeadlinePassed, IntegrityError, RevisionConflict, StorageError, UnsupportedVersion
 
-__all__ = ["body_missing", "check_body", "check_deadline", "check_revision", "later_release", "revised", "unreadable"]
+__all__ = [
+    "body_missing",
+    "check_body",
+    "check_deadline",
+    "check_revision",
+    "check_unwritten",
+    "later_release",
+    "revised",
+    "unreadable",
+    "written_already",
+]
 
 
-def check_revision(backend: str, ref: RecordRef, found: int, expected: int) -> None:
-    """Refuse a write at another revision than the record's; 0 stands for none."""
-    if found == expected:
+def check_revision(backend: str, ref: RecordRef, found: int, expected: int | None) -> None:
+    """Refuse a write at another revision than the record's; 0 stands for none, None expects nothing."""
+    if found == expected or expected is None:
         return
     stands = f"is at revision {found}" if found else "does not exist"
     message = f"record {ref.key} {stands}, not at {expected}: read it and decide again"
     raise RevisionConflict(message, backend)
+
+
+def check_unwritten(backend: str, ref: RecordRef, standing: str | None, write_id: str) -> None:
+    """Refuse a write without a revision that an earlier attempt of it has already made."""
+    if standing == write_id:
+        raise written_already(backend, ref)
+
+
+def written_already(backend: str, ref: RecordRef) -> RevisionConflict:
+    """The error of a repeated write without a revision that an earlier attempt has already made."""
+    return RevisionConflict(f"record {ref.key} is already as this write made it: read its revision", backend)
 
 
 def check_deadline(backend: str, ref: RecordRef, now: datetime, not_after: datetime | None) -> None:

@@ -133,20 +133,27 @@ class StorageBackend(Protocol):
         ...
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """Change one record if it stands at ``if_revision`` (0: none is live) and the store's clock is not past
-        ``not_after``.
+        ``not_after``. With ``if_revision`` None it replaces the record at any revision, or creates it, in one atomic
+        step.
 
         Raises ``RevisionConflict`` or ``DeadlinePassed`` with nothing written; both wrong: ``RevisionConflict``.
         ``UnknownOutcome``: the acknowledgement was lost. A repeat with the same write id that finds itself
-        done gives ``RevisionConflict``: the caller reads, and knows its own write id.
+        done gives ``RevisionConflict``, also without a revision: the caller reads, and knows its own write id. A repeat
+        without a revision that finds another writer's change writes again.
         """
         ...
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
-        """Remove one record with its body and index entries. Missing: False. At another revision:
-        ``RevisionConflict``.
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
+        """Remove one record with its body and index entries, whatever its revision where ``if_revision`` is None.
+        Missing: False. At another revision: ``RevisionConflict``.
         """
         ...
 

@@ -24,7 +24,7 @@ from attrs import evolve
 
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
-from flowpersist.backends._claim_check.known import Known
+from flowpersist.backends._claim_check.known import Known, shown
 from flowpersist.backends._claim_check.own import OWN
 from flowpersist.backends._claim_check.sweeping import sweep, turn
 from flowpersist.backends._delegating import DelegatingBackend
@@ -163,9 +163,9 @@ class ClaimCheckBackend(DelegatingBackend):
             return read
         standing = self._known.at(read.record)
         if standing is not None:
-            return Read(_shown(read.record, standing.claim), read.now)
+            return Read(shown(read.record, standing.claim), read.now)
         read = await self.inner.get(ref)
-        return read if read.record is None else Read(_shown(read.record, self._known.note(read.record)), read.now)
+        return read if read.record is None else Read(shown(read.record, self._known.note(read.record)), read.now)
 
     async def _whole(self, bodies: Bodies, ref: RecordRef) -> Read:
         missing: int | None = None
@@ -186,9 +186,14 @@ class ClaimCheckBackend(DelegatingBackend):
         raise BackendUnavailable(message, self.name, True)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
-        """See ``StorageBackend``. If cancelled, the write may still happen."""
+        """See ``StorageBackend``. If cancelled, the write may still happen. Without a revision it reads first."""
         check_put(if_revision, not_after)
         async with self._using() as bodies:
             if not isinstance(change.body, bytes | None):
@@ -211,7 +216,7 @@ class ClaimCheckBackend(DelegatingBackend):
         ref: RecordRef,
         change: RecordChange,
         body: bytes,
-        if_revision: int,
+        if_revision: int | None,
         not_after: datetime | None,
     ) -> Written:
         self._namespaces.add(ref.namespace)
@@ -244,10 +249,15 @@ class ClaimCheckBackend(DelegatingBackend):
         if named is None or named.nonce != claim.nonce:
             await bodies.drop(ref.namespace, claim)
 
-    async def _standing(self, ref: RecordRef, revision: int) -> Claim | None:
-        """The claim at a revision that is about to be replaced; None also where the record does not stand there."""
+    async def _standing(self, ref: RecordRef, revision: int | None) -> Claim | None:
+        """The claim at a revision that is about to be replaced; None also where the record does not stand there.
+        Without a revision it is looked up: a body that comes in between is left to the sweeper.
+        """
         if revision == 0:
             return None
+        if revision is None:
+            record = (await self.inner.get(ref, body=False)).record
+            return None if record is None else await self._removable(record)
         standing = self._known.find(ref, revision)
         if standing is None:
             record = (await self.inner.get(ref, body=False)).record
@@ -273,7 +283,7 @@ class ClaimCheckBackend(DelegatingBackend):
             log.warning("a body whose claim is lost is left to the sweeper: %s", error)
             return None
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         async with self._using() as bodies:
@@ -311,7 +321,7 @@ class ClaimCheckBackend(DelegatingBackend):
         """A record of a page with its body's real size; None where it has left its place since."""
         standing = self._known.at(record)
         if standing is not None:
-            return _shown(record, standing.claim)
+            return shown(record, standing.claim)
         try:
             async with some:
                 newer = (await self.inner.get(record.ref)).record
@@ -321,7 +331,7 @@ class ClaimCheckBackend(DelegatingBackend):
             return None
         stayed = asked.holds(newer) and position_of(newer, asked.order) == position_of(record, asked.order)
         claim = self._known.note(newer)
-        return _shown(newer, claim) if stayed else None
+        return shown(newer, claim) if stayed else None
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Blobs of what was changed and purged at the same moment are left to the sweeper."""
@@ -384,8 +394,3 @@ class ClaimCheckBackend(DelegatingBackend):
         finally:
             self._busy -= 1
             self._idle.set()
-
-
-def _shown(record: Record, claim: Claim | None) -> Record:
-    """A record without its body, and the size that this really has."""
-    return evolve(record, body=None, body_size=record.body_size if claim is None else claim.size)

@@ -150,7 +150,12 @@ class FilesystemBackend:
         return await self._run(lambda opened: Read(opened.shards.get(ref, body=body), self._now()))
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
@@ -158,7 +163,7 @@ class FilesystemBackend:
         self._enter_overdue()
         return written
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         deleted = await self._run(lambda opened: opened.shards.delete(ref, if_revision))

@@ -2,10 +2,11 @@
 
 ``selection`` makes of a query's arguments a ``Selection``, which says whether a record is meant (``holds``), where it
 stands (``position_of``), whether that is on this page or a later one (``beyond``), and what the cursor is (``cursor``).
-``check_put``, ``check_revision``, ``check_deadline`` and ``check_body`` refuse what must be refused; ``revised`` is the
-record that a change makes. ``found_in``, ``place_in`` and ``page_of`` make a page of rows of which some are damaged;
-``sound`` and ``read_as`` tell these. ``Home`` remembers where a backend was opened, and refuses one that is not open,
-or is open in another event loop or process. ``DelegatingBackend`` is a backend round another one.
+``check_put``, ``check_revision``, ``check_unwritten``, ``check_deadline`` and ``check_body`` refuse what must be
+refused; ``revised`` is the record that a change makes. ``found_in``, ``place_in`` and ``page_of`` make a page of rows
+of which some are damaged; ``sound`` and ``read_as`` tell these. ``Home`` remembers where a backend was opened, and
+refuses one that is not open, or is open in another event loop or process. ``DelegatingBackend`` is a backend round
+another one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from flowpersist.backends._damage import (
 from flowpersist.backends._delegating import DelegatingBackend
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import Position, Selection, check_put, position_of, selection
-from flowpersist.backends._outcomes import check_body, check_deadline, check_revision, revised, unreadable
+from flowpersist.backends._outcomes import (
+    check_body,
+    check_deadline,
+    check_revision,
+    check_unwritten,
+    revised,
+    unreadable,
+)
 from flowpersist.backends._threads import uninterrupted
 
 __all__ = [
@@ -40,6 +48,7 @@ __all__ = [
     "check_following",
     "check_put",
     "check_revision",
+    "check_unwritten",
     "found_in",
     "from_micros",
     "host_clock",

@@ -30,7 +30,7 @@ from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
-from flowpersist.backends._outcomes import check_deadline, check_revision, revised
+from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten, revised
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -126,7 +126,12 @@ class MemoryBackend:
             return Read(evolve(record, body=held.body) if record and held and body else record, self._now())
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``."""
         check_put(if_revision, not_after)
@@ -137,6 +142,8 @@ class MemoryBackend:
             if old is not None:
                 _sound(ref, old)
             check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
+            if if_revision is None and old is not None:
+                check_unwritten(NAME, ref, old.write_id, change.write_id)
             now = self._now()
             check_deadline(NAME, ref, now, not_after)
             revision = check_following(NAME, ref, store.floor if old is None else old.revision)
@@ -146,7 +153,7 @@ class MemoryBackend:
             store.tell(ref)
             return Written(revision, now)
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         store = self._ready()

@@ -199,7 +199,12 @@ class MongodbBackend:
         return await self._underway.uninterrupted(reading.read(opened.context, ref, body=body))
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write still finishes."""
         check_put(if_revision, not_after)
@@ -207,7 +212,7 @@ class MongodbBackend:
         check_body(NAME, ref, change.body, self.largest_body)
         return await self._underway.uninterrupted(records.put(opened.context, ref, change, if_revision, not_after))
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``. If cancelled, the deletion still finishes."""
         check_put(if_revision)
         opened = self._ready()

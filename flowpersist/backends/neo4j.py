@@ -203,7 +203,12 @@ class Neo4jBackend:
             return await self._store.get(link, ref, self._offset, body=body)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
@@ -211,7 +216,7 @@ class Neo4jBackend:
         with self._using() as link:
             return await self._store.put(link, ref, change, if_revision, not_after, self._offset)
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         with self._using() as link:

@@ -29,7 +29,7 @@ from flowpersist.backends._damage import check_following, left_standing, named
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, selection
 from flowpersist.backends._options import check_options
-from flowpersist.backends._outcomes import check_body, check_revision, unreadable
+from flowpersist.backends._outcomes import check_body, check_revision, unreadable, written_already
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
@@ -200,7 +200,12 @@ class RedisBackend:
         return Read(evolve(record, body=with_body(record, rest[0])) if rest else record, time_there)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. One round trip. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
@@ -214,13 +219,14 @@ class RedisBackend:
                 reply = await run(store.wire, call, writing=True, before=upload.commands)
             return _written(ref, if_revision, reply)
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         with self._using() as store:
             tag = store.layout.tag(ref)
             channel = self._channel(store, ref.namespace)
-            call = REMOVE.call((tag.keys,), tag.text, channel, ref.key, if_revision)
+            expected = b"" if if_revision is None else if_revision
+            call = REMOVE.call((tag.keys,), tag.text, channel, ref.key, expected)
             with mapped():
                 (outcome,) = await run(store.wire, call, writing=True)
             if outcome not in {_MISSING, _REMOVED}:
@@ -341,8 +347,10 @@ def _standing(ref: RecordRef, text: bytes) -> int:
     return found
 
 
-def _written(ref: RecordRef, if_revision: int, reply: Sequence[bytes]) -> Written:
+def _written(ref: RecordRef, if_revision: int | None, reply: Sequence[bytes]) -> Written:
     outcome, revision, now = reply
+    if outcome == b"repeated":
+        raise written_already(NAME, ref)
     if outcome in {b"conflict", b"damaged"}:
         check_revision(NAME, ref, _standing(ref, revision if outcome == b"conflict" else outcome), if_revision)
     if outcome == b"last":

@@ -168,7 +168,12 @@ class SqliteBackend:
         return await self._reading(lambda connection: rows.read(connection, self._tables, ref, self._now(), body=body))
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
@@ -180,7 +185,7 @@ class SqliteBackend:
             size,
         )
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         return await self._writing(lambda connection: rows.delete(connection, self._tables, ref, if_revision))

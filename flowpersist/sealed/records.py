@@ -171,11 +171,13 @@ class SealedRecords(Generic[H]):
         return await self.update(key, decide) if lost else Updated(Failure(written.failure()))
 
     async def put(
-        self, key: str, draft: Draft[H], *, revision: int, mark: bytes = NO_BODY
+        self, key: str, draft: Draft[H], *, revision: int | None, mark: bytes = NO_BODY
     ) -> Result[Written, PersistenceError]:
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
-        the write id.
+        the write id. Without a revision the draft replaces whatever is there, and keeps no body: ``ValueError``.
         """
+        if revision is None and draft.body is KEEP:
+            raise ValueError("a put without a revision gives a body, or None: the head would not fit the one there")
         sealed = self._sealed_head(key, draft, marked(draft.body, mark))
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
@@ -194,8 +196,8 @@ class SealedRecords(Generic[H]):
         self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
         return Success(written)
 
-    async def delete(self, key: str, *, revision: int) -> Result[bool, PersistenceError]:
-        """Remove one record at one revision."""
+    async def delete(self, key: str, *, revision: int | None) -> Result[bool, PersistenceError]:
+        """Remove one record at one revision, None: at any."""
         try:
             return Success(await self._store.delete(self.ref(key), if_revision=revision))
         except PersistenceError as error:

@@ -90,14 +90,19 @@ class RetryingBackend(DelegatingBackend):
             return await self._retried(call)
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. A lost acknowledgement is cleared up by the change's write id."""
         async with self._timed("put"):
             return await self._written(ref, change, if_revision, not_after)
 
     async def _written(
-        self, ref: RecordRef, change: RecordChange, revision: int, not_after: datetime | None
+        self, ref: RecordRef, change: RecordChange, revision: int | None, not_after: datetime | None
     ) -> Written:
         doubtful = False
         unknown: UnknownOutcome | None = None

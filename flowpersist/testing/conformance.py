@@ -32,12 +32,25 @@ from flowpersist.testing.suite.powers import Powers
 from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
 from flowpersist.testing.suite.sizes import Sizes
+from flowpersist.testing.suite.upserts import Upserts
 from flowpersist.testing.suite.values import Values
 
 __all__ = ["BackendConformance"]
 
 
 class BackendConformance(
-    Parts, Values, Queries, Clocks, Sizes, Races, Contention, Cancelling, Crashes, Damaged, Powers, Network
+    Parts,
+    Upserts,
+    Values,
+    Queries,
+    Clocks,
+    Sizes,
+    Races,
+    Contention,
+    Cancelling,
+    Crashes,
+    Damaged,
+    Powers,
+    Network,
 ):
     """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import neo4j
 import pytest
 
-from flowpersist.backends.base import NamespaceSchema, Range, RecordChange, RecordRef, Where
+from flowpersist.backends.base import KEEP, NamespaceSchema, Range, RecordChange, RecordRef, Where
 from flowpersist.backends.neo4j import Neo4jBackend, Relation
 from flowpersist.errors import (
     ConfigurationError,
@@ -110,6 +110,36 @@ async def test_relationships_follow_the_attributes(backend, cypher):
     assert await cypher("MATCH (r:FlowpersistRun) RETURN r.id") == [["r1"]]
     await backend.delete(ref("a"), if_revision=revision)
     assert await cypher("MATCH (n:FlowpersistRun|FlowpersistTool) RETURN n") == []
+
+
+async def test_the_graph_follows_writes_without_a_revision(backend, cypher):
+    related = (
+        "MATCH (:FlowpersistRecord {key: 'a'})-[x]->(n) WHERE NOT n:FlowpersistBody "
+        "RETURN type(x), n.id, n.name ORDER BY type(x)"
+    )
+    for write, (attributes, expected) in enumerate(
+        [
+            ({"status": "x"}, []),
+            ({"run": "r1", "tool": "mail"}, [["AWAITS_TOOL", None, "mail"], ["OF_RUN", "r1", None]]),
+            ({"run": "r1", "tool": "web"}, [["AWAITS_TOOL", None, "web"], ["OF_RUN", "r1", None]]),
+            (KEEP, [["AWAITS_TOOL", None, "web"], ["OF_RUN", "r1", None]]),
+            ({"run": "r1"}, [["OF_RUN", "r1", None]]),
+            ({"status": "y"}, []),
+            ({"tenant": "acme"}, [["FOR_TENANT", "acme", None]]),
+        ]
+    ):
+        for body in (KEEP, b"b"):
+            await backend.put(ref("a"), change(f"w-{write}-{body}", attributes=attributes, body=body))
+            assert await cypher(related) == expected, attributes
+        if attributes is not KEEP:
+            # The same at a revision, from all nodes at once.
+            at = change(f"all-{write}", attributes={"run": "r1", "tool": "all", "tenant": "all"})
+            made = await backend.put(ref("a"), at)
+            await backend.put(ref("a"), change(f"w-{write}", attributes=attributes), if_revision=made.revision)
+            assert await cypher(related) == expected, attributes
+    assert await backend.delete(ref("a"))
+    await backend.put(ref("b"), change(attributes={"run": "r2"}))
+    assert await cypher("MATCH (n:FlowpersistRun|FlowpersistTool|FlowpersistTenant) RETURN n.id") == [["r2"]]
 
 
 async def test_a_node_that_others_use_stays(backend, cypher):

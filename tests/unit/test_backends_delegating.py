@@ -64,6 +64,21 @@ async def test_every_operation_is_forwarded_and_runs_through_around():
     assert backend.seen == ["open", "put", "get", "query", "delete", "purge", "ping", "close"]
 
 
+async def test_a_put_without_a_revision_whose_acknowledgement_was_lost_is_done_once():
+    async def at_once(_):
+        pass
+
+    faulty = FaultyBackend(MemoryBackend())
+    backend = RetryingBackend(faulty, Runtime(sleep=at_once))
+    await backend.open([])
+    before = (await backend.put(REF, RecordChange("w-1"))).revision
+    faulty.lose("put")
+    written = await backend.put(REF, RecordChange("w-2", head=b"h"))
+    record = (await backend.get(REF)).record
+    assert (record.head, record.revision) == (b"h", written.revision) == (b"h", before + 1)
+    assert faulty.calls["put"] == 3
+
+
 @pytest.mark.parametrize("protocol", MEMBERS)
 @pytest.mark.parametrize("make", [DelegatingBackend, lambda inner: RetryingBackend(inner, Runtime())])
 def test_an_optional_protocol_is_forwarded_where_the_inner_backend_has_it(make, protocol):

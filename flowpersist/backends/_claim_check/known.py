@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends.base import Record, RecordRef
 
-__all__ = ["Known", "Standing"]
+__all__ = ["Known", "Standing", "shown"]
 
 MOST: Final = 4096
 
@@ -52,3 +52,8 @@ class Known:
         self._seen.move_to_end(record.ref)
         if len(self._seen) > MOST:
             self._seen.popitem(last=False)
+
+
+def shown(record: Record, claim: Claim | None) -> Record:
+    """A record without its body, and the size that this really has."""
+    return evolve(record, body=None, body_size=record.body_size if claim is None else claim.size)

@@ -31,7 +31,14 @@ from flowpersist.backends._filesystem.files import (
 from flowpersist.backends._filesystem.index import FileIndex
 from flowpersist.backends._filesystem.reading import RecordFile, body_in, is_marked
 from flowpersist.backends._filesystem.record_file import INLINE_BYTES, Stored, damaged, digest_of, encode, header_of
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, revised, unreadable
+from flowpersist.backends._outcomes import (
+    body_missing,
+    check_deadline,
+    check_revision,
+    check_unwritten,
+    revised,
+    unreadable,
+)
 from flowpersist.backends.base import KEEP, Record, RecordChange, RecordRef, Written
 from flowpersist.errors import IntegrityError, UnknownOutcome
 
@@ -43,6 +50,8 @@ DIGEST_LETTERS: Final = 64
 #: Without the lock a large body can vanish between reading its record and reading it; after this many times the lock is
 #: taken.
 LOCK_FREE_READS: Final = 3
+#: After a write was overtaken by others this many times, it takes the lock before it reads the record.
+LOCK_FREE_WRITES: Final = 3
 #: The file of a shard's counter.
 _DIGITS: Final = 19
 #: The temporary file of a shard's counter.
@@ -138,16 +147,27 @@ class Shards:
                 return stored.with_body(file.body(stored))
         return stored.with_body(body_in(self._body_path(digest, stored), stored))
 
-    def put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
+    def put(self, ref: RecordRef, change: RecordChange, if_revision: int | None, not_after: datetime | None) -> Written:
         """Compare, write beside the record, and rename if the record is unchanged: the rename is the commit."""
-        while True:
-            with contextlib.suppress(_Overtaken), naming(ref):
-                return self._put(ref, change, if_revision, not_after)
-
-    def _put(self, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None) -> Written:
         digest = digest_of(ref)
+        for _ in range(LOCK_FREE_WRITES):
+            with contextlib.suppress(_Overtaken), naming(ref):
+                return self._put(ref, digest, change, if_revision, not_after, lambda: self.locked(digest[:2]))
+        while True:
+            with contextlib.suppress(_Overtaken), naming(ref), self.locked(digest[:2]):
+                return self._put(ref, digest, change, if_revision, not_after, contextlib.nullcontext)
+
+    def _put(
+        self,
+        ref: RecordRef,
+        digest: str,
+        change: RecordChange,
+        if_revision: int | None,
+        not_after: datetime | None,
+        locked_shard: Callable[[], AbstractContextManager[None]],
+    ) -> Written:
         # A losing writer needs no lock, since no record returns to an earlier revision.
-        old, mark = self._standing(ref, digest, if_revision)
+        old, mark = self._standing(ref, digest, change, if_revision)
         floor = self._floor(digest[:2]) if old is None else 0
         now = self.now()
         check_deadline(NAME, ref, now, not_after)
@@ -158,7 +178,7 @@ class Shards:
             parts.append(change.body)
         path = self._body_path(digest, new) if new.whole else self._temporary(digest)
         record = self.path(digest, "record")
-        with made(path, parts), self.locked(digest[:2]), self.index.noting() as note:
+        with made(path, parts), locked_shard(), self.index.noting() as note:
             if not is_marked(record, mark) or (old is None and self._floor(digest[:2]) != floor):
                 raise _Overtaken
             # Checked again because flushing takes time, and the rename is the moment that counts.
@@ -171,14 +191,19 @@ class Shards:
             remove(self._body_path(digest, old))
         return Written(new.record.revision, now)
 
-    def _standing(self, ref: RecordRef, digest: str, if_revision: int) -> tuple[Stored | None, bytes]:
+    def _standing(
+        self, ref: RecordRef, digest: str, change: RecordChange, if_revision: int | None
+    ) -> tuple[Stored | None, bytes]:
         file = self._opened(digest)
         if file is None:
             check_revision(NAME, ref, 0, if_revision)
             return None, b""
         with file:
             check_revision(NAME, ref, file.revision, if_revision)
-            return file.stored(), file.mark
+            stored = file.stored()
+            if if_revision is None:
+                check_unwritten(NAME, ref, stored.record.write_id, change.write_id)
+            return stored, file.mark
 
     def _revised(self, ref: RecordRef, old: Stored | None, change: RecordChange, floor: int, now: datetime) -> Stored:
         revision = check_following(NAME, ref, floor if old is None else old.record.revision)
@@ -230,8 +255,8 @@ class Shards:
             message = "the disk failed while it flushed a write; read the record and decide again"
             raise UnknownOutcome(message, NAME) from error
 
-    def delete(self, ref: RecordRef, if_revision: int) -> bool:
-        """Remove a record at one revision."""
+    def delete(self, ref: RecordRef, if_revision: int | None) -> bool:
+        """Remove a record at one revision, or at any revision if it is None."""
 
         def at_revision(record: Record) -> bool:
             check_revision(NAME, ref, record.revision, if_revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
@@ -23,9 +24,9 @@ from flowpersist.backends._mongodb.bodies import (
 from flowpersist.backends._mongodb.context import StoreContext
 from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, standing_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
-from flowpersist.backends._mongodb.revisions import first_revision, next_revision
+from flowpersist.backends._mongodb.revisions import COUNTABLE, first_revision, next_revision
 from flowpersist.backends._mongodb.sending import Sending, TooLate
-from flowpersist.backends._outcomes import check_deadline, check_revision
+from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten
 from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
 from flowpersist.errors import DeadlinePassed, RevisionConflict
 
@@ -37,7 +38,7 @@ _BODY: Final = ("s", "i", "x", "m")
 
 
 async def put(
-    context: StoreContext, ref: RecordRef, change: RecordChange, if_revision: int, not_after: datetime | None
+    context: StoreContext, ref: RecordRef, change: RecordChange, if_revision: int | None, not_after: datetime | None
 ) -> Written:
     """Write the body, compare and set the record, then remove the body that it had."""
     return await _Put(context, ref, change, if_revision, not_after).run()
@@ -50,7 +51,7 @@ class _Put:
     context: StoreContext
     ref: RecordRef
     change: RecordChange
-    if_revision: int
+    if_revision: int | None
     not_after: datetime | None
     document_id: str = field(init=False)
     body: Stored | None = None
@@ -86,7 +87,7 @@ class _Put:
         if not isinstance(body, bytes) or len(body) <= INLINE_BYTES:
             return await self._next()
         stored = name_body(await self.context.now(), body)
-        if len(body) > _LOOKED_FIRST:
+        if len(body) > _LOOKED_FIRST and self.if_revision is not None:
             check_revision(NAME, self.ref, await self._standing(), self.if_revision)
         # Starts once the upload waits, so the number is drawn while the server handles the body.
         drawing = self.context.underway.background(self._next())
@@ -97,6 +98,9 @@ class _Put:
     async def _next(self) -> int:
         if self.if_revision:
             return next_revision(self.ref, self.if_revision)
+        if self.if_revision is None:
+            # Drawn only if the record turns out to be new.
+            return 0
         return await first_revision(self.context.store, self.document_id)
 
     async def _write(self, revision: int) -> Written:
@@ -107,24 +111,43 @@ class _Put:
                 check_deadline(NAME, self.ref, now, self.not_after)
             self.sending.expect(now, self.not_after)
             try:
-                if await self._sent(revision, now):
-                    return await self._told(revision, now)
+                done = await self._sent(revision, now)
             except TooLate:
                 # No connection became free in time.
                 continue
+            if done:
+                return await self._told(done, now)
+            if self.if_revision is None and not revision:
+                # No record is there, or none that may be changed: the insert shows which.
+                revision = await first_revision(self.context.store, self.document_id)
+                continue
             found = await self._found()
             if found is not None and found.get("t") == self.sending.token:
-                return await self._told(revision, now)
+                return await self._told(standing_of(found, self.ref), now)
             check_revision(NAME, self.ref, standing_of(found, self.ref), self.if_revision)
+            self._check_unwritten(found)
             self.context.check_attempt(self.ref, attempt)
             # The record has reached that revision since it was compared.
             revision = await self._next()
         raise AssertionError("unreachable: the loop has no end")
 
-    async def _sent(self, revision: int, now: datetime) -> bool:
-        """Send the change of the record; True if it was made. Raises ``TooLate`` if it was not sent."""
+    def _check_unwritten(self, found: Document | None) -> None:
+        if self.if_revision is None and found is not None:
+            check_unwritten(NAME, self.ref, found.get("w"), self.change.write_id)
+            # A change after the last revision of this life would take those of the next.
+            next_revision(self.ref, standing_of(found, self.ref))
+
+    def _writing(self, revision: int) -> Callable[[int, datetime], Awaitable[int]]:
+        if self.if_revision is None:
+            return self._insert if revision else self._replace
+        return self._insert if self.if_revision == 0 else self._update
+
+    async def _sent(self, revision: int, now: datetime) -> int:
+        """Send the change of the record; its new revision, or 0 if it was not made. Raises ``TooLate`` if it was not
+        sent.
+        """
         before = self.sending.times
-        write = self._insert if self.if_revision == 0 else self._update
+        write = self._writing(revision)
         with mapped(writing=True, sent=lambda: self.sending.times - before):
             try:
                 return await write(revision, now)
@@ -144,28 +167,48 @@ class _Put:
                 await self._keep_body()
         return Written(revision, now)
 
-    async def _insert(self, revision: int, now: datetime) -> bool:
+    async def _insert(self, revision: int, now: datetime) -> int:
         placed = place(now, self.ref.key)
         document = {"_id": self.document_id, "n": self.ref.namespace, "c": placed, "a": [], "h": b"", **self._set(now)}
         document["v"] = revision
         try:
             await self.context.store.records.insert_one(document)
         except DuplicateKeyError:
-            return False
-        return True
+            return 0
+        return revision
 
-    async def _update(self, revision: int, now: datetime) -> bool:
+    async def _update(self, revision: int, now: datetime) -> int:
         records = self.context.store.records
         compared = {"_id": self.document_id, "v": self.if_revision}
-        changes: dict[str, Any] = {"$set": {**self._set(now), "v": revision}}
+        changes = self._changes(now)
+        changes["$set"]["v"] = revision
+        if isinstance(self.change.body, Keep):
+            return revision if (await records.update_one(compared, changes)).matched_count == 1 else 0
+        old = await records.find_one_and_update(compared, changes, projection=self.context.held)
+        self.context.let_go(stored_body(old))
+        return 0 if old is None else revision
+
+    async def _replace(self, _: int, now: datetime) -> int:
+        """Change the record at any revision, unless none is there or this write has made it already."""
+        changes = self._changes(now)
+        changes["$inc"] = {"v": 1}
+        old = await self.context.store.records.find_one_and_update(
+            {"_id": self.document_id, "w": {"$ne": self.change.write_id}, **COUNTABLE},
+            changes,
+            projection=None if self.context.held is None else {**self.context.held, "v": 1},
+        )
+        if old is None:
+            return 0
+        if not isinstance(self.change.body, Keep):
+            self.context.let_go(stored_body(old))
+        return standing_of(old, self.ref) + 1
+
+    def _changes(self, now: datetime) -> dict[str, Any]:
+        changes: dict[str, Any] = {"$set": self._set(now)}
         dropped = self._dropped(changes["$set"])
         if dropped:
             changes["$unset"] = dict.fromkeys(dropped, "")
-        if isinstance(self.change.body, Keep):
-            return (await records.update_one(compared, changes)).matched_count == 1
-        old = await records.find_one_and_update(compared, changes, projection=self.context.held)
-        self.context.let_go(stored_body(old))
-        return old is not None
+        return changes
 
     def _set(self, now: datetime) -> Document:
         """The fields that the change sets."""
@@ -224,9 +267,9 @@ class _Put:
             await self.context.store.meta.update_one({"_id": "confirmed"}, {"$inc": {"n": 1}}, upsert=True)
 
 
-async def delete(context: StoreContext, ref: RecordRef, if_revision: int) -> bool:
+async def delete(context: StoreContext, ref: RecordRef, if_revision: int | None) -> bool:
     """Remove a record, then its body."""
-    compared = {"_id": identity(ref), "v": if_revision}
+    compared = {"_id": identity(ref)} if if_revision is None else {"_id": identity(ref), "v": if_revision}
     for attempt in count(1):
         with mapped(writing=True):
             old = await context.store.records.find_one_and_delete(compared, projection=context.held)

@@ -19,24 +19,31 @@ inserts don't queue for one document; a reference always uses the same one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 from bson.int64 import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from flowpersist.backends._damage import LAST_REVISION
 from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.errors import NAME, mapped
 from flowpersist.backends.base import RecordRef
 from flowpersist.errors import StorageError
 
-__all__ = ["first_revision", "next_revision"]
+__all__ = ["COUNTABLE", "first_revision", "next_revision"]
 
 SHARDS: Final = 64
 #: The number of bits for the changes of one life (a billion). The lives of one counter have 33 bits left.
 CHANGE_BITS: Final = 30
+#: The condition for one more change: a valid revision that is not the last of its life.
+COUNTABLE: Final[Mapping[str, Any]] = {
+    "v": {"$gt": 0, "$lt": LAST_REVISION},
+    "$nor": [{"v": {"$mod": [1 << CHANGE_BITS, (1 << CHANGE_BITS) - 1]}}],
+}
 
 
 async def first_revision(store: Collections, document_id: str) -> int:

@@ -17,7 +17,7 @@ from neo4j.exceptions import Neo4jError
 from flowpersist.backends._neo4j.errors import in_the_way, mapped, rolled_back, too_many
 from flowpersist.backends._neo4j.target import ConnectionLimits
 
-__all__ = ["Link", "Rows", "Sessions", "Within"]
+__all__ = ["Link", "Rows", "Sessions", "Within", "again"]
 
 #: The rows; each has its values in the order of the statement's RETURN.
 Rows: TypeAlias = list[list[Any]]
@@ -27,6 +27,12 @@ _FIRST_WAIT: Final = 0.001
 _DOUBLINGS: Final = 8
 #: How long callers of the same statement wait for the first one to be planned, to share its plan.
 _PLANNING_SECONDS: Final = 3.0
+
+
+async def again(attempt: int) -> None:
+    """Wait before an attempt is repeated that failed because of concurrent changes; no wait before the first (0)."""
+    if attempt:
+        await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2 ** min(attempt, _DOUBLINGS)))  # noqa: S311 - to keep rivals apart
 
 
 class Link(Protocol):
@@ -105,7 +111,7 @@ class Sessions:
                     passes = rolled_back(error) or (in_the_way(error) and attempt < _ATTEMPTS)
                     if not passes or time.monotonic() > until:
                         raise
-            await asyncio.sleep(random.uniform(0, _FIRST_WAIT * 2 ** min(attempt, _DOUBLINGS)))  # noqa: S311 - to keep rivals apart
+            await again(attempt)
         raise AssertionError("unreachable: the loop has no end")
 
     async def _once(self, text: str, parameters: Mapping[str, Any]) -> Rows:

@@ -48,10 +48,10 @@ WITH r, old, found, now,
   found = $expected AND now <= $not_after AND found < <last> AND size(old) = 8 AND toInteger(old[0]) = found AS won
 WITH *, won <unmoved> AS done
 <drop_body>
-<drop_attributes>
 <find_moved>
 <lock_related>
 <drop_stale>
+<drop_attributes>
 FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
   SET r += $properties, r.revision = found + 1,
     r.by_updated = toString(now + <bias>) + $key,
@@ -63,6 +63,44 @@ FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
 )
 <drop_orphans>
 RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late> AS late, won AND NOT done AS moved
+
+// name: upsert_record
+// Create or replace at any revision: MERGE finds or creates the node, and `tag` tells which. A new node is handled like an
+// empty record at the floor's revision, and is deleted again if the write is refused. The fifth line of the snapshot is
+// the write id, which shows a repeated write.
+MERGE (r:<Record> {namespace: $namespace, key: $key})
+ON CREATE SET r.tag = $tag
+SET r.lock = true
+WITH r, coalesce(r.tag = $tag, false) AS made, r.revision AS revision, split(r.snapshot, '\n') AS snapshot,
+  datetime.realtime() AS t
+WITH *, t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
+OPTIONAL MATCH (f:<Floor> {shard: $shard})
+WITH r, made, now, CASE WHEN made THEN f.revision ELSE revision END AS found,
+  CASE WHEN made THEN ['', '', '', '', '', '{}', $tag, ''] ELSE snapshot END AS old
+WITH *, coalesce(now <= $not_after AND found IS :: INTEGER AND found < <last> AND size(old) = 8
+  AND (made OR (toInteger(old[0]) = found AND old[4] <> $lines[1])), false) AS won
+WITH *, won <unmoved> AS done
+<drop_body>
+<find_moved>
+<lock_related>
+<drop_stale>
+<drop_attributes>
+FOREACH (_ IN CASE WHEN done THEN [1] ELSE [] END |
+  SET r += $properties, r.revision = found + 1,
+    r.by_updated = toString(now + <bias>) + $key,
+    r.snapshot = toString(found + 1) + '\n' + CASE WHEN made THEN toString(now) ELSE old[1] END + '\n' + toString(now)
+      + '\n' + coalesce($lines[0], old[3]) + '\n' + $lines[1] + '\n' + coalesce($lines[2], old[5]) + '\n'
+      + coalesce($lines[3], old[6]) + '\n' + coalesce($lines[4], old[7])
+  <write_body>
+  <relate>
+)
+FOREACH (_ IN CASE WHEN done AND made THEN [1] ELSE [] END |
+  SET r.shard = $shard, r.by_created = toString(now + <bias>) + $key, r.head = coalesce($properties.head, $empty)
+)
+<drop_orphans>
+FOREACH (_ IN CASE WHEN made AND NOT done THEN [1] ELSE [] END | DELETE r)
+RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late> AS late,
+  coalesce(NOT made AND old[4] = $lines[1], false) AS repeated, made AND found IS NULL AS maimed, won AND NOT done AS moved
 
 // name: late
 // A node that others refer to may have been locked until the deadline had passed: an error undoes the statement.
@@ -115,7 +153,8 @@ WITH *, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)
 
 // name: drop_attributes
-// Each attribute of a plain name is a property, so that one may be declared, and indexed, at any time.
+// Each attribute of a plain name is a property, so that one may be declared, and indexed, at any time. This comes after
+// find_moved, which compares these properties.
 FOREACH (name IN
   CASE WHEN done THEN [k IN keys(r) WHERE k STARTS WITH 'attr_' AND $properties[k] IS NULL] ELSE [] END |
   REMOVE r[name]
@@ -160,7 +199,8 @@ RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, rows
 // name: delete_record
 MATCH (r:<Record> {namespace: $namespace, key: $key})
 SET r.lock = true
-WITH r, r.revision AS found, r.revision = $expected AND r.revision <= <last> AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
+WITH r, r.revision AS found, ($expected IS NULL OR r.revision = $expected)
+  AND r.revision IS :: INTEGER AND r.revision <= <last> AS done, [(r)-[:<HAS_BODY>]->(b:<Body>) | b] AS bodies
 <find_related>
 <lock_related>
 FOREACH (b IN CASE WHEN done THEN bodies ELSE [] END | DETACH DELETE b)

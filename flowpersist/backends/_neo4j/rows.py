@@ -17,7 +17,18 @@ from flowpersist.backends._neo4j.naming import ATTRIBUTE, moment_text, ordered, 
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends.base import KEEP, Keep, Record, RecordChange, RecordRef, Scalar
 
-__all__ = ["NAME", "PART_BYTES", "Parameters", "Torn", "body_of", "changed", "inserted", "record_of", "snapshot_of"]
+__all__ = [
+    "NAME",
+    "PART_BYTES",
+    "Parameters",
+    "Torn",
+    "body_of",
+    "changed",
+    "inserted",
+    "record_of",
+    "snapshot_of",
+    "upserted",
+]
 
 NAME: Final = "neo4j"
 #: Bodies above this size are split: a single property of ten megabytes takes twice as long to read.
@@ -64,7 +75,17 @@ def inserted(ref: RecordRef, change: RecordChange) -> Parameters:
 
 def changed(ref: RecordRef, change: RecordChange) -> Parameters:
     """The parameters of ``change_record``: None for what is kept."""
-    tag, key = _tag(), ordered(ref.key)
+    return _changed(ref, change, _tag())
+
+
+def upserted(ref: RecordRef, change: RecordChange) -> Parameters:
+    """The parameters of ``upsert_record``: the same, and those of a new record."""
+    tag = _tag()
+    return {**_changed(ref, change, tag), "tag": tag, "empty": tag.encode()}
+
+
+def _changed(ref: RecordRef, change: RecordChange, tag: str) -> Parameters:
+    key = ordered(ref.key)
     properties: Parameters = {}
     due = attributes = head_tag = body = None
     if not isinstance(change.due_at, Keep):

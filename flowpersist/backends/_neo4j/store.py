@@ -22,7 +22,7 @@ from flowpersist.backends._damage import (
 from flowpersist.backends._matching import Selection
 from flowpersist.backends._neo4j.errors import came_late, of_wrong_type
 from flowpersist.backends._neo4j.graph import Graph
-from flowpersist.backends._neo4j.link import Link, Rows
+from flowpersist.backends._neo4j.link import Link, Rows, again
 from flowpersist.backends._neo4j.naming import (
     ATTRIBUTE,
     Names,
@@ -31,8 +31,8 @@ from flowpersist.backends._neo4j.naming import (
     shard,
 )
 from flowpersist.backends._neo4j.places import Found, bounds, key_of, position_in, purgeable, stands
-from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
+from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, upserted
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
 from flowpersist.backends._scalars import entry_text
 from flowpersist.backends.base import (
     KEEP,
@@ -53,6 +53,8 @@ __all__ = ["Store"]
 
 _TEXTS: Final = loaded("records.cypher")
 _NEVER: Final = 2**62
+#: How often a write is repeated that found a node without properties: it is being deleted, or it is damaged.
+_LOOKS_AGAIN: Final = 10
 #: A torn read is repeated this often without a lock, then once with the record's lock.
 _LOOKS: Final = (False, False, False, True)
 #: The limits of one transaction of a purge, in records and in bytes of bodies, since the server holds it in memory.
@@ -118,7 +120,7 @@ class Store:
         link: Link,
         ref: RecordRef,
         change: RecordChange,
-        if_revision: int,
+        if_revision: int | None,
         not_after: datetime | None,
         offset: int,
     ) -> Written:
@@ -133,10 +135,7 @@ class Store:
         }
         late = f"the deadline for writing record {ref.key} has passed; nothing was written"
         try:
-            if if_revision == 0:
-                rows = await self._insert(link, ref, change, given)
-            else:
-                rows = await self._change(link, ref, change, {**given, "expected": if_revision})
+            rows = await self._written(link, ref, change, if_revision, given)
         except StorageError as error:
             if came_late(error.__cause__):
                 raise DeadlinePassed(late, NAME) from error
@@ -149,11 +148,21 @@ class Store:
         now = from_micros(micros)
         if done:
             return Written(revision, now)
-        check_revision(NAME, ref, _standing(ref, revision), if_revision)
-        check_following(NAME, ref, if_revision)
+        if if_revision is not None:
+            check_revision(NAME, ref, _standing(ref, revision), if_revision)
+            check_following(NAME, ref, if_revision)
         check_deadline(NAME, ref, now, not_after)
         # The deadline and the revision were right, so another part of the node is damaged.
         raise unreadable(NAME, named(ref))
+
+    async def _written(
+        self, link: Link, ref: RecordRef, change: RecordChange, if_revision: int | None, given: Parameters
+    ) -> Rows:
+        if if_revision is None:
+            return await self._upsert(link, ref, change, given)
+        if if_revision == 0:
+            return await self._insert(link, ref, change, given)
+        return await self._change(link, ref, change, {**given, "expected": if_revision})
 
     async def _insert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
         parameters = inserted(ref, change)
@@ -163,8 +172,7 @@ class Store:
         text = self._text("insert_record", *parts)
         rows = await link.run(text, {**given, **parameters, "shard": shard(ref)}, writes=True)
         if rows[0][-1]:
-            message = "the neo4j store's own nodes were deleted, so nothing was written; run flowpersist migrate"
-            raise StorageError(message, NAME)
+            raise _maimed()
         return rows
 
     async def _change(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
@@ -185,7 +193,36 @@ class Store:
                 return rows
         return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
 
-    async def delete(self, link: Link, ref: RecordRef, if_revision: int) -> bool:
+    async def _upsert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
+        """With the statement that changes no relationships, unless the change needs them or sends a body."""
+        parameters = {**given, **upserted(ref, change), "shard": shard(ref)}
+        parts = ["write_body"] if "parts" in parameters else []
+        if change.body is not KEEP:
+            parts.append("drop_body")
+        if isinstance(change.attributes, Keep):
+            return await self._upserted(link, ref, parts, parameters)
+        parts.append("drop_attributes")
+        if "parts" not in parameters and not any(name in (change.attributes or {}) for name in self._mapped):
+            rows = await self._upserted(link, ref, [*parts, "unmoved"], parameters)
+            if not _decided(rows)[-1]:
+                return rows
+        return await self._upserted(link, ref, [*parts, *_MOVING], parameters)
+
+    async def _upserted(self, link: Link, ref: RecordRef, parts: Sequence[str], parameters: Parameters) -> Rows:
+        rows: Rows = []
+        for attempt in range(_LOOKS_AGAIN):
+            await again(attempt)
+            rows = await link.run(self._text("upsert_record", *parts), parameters, writes=True)
+            done, revision, *_, repeated, maimed, _ = _decided(rows)
+            if repeated:
+                raise written_already(NAME, ref)
+            if maimed:
+                raise _maimed()
+            if done or revision is not None:
+                break
+        return rows
+
+    async def delete(self, link: Link, ref: RecordRef, if_revision: int | None) -> bool:
         """Delete a record, its body, and the graph nodes that only it has relationships to."""
         parameters = {
             "namespace": ref.namespace,
@@ -194,14 +231,18 @@ class Store:
             "shard": shard(ref),
         }
         text = self._text("delete_record", "find_related", *_LOCKED, "drop_orphans")
-        rows = await link.run(text, parameters, writes=True)
-        if not rows:
-            return False
-        done, revision = _decided(rows)
-        if not done:
+        for attempt in range(_LOOKS_AGAIN):
+            await again(attempt)
+            rows = await link.run(text, parameters, writes=True)
+            if not rows:
+                return False
+            done, revision = _decided(rows)
+            if done:
+                return True
             check_revision(NAME, ref, _standing(ref, revision), if_revision)
-            raise unreadable(NAME, named(ref))
-        return True
+            if revision is not None:
+                break
+        raise unreadable(NAME, named(ref))
 
     # ----------------------------------------------------------------------------------------------- many records
 
@@ -311,6 +352,11 @@ def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Reco
         return record
     parts = [(tag, part, data) for *_, tag, part, data in rows if tag is not None]
     return evolve(record, body=body_of(record, body_tag, parts))
+
+
+def _maimed() -> StorageError:
+    message = "the neo4j store's own nodes were deleted, so nothing was written; run flowpersist migrate"
+    return StorageError(message, NAME)
 
 
 def _standing(ref: RecordRef, revision: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import reduce
 from typing import Final, TypeAlias
 
 from asyncpg import Connection
@@ -21,13 +22,21 @@ Link: TypeAlias = Connection | PoolConnectionProxy
 _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63
-_COMMON: Final = ("columns", "outcome", "late", "now")
+_COMMON: Final = ("columns", "outcome", "late", "unmoved", "now")
 _BODIES: Final[Mapping[str, tuple[str, str, str]]] = {
     "insert_record": ("insert_record", "", ""),
     "insert_record_and_body": ("insert_record", "insert_body", ""),
     "change_record": ("change_record", "", ""),
     "change_record_and_body": ("change_record", "set_body", ", body_size = $12::bigint"),
     "change_record_and_drop_body": ("change_record", "drop_body", ", body_size = null"),
+}
+#: The same of a write without a revision: its body, the size of body of a new record and of one that stands there, and
+#: whether the latter must be as the statement sees it.
+_UPSERTS: Final[Mapping[str, tuple[str, str, str, str]]] = {
+    "upsert_record": ("", "null::bigint", "standing.body_size", ""),
+    "upsert_record_and_body": ("set_upserted_body", "$13::bigint", "excluded.body_size", ""),
+    "upsert_record_and_drop_body": ("drop_body", "null::bigint", "null", "as_seen"),
+    "upsert_record_alone": ("", "null::bigint", "null", ""),
 }
 
 
@@ -42,6 +51,16 @@ def _composed() -> dict[str, str]:
     made = dict(plain)
     for name, (base, body, body_size) in _BODIES.items():
         made[name] = plain[base].replace("{body}", parts[body]).replace("{body_size}", body_size)
+    for name, (body, fresh, standing, seen) in _UPSERTS.items():
+        filled = {
+            "body": parts[body],
+            "new_size": fresh,
+            "size": standing,
+            "as_seen": f"\n    {parts[seen]}" if seen else "",
+        }
+        made[name] = reduce(
+            lambda text, it: text.replace(f"{{{it[0]}}}", it[1]), filled.items(), plain["upsert_record"]
+        )
     for part in _COMMON:
         made = {name: text.replace(f"{{{part}}}", plain[part]) for name, text in made.items()}
     return made

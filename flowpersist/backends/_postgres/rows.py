@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._damage import Found, found_in, page_of, place_in, read_as, wider
 from flowpersist.backends._matching import Selection
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
 from flowpersist.backends._postgres import selections
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
@@ -26,6 +26,7 @@ __all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read"]
 
 #: What the server says of a write that had to wait until its deadline had passed (statements.sql).
 LATE: Final = "flowpersist: late"
+_DROPPING: Final = "upsert_record_and_drop_body"
 
 
 @frozen
@@ -87,18 +88,20 @@ async def put(
     store: Store,
     ref: RecordRef,
     change: RecordChange,
-    if_revision: int,
+    if_revision: int | None,
     not_after: datetime | None,
 ) -> Written:
     """Compare, and set what changes."""
     deadline = None if not_after is None else to_micros(not_after)
     common = (store.offset, ref.namespace, ref.key, store.channel, change.write_id, deadline)
-    name, arguments = _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
+    name, arguments = _statement(change, if_revision)
     # In a transaction of the user's, missing the deadline must not spoil what else they do in it.
     inside = deadline is not None and connection.is_in_transaction()
     try:
         async with connection.transaction() if inside else nullcontext():
             row = await one(connection, store.layout.sql[name], *common, *arguments)
+            if name == _DROPPING and not row["done"]:
+                row = await _upsert_in_two(connection, store, ref, (*common, *arguments))
     except InvalidTextRepresentationError as error:
         if LATE not in str(error):
             raise
@@ -106,11 +109,37 @@ async def put(
         raise DeadlinePassed(message, NAME) from error
     if row["done"]:
         return Written(row["revision"], from_micros(row["now"]))
+    if if_revision is None:
+        check_deadline(NAME, ref, from_micros(row["now"]), not_after)
+        raise written_already(NAME, ref)
     raise await _refusal(connection, store, ref, row, if_revision, not_after)
+
+
+async def _upsert_in_two(connection: Link, store: Store, ref: RecordRef, arguments: tuple[object, ...]) -> Row:
+    """What drops the body of a record that another has just written: a statement does not see that one's body."""
+    async with connection.transaction():
+        row = await one(connection, store.layout.sql["upsert_record_alone"], *arguments)
+        if row["done"]:
+            await connection.execute(store.layout.sql["drop_body_of"], ref.namespace, ref.key)
+    return row
 
 
 def _due(due_at: datetime | Keep | None) -> int | None:
     return None if due_at is None or isinstance(due_at, Keep) else to_micros(due_at)
+
+
+def _statement(change: RecordChange, if_revision: int | None) -> tuple[str, tuple[object, ...]]:
+    if if_revision is None:
+        return _upsert(change)
+    return _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
+
+
+def _upsert(change: RecordChange) -> tuple[str, tuple[object, ...]]:
+    stays = tuple(part is KEEP for part in (change.due_at, change.attributes, change.head))
+    _, (*parts, _) = _insertion(evolve(change, body=None))
+    if isinstance(change.body, bytes):
+        return "upsert_record_and_body", (*parts, *stays, len(change.body), change.body)
+    return ("upsert_record" if change.body is KEEP else _DROPPING), (*parts, *stays)
 
 
 def _insertion(change: RecordChange) -> tuple[str, tuple[object, ...]]:
@@ -145,8 +174,10 @@ async def _refusal(
     return RevisionConflict(message, NAME)
 
 
-async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: int) -> bool:
+async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: int | None) -> bool:
     """Remove a record and its body."""
+    if if_revision is None:
+        return await _delete_any(connection, store, ref)
     arguments = (store.offset, ref.namespace, ref.key, store.channel, if_revision)
     row = await one(connection, store.layout.sql["delete_record"], *arguments)
     if row["done"]:
@@ -158,6 +189,19 @@ async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: in
         return False
     check_revision(NAME, ref, row["revision"], if_revision)
     raise RevisionConflict(f"record {ref.key} was locked by another at this moment: read it and decide again", NAME)
+
+
+async def _delete_any(connection: Link, store: Store, ref: RecordRef) -> bool:
+    sql = store.layout.sql
+    row = await one(connection, sql["delete_any"], store.offset, ref.namespace, ref.key, store.channel)
+    if row["done"] or row["revision"] is None:
+        return bool(row["done"])
+    # It waited for another's write or delete, and does not see what body that one has written.
+    async with connection.transaction():
+        gone = await connection.fetchrow(sql["delete_moved"], ref.namespace, ref.key, store.channel)
+        if gone is not None:
+            await connection.execute(sql["purge_bodies"], [gone["id"]])
+    return gone is not None
 
 
 async def page(connection: Link, store: Store, asked: Selection) -> Page[Record]:

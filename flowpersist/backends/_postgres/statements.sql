@@ -172,6 +172,60 @@ with done as (
     delete from flowpersist_bodies using done where record = done.id
 )
 
+-- name: unmoved
+-- True if the record is unchanged since the statement began. Its body is unchanged then, too. A statement does not see a body
+-- that another transaction wrote while the statement waited for its lock, and so would not delete it.
+revision = (select revision from flowpersist_records where namespace = $2 and key = $3)
+
+-- name: as_seen
+ and standing.{unmoved}
+
+-- name: upsert_record
+-- Creates or replaces a record at any revision. $6 is the deadline, $7 to $9 are the parts of a new record; $10 to $12 are true
+-- for each part that an existing record keeps. A record that this write has made already is not changed.
+with done as (
+    insert into flowpersist_records as standing
+        (namespace, key, revision, write_id, created_at, updated_at, due_at, attributes, head, body_size)
+    select $2, $3, nextval('flowpersist_revisions'), $5, clock.now, clock.now, $7, $8::text::jsonb, $9, {new_size}
+    from (select {now} as now) as clock
+    where $6::bigint is null or clock.now <= $6
+    on conflict (namespace, key) do update set
+        revision = nextval('flowpersist_revisions'),
+        write_id = excluded.write_id,
+        updated_at = {now},
+        due_at = case when $10::boolean then standing.due_at else excluded.due_at end,
+        attributes = case when $11::boolean then standing.attributes else excluded.attributes end,
+        head = case when $12::boolean then standing.head else excluded.head end,
+        body_size = {size}
+    where standing.write_id <> excluded.write_id and ($6::bigint is null or {now} <= $6){as_seen}
+    returning id, revision, updated_at as now, {late}
+){body}
+{outcome}
+
+-- name: set_upserted_body
+, body as (
+    insert into flowpersist_bodies (record, data) select id, $14::bytea from done
+    on conflict (record) do update set data = excluded.data
+)
+
+-- name: drop_body_of
+-- Runs in the transaction that has locked the record, so it sees every body that was written before.
+delete from flowpersist_bodies using flowpersist_records where record = id and namespace = $1 and key = $2
+
+-- name: delete_any
+with done as (
+    delete from flowpersist_records where namespace = $2 and key = $3 and {unmoved}
+    returning id, revision, {now} as now
+), body as (
+    delete from flowpersist_bodies using done where record = done.id
+)
+{outcome}
+
+-- name: delete_moved
+-- Deletes the record alone, at any revision; purge_bodies then deletes its body. $3 is the channel to notify.
+delete from flowpersist_records where namespace = $1 and key = $2
+returning id, case when $3::text is not null then pg_notify($3, key) end
+
 -- name: delete_record
 with done as (
     delete from flowpersist_records where namespace = $2 and key = $3 and revision = $5

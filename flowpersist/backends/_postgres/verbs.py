@@ -67,7 +67,12 @@ class Verbs:
         return await self._run(lambda connection: rows.read(connection, store, ref, body=body))
 
     async def put(
-        self, ref: RecordRef, change: RecordChange, *, if_revision: int, not_after: datetime | None = None
+        self,
+        ref: RecordRef,
+        change: RecordChange,
+        *,
+        if_revision: int | None = None,
+        not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. Cancelled: the write may have been done."""
         check_put(if_revision, not_after)
@@ -77,7 +82,7 @@ class Verbs:
             lambda connection: rows.put(connection, store, ref, change, if_revision, not_after), writes=True
         )
 
-    async def delete(self, ref: RecordRef, *, if_revision: int) -> bool:
+    async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
         check_put(if_revision)
         store = self._store(ref.namespace)

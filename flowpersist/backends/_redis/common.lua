@@ -67,6 +67,11 @@ end
 -- The highest revision: above it a double, in which Lua counts, can't tell two of them apart.
 local LAST_REVISION = 9007199254740991
 
+-- Whether a text is a revision that a put can have given.
+local function is_revision(text)
+    return text:find('^[1-9]%d*$') and #text <= 16 and tonumber(text) <= LAST_REVISION
+end
+
 -- Move a member of a sorted set, or one that appears or goes (false).
 local function move(index, old, new)
     if old == new then

@@ -1,6 +1,6 @@
--- Change one record if it stands at a revision and the clock is not past a moment.
+-- Change one record if it stands at a revision, or whatever it stands at, and the clock is not past a moment.
 -- KEYS: the record, its body, the upload (any key of the tag where there is none).
--- ARGV: tag, key, expected revision, the last moment in time or '', the clock's offset (two), channel or '',
+-- ARGV: tag, key, expected revision ('': any), the last moment in time or '', the clock's offset (two), channel or '',
 --       write id, attributes ('=': keep), head ('=' keep, else '+' and the head), due ('=': keep, '': never),
 --       body ('=': keep, '': drop, else its size).
 -- Gives what came of it, the revision and the clock.
@@ -19,12 +19,20 @@ end
 
 stand_still(tag)
 local now = clock(ARGV[5], ARGV[6])
-local old, damaged = fields_of(record, 'v', 'a', 'd', 'u', 's')
+local old, damaged = fields_of(record, 'v', 'a', 'd', 'u', 's', 'w')
 if damaged then
     return refuse('damaged', '0', now)
 end
 local revision, old_attributes, old_due, old_updated, old_size = old[1], old[2], old[3], old[4], old[5]
-if (revision or '0') ~= expected then
+if expected == '' then
+    if revision and not is_revision(revision) then
+        return refuse('damaged', '0', now)
+    end
+    expected = revision or '0'
+    if old[6] == write_id then
+        return refuse('repeated', expected, now)
+    end
+elseif (revision or '0') ~= expected then
     return refuse('conflict', revision or '0', now)
 end
 if not_after ~= '' and is_after(now, not_after) then

@@ -109,18 +109,18 @@ def put_call(
     ref: RecordRef,
     change: RecordChange,
     upload: Upload,
-    conditions: tuple[int, datetime | None],
+    conditions: tuple[int | None, datetime | None],
     offset: tuple[bytes, bytes],
     channel: bytes,
 ) -> Call:
-    """The script call that changes a record; ``conditions`` are the revision and the deadline."""
+    """The script call that changes a record; ``conditions`` are the revision (None: any) and the deadline."""
     tag = layout.tag(ref)
     if_revision, not_after = conditions
     return PUT.call(
         (tag.record(ref.key), tag.body(ref.key), upload.key),
         tag.text,
         ref.key,
-        if_revision,
+        _NOTHING if if_revision is None else if_revision,
         _NOTHING if not_after is None else time_to_text(not_after),
         *offset,
         channel,

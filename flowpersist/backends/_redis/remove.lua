@@ -1,5 +1,5 @@
--- Remove records with their bodies and index entries, each if it stands at a revision.
--- KEYS: any key of the tag. ARGV: tag, channel or '', then key and revision of each.
+-- Remove records with their bodies and index entries, each if it stands at a revision, or at any.
+-- KEYS: any key of the tag. ARGV: tag, channel or '', then key and revision ('': any) of each.
 -- Gives for each: '' where it is not there, 'x' where it was removed, 'damaged' where it is no record of ours, else the
 -- revision at which it stands.
 
@@ -21,10 +21,10 @@ local function remove(key, expected)
         redis.call('ZREM', tag .. 'key', key)
         return ''
     end
-    if revision ~= expected then
+    if expected ~= '' and revision ~= expected then
         return revision
     end
-    if tonumber(revision) > LAST_REVISION then
+    if not is_revision(revision) then
         -- The floor could not be raised above it.
         return 'damaged'
     end

@@ -23,7 +23,7 @@ from flowpersist.backends._damage import (
     wider,
 )
 from flowpersist.backends._matching import Position, Selection
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable
+from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, check_unwritten, unreadable
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends._sql import select, transaction
 from flowpersist.backends._sqlite.tables import NAME, Tables
@@ -130,13 +130,15 @@ def put(
     tables: Tables,
     ref: RecordRef,
     change: RecordChange,
-    if_revision: int,
+    if_revision: int | None,
     not_after: datetime | None,
     now: datetime,
 ) -> Written:
     """Compare, and set what changes. ``now`` was read after the write lock was taken."""
-    identity, revision, attributes, floor = _standing(connection, tables, ref)
+    identity, revision, write_id, attributes, floor = _standing(connection, tables, ref)
     check_revision(NAME, ref, 0 if identity is None else _revision(ref, revision), if_revision)
+    if if_revision is None:
+        check_unwritten(NAME, ref, write_id, change.write_id)
     check_deadline(NAME, ref, now, not_after)
     following = check_following(NAME, ref, checked_floor(floor) if identity is None else revision)
     if identity is None:
@@ -236,7 +238,7 @@ def _remove(connection: sqlite3.Connection, tables: Tables, identity: int, revis
     connection.execute(tables.sql["raise_floor"], (revision,))
 
 
-def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_revision: int) -> bool:
+def delete(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, if_revision: int | None) -> bool:
     """Remove a record and its body."""
     identity, revision, *_ = _standing(connection, tables, ref)
     if identity is None:

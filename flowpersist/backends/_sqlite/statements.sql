@@ -74,7 +74,8 @@ select revision from flowpersist_records where id = ?;
 
 -- name: read_standing
 -- What a put must know of the record that it changes, nulls where there is none, and the revision that a new one is above.
-select id, revision, case when length(attributes) <= 393728 then attributes end, value
+select id, revision, case when length(write_id) <= 64 then write_id end,
+    case when length(attributes) <= 393728 then attributes end, value
 from flowpersist_meta left join flowpersist_records on namespace = ? and key = ?
 where name = 'floor';
 

@@ -84,10 +84,10 @@ class Damaged(Ground):
         async for damage, made in _spoilt(backend, spoiling):
             keys = list(made)
             first, second = _bad(keys)
-            for expected in (0, made[first], made[first] + 1, 2**62, LAST):
+            for expected in (0, made[first], made[first] + 1, 2**62, LAST, None):
                 for whole in (True, False):
                     await _write(backend, damage, first, expected, whole=whole)
-            for expected in (made[second] + 1, 2**62, LAST, made[second]):
+            for expected in (made[second] + 1, 2**62, LAST, made[second], None):
                 await _typed(backend.delete(ref(second), if_revision=expected), damage, f"delete at {expected}")
             # What was done to it, the rest can still be changed, and goes.
             for key in (keys[0], keys[-1]):
@@ -224,7 +224,7 @@ async def _typed(operation: Awaitable[object], damage: Damage, what: str) -> obj
         return None
 
 
-async def _write(backend: StorageBackend, damage: Damage, key: str, expected: int, *, whole: bool) -> None:
+async def _write(backend: StorageBackend, damage: Damage, key: str, expected: int | None, *, whole: bool) -> None:
     parts = {"attributes": {"status": "y"}, "head": b"new", "body": b"new", "due_at": SOON} if whole else {}
     changed = change(**parts) if whole else RecordChange("kept", KEEP, KEEP, KEEP, KEEP)
     written = await _typed(backend.put(ref(key), changed, if_revision=expected), damage, f"put at {expected}")
