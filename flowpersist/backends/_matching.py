@@ -9,10 +9,20 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._clock import to_micros
-from flowpersist.backends.base import ORDERS, NamespaceSchema, Order, Record, Scalar, Where, check_text
+from flowpersist.backends.base import (
+    MAX_TEXT_BYTES,
+    ORDERS,
+    NamespaceSchema,
+    Order,
+    Range,
+    Record,
+    Scalar,
+    Where,
+    check_text,
+)
 
 __all__ = [
     "Position",
@@ -31,6 +41,7 @@ __all__ = [
 Position: TypeAlias = tuple[int, str]
 _INT64 = range(-(2**63), 2**63)
 _CURSOR_PARTS = 4
+_LAST = "\U0010ffff"
 
 
 @frozen
@@ -53,10 +64,6 @@ class Selection:
         """Whether the record is in the selection, wherever the page begins."""
         place = position_of(record, self.order)
         return place is not None and _in_range(place, self.where) and satisfies(record.attributes, self.where.equals)
-
-    def reaches(self, place: Position) -> bool:
-        """Whether what stands there is on this page or a later one, as far as places tell."""
-        return _in_range(place, self.where) and self.beyond(place)
 
     def beyond(self, place: Position) -> bool:
         """Whether a place is on this page or a later one."""
@@ -82,8 +89,29 @@ def selection(
         if order not in {"key", where.range.by}:
             raise ValueError(f"a range by {where.range.by} can't be ordered by {order}")
         order = where.range.by
+        where = evolve(where, range=_bounded(where.range))
     place = None if after is None else _parse_cursor(after, order, descending=descending)
     return Selection(namespace, where, order, descending, place, limit)
+
+
+def _bounded(span: Range) -> Range:
+    """A range without a prefix: its bounds say the same, so that one scan of an index answers it anywhere."""
+    if span.prefix is None:
+        return span
+    return Range("key", span.prefix or None, _beyond(span.prefix))
+
+
+def _beyond(prefix: str) -> str | None:
+    """The first text behind all keys that begin so; None where there is none. Where it would be longer than a key can
+    be, so would be every key that a shorter one lets in.
+    """
+    while prefix:
+        prefix, last = prefix[:-1], prefix[-1]
+        if last != _LAST:
+            following = prefix + ("\ue000" if last == "\ud7ff" else chr(ord(last) + 1))
+            if len(following.encode()) <= MAX_TEXT_BYTES:
+                return following
+    return None
 
 
 def indexed_attributes(schema: Iterable[NamespaceSchema]) -> dict[str, type]:

@@ -218,13 +218,21 @@ class Written:
 
 @frozen
 class Range:
-    """From ``since`` (inclusive) to ``before`` (exclusive) of one of the orders; str for key, else aware datetime."""
+    """From ``since`` (inclusive) to ``before`` (exclusive) of one of the orders; str for key, else aware datetime.
+
+    By key also ``prefix`` in their place: the keys that begin with it, which follow each other in the order of bytes.
+    """
 
     by: Order
     since: str | datetime | None = None
     before: str | datetime | None = None
+    prefix: str | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.prefix is not None:
+            check_text(self.prefix, "a range's prefix")
+            if self.by != "key" or self.since is not None or self.before is not None:
+                raise ValueError("a prefix is of a range by key, and takes no other bounds")
         if self.by not in ORDERS:
             msg = f"a range is by one of {', '.join(ORDERS)}"
             raise ValueError(msg)

@@ -283,8 +283,10 @@ async def test_every_query_is_answered_from_an_index_in_order(backend, driver):
             for equals in ({}, {"status": "x"}, {"status": "x", "live": True}, {"live": True}):
                 page = await backend.query("flows", Where(equals), order=order, limit=1, descending=descending)
                 assert len(page.items) == 1
+        prefix = Where({"status": "x"} if descending else {}, Range("key", prefix="a"))
+        assert len((await backend.query("flows", prefix, limit=1, descending=descending)).items) == 1
     await backend.query("flows", Where({"status": "x"}, Range("due", before=SOON)), limit=5)
-    assert len(seen) == 33
+    assert len(seen) == 35
     async with driver.session() as session:
         for text, parameters in seen:
             result = await session.run(f"EXPLAIN {text}", parameters)

@@ -213,6 +213,8 @@ SOON = datetime.now(UTC) + timedelta(seconds=300)
 #: What the hub, its maintenance and its workers ask for.
 ASKED = {
     "all": (Where(), "key", False, "by_key"),
+    "prefix": (Where(range=Range("key", prefix="k1")), "key", False, "by_key"),
+    "last of a prefix": (Where(range=Range("key", prefix="k1")), "key", True, "by_key"),
     "newest": (Where(), "created", True, "by_created"),
     "due": (Where(range=Range("due", before=SOON)), "due", False, "by_due"),
     "created": (Where(range=Range("created", since=SOON)), "created", False, "by_created"),
@@ -228,6 +230,8 @@ ASKED = {
     "metadata and status": (Where({"m.user": "u17", "status": "waiting"}), "due", False, "by_attributes"),
 }
 
+UPSERTING = ("upsert_record", "upsert_record_and_body", "upsert_record_and_drop_body", "delete_any", "delete_moved")
+
 
 async def test_every_query_is_answered_from_an_index(filled, admin, prefix):
     layout, indexed = Layout(prefix), SCHEMA[0].indexed
@@ -240,7 +244,14 @@ async def test_every_query_is_answered_from_an_index(filled, admin, prefix):
                 selections.purge(layout, asked, indexed, None),
             ):
                 await assert_uses(admin, statement.text, statement.arguments, f"{prefix}_records_{index}", name)
-    for name in ("read_record", "read_record_and_body", "insert_record_and_body", "change_record", "delete_record"):
+    for name in (
+        "read_record",
+        "read_record_and_body",
+        "insert_record_and_body",
+        "change_record",
+        "delete_record",
+        *UPSERTING,
+    ):
         text = layout.sql[name]
-        count = max(number for number in range(1, 14) if f"${number}" in text)
+        count = max(number for number in range(1, 15) if f"${number}" in text)
         await assert_uses(admin, text, [None] * count, f"{prefix}_records_by_key", name)

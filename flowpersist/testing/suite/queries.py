@@ -21,6 +21,13 @@ DISTINCT: Final[tuple[Scalar, ...]] = (
     0.1, 0.1 + 2**-54, 5e-324, 1.7976931348623157e308, -1, -1.0, "-1",
 )  # fmt: skip
 
+#: Keys that begin alike; between and round them the characters after which the order, or a text's end, is hard to tell.
+_ODD: Final = "\x01 %_*?[\\'\"~\x7f\x80\u07ff\u0800\ud7ff\ue000\ue001\uffff\U00010000\U0010ffff"
+_PREFIXED: Final = (
+    "a", "b", "A", *(f"a{odd}" for odd in _ODD), *(f"a{odd}{odd}" for odd in _ODD), *(f"{odd}a" for odd in _ODD),
+    *_ODD, "a" * 512, "a" * 511 + "\x7f", "a" * 510 + "\u07ff", "a" * 509 + "\uffff", "a" * 508 + "\U0010ffff",
+)  # fmt: skip
+
 
 async def _keys(backend: StorageBackend, where: Where, order: Order = "key") -> list[str]:
     return await all_pages(backend, where, order=order, limit=50)
@@ -130,6 +137,55 @@ class Queries(Ground):
         assert await _keys(backend, Where(range=Range(order, bounds[4], bounds[4]))) == []
         last = await all_pages(backend, Where(range=Range(order, bounds[1], bounds[5])), limit=2, descending=True)
         assert last == walk[1:5][::-1]
+
+    async def test_a_prefix_is_a_range_of_keys(self, backend: StorageBackend) -> None:
+        """Every odd character at the prefix's end, and keys of which it is no beginning on both sides."""
+        for key in _PREFIXED:
+            await make(backend, key, attributes={"status": "x"}, due_at=SOON)
+        ordered = sorted(_PREFIXED, key=str.encode)
+        for prefix in ("", *{key[:size] for key in _PREFIXED for size in (1, 2, len(key) - 1, len(key))}, "nothing"):
+            expected = [key for key in ordered if key.startswith(prefix)]
+            where = Where(range=Range("key", prefix=prefix))
+            assert await _keys(backend, where) == expected, ascii(prefix[:20])
+            if len(expected) < len(ordered):
+                walk = await all_pages(backend, where, limit=2, descending=True)
+                assert walk == expected[::-1], ascii(prefix[:20])
+        both = Where({"status": "x"}, Range("key", prefix="a"))
+        assert await all_pages(backend, both, limit=2) == [key for key in ordered if key.startswith("a")]
+        assert await _keys(backend, Where({"status": "y"}, Range("key", prefix="a"))) == []
+
+    async def test_the_last_of_a_prefix(self, backend: StorageBackend) -> None:
+        for key in ("a/1", "a/10", "a/2", "a0", "b/1"):
+            await make(backend, key)
+        page = await backend.query(NAMESPACE, Where(range=Range("key", prefix="a/")), limit=1, descending=True)
+        assert [record.ref.key for record in page.items] == ["a/2"]
+        rest = await backend.query(
+            NAMESPACE, Where(range=Range("key", prefix="a/")), limit=5, descending=True, after=page.next
+        )
+        assert ([record.ref.key for record in rest.items], rest.next) == (["a/10", "a/1"], None)
+
+    async def test_purge_by_prefix(self, backend: StorageBackend) -> None:
+        for key in _PREFIXED:
+            await make(backend, key, body=b"b")
+        wanted = Where(range=Range("key", prefix="a"))
+        begun = [key for key in _PREFIXED if key.startswith("a")]
+        assert await backend.purge(NAMESPACE, wanted, limit=2) == 2
+        assert await _keys(backend, wanted) == sorted(begun, key=str.encode)[2:]
+        assert await backend.purge(NAMESPACE, wanted, limit=100) == len(begun) - 2
+        left = [key for key in _PREFIXED if key not in begun]
+        assert await all_pages(backend, limit=50) == sorted(left, key=str.encode)
+
+    async def test_a_senseless_prefix_is_refused(self, backend: StorageBackend) -> None:
+        for prefix in ("a\0", "\ud800", "x" * 513):
+            with pytest.raises(ValueError, match="prefix"):
+                Range("key", prefix=prefix)
+        with pytest.raises(ValueError, match="prefix"):
+            Range("created", prefix="a")
+        for bounds in ({"since": "a"}, {"before": "b"}):
+            with pytest.raises(ValueError, match="prefix"):
+                Range("key", **bounds, prefix="a")
+        with pytest.raises(ValueError, match="order"):
+            await backend.query(NAMESPACE, Where(range=Range("key", prefix="a")), order="due", limit=1)
 
     async def test_what_is_not_due_is_not_listed_by_due(self, backend: StorageBackend) -> None:
         await make(backend, "never")
