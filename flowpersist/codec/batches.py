@@ -36,13 +36,17 @@ class Row:
 
 @define(eq=False)
 class Rows:
-    """Rows of one kind and class: the number of each, the number of its cells, and all cells."""
+    """Rows of one kind and class: the number of each, the number of its cells, and all cells.
+
+    ``shape``: the order of an instance's fields, where it is not that of its class.
+    """
 
     kind: int
     numbers: Sequence[int]
     lengths: Sequence[int]
     cells: list[Cell]
     registration: Registration | None = None
+    shape: tuple[str, ...] = ()
 
 
 @define(eq=False)
@@ -64,7 +68,8 @@ class Batch:
     """Cells of one kind that are to be written together.
 
     ``width``: cells of each object, where they do not differ. ``shape``: the keys that all dicts of a record batch
-    share. ``registration``: of registered classes. ``flavour`` and ``factory``: of dicts.
+    share; of instances the order of their fields, where it is not that of their class. ``registration``: of registered
+    classes. ``flavour`` and ``factory``: of dicts.
     """
 
     identity: Hashable
@@ -97,7 +102,7 @@ class Batch:
         count = len(self.numbers)
         lengths = self.lengths if self.width is None else [self.width] * count
         if self.kind not in {kinds.RECORD, kinds.DICT}:
-            return Rows(self.kind, self.numbers, lengths, self.cells, self.registration)
+            return Rows(self.kind, self.numbers, lengths, self.cells, self.registration, self.shape)
         keys = self.shape * count if self.shape else self.keys
         entries = list(chain.from_iterable(zip(keys, self.cells, strict=True)))
         return Rows(kinds.DICT, self.numbers, [2 * length for length in lengths], entries)

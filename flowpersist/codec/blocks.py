@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate, islice, repeat
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Later
 from flowpersist.codec.plans import FieldsPlan, NamedPlan, Plan
 from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.upgrading import upgrade_instance, upgraded_row
 from flowpersist.errors import UnknownType
 
 __all__ = [
@@ -46,6 +48,10 @@ class GraphBuilder(Protocol):
 
     def built_cells(self, column: Column) -> list[Cell]:
         """The cells of a column, which must all be there."""
+        ...
+
+    def when_filled(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
+        """Act on the cells once all that waits for nothing is filled, and the last of them is there."""
         ...
 
     def when_built(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
@@ -144,11 +150,7 @@ def build_named(entry: TypeEntry, rows: Iterable[tuple[Cell, ...]]) -> list[Cell
     if not isinstance(plan, NamedPlan):
         raise malformed("a class that is not a namedtuple is used as one")
     if entry.is_older:
-        upgraded = [
-            registration.upgrade_fields(dict(zip(entry.names, row, strict=True)), entry.version) for row in rows
-        ]
-        check_names(entry, plan, *upgraded)
-        rows = [tuple([fields[name] for name in plan.names]) for fields in upgraded]
+        rows = [upgraded_row(entry, plan, row) for row in rows]
     else:
         check_names(entry, plan, entry.names)
         if entry.names != plan.names:
@@ -308,28 +310,31 @@ def _fill_instances(block: Block, building: GraphBuilder) -> None:
     if entry.is_older:
         columns = [building.cells(column) for column in block.columns]
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
-            building.when_built(list(row), field_setter(one, entry))
+            building.when_filled(list(row), field_setter(one, entry))
     else:
         _fill_fields(block, entry, building)
     building.check_later(entry, block.objects)
 
 
 def _fill_fields(block: Block, entry: TypeEntry, building: GraphBuilder) -> None:
-    assign = fields_of(entry).assign
-    if assign is not None and not building.waits and all(column.is_set for column in block.columns):
-        columns = dict(zip(entry.names, map(building.cells, block.columns), strict=True))
-        assign(block.objects, [columns[name] for name in fields_of(entry).names])
+    plan = fields_of(entry)
+    is_plain = plan.assign is not None and entry.names == plan.names and not building.waits
+    if plan.assign is not None and is_plain and all(column.is_set for column in block.columns):
+        plan.assign(block.objects, list(map(building.cells, block.columns)))
         return
     for name, column in zip(entry.names, block.columns, strict=False):
-        _fill_field(block, name, column, building)
+        _fill_field(block, name, column, building, keeps_order=name in plan.dict_names)
 
 
-def _fill_field(block: Block, name: str, column: Column, building: GraphBuilder) -> None:
+def _fill_field(block: Block, name: str, column: Column, building: GraphBuilder, *, keeps_order: bool) -> None:
     cells = building.cells(column)
     if (column.is_set and not (building.waits and column.refers)) or {Later, Absent}.isdisjoint(map(type, cells)):
         _consume(map(object.__setattr__, block.objects, repeat(name), cells))
         return
     for one, cell in zip(block.objects, cells, strict=True):
+        if keeps_order and type(cell) is Later:
+            # Its place in the __dict__, which nothing hashes or keeps.
+            object.__setattr__(one, name, cell)
         building.when_built([cell], one_setter(one, name))
 
 
@@ -345,22 +350,15 @@ def one_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
 
 def field_setter(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
     """What sets the fields of one instance; those of an older version by its upgrades."""
+    if entry.is_older:
+        return partial(upgrade_instance, one, entry, fields_of(entry))
 
     def fill(cells: list[Cell]) -> None:
         for name, cell in zip(entry.names, cells, strict=False):
             if cell is not ABSENT:
                 object.__setattr__(one, name, cell)
 
-    def upgrade(cells: list[Cell]) -> None:
-        stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
-        fields = entry.registration.upgrade_fields(stored, entry.version)
-        absent = {name for name, cell in zip(entry.names, cells, strict=False) if cell is ABSENT}
-        plan = entry.registration.plan
-        check_names(entry, plan, fields.keys() | absent.intersection(plan.names))
-        for name, value in fields.items():
-            object.__setattr__(one, name, value)
-
-    return upgrade if entry.is_older else fill
+    return fill
 
 
 _FILLERS: dict[int, Callable[[Block, GraphBuilder], None]] = {

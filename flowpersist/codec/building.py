@@ -32,9 +32,10 @@ from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, steps_of_block
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Later, ReadRow, Section
-from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
+from flowpersist.codec.plans import GROUPS, BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
 from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.upgrading import upgrade_attributes
 from flowpersist.codec.weights import HashGuard
 
 __all__ = ["Building"]
@@ -70,6 +71,7 @@ class Building:
         self._waiting: dict[int, list[_Waiting]] = {}
         self._stateless: set[int] = set()
         self._guard = HashGuard(registry, limits)
+        self._upgrading: list[tuple[list[Cell], Callable[[list[Cell]], None]]] = []
         self._checks: list[tuple[Callable[[Cell], None], list[Cell]]] = []
 
     def add(self, block: Block) -> None:
@@ -98,6 +100,9 @@ class Building:
         for block in self._unfilled:
             fill_objects(block, self)
         self._fill_groups(rows)
+        # What was found last is held by what was found first: upgrades read what their fields hold.
+        for cells, act in reversed(self._upgrading):
+            self.when_built(cells, act)
         self._run_late(late)
         if self._stateless:
             raise malformed("an object is made without its state")
@@ -130,6 +135,10 @@ class Building:
         cells = self.cells(column)
         return self._there(cells) if column.refers else cells
 
+    def when_filled(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
+        """Act on the cells once all that waits for nothing is filled, and the last of them is there."""
+        self._upgrading.append((cells, act))
+
     def when_built(self, cells: list[Cell], act: Callable[[list[Cell]], None]) -> None:
         """Act on the cells now, or once the last of them is there."""
         missing = {cell.number for cell in cells if type(cell) is Later} if self.waits else ()
@@ -143,7 +152,7 @@ class Building:
     def check_later(self, entry: TypeEntry, objects: list[Cell]) -> None:
         """Look at these instances when all is filled."""
         plan = entry.registration.plan
-        if isinstance(plan, FieldsPlan) and plan.check is not None:
+        if isinstance(plan, FieldsPlan) and plan.is_checked:
             self._checks.append((plan.check, objects))
 
     def check_hashes(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
@@ -202,7 +211,7 @@ class Building:
 
     def _shell(self, kind: int, entry: TypeEntry | None) -> Cell:
         if kind == kinds.SHELL:
-            return _state_plan(entry).shell()
+            return _state_plan(entry).shells(1)[0]
         return _builtin_plan(kind, entry_of(entry)).shell()
 
     # Building and filling rows.
@@ -250,7 +259,9 @@ class Building:
         one = self._table[row.number]
         if row.kind == kinds.ATTRIBUTES:
             # The object itself may be built late.
-            self.when_built([one, *row.cells], _attribute_setter(entry_of(row.entry)))
+            entry = entry_of(row.entry)
+            wait = self.when_filled if entry.is_older else self.when_built
+            wait([one, *row.cells], _attribute_setter(entry))
         else:
             self.when_built(row.cells, lambda cells: self._fill(row.kind, one, cells))
 
@@ -303,7 +314,7 @@ class Building:
         if row.number not in self._stateless:
             raise malformed("a state is handed over twice, or to an object that has its own")
         self._stateless.remove(row.number)
-        entry.registration.restored(plan, one, _upgraded(entry, cells[0]))
+        entry.registration.restored(plan, one, _upgraded(entry, cells[0]), upgraded=entry.is_older)
 
 
 def _upgraded(entry: TypeEntry, value: Cell) -> Cell:
@@ -320,7 +331,7 @@ def _state_plan(entry: TypeEntry | None) -> StatePlan:
 #: Which of Python's own classes a row of each kind fills or makes, where it names a class.
 _BASES: dict[int, tuple[type, ...]] = {
     kinds.LIST: (list,),
-    kinds.TUPLE: (tuple,),
+    kinds.TUPLE: (tuple, *GROUPS),
     kinds.SET: (set,),
     kinds.FROZENSET: (frozenset,),
     kinds.DICT: (dict, OrderedDict),
@@ -346,8 +357,10 @@ def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
         if not isinstance(plan, BuiltinPlan) or type(cells[0]) is not plan.cls:
             raise malformed("attributes are set on an object of another class")
         found = dict(zip(cells[1::2], cells[2::2], strict=True))
-        upgraded = entry.registration.upgrade_fields(found, entry.version) if entry.is_older else found
-        set_attributes(cells[0], upgraded)
+        if not entry.is_older:
+            set_attributes(cells[0], found)
+            return
+        upgrade_attributes(cells[0], entry, found)
 
     return fill
 

@@ -13,7 +13,7 @@ from flowpersist.codec.packing import PLAIN_TYPES, Cell, pack_cells, pack_one
 from flowpersist.codec.plans import BuiltinPlan, EnumPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.vocabulary import Roles
 
-__all__ = ["in_order"]
+__all__ = ["in_order", "key_of"]
 
 #: Classes whose own order is that of their canonical bytes, or as good: total, and a function of the value.
 SELF_ORDERED: frozenset[type] = frozenset({str, bytes, int})
@@ -31,10 +31,11 @@ def in_order(elements: Iterable[Cell], roles: Roles) -> list[Cell]:
         return listed
     if len(classes) == 1 and classes <= SELF_ORDERED:
         return sorted(listed)
-    return sorted(listed, key=lambda element: _key(element, roles))
+    return sorted(listed, key=lambda element: key_of(element, roles))
 
 
-def _key(element: Cell, roles: Roles) -> bytes:
+def key_of(element: Cell, roles: Roles) -> bytes:
+    """What tells an element from others by its value: its class and bytes, or a digest of what it can be hashed by."""
     return _digest(element, roles) if roles[type(element)] else _leaf_key(element, roles)
 
 
@@ -110,7 +111,7 @@ def _fields(one: Cell, plan: object) -> Iterable[Cell]:
         case NamedPlan():
             return tuple.__iter__(one)
         case FieldsPlan():
-            return plan.read([one])
+            return plan.read_one(one)
         case BuiltinPlan():
             return plan.content(one)
     return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from attrs import field, frozen
@@ -11,13 +12,14 @@ from returns.result import Failure, Result, Success
 from flowpersist.codec.checking import problems_in, unsupported_class, unsupported_value
 from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.encoder import encode_graph, encode_watched
+from flowpersist.codec.encoder import Encoded, encode_document, encode_graph
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_changed
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.remedies import class_name
 from flowpersist.codec.small import decode_small, encode_small
+from flowpersist.codec.trial import refuse_loss
 from flowpersist.codec.watching import Watch
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, StateProblem, UnsupportedType
 from flowpersist.errors.arguments import check_bytes, check_classes, check_instance, check_items
@@ -54,32 +56,53 @@ class Codec:
     def __attrs_post_init__(self) -> None:
         check_instance(self.limits, "limits", Limits, "a Limits")
 
-    def encode(self, value: object) -> Result[bytes, PersistenceError]:
+    def encode(self, value: object, *, verify: bool = False) -> Result[bytes, PersistenceError]:
         """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
+
+        ``verify``: decode them at once, and compare what comes back with the value. Without it, only those values are
+        tried of which nothing else tells that they come back as they are.
 
         Fails with ``UnsupportedType``, which names each class that is missing and where it is, ``StateTooLarge`` or
         ``StateTooDeep``.
         """
-        return self._guarded(value, self._encoded)
+        return self._guarded(value, partial(self._encoded, verify=verify))
 
-    def encode_watched(self, value: object) -> Result[Watched, PersistenceError]:
+    def encode_watched(self, value: object, *, verify: bool = False) -> Result[Watched, PersistenceError]:
         """The bytes of a value that others may change meanwhile, and what tells whether they did.
 
-        ``StateChanged`` where that is seen at once.
+        ``verify`` as for ``encode``. ``StateChanged`` where that is seen at once.
         """
-        return self._guarded(value, self._watched)
+        return self._guarded(value, partial(self._watched, verify=verify))
 
-    def _encoded(self, value: object) -> bytes:
+    def _encoded(self, value: object, *, verify: bool) -> bytes:
         small = encode_small(value, self.types, self.limits)
-        return encode_graph(value, self.types, self.limits) if small is None else small
+        encoded = None if small is not None else encode_document(value, self.types, self.limits)
+        suspects = () if encoded is None else encoded.suspects
+        data = encoded.data if encoded is not None else small or b""
+        if verify or suspects:
+            refuse_loss(value, data, suspects, self.types, self.limits)
+        return data
 
-    def _watched(self, value: object) -> Watched:
+    def _watched(self, value: object, *, verify: bool) -> Watched:
         try:
-            data, watch = encode_watched(value, self.types, self.limits)
+            encoded = encode_document(value, self.types, self.limits, watched=True)
         except (ValueError, LookupError, StopIteration) as error:
             # Parts that were read one after the other do not fit each other.
             raise Halted(state_changed()) from error
-        return Watched(data, watch, self)
+        watched = Watched(encoded.data, encoded.watch, self)
+        if verify or encoded.suspects:
+            self._try(value, encoded, watched)
+        return watched
+
+    def _try(self, value: object, encoded: Encoded, watched: Watched) -> None:
+        try:
+            refuse_loss(value, encoded.data, encoded.suspects, self.types, self.limits)
+        except Refused:
+            # The copy was compared with a value that may have changed meanwhile.
+            changed = watched.settled()
+            if isinstance(changed, Failure):
+                raise Halted(state_changed()) from None
+            raise
 
     def _guarded(self, value: object, encode: Callable[[Cell], T]) -> Result[T, PersistenceError]:
         try:

@@ -200,11 +200,13 @@ class TypeEntry:
         plan = self.registration.plan
         if not isinstance(plan, EnumPlan):
             raise malformed("a class that is not an enumeration has a member")
-        if self.is_older:
-            cell = self.registration.upgrade_fields({"name": cell}, self.version)["name"]
         try:
+            if self.is_older:
+                cell = self.registration.upgrade_fields({"name": cell}, self.version)["name"]
             return plan.load(cell)
         except (KeyError, ValueError) as error:
+            if self.is_older:
+                raise self.registration.misfit("no name of a member") from error
             message = (
                 f"{self.registration.name} does not define a stored member; register a new version of it with upgrades="
             )

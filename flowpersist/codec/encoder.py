@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from attrs import frozen
+
 from flowpersist.codec import kinds
 from flowpersist.codec.batches import Batch, Cells, Row, Rows
 from flowpersist.codec.columns import ColumnWriter
@@ -26,7 +28,7 @@ from flowpersist.codec.watching import Watch
 from flowpersist.codec.writing import Writer
 from flowpersist.errors import StateTooDeep
 
-__all__ = ["encode_graph", "encode_watched", "whole_document"]
+__all__ = ["Encoded", "encode_document", "encode_graph", "whole_document"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
@@ -47,22 +49,33 @@ def encode_graph(root: Cell, types: TypeRegistry, limits: Limits) -> bytes:
     """The bytes of a value and of all that it reaches; ``Refused``, ``RefusedClass`` or ``Halted`` where that can't
     be.
     """
-    return _encoded(root, Roles(types), limits, watched=False)[0]
+    return encode_document(root, types, limits).data
 
 
-def encode_watched(root: Cell, types: TypeRegistry, limits: Limits) -> tuple[bytes, Watch]:
-    """The same, with what tells whether anything of it has changed since."""
-    return _encoded(root, Roles(types), limits, watched=True)
+@frozen(eq=False)
+class Encoded:
+    """The bytes of a value; what tells whether anything of it has changed since, if that is watched; and the objects of
+    which only a trial tells whether they come back as they are.
+    """
+
+    data: bytes
+    watch: Watch
+    suspects: Sequence[Cell]
 
 
-def _encoded(root: Cell, roles: Roles, limits: Limits, *, watched: bool) -> tuple[bytes, Watch]:
-    watch = Watch()
-    numbering = Numbering(by_owners=COUNTS_OWNERS)
+def encode_document(root: Cell, types: TypeRegistry, limits: Limits, *, watched: bool = False) -> Encoded:
+    """The bytes of a value, and what is to be looked at besides."""
+    roles = Roles(types)
     try:
-        return _Encoder(roles, limits, numbering, watch if watched else None).encode(root), watch
+        return _encoded(root, roles, limits, Numbering(by_owners=COUNTS_OWNERS), watched=watched)
     except ReachedIndirectly:
-        watch = Watch()
-        return _Encoder(roles, limits, Numbering(by_owners=False), watch if watched else None).encode(root), watch
+        return _encoded(root, roles, limits, Numbering(by_owners=False), watched=watched)
+
+
+def _encoded(root: Cell, roles: Roles, limits: Limits, numbering: Numbering, *, watched: bool) -> Encoded:
+    watch = Watch()
+    encoder = _Encoder(roles, limits, numbering, watch if watched else None)
+    return Encoded(encoder.encode(root), watch, encoder.suspects)
 
 
 class _Encoder:
@@ -71,8 +84,8 @@ class _Encoder:
         self._limits = limits
         self._writer = Writer(limits)
         self._numbering = numbering
-        self._type_numbers: dict[type, int] = {}
-        self._registrations: list[Registration] = []
+        self._type_numbers: dict[tuple[type, tuple[str, ...]], int] = {}
+        self._types: list[tuple[Registration, Sequence[str]]] = []
         self._columns = ColumnWriter(self._writer, roles, limits, self._numbering, self._type_number)
         self._gathering = Gathering(
             roles, limits, self._add, self._row, self._columns.note, numbering.needs_identity, watch
@@ -80,11 +93,13 @@ class _Encoder:
         self._waiting: dict[object, Batch] = {}
         self._blocks = 0
         self._rows: list[Rows] = []
+        self.suspects: list[Cell] = []
 
     def encode(self, root: Cell) -> bytes:
         self._columns.note([root])
         self._find_all()
         order = in_building_order(self._gathering.candidates, self._roles, root)
+        self.suspects = [*self._gathering.doubtful, *order.cyclic]
         for candidate in order.flat:
             self._gathering.settle(candidate, is_late=False)
         for candidate in order.late:
@@ -167,11 +182,12 @@ class _Encoder:
     def _may_be_rows(batch: Batch) -> bool:
         return batch.kind in ROW_KINDS or (batch.kind == kinds.DICT and not batch.flavour)
 
-    def _type_number(self, cls: type) -> int:
-        number = self._type_numbers.get(cls)
+    def _type_number(self, cls: type, shape: tuple[str, ...] = ()) -> int:
+        number = self._type_numbers.get((cls, shape))
         if number is None:
-            number = self._type_numbers[cls] = len(self._registrations)
-            self._registrations.append(self._roles.registration(cls))
+            number = self._type_numbers[cls, shape] = len(self._types)
+            registration = self._roles.registration(cls)
+            self._types.append((registration, shape or registration.plan.names))
         return number
 
     def _document(self, root: Cell, order: Order) -> bytes:
@@ -179,7 +195,7 @@ class _Encoder:
         self._section([row.alone() for row in order.early])
         self._section([row.alone() for row in order.late])
         self._columns.write([root])
-        return whole_document(self._writer, self._limits, self._registrations, len(self._numbering), self._blocks)
+        return whole_document(self._writer, self._limits, self._types, len(self._numbering), self._blocks)
 
     def _block(self, batch: Batch, some: Cells) -> None:
         self._blocks += 1
@@ -242,7 +258,7 @@ class _Encoder:
         self._by_columns(batch.width or 0, some)
 
     def _type(self, batch: Batch) -> None:
-        self._writer.scalar(self._type_number(batch.registration.cls))  # type: ignore[union-attr]  # its kind has one
+        self._writer.scalar(self._type_number(batch.registration.cls, batch.shape))  # type: ignore[union-attr]  # its kind has one
 
     def _by_columns(self, width: int, some: Cells) -> None:
         for place in range(width):
@@ -266,19 +282,26 @@ class _Encoder:
         self._columns.write(list(chain.from_iterable([group.cells for group in groups])))
 
     def _class_of(self, row: Rows) -> int:
-        return 0 if row.registration is None else 1 + self._type_number(row.registration.cls)
+        return 0 if row.registration is None else 1 + self._type_number(row.registration.cls, row.shape)
 
 
 def whole_document(
-    contents: Writer, limits: Limits, registrations: Sequence[Registration], count: int, blocks: int
+    contents: Writer,
+    limits: Limits,
+    types: Sequence[tuple[Registration, Sequence[str]]],
+    count: int,
+    blocks: int,
 ) -> bytes:
-    """The document of these contents: so many blocks of an object table with so many objects, and what follows it."""
+    """The document of these contents: so many blocks of an object table with so many objects, and what follows it.
+
+    ``types``: the classes, each with its fields in the order in which objects of it have them.
+    """
     head = Writer(limits)
     head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
-    types: list[Cell] = []
-    for one in registrations:
-        types += (one.name, one.version, len(one.plan.names), *one.plan.names)
-    head.cells(types)
+    cells: list[Cell] = []
+    for one, names in types:
+        cells += (one.name, one.version, len(names), *names)
+    head.cells(cells)
     head.scalar(count)
     head.header(blocks)
     return contents.finish(head)

@@ -15,13 +15,12 @@ from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import steps_to_free
 from flowpersist.codec.numbering import are_owners
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan
+from flowpersist.codec.plans import GROUPS, BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan, encoded
 from flowpersist.codec.refusals import Refused
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
 from flowpersist.codec.watching import Watch
 from flowpersist.codec.weights import HashGuard
-from flowpersist.errors import UnsupportedType
 
 __all__ = ["Gathering"]
 
@@ -38,7 +37,8 @@ class Gathering:
 
     What can be placed only when all is known stands in ``candidates``, its cells told to ``note``: immutable objects
     that hold immutable ones, and what hashes objects. ``recursing`` are the objects that are freed by recursion,
-    ``encoded`` those of extensions, each with what it was encoded as.
+    ``encoded`` those of extensions, each with what it was encoded as; ``doubtful`` some of each class of which only a
+    trial tells whether its fields come back.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Gathering:
     ) -> None:
         self.candidates: list[Row] = []
         self.recursing: list[Cell] = []
+        self.doubtful: list[Cell] = []
         self.encoded: list[tuple[Cell, Cell]] = []
         self._roles = roles
         self._add = add
@@ -189,7 +190,7 @@ class Gathering:
             cells = in_order(content, self._roles)
             if self._watch is not None and kind == kinds.SET:
                 self._watch.sets(one, cells)
-            self._guard.check(cells, [len(cells)])
+            self._guard.check_present(cells)
             if self._holds_objects(cells):
                 self._candidate(Row(kind, number, cells, registration, one, batch))
             elif batch is None:
@@ -234,8 +235,8 @@ class Gathering:
         # By the class's own iteration: an OrderedDict's order is not that of the dict beneath it.
         keys = list(chain.from_iterable(objects))
         lengths = list(map(len, objects))
-        self._guard.check(keys, lengths)
         if not self._holds_objects(keys):
+            self._guard.check(keys, lengths)
             values = [value for one in objects for value in one.values()]
             if self._watch is not None:
                 self._watch.entries(objects, keys, lengths, values)
@@ -243,6 +244,7 @@ class Gathering:
             return
         for one, number in zip(objects, numbers, strict=True):
             cells = list(chain.from_iterable(one.items()))
+            self._guard.check_present(cells[::2])
             if self._watch is not None:
                 self._watch.entries([one], cells[::2], [len(cells) // 2], cells[1::2])
             self._candidate(Row(kinds.DICT, number, cells, None, one, batch))
@@ -281,31 +283,48 @@ class Gathering:
         raise AssertionError(registration)  # pragma: no cover - enumerations are leaves, so none is ever gathered
 
     def _instances(self, registration: Registration, plan: FieldsPlan) -> Gatherer:
-        width = len(plan.names)
         if not plan.is_direct:
             self._needs_identity()
-        batch = self._batch(kinds.INSTANCE, registration.cls, width=width, registration=registration)
         recurses = steps_to_free(registration.cls)
+        batch = self._instance_batch(registration)
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            if plan.is_doubtful:
+                self.doubtful.append(objects[0])
             if recurses:
                 self.recursing += objects
             if not are_owners(objects, plan.names):
                 self._needs_identity()
-            cells = plan.read(objects)
+            cells, orders = plan.read_in_orders(objects)
             if self._watch is not None:
                 self._watch.fields(plan, objects, cells)
-            self._add(batch, Cells(numbers, cells))
+            if orders is None:
+                self._add(batch, Cells(numbers, cells))
+            else:
+                self._in_orders(registration, numbers, orders, cells)
 
         return gather
+
+    def _instance_batch(self, registration: Registration, shape: tuple[str, ...] = ()) -> Batch:
+        width = len(registration.plan.names)
+        return self._batch(kinds.INSTANCE, registration.cls, shape, width=width, registration=registration, shape=shape)
+
+    def _in_orders(
+        self, registration: Registration, numbers: Sequence[int], orders: Sequence[tuple[str, ...]], cells: list[Cell]
+    ) -> None:
+        names = registration.plan.names
+        for place, (number, order) in enumerate(zip(numbers, orders, strict=True)):
+            own = dict(zip(names, cells[place * len(names) : (place + 1) * len(names)], strict=True))
+            batch = self._instance_batch(registration, () if order == names else order)
+            self._add(batch, Cells([number], [own[name] for name in order]))
 
     def _named(self, registration: Registration, plan: NamedPlan) -> Gatherer:
         batch = self._batch(kinds.NAMED, registration.cls, width=len(plan.names), registration=registration)
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
-            cells = list(chain.from_iterable(map(tuple.__iter__, objects)))
+            rows = plan.read(objects)
+            cells = list(chain.from_iterable(rows))
             if self._holds(cells, IMMUTABLE):
-                rows = map(list, map(tuple.__iter__, objects))
                 self._each_built(batch, registration, zip(objects, numbers, rows, strict=True))
             else:
                 self._add(batch, Cells(numbers, cells))
@@ -318,7 +337,7 @@ class Gathering:
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
             for one, number in zip(objects, numbers, strict=True):
-                cells = [_encoded(plan, one)]
+                cells = [encoded(plan, one)]
                 if self._watch is not None:
                     self._watch.encoded(plan, one, cells[0])
                 if recurses:
@@ -333,10 +352,14 @@ class Gathering:
     def _subclass(self, registration: Registration, plan: BuiltinPlan) -> Gatherer:
         self._needs_identity()
         kind = ROW_OF_BASE[plan.base]
+        recurses = steps_to_free(registration.cls)
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            if recurses:
+                self.recursing += objects
             for one, number in zip(objects, numbers, strict=True):
                 attributes, content = plan.attributes(one), plan.content(one)
+                plan.refuse(one, attributes)
                 if self._watch is not None:
                     self._watch.content(plan, one, attributes, content)
                 self._row(Row(kinds.ATTRIBUTES, number, attributes, registration))
@@ -348,11 +371,11 @@ class Gathering:
         row = Row(kind, number, cells, registration, one)
         if kind in {kinds.SET, kinds.FROZENSET}:
             cells = in_order(cells, self._roles)
-            self._guard.check(cells, [len(cells)])
+            self._guard.check_present(cells)
             row = Row(kind, number, cells, registration, one)
             waits = self._holds_objects(cells)
         elif kind == kinds.DICT:
-            self._guard.check(cells[::2], [len(cells) // 2])
+            self._guard.check_present(cells[::2])
             waits = self._holds_objects(cells[::2])
         else:
             waits = kind == kinds.TUPLE and self._holds(cells, IMMUTABLE)
@@ -373,14 +396,5 @@ ROW_OF_BASE: dict[type, int] = {
     deque: kinds.DEQUE,
     bytearray: kinds.BYTEARRAY,
     **dict.fromkeys((str, bytes, int, float, complex), kinds.SCALAR),
+    **dict.fromkeys(GROUPS, kinds.TUPLE),
 }
-
-
-def _encoded(plan: PairPlan | StatePlan, one: Cell) -> Cell:
-    try:
-        return plan.encode(one)
-    except UnsupportedType as error:
-        raise Refused(one, str(error)) from error
-    except Exception as error:
-        reason = f"could not be encoded: its encode= function raised {type(error).__name__}"
-        raise Refused(one, reason) from error

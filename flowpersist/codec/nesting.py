@@ -17,7 +17,7 @@ from flowpersist.codec import kinds
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Later, ReadRow, Section
 from flowpersist.codec.planning import HEAP_TYPE
-from flowpersist.codec.plans import FieldsPlan
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan
 from flowpersist.codec.refusals import Halted
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep
@@ -82,7 +82,9 @@ def _parts(one: Cell, types: TypeRegistry) -> Iterable[Cell]:
         return (one.start, one.stop, one.step)
     registration = types.by_class(type(one))
     plan = None if registration is None else registration.plan
-    return plan.read([one]) if isinstance(plan, FieldsPlan) else ()
+    if isinstance(plan, BuiltinPlan):
+        return chain(plan.attributes(one), plan.content(one))
+    return plan.read_one(one) if isinstance(plan, FieldsPlan) else ()
 
 
 # Documents, before anything is made of them.

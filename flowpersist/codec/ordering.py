@@ -20,6 +20,7 @@ from attrs import frozen
 
 from flowpersist.codec import kinds
 from flowpersist.codec.batches import Row
+from flowpersist.codec.cycles import Walk
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.refusals import Refused
@@ -30,15 +31,20 @@ __all__ = ["Order", "in_building_order"]
 #: Rows that fill an object that is there, and so can always be written at once, or last.
 FILLED_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.STATE})
 RESTORED_KINDS = frozenset({kinds.PAIR, kinds.STATE})
+HASHING_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.FROZENSET})
 
 
 @frozen(eq=False)
 class Order:
-    """``early`` and ``late`` rows, each after what it needs; ``flat`` ones need nothing."""
+    """``early`` and ``late`` rows, each after what it needs; ``flat`` ones need nothing.
+
+    ``cyclic``: objects that users' code restores or hashes, and that reach themselves, so that no order is sure to do.
+    """
 
     flat: list[Row]
     early: list[Row]
     late: list[Row]
+    cyclic: list[Cell]
 
 
 class _Sorter:
@@ -47,6 +53,8 @@ class _Sorter:
         self.candidates = {id(row.one): row for row in candidates}
         self.built = {number: row for number, row in self.candidates.items() if row.kind not in FILLED_KINDS}
         self.is_late: dict[int, bool] = {}
+        self.cyclic: list[Cell] = []
+        self.restores = any(row.kind == kinds.STATE for row in candidates)
         self._pure: dict[int, bool] = {}
 
     def order(self, root: Cell) -> Order:
@@ -60,7 +68,7 @@ class _Sorter:
                     late[number] = row
                 else:
                     flat.append(row)
-        return Order(flat, early, self._late_order(late, root) if late else [])
+        return Order(flat, early, self._late_order(late, root) if late else [], self.cyclic)
 
     def _hashes_objects(self, row: Row) -> bool:
         if row.kind in RESTORED_KINDS:
@@ -126,36 +134,64 @@ class _Sorter:
 
     def _late_order(self, late: dict[int, Row], root: Cell) -> list[Row]:
         # What a key's hash may depend on should be whole before it is hashed: by the order in which a walk over
-        # everything leaves the objects. What a row's own cells are goes before it in any case.
+        # everything leaves the objects. What a row's own cells are goes before it in any case, and the states of
+        # what it hashes wherever these don't wait for it themselves.
         placed: dict[int, Row] = {}
+        entered: set[int] = set()
         for start in chain(self._leaving_order(late, root), late):
             stack = [start]
             while stack:
                 top = stack[-1]
-                missing = [id(cell) for cell in late[top].cells if self._must_precede(cell, late, placed)]
-                if missing and top not in placed:
-                    stack += missing
+                needed = [one for one in self._needed(late[top], late) if one not in placed]
+                if top not in placed and top not in entered:
+                    entered.add(top)
+                    wished = self._hashed_states(late[top], late)
+                    stack += [one for one in (*wished, *needed) if one not in entered]
                 else:
-                    placed.setdefault(top, late[top])
+                    if not needed:
+                        placed.setdefault(top, late[top])
+                    entered.discard(top)
                     stack.pop()
         return list(placed.values())
 
-    def _must_precede(self, cell: Cell, late: dict[int, Row], placed: dict[int, Row]) -> bool:
-        return id(cell) in self.built and id(cell) in late and id(cell) not in placed
+    def _needed(self, row: Row, late: dict[int, Row]) -> list[int]:
+        return [id(cell) for cell in row.cells if id(cell) in self.built and id(cell) in late]
+
+    def _hashed_states(self, row: Row, late: dict[int, Row]) -> list[int]:
+        """The rows that restore what the keys or elements of this one are, or hold in immutables."""
+        if row.kind not in HASHING_KINDS or not self.restores:
+            return []
+        stack = list(row.cells[::2] if row.kind == kinds.DICT else row.cells)
+        known: set[int] = set()
+        found: list[int] = []
+        while stack:
+            one = stack.pop()
+            if id(one) in known or not self.roles[type(one)]:
+                continue
+            known.add(id(one))
+            if id(one) in late and late[id(one)].kind == kinds.STATE:
+                found.append(id(one))
+            elif self._is_hashed_by_elements(one):
+                stack += one
+            elif isinstance(self._plan(type(one)), FieldsPlan):
+                stack += self._fields(one)
+        return found
+
+    def _is_unsure(self, row: Row) -> bool:
+        """Whether users' code makes, restores or hashes what this row holds."""
+        if row.kind == kinds.STATE:
+            return hasattr(type(row.one), "__setstate__")
+        hashed = row.cells[::2] if row.kind == kinds.DICT else row.cells
+        return row.kind not in HASHING_KINDS or not all(map(_is_hashed_by_identity, set(map(type, hashed))))
 
     def _leaving_order(self, late: dict[int, Row], root: Cell) -> Iterator[int]:
-        entered: dict[int, Cell] = {id(root): root}
-        stack = [(id(root), iter(self._children(root)))]
-        while stack:
-            top, children = stack[-1]
-            child = next((one for one in children if self.roles[type(one)] and id(one) not in entered), self)
-            if child is not self:
-                entered[id(child)] = child
-                stack.append((id(child), iter(self._children(child))))
-            else:
-                stack.pop()
-                if top in late:
-                    yield top
+        walk = Walk(self._held)
+        yield from (id(one) for one in walk.leaving(root) if id(one) in late)
+        unsure = {id(one): one for one in walk.cyclic if id(one) in late and self._is_unsure(late[id(one)])}
+        self.cyclic += unsure.values()
+
+    def _held(self, one: Cell) -> Iterable[Cell]:
+        return (child for child in self._children(one) if self.roles[type(child)])
 
     def _children(self, one: Cell) -> Iterable[Cell]:
         row = self.candidates.get(id(one))
@@ -175,7 +211,7 @@ class _Sorter:
     def _fields(self, one: Cell) -> Iterable[Cell]:
         match self._plan(type(one)):
             case FieldsPlan() as plan:
-                return plan.read([one])
+                return plan.read_one(one)
             case NamedPlan():
                 return tuple.__iter__(one)
             case BuiltinPlan() as plan:
@@ -187,6 +223,11 @@ DICTS = frozenset({dict, OrderedDict, Counter, defaultdict})
 SEQUENCES = frozenset({list, tuple, set, frozenset, deque})
 
 
+def _is_hashed_by_identity(cls: type) -> bool:
+    own: tuple[object, object] = (cls.__hash__, cls.__eq__)
+    return own == (object.__hash__, object.__eq__)
+
+
 def in_building_order(candidates: list[Row], roles: Roles, root: Cell) -> Order:
     """Which candidates are made or filled in order, and in which."""
-    return _Sorter(candidates, roles).order(root) if candidates else Order([], [], [])
+    return _Sorter(candidates, roles).order(root) if candidates else Order([], [], [], [])

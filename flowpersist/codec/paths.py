@@ -11,7 +11,7 @@ from typing import Final
 from attrs import define, field
 
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, Plan, StatePlan
+from flowpersist.codec.plans import GROUPS, BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, Plan, StatePlan
 from flowpersist.codec.registry import TypeRegistry
 
 __all__ = ["ValueWalk", "path_to"]
@@ -143,6 +143,8 @@ def _contents(one: Cell, plan: BuiltinPlan) -> Iterator[tuple[str, Cell]]:
         return _entries(zip(cells, cells, strict=True))
     if plan.base in SETS:
         return (("{<element>}", value) for value in content)
+    if plan.base in GROUPS:
+        return ((f".exceptions{label}", value) for label, value in _elements(content[1:]))
     return _elements(content[1:] if plan.base is deque else content)
 
 

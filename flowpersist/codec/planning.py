@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import MemberDescriptorType
 from typing import cast
 
 import attrs
 
+from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import (
-    CACHED_HASH,
-    CONTENTS,
-    GENERATORS,
-    BuiltinPlan,
-    EnumPlan,
-    FieldsPlan,
-    NamedPlan,
-    Plan,
-    StatePlan,
-)
-from flowpersist.codec.refusals import malformed
+from flowpersist.codec.plans import CONTENTS, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
 from flowpersist.errors import ConfigurationError
 
 __all__ = ["HEAP_TYPE", "plan_for"]
 
 ATTRIBUTES = "__dict__"
-NOTES = "__notes__"
 #: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was
 #: raised, not a part of the error, and pickle leaves it out too.
 INCIDENTAL_MEMBERS = frozenset({"__suppress_context__", "obj"})
-PYDANTIC_PARTS = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
     "__pydantic_extra__": (dict, type(None)),
-    "__pydantic_fields_set__": (set,),
+    # model_construct takes whatever it is given for it.
+    "__pydantic_fields_set__": (set, frozenset),
     "__pydantic_private__": (dict, type(None)),
 }
 
@@ -45,15 +35,29 @@ def plan_for(cls: type) -> Plan:
     """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared
     fields.
     """
+    if type(cls).__hash__ is not type.__hash__ or type(cls).__eq__ is not type.__eq__:
+        message = f"the metaclass of {cls.__qualname__} says itself which classes are equal"
+        raise ConfigurationError(f"{message}, so that no table of classes is sure of it; leave it out", "types")
     for applies, make in _PLANS:
         if applies(cls):
-            return make(cls)
+            return _makes(make(cls))
     message = (
         f"{cls.__module__}.{cls.__qualname__} can't be registered alone: it is not a dataclass, attrs class, "
         "pydantic model, namedtuple, enumeration, exception or subclass of a builtin class of which the fields are "
         "known, and has no __getstate__ of its own; register it with encode= and decode="
     )
     raise ConfigurationError(message, "types")
+
+
+def _makes(plan: Plan) -> Plan:
+    """The plan, where it can make an empty object: some classes of extensions allow it to their own code only."""
+    if isinstance(plan, FieldsPlan | StatePlan) and not inspect.isabstract(plan.cls):
+        try:
+            plan.shells(1)
+        except TypeError as error:
+            message = f"no object of {plan.cls.__module__}.{plan.cls.__qualname__} can be made without its own code"
+            raise ConfigurationError(f"{message}; register it with encode= and decode=", "types") from error
+    return plan
 
 
 def _extends_builtin(cls: type) -> bool:
@@ -119,13 +123,27 @@ def _named_plan(cls: type) -> Plan:
 
 
 def _builtin_plan(cls: type) -> Plan:
-    slots = dict.fromkeys(
-        name
-        for base in cls.__mro__
-        for name, member in vars(base).items()
-        if type(member) is MemberDescriptorType and _is_users(base)
-    )
-    return BuiltinPlan(cls, _own_base(cls), tuple(slots))
+    return BuiltinPlan(cls, _own_base(cls), tuple(dict.fromkeys(name for name, _ in _slots(cls))))
+
+
+def _slots(cls: type) -> Iterator[tuple[str, MemberDescriptorType]]:
+    """The places that the class and its bases give to attributes, but for what is computed from others."""
+    for base in cls.__mro__:
+        # Where attrs makes slots for cached properties, it makes a __getattr__ that computes them.
+        computes = "__attrs_attrs__" in vars(base) and "__getattr__" in vars(base)
+        declared = {one.name for one in attrs.fields(base)} if computes else set()
+        for name, member in vars(base).items():
+            if type(member) is MemberDescriptorType and _is_users(base) and (not computes or name in declared):
+                yield name, member
+
+
+def _fields_plan(cls: type, declared: Iterable[str], **parts: Cell) -> FieldsPlan:
+    """The plan for these fields and for slots that are no fields."""
+    names = tuple(declared)
+    slots = [(name, member, getattr(cls, name, None) is member) for name, member in _slots(cls)]
+    hidden = tuple(member for _, member, is_seen in slots if not is_seen)
+    there = tuple(name for name, _, is_seen in slots if is_seen and name not in {*names, CACHED_HASH})
+    return FieldsPlan(cls, (*names, *there), hidden=hidden, optional=frozenset(there), **parts)
 
 
 def _state_plan(cls: type) -> Plan:
@@ -133,24 +151,18 @@ def _state_plan(cls: type) -> Plan:
 
 
 def _attrs_plan(cls: type) -> Plan:
-    names = tuple(attribute.name for attribute in attrs.fields(cls))
+    names = [attribute.name for attribute in attrs.fields(cls)]
     code = getattr(cls.__hash__, "__code__", None)
-    return FieldsPlan(cls, names, resets_hash=code is not None and CACHED_HASH in code.co_names)
+    return _fields_plan(cls, names, resets_hash=code is not None and CACHED_HASH in code.co_names)
 
 
 def _dataclass_plan(cls: type) -> Plan:
-    return FieldsPlan(cls, tuple(one.name for one in dataclasses.fields(cls)))
-
-
-def _check_model(model: Cell) -> None:
-    for part, classes in PYDANTIC_CLASSES.items():
-        if not isinstance(getattr(model, part, None), classes):
-            raise malformed("a part of a pydantic model is of a wrong class")
+    return _fields_plan(cls, [one.name for one in dataclasses.fields(cls)])
 
 
 def _pydantic_plan(cls: type) -> Plan:
-    names = (*cls.model_fields, *PYDANTIC_PARTS)  # type: ignore[attr-defined]  # _is_pydantic has looked
-    return FieldsPlan(cls, names, loose=True, check=_check_model)
+    names = (*cls.model_fields, *PYDANTIC_CLASSES)  # type: ignore[attr-defined]  # _is_pydantic has looked
+    return _fields_plan(cls, names, parts=PYDANTIC_CLASSES)
 
 
 def _exception_plan(cls: type) -> Plan:
@@ -163,7 +175,15 @@ def _exception_plan(cls: type) -> Plan:
     )
     names = ("args", "__cause__", "__suppress_context__", *members, ATTRIBUTES)
     unset = frozenset(name for name in members if hasattr(own, name))
-    return FieldsPlan(cls, names, maker=_maker(own), loose=True, unset_is_none=unset, check=_check_exception)
+    return FieldsPlan(
+        cls,
+        names,
+        maker=_maker(own),
+        keeps_dict=True,
+        unset_is_none=unset,
+        fault=_fault_of_exception,
+        optional=frozenset(names),
+    )
 
 
 def _maker(own: type) -> Callable[[type], Cell]:
@@ -171,15 +191,15 @@ def _maker(own: type) -> Callable[[type], Cell]:
     return cast("Callable[[type], Cell]", make)
 
 
-def _check_exception(error: Cell) -> None:
+def _fault_of_exception(error: Cell) -> str | None:
     if isinstance(error, UnicodeError) and min(getattr(error, "start", 0), getattr(error, "end", 0)) < 0:
         # str() of one in CPython 3.11 reads memory before the object's own.
-        raise malformed("a UnicodeError begins before its object")
+        return "has a negative position; set its start and end to places in its object"
     for name in error.__dict__:
-        if type(name) is not str or (
-            name != NOTES and (name.startswith("__") or callable(getattr(type(error), name, None)))
-        ):
-            raise malformed("an exception has an attribute that would hide one of its class")
+        reason = obstacle(type(error), name, in_dict=True)
+        if reason is not None:
+            return f"has the attribute {name!r}, {reason}; rename it"
+    return None
 
 
 _PLANS: tuple[tuple[Callable[[type], bool], Callable[[type], Plan]], ...] = (

@@ -1,28 +1,26 @@
 """How objects of a registered class are read and made again: a plan for each kind of class, found once when it is
 registered.
 
-A plan for fields reads declared fields with ``attrgetter`` and sets them with ``object.__setattr__`` on an object that
-``__new__`` of a class of Python's own made: ``__init__``, converters, validators, ``__setstate__`` and ``__reduce__``
-never run.
+Objects are made by ``__new__`` of a class of Python's own: ``__init__``, converters, validators and ``__reduce__``
+never run, and ``__setstate__`` only where it is what the class was registered for. What one side could not take, the
+other refuses: each predicate stands here once.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, Flag
-from functools import cached_property
 from itertools import chain
-from keyword import iskeyword
-from operator import attrgetter, countOf, itemgetter
 from types import MemberDescriptorType
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from attrs import Factory, field, frozen
 
-from flowpersist.codec.leaves import ABSENT
+from flowpersist.codec.fields import FieldsPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.errors import UnsupportedType
 
 __all__ = [
     "BuiltinPlan",
@@ -32,144 +30,17 @@ __all__ = [
     "PairPlan",
     "Plan",
     "StatePlan",
+    "encoded",
     "is_built",
+    "obstacle",
     "set_attributes",
 ]
 
-#: What attrs keeps a cached hash in; a copy starts with none.
-CACHED_HASH = "_attrs_cached_hash"
-#: The modules whose classes' ``__setstate__`` only says what their declared fields say already.
-GENERATORS = frozenset({"attr._make", "attrs", "dataclasses", "pydantic.main"})
-
-
-def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:
-    return attrgetter(*names) if names else lambda _: ()
-
-
-def _is_direct(plan: FieldsPlan) -> bool:
-    cls = plan.cls
-    own: object = cls.__getattribute__
-    if own is not object.__getattribute__ and not issubclass(cls, BaseException):
-        return False
-    if getattr(getattr(cls, "__getattr__", None), "__module__", "pydantic.main") not in GENERATORS:
-        return False
-    members = [getattr(cls, name, None) for name in plan.names]
-    return all(type(member) is MemberDescriptorType or not hasattr(type(member), "__get__") for member in members)
-
-
-def _assigner(plan: FieldsPlan) -> Callable[[list[Cell], Sequence[list[Cell]]], None] | None:
-    own: object = plan.cls.__setattr__
-    names = plan.names
-    plain = own is object.__setattr__ and plan.is_direct and not plan.loose
-    if not plain or not names or not all(name.isidentifier() and not iskeyword(name) for name in names):
-        return None
-    # Compiled, as dataclasses and attrs do: an assignment to a name that stands in code is five times as fast as
-    # setattr. The names are those that the registered class declares; bytes have no part in it.
-    targets = ", ".join(f"one.{name}" for name in names)
-    code = (
-        f"def assign(objects, columns):\n    for one, {targets} in zip(objects, *columns, strict=True):\n        pass\n"
-    )
-    made: dict[str, Cell] = {}
-    exec(code, {}, made)  # noqa: S102 - see above
-    return cast("Callable[[list[Cell], Sequence[list[Cell]]], None]", made["assign"])
-
-
-def _is_in_dict(plan: FieldsPlan) -> bool:
-    is_plain = plan.is_direct and not plan.loose and bool(plan.names) and bool(plan.cls.__dictoffset__)
-    return is_plain and not any(hasattr(type(getattr(plan.cls, name, None)), "__set__") for name in plan.names)
-
-
-@frozen
-class FieldsPlan:
-    """A class whose objects are what their declared fields hold: dataclass, attrs class, pydantic model, exception.
-
-    ``maker`` makes a bare object. ``loose``: attributes beyond the declared ones are expected (exceptions, pydantic),
-    else one is refused, since it would be lost. ``unset_is_none``: attributes of the interpreter's own that read as
-    None while they are unset, which is another thing to them than None. ``check`` looks at each object when all are
-    filled.
-    """
-
-    cls: type
-    names: tuple[str, ...]
-    maker: Callable[[type], Cell] = object.__new__
-    loose: bool = False
-    check: Callable[[Cell], None] | None = None
-    resets_hash: bool = False
-    unset_is_none: frozenset[str] = frozenset()
-    #: Whether each field is a place of its own in the object, and no function that may give what lies elsewhere.
-    is_direct: bool = field(init=False, eq=False, default=Factory(_is_direct, takes_self=True))
-    #: Whether all fields lie in ``__dict__``, where they are read two to three times as fast.
-    in_dict: bool = field(init=False, eq=False, default=Factory(_is_in_dict, takes_self=True))
-    #: Sets all fields of many objects, each a column, by assignment; None where assignment is not the class's default.
-    assign: Callable[[list[Cell], Sequence[list[Cell]]], None] | None = field(
-        init=False, eq=False, default=Factory(_assigner, takes_self=True)
-    )
-    _items: Callable[[Cell], Cell] = field(
-        init=False, eq=False, default=Factory(lambda self: itemgetter(*self.names or ("",)), takes_self=True)
-    )
-    _get: Callable[[Cell], Cell] = field(
-        init=False, eq=False, default=Factory(lambda self: _getter(self.names), takes_self=True)
-    )
-
-    def shells(self, count: int) -> list[Cell]:
-        """Bare objects, whose fields are not set."""
-        maker, cls = self.maker, self.cls
-        made = [maker(cls) for _ in range(count)]
-        if self.resets_hash:
-            for one in made:
-                object.__setattr__(one, CACHED_HASH, None)
-        return made
-
-    def read(self, objects: list[Cell]) -> list[Cell]:
-        """The fields of each object in the order of ``names``, one object after the other."""
-        if self.in_dict:
-            dicts = list(map(vars, objects))
-            if countOf(map(len, dicts), len(self.names)) == len(dicts):
-                try:
-                    rows = list(map(self._items, dicts))
-                    return rows if len(self.names) == 1 else list(chain.from_iterable(rows))
-                except KeyError:
-                    pass
-        if not self.loose:
-            self._refuse_undeclared(objects)
-        try:
-            rows = list(map(self._get, objects))
-        except AttributeError:
-            return [getattr(one, name, ABSENT) for one in objects for name in self.names]
-        if self.unset_is_none:
-            return [self._present(name, cell) for row in rows for name, cell in zip(self.names, row, strict=True)]
-        return rows if len(self.names) == 1 else list(chain.from_iterable(rows))
-
-    def read_one(self, one: Cell) -> list[Cell]:
-        """The same of one object, without what is set up for many."""
-        if self.in_dict and len(self.names) > 1:
-            attributes = vars(one)
-            if len(attributes) == len(self.names):
-                try:
-                    return list(self._items(attributes))
-                except KeyError:
-                    pass
-        return self.read([one])
-
-    def _present(self, name: str, cell: Cell) -> Cell:
-        return ABSENT if cell is None and name in self.unset_is_none else cell
-
-    def _refuse_undeclared(self, objects: list[Cell]) -> None:
-        if not self.cls.__dictoffset__:
-            return
-        declared = {*self.names, CACHED_HASH}
-        # Objects of one class mostly have one set of attributes: each is looked at once.
-        for shape in set(map(tuple, map(vars, objects))):
-            if not declared.issuperset(shape):
-                self._refuse_attribute(next(one for one in objects if tuple(vars(one)) == shape), declared)
-
-    def _refuse_attribute(self, one: Cell, declared: set[str]) -> None:
-        for name in sorted(vars(one).keys() - declared):
-            if not isinstance(getattr(self.cls, name, None), cached_property):
-                reason = (
-                    f"has the attribute {name!r}, which its class does not declare as a field, so that it would be lost"
-                )
-                raise Refused(one, f"{reason}; declare it, or register the class with encode= and decode=")
+#: Exceptions that are made with what they hold.
+GROUPS: tuple[type[BaseException], ...] = (BaseExceptionGroup, ExceptionGroup)
+#: What a group has besides, in the order in which it is set: to set the cause suppresses the context.
+GROUP_ATTRIBUTES = ("args", "__cause__", "__suppress_context__")
+NOTES = "__notes__"
 
 
 @frozen
@@ -178,6 +49,14 @@ class NamedPlan:
 
     cls: type
     names: tuple[str, ...]
+
+    def read(self, objects: list[Cell]) -> list[list[Cell]]:
+        """The elements of each object; ``Refused`` where they are not as many as the class has fields."""
+        rows = list(map(list, map(tuple.__iter__, objects)))
+        for one, row in zip(objects, rows, strict=True):
+            if len(row) != len(self.names):
+                raise Refused(one, f"has {len(row)} elements; its class has {len(self.names)} fields")
+        return rows
 
 
 @frozen
@@ -192,14 +71,20 @@ class EnumPlan:
         repr=False,
         # By identity: a member's own hash and name are Python code.
         default=Factory(
-            lambda self: {id(one): str(one.name) for one in self.cls.__members__.values()}, takes_self=True
+            lambda self: {id(one): name for name, one in reversed(self.cls.__members__.items())}, takes_self=True
         ),
     )
 
     def dump(self, member: Enum) -> str | int:
-        """The name of a member, or the value of an unnamed combination of flags."""
+        """The name of a member, or the value of an unnamed combination of flags; ``Refused`` for what is neither."""
         name = self._name_of.get(id(member))
-        return int(member.value) if name is None else name
+        if name is not None:
+            return name
+        value: Cell = member._value_
+        if not isinstance(member, Flag) or type(value) is not int or not _is_made_of(self.cls, value, member):
+            reason = f"is no member of the enumeration {self.cls.__qualname__}, but was made by its own code"
+            raise Refused(member, f"{reason}; define the member, or register the class with encode= and decode=")
+        return value
 
     def load(self, cell: Cell) -> Enum:
         """The member that ``dump`` gave this for; ``KeyError`` where there is none."""
@@ -208,6 +93,13 @@ class EnumPlan:
         if type(cell) is not int or not issubclass(self.cls, Flag):
             raise malformed("a member of an enumeration is neither a name nor the value of flags")
         return self.cls(cell)
+
+
+def _is_made_of(cls: type[Enum], value: int, member: Enum) -> bool:
+    try:
+        return cls(value) is member
+    except ValueError:
+        return False
 
 
 @frozen
@@ -240,7 +132,16 @@ class BuiltinPlan:
         """Names and values in turn."""
         found = {name: getattr(one, name) for name in self.slots if hasattr(one, name)}
         found.update(getattr(one, "__dict__", {}))
+        if issubclass(self.cls, BaseException):
+            found.update((name, getattr(one, name)) for name in GROUP_ATTRIBUTES)
         return list(chain.from_iterable(found.items()))
+
+    def refuse(self, one: Cell, attributes: list[Cell]) -> None:
+        """``Refused`` where one of its attributes can't be set again."""
+        own = attributes[::2]
+        if issubclass(self.cls, BaseException):
+            own = own[: -len(GROUP_ATTRIBUTES)]
+        _refuse_attributes(one, own)
 
     def shell(self) -> Cell:
         """An empty object of a mutable class."""
@@ -250,7 +151,7 @@ class BuiltinPlan:
     def built(self, content: Cell) -> Cell:
         """An object of an immutable class."""
         make: Cell = self.base.__new__
-        return make(self.cls, content)
+        return make(self.cls, content[0], content[1:]) if self.base in GROUPS else make(self.cls, content)
 
 
 @frozen
@@ -260,22 +161,54 @@ class StatePlan:
     cls: type
     names: tuple[str, ...] = ()
 
-    def shell(self) -> Cell:
-        """An object without state."""
-        return object.__new__(self.cls)
+    def shells(self, count: int) -> list[Cell]:
+        """Objects without state."""
+        return [object.__new__(self.cls) for _ in range(count)]
 
     def encode(self, one: Cell) -> Cell:
-        """Its state."""
-        return one.__getstate__()
+        """Its state; ``Refused`` for one that could not be handed over again."""
+        state = one.__getstate__()
+        if not hasattr(self.cls, "__setstate__"):
+            parts = _attributes_of(state)
+            if parts is None:
+                reason = f"has a state of class {type(state).__qualname__} and no __setstate__ that takes it"
+                raise Refused(one, f"{reason}; define one, or return a dict of attributes")
+            for part in parts:
+                _refuse_attributes(one, part)
+        return state
 
     def restore(self, one: Cell, state: Cell) -> None:
         """Hand the state to the object, by the same rule as copy and pickle do."""
+        if state is None:
+            return
         if hasattr(self.cls, "__setstate__"):
             one.__setstate__(state)
-        elif type(state) is dict:
-            set_attributes(one, state)
-        elif state is not None:
-            raise malformed("the state of a class without __setstate__ is not a dict")
+            return
+        parts = _attributes_of(state)
+        if parts is None:
+            raise malformed("the state of a class without __setstate__ holds no attributes")
+        for part in parts:
+            set_attributes(one, part)
+
+
+def _attributes_of(state: Cell) -> list[dict[Cell, Cell]] | None:
+    """Those of a state in one of Python's own forms: of the ``__dict__``, or of it and of the slots."""
+    parts = list(state) if type(state) is tuple and len(state) == 2 else [state]  # noqa: PLR2004
+    return [part or {} for part in parts] if all(type(part) in {dict, type(None)} for part in parts) else None
+
+
+def encoded(plan: PairPlan | StatePlan, one: Cell) -> Cell:
+    """What a function of the user's makes of an object; ``Refused`` where it raises."""
+    try:
+        return plan.encode(one)
+    except Refused:
+        raise
+    except UnsupportedType as error:
+        raise Refused(one, str(error)) from error
+    except Exception as error:
+        function = "encode= function" if isinstance(plan, PairPlan) else "__getstate__"
+        reason = f"could not be encoded: its {function} raised {type(error).__name__}"
+        raise Refused(one, reason) from error
 
 
 Plan: TypeAlias = FieldsPlan | NamedPlan | EnumPlan | PairPlan | BuiltinPlan | StatePlan
@@ -288,16 +221,36 @@ def is_built(plan: Plan) -> bool:
 
 def set_attributes(one: Cell, attributes: Mapping[Cell, Cell]) -> None:
     """Set attributes from untrusted bytes: refuse one that would hide what the class defines."""
+    cls = type(one)
     for name, value in attributes.items():
-        if type(name) is not str or name.startswith("__") or _is_taken(getattr(type(one), name, None)):
+        is_part = name in GROUP_ATTRIBUTES and issubclass(cls, BaseException)
+        if not is_part and obstacle(cls, name) is not None:
             raise malformed("an attribute would hide one of its class")
         object.__setattr__(one, name, value)
 
 
-def _is_taken(member: Cell) -> bool:
+def _refuse_attributes(one: Cell, attributes: Iterable[Cell]) -> None:
+    for name in attributes:
+        reason = obstacle(type(one), name)
+        if reason is not None:
+            raise Refused(one, f"has the attribute {name!r}, {reason}; rename it")
+
+
+def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
+    """Why no attribute of this name is set on an object of the class; None where nothing is in the way.
+
+    ``in_dict``: it is put into the ``__dict__``, where no descriptor of the class takes it.
+    """
+    if type(name) is not str:
+        return "which is no text"
+    if name.startswith("__") and not (name == NOTES and issubclass(cls, BaseException)):
+        return "which is named as Python's own are"
+    member = getattr(cls, name, None)
     if type(member) is MemberDescriptorType:
-        return False
-    return callable(member) or hasattr(member, "__set__")
+        return None
+    if callable(member) or (hasattr(member, "__set__") and not in_dict):
+        return f"which would hide the {name} that its class defines"
+    return None if in_dict or cls.__dictoffset__ else "for which its class has no place"
 
 
 def _elements(base: Cell) -> Callable[[Cell], list[Cell]]:
@@ -319,6 +272,7 @@ CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     int: lambda one: [int.__int__(one)],
     float: lambda one: [float.__float__(one)],
     complex: lambda one: [complex.__complex__(one)],
+    **dict.fromkeys(GROUPS, lambda one: [one.message, *one.exceptions]),
 }
 _MUTABLE_BASES = frozenset({list, set, dict, OrderedDict, deque, bytearray})
 

@@ -52,8 +52,12 @@ class Registration:
         """The same of fields by name."""
         upgraded = self.upgrade(fields, version)
         if not isinstance(upgraded, dict):
-            raise self._faulty(self.version - 1, f"returned a {type(upgraded).__name__} instead of a dict of fields")
+            raise self.misfit(f"a {type(upgraded).__name__} instead of a dict of fields")
         return upgraded
+
+    def misfit(self, what: str) -> Halted:
+        """The error where the last upgrade returned what this version can't take."""
+        return self._faulty(self.version - 1, f"returned {what}")
 
     def decoded(self, plan: PairPlan, value: Cell) -> Cell:
         """What ``decode=`` makes of a value. A function of the user's that raises is named, as an upgrade is."""
@@ -66,14 +70,17 @@ class Registration:
                 raise
             raise self._raised("decode=", error) from error
 
-    def restored(self, plan: StatePlan, one: Cell, state: Cell) -> None:
+    def restored(self, plan: StatePlan, one: Cell, state: Cell, *, upgraded: bool = False) -> None:
         """Hand its state to an object, by a ``__setstate__`` of its own if it has one."""
+        has_own = hasattr(self.cls, "__setstate__")
         try:
             plan.restore(one, state)
-        except (Halted, PersistenceError):
+        except (Halted, PersistenceError) as error:
+            if upgraded and not has_own:
+                raise self.misfit("a state of which no attributes can be made") from error
             raise
         except Exception as error:
-            if not hasattr(self.cls, "__setstate__"):
+            if not has_own:
                 raise
             raise self._raised("__setstate__", error) from error
 

@@ -316,10 +316,7 @@ def _load_group(cls: type[BaseExceptionGroup[BaseException]]) -> Callable[[Cell]
 
 def _builtin_exceptions() -> Mapping[type, Registration]:
     classes = {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)}
-    groups: tuple[type[BaseExceptionGroup[BaseException]], ...] = (BaseExceptionGroup, ExceptionGroup)
-    plans: dict[type, Plan] = {cls: plan_for(cls) for cls in classes.difference(groups)}
-    plans.update((cls, PairPlan(cls, _dump_group, _load_group(cls))) for cls in groups)
-    return {cls: Registration(cls, default_name(cls), 1, plan, {}) for cls, plan in plans.items()}
+    return {cls: Registration(cls, default_name(cls), 1, plan_for(cls), {}) for cls in classes}
 
 
 BUILTIN_EXCEPTIONS: Mapping[type, Registration] = _builtin_exceptions()

@@ -60,7 +60,7 @@ class _SmallEncoder:
         self._brief = brief
         self._writer = Writer(limits)
         self._number_of: dict[int, int] = {}
-        self._registrations: list[Registration] = []
+        self._types: list[tuple[Registration, Sequence[str]]] = []
         self._type_numbers: dict[type, int] = {}
         self._readers: dict[type, Reading] = {
             list: (kinds.LIST, 0, _elements),
@@ -80,8 +80,9 @@ class _SmallEncoder:
     def _type_number(self, cls: type) -> int:
         number = self._type_numbers.get(cls)
         if number is None:
-            number = self._type_numbers[cls] = len(self._registrations)
-            self._registrations.append(self._roles.registration(cls))
+            number = self._type_numbers[cls] = len(self._types)
+            registration = self._roles.registration(cls)
+            self._types.append((registration, registration.plan.names))
         return number
 
     def encode(self, root: Cell) -> bytes | None:
@@ -112,14 +113,14 @@ class _SmallEncoder:
         self._writer.raw(kinds.EMPTY_SECTION)
         self._writer.raw(kinds.EMPTY_SECTION)
         self._columns.write_parts(b"\0", [(REFERENCE, [root])])
-        return whole_document(self._writer, self._limits, self._registrations, len(objects), 0)
+        return whole_document(self._writer, self._limits, self._types, len(objects), 0)
 
     def _reader(self, cls: type) -> Reading:
         """How objects of a class other than a container are read."""
         plan = None if cls in SELDOM else self._roles.registration(cls).plan
         if not isinstance(plan, FieldsPlan) or not plan.names:
             return kinds.INSTANCE, 0, _unread
-        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), plan.read_one
+        found = self._readers[cls] = kinds.INSTANCE, 1 + self._type_number(cls), plan.read_plain
         return found
 
     def _tuple(self, one: tuple[Cell, ...]) -> list[Cell] | None:
@@ -222,7 +223,7 @@ class _SmallDecoder:
             if registration is None or plan is None or registration.version != version or registration.name != name:
                 raise _NotSmall
             names = tuple([next(cells) for _ in range(width)])
-            if names != plan.names or (isinstance(plan, FieldsPlan) and plan.check is not None):
+            if names != plan.names or (isinstance(plan, FieldsPlan) and plan.is_checked):
                 raise _NotSmall
             yield registration
 

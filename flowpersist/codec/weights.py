@@ -8,14 +8,14 @@ bytes from anywhere ask to be hashed is looked at first; and what is encoded too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.plans import FieldsPlan
-from flowpersist.codec.refusals import Halted, too_many_nodes
+from flowpersist.codec.refusals import Halted, Refused, too_many_nodes
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep, StateTooLarge
 
@@ -39,17 +39,39 @@ class HashGuard:
         #: Steps and depth of each object's hash.
         self._known: dict[int, tuple[int, int]] = {}
 
-    def check(self, cells: Sequence[Cell], lengths: Sequence[int]) -> None:
-        """``Halted`` where rows of these lengths would take more than linear time, or too much stack, to hash."""
+    def check(self, cells: Sequence[Cell], lengths: Sequence[int]) -> bool:
+        """``Halted`` where rows of these lengths would take more than linear time, or too much stack, to hash.
+
+        Whether each cell is sure to differ from the others of its row, as far as their hashes tell.
+        """
         classes = set(map(type, cells))
         if classes <= SAFE_KEYS:
-            return
+            return True
         if not classes <= SIMPLE_TYPES:
             self._weigh_all(cells)
         iterator = iter(cells)
-        for length in lengths:
-            if _collisions(list(islice(iterator, length))) > self._limits.max_collisions:
-                raise Halted(_too_many_collisions(self._limits))
+        most = max((_collisions(list(islice(iterator, length))) for length in lengths), default=0)
+        if most > self._limits.max_collisions:
+            raise Halted(_too_many_collisions(self._limits))
+        return not most
+
+    def check_present(self, cells: Sequence[Cell]) -> None:
+        """The same for the elements or keys of one object that is encoded.
+
+        ``Refused`` for one that was changed while it was there, so that no table can be made of them again.
+        """
+        try:
+            if self.check(cells, [len(cells)]) or len(set(cells)) == len(cells):
+                return
+        except (Halted, RuntimeError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"is a key or element that can't be hashed any more ({type(error).__name__})"
+            raise Refused(_first(cells, _is_unhashable), f"{reason}; change nothing that a key is hashed by") from error
+        known: dict[Cell, Cell] = {}
+        twin = _first(cells, lambda cell: known.setdefault(cell, cell) is not cell)
+        reason = "is equal to another key or element of the same object, since one of them was changed"
+        raise Refused(twin, f"{reason}; take it out before you change it")
 
     def _weigh_all(self, cells: Iterable[Cell]) -> None:
         for cell in cells:
@@ -91,7 +113,19 @@ class HashGuard:
         # A frozenset keeps the hashes of its elements, so it has no parts here.
         registration = self._types.by_class(type(one))
         plan = None if registration is None else registration.plan
-        return plan.read([one]) if isinstance(plan, FieldsPlan) else ()
+        return plan.read_one(one) if isinstance(plan, FieldsPlan) else ()
+
+
+def _first(cells: Iterable[Cell], applies: Callable[[Cell], bool]) -> Cell:
+    return next(cell for cell in cells if applies(cell))
+
+
+def _is_unhashable(cell: Cell) -> bool:
+    try:
+        hash(cell)
+    except Exception:  # noqa: BLE001 - users' code
+        return True
+    return False
 
 
 def _collisions(hashed: Sequence[Cell]) -> int:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from ipaddress import ip_address, ip_interface, ip_network
-from itertools import chain
-from math import copysign, isnan
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
@@ -24,14 +22,12 @@ from hypothesis import strategies as st
 from returns.result import Success
 
 from flowpersist.codec import Codec, TypeRegistry
-from flowpersist.codec.leaves import LEAVES
-from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import FieldsPlan, NamedPlan
+from flowpersist.codec.packing import Cell
+from flowpersist.codec.sameness import difference
 from flowpersist.errors.arguments import check_callable, check_instance, check_optional, check_whole
 
 __all__ = ["assert_round_trips", "leaves", "same_graph", "values"]
 
-LEAF_TYPES = PLAIN_TYPES | LEAVES.keys()
 SURROGATES = st.text(st.characters(), max_size=8)
 ZONES = st.one_of(
     st.none(),
@@ -214,101 +210,11 @@ _EMPTY: dict[str, Callable[[], Cell]] = {
 def same_graph(a: object, b: object, *, types: TypeRegistry | None = None) -> bool:
     """Whether two values are equal, class by class and part by part, and have the same structure of identity.
 
-    Floats are compared by their bits but for NaN's payload, datetimes also by fold and zone, dicts also by order.
-    ``types`` tells the fields of registered classes. Iterative, so that depth is no limit.
+    Floats are compared by their bits but for NaN's payload, datetimes also by fold and zone, dicts and attributes also
+    by order. ``types`` tells what is kept of registered classes. Iterative, so that depth is no limit.
     """
     check_instance(types, "types", (TypeRegistry, type(None)), "a TypeRegistry or None")
-    registry = types or TypeRegistry()
-    forth: dict[int, Cell] = {}
-    back: dict[int, Cell] = {}
-    stack: list[tuple[Cell, Cell]] = [(a, b)]
-    while stack:
-        one, other = stack.pop()
-        if type(one) is not type(other):
-            return False
-        if _is_leaf(one, registry):
-            if not _same_leaf(one, other):
-                return False
-        elif id(one) in forth or id(other) in back:
-            if forth.get(id(one)) is not other or back.get(id(other)) is not one:
-                return False
-        else:
-            forth[id(one)], back[id(other)] = other, one
-            pairs = _pairs(one, other, registry)
-            if pairs is None:
-                return False
-            stack += pairs
-    return True
-
-
-def _is_leaf(one: Cell, registry: TypeRegistry) -> bool:
-    if type(one) in LEAF_TYPES:
-        return True
-    registration = registry.by_class(type(one))
-    return registration is not None and not isinstance(registration.plan, (FieldsPlan, NamedPlan))
-
-
-def _same_leaf(one: Cell, other: Cell) -> bool:
-    if isinstance(one, float):
-        return (isnan(one) and isnan(other)) or (one == other and copysign(1, one) == copysign(1, other))
-    if isinstance(one, complex):
-        return _same_leaf(one.real, other.real) and _same_leaf(one.imag, other.imag)
-    if isinstance(one, Decimal):
-        return bool(one.as_tuple() == other.as_tuple())
-    if isinstance(one, range):
-        return (one.start, one.stop, one.step) == (other.start, other.stop, other.step)
-    if isinstance(one, (dt.datetime, dt.time)):
-        return _same_moment(one, other)
-    return bool(one == other and repr(one) == repr(other))
-
-
-def _same_moment(one: Cell, other: Cell) -> bool:
-    naive = one.replace(tzinfo=None) == other.replace(tzinfo=None)
-    return bool(naive and one.fold == other.fold and repr(one.tzinfo) == repr(other.tzinfo))
-
-
-Pairs: TypeAlias = list[tuple[Cell, Cell]] | None
-
-
-def _pairs(one: Cell, other: Cell, registry: TypeRegistry) -> Pairs:
-    """The parts that must be the same; None where there are not as many, or what is no part differs."""
-    if isinstance(one, (set, frozenset)):
-        return _matched(one, other, registry)
-    mine, theirs = list(_parts(one, registry)), list(_parts(other, registry))
-    if len(mine) != len(theirs) or _traits(one) != _traits(other):
-        return None
-    return list(zip(mine, theirs, strict=True))
-
-
-def _traits(one: Cell) -> object:
-    if isinstance(one, bytearray):
-        return bytes(one)
-    return getattr(one, "maxlen", None), getattr(one, "default_factory", None)
-
-
-def _parts(one: Cell, registry: TypeRegistry) -> Iterator[Cell]:
-    if isinstance(one, dict):
-        return chain.from_iterable(one.items())
-    if isinstance(one, bytearray):
-        return iter(())
-    if isinstance(one, slice):
-        return iter((one.start, one.stop, one.step))
-    registration = registry.by_class(type(one))
-    if registration is not None and isinstance(registration.plan, FieldsPlan):
-        return iter(registration.plan.read([one]))
-    return iter(one)
-
-
-def _matched(one: Iterable[Cell], other: Iterable[Cell], registry: TypeRegistry) -> Pairs:
-    # A set has no order: its elements are matched by the bytes of each alone, and equal bytes in the order of
-    # iteration.
-    codec = Codec(types=registry)
-    mine, theirs = (sorted(elements, key=lambda element: _bytes(codec, element)) for elements in (one, other))
-    return list(zip(mine, theirs, strict=True)) if len(mine) == len(theirs) else None
-
-
-def _bytes(codec: Codec, element: Cell) -> bytes:
-    return codec.encode(element).value_or(b"")
+    return difference(a, b, types or TypeRegistry()) is None
 
 
 def assert_round_trips(value: object, types: TypeRegistry | Iterable[type] = ()) -> None:

@@ -85,7 +85,8 @@ def test_other_fields_under_the_same_version_are_told(new):
 
 def test_an_upgrade_that_gives_other_fields_is_told():
     new = registry(Third, version=2, upgrades={1: lambda _: {"nonsense": 1}})
-    assert isinstance(carried(registry(First), new, First("a")).failure(), UnknownType)
+    error = carried(registry(First), new, First("a")).failure()
+    assert "the upgrade of thing from version 1 to 2 returned fields with no 'full'" in str(error)
 
 
 class OldPoint(NamedTuple):
@@ -162,11 +163,7 @@ class Attributed(OldPoint):
     pass
 
 
-class Group(ExceptionGroup[Exception]):
-    pass
-
-
-@pytest.mark.parametrize("cls", [Plain, Ticks, Attributed, Group, int, list, ValueError, ...])
+@pytest.mark.parametrize("cls", [Plain, Ticks, Attributed, int, list, ValueError, ...])
 def test_what_can_not_be_registered_is_refused(cls):
     with pytest.raises((ConfigurationError, TypeError)):
         TypeRegistry().register(cls)
