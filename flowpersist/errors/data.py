@@ -97,7 +97,8 @@ class StateProblem(NamedTuple):
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path or 'a value within'}: {self.reason}; {self.remedy}"
+        named = "" if self.type in self.reason else f" ({self.type})"
+        return f"{self.path or 'a value within'}{named}: {self.reason}; {self.remedy}"
 
 
 class UnsupportedType(SerializationError):

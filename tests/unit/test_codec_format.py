@@ -23,6 +23,7 @@ from flowpersist.errors import (
     StateTooDeep,
     StateTooLarge,
     UnknownType,
+    UnsupportedType,
     UnsupportedVersion,
 )
 
@@ -165,7 +166,7 @@ def leaf(code: int, *plain: Any) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = [int(number) for number in re.findall(r"^(\d+)\. ", SPEC.read_text(encoding="utf-8"), re.MULTILINE)]
-    assert clauses == list(range(1, 21))
+    assert clauses == list(range(1, 23))
     told = re.findall(r'"""Clauses? ([\d, ]+)[.:]', Path(__file__).read_text(encoding="utf-8"))
     assert set(clauses) == {int(number) for one in told for number in one.split(", ")}
 
@@ -686,3 +687,23 @@ def test_what_equals_a_whole_number_is_none(place, number):
     cells[place] = number
     data = msgpack.packb([version, msgpack.packb(cells), *rest])
     assert isinstance(codec.decode(data).failure(), MalformedPayload)
+
+
+def test_a_class_may_stand_twice_with_its_fields_in_other_orders():
+    """Clause 22."""
+    two = dataclasses.make_dataclass("Two", ["a", "b"])
+    codec = Codec(types=TypeRegistry(two))
+    name = f"{two.__module__}.Two"
+    rows = [(INSTANCE, 0, 0, 1, 2), (INSTANCE, 1, 1, 2, 1), (LIST, 2, None, To(0), To(1))]
+    data = document(3, types=[[name, 1, "a", "b"], [name, 1, "b", "a"]], rows=rows, root=column(To(2)))
+    one, other = codec.decode(data).unwrap()
+    assert one == other == two(1, 2)
+    assert [list(vars(one)), list(vars(other))] == [["a", "b"], ["b", "a"]]
+
+
+def test_what_a_reader_would_refuse_is_not_written():
+    """Clause 21. The rest is in test_codec_kept.py."""
+    equal = {Label("a"), Label("b")}
+    for one in equal:
+        object.__setattr__(one, "name", "c")
+    assert isinstance(CODEC.encode(equal).failure(), UnsupportedType)
