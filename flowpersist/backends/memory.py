@@ -122,8 +122,7 @@ class MemoryBackend:
         store = self._ready()
         with store.lock:
             held = store.records(ref.namespace).get(ref.key)
-            record = None if held is None else _sound(ref, held)
-            return Read(evolve(record, body=held.body) if record and held and body else record, self._now())
+            return Read(None if held is None else _sound(ref, held, body=body), self._now())
 
     async def put(
         self,
@@ -149,7 +148,7 @@ class MemoryBackend:
             revision = check_following(NAME, ref, store.floor if old is None else old.revision)
             body = applied(change.body, None if old is None else old.body, None)
             made = revised(ref, old, change, revision, now, None if body is None else len(body))
-            records.put(evolve(made, body=body))
+            records.put(made if body is None else evolve(made, body=body))
             store.tell(ref)
             return Written(revision, now)
 
@@ -231,17 +230,28 @@ class MemoryBackend:
         return self._clock() + self.clock_offset
 
 
-def _sound(ref: RecordRef, held: Record) -> Record:
+def _sound(ref: RecordRef, held: Record, *, body: bool = False) -> Record:
     """What is held under a key, if it is a record of that key: a dict takes anything."""
 
     def made() -> Record:
         if held.ref != ref:
             raise ValueError("a record of another key")
-        checked = evolve(held, body=None, attributes=Where(held.attributes).equals)
+        attributes = Where(held.attributes).equals
         size = None if held.body is None else len(held.body)
         if size != held.body_size or not isinstance(held.body, bytes | None):
             raise ValueError("a body of another size")
-        return checked
+        return Record(
+            ref,
+            held.revision,
+            held.write_id,
+            attributes,
+            held.head,
+            held.body if body else None,
+            held.body_size,
+            held.created_at,
+            held.updated_at,
+            held.due_at,
+        )
 
     return read_as(NAME, ref, made)
 

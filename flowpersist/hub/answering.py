@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import evolve, frozen
-from returns.result import Result, Success
+from attrs import frozen
+from returns.result import Result
 
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.answer_types import AnswerTypes
@@ -55,16 +55,14 @@ class Given:
 def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -> Offer:
     form = json_form(offer.value)
     if wait is None:
-        return evolve(offer, value=form, digest=verbs.digest_of(form))
+        return Offer(form, offer.by, offer.answer_id, digest=verbs.digest_of(form))
     typed = wait.awaiting is not None and "schema" in wait.awaiting
     # Where any JSON value will do, nothing else is taken for one.
     checked = verbs.checked(wait, form if typed else offer.value, max_text=max_text)
-    return evolve(offer, value=form, checked=checked.bind(lambda value: _fitting(value, kind)))
-
-
-def _fitting(value: object, kind: Kind) -> Result[object, PersistenceError]:
-    """The same value, if its type's own rules let it through."""
-    return structure(value, kind).map(lambda _: value) if kind is not None else Success(value)
+    if kind is not None:
+        # The same value, if its type's own rules let it through.
+        checked = checked.bind(lambda value: structure(value, kind).map(lambda _: value))
+    return Offer(form, offer.by, offer.answer_id, checked=checked)
 
 
 async def delivered(
@@ -80,6 +78,8 @@ def own_copy(value: object) -> object:
     """JSON data as it is now, apart from what the caller goes on with: it is checked at one moment and stored at
     another. What is over the limits of an answer, and instances of classes, stay the same objects.
     """
+    if type(value) is not dict and type(value) is not list and type(value) is not tuple:
+        return value
     left = MAX_NODES
 
     def copied(item: Any, depth: int) -> object:  # noqa: ANN401 - as given

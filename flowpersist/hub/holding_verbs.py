@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from attrs import evolve
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Keep, Scalar
@@ -27,7 +26,7 @@ from flowpersist.hub.suspending import (
 )
 from flowpersist.hub.transactions import Snapshot
 from flowpersist.lifecycle import holding
-from flowpersist.lifecycle.model import Head, Status, check_metadata
+from flowpersist.lifecycle.model import Head, Status, check_metadata, replace
 from flowpersist.lifecycle.steps import Holder, Step
 from flowpersist.lifecycle.views import (
     Resumption,
@@ -164,7 +163,7 @@ class HoldingVerbs(HubBase):
                 return Step(decided.head, Failure(decided.result.failure()), KEEP)
             head = decided.head
             if metadata is not None and head is not seen.head:
-                head = evolve(head, metadata=metadata)
+                head = replace(head, metadata=metadata)
             # What has expired stays as it was, state included.
             return Step(head, Success(suspension_of(head)), KEEP if head.status is Status.EXPIRED else body)
 

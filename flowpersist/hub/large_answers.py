@@ -14,14 +14,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.due import due_heads
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.changes import later
-from flowpersist.lifecycle.model import Apart, Head, Kept, WaitState, fingerprint
+from flowpersist.lifecycle.model import Apart, Head, Kept, WaitState, fingerprint, replace
 from flowpersist.lifecycle.views import given
 from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.encoding import INLINE_BYTES
@@ -164,7 +164,7 @@ class Aside:
                 if not isinstance(made, Success):
                     return Failure(made.failure())
                 fitting = made.unwrap()
-                head = evolve(head, waits=tuple(fitting if one is wait else one for one in head.waits))
+                head = replace(head, waits=tuple(fitting if one is wait else one for one in head.waits))
         return Success(head)
 
     async def _laid_apart(
@@ -178,7 +178,7 @@ class Aside:
             if not isinstance(made, Success):
                 return Failure(made.failure())
             laid = self._laid[wait.secret] = _Laid(made.unwrap(), now)
-        return Success(evolve(wait, answer=evolve(answer, value=None, apart=laid.apart)))
+        return Success(replace(wait, answer=replace(answer, value=None, apart=laid.apart)))
 
     @property
     def not_after(self) -> datetime | None:
@@ -212,7 +212,7 @@ def _weight(wait: WaitState) -> int:
 
 def names_in(head: Head) -> frozenset[bytes]:
     """The names of the large answers of a head."""
-    return frozenset(apart.name for apart in map(_apart, head.waits) if apart is not None)
+    return frozenset([apart.name for apart in map(_apart, head.waits) if apart is not None])
 
 
 def _apart(wait: WaitState) -> Apart | None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, TypeAlias, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Keep, check_text
@@ -40,6 +40,7 @@ from flowpersist.lifecycle.model import (
     WaitState,
     WaitStatus,
     find,
+    replace,
     secret_digest,
 )
 from flowpersist.lifecycle.refusals import not_found
@@ -222,9 +223,19 @@ class Suspensions:
             return Success(False)
         return deleted
 
-    def draft(self, head: Head, *, before: Head | None, body: bytes | Keep | None = KEEP) -> Draft[Head]:
-        """The record of a head. The decision holds until ``before``, on which it was made, changes by itself."""
-        not_after = None if before is None else next_change(before)
+    def draft(
+        self,
+        head: Head,
+        *,
+        before: Head | None,
+        body: bytes | Keep | None = KEEP,
+        not_after: datetime | None = None,
+    ) -> Draft[Head]:
+        """The record of a head. The decision holds until ``before``, on which it was made, changes by itself, and no
+        longer than ``not_after``.
+        """
+        bounds = (not_after, None if before is None else next_change(before))
+        not_after = min((bound for bound in bounds if bound is not None), default=None)
         room = _room(head) if before is None or _grown(head, before) else 0
         return Draft(
             head=head,
@@ -260,7 +271,9 @@ class Suspensions:
         if isinstance(where, WaitState):
             where = next(wait for wait in head.waits if wait.secret == where.secret)
         allowed = await self.allowed(verb, head, by)
-        return allowed.map(lambda _: Snapshot(record, head, where, found.now))
+        if not isinstance(allowed, Success):
+            return Failure(allowed.failure())
+        return Success(Snapshot(record, head, where, found.now))
 
     async def _target(
         self, head: Head, key: SuspensionKey | SuspensionId
@@ -282,9 +295,8 @@ class Suspensions:
             fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
             return Move(None, Failure(fitting.failure()))
-        draft = self.draft(fitting.unwrap(), before=seen.head, body=step.body)
-        bounds = [bound for bound in (draft.not_after, aside.not_after) if bound is not None]
-        return Move(evolve(draft, not_after=min(bounds, default=None)), step.result)
+        draft = self.draft(fitting.unwrap(), before=seen.head, body=step.body, not_after=aside.not_after)
+        return Move(draft, step.result)
 
     async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
@@ -295,7 +307,7 @@ class Suspensions:
         if not over:
             return Success(head)
         kept = await self.beside.keep(head, over)
-        return kept.map(lambda _: evolve(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
+        return kept.map(lambda _: replace(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
 
     async def _report(self, verb: str, by: str | None, head: Head, found: Found[Head]) -> None:
         if self._on_event is None:
@@ -340,7 +352,7 @@ def _grown(head: Head, before: Head) -> bool:
 
 
 def _answered(head: Head) -> int:
-    return sum(wait.answer is not None for wait in head.waits)
+    return len([wait for wait in head.waits if wait.answer is not None])
 
 
 def _room(head: Head) -> int:

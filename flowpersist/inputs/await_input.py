@@ -296,7 +296,19 @@ class AwaitInput(Generic[A]):
                 made["deadline"] = datetime.fromisoformat(made["deadline"])
             return Success(cast("AwaitInput[object]", cls(**made)))
         except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
-            return Failure(MalformedPayload(f"not an AwaitInput that this release can read ({type(error).__name__})"))
+            return Failure(_malformed(error))
+
+
+def schema_in(data: Mapping[str, object]) -> Result[JsonSchema, PersistenceError]:
+    """The schema of an answer to what ``to_data`` gave; ``MalformedPayload`` where it is not that."""
+    try:
+        return Success(JsonSchema.stored(data.get("schema", {})))
+    except ConfigurationError as error:
+        return Failure(_malformed(error))
+
+
+def _malformed(error: Exception) -> PersistenceError:
+    return MalformedPayload(f"not an AwaitInput that this release can read ({type(error).__name__})")
 
 
 def _names(text: str) -> list[str]:

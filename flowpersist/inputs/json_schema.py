@@ -148,6 +148,14 @@ class JsonSchema:
             raise ConfigurationError(f"{what} is not usable: it has over {MAX_BIG} integers of over 64 bits", "schema")
         return _compiled(_canonical(plain), what)
 
+    @classmethod
+    def stored(cls, schema: object) -> JsonSchema:
+        """The same for a schema that was decoded from bytes: if it was compiled before, it is not checked again."""
+        try:
+            return _of_text(_canonical(schema))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(f"the schema is not JSON data ({type(error).__name__})", "schema") from None
+
     def check(
         self, value: object, *, what: str = "the answer", max_text: int | None = MAX_TEXT
     ) -> Result[object, PersistenceError]:
@@ -187,6 +195,14 @@ def _is_deeper(value: object, most: int) -> bool:
         inner = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else ()
         pending.extend((part, depth + 1) for part in inner)
     return False
+
+
+@functools.lru_cache(maxsize=256)
+def _of_text(text: str) -> JsonSchema:
+    schema = json.loads(text)
+    if not isinstance(schema, dict):
+        raise ConfigurationError("the schema is not an object", "schema")
+    return JsonSchema.of(schema)
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Final
@@ -22,22 +22,47 @@ __all__ = [
     "aes_gcm_encrypt",
     "aes_gcm_encrypt_pieces",
     "hkdf_expand",
+    "hkdf_expand_each",
     "hkdf_extract",
 ]
 
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
+#: Of HMAC with SHA-512 (RFC 2104): the size of its block, and what each byte of a key becomes in either pad.
+_BLOCK: Final = 128
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def hkdf_extract(salt: bytes, key: bytes) -> bytes:
     """A pseudo-random key of 64 bytes."""
-    return hmac.digest(salt, key, "sha512")
+    return _hmac(*_pads(salt), key)
 
 
 def hkdf_expand(key: bytes, info: bytes) -> bytes:
     """32 bytes for this purpose."""
+    return hkdf_expand_each(key, (info,))[0]
+
+
+def hkdf_expand_each(key: bytes, infos: Iterable[bytes]) -> list[bytes]:
+    """The same for several purposes of one key."""
+    inner, outer = _pads(key)
     # They are less than one block, so the first is all there is to compute (RFC 5869, 2.3).
-    return hmac.digest(key, info + b"\x01", "sha512")[:KEY_BYTES]
+    return [_hmac(inner.copy(), outer.copy(), info + b"\x01")[:KEY_BYTES] for info in infos]
+
+
+# By the definition of HMAC, since OpenSSL 3 takes longer to set one up than these take to be hashed.
+
+
+def _pads(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    padded = (key if len(key) <= _BLOCK else hashlib.sha512(key).digest()).ljust(_BLOCK, b"\0")
+    return hashlib.sha512(padded.translate(_INNER)), hashlib.sha512(padded.translate(_OUTER))
+
+
+def _hmac(inner: hashlib._Hash, outer: hashlib._Hash, message: bytes) -> bytes:
+    inner.update(message)
+    outer.update(inner.digest())
+    return outer.digest()
 
 
 def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from attrs import evolve
-
-from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus, replace
 
 __all__ = ["close", "due_at", "in_utc", "later", "next_change", "pending", "present", "purge_at", "update_status"]
 
@@ -79,9 +77,9 @@ def present(head: Head, now: datetime) -> Head:
 def _advance(head: Head, moment: datetime) -> Head:
     if head.status.closed:
         # Whoever was to handle its expiry has said nothing.
-        return evolve(head, claim_id=None, lease_until=None, claimable_at=moment)
+        return replace(head, claim_id=None, lease_until=None, claimable_at=moment)
     waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
-    head = update_status(evolve(head, waits=waits, updated_at=moment), moment)
+    head = update_status(replace(head, waits=waits, updated_at=moment), moment)
     if head.lease_until == moment and not head.status.closed:
         head = end_lease(head, moment)
     return head
@@ -90,9 +88,9 @@ def _advance(head: Head, moment: datetime) -> Head:
 def _expire(wait: WaitState, moment: datetime) -> WaitState:
     default = _default(wait)
     if default is None:
-        return evolve(wait, status=WaitStatus.EXPIRED, closed_at=moment)
+        return replace(wait, status=WaitStatus.EXPIRED, closed_at=moment)
     answer = Answer(default[0], SYSTEM, moment, None, wait.shown)
-    return evolve(wait, status=WaitStatus.ANSWERED, answer=answer, closed_at=moment)
+    return replace(wait, status=WaitStatus.ANSWERED, answer=answer, closed_at=moment)
 
 
 def _default(wait: WaitState) -> tuple[object] | None:
@@ -105,7 +103,7 @@ def end_lease(head: Head, moment: datetime) -> Head:
     """The lease has ended without a word: the same answers are there for whoever claims next."""
     if head.cancelling:
         return close(head, Status.CANCELLED, moment)
-    return evolve(head, status=Status.ANSWERED, claim_id=None, lease_until=None, claimable_at=moment)
+    return replace(head, status=Status.ANSWERED, claim_id=None, lease_until=None, claimable_at=moment)
 
 
 def update_status(head: Head, moment: datetime) -> Head:
@@ -116,15 +114,15 @@ def update_status(head: Head, moment: datetime) -> Head:
         return close(head, Status.EXPIRED, moment)
     if head.status is Status.WAITING and _hopeless(head):
         # There is a state, with which a worker may handle the expiry.
-        return evolve(close(head, Status.EXPIRED, moment), claimable_at=moment)
+        return replace(close(head, Status.EXPIRED, moment), claimable_at=moment)
     if head.status is Status.WAITING and _ready(head):
-        return evolve(head, status=Status.ANSWERED, claimable_at=moment)
+        return replace(head, status=Status.ANSWERED, claimable_at=moment)
     return head
 
 
 def _supersede(head: Head, moment: datetime) -> Head:
-    waits = (evolve(w, status=WaitStatus.SUPERSEDED, closed_at=moment) if w.open else w for w in head.waits)
-    return evolve(head, waits=tuple(waits))
+    waits = (replace(w, status=WaitStatus.SUPERSEDED, closed_at=moment) if w.open else w for w in head.waits)
+    return replace(head, waits=tuple(waits))
 
 
 def _hopeless(head: Head) -> bool:
@@ -143,8 +141,8 @@ def _ready(head: Head) -> bool:
 def close(head: Head, status: Status, moment: datetime, *, reason: str | None = None) -> Head:
     """The end: open waits close with it, nobody holds it, and it stays as a tombstone for the retention."""
     ended = WaitStatus.EXPIRED if status is Status.EXPIRED else WaitStatus.CLOSED
-    waits = tuple(evolve(w, status=ended, closed_at=moment) if w.open else w for w in head.waits)
-    return evolve(
+    waits = tuple(replace(w, status=ended, closed_at=moment) if w.open else w for w in head.waits)
+    return replace(
         head,
         status=status,
         waits=waits,

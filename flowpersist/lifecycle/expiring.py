@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from attrs import evolve
 from returns.result import Success
 
 from flowpersist.lifecycle.changes import later, pending
-from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.model import Head, Status, replace
 from flowpersist.lifecycle.refusals import busy, closed_error
 from flowpersist.lifecycle.steps import Step, refused
 
@@ -34,7 +33,7 @@ def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Ste
     busy_until = head.lease_until or head.claimable_at
     if busy_until is not None and busy_until > now:
         return refused(head, busy(head, busy_until))
-    held = evolve(
+    held = replace(
         head,
         fence=head.fence + 1,
         attempt=head.attempt + 1,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from attrs import evolve
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import Scalar
@@ -21,6 +20,7 @@ from flowpersist.lifecycle.model import (
     Status,
     Until,
     WaitState,
+    replace,
 )
 from flowpersist.lifecycle.pausing import carried, check_names, supersede, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
@@ -37,7 +37,7 @@ def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Ste
 
 
 def _renewed(head: Head, until: datetime) -> Step[datetime]:
-    return Step(evolve(head, lease_until=until), Success(until))
+    return Step(replace(head, lease_until=until), Success(until))
 
 
 def complete(
@@ -51,7 +51,7 @@ def complete(
         return refused(head, lost(head))
     if head.status is Status.EXPIRED:
         return _handled(head, holder, "complete", now, error=None)
-    given, head = head, evolve(head, waits=supersede(head.waits, superseded, now))
+    given, head = head, replace(head, waits=supersede(head.waits, superseded, now))
     unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
     if unread and not discard:
         message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
@@ -69,7 +69,7 @@ def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explai
     def failed() -> Step[Head]:
         if head.status is Status.EXPIRED:
             return _handled(head, holder, "fail", now, error=error)
-        ended = close(evolve(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
+        ended = close(replace(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
         return Step(ended, Success(ended))
 
     return _held(head, holder, now, failed)
@@ -84,7 +84,7 @@ def release(head: Head, holder: Holder, now: datetime, *, error: str | None, del
     def released() -> Step[Head]:
         if head.status is Status.EXPIRED:
             return _handled(head, holder, "release", now, error=error, claimable_at=later(now, delay))
-        free = evolve(
+        free = replace(
             _finish(head, holder, "release"),
             status=Status.ANSWERED,
             error=error,
@@ -122,12 +122,12 @@ def suspend_next(
         kept = [wait for wait in standing if carried(wait, superseded)]
         over = [wait for wait in standing if not carried(wait, superseded)]
         check_names([*kept, *waits])
-        waiting = evolve(
+        waiting = replace(
             _finish(head, holder, "suspend_next"),
             status=Status.WAITING,
             until=until,
             metadata=head.metadata if metadata is None else metadata,
-            waits=(*kept, *(evolve(wait, sequence=head.sequence + 1) for wait in waits)),
+            waits=(*kept, *(replace(wait, sequence=head.sequence + 1) for wait in waits)),
             slips=(*head.slips, *(wait_receipt(wait, now) for wait in over)),
             sequence=head.sequence + 1,
             attempt=0,
@@ -144,7 +144,7 @@ def suspend_next(
 
 def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Step[Head]:  # noqa: ANN401 - as _hold
     """The holder of an expired one is done with it, for now or for good: it stays expired."""
-    handled = evolve(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
+    handled = replace(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
     return Step(handled, Success(handled))
 
 
@@ -164,7 +164,7 @@ def _holds(head: Head, holder: Holder) -> bool:
 
 
 def _finish(head: Head, holder: Holder, verb: str) -> Head:
-    return evolve(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
+    return replace(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
 
 
 def _repeated(head: Head, holder: Holder, verb: str) -> Step[Head] | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from attrs import evolve
-
-from flowpersist.lifecycle.model import WaitReceipt, WaitState, WaitStatus, secret_digest
+from flowpersist.lifecycle.model import WaitReceipt, WaitState, WaitStatus, replace, secret_digest
 
 __all__ = ["carried", "check_names", "supersede", "wait_receipt"]
 
@@ -28,7 +26,7 @@ def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime)
 
 def _superseded(wait: WaitState, now: datetime) -> WaitState:
     if wait.open or (wait.undelivered and wait.answer is not None):
-        return evolve(wait, status=WaitStatus.SUPERSEDED, closed_at=wait.closed_at or now)
+        return replace(wait, status=WaitStatus.SUPERSEDED, closed_at=wait.closed_at or now)
     return wait
 
 

@@ -6,6 +6,7 @@ Whole numbers, which that form would round to a float's 53 bits, are written out
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ __all__ = ["canonical_json", "digest_text", "shown_digest"]
 
 #: Of an ``AwaitInput`` as data. Its times and its default are not shown.
 SHOWN: Final = ("prompt", "title", "shown", "schema")
+#: Characters of JSON whose digest is remembered.
+KEPT_UP_TO: Final = 8 * 1024
 #: Up to these powers of ten ECMAScript writes a number without an exponent.
 _LARGE: Final = 21
 _SMALL: Final = -6
@@ -25,7 +28,18 @@ _text: Final = json.JSONEncoder(ensure_ascii=False).encode
 def shown_digest(awaiting: Mapping[str, object]) -> bytes:
     """The digest of what is awaited, given as data, as far as it is shown; a member that is not there is left out."""
     shown = {name: awaiting[name] for name in SHOWN if name in awaiting}
+    # Most suspensions ask what the one before did, and the canonical form is made in Python.
+    text = _text(shown)
+    return _digest_of(text) if len(text) <= KEPT_UP_TO else _digest(shown)
+
+
+def _digest(shown: Mapping[str, object]) -> bytes:
     return hashlib.sha256(canonical_json(shown).encode("utf-8", "surrogatepass")).digest()
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(text: str) -> bytes:
+    return _digest(json.loads(text))
 
 
 def digest_text(digest: bytes | None) -> str | None:

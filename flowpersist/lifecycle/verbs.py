@@ -10,7 +10,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import evolve
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import (
@@ -18,7 +17,7 @@ from flowpersist.errors import (
     PersistenceError,
     StillWaiting,
 )
-from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.await_input import schema_in
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.lifecycle.changes import close, later, update_status
 from flowpersist.lifecycle.model import (
@@ -30,6 +29,7 @@ from flowpersist.lifecycle.model import (
     WaitState,
     WaitStatus,
     fingerprint,
+    replace,
 )
 from flowpersist.lifecycle.pausing import wait_receipt
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error
@@ -49,7 +49,9 @@ def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head
         return refused(
             head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status)
         )
-    waiting = update_status(evolve(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at)
+    waiting = update_status(
+        replace(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at
+    )
     return Step(waiting, Success(waiting))
 
 
@@ -70,9 +72,9 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Re
     if isinstance(found, Failure):
         return refused(head, found.failure())
     given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown)
-    answered = evolve(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
+    answered = replace(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
     waits = tuple(answered if other is wait else other for other in head.waits)
-    after = update_status(evolve(head, waits=waits, updated_at=now), now)
+    after = update_status(replace(head, waits=waits, updated_at=now), now)
     pending = head.until == "all" and any(other.needed for other in after.waits)
     return Step(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
 
@@ -87,8 +89,7 @@ def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> R
     """What a wait's schema says of a value, whose texts have that many characters at most."""
     if wait.awaiting is None:
         return ANY_VALUE.check(value, max_text=max_text)
-    asked = AwaitInput.from_data(wait.awaiting)
-    return asked.bind(lambda awaiting: JsonSchema.of(awaiting.json_schema).check(value, max_text=max_text))
+    return schema_in(wait.awaiting).bind(lambda schema: schema.check(value, max_text=max_text))
 
 
 def _same(slip: WaitReceipt, offer: Offer) -> bool:
@@ -192,14 +193,14 @@ def _hold(head: Head, now: datetime, **holder: Any) -> Head:  # noqa: ANN401 - s
     The first claim of a pause freezes what it delivers, so that whoever takes over gets the same.
     """
     waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in head.waits)
-    return evolve(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
+    return replace(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
 
 
 def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
     if wait.undelivered:
-        return evolve(wait, delivery=sequence)
+        return replace(wait, delivery=sequence)
     if wait.open and wait.awaiting is None:
-        return evolve(wait, status=WaitStatus.CLOSED, closed_at=now)
+        return replace(wait, status=WaitStatus.CLOSED, closed_at=now)
     return wait
 
 
@@ -214,7 +215,7 @@ def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> 
     if head.status is Status.RUNNING and head.cancelling:
         return Step(head, Success(head))
     if head.status is Status.RUNNING:
-        noted = evolve(head, cancelling=True, reason=reason, updated_at=now)
+        noted = replace(head, cancelling=True, reason=reason, updated_at=now)
         return Step(noted, Success(noted))
     cancelled = close(head, Status.CANCELLED, now, reason=reason)
     return Step(cancelled, Success(cancelled))
@@ -226,6 +227,6 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
         return refused(head, closed_error(head, target))
     if target is not None and (isinstance(target, WaitReceipt) or not target.open):
         return refused(head, ended_error(head, target))
-    waits = (evolve(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
-    extended = evolve(head, waits=tuple(waits), updated_at=now)
+    waits = (replace(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
+    extended = replace(head, waits=tuple(waits), updated_at=now)
     return Step(extended, Success(extended))

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, cast
 
-from attrs import Attribute, asdict, field, frozen
+from attrs import Attribute, field, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar
 
@@ -241,22 +241,26 @@ def check_run(run: object) -> None:
 
 def suspension_of(head: Head) -> Suspension:
     """The public view of a head."""
-    return Suspension(
-        id=head.id,
-        status=head.status,
-        waits=tuple(wait_of(state) for state in head.waits),
-        sequence=head.sequence,
-        until=head.until,
-        metadata=dict(head.metadata),
-        tenant=head.tenant,
-        created_at=head.created_at,
-        updated_at=head.updated_at,
-        deadline=min((w.deadline for w in head.open_waits if w.deadline is not None), default=None),
-        closed_at=head.closed_at,
-        reason=head.reason,
-        error=head.error,
-        attempt=head.attempt,
-    )
+    return Suspension(**_view(head))
+
+
+def _view(head: Head) -> dict[str, Any]:
+    return {
+        "id": head.id,
+        "status": head.status,
+        "waits": tuple(wait_of(state) for state in head.waits),
+        "sequence": head.sequence,
+        "until": head.until,
+        "metadata": dict(head.metadata),
+        "tenant": head.tenant,
+        "created_at": head.created_at,
+        "updated_at": head.updated_at,
+        "deadline": min((w.deadline for w in head.open_waits if w.deadline is not None), default=None),
+        "closed_at": head.closed_at,
+        "reason": head.reason,
+        "error": head.error,
+        "attempt": head.attempt,
+    }
 
 
 def wait_of(state: WaitState) -> Wait:
@@ -280,8 +284,7 @@ def new_suspension_of(
     """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
     waits = head.waits if answered else head.open_waits
     keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits}
-    fields = asdict(suspension_of(head), recurse=False)
-    return NewSuspension(**fields, keys=keys, public_url=public_url)
+    return NewSuspension(**_view(head), keys=keys, public_url=public_url)
 
 
 def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str) -> Receipt:

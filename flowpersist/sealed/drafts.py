@@ -13,6 +13,7 @@ from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar
 from flowpersist.errors import PersistenceError
 from flowpersist.sealed.envelope import mark_of
 from flowpersist.sealed.heads import NO_BODY
+from flowpersist.stages.header import framed
 
 __all__ = ["Draft", "Found", "Loaded", "Move", "Updated", "marked", "record_context", "tenant_of"]
 
@@ -96,8 +97,8 @@ class Updated(Generic[H, T]):
 
 def record_context(ref: RecordRef, tenant: str | None) -> bytes:
     """What a seal binds: namespace, key and tenant, each with its length, so that no two records share it."""
-    parts = (ref.namespace.encode(), ref.key.encode(), b"" if tenant is None else b"=" + tenant.encode())
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    owner = b"" if tenant is None else b"=" + tenant.encode()
+    return framed(ref.namespace.encode()) + framed(ref.key.encode()) + framed(owner)
 
 
 def tenant_of(attributes: Mapping[str, Scalar | None]) -> str | None:

@@ -11,7 +11,7 @@ import hashlib
 from typing import Final
 
 from attrs import evolve, field, frozen
-from returns.result import Result
+from returns.result import Failure, Result, Success
 
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
@@ -83,12 +83,11 @@ class Sealer:
         """The bytes that were sealed, not decoded."""
         check_optional(limit, "limit", check_size)
         most = self.codec.limits.max_bytes if limit is None else limit
-        known = self._dictionaries(purpose).known
-        return (
-            decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
-            .bind(verified)
-            .bind(lambda frame: decompress(frame, limit=most, dictionaries=known))
-        )
+        opened = decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
+        frame = opened.bind(verified)
+        if not isinstance(frame, Success):
+            return Failure(frame.failure())
+        return decompress(frame.unwrap(), limit=most, dictionaries=self._dictionaries(purpose).known)
 
     def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:
         """The stages behind the codec, in the order of sealing."""

@@ -108,7 +108,10 @@ class SealedRecords(Generic[H]):
         self._reading = self._latest = Reading(read.now, sent, self.runtime.monotonic())
         if read.record is None:
             return Success(Found(None, read.now))
-        return self.loaded(read.record, read.now).map(lambda loaded: Found(loaded, read.now))
+        loaded = self.loaded(read.record, read.now)
+        if not isinstance(loaded, Success):
+            return Failure(loaded.failure())
+        return Success(Found(loaded.unwrap(), read.now))
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
@@ -178,7 +181,8 @@ class SealedRecords(Generic[H]):
         """
         if revision is None and draft.body is KEEP:
             raise ValueError("a put without a revision gives a body, or None: the head would not fit the one there")
-        sealed = self._sealed_head(key, draft, marked(draft.body, mark))
+        ref = self.ref(key)
+        sealed = self._sealed_head(ref, draft, marked(draft.body, mark))
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         change = RecordChange(
@@ -190,7 +194,7 @@ class SealedRecords(Generic[H]):
         )
         sent = self.runtime.monotonic()
         try:
-            written = await self._store.put(self.ref(key), change, if_revision=revision, not_after=draft.not_after)
+            written = await self._store.put(ref, change, if_revision=revision, not_after=draft.not_after)
         except PersistenceError as error:
             return Failure(error)
         self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
@@ -331,39 +335,45 @@ class SealedRecords(Generic[H]):
         """Where the record of that key stands."""
         return RecordRef(self.namespace, key)
 
-    def _sealed_head(self, key: str, draft: Draft[H], mark: bytes) -> Result[bytes, PersistenceError]:
-        context = record_context(self.ref(key), tenant_of(draft.attributes))
-        encoded = self._heads.encode(draft.head, mark)
-        return encoded.bind(lambda data: self.sealer.seal_bytes(data, context=context, purpose=self._purpose)).bind(
-            lambda sealed: _fitting_head(sealed, MAX_HEAD_BYTES - draft.room)
-        )
+    def _sealed_head(self, ref: RecordRef, draft: Draft[H], mark: bytes) -> Result[bytes, PersistenceError]:
+        data = self._heads.encode(draft.head, mark)
+        if not isinstance(data, Success):
+            return Failure(data.failure())
+        context = record_context(ref, tenant_of(draft.attributes))
+        sealed = self.sealer.seal_bytes(data.unwrap(), context=context, purpose=self._purpose)
+        if not isinstance(sealed, Success) or len(sealed.unwrap()) <= MAX_HEAD_BYTES - draft.room:
+            return sealed
+        return Failure(_too_large(len(sealed.unwrap()), MAX_HEAD_BYTES - draft.room))
 
     def sealed(self, draft: Draft[H], now: datetime) -> Result[Record, PersistenceError]:
         """A record such as a put of this draft would make, which is stored nowhere."""
         ref = self.ref("nowhere")
         attributes = {name: value for name, value in draft.attributes.items() if value is not None}
-        head = self._sealed_head(ref.key, draft, NO_BODY)
+        head = self._sealed_head(ref, draft, NO_BODY)
         return head.map(lambda data: Record(ref, 1, "", attributes, data, None, None, now, now, draft.due_at))
 
     def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A record with its head opened."""
         context = record_context(record.ref, tenant_of(record.attributes))
         opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose, limit=MAX_BYTES)
-
-        def loaded(data: bytes, head: H) -> Loaded[H]:
-            return Loaded(
+        if not isinstance(opened, Success):
+            return Failure(opened.failure())
+        head = self._heads.decode(opened.unwrap())
+        if not isinstance(head, Success):
+            return Failure(head.failure())
+        return Success(
+            Loaded(
                 ref=record.ref,
                 revision=record.revision,
-                head=head,
+                head=head.unwrap(),
                 attributes=record.attributes,
                 due_at=record.due_at,
                 body=record.body,
                 body_size=record.body_size,
-                mark=mark_in(data),
+                mark=mark_in(opened.unwrap()),
                 now=now,
             )
-
-        return opened.bind(lambda data: self._heads.decode(data).map(lambda head: loaded(data, head)))
+        )
 
 
 async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
@@ -372,11 +382,9 @@ async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str
     return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
 
 
-def _fitting_head(sealed: bytes, limit: int) -> Result[bytes, PersistenceError]:
-    if len(sealed) <= limit:
-        return Success(sealed)
+def _too_large(size: int, limit: int) -> PersistenceError:
     message = (
-        f"what is awaited and answered takes {len(sealed)} bytes, over the {max(0, limit)} that fit a head: "
+        f"what is awaited and answered takes {size} bytes, over the {max(0, limit)} that fit a head: "
         "put large data into the state, and keep schemas, defaults and metadata small"
     )
-    return Failure(StateTooLarge(message))
+    return StateTooLarge(message)

@@ -9,8 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -86,8 +85,11 @@ class RetryingBackend(DelegatingBackend):
         """Retry an operation on records. ``open``, ``close`` and ``ping`` are run once."""
         if operation in _ONCE:
             return await call()
-        async with self._timed(operation):
+        started = self.runtime.monotonic()
+        try:
             return await self._retried(call)
+        finally:
+            self._log_if_slow(operation, started)
 
     async def put(
         self,
@@ -98,8 +100,11 @@ class RetryingBackend(DelegatingBackend):
         not_after: datetime | None = None,
     ) -> Written:
         """See ``StorageBackend``. A lost acknowledgement is cleared up by the change's write id."""
-        async with self._timed("put"):
+        started = self.runtime.monotonic()
+        try:
             return await self._written(ref, change, if_revision, not_after)
+        finally:
+            self._log_if_slow("put", started)
 
     async def _written(
         self, ref: RecordRef, change: RecordChange, revision: int | None, not_after: datetime | None
@@ -165,21 +170,16 @@ class RetryingBackend(DelegatingBackend):
         )
         return await retrying(attempt)
 
-    @asynccontextmanager
-    async def _timed(self, operation: str) -> AsyncIterator[None]:
-        started = self.runtime.monotonic()
-        try:
-            yield
-        finally:
-            took = timedelta(seconds=self.runtime.monotonic() - started)
-            if operation in _TIMED and took > self.runtime.slow:
-                log.warning(
-                    "slow %s on %s: %.0f ms (the limit is %.0f ms)",
-                    _TIMED[operation],
-                    self.inner.name,
-                    took.total_seconds() * 1000,
-                    self.runtime.slow.total_seconds() * 1000,
-                )
+    def _log_if_slow(self, operation: str, started: float) -> None:
+        took, limit = self.runtime.monotonic() - started, self.runtime.slow.total_seconds()
+        if took > limit and operation in _TIMED:
+            log.warning(
+                "slow %s on %s: %.0f ms (the limit is %.0f ms)",
+                _TIMED[operation],
+                self.inner.name,
+                took * 1000,
+                limit * 1000,
+            )
 
 
 def _transient(error: BaseException) -> bool:

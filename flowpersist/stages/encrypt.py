@@ -23,7 +23,7 @@ from flowpersist.keys.crypto import (
     aes_gcm_decrypt_pieces,
     aes_gcm_encrypt,
     aes_gcm_encrypt_pieces,
-    hkdf_expand,
+    hkdf_expand_each,
     hkdf_extract,
 )
 from flowpersist.keys.keyring import KeyRing, Role
@@ -38,6 +38,7 @@ from flowpersist.stages.header import (
     Header,
     Suite,
     buffer_of,
+    framed,
     in_pieces,
     parse_envelope,
     render_envelope,
@@ -104,35 +105,36 @@ def encrypt_parts(
     if suite == PLAIN:
         msg = "Invalid suite: suite 1 is plain text, and a keyring is set"
         raise ValueError(msg)
-    if not keyring.kids:
+    chosen = ENCRYPTED if suite is None else suite
+    return _sealed(parts, size, chosen, keyring, _binding(purpose, context), role_of(purpose), entropy)
+
+
+def _sealed(
+    parts: Sequence[bytes],
+    size: int,
+    suite: Suite,
+    keyring: KeyRing,
+    binding: bytes,
+    role: Role,
+    entropy: Callable[[int], bytes],
+) -> Result[bytes, PersistenceError]:
+    if not keyring.keys:
         return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
     if size > AES_GCM_LIMIT:
         message = f"the state has {size} bytes, over the limit of {AES_GCM_LIMIT} for one message; keep less in it"
         return Failure(StateTooLarge(message))
-    chosen = ENCRYPTED if suite is None else suite
-    salt, nonce, binding = entropy(SALT_BYTES), entropy(NONCE_BYTES), _binding(purpose, context)
-    subkey = keyring.subkey(keyring.primary, role_of(purpose))
-    return subkey.map(lambda key: _sealed(parts, size, Seal(chosen, keyring.primary, key, salt, nonce), binding))
-
-
-@frozen
-class Seal:
-    """The keys that a message is sealed with."""
-
-    suite: Suite
-    kid: str
-    subkey: bytes = field(repr=False)
-    salt: bytes
-    nonce: bytes
-
-
-def _sealed(parts: Sequence[bytes], size: int, seal: Seal, binding: bytes) -> bytes:
-    key, commitment = _message_keys(seal.suite, seal.salt, seal.subkey)
-    if seal.suite == AUTHENTICATED:
-        raw = Header(seal.suite, seal.kid, seal.salt, commitment).render(size + MAC_BYTES)
-        return render_envelope(raw, in_pieces((*parts, _mac(key, raw, binding, parts))), size + MAC_BYTES)
-    raw = Header(seal.suite, seal.kid, seal.salt, commitment, seal.nonce).render(size + TAG_BYTES)
-    return render_envelope(raw, _ciphertext(key, seal.nonce, parts, size, raw + binding), size + TAG_BYTES)
+    kid = keyring.primary
+    subkey = keyring.subkey(kid, role)
+    if not isinstance(subkey, Success):
+        return Failure(subkey.failure())
+    salt, nonce = entropy(SALT_BYTES), entropy(NONCE_BYTES)
+    key, commitment = _message_keys(suite, salt, subkey.unwrap())
+    if suite == AUTHENTICATED:
+        raw = Header(suite, kid, salt, commitment).render(size + MAC_BYTES)
+        return Success(render_envelope(raw, in_pieces((*parts, _mac(key, raw, binding, parts))), size + MAC_BYTES))
+    raw = Header(suite, kid, salt, commitment, nonce).render(size + TAG_BYTES)
+    payload = _ciphertext(key, nonce, parts, size, raw + binding)
+    return Success(render_envelope(raw, payload, size + TAG_BYTES))
 
 
 def _ciphertext(key: bytes, nonce: bytes, parts: Sequence[bytes], size: int, associated: bytes) -> Iterable[bytes]:
@@ -151,21 +153,20 @@ def decrypt(
     """
     check_bytes(data, "data")
     _check(keyring, context, purpose)
-    return parse_envelope(data).bind(lambda envelope: _opened(envelope, keyring, context, purpose))
-
-
-def _opened(
-    envelope: Envelope, keyring: KeyRing | None, context: bytes, purpose: str
-) -> Result[bytes, PersistenceError]:
+    parsed = parse_envelope(data)
+    if not isinstance(parsed, Success):
+        return Failure(parsed.failure())
+    envelope = parsed.unwrap()
     header = envelope.header
     if header.suite == PLAIN:
         return _plain(envelope, keyring)
     if keyring is None:
         message = f"the data is sealed with key {header.kid!r}, but there is no keyring; set FLOWPERSIST_KEYS"
         return Failure(UnknownKey(message))
-    return keyring.subkey(header.kid, role_of(purpose)).bind(
-        lambda subkey: _authenticated(envelope, subkey, _binding(purpose, context))
-    )
+    subkey = keyring.subkey(header.kid, role_of(purpose))
+    if not isinstance(subkey, Success):
+        return Failure(subkey.failure())
+    return _authenticated(envelope, subkey.unwrap(), _binding(purpose, context))
 
 
 def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, PersistenceError]:
@@ -203,8 +204,9 @@ def _verified(envelope: Envelope, key: bytes, binding: bytes) -> bytes | None:
 
 
 def _message_keys(suite: int, salt: bytes, subkey: bytes) -> tuple[bytes, bytes]:
-    extracted, name = hkdf_extract(salt, subkey), suite.to_bytes(2, "big")
-    return hkdf_expand(extracted, name + b"key"), hkdf_expand(extracted, name + b"commit")
+    name = suite.to_bytes(2, "big")
+    key, commitment = hkdf_expand_each(hkdf_extract(salt, subkey), (name + b"key", name + b"commit"))
+    return key, commitment
 
 
 def _mac(key: bytes, raw: bytes, binding: bytes, parts: Sequence[bytes | memoryview]) -> bytes:
@@ -218,8 +220,7 @@ def _binding(purpose: str, context: bytes) -> bytes:
     """The associated data after the header; each part with its length, so that different parts never give the same
     bytes.
     """
-    parts = (DOMAIN, purpose.encode(), context)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return framed(DOMAIN) + framed(purpose.encode()) + framed(context)
 
 
 def _tampered() -> PersistenceError:

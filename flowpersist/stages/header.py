@@ -28,6 +28,7 @@ __all__ = [
     "Header",
     "Suite",
     "buffer_of",
+    "framed",
     "in_pieces",
     "parse_envelope",
     "render_envelope",
@@ -89,6 +90,11 @@ def buffer_of(size: int) -> BytesIO:
     return out
 
 
+def framed(part: bytes) -> bytes:
+    """A part behind its length, so that parts in a row can't be split otherwise."""
+    return len(part).to_bytes(4, "big") + part
+
+
 def in_pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """Split the bytes into pieces of bounded size without copying them."""
     for part in parts:
@@ -103,6 +109,9 @@ def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: 
     """Write the header, the pieces of the payload, which has ``size`` bytes in all, and a CRC-32 over all of them,
     which finds accidental damage without a key.
     """
+    if size <= PIECE_BYTES:
+        small = b"".join((header, *payload))
+        return small + _CRC.pack(zlib.crc32(small))
     # Pieces that are made while they are written never exist all at once, and getvalue does not copy.
     out = buffer_of(len(header) + size + _CRC.size)
     out.write(header)

@@ -6,14 +6,24 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from returns.result import Success
 
 from flowpersist.errors import MalformedPayload, UnsupportedVersion
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Answer, Apart, Done, Head, Status, Taken, WaitReceipt, WaitState, WaitStatus
+from flowpersist.lifecycle.model import (
+    Answer,
+    Apart,
+    Done,
+    Head,
+    Status,
+    Taken,
+    WaitReceipt,
+    WaitState,
+    WaitStatus,
+    replace,
+)
 from flowpersist.sealed.heads import HeadCodec
 
 HEADS = HeadCodec(Head)
@@ -100,7 +110,7 @@ def written(head: Head) -> str:
 
 @given(STATES, PASTS)
 def test_any_head_comes_back_as_it_was(state, past):
-    head = evolve(state, **past)
+    head = replace(state, **past)
     back = HEADS.decode(HEADS.encode(head).unwrap()).unwrap()
     assert back == head
     assert written(back) == written(head)

@@ -14,6 +14,7 @@ from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, ConfigurationError, InputValidationError
 from flowpersist.errors import MalformedPayload
+from flowpersist.inputs.await_input import schema_in
 from flowpersist.inputs.json_schema import JsonSchema, check_json, matches_pattern
 from flowpersist.inputs.json_types import schema_of
 
@@ -251,6 +252,39 @@ def test_a_type_without_a_schema_is_refused():
 )
 def test_data_of_the_wrong_classes_is_malformed(wrong):
     assert isinstance(AwaitInput.from_data({"id": "x", "prompt": "?"} | wrong).failure(), MalformedPayload)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        [],
+        "x",
+        {"type": "nothing"},
+        {"enum": [float("nan")]},
+        {"title": "\ud800"},
+        {1: 2, "a": 3},
+        {"const": b"x"},
+    ],
+    ids=["none", "list", "text", "invalid", "nan", "surrogate", "keys", "bytes"],
+)
+def test_a_stored_schema_that_is_none_is_malformed(schema):
+    for _ in range(2):
+        assert isinstance(schema_in({"id": "x", "prompt": "?", "schema": schema}).failure(), MalformedPayload)
+
+
+def test_a_stored_schema_that_is_nested_too_deeply_is_malformed():
+    schema: object = {}
+    for _ in range(100_000):
+        schema = {"not": schema}
+    assert isinstance(schema_in({"schema": schema}).failure(), MalformedPayload)
+
+
+def test_stored_schemas_that_differ_in_a_number_s_class_are_told_apart():
+    for stored, fitting, other in ((1, 1, True), (True, True, 1), (0, 0, False)):
+        schema = schema_in({"schema": {"const": stored}}).unwrap()
+        assert isinstance(schema.check(fitting), Success)
+        assert isinstance(schema.check(other), Failure)
 
 
 def test_a_number_of_thousands_of_digits_is_refused_as_an_argument():

@@ -191,7 +191,9 @@ def test_the_digest_is_that_of_the_specification(vector):
     shown = {name: awaiting[name] for name in ("prompt", "title", "shown", "schema") if name in awaiting}
     assert canonical_json(shown) == vector["canonical"]
     assert f"sha256:{hashlib.sha256(vector['canonical'].encode()).hexdigest()}" == vector["digest"]
-    assert f"sha256:{shown_digest(awaiting).hex()}" == vector["digest"]
+    # The second one is remembered.
+    for _ in range(2):
+        assert f"sha256:{shown_digest(awaiting).hex()}" == vector["digest"]
 
 
 ASK = AwaitInput(id="ok", prompt="Publish version 1?", title="Release", schema=bool, shown={"author": "ann"})

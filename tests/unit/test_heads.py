@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from attrs import evolve
 from returns.result import Failure, Success
 
 from flowpersist.errors import (
@@ -35,6 +34,7 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
     WaitState,
     WaitStatus,
+    replace,
 )
 from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.lifecycle.steps import Offer
@@ -68,7 +68,7 @@ HEAD = Head(
     waits=(
         ANSWERED,
         WaitState("later", bytes(32), 2, None, None),
-        evolve(ANSWERED, name="large", answer=Answer(None, None, NOW, None, apart=Apart(bytes(16), bytes(32)))),
+        replace(ANSWERED, name="large", answer=Answer(None, None, NOW, None, apart=Apart(bytes(16), bytes(32)))),
     ),
     sequence=2,
     attempt=1,
@@ -86,7 +86,7 @@ HEAD = Head(
 
 
 def with_answer(value: object) -> Head:
-    return evolve(HEAD, waits=(evolve(ANSWERED, answer=evolve(ANSWERED.answer, value=value)),))
+    return replace(HEAD, waits=(replace(ANSWERED, answer=replace(ANSWERED.answer, value=value)),))
 
 
 def fields() -> dict[str, object]:
@@ -110,7 +110,7 @@ def test_a_digest_of_what_is_shown_knows_no_order():
     shuffled = {"schema": {"type": "null"}, "shown": {"b": [True], "a": 1}, "prompt": "?", "id": "other"}
     assert shown_digest(awaiting) == shown_digest(shuffled)
     wait = WaitState("ok", bytes(32), 1, awaiting, None, shown=shown_digest(awaiting))
-    waiting = evolve(HEAD, status=Status.WAITING, until="all", waits=(wait,), cancelling=False, taken=None)
+    waiting = replace(HEAD, status=Status.WAITING, until="all", waits=(wait,), cancelling=False, taken=None)
     (answered,) = verbs.answer(waiting, wait, Offer(None, "ann", None), NOW).head.waits
     assert answered.answer is not None
     assert answered.answer.shown == answered.shown == shown_digest(awaiting)
@@ -162,14 +162,14 @@ def test_an_answer_comes_back_with_its_types(value):
 )
 def test_moments_of_all_years_come_back(moment):
     """FPH-1"""
-    head = evolve(HEAD, created_at=moment, retention=timedelta.max)
+    head = replace(HEAD, created_at=moment, retention=timedelta.max)
     assert HEADS.decode(HEADS.encode(head).unwrap()) == Success(head)
 
 
 def test_a_moment_elsewhere_comes_back_as_the_same_instant_in_utc():
     """FPH-1"""
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    back = HEADS.decode(HEADS.encode(evolve(HEAD, updated_at=elsewhere)).unwrap()).unwrap().updated_at
+    back = HEADS.decode(HEADS.encode(replace(HEAD, updated_at=elsewhere)).unwrap()).unwrap().updated_at
     assert (back, back.tzinfo) == (NOW, UTC)
 
 
@@ -315,12 +315,12 @@ def test_lengths_that_are_declared_take_no_memory():
         ("until", "some"),
         ("status", "sleeping"),
         ("fingerprint", "abc"),
-        ("waits", (evolve(ANSWERED, deadline="tomorrow"),)),
+        ("waits", (replace(ANSWERED, deadline="tomorrow"),)),
     ],
 )
 def test_what_could_not_be_read_is_not_written(field, value):
     """FPH-9"""
-    error = HEADS.encode(evolve(HEAD, **{field: value})).failure()
+    error = HEADS.encode(replace(HEAD, **{field: value})).failure()
     assert isinstance(error, SerializationError)
     assert field in error.message
     assert "tomorrow" not in error.message

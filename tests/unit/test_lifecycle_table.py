@@ -19,7 +19,7 @@ from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import due_at, next_change, pending, present
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, attributes_of
-from flowpersist.lifecycle.model import Head, Status, WaitStatus
+from flowpersist.lifecycle.model import Head, Status, WaitStatus, replace
 from flowpersist.lifecycle.steps import Holder, Offer
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -231,7 +231,7 @@ class TestSeveralWaits:
     def test_names_of_open_waits_are_unique(self):
         head = self.answer(self.pause("each"), "left").head
         held = verbs.claim(head, None, None, NOW, lease=LEASE, claim_id="me").head
-        again = [evolve(wait, secret=b"x" * 32) for wait in self.pause("each").waits]
+        again = [replace(wait, secret=b"x" * 32) for wait in self.pause("each").waits]
         with pytest.raises(ValueError, match="right"):
             holding.suspend_next(held, HOLDER, NOW, waits=again, until="each")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import random
 import struct
 import threading
@@ -20,7 +21,14 @@ from returns.result import Success
 from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
-from flowpersist.keys.crypto import aes_gcm_decrypt_pieces, aes_gcm_encrypt, aes_gcm_encrypt_pieces, hkdf_expand
+from flowpersist.keys.crypto import (
+    aes_gcm_decrypt_pieces,
+    aes_gcm_encrypt,
+    aes_gcm_encrypt_pieces,
+    hkdf_expand,
+    hkdf_expand_each,
+    hkdf_extract,
+)
 from flowpersist.stages import (
     Checksum,
     Compress,
@@ -170,6 +178,14 @@ def test_parts_are_sealed_as_the_whole_is(suite, size):
 def test_keys_are_expanded_as_the_library_does_it(info):
     key = bytes(range(64))
     assert hkdf_expand(key, info) == HKDFExpand(hashes.SHA512(), 32, info).derive(key)
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 64, 127, 128, 129, 1000])
+def test_hmac_is_that_of_the_library_for_keys_of_any_size(size):
+    key, info = random.Random(size).randbytes(size), b"info"
+    assert hkdf_extract(key, info) == hmac.digest(key, info, "sha512")
+    expected = [hmac.digest(key, one + b"\x01", "sha512")[:32] for one in (info, b"", info)]
+    assert hkdf_expand_each(key, (info, b"", info)) == expected
 
 
 @pytest.mark.parametrize("size", SIZES)
