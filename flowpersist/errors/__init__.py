@@ -26,6 +26,7 @@
     │   ├── UnknownType
     │   ├── UnexpectedType
     │   └── MalformedPayload
+    ├── ValueNotFound
     ├── CompressionError
     │   └── UnknownDictionary     carries id
     ├── IntegrityError
@@ -73,6 +74,7 @@ from flowpersist.errors.data import (
     UnknownType,
     UnsupportedType,
     UnsupportedVersion,
+    ValueNotFound,
 )
 from flowpersist.errors.storage import (
     BackendUnavailable,
@@ -144,5 +146,6 @@ __all__ = [
     "UnreadAnswers",
     "UnsupportedType",
     "UnsupportedVersion",
+    "ValueNotFound",
     "WaitSuperseded",
 ]

@@ -30,6 +30,7 @@ __all__ = [
     "UnknownType",
     "UnsupportedType",
     "UnsupportedVersion",
+    "ValueNotFound",
 ]
 
 
@@ -156,6 +157,13 @@ class MalformedPayload(SerializationError):
     """The bytes are not of the codec's format."""
 
     code = "malformed-payload"
+
+
+class ValueNotFound(PersistenceError):
+    """A store has no value of that key, or it has expired."""
+
+    code = "value-not-found"
+    http_status = 404
 
 
 class CompressionError(PersistenceError):

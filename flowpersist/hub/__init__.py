@@ -8,7 +8,7 @@ from __future__ import annotations
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
 from flowpersist.hub.opening import FROM_ENV, HubOptions, Migration, migrate, open_hub
-from flowpersist.hub.outcome import Outcome, or_raise
+from flowpersist.hub.outcome import Outcome, attempt, or_raise
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.transactions import Authorizer, Event
 from flowpersist.hub.verbs import PersistenceHub
@@ -29,6 +29,7 @@ __all__ = [
     "RaisingHub",
     "Tick",
     "TrainedDictionary",
+    "attempt",
     "hold",
     "migrate",
     "open_hub",

@@ -24,6 +24,7 @@ from flowpersist.lifecycle.changes import present, purge_at
 from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria, check_criteria
+from flowpersist.sealed.catalogue import CollectionCatalog
 from flowpersist.sealed.dictionaries import TrainedDictionary
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
@@ -111,6 +112,13 @@ class Maintenance:
             await self._sweep()
         return Success(Cleanup(deleted, dry_run))
 
+    async def cleanup_stores(self) -> Outcome[int]:
+        """Delete the values of all collections that have expired; gives how many. Reading shows none of them before it.
+
+        Any number of processes may do so at a time.
+        """
+        return as_outcome(await CollectionCatalog(self._hub.suspensions.records).purge_expired())
+
     async def _cleaned(
         self, stands: Mapping[str, Scalar], criteria: Criteria, *, dry_run: bool
     ) -> Result[int, PersistenceError]:
@@ -184,12 +192,12 @@ class Maintenance:
         return as_outcome(await self._hub.dictionaries.train(learned.unwrap(), size=size))
 
     async def run_forever(self, interval: timedelta = timedelta(seconds=30)) -> None:
-        """Tick and clean up every ``interval``, until cancelled. A failure is logged, and the next round tries
-        again.
+        """Tick and clean up suspensions and stores every ``interval``, until cancelled. A failure is logged, and the
+        next round tries again.
         """
         check_duration(interval, "interval")
         while True:
-            for done in (await self.tick(), await self.cleanup()):
+            for done in (await self.tick(), await self.cleanup(), await self.cleanup_stores()):
                 if isinstance(done, Failure):
                     error = done.failure()
                     message = "maintenance failed, trying again in %s: %s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias, cast
@@ -12,7 +13,18 @@ from typing_extensions import TypeVar
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.await_input import AwaitInput
 
-__all__ = ["ANY_ANSWER", "ANY_CLASS", "DEFAULT_LEASE", "MISSING", "A", "Outcome", "S", "as_outcome", "or_raise"]
+__all__ = [
+    "ANY_ANSWER",
+    "ANY_CLASS",
+    "DEFAULT_LEASE",
+    "MISSING",
+    "A",
+    "Outcome",
+    "S",
+    "as_outcome",
+    "attempt",
+    "or_raise",
+]
 
 T = TypeVar("T")
 #: The class of a state: what ``expect`` names, and Any where it names none.
@@ -50,3 +62,14 @@ def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[Persiste
             raise error
     msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
     raise TypeError(msg)
+
+
+async def attempt(awaitable: Awaitable[T]) -> Outcome[T]:
+    """The outcome of a call that raises: a value becomes a ``Success``, a ``PersistenceError`` a ``Failure``.
+
+    - ``awaitable``: the call, such as ``stores.values("orders").load("A-7")`` or a verb of ``RaisingHub``.
+    """
+    try:
+        return Success(await awaitable)
+    except PersistenceError as error:
+        return Failure(error)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from attrs import field, frozen
 from returns.result import Result
 
-from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar
+from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar, Written
 from flowpersist.errors import PersistenceError
 from flowpersist.sealed.envelope import mark_of
 from flowpersist.sealed.heads import NO_BODY
@@ -36,6 +36,8 @@ class Loaded(Generic[H]):
     body: bytes | None = field(repr=False)
     body_size: int | None
     mark: bytes
+    created_at: datetime
+    updated_at: datetime
     now: datetime
 
     @property
@@ -81,13 +83,14 @@ class Move(Generic[H, T]):
 
 @frozen
 class Updated(Generic[H, T]):
-    """An update that has ended: its result, the draft that became durable (None: none did), and what it was decided
-    on.
+    """An update that has ended: its result, the draft that became durable (None: none did), what it was decided on,
+    and what the store said of the put.
     """
 
     result: Result[T, PersistenceError]
     draft: Draft[H] | None = None
     found: Found[H] | None = None
+    written: Written | None = None
 
     @property
     def before(self) -> Loaded[H] | None:

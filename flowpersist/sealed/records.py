@@ -136,7 +136,7 @@ class SealedRecords(Generic[H]):
             revision, mark = (0, NO_BODY) if before is None else (before.revision, before.mark)
             written = await self.put(key, move.draft, revision=revision, mark=mark)
             if isinstance(written, Success):
-                return Updated(move.result, move.draft, found)
+                return Updated(move.result, move.draft, found, written.unwrap())
             if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
                 return Updated(Failure(written.failure()))
             await self.runtime.sleep(self.runtime.jitter(conflict) if conflict > 1 else 0)
@@ -159,7 +159,7 @@ class SealedRecords(Generic[H]):
         if isinstance(written, Success):
             now, revision = written.unwrap().now, written.unwrap().revision
             if reading.fits(Reading(now, started, self.runtime.monotonic())):
-                return Updated(move.result, move.draft, found)
+                return Updated(move.result, move.draft, found, written.unwrap())
             found = Found(None, now)
             move = await decide(found)
             if move.draft is None:
@@ -167,7 +167,7 @@ class SealedRecords(Generic[H]):
             mark = marked(move.draft.body, NO_BODY)
             written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision, mark=mark)
         if isinstance(written, Success):
-            return Updated(move.result, move.draft, found)
+            return Updated(move.result, move.draft, found, written.unwrap())
         # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
         # a listing: then the result is by what stands there.
         lost = isinstance(written.failure(), RevisionConflict)
@@ -281,6 +281,11 @@ class SealedRecords(Generic[H]):
             self.unreadable.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
         return Success(page)
 
+    @property
+    def reading(self) -> Reading | None:
+        """What the last reply to a read or a put said of the store's clock."""
+        return self._reading
+
     def reckoned(self) -> datetime:
         """The store's present as this process knows it: by the last reply, else by its own clock."""
         return self.runtime.now() if self._latest is None else self._latest.reckoned(self.runtime.monotonic())
@@ -371,6 +376,8 @@ class SealedRecords(Generic[H]):
                 body=record.body,
                 body_size=record.body_size,
                 mark=mark_in(opened.unwrap()),
+                created_at=record.created_at,
+                updated_at=record.updated_at,
                 now=now,
             )
         )

@@ -46,7 +46,7 @@ from flowpersist.stages.header import (
 
 __all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "encrypt_parts", "role_of"]
 
-CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "receipt"})
+CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "collection", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
 MAC_BYTES: Final = 32
 #: The most bytes of one call of the library, with the tag.

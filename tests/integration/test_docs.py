@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import flowpersist
-from flowpersist import dynamicflow, errors, stages, testing
+from flowpersist import dynamicflow, errors, stages, stores, testing
 from flowpersist.cli.commands import command as command_line
 from flowpersist.lifecycle import Status
 from flowpersist.settings import Settings
@@ -79,10 +79,13 @@ def test_the_first_example_is_short():
     assert len(code.strip().splitlines()) <= 15
 
 
-def test_the_tutorial_prints_what_it_says(place, capsys):
-    page = DOCS / "tutorial" / "first-suspension.md"
+@pytest.mark.parametrize("page", ["first-suspension.md", "keep-values.md"])
+def test_the_tutorial_prints_what_it_says(page, place, monkeypatch, capsys):
+    page = DOCS / "tutorial" / page
     for _, _, code in blocks(page):
-        exec(compile(code, page, "exec"), {"__name__": "example"})  # noqa: S102 - our own documentation
+        module = ModuleType("example")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(code, page, "exec"), vars(module))  # noqa: S102 - our own documentation
     shown = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert capsys.readouterr().out == "".join(shown)
 
@@ -108,6 +111,13 @@ def test_every_page_is_in_the_index():
 
 @pytest.mark.parametrize("name", flowpersist.__all__)
 def test_every_public_name_is_in_the_reference(name):
+    assert said(name)
+
+
+@pytest.mark.parametrize(
+    "name", [*stores.__all__, *(name for name in dir(stores.ValueStore) if not name.startswith("_"))]
+)
+def test_every_name_and_verb_of_stores_is_in_the_reference(name):
     assert said(name)
 
 

@@ -13,12 +13,22 @@ import pytest
 
 from flowpersist import Backoff, Codec, Criteria, Limits, PersistenceHub, RaisingHub, Status, open_hub
 from flowpersist.hub.outcome import or_raise
+from flowpersist.stores import ValueStore
 
 VERBS = [one for name, one in inspect.getmembers(PersistenceHub, inspect.isfunction) if not name.startswith("_")]
+#: The arguments of ``keys`` and ``iterate`` are those of ``items``.
+ALIKE = {"__init__", "keys", "iterate"}
+STORED = [
+    one for name, one in inspect.getmembers(ValueStore, inspect.isfunction) if name[0] != "_" and name not in ALIKE
+]
 MADE = [Backoff, Criteria, Limits]
 
 
-@pytest.mark.parametrize("subject", [open_hub, *VERBS, *MADE], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "subject",
+    [open_hub, *VERBS, *MADE, *STORED],
+    ids=lambda one: one.__name__,
+)
 def test_each_parameter_has_a_line(subject: Callable[..., Any]):
     lines = [line for line in (inspect.getdoc(subject) or "").splitlines() if line.startswith("- ``")]
     named = {name for line in lines for name in line.partition(": ")[0][2:].replace("``", "").split(", ")}

@@ -1,0 +1,80 @@
+"""What of a value stands in its record's head and body, in a collection."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.codec import Codec
+from flowpersist.errors import MalformedPayload, PersistenceError
+from flowpersist.sealed.drafts import Draft, Found, Loaded
+from flowpersist.sealed.naming import Parts, parts_of
+
+__all__ = ["Card", "is_live", "joined_body", "key_in", "live", "packed_key", "split_body", "timely"]
+
+TICK: Final = timedelta(microseconds=1)
+#: In front of a body, how many bytes of it are the key.
+_LENGTH: Final = 4
+_KEYS: Final = Codec()
+
+
+@frozen
+class Card:
+    """The head of a value's record, with what is small: the key, and the value as the codec encodes it.
+
+    A ``value`` of None is the record's body. A ``key`` of None stands there too, in front of the value.
+    """
+
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+    attributes: dict[str, str | int | float | bool]
+    expires_at: datetime | None
+
+
+def is_live(card: Card, now: datetime) -> bool:
+    """Whether the value is there at this moment of the store's clock."""
+    return card.expires_at is None or now < card.expires_at
+
+
+def packed_key(parts: Parts) -> bytes:
+    """A key as bytes."""
+    return _KEYS.encode(parts).unwrap()
+
+
+def key_in(data: bytes) -> Result[Parts, PersistenceError]:
+    """The key of these bytes."""
+    decoded = _KEYS.decode(data)
+    if not isinstance(decoded, Success):
+        return Failure(decoded.failure())
+    try:
+        return Success(parts_of(decoded.unwrap()))
+    except (TypeError, ValueError, PersistenceError):
+        return Failure(MalformedPayload("the key of a value can't be read; restore the record from a backup"))
+
+
+def joined_body(key: bytes, value: bytes) -> bytes:
+    """The body of a record whose head has no room for its key: the key and the value."""
+    return len(key).to_bytes(_LENGTH, "big") + key + value
+
+
+def split_body(data: bytes) -> Result[tuple[bytes, bytes], PersistenceError]:
+    """The key and the value of such a body."""
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "big")
+    if len(data) < end:
+        return Failure(MalformedPayload("the body of a value is cut short; restore the record from a backup"))
+    return Success((data[_LENGTH:end], data[end:]))
+
+
+def live(found: Found[Card]) -> Loaded[Card] | None:
+    """What was found, unless it has expired."""
+    record = found.record
+    return record if record is not None and is_live(record.head, found.now) else None
+
+
+def timely(draft: Draft[Card], standing: Loaded[Card] | None) -> Draft[Card]:
+    """The draft, put only while what it replaces is there."""
+    expires_at = None if standing is None else standing.head.expires_at
+    return draft if expires_at is None else evolve(draft, not_after=expires_at - TICK)

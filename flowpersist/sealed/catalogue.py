@@ -1,0 +1,142 @@
+"""Collections of values beside the suspensions of a namespace: a namespace of its own for each, and a catalogue.
+
+The catalogue has one record for each collection, sealed for control. It says how the collection names its records, and
+holds the secret of their digests: so the names stay the same when the keyring is rotated. Its key is also the end of
+the collection's namespace, so that maintenance finds all collections without opening anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import field, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Range, Where
+from flowpersist.errors import PersistenceError, RevisionConflict
+from flowpersist.sealed.drafts import Draft
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "purge_expired"]
+
+H = TypeVar("H")
+SECRET_BYTES: Final = 32
+PURGED_AT_ONCE: Final = 500
+PAGE: Final = 100
+
+
+@frozen
+class Collection:
+    """One collection: ``listed`` says whether keys stand in clear; ``secret`` keys the digests, empty where there is
+    no keyring.
+    """
+
+    name: str
+    tenant: str | None
+    listed: bool
+    secret: bytes = field(repr=False)
+
+
+def collection_key(name: str, tenant: str | None) -> str:
+    """The catalogue's key of a collection, which is also the end of its namespace."""
+    if tenant is None:
+        return name
+    return f"{name}@{hashlib.sha256(tenant.encode()).hexdigest()[:32]}"
+
+
+class FollowingRecords(Generic[H]):
+    """Records beside those of a hub, sealed by whatever keyring the hub has now."""
+
+    def __init__(self, of: SealedRecords[Any], namespace: str, head_type: type[H], *, purpose: str) -> None:
+        self._of = of
+        self._records = SealedRecords(of.backend, of.sealer, namespace, head_type, purpose=purpose, runtime=of.runtime)
+
+    @property
+    def now(self) -> SealedRecords[H]:
+        """The records."""
+        if self._records.sealer is not self._of.sealer:
+            self._records.sealer = self._of.sealer
+            self._records.unreadable.forget()
+        return self._records
+
+
+class CollectionCatalog:
+    """The collections of a hub's namespace; ``of`` are the records of its suspensions."""
+
+    def __init__(self, of: SealedRecords[Any]) -> None:
+        self._of = of
+        self._records = FollowingRecords(of, f"{of.namespace}.collections", Collection, purpose="collection")
+
+    def namespace(self, key: str) -> str:
+        """Where the records of the collection of that key stand."""
+        return f"{self._of.namespace}.values.{key}"
+
+    async def find(self, name: str, tenant: str | None) -> Result[Collection | None, PersistenceError]:
+        """A collection, or None where nobody has made it."""
+        read = await self._records.now.read(collection_key(name, tenant))
+        return read.map(lambda found: None if found.record is None else found.record.head)
+
+    async def make(self, name: str, tenant: str | None, *, listed: bool) -> Result[Collection, PersistenceError]:
+        """A new collection, or the one that another process has just made."""
+        records = self._records.now
+        secret = b"" if records.sealer.keyring is None else records.runtime.entropy(SECRET_BYTES)
+        made = Collection(name, tenant, listed, secret)
+        draft = Draft(head=made, attributes={}, due_at=None, body=None)
+        written = await records.put(collection_key(name, tenant), draft, revision=0)
+        if isinstance(written, Success):
+            return Success(made)
+        if not isinstance(written.failure(), RevisionConflict):
+            return Failure(written.failure())
+        found = await self.find(name, tenant)
+        return found.bind(lambda other: Failure(written.failure()) if other is None else Success(other))
+
+    async def keys(self) -> AsyncIterator[Result[str, PersistenceError]]:
+        """The keys of all collections, which take no keyring to read."""
+        after: str | None = None
+        while True:
+            listed = await self._records.now.listed(Where(), limit=PAGE, after=after)
+            if not isinstance(listed, Success):
+                yield Failure(listed.failure())
+                return
+            page = listed.unwrap()
+            for record in page.items:
+                yield Success(record.ref.key)
+            after = page.next
+            if after is None:
+                return
+
+    async def purge_expired(self) -> Result[int, PersistenceError]:
+        """Delete the values of all collections that have expired; gives how many."""
+        purged = 0
+        async for key in self.keys():
+            if not isinstance(key, Success):
+                return Failure(key.failure())
+            of = self._of
+            records = SealedRecords(of.backend, of.sealer, self.namespace(key.unwrap()), Collection, runtime=of.runtime)
+            removed = await purge_expired(records)
+            if not isinstance(removed, Success):
+                return removed
+            purged += removed.unwrap()
+        return Success(purged)
+
+
+async def purge_expired(records: SealedRecords[Any]) -> Result[int, PersistenceError]:
+    """Delete the records that were due before now, by the store's clock; gives how many."""
+    seen = await records.health()
+    if not isinstance(seen, Success):
+        return Failure(seen.failure())
+    return await purge_all(records, Where(range=Range("due", before=seen.unwrap().now)))
+
+
+async def purge_all(records: SealedRecords[Any], where: Where) -> Result[int, PersistenceError]:
+    """Delete all records that are meant; gives how many."""
+    purged = 0
+    while True:
+        removed = await records.purge(where, limit=PURGED_AT_ONCE)
+        if not isinstance(removed, Success):
+            return removed
+        purged += removed.unwrap()
+        if removed.unwrap() < PURGED_AT_ONCE:
+            return Success(purged)

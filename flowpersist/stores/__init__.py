@@ -1,0 +1,42 @@
+"""What agents keep beside suspensions, sealed and on any backend.
+
+What is imported here is public; every other module of the package may change.
+"""
+
+from __future__ import annotations
+
+from flowpersist.sealed.naming import Key
+from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
+from flowpersist.stores.entries import Change, Loaded, Saved
+from flowpersist.stores.opening import Stores, open_stores
+from flowpersist.stores.run_state import (
+    FileStateStore,
+    MemoryStateStore,
+    PostgresStateStore,
+    RedisStateStore,
+    RunStateStore,
+    SqliteStateStore,
+    VersionedRunStateStore,
+    run_state_store,
+)
+from flowpersist.stores.values import ValueStore
+
+__all__ = [
+    "Change",
+    "ConversationManager",
+    "FileStateStore",
+    "Key",
+    "Loaded",
+    "MemoryStateStore",
+    "PostgresStateStore",
+    "RedisStateStore",
+    "RunStateStore",
+    "Saved",
+    "SqliteStateStore",
+    "Stores",
+    "ValueStore",
+    "VersionedRunStateStore",
+    "open_stores",
+    "run_state_store",
+    "run_state_store_from_env",
+]

@@ -1,0 +1,170 @@
+"""Pages of a collection, in which nothing that can't be read is passed over in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from attrs import evolve, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import ORDERS, Order, Page, Record, RecordRef, Scalar, Unreadable, Where
+from flowpersist.errors import PersistenceError
+from flowpersist.errors.arguments import check_choice, check_flag, check_optional, check_str, check_whole
+from flowpersist.sealed.cards import Card, is_live, key_in
+from flowpersist.sealed.catalogue import purge_all
+from flowpersist.sealed.collection import SealedCollection, Stored
+from flowpersist.sealed.drafts import Loaded
+from flowpersist.sealed.naming import Key, Naming, Parts, Prefix, prefix_of
+from flowpersist.stores.entries import checked_attributes
+
+__all__ = ["Asked", "Item", "Unreadables", "asked", "at", "delete_all", "listing"]
+
+Unreadables: TypeAlias = Literal["raise", "skip"]
+PAGE: Final = 100
+
+#: So often a page is filled up where what was found is not meant, before it comes short with a cursor.
+ROUNDS: Final = 8
+#: After opening a head of more than this, a page lets others have the event loop.
+BRIEF_BYTES: Final = 4 * 1024
+
+
+@frozen
+class Asked:
+    """What a page is asked for. ``values``: with them. ``skip``: what can't be read is counted, else it fails the
+    page.
+    """
+
+    prefix: Prefix
+    where: Mapping[str, Scalar]
+    order: Order
+    limit: int
+    after: str | None
+    descending: bool
+    values: bool
+    skip: bool
+
+
+@frozen
+class Item:
+    """A key, its record, and what is stored of it where values were asked for."""
+
+    parts: Parts
+    record: Loaded[Card]
+    stored: Stored | None
+
+
+def at(error: PersistenceError, ref: RecordRef) -> PersistenceError:
+    """The same error, which names the record that it is about."""
+    told = type(error)(f"record {ref.key} of {ref.namespace}: {error.message}", *error.args[1:])
+    told.__cause__ = error.__cause__
+    return told
+
+
+async def listing(collection: SealedCollection, naming: Naming, asked: Asked) -> Result[Page[Item], PersistenceError]:
+    """A page of what is live, has the prefix and the attributes."""
+    items: list[Item] = []
+    unreadable: list[Unreadable] = []
+    where = _where(naming, asked)
+    for rounds in range(1, ROUNDS + 1):
+        listed = await collection.records.listed(
+            where, order=asked.order, limit=asked.limit - len(items), after=asked.after, descending=asked.descending
+        )
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        page = listed.unwrap()
+        unreadable += page.unreadable
+        for record in page.items:
+            opened = await _opened(collection, record, page, asked)
+            if isinstance(opened, Failure):
+                unreadable.append(Unreadable(record.ref, opened.failure()))
+            elif (item := opened.unwrap()) is not None:
+                items.append(item)
+        if unreadable and not asked.skip:
+            first = unreadable[0]
+            return Failure(first.error if first.ref is None else at(first.error, first.ref))
+        if page.next is None or len(items) >= asked.limit or rounds == ROUNDS:
+            return Success(Page(tuple(items), page.next, page.now, tuple(unreadable)))
+        asked = evolve(asked, after=page.next)
+    raise AssertionError
+
+
+def _where(naming: Naming, asked: Asked) -> Where:
+    span = naming.span(asked.prefix)
+    # In another order the range is that order's, and prefixes are told from the sealed keys.
+    return Where(asked.where, span.range if asked.order == "key" else None)
+
+
+async def _opened(
+    collection: SealedCollection, record: Record, page: Page[Record], asked: Asked
+) -> Result[Item | None, PersistenceError]:
+    """The item of a record; None where it has expired, or is of another prefix or other attributes."""
+    loaded = collection.records.loaded(record, page.now)
+    if len(record.head) > BRIEF_BYTES:
+        await asyncio.sleep(0)
+    if not isinstance(loaded, Success):
+        return Failure(loaded.failure())
+    found = loaded.unwrap()
+    card = found.head
+    # The sealed copies decide.
+    if not is_live(card, page.now) or not asked.where.items() <= card.attributes.items():
+        return Success(None)
+    if card.key is not None and not asked.values:
+        return key_in(card.key).map(lambda parts: _item(asked, parts, found, None))
+    if found.has_body and found.body is None:
+        read = await collection.records.read(record.ref.key, body=True)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        again = read.unwrap()
+        if again.record is None or not is_live(again.record.head, again.now):
+            return Success(None)
+        found = again.record
+    return (await collection.opened(found)).map(lambda stored: _item(asked, stored.parts, stored.record, stored))
+
+
+def _item(asked: Asked, parts: Parts, record: Loaded[Card], stored: Stored | None) -> Item | None:
+    return Item(parts, record, stored) if asked.prefix.holds(parts) else None
+
+
+async def delete_all(collection: SealedCollection, naming: Naming, prefix: Prefix) -> Result[int, PersistenceError]:
+    """Remove all records with a prefix; gives how many."""
+    span, records = naming.span(prefix), collection.records
+    if span.exact:
+        return await purge_all(records, Where(range=span.range))
+    wanted = Asked(prefix, {}, "key", PAGE, None, descending=False, values=False, skip=False)
+    deleted = 0
+    while True:
+        listed = await listing(collection, naming, wanted)
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        page = listed.unwrap()
+        for item in page.items:
+            removed = await records.delete(item.record.ref.key, revision=None)
+            if not isinstance(removed, Success):
+                return Failure(removed.failure())
+            deleted += removed.unwrap()
+        if page.next is None:
+            return Success(deleted)
+        wanted = evolve(wanted, after=page.next)
+
+
+def asked(
+    prefix: Key | tuple[()],
+    where: Mapping[str, Scalar] | None,
+    order: Order,
+    descending: bool,  # noqa: FBT001
+    limit: int,
+    after: str | None,
+    unreadable: Unreadables,
+    *,
+    values: bool,
+) -> Asked:
+    """What a caller asks for, checked."""
+    check_choice(order, "order", ORDERS)
+    check_flag(descending, "descending")
+    check_whole(limit, "limit", most=10_000)
+    check_optional(after, "after", check_str)
+    check_choice(unreadable, "unreadable", ("raise", "skip"))
+    skip = unreadable == "skip"
+    return Asked(prefix_of(prefix), checked_attributes(where), order, limit, after, descending, values, skip)

@@ -1,0 +1,194 @@
+"""Watching a collection: the values as they are, and then what changes.
+
+A backend's notifications are hints, and polling sees states: so the last state of every key is told, and not each one
+in between. What was told is remembered, a revision for each key that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from attrs import frozen
+
+from flowpersist.backends.base import Capability, Notifying
+from flowpersist.errors import StorageError
+from flowpersist.hub.outcome import or_raise
+from flowpersist.sealed.cards import live
+from flowpersist.sealed.collection import Stored
+from flowpersist.sealed.naming import Naming, Parts, Prefix, key_of
+from flowpersist.stores.entries import Change
+from flowpersist.stores.listing import Asked, listing
+from flowpersist.stores.single import SingleValues
+
+__all__ = ["Watch"]
+
+T = TypeVar("T")
+log = logging.getLogger("flowpersist.stores")
+#: Where the backend tells of changes, it is looked so many times more seldom.
+SELDOM: Final = 10
+#: Of records that were touched; where there are more, all are looked at.
+MOST: Final = 10_000
+PAGE: Final = 200
+#: Seconds between two looks at least.
+NAP: Final = 0.01
+
+
+@frozen
+class _Told:
+    """What was told of a record."""
+
+    parts: Parts
+    revision: int
+    expires_at: datetime | None
+
+
+class Watch(Generic[T]):
+    """One caller's watch on the keys with a prefix."""
+
+    def __init__(self, values: SingleValues[T], prefix: Prefix, poll: timedelta) -> None:
+        self._values = values
+        self._prefix = prefix
+        self._poll = poll
+        self._told: dict[str, _Told] = {}
+        self._touched: set[str] = set()
+        #: Whether to look at all, and to tell all again.
+        self._all = True
+        self._again = True
+        self._hearing = False
+        self._rung = asyncio.Event()
+
+    async def changes(self) -> AsyncIterator[Change[T]]:
+        """See ``ValueStore.watch``."""
+        listening = asyncio.ensure_future(self._listen())
+        try:
+            while True:
+                try:
+                    async for change in self._news():
+                        yield change
+                except StorageError as error:
+                    if not error.retryable:
+                        raise
+                    log.warning("a watched collection can't be read, trying again in %s: %s", self._poll, error)
+                    self._all = self._again = True
+                    await self._values.collection.records.runtime.sleep(self._poll.total_seconds())
+                    continue
+                await self._pause()
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    async def _news(self) -> AsyncIterator[Change[T]]:
+        naming = or_raise(await self._values.collection.naming())
+        if naming is None:
+            return
+        if self._all:
+            again, self._all, self._again = self._again, False, False
+            self._touched.clear()
+            async for change in self._everything(naming, again=again):
+                yield change
+        touched, self._touched = self._touched, set()
+        start = naming.span(self._prefix).start
+        for name in touched:
+            if name.startswith(start) and (news := await self._one(name)) is not None:
+                yield news
+
+    async def _everything(self, naming: Naming, *, again: bool) -> AsyncIterator[Change[T]]:
+        gone = set(self._told)
+        after: str | None = None
+        while True:
+            asked = Asked(self._prefix, {}, "key", PAGE, after, descending=False, values=again, skip=False)
+            page = or_raise(await listing(self._values.collection, naming, asked))
+            for item in page.items:
+                name = item.record.ref.key
+                gone.discard(name)
+                told = self._told.get(name)
+                if again or told is None or told.revision != item.record.revision:
+                    change = await (self._one(name) if item.stored is None else self._of(item.stored))
+                    if change is not None:
+                        yield change
+            after = page.next
+            if after is None:
+                break
+        for name in gone:
+            if (left := self._gone(name)) is not None:
+                yield left
+
+    async def _one(self, name: str) -> Change[T] | None:
+        """What is to be told of one record: None where that was told already."""
+        collection = self._values.collection
+        record = live(self._values.raised(name, await collection.records.read(name, body=True)))
+        if record is None:
+            return self._gone(name)
+        told = self._told.get(name)
+        if told is not None and told.revision == record.revision:
+            return None
+        stored = self._values.raised(name, await collection.opened(record))
+        return await self._of(stored) if self._prefix.holds(stored.parts) else None
+
+    async def _of(self, stored: Stored) -> Change[T]:
+        name, record = stored.record.ref.key, stored.record
+        loaded = self._values.raised(name, await self._values.loaded(stored))
+        self._told[name] = _Told(stored.parts, record.revision, record.head.expires_at)
+        return Change(loaded.key, loaded)
+
+    def _gone(self, name: str) -> Change[T] | None:
+        told = self._told.pop(name, None)
+        return None if told is None else Change(key_of(told.parts), None)
+
+    async def _pause(self) -> None:
+        """Until something was touched, has expired, or it is time to look."""
+        runtime = self._values.collection.records.runtime
+        poll = self._poll.total_seconds() * (SELDOM if self._hearing else 1)
+        ends = min((one.expires_at for one in self._told.values() if one.expires_at is not None), default=None)
+        left = poll if ends is None else (ends - self._values.collection.records.reckoned()).total_seconds()
+        ringing = asyncio.ensure_future(self._rung.wait())
+        sleeping = asyncio.ensure_future(runtime.sleep(max(NAP, min(poll, left))))
+        try:
+            await asyncio.wait({ringing, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ringing.cancel()
+            sleeping.cancel()
+        if self._rung.is_set():
+            self._rung.clear()
+            return
+        now = self._values.collection.records.reckoned()
+        expired = {name for name, one in self._told.items() if one.expires_at is not None and one.expires_at <= now}
+        self._touched |= expired
+        self._all = self._all or not expired
+
+    async def _listen(self) -> None:
+        """Until cancelled: hear what changes, if the backend tells; after a lost connection all is told again."""
+        records = self._values.collection.records
+        backend = records.backend
+        if Capability.NOTIFICATIONS not in backend.capabilities or not isinstance(backend, Notifying):
+            return
+        while True:
+            try:
+                async with backend.changes(records.namespace) as names:
+                    self._hearing = True
+                    # What has changed before anybody listened.
+                    self._ring_all()
+                    async for name in names:
+                        self._ring(name)
+            except StorageError as error:
+                log.warning("changes are not heard of, looking every %s meanwhile: %s", self._poll, error)
+            self._hearing = False
+            self._again = True
+            self._ring_all()
+            await records.runtime.sleep(self._poll.total_seconds())
+
+    def _ring(self, name: str) -> None:
+        self._touched.add(name)
+        if len(self._touched) > MOST:
+            self._all = True
+        self._rung.set()
+
+    def _ring_all(self) -> None:
+        self._all = True
+        self._rung.set()
