@@ -5,33 +5,41 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from attrs import evolve, field, frozen
+import msgspec
+from attrs import evolve
 from returns.result import Failure, Result, Success
 
+from flowpersist.backends.base import RecordRef
 from flowpersist.codec import Codec
 from flowpersist.errors import MalformedPayload, PersistenceError
 from flowpersist.sealed.drafts import Draft, Found, Loaded
-from flowpersist.sealed.naming import Parts, parts_of
+from flowpersist.sealed.naming import SURROGATE, Parts, parts_of
 
-__all__ = ["Card", "is_live", "joined_body", "key_in", "live", "packed_key", "split_body", "timely"]
+__all__ = ["Card", "at", "card_key", "is_live", "joined_body", "key_in", "live", "packed_key", "split_body", "timely"]
 
+#: Of a key that rides in the head.
+MOST_KEY_BYTES: Final = 4 * 1024
+_INT64: Final = range(-(2**63), 2**63)
 TICK: Final = timedelta(microseconds=1)
 #: In front of a body, how many bytes of it are the key.
 _LENGTH: Final = 4
 _KEYS: Final = Codec()
 
 
-@frozen
-class Card:
-    """The head of a value's record, with what is small: the key, and the value as the codec encodes it.
+class Card(msgspec.Struct, frozen=True):
+    """The head of a value's record, with what is small: the key's parts, and the value as the codec encodes it.
 
-    A ``value`` of None is the record's body. A ``key`` of None stands there too, in front of the value.
+    A ``key`` that MessagePack has no form for is bytes of the codec. A ``value`` of None is the record's body. A
+    ``key`` of None stands there too, in front of the value.
     """
 
-    key: bytes | None = field(repr=False)
-    value: bytes | None = field(repr=False)
+    key: tuple[str | int, ...] | bytes | None
+    value: bytes | None
     attributes: dict[str, str | int | float | bool]
     expires_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"Card(expires_at={self.expires_at!r})"
 
 
 def is_live(card: Card, now: datetime) -> bool:
@@ -44,8 +52,25 @@ def packed_key(parts: Parts) -> bytes:
     return _KEYS.encode(parts).unwrap()
 
 
-def key_in(data: bytes) -> Result[Parts, PersistenceError]:
-    """The key of these bytes."""
+def card_key(parts: Parts) -> Parts | bytes | None:
+    """What stands of a key in a head; None where it has no room for it."""
+    size = sum(len(part) for part in parts if isinstance(part, str))
+    if size <= MOST_KEY_BYTES // 4 and all(map(_is_plain, parts)):
+        return parts
+    packed = packed_key(parts)
+    return packed if len(packed) <= MOST_KEY_BYTES else None
+
+
+def _is_plain(part: str | int) -> bool:
+    if type(part) is str:
+        return part.isascii() or not SURROGATE.search(part)
+    return type(part) is int and part in _INT64
+
+
+def key_in(data: Parts | bytes) -> Result[Parts, PersistenceError]:
+    """The key of a head, or of a body."""
+    if isinstance(data, tuple):
+        return Success(data)
     decoded = _KEYS.decode(data)
     if not isinstance(decoded, Success):
         return Failure(decoded.failure())
@@ -78,3 +103,10 @@ def timely(draft: Draft[Card], standing: Loaded[Card] | None) -> Draft[Card]:
     """The draft, put only while what it replaces is there."""
     expires_at = None if standing is None else standing.head.expires_at
     return draft if expires_at is None else evolve(draft, not_after=expires_at - TICK)
+
+
+def at(error: PersistenceError, ref: RecordRef) -> PersistenceError:
+    """The same error, which names the record that it is about."""
+    told = type(error)(f"record {ref.key} of {ref.namespace}: {error.message}", *error.args[1:])
+    told.__cause__ = error.__cause__
+    return told

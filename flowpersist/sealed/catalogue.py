@@ -15,7 +15,8 @@ from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Range, Where
-from flowpersist.errors import PersistenceError, RevisionConflict
+from flowpersist.errors import PersistenceError, RevisionConflict, StorageError
+from flowpersist.sealed.cards import at
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
@@ -75,7 +76,10 @@ class CollectionCatalog:
 
     async def find(self, name: str, tenant: str | None) -> Result[Collection | None, PersistenceError]:
         """A collection, or None where nobody has made it."""
-        read = await self._records.now.read(collection_key(name, tenant))
+        records, key = self._records.now, collection_key(name, tenant)
+        read = await records.read(key)
+        if isinstance(read, Failure) and not isinstance(read.failure(), StorageError):
+            return Failure(at(read.failure(), records.ref(key)))
         return read.map(lambda found: None if found.record is None else found.record.head)
 
     async def make(self, name: str, tenant: str | None, *, listed: bool) -> Result[Collection, PersistenceError]:

@@ -16,7 +16,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Scalar, Written
 from flowpersist.errors import ConfigurationError, PersistenceError, RevisionConflict, StateTooLarge, TamperedEnvelope
-from flowpersist.sealed.cards import Card, joined_body, key_in, packed_key, split_body
+from flowpersist.sealed.cards import Card, card_key, joined_body, key_in, packed_key, split_body
 from flowpersist.sealed.catalogue import CollectionCatalog, FollowingRecords, collection_key
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Draft, Loaded, marked, record_context
@@ -29,8 +29,6 @@ __all__ = ["Content", "SealedCollection", "Stored", "expiry"]
 
 #: A value of at most so many bytes rides in the head, so that a page has it and a load is one read.
 HEAD_VALUE_BYTES: Final = 8 * 1024
-#: A key too.
-HEAD_KEY_BYTES: Final = 4 * 1024
 _PURPOSE: Final = "value"
 
 
@@ -38,7 +36,7 @@ _PURPOSE: Final = "value"
 class Content:
     """A key and a value, ready to be put: what of them rides in the head, and the sealed body."""
 
-    key: bytes | None = field(repr=False)
+    key: Parts | bytes | None = field(repr=False)
     value: bytes | None = field(repr=False)
     body: bytes | None = field(repr=False)
 
@@ -113,19 +111,18 @@ class SealedCollection:
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
         sealer, context = self.records.sealer, record_context(self.records.ref(name), None)
-        key = packed_key(parts)
-        rides = len(key) <= HEAD_KEY_BYTES
+        key = card_key(parts)
         most = sealer.codec.limits.max_bytes
 
         def sealed(value: bytes) -> Result[Content, PersistenceError]:
-            if rides and len(value) <= HEAD_VALUE_BYTES:
+            if key is not None and len(value) <= HEAD_VALUE_BYTES:
                 return Success(Content(key, value, None))
-            data = value if rides else joined_body(key, value)
+            data = value if key is not None else joined_body(packed_key(parts), value)
             if len(data) > most:
                 message = f"key and value take {len(data)} bytes, over the limit of {most}; keep less in them"
                 return Failure(StateTooLarge(message))
             body = sealer.seal_bytes(data, context=context, purpose=_PURPOSE)
-            return body.map(lambda made: Content(key if rides else None, None, made))
+            return body.map(lambda made: Content(key, None, made))
 
         return sealed
 
@@ -141,11 +138,13 @@ class SealedCollection:
         return read.bind(split_body).bind(lambda both: self._fitting(record, parts, *both))
 
     def _fitting(
-        self, record: Loaded[Card], parts: Parts | None, key: bytes, value: bytes
+        self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: bytes
     ) -> Result[Stored, PersistenceError]:
         def fitting(found: Parts) -> Result[Stored, PersistenceError]:
-            named = self._naming is None or self._naming.name(found) == record.ref.key
-            if not named or (parts is not None and parts != found):
+            naming = self._naming
+            # Whose parts are known was found by their name.
+            fits = parts == found if parts is not None else naming is None or naming.name(found) == record.ref.key
+            if not fits:
                 return Failure(TamperedEnvelope("the record holds the value of another key; restore it from a backup"))
             return Success(Stored(record, found, value))
 

@@ -26,7 +26,7 @@ from flowpersist.backends.base import Range
 from flowpersist.errors import ConfigurationError, StateTooLarge
 from flowpersist.errors.arguments import mistyped, out_of_range
 
-__all__ = ["MAX_KEY_BYTES", "Key", "Naming", "Parts", "Prefix", "Span", "key_of", "parts_of", "prefix_of"]
+__all__ = ["MAX_KEY_BYTES", "SURROGATE", "Key", "Naming", "Parts", "Prefix", "Span", "key_of", "parts_of", "prefix_of"]
 
 Key: TypeAlias = str | tuple[str | int, ...]
 Parts: TypeAlias = tuple[str | int, ...]
@@ -39,7 +39,7 @@ _MOST: Final = 480
 _KEPT: Final = 400
 _INTEGERS: Final = range(-(2**255), 2**255)
 _TAKES: Final = "a str, or a tuple of str and int"
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _REPLACED: Final = "\ufffd"
 #: Ends a part, and is below all that a part holds: so a key stands before those that it begins.
 _END: Final = "\x01"
@@ -49,6 +49,9 @@ _CUT: Final = "\x02\x04"
 _INTEGER: Final = "\x02\x05"
 _DIGITS: Final = str.maketrans("0123456789abcdef", "fedcba9876543210")
 _DIGEST_BYTES: Final = 24
+_TEXT: Final = b"s"
+#: Before a first part that is a text: no digest stands before it.
+_FIRST: Final = b"\0" + _TEXT
 
 
 def parts_of(key: object, name: str = "key") -> Parts:
@@ -140,7 +143,7 @@ class Naming:
             )
         if self.listed:
             text = "".join(_clear(part) + _END for part in prefix.parts) or prefix.text[: _KEPT + 1].translate(_ESCAPES)
-            start = _SURROGATE.sub(_REPLACED, text)
+            start = SURROGATE.sub(_REPLACED, text)
             kept = _cut(start)
             return Span(kept, exact=kept == start and _REPLACED not in start)
         components, _ = self._components(prefix.parts)
@@ -149,12 +152,14 @@ class Naming:
 
     def _clear_name(self, parts: Parts) -> str:
         text = "".join(_clear(part) + _END for part in parts)
-        shown = _SURROGATE.sub(_REPLACED, text)
+        shown = SURROGATE.sub(_REPLACED, text)
         if shown == text and len(text) <= _MOST and len(text.encode()) <= _MOST:
             return text
         return _cut(shown) + _CUT + _readable(self._chained(parts)[-1])
 
     def _digest_name(self, parts: Parts) -> str:
+        if len(parts) == 1 and isinstance(parts[0], str):
+            return _readable(self._digest(_FIRST + _bytes(parts[0]))) + "/"
         components, digest = self._components(parts)
         if sum(map(len, components)) <= _MOST:
             return "".join(components)
@@ -171,7 +176,7 @@ class Naming:
         digests: list[bytes] = []
         digest = b""
         for part in parts:
-            kind, data = (b"i", str(part).encode()) if isinstance(part, int) else (b"s", _bytes(part))
+            kind, data = (b"i", str(part).encode()) if isinstance(part, int) else (_TEXT, _bytes(part))
             digest = self._digest(len(digest).to_bytes(1, "big") + digest + kind + data)
             digests.append(digest)
         return digests

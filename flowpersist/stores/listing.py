@@ -9,17 +9,17 @@ from typing import Final, Literal, TypeAlias
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import ORDERS, Order, Page, Record, RecordRef, Scalar, Unreadable, Where
+from flowpersist.backends.base import ORDERS, Order, Page, Record, Scalar, Unreadable, Where
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_choice, check_flag, check_optional, check_str, check_whole
-from flowpersist.sealed.cards import Card, is_live, key_in
+from flowpersist.sealed.cards import Card, at, is_live, key_in
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.naming import Key, Naming, Parts, Prefix, prefix_of
 from flowpersist.stores.entries import checked_attributes
 
-__all__ = ["Asked", "Item", "Unreadables", "asked", "at", "delete_all", "listing"]
+__all__ = ["Asked", "Item", "Unreadables", "asked", "delete_all", "listing"]
 
 Unreadables: TypeAlias = Literal["raise", "skip"]
 PAGE: Final = 100
@@ -53,13 +53,6 @@ class Item:
     parts: Parts
     record: Loaded[Card]
     stored: Stored | None
-
-
-def at(error: PersistenceError, ref: RecordRef) -> PersistenceError:
-    """The same error, which names the record that it is about."""
-    told = type(error)(f"record {ref.key} of {ref.namespace}: {error.message}", *error.args[1:])
-    told.__cause__ = error.__cause__
-    return told
 
 
 async def listing(collection: SealedCollection, naming: Naming, asked: Asked) -> Result[Page[Item], PersistenceError]:

@@ -23,14 +23,14 @@ from flowpersist.errors import (
     ValueNotFound,
 )
 from flowpersist.hub.outcome import MISSING, or_raise
-from flowpersist.sealed.cards import Card, is_live, live, timely
+from flowpersist.sealed.cards import Card, at, is_live, live, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
 from flowpersist.sealed.drafts import Draft, Found, Move, Updated
 from flowpersist.sealed.drafts import Loaded as Sealed
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.naming import Key, Parts, key_of
 from flowpersist.stores.entries import Loaded, Saved
-from flowpersist.stores.listing import Item, at
+from flowpersist.stores.listing import Item
 
 __all__ = ["SingleValues"]
 

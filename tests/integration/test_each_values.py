@@ -37,8 +37,10 @@ from flowpersist.errors import (
     UnknownKey,
     UnknownType,
     UnsupportedType,
+    UnsupportedVersion,
     ValueNotFound,
 )
+from flowpersist.sealed.drafts import record_context
 from flowpersist.stores import Stores, open_stores
 from flowpersist.testing import open_test_hub, travel
 from flowpersist.testing.faults import FaultyBackend
@@ -482,6 +484,19 @@ async def test_a_damaged_record_is_raised(stores):
         with pytest.raises(IntegrityError, match="record "):
             await refused
     assert len((await values.keys(unreadable="skip")).unreadable) == 1
+
+
+async def test_a_value_of_a_later_release_and_a_damaged_catalogue_are_raised(stores):
+    values = stores.values("v", int)
+    await values.save("a", 1)
+    backend, sealer = stores.hub.backend, stores.hub.suspensions.records.sealer
+    for namespace, purpose in (("default.values.v", "value"), ("default.collections", "collection")):
+        (record,) = (await backend.query(namespace, Where(), limit=5)).items
+        later = sealer.seal_bytes(b"\x02" + bytes(40), context=record_context(record.ref, None), purpose=purpose)
+        await backend.put(record.ref, RecordChange("w", head=later.unwrap()), if_revision=record.revision)
+        for refused in (stores.values("v", int).load("a"), stores.values("v", int).items()):
+            with pytest.raises(UnsupportedVersion, match=rf"record \S+ of {namespace}: .*upgrade flowpersist"):
+                await refused
 
 
 async def test_a_record_that_was_moved_is_not_another_keys_value(stores):
