@@ -5,17 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from returns.result import Failure, Result, Success
-
 from flowpersist.backends.base import check_text
-from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.errors.arguments import (
     check_class,
     check_duration,
     check_instance,
 )
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.answering import delivered
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import text_of
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
@@ -23,16 +19,15 @@ from flowpersist.hub.suspending import (
     check_times,
     earliest,
 )
+from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import verbs
-from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.steps import Step
+from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
-    resumption_of,
     suspension_of,
 )
 
@@ -55,7 +50,7 @@ class AnsweringVerbs(HubBase):
         """
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Snapshot) -> Step[Receipt]:
+        async def decide(seen: Snapshot) -> Decision[Receipt]:
             offer = await given.examined(seen.head, seen.target)
             return verbs.answer(seen.head, seen.target, offer, seen.now)
 
@@ -88,10 +83,10 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if answer_id is None else answer_id
         given = self._given(value, by, own)
 
-        async def decide(seen: Snapshot) -> Step[Resumption[S, A]]:
+        async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
-            step = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
-            return await self._taken(seen, step, expect, awaiting)
+            decision = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
+            return await taken(self.suspensions, seen, decision, expect, awaiting)
 
         return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
 
@@ -127,10 +122,10 @@ class AnsweringVerbs(HubBase):
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id)
 
-        async def decide(seen: Snapshot) -> Step[Resumption[S, A]]:
+        async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
-            step = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
-            return await self._taken(seen, step, expect, awaiting)
+            decision = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
+            return await taken(self.suspensions, seen, decision, expect, awaiting)
 
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
 
@@ -144,9 +139,9 @@ class AnsweringVerbs(HubBase):
         """
         check_instance(reason, "reason", (str, type(None)), "a str or None")
 
-        async def decide(seen: Snapshot) -> Step[Suspension]:
-            step = verbs.cancel(seen.head, seen.target, seen.now, reason=text_of(reason))
-            return Step(step.head, step.result.map(suspension_of))
+        async def decide(seen: Snapshot) -> Decision[Suspension]:
+            decision = verbs.cancel(seen.head, seen.target, seen.now, reason=text_of(reason))
+            return decision.map(suspension_of)
 
         return as_outcome(await self.suspensions.transact("cancel", key, decide, by=by))
 
@@ -166,10 +161,10 @@ class AnsweringVerbs(HubBase):
             msg = "Invalid timeout: expected a timeout or a deadline"
             raise ValueError(msg)
 
-        async def decide(seen: Snapshot) -> Step[Suspension]:
+        async def decide(seen: Snapshot) -> Decision[Suspension]:
             moment = earliest(deadline, timeout, seen.now)
-            step = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
-            return Step(step.head, step.result.map(suspension_of))
+            decision = verbs.extend(seen.head, seen.target, seen.now, deadline=moment or seen.now)
+            return decision.map(suspension_of)
 
         return as_outcome(await self.suspensions.transact("extend", key, decide, by=by))
 
@@ -177,30 +172,3 @@ class AnsweringVerbs(HubBase):
         check_class(expect, "expect")
         if awaiting is not ANY_ANSWER:
             self.remember(awaiting)
-
-    async def _taken(
-        self, seen: Snapshot, step: Step[Head], expect: type[S], awaiting: AwaitInput[A]
-    ) -> Step[Resumption[S, A]]:
-        """Read the state before the put that takes the run: what this process can't read stays as it was."""
-        if not isinstance(step.result, Success):
-            return Step(step.head, Failure(step.result.failure()))
-        state = await self.suspensions.records.open_body(seen.record, purpose="state")
-        fitting = state.bind(lambda value: _expected(value, expect))
-        if not isinstance(fitting, Success):
-            return Step(seen.head, Failure(fitting.failure()))
-        apart = await self.suspensions.beside.answers.values(step.head)
-        if not isinstance(apart, Success):
-            return Step(seen.head, Failure(apart.failure()))
-        answers = await delivered(step.head, apart.unwrap(), awaiting)
-        if not isinstance(answers, Success):
-            return Step(seen.head, Failure(answers.failure()))
-        return Step(step.head, Success(resumption_of(step.head, fitting.unwrap(), answers.unwrap())))
-
-
-def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
-    if isinstance(state, expect):
-        return Success(state)
-    message = (
-        f"Invalid state: expected class {expect.__name__}, not {type(state).__name__}; the suspension is unchanged"
-    )
-    return Failure(UnexpectedType(message, "state"))

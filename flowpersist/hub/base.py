@@ -27,8 +27,8 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_TEXT
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.decisions import Offer
 from flowpersist.lifecycle.model import Head, Until
-from flowpersist.lifecycle.steps import Offer
 from flowpersist.lifecycle.views import (
     NewSuspension,
     Resumption,

@@ -26,8 +26,8 @@ from flowpersist.hub.suspending import (
 )
 from flowpersist.hub.transactions import Snapshot
 from flowpersist.lifecycle import holding
+from flowpersist.lifecycle.decisions import Decision, Holder
 from flowpersist.lifecycle.model import Head, Status, check_metadata, replace
-from flowpersist.lifecycle.steps import Holder, Step
 from flowpersist.lifecycle.views import (
     Resumption,
     Suspension,
@@ -51,7 +51,7 @@ class HoldingVerbs(HubBase):
         check_run(run)
         check_duration(lease, "lease")
 
-        async def decide(seen: Snapshot) -> Step[datetime]:
+        async def decide(seen: Snapshot) -> Decision[datetime]:
             return holding.renew(seen.head, holder_of(run), seen.now, lease=lease)
 
         return as_outcome(await self.suspensions.transact("renew", run.suspension.id, decide))
@@ -152,20 +152,19 @@ class HoldingVerbs(HubBase):
         self,
         verb: str,
         run: Resumption[Any],
-        step: Callable[[Snapshot], Step[Head]],
+        transition: Callable[[Snapshot], Decision[Head]],
         body: bytes | Keep | None,
         metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[Suspension]:
-        async def decide(seen: Snapshot) -> Step[Suspension]:
-            decided = step(seen)
-            # A cancellation that is carried out here keeps the state: only the verb's own success replaces it.
-            if not isinstance(decided.result, Success):
-                return Step(decided.head, Failure(decided.result.failure()), KEEP)
-            head = decided.head
-            if metadata is not None and head is not seen.head:
+        async def decide(seen: Snapshot) -> Decision[Suspension]:
+            decision = transition(seen)
+            head = decision.head
+            if metadata is not None and head is not seen.head and isinstance(decision.result, Success):
                 head = replace(head, metadata=metadata)
-            # What has expired stays as it was, state included.
-            return Step(head, Success(suspension_of(head)), KEEP if head.status is Status.EXPIRED else body)
+                decision = Decision(head, Success(head))
+            # What has expired stays as it was, state included; so does what a cancellation ends that is carried out
+            # here: only the verb's own success replaces the body.
+            return decision.map(suspension_of, body=KEEP if head.status is Status.EXPIRED else body)
 
         freed = partial(self._let_go, run)
         return as_outcome(await self.suspensions.transact(verb, run.suspension.id, decide, done=freed))

@@ -20,9 +20,9 @@ from flowpersist.hub.listing import query
 from flowpersist.hub.outcome import Outcome, as_outcome
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.refusals import closed_error
-from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import (
     Criteria,
     Suspension,
@@ -69,12 +69,12 @@ class ReadingVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Snapshot) -> Step[object]:
+        async def decide(seen: Snapshot) -> Decision[object]:
             if seen.head.status is not Status.COMPLETED or seen.head.taken is not None:
-                return Step(seen.head, Failure(_no_outcome(seen.head)))
+                return Decision(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.record.has_body:
-                return Step(seen.head, Success(None))
-            return Step(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+                return Decision(seen.head, Success(None))
+            return Decision(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
 
@@ -86,12 +86,12 @@ class ReadingVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         """
 
-        async def decide(seen: Snapshot) -> Step[object]:
+        async def decide(seen: Snapshot) -> Decision[object]:
             if seen.head.status is not Status.FAILED:
-                return Step(seen.head, Failure(_no_outcome(seen.head)))
+                return Decision(seen.head, Failure(_no_outcome(seen.head)))
             if not seen.head.explained:
-                return Step(seen.head, Success(None))
-            return Step(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
+                return Decision(seen.head, Success(None))
+            return Decision(seen.head, await self.suspensions.records.open_body(seen.record, purpose="outcome"))
 
         return as_outcome(await self.suspensions.transact("failure", key, decide, by=by, body=True))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import KEEP, Scalar
+from flowpersist.backends.base import Scalar
 from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.errors.arguments import (
     check_optional,
@@ -34,15 +34,15 @@ from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
 from flowpersist.lifecycle.pausing import carried
-from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import (
     NewSuspension,
     Resumption,
     check_run,
 )
-from flowpersist.sealed.drafts import Found, Loaded, Move
+from flowpersist.sealed.drafts import Decided, Found, Loaded
 
 __all__ = ["SuspendingVerbs"]
 
@@ -175,9 +175,9 @@ class SuspendingVerbs(HubBase):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
 
-        async def decide(seen: Snapshot) -> Step[NewSuspension]:
+        async def decide(seen: Snapshot) -> Decision[NewSuspension]:
             carries = any(carried(wait, names) for wait in seen.head.waits)
-            step = holding.suspend_next(
+            decision = holding.suspend_next(
                 seen.head,
                 holder_of(run),
                 seen.now,
@@ -186,7 +186,7 @@ class SuspendingVerbs(HubBase):
                 superseded=names,
                 metadata=renamed,
             )
-            return Step(step.head, step.result.map(self._new), body if isinstance(step.result, Success) else KEEP)
+            return decision.map(self._new, body=body)
 
         freed = partial(self._let_go, run)
         return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, done=freed))
@@ -205,15 +205,15 @@ class SuspendingVerbs(HubBase):
     ) -> Outcome[NewSuspension]:
         status = Status.RESERVED if state is None else Status.WAITING
 
-        async def decide(found: Found[Head]) -> Move[Head, NewSuspension]:
+        async def decide(found: Found[Head]) -> Decided[Head, NewSuspension]:
             if found.record is not None:
-                return Move(None, await self._again(verb, found.record, planned, state, by))
+                return await self._again(verb, found.record, planned, state, by)
             head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
             allowed = await self.suspensions.allowed(verb, head, by)
             if isinstance(allowed, Failure):
-                return Move(None, Failure(allowed.failure()))
-            draft = self.suspensions.draft(head, before=None, body=None if state is None else state.body)
-            return Move(draft, Success(self._new(head)))
+                return Failure(allowed.failure())
+            body = None if state is None else state.body
+            return self.suspensions.draft(head, Success(self._new(head)), before=None, body=body)
 
         updated = await self.suspensions.update(verb, by, str(facts.id), decide, new=facts.fresh)
         return as_outcome(updated.result)
@@ -230,18 +230,17 @@ class SuspendingVerbs(HubBase):
     async def _fill(
         self, key: KeyLike, state: object, instead: str | bytes | None, by: str | None
     ) -> Outcome[NewSuspension]:
-        async def decide(seen: Snapshot) -> Step[NewSuspension]:
+        async def decide(seen: Snapshot) -> Decision[NewSuspension]:
             records = self.suspensions.records
             sealed = await seal_state(
                 records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead
             )
             if not isinstance(sealed, Success):
-                return Step(seen.head, Failure(sealed.failure()))
+                return Decision(seen.head, Failure(sealed.failure()))
             if seen.head.fingerprint is not None:
                 same = same_state(records, seen.record, sealed.unwrap())
-                return Step(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
-            step = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
-            filled = step.result.map(lambda head: self._new(head, answered=True))
-            return Step(step.head, filled, sealed.unwrap().body)
+                return Decision(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
+            decision = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
+            return decision.map(partial(self._new, answered=True), body=sealed.unwrap().body)
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))

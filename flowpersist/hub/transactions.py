@@ -31,6 +31,7 @@ from flowpersist.hub.large_answers import Aside
 from flowpersist.hub.misses import Misses
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
+from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
     MAX_RECEIPTS,
@@ -44,9 +45,8 @@ from flowpersist.lifecycle.model import (
     secret_digest,
 )
 from flowpersist.lifecycle.refusals import not_found
-from flowpersist.lifecycle.steps import Step
 from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
-from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated
+from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
@@ -140,7 +140,7 @@ class Suspensions:
         self,
         verb: str,
         named: KeyLike,
-        decide: Callable[[Snapshot], Awaitable[Step[T]]],
+        decide: Callable[[Snapshot], Awaitable[Decision[T]]],
         *,
         by: str | None = None,
         body: bool = False,
@@ -153,14 +153,13 @@ class Suspensions:
         key = parsed.unwrap()
         aside = Aside(self.beside.answers)
 
-        async def move(found: Found[Head]) -> Move[Head, T]:
+        async def decided(found: Found[Head]) -> Decided[Head, T]:
             seen = await self._present(verb, key, found, by)
             if not isinstance(seen, Success):
-                return Move(None, Failure(seen.failure()))
-            now = seen.unwrap()
-            return await self._moved(now, await decide(now), aside)
+                return Failure(seen.failure())
+            return await self._put_or_give(seen.unwrap(), await decide(seen.unwrap()), aside)
 
-        updated = await self.update(verb, by, record_key(key), move, body=body, done=done)
+        updated = await self.update(verb, by, record_key(key), decided, body=body, done=done)
         await self._tidied(key, aside, updated)
         return updated.result
 
@@ -178,7 +177,7 @@ class Suspensions:
         verb: str,
         by: str | None,
         key: str,
-        decide: Callable[[Found[Head]], Awaitable[Move[Head, T]]],
+        decide: Callable[[Found[Head]], Awaitable[Decided[Head, T]]],
         *,
         body: bool = False,
         new: bool = False,
@@ -201,16 +200,16 @@ class Suspensions:
     async def refresh(self, key: str) -> Result[bool, PersistenceError]:
         """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
 
-        async def decide(found: Found[Head]) -> Move[Head, bool]:
+        async def decide(found: Found[Head]) -> Decided[Head, bool]:
             draft = None if found.record is None else self.refreshed(found.record, found.now)
-            return Move(draft, Success(draft is not None))
+            return Success(False) if draft is None else draft
 
         return (await self.update("tick", "system", key, decide)).result
 
-    def refreshed(self, record: Loaded[Head], now: datetime) -> Draft[Head] | None:
+    def refreshed(self, record: Loaded[Head], now: datetime) -> Draft[Head, bool] | None:
         """What a record must become where time has changed it, or its copies differ from the head; else None."""
         head = present(record.head, now)
-        draft = self.draft(head, before=head)
+        draft = self.draft(head, Success(True), before=head)
         return draft if head is not record.head or _differs(record, draft) else None
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
@@ -226,13 +225,15 @@ class Suspensions:
     def draft(
         self,
         head: Head,
+        result: Result[T, PersistenceError],
         *,
         before: Head | None,
         body: bytes | Keep | None = KEEP,
         not_after: datetime | None = None,
-    ) -> Draft[Head]:
-        """The record of a head. The decision holds until ``before``, on which it was made, changes by itself, and no
-        longer than ``not_after``.
+    ) -> Draft[Head, T]:
+        """The record of a head, and the result once it is durable.
+
+        The decision holds until ``before``, on which it was made, changes by itself, and no longer than ``not_after``.
         """
         bounds = (not_after, None if before is None else next_change(before))
         not_after = min((bound for bound in bounds if bound is not None), default=None)
@@ -244,6 +245,7 @@ class Suspensions:
             body=body,
             not_after=not_after,
             room=room,
+            result=result,
         )
 
     @property
@@ -270,9 +272,10 @@ class Suspensions:
         where = target.unwrap()
         if isinstance(where, WaitState):
             where = next(wait for wait in head.waits if wait.secret == where.secret)
-        allowed = await self.allowed(verb, head, by)
-        if not isinstance(allowed, Success):
-            return Failure(allowed.failure())
+        if self._authorizer is not None:
+            allowed = await authorized(self._authorizer, verb, head, by, self.tracebacks)
+            if not isinstance(allowed, Success):
+                return Failure(allowed.failure())
         return Success(Snapshot(record, head, where, found.now))
 
     async def _target(
@@ -287,16 +290,18 @@ class Suspensions:
         receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
 
-    async def _moved(self, seen: Snapshot, step: Step[T], aside: Aside) -> Move[Head, T]:
-        if step.head is seen.head:
-            return Move(None, step.result)
-        fitting = await self._move_receipts(step.head, len(seen.head.slips))
-        if isinstance(fitting, Success) and _answered(step.head) > _answered(seen.head):
+    async def _put_or_give(self, seen: Snapshot, decision: Decision[T], aside: Aside) -> Decided[Head, T]:
+        """The record of the head that was decided; the result where the head is as it was."""
+        if decision.head is seen.head:
+            return decision.result
+        fitting = await self._move_receipts(decision.head, len(seen.head.slips))
+        if isinstance(fitting, Success) and _answered(decision.head) > _answered(seen.head):
             fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
-            return Move(None, Failure(fitting.failure()))
-        draft = self.draft(fitting.unwrap(), before=seen.head, body=step.body, not_after=aside.not_after)
-        return Move(draft, step.result)
+            return Failure(fitting.failure())
+        return self.draft(
+            fitting.unwrap(), decision.result, before=seen.head, body=decision.body, not_after=aside.not_after
+        )
 
     async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
@@ -367,6 +372,6 @@ def _of_default(wait: WaitState) -> int:
     return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
 
 
-def _differs(record: Loaded[Head], draft: Draft[Head]) -> bool:
+def _differs(record: Loaded[Head], draft: Draft[Head, bool]) -> bool:
     copies = {name: value for name, value in draft.attributes.items() if value is not None}
     return record.due_at != draft.due_at or dict(record.attributes) != copies

@@ -28,14 +28,15 @@ from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
+from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot, Suspensions
 from flowpersist.hub.wakeup import Alarm
 from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, matches
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.steps import Step
-from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, answers_of, check_criteria, resumption_of
+from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, check_criteria
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.unreadable import LASTING
 
@@ -160,20 +161,11 @@ async def claim_expired(
     suspensions: Suspensions, record: Loaded[Head], lease: timedelta
 ) -> Result[Resumption[Any], PersistenceError]:
     """Take one that has expired, with its state, to handle that."""
-    records, claim_id = suspensions.records, suspensions.records.runtime.entropy(16).hex()
+    claim_id = suspensions.records.runtime.entropy(16).hex()
 
-    async def decide(seen: Snapshot) -> Step[Resumption[Any]]:
-        step = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
-        if not isinstance(step.result, Success):
-            return Step(step.head, Failure(step.result.failure()))
-        state = await records.open_body(seen.record, purpose="state")
-        if not isinstance(state, Success):
-            return Step(seen.head, Failure(state.failure()))
-        apart = await suspensions.beside.answers.values(step.head)
-        answers = apart.bind(lambda values: answers_of(step.head, values, None))
-        if not isinstance(answers, Success):
-            return Step(seen.head, Failure(answers.failure()))
-        return Step(step.head, Success(resumption_of(step.head, state.unwrap(), answers.unwrap())))
+    async def decide(seen: Snapshot) -> Decision[Resumption[Any]]:
+        decision = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
+        return await taken(suspensions, seen, decision, object, None)
 
     return await suspensions.transact("claim", record.head.id, decide, body=True)
 

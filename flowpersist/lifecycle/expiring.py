@@ -15,21 +15,21 @@ from datetime import datetime, timedelta
 from returns.result import Success
 
 from flowpersist.lifecycle.changes import later, pending
+from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.model import Head, Status, replace
 from flowpersist.lifecycle.refusals import busy, closed_error
-from flowpersist.lifecycle.steps import Step, refused
 
 __all__ = ["expire"]
 
 
-def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Step[Head]:
+def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Decision[Head]:
     """Take an expired one under a lease, to handle its expiry: its end stays as it is. The same claim id again gets it
     again.
     """
     if head.status is not Status.EXPIRED or not pending(head):
         return refused(head, closed_error(head, None) if head.status.closed else busy(head, None))
     if head.lease_until is not None and head.claim_id == claim_id:
-        return Step(head, Success(head))
+        return Decision(head, Success(head))
     busy_until = head.lease_until or head.claimable_at
     if busy_until is not None and busy_until > now:
         return refused(head, busy(head, busy_until))
@@ -42,4 +42,4 @@ def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Ste
         claimable_at=None,
         updated_at=now,
     )
-    return Step(held, Success(held))
+    return Decision(held, Success(held))

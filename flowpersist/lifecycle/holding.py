@@ -13,6 +13,7 @@ from flowpersist.errors import (
     UnreadAnswers,
 )
 from flowpersist.lifecycle.changes import close, later, update_status
+from flowpersist.lifecycle.decisions import Decision, Holder, refused
 from flowpersist.lifecycle.model import (
     MAX_DONE,
     Done,
@@ -24,25 +25,24 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.pausing import carried, check_names, supersede, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
-from flowpersist.lifecycle.steps import Holder, Step, refused
 
 __all__ = ["complete", "fail", "release", "renew", "suspend_next"]
 
 T = TypeVar("T")
 
 
-def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Step[datetime]:
+def renew(head: Head, holder: Holder, now: datetime, *, lease: timedelta) -> Decision[datetime]:
     """Move the end of the lease to ``now + lease``."""
     return _held(head, holder, now, lambda: _renewed(head, later(now, lease)))
 
 
-def _renewed(head: Head, until: datetime) -> Step[datetime]:
-    return Step(replace(head, lease_until=until), Success(until))
+def _renewed(head: Head, until: datetime) -> Decision[datetime]:
+    return Decision(replace(head, lease_until=until), Success(until))
 
 
 def complete(
     head: Head, holder: Holder, now: datetime, *, discard: bool, superseded: Collection[str] = ()
-) -> Step[Head]:
+) -> Decision[Head]:
     """End the run as completed. A cancellation that came while it ran loses."""
     repeated = _repeated(head, holder, "complete")
     if repeated is not None:
@@ -57,31 +57,31 @@ def complete(
         message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
         return refused(given, UnreadAnswers(message, head.status))
     completed = close(_finish(head, holder, "complete"), Status.COMPLETED, now)
-    return Step(completed, Success(completed))
+    return Decision(completed, Success(completed))
 
 
-def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explained: bool = False) -> Step[Head]:
+def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explained: bool = False) -> Decision[Head]:
     """End the run as failed; ``explained``: its body says why."""
     repeated = _repeated(head, holder, "fail")
     if repeated is not None:
         return repeated
 
-    def failed() -> Step[Head]:
+    def failed() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return _handled(head, holder, "fail", now, error=error)
         ended = close(replace(_finish(head, holder, "fail"), error=error, explained=explained), Status.FAILED, now)
-        return Step(ended, Success(ended))
+        return Decision(ended, Success(ended))
 
     return _held(head, holder, now, failed)
 
 
-def release(head: Head, holder: Holder, now: datetime, *, error: str | None, delay: timedelta) -> Step[Head]:
+def release(head: Head, holder: Holder, now: datetime, *, error: str | None, delay: timedelta) -> Decision[Head]:
     """Give the run back: the same answers are claimable after ``delay``."""
     repeated = _repeated(head, holder, "release")
     if repeated is not None:
         return repeated
 
-    def released() -> Step[Head]:
+    def released() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return _handled(head, holder, "release", now, error=error, claimable_at=later(now, delay))
         free = replace(
@@ -93,7 +93,7 @@ def release(head: Head, holder: Holder, now: datetime, *, error: str | None, del
             claimable_at=later(now, delay),
             updated_at=now,
         )
-        return Step(free, Success(free))
+        return Decision(free, Success(free))
 
     return _held(head, holder, now, released)
 
@@ -107,7 +107,7 @@ def suspend_next(
     until: Until,
     superseded: Collection[str] = (),
     metadata: Mapping[str, Scalar] | None = None,
-) -> Step[Head]:
+) -> Decision[Head]:
     """Pause again: what was delivered or superseded becomes receipts, what is open or unread stays, and the new waits
     join them.
     """
@@ -115,7 +115,7 @@ def suspend_next(
     if repeated is not None:
         return repeated
 
-    def paused() -> Step[Head]:
+    def paused() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return refused(head, closed_error(head, None))
         standing = supersede(head.waits, superseded, now)
@@ -137,25 +137,25 @@ def suspend_next(
             updated_at=now,
         )
         updated = update_status(waiting, now)
-        return Step(updated, Success(updated))
+        return Decision(updated, Success(updated))
 
     return _held(head, holder, now, paused)
 
 
-def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Step[Head]:  # noqa: ANN401 - as _hold
+def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Decision[Head]:  # noqa: ANN401 - as _hold
     """The holder of an expired one is done with it, for now or for good: it stays expired."""
     handled = replace(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
-    return Step(handled, Success(handled))
+    return Decision(handled, Success(handled))
 
 
-def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Step[T]]) -> Step[T]:
+def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Decision[T]]) -> Decision[T]:
     """Only the holder, and not after a cancellation, which is carried out here."""
     if not _holds(head, holder):
         return refused(head, lost(head))
     if not head.cancelling:
         return go_on()
     cancelled = close(head, Status.CANCELLED, now)
-    return Step(cancelled, Failure(closed_error(cancelled, None)))
+    return Decision(cancelled, Failure(closed_error(cancelled, None)))
 
 
 def _holds(head: Head, holder: Holder) -> bool:
@@ -167,6 +167,6 @@ def _finish(head: Head, holder: Holder, verb: str) -> Head:
     return replace(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
 
 
-def _repeated(head: Head, holder: Holder, verb: str) -> Step[Head] | None:
+def _repeated(head: Head, holder: Holder, verb: str) -> Decision[Head] | None:
     """A lost reply: the verb was committed under this fence, and its repeat is a success."""
-    return Step(head, Success(head)) if Done(holder.fence, verb) in head.done else None
+    return Decision(head, Success(head)) if Done(holder.fence, verb) in head.done else None

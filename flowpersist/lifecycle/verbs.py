@@ -1,6 +1,6 @@
-"""The transitions: pure functions from a head at its present to a ``Step``.
+"""The transitions: pure functions from a head at its present to a ``Decision``.
 
-Each takes a head that ``changes.present`` has brought up to ``now``. A step holds the head to put (the same object
+Each takes a head that ``changes.present`` has brought up to ``now``. A decision holds the head to put (the same object
 where nothing changes) and its result; a refusal may still change the head, as when an answer is recorded
 while others are missing.
 """
@@ -20,6 +20,7 @@ from flowpersist.errors import (
 from flowpersist.inputs.await_input import schema_in
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.lifecycle.changes import close, later, update_status
+from flowpersist.lifecycle.decisions import Decision, Offer, refused
 from flowpersist.lifecycle.model import (
     Answer,
     Head,
@@ -33,7 +34,6 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.pausing import wait_receipt
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error
-from flowpersist.lifecycle.steps import Offer, Step, refused
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
 __all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill", "take", "wanted"]
@@ -41,7 +41,7 @@ __all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill"
 ANY_VALUE = JsonSchema.of({})
 
 
-def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head]:
+def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Decision[Head]:
     """A reserved suspension gets its state: it waits, or is answered at once by what came early."""
     if head.status.closed:
         return refused(head, closed_error(head, None))
@@ -52,10 +52,10 @@ def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Step[Head
     waiting = update_status(
         replace(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at
     )
-    return Step(waiting, Success(waiting))
+    return Decision(waiting, Success(waiting))
 
 
-def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Receipt]:
+def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Decision[Receipt]:
     """Record an answer to an open wait; of one that has ended, report how it ended."""
     if isinstance(target, WaitReceipt):
         return _answer_late(head, target, same=_same(target, offer))
@@ -67,7 +67,7 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Step[Rece
     return _accept(head, wait, offer, now)
 
 
-def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Receipt]:
+def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Decision[Receipt]:
     found = checked(wait, offer.value) if offer.checked is None else offer.checked
     if isinstance(found, Failure):
         return refused(head, found.failure())
@@ -76,7 +76,7 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Step[Re
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = update_status(replace(head, waits=waits, updated_at=now), now)
     pending = head.until == "all" and any(other.needed for other in after.waits)
-    return Step(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
+    return Decision(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
 
 
 def wanted(head: Head, target: Target) -> WaitState | None:
@@ -106,9 +106,9 @@ def digest_of(value: object) -> bytes | None:
     return fingerprint(value) if isinstance(ANY_VALUE.check(value, max_text=None), Success) else None
 
 
-def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> Step[Receipt]:
+def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> Decision[Receipt]:
     if same:
-        return Step(head, Success(receipt_of(head, ended, "replayed")))
+        return Decision(head, Success(receipt_of(head, ended, "replayed")))
     return refused(head, ended_error(head, ended))
 
 
@@ -121,10 +121,10 @@ def _only_open(head: Head) -> WaitState | None:
 
 def claim(
     head: Head, target: Target, offer: Offer | None, now: datetime, *, lease: timedelta, claim_id: str
-) -> Step[Head]:
+) -> Decision[Head]:
     """Take the run under a lease; with an offer, answer first. The same claim id again gets the same run again."""
     if head.status is Status.RUNNING and head.claim_id == claim_id and not _passed(target):
-        return Step(head, Success(head))
+        return Decision(head, Success(head))
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
         return ready
@@ -132,24 +132,24 @@ def claim(
     running = _hold(
         ready.head, now, status=Status.RUNNING, claim_id=claim_id, lease_until=lease_until, claimable_at=None
     )
-    return Step(running, Success(running))
+    return Decision(running, Success(running))
 
 
 def take(
     head: Head, target: Target, offer: Offer | None, now: datetime, *, answer_id: str, by: str | None
-) -> Step[Head]:
+) -> Decision[Head]:
     """Take the run for good. The winner's own answer id again gets the same run again."""
     if head.taken is not None and head.taken.answer_id == answer_id and not _passed(target):
-        return Step(head, Success(head))
+        return Decision(head, Success(head))
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
         return ready
     held = _hold(ready.head, now, taken=Taken(answer_id, by, now))
     taken = close(held, Status.COMPLETED, now)
-    return Step(taken, Success(taken))
+    return Decision(taken, Success(taken))
 
 
-def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) -> Step[Head]:
+def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) -> Decision[Head]:
     """The head, answered if an offer came, in a state that can be claimed now."""
     if _passed(target):
         return refused(head, ended_error(head, target))
@@ -163,7 +163,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
     if offer is not None:
         answered = answer(head, target, offer, now)
         if not isinstance(answered.result, Success):
-            return Step(head, Failure(answered.result.failure()))
+            return Decision(head, Failure(answered.result.failure()))
         head, receipt = answered.head, answered.result.unwrap()
     return _claimable(head, receipt)
 
@@ -173,14 +173,14 @@ def _passed(target: Target) -> bool:
     return isinstance(target, WaitReceipt) or (target is not None and target.status is WaitStatus.SUPERSEDED)
 
 
-def _claimable(head: Head, receipt: Receipt | None) -> Step[Head]:
+def _claimable(head: Head, receipt: Receipt | None) -> Decision[Head]:
     missing = [wait.name for wait in head.waits if wait.needed]
     unready = head.status is Status.WAITING and (bool(missing) or (head.until == "each" and not _optional(head)))
     if head.status is Status.RESERVED or unready:
         what = "its state" if head.status is Status.RESERVED else f"answers to {', '.join(sorted(missing))}"
         message = f"suspension {head.id} still waits for {what}"
-        return Step(head, Failure(StillWaiting(message, suspension_of(head), receipt)))
-    return Step(head, Success(head))
+        return Decision(head, Failure(StillWaiting(message, suspension_of(head), receipt)))
+    return Decision(head, Success(head))
 
 
 def _optional(head: Head) -> bool:
@@ -204,24 +204,24 @@ def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
     return wait
 
 
-def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Step[Head]:
+def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Decision[Head]:
     """Close a run that nobody holds; note the wish for one that somebody does. Twice: a success."""
     if head.status is Status.CANCELLED:
-        return Step(head, Success(head))
+        return Decision(head, Success(head))
     if head.status.closed:
         return refused(head, closed_error(head, target))
     if isinstance(target, WaitReceipt):
         return refused(head, ended_error(head, target))
     if head.status is Status.RUNNING and head.cancelling:
-        return Step(head, Success(head))
+        return Decision(head, Success(head))
     if head.status is Status.RUNNING:
         noted = replace(head, cancelling=True, reason=reason, updated_at=now)
-        return Step(noted, Success(noted))
+        return Decision(noted, Success(noted))
     cancelled = close(head, Status.CANCELLED, now, reason=reason)
-    return Step(cancelled, Success(cancelled))
+    return Decision(cancelled, Success(cancelled))
 
 
-def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> Step[Head]:
+def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> Decision[Head]:
     """Move the deadline of one open wait, or of all of them where the suspension is named by its id."""
     if head.status.closed:
         return refused(head, closed_error(head, target))
@@ -229,4 +229,4 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
         return refused(head, ended_error(head, target))
     waits = (replace(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
     extended = replace(head, waits=tuple(waits), updated_at=now)
-    return Step(extended, Success(extended))
+    return Decision(extended, Success(extended))

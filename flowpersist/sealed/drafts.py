@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, cast
 
-from attrs import field, frozen
-from returns.result import Result
+from attrs import evolve, field, frozen
+from returns.result import Result, Success
+from typing_extensions import TypeVar
 
 from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar, Written
 from flowpersist.errors import PersistenceError
@@ -15,10 +16,12 @@ from flowpersist.sealed.envelope import mark_of
 from flowpersist.sealed.heads import NO_BODY
 from flowpersist.stages.header import framed
 
-__all__ = ["Draft", "Found", "Loaded", "Move", "Updated", "marked", "record_context", "tenant_of"]
+__all__ = ["Decided", "Draft", "Found", "Loaded", "Updated", "marked", "record_context", "tenant_of"]
 
 H = TypeVar("H")
-T = TypeVar("T")
+T = TypeVar("T", default=None)
+U = TypeVar("U")
+_DONE: Final[Any] = Success(None)
 
 
 @frozen
@@ -60,9 +63,9 @@ class Found(Generic[H]):
 
 
 @frozen
-class Draft(Generic[H]):
-    """What a record becomes. ``body`` is sealed; ``not_after`` the last instant at which the decision holds;
-    ``room`` the bytes of a head that must stay free for what follows.
+class Draft(Generic[H, T]):
+    """A record to put. ``body`` is sealed; ``not_after`` the last instant at which the decision holds; ``room`` the
+    bytes of a head that must stay free for what follows; ``result`` what is given once the record is durable.
     """
 
     head: H = field(repr=False)
@@ -71,14 +74,15 @@ class Draft(Generic[H]):
     body: bytes | Keep | None = field(default=KEEP, repr=False)
     not_after: datetime | None = None
     room: int = 0
+    result: Result[T, PersistenceError] = field(default=_DONE, repr=False)
+
+    def giving(self, value: U) -> Draft[H, U]:
+        """The same record, with this result."""
+        return cast("Draft[H, U]", evolve(self, result=Success(value)))  # type: ignore[arg-type]
 
 
-@frozen
-class Move(Generic[H, T]):
-    """A decision: the draft to put (None: nothing changes), and the result once it is durable."""
-
-    draft: Draft[H] | None
-    result: Result[T, PersistenceError]
+#: What an update decides: a record to put, or, where nothing changes, the result.
+Decided: TypeAlias = Draft[H, T] | Result[T, PersistenceError]
 
 
 @frozen
@@ -88,7 +92,7 @@ class Updated(Generic[H, T]):
     """
 
     result: Result[T, PersistenceError]
-    draft: Draft[H] | None = None
+    draft: Draft[H, T] | None = None
     found: Found[H] | None = None
     written: Written | None = None
 

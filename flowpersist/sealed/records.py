@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import evolve
 from returns.result import Failure, Result, Success
@@ -43,7 +43,7 @@ from flowpersist.errors import (
     UnknownDictionary,
 )
 from flowpersist.sealed.clock import Reading
-from flowpersist.sealed.drafts import Draft, Found, Loaded, Move, Updated, marked, record_context, tenant_of
+from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated, marked, record_context, tenant_of
 from flowpersist.sealed.encoding import INLINE_BYTES, encoded
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
@@ -121,7 +121,7 @@ class SealedRecords(Generic[H]):
             return Failure(error)
 
     async def update(
-        self, key: str, decide: Callable[[Found[H]], Awaitable[Move[H, T]]], *, body: bool = False
+        self, key: str, decide: Callable[[Found[H]], Awaitable[Decided[H, T]]], *, body: bool = False
     ) -> Updated[H, T]:
         """Read, decide, put; again from the start where somebody else came first or a deadline passed in between."""
         for conflict in range(1, MAX_CONFLICTS + 1):
@@ -129,21 +129,21 @@ class SealedRecords(Generic[H]):
             if not isinstance(read, Success):
                 return Updated(Failure(read.failure()))
             found = read.unwrap()
-            move = await decide(found)
-            if move.draft is None:
-                return Updated(move.result, None, found)
+            decided = await decide(found)
+            if not isinstance(decided, Draft):
+                return Updated(decided, None, found)
             before = found.record
             revision, mark = (0, NO_BODY) if before is None else (before.revision, before.mark)
-            written = await self.put(key, move.draft, revision=revision, mark=mark)
+            written = await self.put(key, decided, revision=revision, mark=mark)
             if isinstance(written, Success):
-                return Updated(move.result, move.draft, found, written.unwrap())
+                return Updated(decided.result, decided, found, written.unwrap())
             if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
                 return Updated(Failure(written.failure()))
             await self.runtime.sleep(self.runtime.jitter(conflict) if conflict > 1 else 0)
         message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
         return Updated(Failure(RevisionConflict(message, self.backend.name, retryable=True)))
 
-    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Move[H, T]]]) -> Updated[H, T]:
+    async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Decided[H, T]]]) -> Updated[H, T]:
         """The same for a key that nobody else can know, which spares a round trip: the present is reckoned.
 
         Where the put's reply says that the store's clock was moved, the record is put right before anybody hears of it.
@@ -152,29 +152,29 @@ class SealedRecords(Generic[H]):
         if reading is None or not reading.sharp:
             return await self.update(key, decide)
         found: Found[H] = Found(None, reading.reckoned(started))
-        move = await decide(found)
-        if move.draft is None:
-            return Updated(move.result, None, found)
-        written = await self.put(key, move.draft, revision=0)
+        decided = await decide(found)
+        if not isinstance(decided, Draft):
+            return Updated(decided, None, found)
+        written = await self.put(key, decided, revision=0)
         if isinstance(written, Success):
             now, revision = written.unwrap().now, written.unwrap().revision
             if reading.fits(Reading(now, started, self.runtime.monotonic())):
-                return Updated(move.result, move.draft, found, written.unwrap())
+                return Updated(decided.result, decided, found, written.unwrap())
             found = Found(None, now)
-            move = await decide(found)
-            if move.draft is None:
-                return Updated(move.result, None, found)
-            mark = marked(move.draft.body, NO_BODY)
-            written = await self.put(key, evolve(move.draft, body=KEEP), revision=revision, mark=mark)
+            decided = await decide(found)
+            if not isinstance(decided, Draft):
+                return Updated(decided, None, found)
+            mark = marked(decided.body, NO_BODY)
+            written = await self.put(key, evolve(decided, body=KEEP), revision=revision, mark=mark)
         if isinstance(written, Success):
-            return Updated(move.result, move.draft, found, written.unwrap())
+            return Updated(decided.result, decided, found, written.unwrap())
         # It can be ours, done but not acknowledged, or not put right yet, and changed since by somebody who found it in
         # a listing: then the result is by what stands there.
         lost = isinstance(written.failure(), RevisionConflict)
         return await self.update(key, decide) if lost else Updated(Failure(written.failure()))
 
     async def put(
-        self, key: str, draft: Draft[H], *, revision: int | None, mark: bytes = NO_BODY
+        self, key: str, draft: Draft[H, Any], *, revision: int | None, mark: bytes = NO_BODY
     ) -> Result[Written, PersistenceError]:
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
         the write id. Without a revision the draft replaces whatever is there, and keeps no body: ``ValueError``.
@@ -340,7 +340,7 @@ class SealedRecords(Generic[H]):
         """Where the record of that key stands."""
         return RecordRef(self.namespace, key)
 
-    def _sealed_head(self, ref: RecordRef, draft: Draft[H], mark: bytes) -> Result[bytes, PersistenceError]:
+    def _sealed_head(self, ref: RecordRef, draft: Draft[H, Any], mark: bytes) -> Result[bytes, PersistenceError]:
         data = self._heads.encode(draft.head, mark)
         if not isinstance(data, Success):
             return Failure(data.failure())
@@ -350,7 +350,7 @@ class SealedRecords(Generic[H]):
             return sealed
         return Failure(_too_large(len(sealed.unwrap()), MAX_HEAD_BYTES - draft.room))
 
-    def sealed(self, draft: Draft[H], now: datetime) -> Result[Record, PersistenceError]:
+    def sealed(self, draft: Draft[H, Any], now: datetime) -> Result[Record, PersistenceError]:
         """A record such as a put of this draft would make, which is stored nowhere."""
         ref = self.ref("nowhere")
         attributes = {name: value for name, value in draft.attributes.items() if value is not None}

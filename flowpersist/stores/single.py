@@ -25,7 +25,7 @@ from flowpersist.errors import (
 from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.sealed.cards import Card, at, is_live, live, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
-from flowpersist.sealed.drafts import Draft, Found, Move, Updated
+from flowpersist.sealed.drafts import Decided, Draft, Found, Updated
 from flowpersist.sealed.drafts import Loaded as Sealed
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.naming import Key, Parts, key_of
@@ -77,14 +77,14 @@ class SingleValues(Generic[T]):
             written = or_raise(await self.collection.replace(name, draft, timed=timed))
             return Saved(written.revision, written.now)
 
-        async def decide(found: Found[Card]) -> Move[Card, None]:
+        async def decide(found: Found[Card]) -> Decided[Card, None]:
             standing = live(found)
             revision = 0 if standing is None else standing.revision
             if revision != if_revision:
                 stands = f"is at revision {revision}" if revision else "does not exist"
                 message = f"record {name} {stands}, not at {if_revision}: load it and decide again"
-                return Move(None, Failure(RevisionConflict(message, self.collection.records.backend.name)))
-            return Move(timely(draft(found.now), standing), Success(None))
+                return Failure(RevisionConflict(message, self.collection.records.backend.name))
+            return timely(draft(found.now), standing)
 
         # What is to be created need not be read first.
         records = self.collection.records
@@ -195,22 +195,22 @@ class SingleValues(Generic[T]):
             raise self._missing()
         name = or_raise(await collection.made_naming()).name(parts)
 
-        async def decide(found: Found[Card]) -> Move[Card, tuple[T, Card]]:
+        async def decide(found: Found[Card]) -> Decided[Card, tuple[T, Card]]:
             standing = live(found)
             before = await self._before(standing, parts, default)
             if not isinstance(before, Success):
-                return Move(None, Failure(before.failure()))
+                return Failure(before.failure())
             changed = change(before.unwrap())
             value = await changed if inspect.isawaitable(changed) else changed
             self.check(value, "result of change")
             content = await collection.content(name, parts, value)
             if not isinstance(content, Success):
-                return Move(None, Failure(content.failure()))
+                return Failure(content.failure())
             attributes = given if given is not None else {} if standing is None else standing.head.attributes
             kept = standing is not None and ttl is None
             expires_at = standing.head.expires_at if standing is not None and kept else expiry(found.now, ttl)
             draft = content.unwrap().draft(attributes, expires_at)
-            return Move(timely(draft, standing), Success((value, draft.head)))
+            return timely(draft, standing).giving((value, draft.head))
 
         updated = await collection.records.update(name, decide, body=True)
         value, card = self.raised(name, updated.result)

@@ -22,6 +22,7 @@ from flowpersist.errors import (
 )
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
+from flowpersist.lifecycle.decisions import Offer
 from flowpersist.lifecycle.model import (
     Answer,
     Apart,
@@ -37,7 +38,6 @@ from flowpersist.lifecycle.model import (
     replace,
 )
 from flowpersist.lifecycle.shown import shown_digest
-from flowpersist.lifecycle.steps import Offer
 from flowpersist.sealed.dictionaries import TrainedDictionary
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
 

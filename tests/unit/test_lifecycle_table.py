@@ -17,10 +17,10 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import due_at, next_change, pending, present
+from flowpersist.lifecycle.decisions import Holder, Offer
 from flowpersist.lifecycle.expiring import expire
 from flowpersist.lifecycle.indexing import EXPIRING, attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitStatus, replace
-from flowpersist.lifecycle.steps import Holder, Offer
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

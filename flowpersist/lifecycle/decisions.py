@@ -1,11 +1,12 @@
-"""What a transition takes and decides, whichever it is."""
+"""What every transition takes, and what it decides."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from attrs import field, frozen
-from returns.result import Failure, Result
+from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.errors import (
@@ -15,13 +16,14 @@ from flowpersist.lifecycle.model import (
     Head,
 )
 
-__all__ = ["Holder", "Offer", "Step", "refused"]
+__all__ = ["Decision", "Holder", "Offer", "refused"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @frozen
-class Step(Generic[T]):
+class Decision(Generic[T]):
     """What a transition, and the verb around it, decide: the head to put (the same object where nothing changes), the
     result, and what becomes of the body where the head changes.
     """
@@ -29,6 +31,12 @@ class Step(Generic[T]):
     head: Head
     result: Result[T, PersistenceError]
     body: bytes | Keep | None = field(default=KEEP, repr=False)
+
+    def map(self, shown: Callable[[T], U], *, body: bytes | Keep | None = KEEP) -> Decision[U]:
+        """The same with what the verb gives in place of a successful result, and then with this body."""
+        if not isinstance(self.result, Success):
+            return Decision(self.head, Failure(self.result.failure()), self.body)
+        return Decision(self.head, Success(shown(self.result.unwrap())), body)
 
 
 @frozen
@@ -59,6 +67,6 @@ class Holder:
     claim_id: str | None
 
 
-def refused(head: Head, error: PersistenceError) -> Step[T]:
+def refused(head: Head, error: PersistenceError) -> Decision[T]:
     """Nothing changes, and the result is the error."""
-    return Step(head, Failure(error))
+    return Decision(head, Failure(error))
