@@ -89,11 +89,20 @@ def _attributes(value: Mapping[str, Scalar | None]) -> Mapping[str, Scalar]:
         msg = f"at most {MAX_ATTRIBUTES} attributes fit a record, not {len(value)}"
         raise ValueError(msg)
     # Keys by bytes, so that equal mappings are stored as equal bytes.
-    return {
-        check_text(name, "an attribute's name"): check_scalar(item, f"attribute {name!r}")
-        for name, item in sorted(value.items())
-        if item is not None
-    }
+    return {name: _attribute(name, item) for name, item in sorted(value.items()) if item is not None}
+
+
+def _attribute(name: str, value: Scalar) -> Scalar:
+    # Most are of these, and every record has its attributes checked; the messages below take longer than the checks.
+    if _is_plain(name) and (value is True or value is False or _is_plain(value)):
+        return value
+    check_text(name, "an attribute's name")
+    return check_scalar(value, f"attribute {name!r}")
+
+
+def _is_plain(text: object) -> bool:
+    """Whether it is a short text in ASCII without NUL."""
+    return type(text) is str and text.isascii() and len(text) <= MAX_TEXT_BYTES and "\0" not in text
 
 
 def _moment(value: datetime | None) -> datetime | None:

@@ -19,7 +19,7 @@ from flowpersist.errors.arguments import check_bytes, check_choice, check_instan
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.stages import Checksum, Compress, Encrypt, Stage
 from flowpersist.stages.checksum import digest, verified
-from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompress
+from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompressed
 from flowpersist.stages.encrypt import decrypt, encrypt_parts
 from flowpersist.stages.zstd import Dictionaries
 
@@ -84,10 +84,12 @@ class Sealer:
         check_optional(limit, "limit", check_size)
         most = self.codec.limits.max_bytes if limit is None else limit
         opened = decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
-        frame = opened.bind(verified)
+        if not isinstance(opened, Success):
+            return opened
+        frame = verified(opened.unwrap())
         if not isinstance(frame, Success):
             return Failure(frame.failure())
-        return decompress(frame.unwrap(), limit=most, dictionaries=self._dictionaries(purpose).known)
+        return decompressed(frame.unwrap(), most, self._dictionaries(purpose).known)
 
     def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:
         """The stages behind the codec, in the order of sealing."""

@@ -36,12 +36,12 @@ def digest(parts: Iterable[bytes]) -> bytes:
 
 def verify(data: bytes) -> Result[bytes, PersistenceError]:
     """Remove the digest; ``CorruptedEnvelope`` if it does not match."""
+    check_bytes(data, "data")
     return verified(data).map(bytes)
 
 
 def verified(data: bytes) -> Result[memoryview, PersistenceError]:
     """The same without a copy: a view of the given data."""
-    check_bytes(data, "data")
     if len(data) < DIGEST_BYTES:
         return Failure(
             CorruptedEnvelope(f"the frame has {len(data)} bytes, fewer than the {DIGEST_BYTES} of its digest")

@@ -24,7 +24,7 @@ from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge
 from flowpersist.errors.arguments import check_bytes, check_choice, check_instance, check_mapping, check_size
 from flowpersist.stages.zstd import DICTIONARY_REACH, Dictionaries, Dictionary, dictionary_id, packed, unpacked
 
-__all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "compressed", "decompress"]
+__all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "compressed", "decompress", "decompressed"]
 
 Compression: TypeAlias = Literal["auto", "zstd", "gzip", "none"]
 COMPRESSIONS: Final = ("auto", "zstd", "gzip", "none")
@@ -54,13 +54,15 @@ def compress(
     one.
     """
     check_bytes(data, "data")
+    check_choice(compression, "compression", COMPRESSIONS)
     check_instance(dictionary, "dictionary", (Dictionary, type(None)), "a Dictionary or None")
     return Success(b"".join(compressed(data, compression, dictionary)))
 
 
 def compressed(data: bytes, compression: Compression, dictionary: Dictionary | None = None) -> tuple[bytes, bytes]:
-    """The same in two parts, which saves a copy that a later stage would make again."""
-    check_choice(compression, "compression", COMPRESSIONS)
+    """The same in two parts, which saves a copy that a later stage would make again. Its caller has checked the
+    arguments.
+    """
     fitting = _DICTIONARY_FROM <= len(data) <= DICTIONARY_REACH
     kind, body = _body(data, compression, dictionary if fitting else None)
     return _PREFIX.pack(kind, len(data)), body
@@ -99,6 +101,13 @@ def decompress(
     check_bytes(data, "data")
     check_size(limit, "limit")
     check_mapping(dictionaries, "dictionaries")
+    return decompressed(data, limit, dictionaries)
+
+
+def decompressed(
+    data: bytes | memoryview, limit: int, dictionaries: Mapping[int, Dictionary]
+) -> Result[bytes, PersistenceError]:
+    """The same for a caller that has checked the arguments."""
     if len(data) < _PREFIX.size:
         return Failure(CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}"))
     kind, length = _PREFIX.unpack_from(data)
