@@ -11,11 +11,23 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import RecordRef
 from flowpersist.codec import Codec
-from flowpersist.errors import MalformedPayload, PersistenceError
+from flowpersist.errors import MalformedPayload, PersistenceError, RevisionConflict
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.naming import SURROGATE, Parts, parts_of
 
-__all__ = ["Card", "at", "card_key", "is_live", "joined_body", "key_in", "live", "packed_key", "split_body", "timely"]
+__all__ = [
+    "Card",
+    "at",
+    "card_key",
+    "is_live",
+    "joined_body",
+    "key_in",
+    "live",
+    "packed_key",
+    "split_body",
+    "standing_at",
+    "timely",
+]
 
 #: Of a key that rides in the head.
 MOST_KEY_BYTES: Final = 4 * 1024
@@ -97,6 +109,22 @@ def live(found: Found[Card]) -> Loaded[Card] | None:
     """What was found, unless it has expired."""
     record = found.record
     return record if record is not None and is_live(record.head, found.now) else None
+
+
+def standing_at(
+    found: Found[Card], if_revision: int | None, name: str, backend: str
+) -> Result[Loaded[Card] | None, PersistenceError]:
+    """What a write at that revision meets: a value, or None where there is none or it has expired.
+
+    None goes with any revision, 0 with no value, another with that revision alone; else ``RevisionConflict``.
+    """
+    standing = live(found)
+    revision = 0 if standing is None else standing.revision
+    if if_revision is None or if_revision == revision:
+        return Success(standing)
+    stands = f"is at revision {revision}" if revision else "does not exist"
+    message = f"record {name} {stands}, not at {if_revision}: load it and decide again"
+    return Failure(RevisionConflict(message, backend))
 
 
 def timely(draft: Draft[Card], standing: Loaded[Card] | None) -> Draft[Card]:

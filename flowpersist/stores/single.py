@@ -17,13 +17,12 @@ from flowpersist.errors import (
     EncryptionError,
     IntegrityError,
     PersistenceError,
-    RevisionConflict,
     SerializationError,
     UnexpectedType,
     ValueNotFound,
 )
 from flowpersist.hub.outcome import MISSING, or_raise
-from flowpersist.sealed.cards import Card, at, is_live, live, timely
+from flowpersist.sealed.cards import Card, at, live, standing_at, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
 from flowpersist.sealed.drafts import Decided, Draft, Found, Updated
 from flowpersist.sealed.drafts import Loaded as Sealed
@@ -78,13 +77,10 @@ class SingleValues(Generic[T]):
             return Saved(written.revision, written.now)
 
         async def decide(found: Found[Card]) -> Decided[Card, None]:
-            standing = live(found)
-            revision = 0 if standing is None else standing.revision
-            if revision != if_revision:
-                stands = f"is at revision {revision}" if revision else "does not exist"
-                message = f"record {name} {stands}, not at {if_revision}: load it and decide again"
-                return Failure(RevisionConflict(message, self.collection.records.backend.name))
-            return timely(draft(found.now), standing)
+            standing = standing_at(found, if_revision, name, records.backend.name)
+            if not isinstance(standing, Success):
+                return Failure(standing.failure())
+            return timely(draft(found.now), standing.unwrap())
 
         # What is to be created need not be read first.
         records = self.collection.records
@@ -239,16 +235,12 @@ class SingleValues(Generic[T]):
             return False
         name = naming.name(parts)
         # Read, since what has expired is not there: to say so must not depend on whether it was cleaned up.
-        record = self.raised(name, await self.collection.records.read(name)).record
-        if record is None:
+        records = self.collection.records
+        found = self.raised(name, await records.read(name))
+        standing = or_raise(standing_at(found, if_revision, name, records.backend.name)) if live(found) else None
+        if standing is None:
             return False
-        there = is_live(record.head, record.now)
-        if if_revision is not None and there and record.revision != if_revision:
-            message = f"record {name} is at revision {record.revision}, not at {if_revision}: load it and decide again"
-            raise RevisionConflict(message, self.collection.records.backend.name)
-        revision = None if if_revision is None and there else record.revision
-        deleted = await self.collection.records.delete(name, revision=revision)
-        return there and or_raise(deleted)
+        return or_raise(await records.delete(name, revision=if_revision))
 
     async def copy(self, parts: Parts, target: Parts, if_revision: int | None) -> Saved:
         """Put a value under another key as it is encoded."""
