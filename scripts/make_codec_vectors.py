@@ -10,13 +10,17 @@ import enum
 import inspect
 import json
 import re
-from collections import Counter, OrderedDict, defaultdict, deque
+import weakref
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from hashlib import sha256
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -80,14 +84,44 @@ class Money:
         return f"Money({self.amount!r})"
 
 
-CLASSES = (Node, Label, Point, Colour, Right, Money)
+class Moment(dt.datetime):
+    """A datetime with attributes."""
+
+
+class Groups(defaultdict[Any, Any]):
+    """A defaultdict with attributes."""
+
+
+class Offset(dt.tzinfo):
+    """A zone that is kept by a pair of functions."""
+
+    def __init__(self, hours: int) -> None:
+        self.hours = hours
+
+    def utcoffset(self, _: object) -> dt.timedelta:
+        """The same at all times."""
+        return dt.timedelta(hours=self.hours)
+
+
+def double(number: int) -> int:
+    """A function that goes by its name."""
+    return 2 * number
+
+
+CLASSES = (Node, Label, Point, Colour, Right, Moment, Groups, Money)
 TYPES = TypeRegistry()
 for _cls in CLASSES[:-1]:
     TYPES.register(_cls, name=f"vectors.{_cls.__name__}")
 TYPES.register(Money, name="vectors.Money", encode=lambda money: [money.amount], decode=lambda parts: Money(parts[0]))
+TYPES.register(Offset, name="vectors.Offset", encode=lambda zone: zone.hours, decode=Offset)
+TYPES.reference(double, name="vectors.double")
 
 #: What the sources below may name.
 NAMES: dict[str, Any] = {
+    **{one.__name__: one for one in (array, ChainMap, UserDict, UserList, UserString, partial, Offset, double)},
+    "MappingProxyType": MappingProxyType,
+    "SimpleNamespace": SimpleNamespace,
+    "weakref": weakref,
     **{one.__name__: one for one in CLASSES},
     **{one.__name__: one for one in (Counter, OrderedDict, defaultdict, deque, Decimal, Fraction, UUID, ZoneInfo)},
     **{one.__name__: one for one in (ip_address, ip_interface, ip_network, PurePosixPath, PureWindowsPath, Path)},
@@ -205,6 +239,21 @@ SOURCES: dict[str, dict[str, str]] = {
         "a group of exceptions": "value = ExceptionGroup('outer', [ValueError(1), KeyError('k')])",
         "values in a set": "value = {Label('b'), Label('a', 1), Label(('c', ('d',)))}",
     },
+}
+
+
+SOURCES["standard"] = {
+    "a namespace": "value = SimpleNamespace(a=1)\nvalue.b = [value]",
+    "a chain of maps": "value = ChainMap({'a': 1}, {})",
+    "mutable wrappers": "value = [UserDict(a=1), UserList([2]), UserString('c')]",
+    "a view of a dict": "value = {'a': 1}\nvalue['view'] = MappingProxyType(value)",
+    "arrays": "value = [array('d', [1.5]), array('q', [-1]), array('H'), array('u', 'text')]",
+    "functions and classes": "value = [double, Node, int, Money, dt.datetime]",
+    "a partial": "held = []\nvalue = partial(double, held, key=held)\nheld.append(value)",
+    "weak references": "node = Node('a')\nnode.link = weakref.ref(node)\nvalue = [node, weakref.ref(double)]",
+    "factories": "value = [defaultdict(double, a=1), defaultdict(Node), Groups(list, a=1), Groups(double)]",
+    "a zone of a registered class": "value = [dt.datetime(2026, 1, 1, tzinfo=Offset(3)), dt.time(1, tzinfo=Offset(1))]",
+    "a datetime of a subclass": "value = Moment(2026, 1, 1, tzinfo=dt.timezone.utc)\nvalue.note = [value]",
 }
 
 

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from operator import countOf
 
 from attrs import define
 
 from flowpersist.codec import kinds
+from flowpersist.codec.bases import BASES_OF_ROW
 from flowpersist.codec.blocks import (
     build_named,
     build_objects,
@@ -27,14 +28,23 @@ from flowpersist.codec.blocks import (
     whole_objects,
 )
 from flowpersist.codec.columns import Column, TypeEntry
+from flowpersist.codec.factories import factory_of
 from flowpersist.codec.groups import Group, entry_of, grouped
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, steps_of_block
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Later, ReadRow, Section
-from flowpersist.codec.plans import GROUPS, BuiltinPlan, FieldsPlan, PairPlan, StatePlan, set_attributes
+from flowpersist.codec.plans import (
+    BuiltinPlan,
+    FieldsPlan,
+    NamedPlan,
+    PairPlan,
+    StatePlan,
+    set_attributes,
+)
 from flowpersist.codec.refusals import malformed
 from flowpersist.codec.registry import TypeRegistry
+from flowpersist.codec.scalars import SCALARS
 from flowpersist.codec.upgrading import upgrade_attributes
 from flowpersist.codec.weights import HashGuard
 
@@ -188,7 +198,7 @@ class Building:
             elif group.rows.kinds[0] not in BUILT_KINDS and group.rows.kinds[0] != kinds.ATTRIBUTES:
                 for number in group.rows.numbers:
                     self._place(number, self._shell(group.rows.kinds[0], group.rows.entries[0]))
-            if group.rows.kinds[0] == kinds.SHELL:
+            if group.rows.kinds[0] == kinds.SHELL and _awaits_state(group.rows.entries[0]):
                 self._stateless.update(group.rows.numbers)
 
     def _fill_groups(self, rows: Section) -> None:
@@ -210,7 +220,7 @@ class Building:
                 self._place(number, Later(number))
 
     def _shell(self, kind: int, entry: TypeEntry | None) -> Cell:
-        if kind == kinds.SHELL:
+        if kind == kinds.SHELL and _awaits_state(entry):
             return _state_plan(entry).shells(1)[0]
         return _builtin_plan(kind, entry_of(entry)).shell()
 
@@ -275,6 +285,9 @@ class Building:
             self._empty(dict.__len__(one))
             self.check_hashes(keys, [len(keys)])
             fill_dict(one, keys, cells[1::2])
+        elif kind == kinds.DICT and isinstance(one, defaultdict) and type(one) is not defaultdict:
+            one.default_factory = factory_of(cells[-1])
+            self._fill(kind, one, cells[:-1])
         elif kind == kinds.LIST:
             list.extend(one, cells)  # pyright: ignore[reportArgumentType]  # its shell is a list
         elif kind == kinds.DEQUE and cells and (cells[0] is None or type(cells[0]) is int):
@@ -321,6 +334,10 @@ def _upgraded(entry: TypeEntry, value: Cell) -> Cell:
     return entry.registration.upgrade(value, entry.version) if entry.is_older else value
 
 
+def _awaits_state(entry: TypeEntry | None) -> bool:
+    return isinstance(entry_of(entry).registration.plan, StatePlan)
+
+
 def _state_plan(entry: TypeEntry | None) -> StatePlan:
     plan = entry_of(entry).registration.plan
     if not isinstance(plan, StatePlan):
@@ -328,24 +345,12 @@ def _state_plan(entry: TypeEntry | None) -> StatePlan:
     return plan
 
 
-#: Which of Python's own classes a row of each kind fills or makes, where it names a class.
-_BASES: dict[int, tuple[type, ...]] = {
-    kinds.LIST: (list,),
-    kinds.TUPLE: (tuple, *GROUPS),
-    kinds.SET: (set,),
-    kinds.FROZENSET: (frozenset,),
-    kinds.DICT: (dict, OrderedDict),
-    kinds.DEQUE: (deque,),
-    kinds.BYTEARRAY: (bytearray,),
-    kinds.SCALAR: (str, bytes, int, float, complex),
-}
-
-
 def _builtin_plan(kind: int, entry: TypeEntry, content: Cell = None) -> BuiltinPlan:
     plan = entry.registration.plan
-    if not isinstance(plan, BuiltinPlan) or plan.base not in _BASES[kind]:
+    if not isinstance(plan, BuiltinPlan) or plan.base not in BASES_OF_ROW[kind]:
         raise malformed("a class is used as a subclass of another one than its own")
-    if kind == kinds.SCALAR and type(content) is not plan.base:
+    plain = SCALARS[plan.base].plain if plan.base in SCALARS else plan.base
+    if kind == kinds.SCALAR and type(content) is not plain:
         raise malformed("a scalar is of a wrong class")
     return plan
 
@@ -354,10 +359,10 @@ def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
     plan = entry.registration.plan
 
     def fill(cells: list[Cell]) -> None:
-        if not isinstance(plan, BuiltinPlan) or type(cells[0]) is not plan.cls:
+        if not isinstance(plan, BuiltinPlan | NamedPlan) or type(cells[0]) is not plan.cls:
             raise malformed("attributes are set on an object of another class")
         found = dict(zip(cells[1::2], cells[2::2], strict=True))
-        if not entry.is_older:
+        if not entry.is_older or isinstance(plan, NamedPlan):
             set_attributes(cells[0], found)
             return
         upgrade_attributes(cells[0], entry, found)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from hashlib import blake2b
 
 from attrs import define, field
 
 from flowpersist.codec.leaves import LEAVES
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import PLAIN_TYPES, Cell, pack_cells, pack_one
-from flowpersist.codec.plans import BuiltinPlan, EnumPlan, FieldsPlan, NamedPlan
+from flowpersist.codec.plans import SHELL_BASES, BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.vocabulary import Roles
 
 __all__ = ["in_order", "key_of"]
@@ -44,13 +44,13 @@ def _leaf_key(cell: Cell, roles: Roles) -> bytes:
     if cls in PLAIN_TYPES:
         return cls.__name__.encode() + b"\0" + pack_one(cell)
     if cls in LEAVES:
-        return cls.__name__.encode() + b"\0" + pack_cells(LEAVES[cls].dump([cell]))
+        return cls.__name__.encode() + b"\0" + pack_cells(LEAVES[cls].dumped([cell], roles.types))
     return _member_key(cell, roles)
 
 
-def _member_key(member: Enum, roles: Roles) -> bytes:
+def _member_key(member: Cell, roles: Roles) -> bytes:
     registration = roles.registration(type(member))
-    plan: EnumPlan = registration.plan  # type: ignore[assignment]  # a registered leaf is an enumeration's member
+    plan: MemberPlan = registration.plan  # type: ignore[assignment]  # a registered leaf is an enumeration's member
     return registration.name.encode("utf-8", "surrogatepass") + b"\0" + pack_one(plan.dump(member))
 
 
@@ -113,5 +113,12 @@ def _fields(one: Cell, plan: object) -> Iterable[Cell]:
         case FieldsPlan():
             return plan.read_one(one)
         case BuiltinPlan():
-            return plan.content(one)
+            # What hashes by its attributes has nothing else.
+            return _sorted_attributes(plan.attributes(one)) if plan.base in SHELL_BASES else plan.content(one)
     return ()
+
+
+def _sorted_attributes(attributes: list[Cell]) -> list[Cell]:
+    """Names and values in turn, by name."""
+    pairs = sorted(zip(attributes[::2], attributes[1::2], strict=True), key=lambda pair: str(pair[0]))
+    return [part for pair in pairs for part in pair]

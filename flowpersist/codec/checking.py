@@ -9,6 +9,7 @@ from typing import Final
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.paths import ValueWalk, path_to
 from flowpersist.codec.plans import PairPlan, Plan, StatePlan
@@ -117,9 +118,11 @@ class _Refusals:
         cls = type(one)
         try:
             if cls in LEAVES:
-                LEAVES[cls].dump([one])
+                LEAVES[cls].dumped([one], self._roles.types)
             elif not _is_refused(self._roles, cls) and self._roles[cls]:
                 self._gathering.gather([one], [0])
+            elif isinstance(member := self._roles.registration(cls).plan, MemberPlan):
+                member.dump(one)
         except Refused as refused:
             return refused
         except Exception:  # noqa: BLE001 - what else there is to say of a value is said when it is encoded

@@ -18,11 +18,11 @@ from attrs import define, field, frozen
 from flowpersist.codec import kinds
 from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Absent, Leaf
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import FLOAT, PLAIN_TYPES, Cell, little_endian, numbers_of, pack_floats, unpack_cells
-from flowpersist.codec.plans import EnumPlan
 from flowpersist.codec.reading import Reader
 from flowpersist.codec.refusals import Halted, malformed, too_many_nodes
-from flowpersist.codec.registry import Registration
+from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.codec.writing import Writer
 from flowpersist.errors import StateTooLarge, UnknownType
@@ -159,10 +159,10 @@ class ColumnWriter:
         if leaf.cls is re.Pattern:
             self._patterns.take([pattern.pattern for pattern in cells])
         self._writer.header(3, kinds.LEAF, leaf.code)
-        self._plain(leaf.dump(cells))
+        self._plain(leaf.dumped(cells, self._roles.types))
 
     def _members(self, cells: list[Cell]) -> None:
-        plans: dict[type, EnumPlan] = {cls: self._roles.registration(cls).plan for cls in set(map(type, cells))}  # type: ignore[misc]
+        plans: dict[type, MemberPlan] = {cls: self._roles.registration(cls).plan for cls in set(map(type, cells))}  # type: ignore[misc]
         numbers = {cls: self._type_number(cls) for cls in dict.fromkeys(map(type, cells))}
         members = dict(zip(map(id, cells), cells, strict=True))
         dumped = {key: plans[type(member)].dump(member) for key, member in members.items()}
@@ -198,7 +198,7 @@ class TypeEntry:
     def member(self, cell: Cell) -> Cell:
         """A member of an enumeration; upgrades see its name or value as the field ``name``."""
         plan = self.registration.plan
-        if not isinstance(plan, EnumPlan):
+        if not isinstance(plan, MemberPlan):
             raise malformed("a class that is not an enumeration has a member")
         try:
             if self.is_older:
@@ -244,9 +244,10 @@ class Column:
 class ColumnReader:
     """Reads columns; ``types`` are the classes that the bytes name, once these are read."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, registry: TypeRegistry) -> None:
         self.types: list[TypeEntry] = []
         self._reader = reader
+        self._registry = registry
         self._patterns = _Budget(reader.limits)
         self._kinds: dict[int, Callable[[int, int], Column]] = {
             kinds.PLAIN: self._plain,
@@ -306,7 +307,7 @@ class ColumnReader:
         parts = self._nested(count * leaf.width).ready
         if leaf.cls is re.Pattern:
             self._patterns.take(parts[::2])
-        return Column(leaf.load(parts), is_set=leaf.cls is not Absent)
+        return Column(leaf.loaded(parts, self._registry), is_set=leaf.cls is not Absent)
 
     def _members(self, length: int, count: int) -> Column:
         self._expect(length, 3)

@@ -8,6 +8,7 @@ from itertools import islice
 from flowpersist.codec import kinds
 from flowpersist.codec.building import Building
 from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
+from flowpersist.codec.factories import factory_of
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Section
@@ -32,7 +33,7 @@ class _Decoder:
         self._registry = registry
         self._limits = limits
         self._reader = Reader(data, limits)
-        self._columns = ColumnReader(self._reader)
+        self._columns = ColumnReader(self._reader, registry)
 
     def decode(self) -> tuple[Cell, int]:
         parts = self._reader.array()
@@ -149,19 +150,14 @@ class _Decoder:
         columns = (self._columns.read(total), self._columns.read(total))
         return Block(kinds.DICT, count, lengths, columns, flavour, factory), 5
 
-    def _factory(self) -> type | None:
+    def _factory(self) -> Cell:
         cells = self._reader.cells()
-        if len(cells) != 1:
+        if len(cells) == 1 and (cells[0] is None or type(cells[0]) is str):
+            return factory_of(cells[0])
+        number = cells[0] if len(cells) == 2 else None  # noqa: PLR2004 - the class of what is named, and its name
+        if type(number) is not int or not 0 <= number < len(self._columns.types):
             raise malformed("a defaultdict has an unknown factory")
-        value = cells[0]
-        if value is None:
-            return None
-        if type(value) is int and 0 <= value < len(self._columns.types):
-            return self._columns.types[value].registration.cls
-        factory = kinds.FACTORIES.get(value) if type(value) is str else None
-        if factory is None:
-            raise malformed("a defaultdict has an unknown factory")
-        return factory
+        return factory_of(self._columns.types[number].member(cells[1]))
 
     def _records(self, count: int) -> tuple[Block, int]:
         shape = tuple(self._reader.cells())

@@ -17,6 +17,7 @@ from flowpersist.codec.batches import Batch, Cells, Row, Rows
 from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.nesting import check_objects
 from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
 from flowpersist.codec.ordering import Order, in_building_order
@@ -98,6 +99,7 @@ class _Encoder:
     def encode(self, root: Cell) -> bytes:
         self._columns.note([root])
         self._find_all()
+        self._gathering.settle_weak(self._is_found)
         order = in_building_order(self._gathering.candidates, self._roles, root)
         self.suspects = [*self._gathering.doubtful, *order.cyclic]
         for candidate in order.flat:
@@ -107,6 +109,13 @@ class _Encoder:
         self._find_all()
         check_objects(self._gathering.recursing, self._gathering.encoded, self._roles.types)
         return self._document(root, order)
+
+    def _is_found(self, one: Cell) -> bool:
+        # A member or a reference is held by the registry; another leaf has no identity that a copy would have too.
+        if not self._roles[type(one)]:
+            registration = self._roles.types.by_class(type(one))
+            return registration is not None and isinstance(registration.plan, MemberPlan)
+        return self._numbering.knows(one)
 
     def _find_all(self) -> None:
         depth = 0
@@ -238,14 +247,16 @@ class _Encoder:
     def _entries(self, batch: Batch, some: Cells) -> None:
         self._head(batch, some, 5)
         self._writer.scalar(batch.flavour)
-        factory: Cell = batch.factory
-        name: str | None = getattr(factory, "__name__", None)
-        named = factory is None or factory in kinds.FACTORIES.values()
-        cell = name if named else self._type_number(factory)  # pyright: ignore[reportArgumentType]
-        self._writer.cells([cell])
+        self._writer.cells(self._factory(batch.factory))
         self._writer.numbers(numbers_of(some.lengths))
         self._columns.write(some.keys)
         self._columns.write(some.cells)
+
+    def _factory(self, factory: Cell) -> list[Cell]:
+        if factory is None or kinds.FACTORIES.get(factory.__name__) is factory:
+            return [None if factory is None else factory.__name__]
+        plan: Cell = self._roles.registration(type(factory)).plan
+        return [self._type_number(type(factory)), plan.dump(factory)]
 
     def _record(self, batch: Batch, some: Cells) -> None:
         self._head(batch, some, 1 + len(batch.shape))

@@ -7,25 +7,28 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain
 from operator import countOf
 from typing import TypeAlias
+from weakref import ReferenceType
 
 from flowpersist.codec import kinds
+from flowpersist.codec.bases import ROW_OF_BASE
 from flowpersist.codec.batches import Batch, Cells, Row
 from flowpersist.codec.canonical import in_order
+from flowpersist.codec.factories import check_factory
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import steps_to_free
 from flowpersist.codec.numbering import are_owners
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import GROUPS, BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan, encoded
-from flowpersist.codec.refusals import Refused
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan, encoded
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
 from flowpersist.codec.watching import Watch
+from flowpersist.codec.weak import held_rows, weak_rows
 from flowpersist.codec.weights import HashGuard
 
 __all__ = ["Gathering"]
 
 MOST_RECORD_KEYS = 256
-#: Lists of more cells than this together are read in several portions.
+#: Lists with more cells together are read in portions.
 MOST_CELLS = 2**16
 DEFAULT_FLAVOUR = kinds.FLAVOURS.index(defaultdict)
 
@@ -62,6 +65,7 @@ class Gathering:
         self._needs_identity = needs_identity
         self._watch = watch
         self._guard = HashGuard(roles.types, limits)
+        self._weak_rows: list[Row] = []
         self._batches: dict[Hashable, Batch] = {}
         self._gatherers: dict[type, Gatherer] = {
             list: self._lists,
@@ -258,15 +262,7 @@ class Gathering:
     def _defaultdicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         self.recursing += objects
         for one, number in zip(objects, numbers, strict=True):
-            self._entries(DEFAULT_FLAVOUR, [one], [number], self._factory(one))
-
-    def _factory(self, one: defaultdict[Cell, Cell]) -> Cell:
-        factory = one.default_factory
-        if factory is None or kinds.FACTORIES.get(getattr(factory, "__name__", "")) is factory:
-            return factory
-        if isinstance(factory, type) and self._roles.types.by_class(factory) is not None:
-            return factory
-        raise Refused(one, "has a default_factory that the codec does not know; use a registered class, or None")
+            self._entries(DEFAULT_FLAVOUR, [one], [number], check_factory(one, self._roles.types))
 
     # Registered classes.
 
@@ -276,6 +272,8 @@ class Gathering:
                 return self._instances(registration, plan)
             case NamedPlan() as named:
                 return self._named(registration, named)
+            case PairPlan() as pair if registration.cls is ReferenceType:
+                return self._weak(registration, pair)
             case PairPlan() | StatePlan() as encoding:
                 return self._encoded(registration, encoding)
             case BuiltinPlan() as builtin:
@@ -320,10 +318,15 @@ class Gathering:
 
     def _named(self, registration: Registration, plan: NamedPlan) -> Gatherer:
         batch = self._batch(kinds.NAMED, registration.cls, width=len(plan.names), registration=registration)
+        if registration.cls.__dictoffset__:
+            self._needs_identity()
 
         def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
-            rows = plan.read(objects)
-            cells = list(chain.from_iterable(rows))
+            cells = list(chain.from_iterable(rows := plan.read(objects)))
+            for one, number, attributes in plan.with_attributes(objects, numbers):
+                self._row(Row(kinds.ATTRIBUTES, number, attributes, registration))
+                if self._watch is not None:
+                    self._watch.attributes(plan, one, attributes)
             if self._holds(cells, IMMUTABLE):
                 self._each_built(batch, registration, zip(objects, numbers, rows, strict=True))
             else:
@@ -348,6 +351,18 @@ class Gathering:
                 self._candidate(Row(kind, number, cells, registration, one))
 
         return gather
+
+    def _weak(self, registration: Registration, plan: PairPlan) -> Gatherer:
+        self._needs_identity()
+
+        def gather(objects: list[Cell], numbers: Sequence[int]) -> None:
+            self._weak_rows += weak_rows(registration, plan, zip(objects, numbers, strict=True), self._watch)
+
+        return gather
+
+    def settle_weak(self, is_found: Callable[[Cell], bool]) -> None:
+        """Take weak references, once it is known which objects are held otherwise."""
+        self.candidates += held_rows(self._weak_rows, is_found)
 
     def _subclass(self, registration: Registration, plan: BuiltinPlan) -> Gatherer:
         self._needs_identity()
@@ -383,18 +398,3 @@ class Gathering:
             self._candidate(row)
         else:
             self._row(row)
-
-
-#: Which row a subclass of each class makes.
-ROW_OF_BASE: dict[type, int] = {
-    list: kinds.LIST,
-    tuple: kinds.TUPLE,
-    set: kinds.SET,
-    frozenset: kinds.FROZENSET,
-    dict: kinds.DICT,
-    OrderedDict: kinds.DICT,
-    deque: kinds.DEQUE,
-    bytearray: kinds.BYTEARRAY,
-    **dict.fromkeys((str, bytes, int, float, complex), kinds.SCALAR),
-    **dict.fromkeys(GROUPS, kinds.TUPLE),
-}

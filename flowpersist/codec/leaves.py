@@ -12,7 +12,6 @@ import warnings
 from collections import deque
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from itertools import chain, repeat
 from operator import attrgetter
@@ -20,16 +19,19 @@ from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import EllipsisType
 from typing import TYPE_CHECKING
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.codec.zones import MICROSECOND, denotes_offset, dump_zone, load_zone
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from flowpersist.codec.zones import ZoneClasses
 
 __all__ = ["ABSENT", "LEAVES", "LEAVES_BY_CODE", "Absent", "Leaf"]
 
@@ -39,7 +41,6 @@ class Absent:
 
 
 ABSENT = Absent()
-MICROSECOND = dt.timedelta(microseconds=1)
 # What a pattern may mean in a later Python was said where it was written. Said here, nobody could mend it, and showing
 # it opens a source file.
 warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{re.escape(__name__)}\Z")
@@ -58,8 +59,18 @@ class Leaf:
     cls: type
     code: int
     width: int
-    dump: Callable[[list[Cell]], list[Cell]]
-    load: Callable[[list[Cell]], list[Cell]]
+    dump: Callable[..., list[Cell]]
+    load: Callable[..., list[Cell]]
+    #: Whether both functions take the registered classes besides, among which may be classes of zones.
+    is_zoned: bool = False
+
+    def dumped(self, column: list[Cell], types: ZoneClasses) -> list[Cell]:
+        """Plain values for each of a column."""
+        return self.dump(column, types) if self.is_zoned else self.dump(column)
+
+    def loaded(self, cells: list[Cell], types: ZoneClasses) -> list[Cell]:
+        """The column of these plain values."""
+        return self.load(cells, types) if self.is_zoned else self.load(cells)
 
 
 def _each(function: Callable[[Cell], Cell]) -> Callable[[list[Cell]], list[Cell]]:
@@ -96,81 +107,38 @@ def _whole(value: Cell) -> int:
     return number
 
 
-# Zones: the key of the tz database, or the offset in microseconds and the name of a fixed one.
-
-
-def _dump_zone(zone: dt.tzinfo | None, owner: object) -> str:
-    if zone is None:
-        return ""
-    if type(zone) is ZoneInfo and zone.key is not None:
-        return f"Z{zone.key}"
-    if type(zone) is dt.timezone:
-        return f"F{zone.utcoffset(None) // MICROSECOND};{_zone_name(zone)}"
-    raise Refused(owner, "has a time zone that is neither a ZoneInfo with a key nor a datetime.timezone")
-
-
-def _zone_name(zone: dt.timezone) -> str:
-    # The name is there only where it was given; the constructor's arguments are the only place that tells.
-    arguments = zone.__reduce__()[1]
-    return f"={arguments[1]}" if len(arguments) > 1 else ""
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-@cache
-def _zone_of(key: str) -> ZoneInfo:
-    # Only a key of the installed tz database opens its file: a name from elsewhere never reaches a path or an import.
-    if key not in _zones():
-        raise malformed("it names a time zone that is not installed here")
-    return ZoneInfo(key)
-
-
-def _load_zone(text: str) -> dt.tzinfo | None:
-    if not text:
-        return None
-    if text[0] == "Z":
-        return _zone_of(text[1:])
-    offset, _, name = text[1:].partition(";")
-    if text[0] != "F" or len(offset) > 20:  # noqa: PLR2004 - digits of any offset, and a bound on int()
-        raise malformed("a time zone is unreadable")
-    span = dt.timedelta(microseconds=int(offset))
-    return dt.timezone(span, name[1:]) if name else dt.timezone(span)
-
-
-def _dump_moment(value: dt.datetime | dt.time) -> str:
+def _dump_moment(value: dt.datetime | dt.time, types: ZoneClasses | None) -> str:
     if value.tzinfo is None and not value.fold:
         return value.isoformat()
-    return f"{value.replace(tzinfo=None).isoformat()};{value.fold};{_dump_zone(value.tzinfo, value)}"
+    return f"{value.replace(tzinfo=None).isoformat()};{value.fold};{dump_zone(value.tzinfo, value, types)}"
 
 
-def _is_offset(zone: dt.tzinfo | None) -> bool:
-    return zone is None or zone is dt.UTC or (type(zone) is dt.timezone and not _zone_name(zone))
-
-
-def _dump_moments(cls: type[dt.datetime | dt.time]) -> Callable[[list[Cell]], list[Cell]]:
-    def dump(column: list[Cell]) -> list[Cell]:
+def _dump_moments(cls: type[dt.datetime | dt.time]) -> Callable[..., list[Cell]]:
+    def dump(column: list[Cell], types: ZoneClasses | None = None) -> list[Cell]:
         # By identity: a named zone equals an unnamed one of the same offset.
         zones = {id(zone): zone for zone in map(_tzinfo, column)}
-        if all(map(_is_offset, zones.values())) and not any(map(_fold, column)):
+        if all(map(denotes_offset, zones.values())) and not any(map(_fold, column)):
             return list(map(cls.isoformat, column))
-        return list(map(_dump_moment, column))
+        return [_dump_moment(value, types) for value in column]
 
     return dump
 
 
-def _load_moments(cls: type[dt.datetime | dt.time]) -> Callable[[list[Cell]], list[Cell]]:
-    def load(cell: str) -> dt.datetime | dt.time:
-        moment, _, rest = cell.partition(";")
-        plain = cls.fromisoformat(moment)
-        if not rest:
-            return plain
-        return plain.replace(fold=int(rest[:1]), tzinfo=_load_zone(rest[2:]))
-
-    def load_all(column: list[Cell]) -> list[Cell]:
+def _load_moments(cls: type[dt.datetime | dt.time]) -> Callable[..., list[Cell]]:
+    def load_all(column: list[Cell], types: ZoneClasses | None = None) -> list[Cell]:
         texts = _all_of(column, str)
+        zones: dict[str, dt.tzinfo | None] = {}
+
+        def load(cell: str) -> dt.datetime | dt.time:
+            moment, _, rest = cell.partition(";")
+            plain = cls.fromisoformat(moment)
+            if not rest:
+                return plain
+            text = rest[2:]
+            if text not in zones:
+                zones[text] = load_zone(text, types)
+            return plain.replace(fold=int(rest[:1]), tzinfo=zones[text])
+
         return list(map(load if any(";" in text for text in texts) else cls.fromisoformat, texts))
 
     return load_all
@@ -240,7 +208,11 @@ def _texts(cls: type, code: int, load: Callable[[str], Cell], dump: Callable[[Ce
 
 
 def _zone_cell(zone: Cell) -> str:
-    return _dump_zone(zone, zone)
+    return dump_zone(zone, zone, None)
+
+
+def _load_zone(text: str) -> dt.tzinfo | None:
+    return load_zone(text, None)
 
 
 #: The codes are part of the wire format: specs/codec/format.md lists them. They are never used anew.
@@ -250,9 +222,9 @@ LEAVES: dict[type, Leaf] = {
         Leaf(Absent, 1, 1, _each(lambda _: None), _each(lambda _: ABSENT)),
         Leaf(EllipsisType, 2, 1, _each(lambda _: None), _each(lambda _: ...)),
         Leaf(complex, 3, 2, _expand(lambda z: (z.real, z.imag)), _gather(2, complex)),
-        Leaf(dt.datetime, 4, 1, _dump_moments(dt.datetime), _load_moments(dt.datetime)),
+        Leaf(dt.datetime, 4, 1, _dump_moments(dt.datetime), _load_moments(dt.datetime), is_zoned=True),
         _texts(dt.date, 5, dt.date.fromisoformat, dt.date.isoformat),
-        Leaf(dt.time, 6, 1, _dump_moments(dt.time), _load_moments(dt.time)),
+        Leaf(dt.time, 6, 1, _dump_moments(dt.time), _load_moments(dt.time), is_zoned=True),
         Leaf(
             dt.timedelta,
             7,

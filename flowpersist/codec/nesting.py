@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from weakref import ReferenceType
 
 from flowpersist.codec import kinds
 from flowpersist.codec.packing import Cell
@@ -35,6 +37,8 @@ HEAVY = 16
 #: Levels of which all objects are looked at in each; even of heavy ones they are no more than may be.
 FEW_LEVELS = 8
 RECURSING = frozenset({deque, defaultdict, slice})
+#: Static classes whose objects hold others by a dict only, the freeing of which CPython puts off; or weakly.
+SHALLOW = frozenset({SimpleNamespace, ReferenceType})
 
 
 def steps_to_free(cls: type) -> int:
@@ -44,7 +48,7 @@ def steps_to_free(cls: type) -> int:
     """
     if cls in RECURSING:
         return 1
-    if cls.__flags__ & HEAP_TYPE:
+    if cls.__flags__ & HEAP_TYPE or cls in SHALLOW:
         return 0
     if not issubclass(cls, BaseException):
         return HEAVY

@@ -43,6 +43,10 @@ class Numbering:
         if self._by_owners:
             raise ReachedIndirectly
 
+    def knows(self, one: Cell) -> bool:
+        """Whether an object has a number; asked only where each has an entry."""
+        return id(one) in self._number_of
+
     def number(self, objects: list[Cell]) -> tuple[array[int], list[Cell]]:
         """The number of each object, and those that were not known before, which have the latest numbers."""
         before = len(self._number_of)

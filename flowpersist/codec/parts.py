@@ -38,7 +38,7 @@ class Block:
     lengths: Sequence[int] = ()
     columns: tuple[Column, ...] = ()
     flavour: int = 0
-    factory: type | None = None
+    factory: Cell = None
     limits: list[Cell] = field(factory=list)
     shape: tuple[str, ...] = ()
     entry: TypeEntry | None = None

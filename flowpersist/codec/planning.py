@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from itertools import filterfalse
 from types import MemberDescriptorType
 from typing import cast
 
@@ -15,6 +16,7 @@ import attrs
 from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import CONTENTS, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
+from flowpersist.codec.scalars import SCALARS
 from flowpersist.errors import ConfigurationError
 
 __all__ = ["HEAP_TYPE", "plan_for"]
@@ -66,7 +68,7 @@ def _extends_builtin(cls: type) -> bool:
 
 
 def _own_base(cls: type) -> type:
-    return next(base for base in cls.__mro__ if not _is_users(base))
+    return next(base for base in cls.__mro__ if base is object or not _is_users(base))
 
 
 def _is_users(cls: type) -> bool:
@@ -108,7 +110,7 @@ def _has_own_state(cls: type) -> bool:
 
 
 def _is_builtin_subclass(cls: type) -> bool:
-    return _own_base(cls) in CONTENTS
+    return _own_base(cls) is not object and _own_base(cls) in CONTENTS and cls not in SCALARS
 
 
 def _enum_plan(cls: type) -> Plan:
@@ -116,8 +118,8 @@ def _enum_plan(cls: type) -> Plan:
 
 
 def _named_plan(cls: type) -> Plan:
-    if _own_base(cls) is not tuple or cls.__dictoffset__:
-        message = f"{cls.__qualname__} is a namedtuple with attributes besides its fields"
+    if _own_base(cls) is not tuple:
+        message = f"{cls.__qualname__} is a namedtuple that extends another class besides"
         raise ConfigurationError(f"{message}; register it with encode= and decode=", "types")
     return NamedPlan(cls, tuple(cls._fields))  # type: ignore[attr-defined]  # _is_namedtuple has looked
 
@@ -128,7 +130,8 @@ def _builtin_plan(cls: type) -> Plan:
 
 def _slots(cls: type) -> Iterator[tuple[str, MemberDescriptorType]]:
     """The places that the class and its bases give to attributes, but for what is computed from others."""
-    for base in cls.__mro__:
+    own = _own_base(cls)
+    for base in filterfalse(own.__mro__.__contains__, cls.__mro__):
         # Where attrs makes slots for cached properties, it makes a __getattr__ that computes them.
         computes = "__attrs_attrs__" in vars(base) and "__getattr__" in vars(base)
         declared = {one.name for one in attrs.fields(base)} if computes else set()

@@ -8,21 +8,26 @@ other refuses: each predicate stands here once.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import datetime as dt
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, Flag
 from itertools import chain
-from types import MemberDescriptorType
+from types import MemberDescriptorType, SimpleNamespace
 from typing import TypeAlias
 
 from attrs import Factory, field, frozen
 
+from flowpersist.codec.factories import factory_cell
 from flowpersist.codec.fields import FieldsPlan
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.codec.scalars import SCALARS, Scalar
 from flowpersist.errors import UnsupportedType
 
 __all__ = [
+    "SHELL_BASES",
     "BuiltinPlan",
     "EnumPlan",
     "FieldsPlan",
@@ -58,9 +63,22 @@ class NamedPlan:
                 raise Refused(one, f"has {len(row)} elements; its class has {len(self.names)} fields")
         return rows
 
+    def with_attributes(self, objects: list[Cell], numbers: Iterable[int]) -> Iterable[tuple[Cell, int, list[Cell]]]:
+        """Those of some numbered objects that have attributes, with these."""
+        if not self.cls.__dictoffset__:
+            return ()
+        found = [(one, number, self.attributes(one)) for one, number in zip(objects, numbers, strict=True)]
+        return [each for each in found if each[2]]
+
+    def attributes(self, one: Cell) -> list[Cell]:
+        """Names and values in turn of what it has besides its fields; ``Refused`` for one that can't be set again."""
+        found: dict[Cell, Cell] = getattr(one, "__dict__", {})
+        _refuse_attributes(one, found)
+        return list(chain.from_iterable(found.items()))
+
 
 @frozen
-class EnumPlan:
+class EnumPlan(MemberPlan):
     """An enumeration: a member goes by its name, a combination of flags by its value."""
 
     cls: type[Enum]
@@ -150,6 +168,8 @@ class BuiltinPlan:
 
     def built(self, content: Cell) -> Cell:
         """An object of an immutable class."""
+        if self.base in SCALARS:
+            return SCALARS[self.base].make(self.cls, content)
         make: Cell = self.base.__new__
         return make(self.cls, content[0], content[1:]) if self.base in GROUPS else make(self.cls, content)
 
@@ -211,7 +231,7 @@ def encoded(plan: PairPlan | StatePlan, one: Cell) -> Cell:
         raise Refused(one, reason) from error
 
 
-Plan: TypeAlias = FieldsPlan | NamedPlan | EnumPlan | PairPlan | BuiltinPlan | StatePlan
+Plan: TypeAlias = FieldsPlan | NamedPlan | MemberPlan | PairPlan | BuiltinPlan | StatePlan
 
 
 def is_built(plan: Plan) -> bool:
@@ -261,6 +281,12 @@ def _entries(base: Cell) -> Callable[[Cell], list[Cell]]:
     return lambda one: [part for key in base.__iter__(one) for part in (key, base.__getitem__(one, key))]
 
 
+def _scalar(scalar: Scalar) -> Callable[[Cell], list[Cell]]:
+    return lambda one: [scalar.read(one)]
+
+
+#: Classes of which an object holds nothing but attributes.
+SHELL_BASES: frozenset[type] = frozenset({object, SimpleNamespace, dt.tzinfo})
 #: How to read what a subclass of each class holds, by that class's own methods: its own may say something else.
 CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     **{base: _elements(base) for base in (list, tuple, set, frozenset)},
@@ -273,8 +299,11 @@ CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     float: lambda one: [float.__float__(one)],
     complex: lambda one: [complex.__complex__(one)],
     **dict.fromkeys(GROUPS, lambda one: [one.message, *one.exceptions]),
+    defaultdict: lambda one: [*_entries(dict)(one), factory_cell(one)],
+    **{base: _scalar(one) for base, one in SCALARS.items()},
+    **dict.fromkeys(SHELL_BASES, lambda _: [None]),
 }
-_MUTABLE_BASES = frozenset({list, set, dict, OrderedDict, deque, bytearray})
+_MUTABLE_BASES = frozenset({list, set, dict, OrderedDict, defaultdict, deque, bytearray, *SHELL_BASES})
 
 #: Functions from the fields of one version to those of the next, by the version that they begin at.
 Upgrades: TypeAlias = Mapping[int, Callable[[dict[str, Cell]], dict[str, Cell]]]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from datetime import tzinfo
 from types import MappingProxyType
 from typing import TypeVar, get_origin, overload
 
@@ -12,11 +11,22 @@ from typing_extensions import is_typeddict
 
 from flowpersist.codec.annotations import is_annotation
 from flowpersist.codec.discovery import annotated_classes, classes_below, package_classes
-from flowpersist.codec.leaves import LEAVES
-from flowpersist.codec.packing import PLAIN_TYPES, Cell
+from flowpersist.codec.native import (
+    BUILTIN_BY_NAME,
+    BUILTIN_CLASSES,
+    BUILTIN_CONTAINERS,
+    BUILTIN_NAMES,
+    BUILTIN_REGISTRATIONS,
+    NATIVE,
+    fixed_offset,
+)
+from flowpersist.codec.packing import Cell
 from flowpersist.codec.planning import plan_for
 from flowpersist.codec.plans import PairPlan, Plan, Upgrades
+from flowpersist.codec.references import FUNCTIONS, REFERENCE, ReferencePlan, References
 from flowpersist.codec.registration import Registration, default_name
+from flowpersist.codec.standard import STANDARD_PLANS
+from flowpersist.codec.zones import is_fixed_offset
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import (
     check_callable,
@@ -29,16 +39,12 @@ from flowpersist.errors.arguments import (
     mistyped,
 )
 
-__all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry"]
+__all__ = ["BUILTIN_CONTAINERS", "Registration", "TypeRegistry", "default_name"]
 
 T = TypeVar("T")
 
 #: So many lists of classes are remembered, of states and heads of some kinds; the bytes of each are at most 64 KiB.
 MOST_LISTS = 64
-#: The containers that need no registration.
-BUILTIN_CONTAINERS: frozenset[type] = frozenset(
-    {list, tuple, set, frozenset, dict, OrderedDict, Counter, defaultdict, deque, bytearray, slice}
-)
 
 
 class TypeRegistry:
@@ -52,6 +58,7 @@ class TypeRegistry:
         self._by_class: dict[type, Registration] = {}
         self._by_name: dict[str, Registration] = {}
         self._lists: dict[bytes, tuple[Registration, ...]] = {}
+        self._references = References()
         check_classes(classes, "classes", "classes, one after the other")
         for cls in classes:
             self.register(cls)
@@ -166,7 +173,7 @@ class TypeRegistry:
                 self._add(Registration(cls, default_name(cls), 1, plan, {}, is_found=True))
 
     def _add(self, new: Registration) -> None:
-        if new.cls in NATIVE:
+        if new.cls in NATIVE and not (new.cls in STANDARD_PLANS and isinstance(new.plan, PairPlan)):
             raise ConfigurationError(
                 f"{new.cls.__qualname__} needs no registration: the codec knows it; leave it out", "types"
             )
@@ -209,14 +216,27 @@ class TypeRegistry:
         """The same into this registry, which stays as it was where the two don't fit together."""
         if not isinstance(other, TypeRegistry):
             return NotImplemented
-        kept = dict(self._by_class), dict(self._by_name)
+        kept = dict(self._by_class), dict(self._by_name), self._references.copy()
         try:
             for one in other:
                 self._add(one)
+            self._references.update(other._references)
         except ConfigurationError:
-            self._by_class, self._by_name = kept
+            self._by_class, self._by_name, self._references = kept
             raise
         return self
+
+    def reference(self, one: T, *, name: str | None = None) -> T:
+        """Give a function or class a name, so that a value may hold it: as itself, in a ``functools.partial``, or as a
+        ``default_factory``.
+
+        ``name`` stands for it in the bytes, by default its qualified name with its module. A registered class, and one
+        that the codec knows by itself, needs no call: its name refers to it. Returns what it is given, so that it is
+        also a decorator. ``ConfigurationError`` for another object, or where the name is taken.
+        """
+        check_optional(name, "name", check_str)
+        self._references.add(one, name)
+        return one
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(tuple(self._by_class.values()))
@@ -236,12 +256,36 @@ class TypeRegistry:
         return kept
 
     def by_class(self, cls: type) -> Registration | None:
-        """What is registered for exactly this class."""
-        return self._by_class.get(cls) or BUILTIN_EXCEPTIONS.get(cls)
+        """What is registered for this class, or known of it without."""
+        return self._by_class.get(cls) or BUILTIN_REGISTRATIONS.get(cls) or self._covered(cls)
 
     def by_name(self, name: str) -> Registration | None:
         """What is registered under this name."""
-        return self._by_name.get(name) or _EXCEPTIONS_BY_NAME.get(name)
+        found = self._by_name.get(name) or BUILTIN_BY_NAME.get(name)
+        return self._referring(type) if found is None and name == REFERENCE else found
+
+    def name_of(self, cls: type) -> str | None:
+        """The name of a class that is registered, or that the codec knows by itself."""
+        found = self._by_class.get(cls)
+        return BUILTIN_NAMES.get(cls) if found is None else found.name
+
+    def named(self, name: str) -> type | None:
+        """The class of this name."""
+        found = self._by_name.get(name)
+        return BUILTIN_CLASSES.get(name) if found is None else found.cls
+
+    def _covered(self, cls: type) -> Registration | None:
+        """What covers a class that is not registered: functions and classes go by names, zones by a base class."""
+        if issubclass(cls, type) or cls in FUNCTIONS:
+            return self._referring(cls)
+        if not issubclass(cls, tzinfo):
+            return None
+        bases = (self._by_class.get(base) for base in cls.__mro__)
+        found = next((one for one in bases if one is not None and isinstance(one.plan, PairPlan)), None)
+        return fixed_offset(cls) if found is None and is_fixed_offset(cls) else found
+
+    def _referring(self, cls: type) -> Registration:
+        return Registration(cls, REFERENCE, 1, ReferencePlan(cls, references=self._references, classes=self), {})
 
 
 def _check_version(version: int) -> None:
@@ -295,30 +339,3 @@ def _plan_of_found(cls: type) -> Plan | None:
 
 def _has_fields(cls: type) -> bool:
     return _plan_of_found(cls) is not None
-
-
-def _dump_group(group: BaseExceptionGroup[BaseException]) -> list[object]:
-    attributes = group.__dict__ or None
-    return [group.message, list(group.exceptions), group.__cause__, group.__suppress_context__, attributes]
-
-
-def _load_group(cls: type[BaseExceptionGroup[BaseException]]) -> Callable[[Cell], BaseExceptionGroup[BaseException]]:
-    def load(parts: Cell) -> BaseExceptionGroup[BaseException]:
-        message, exceptions, cause, suppress, attributes = parts
-        group = cls(message, exceptions)
-        group.__cause__ = cause
-        group.__suppress_context__ = suppress
-        group.__dict__.update(attributes or {})
-        return group
-
-    return load
-
-
-def _builtin_exceptions() -> Mapping[type, Registration]:
-    classes = {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)}
-    return {cls: Registration(cls, default_name(cls), 1, plan_for(cls), {}) for cls in classes}
-
-
-BUILTIN_EXCEPTIONS: Mapping[type, Registration] = _builtin_exceptions()
-_EXCEPTIONS_BY_NAME = {one.name: one for one in BUILTIN_EXCEPTIONS.values()}
-NATIVE: frozenset[type] = frozenset({*LEAVES, *PLAIN_TYPES, *BUILTIN_CONTAINERS, *BUILTIN_EXCEPTIONS})

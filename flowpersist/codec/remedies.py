@@ -20,7 +20,7 @@ _STARTED: Final = "keep what it works on, and start it again when the flow goes 
 _CONNECTION: Final = "keep its address, and connect again when the flow goes on"
 _CONTEXT: Final = "keep the values, and set them again"
 _TEXT: Final = "keep its text, by traceback.format_exception for example"
-_FUNCTION: Final = "keep a name for it, and look the function up by that name when the flow goes on"
+_METHOD: Final = "keep the object that it belongs to, and take the method from it when the flow goes on"
 _RESOURCE: Final = "keep the settings that it was opened with, and open it again when the flow goes on"
 
 #: What can never be kept, by the name of the class or of a base, so that nothing is imported for it.
@@ -47,7 +47,7 @@ _NEVER: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((types.ModuleType,), "keep its name, and import it where it is used"),
     ((Generator, AsyncGenerator, Awaitable), _RUNNING),
     ((types.FrameType, types.TracebackType, types.CodeType), _TEXT),
-    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType), _FUNCTION),
+    ((types.MethodType, types.MethodWrapperType), _METHOD),
     ((memoryview,), "keep bytes(view)"),
     ((MappingView, Iterator), "keep a list of its elements"),
 )
@@ -101,8 +101,6 @@ def can_be_kept(cls: type) -> bool:
 
 def _instead(cls: type) -> str | None:
     """What to keep instead of objects of a class; None where it can be registered."""
-    if issubclass(cls, type):
-        return "keep a name for the class, and look it up by that name when the flow goes on"
     if cls is object:
         return "use a member of an Enum as a marker"
     if _package(cls) in _INTEGRATIONS or plan_if_any(cls) is not None:

@@ -22,6 +22,7 @@ from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan
 from flowpersist.codec.refusals import Refused, RefusedClass
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.vocabulary import Roles
+from flowpersist.codec.zones import as_kept
 
 __all__ = ["Difference", "difference"]
 
@@ -120,7 +121,7 @@ def _kept_parts(plan: object, one: Cell) -> Iterable[Cell]:
         case FieldsPlan():
             return plan.read_one(one)
         case NamedPlan():
-            return tuple.__iter__(one)
+            return chain(plan.attributes(one), tuple.__iter__(one))
         case PairPlan() | StatePlan():
             return (encoded(plan, one),)
         case BuiltinPlan():
@@ -151,6 +152,7 @@ class _Comparison:
         return None
 
     def _compare(self, one: Cell, other: Cell, owner: Cell, stack: list[Pair]) -> Difference | None:
+        one, other = as_kept(one), as_kept(other)
         if type(one) is not type(other):
             return Difference(owner, f"a {type(one).__qualname__} became a {type(other).__qualname__}")
         if self._parts.is_leaf(one):
@@ -246,7 +248,7 @@ def _same_leaf(one: Cell, other: Cell) -> bool:
             return _same_leaf(one.real, other.real) and _same_leaf(one.imag, other.imag)
         case dt.datetime() | dt.time():
             naive = one.replace(tzinfo=None) == other.replace(tzinfo=None)
-            return bool(naive and one.fold == other.fold and repr(one.tzinfo) == repr(other.tzinfo))
+            return bool(naive and one.fold == other.fold and repr(as_kept(one.tzinfo)) == repr(as_kept(other.tzinfo)))
     return _told(one) == _told(other)
 
 

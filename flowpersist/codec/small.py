@@ -19,8 +19,9 @@ from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.encoder import whole_document
 from flowpersist.codec.leaves import LEAVES_BY_CODE, Absent
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell, numbers_of, unpack_cells, unpack_document, unpack_numbers
-from flowpersist.codec.plans import EnumPlan, FieldsPlan
+from flowpersist.codec.plans import FieldsPlan
 from flowpersist.codec.reading import unpack_all
 from flowpersist.codec.registry import BUILTIN_CONTAINERS, Registration, TypeRegistry
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
@@ -253,7 +254,7 @@ class _SmallDecoder:
             leaf = LEAVES_BY_CODE[code]
             if inner != kinds.PLAIN or code == PATTERN or leaf.cls is Absent:
                 raise _NotSmall
-            return False, leaf.load(unpack_cells(memoryview(data), count * leaf.width, self._limits))
+            return False, leaf.loaded(unpack_cells(memoryview(data), count * leaf.width, self._limits), self._types)
         if kind == kinds.MEMBERS:
             _, classes, (inner, data) = column
             return False, self._members(unpack_numbers(classes), inner, data, count)
@@ -269,7 +270,7 @@ class _SmallDecoder:
         found = []
         for number, cell in zip(classes, unpack_cells(memoryview(data), count, self._limits), strict=True):
             plan = self._registrations[number].plan
-            if inner != kinds.PLAIN or not isinstance(plan, EnumPlan):
+            if inner != kinds.PLAIN or not isinstance(plan, MemberPlan):
                 raise _NotSmall
             found.append(plan.load(cell))
         return found

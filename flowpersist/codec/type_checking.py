@@ -8,8 +8,9 @@ from typing import Final
 
 from flowpersist.codec.annotations import AnnotationWalk, is_annotation
 from flowpersist.codec.discovery import classes_below
+from flowpersist.codec.native import NATIVE
 from flowpersist.codec.plans import PairPlan, StatePlan
-from flowpersist.codec.registry import NATIVE, TypeRegistry
+from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.remedies import can_be_kept, class_name, plan_if_any, reason_and_remedy
 from flowpersist.errors import StateProblem
 from flowpersist.errors.arguments import check_flag, check_instance, mistyped

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flowpersist.codec.leaves import LEAVES
+from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import PLAIN_TYPES
-from flowpersist.codec.plans import EnumPlan, is_built
+from flowpersist.codec.plans import is_built
 from flowpersist.codec.refusals import RefusedClass
 from flowpersist.codec.registry import BUILTIN_CONTAINERS, Registration, TypeRegistry
 
@@ -30,7 +31,7 @@ class Roles(dict[type, int]):
 
     def __missing__(self, cls: type) -> int:
         plan = self.registration(cls).plan
-        role = self[cls] = LEAF if isinstance(plan, EnumPlan) else IMMUTABLE if is_built(plan) else MUTABLE
+        role = self[cls] = LEAF if isinstance(plan, MemberPlan) else IMMUTABLE if is_built(plan) else MUTABLE
         return role
 
     def registration(self, cls: type) -> Registration:

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from attrs import define, field
 
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, PairPlan, StatePlan
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan, StatePlan, is_built
 
 __all__ = ["Watch"]
 
@@ -82,8 +82,13 @@ class Watch:
 
     def content(self, plan: BuiltinPlan, one: Cell, attributes: list[Cell], content: list[Cell]) -> None:
         """An instance of a subclass of one of Python's own classes."""
+        self.attributes(plan, one, attributes)
+        if not is_built(plan):
+            self._add(len(content), lambda compare: compare(content, plan.content(one)))
+
+    def attributes(self, plan: BuiltinPlan | NamedPlan, one: Cell, attributes: list[Cell]) -> None:
+        """What an object has besides what its class holds."""
         self._add(len(attributes), lambda compare: compare(attributes, plan.attributes(one)))
-        self._add(len(content), lambda compare: compare(content, plan.content(one)))
 
     def encoded(self, plan: PairPlan | StatePlan, one: Cell, cell: Cell) -> None:
         """What a user's function made of an object."""

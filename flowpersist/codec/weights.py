@@ -14,7 +14,7 @@ from itertools import islice
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import FieldsPlan
+from flowpersist.codec.plans import SHELL_BASES, BuiltinPlan, FieldsPlan
 from flowpersist.codec.refusals import Halted, Refused, too_many_nodes
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep, StateTooLarge
@@ -113,6 +113,8 @@ class HashGuard:
         # A frozenset keeps the hashes of its elements, so it has no parts here.
         registration = self._types.by_class(type(one))
         plan = None if registration is None else registration.plan
+        if isinstance(plan, BuiltinPlan) and plan.base in SHELL_BASES:
+            return plan.attributes(one)
         return plan.read_one(one) if isinstance(plan, FieldsPlan) else ()
 
 

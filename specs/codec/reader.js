@@ -146,9 +146,11 @@ class Document {
       case DICT: {
         const [flavour, factory, lengths, keys, values] = fixed(parts, 5, "a block of dicts");
         const [mine, theirs] = [this.rows(lengths, keys, count), this.rows(lengths, values, count)];
-        const [named, ...more] = plainValues(factory);
-        const isKnown = named === null || (flavour === 3 && (typeof named === "string" || this.type(named)));
-        check(isKnown && more.length === 0, "a factory");
+        // Nothing, a builtin class, or a class of the table and what goes by this name in it.
+        const [named, ...members] = plainValues(factory);
+        const isWord = named === null || (flavour === 3 && typeof named === "string");
+        const isMember = () => flavour === 3 && members.length === 1 && this.type(named);
+        check(isWord ? members.length === 0 : isMember(), "a factory");
         return [FLAVOURS[whole(flavour, 4, "a flavour")], null, mine.map((row, at) => row.flatMap((key, i) => [key, theirs[at][i]]))];
       }
       case RECORD: {

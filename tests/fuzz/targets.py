@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from zoneinfo import TZPATH, ZoneInfo
 
 import attrs
+import kinds
 import pydantic
 from returns.result import Failure, Success
 
@@ -232,6 +233,7 @@ def _registry() -> TypeRegistry:
     types.register(
         Vector, name="fuzz.Vector", encode=lambda one: list(one.parts), decode=lambda parts: Vector(tuple(parts))
     )
+    kinds.register(types)
     types.register(Renamed, name="fuzz.Renamed", version=2, upgrades={1: lambda fields: {"full": fields["name"]}})
     types.register(Grown, name="fuzz.Grown", version=2, upgrades={1: _grow})
     return types
@@ -381,6 +383,7 @@ def values() -> list[Any]:
         [{Vector((1,)), Vector((2,))}, {Valued(Vector((3,))): 1}, slice(Valued(1), [Slotted()])],
         [Renamed("x"), Renamed(("y", []))],
         subclasses(),
+        kinds.values(Node("held")),
         {"state": (stateful := Stateful([ring])), "again": {stateful}, "of": Stateful((stateful, Valued(1)))},
         [deque([defaultdict(list, {"a": slice(1)}), OrderedDict(a=bytearray(b"x"))], maxlen=3), Counter("abc")],
     ]

@@ -179,7 +179,6 @@ NEVER: list[tuple[str, Any, str]] = [
     ("asyncio lock", asyncio.Lock(), "make a new one"),
     ("queue", asyncio.Queue(), "a list of what is in it"),
     ("context", contextvars.copy_context(), "set them again"),
-    ("reference", weakref.ref(Plain), "the object itself"),
     ("executor", concurrent.futures.ThreadPoolExecutor(), "start it again"),
     ("future", concurrent.futures.Future(), "finish it"),
     ("process", multiprocessing.Process(), "start it again"),
@@ -192,11 +191,6 @@ NEVER: list[tuple[str, Any, str]] = [
     ("text file", sys.__stdout__, "its path"),
     ("frame", sys._getframe(), "traceback.format_exception"),
     ("code", running.__code__, "traceback.format_exception"),
-    ("function", running, "look the function up"),
-    ("lambda", lambda: 0, "look the function up"),
-    ("builtin", len, "look the function up"),
-    ("method", [].append, "look the function up"),
-    ("class", Plain, "look it up"),
     ("logger", logging.getLogger("x"), "keep its name"),
     ("view", memoryview(b""), "bytes(view)"),
     ("keys", {}.keys(), "a list"),
@@ -215,6 +209,17 @@ def test_what_can_never_be_kept_says_what_to_do_instead(value, word):
     assert "which can't be kept; " in error.message
     assert word in error.problems[0].remedy
     assert "register" not in error.message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [running, lambda: 0, len, [].append, Plain, weakref.ref(Plain)],
+    ids=["function", "lambda", "builtin", "method", "class", "reference"],
+)
+def test_a_function_or_class_without_a_name_can_be_given_one(value):
+    (problem,) = refused([value]).problems
+    assert "has no name in the registry" in problem.reason
+    assert "TypeRegistry.reference" in problem.remedy
 
 
 REMEDIES: list[tuple[str, Any, str]] = [
@@ -302,12 +307,13 @@ def test_check_tells_all_that_keeps_a_value_from_being_encoded():
     odd.extra = 1
     value = [odd, {"when": datetime(2026, 1, 1, tzinfo=Zone())}, Plain(), defaultdict(lambda: 0), [Data(Failed())]]
     found = Codec([Data]).check(value)
+    own = f"{HERE}.test_check_tells_all_that_keeps_a_value_from_being_encoded.<locals>.<lambda>"
     assert {one.path: one.reason.partition(",")[0] for one in found} == {
         "state[2]": f"an object of class {HERE}.Plain",
         "state[4][0].part": f"an object of class {HERE}.Failed",
         "state[0]": "has the attribute 'extra'",
-        "state[1]['when']": "has a time zone that is neither a ZoneInfo with a key nor a datetime.timezone",
-        "state[3]": "has a default_factory that the codec does not know",
+        "state[1]['when']": f"has a time zone of class {HERE}.Zone",
+        "state[3]": f"has a default_factory that is the function {own}",
     }
     assert all(one.remedy for one in found)
 
