@@ -49,7 +49,7 @@ from flowpersist.sealed.retrying import Runtime
 from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
 from flowpersist.stages.compress import COMPRESSIONS
 
-__all__ = ["FROM_ENV", "HubOptions", "Migration", "migrate", "open_hub"]
+__all__ = ["FROM_ENV", "HubOptions", "Migration", "check_options", "migrate", "open_hub"]
 
 log = logging.getLogger("flowpersist")
 
@@ -132,7 +132,7 @@ async def open_hub(
     Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
     What was opened is closed at the end of the block, a backend that was passed in too.
     """
-    _check_options(
+    check_options(
         {
             "url": url,
             "keyring": keyring,
@@ -222,7 +222,7 @@ async def migrate(
 
     A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
     """
-    _check_options({"url": url, "namespace": namespace, "settings": settings})
+    check_options({"url": url, "namespace": namespace, "settings": settings})
     check_flag(plan, "plan")
     backend = _backend(url, Settings.from_environ() if isinstance(settings, FromEnvironment) else settings)
     wanted = _schema(namespace)
@@ -299,7 +299,8 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
 _MAY_BE_NONE: Final = frozenset({"url", "keyring", "default_timeout", "authorizer", "on_event", "public_url", "blobs"})
 
 
-def _check_options(given: Mapping[str, object]) -> None:
+def check_options(given: Mapping[str, object]) -> None:
+    """Refuse options of ``open_hub`` that make no sense, by their names."""
     for name, value in given.items():
         if value is not FROM_ENV and not (value is None and name in _MAY_BE_NONE):
             _CHECKS[name](value, name)

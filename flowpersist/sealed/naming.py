@@ -101,12 +101,12 @@ class Prefix:
         return not self.text or (isinstance(parts[0], str) and parts[0].startswith(self.text))
 
 
-def prefix_of(prefix: object) -> Prefix:
+def prefix_of(prefix: object, name: str = "prefix") -> Prefix:
     """What a caller gives as a prefix: a str that the key's text begins with, or a tuple of its first parts."""
     if isinstance(prefix, str):
-        parts_of(prefix, "prefix")
+        parts_of(prefix, name)
         return Prefix(text=prefix)
-    return Prefix(parts=parts_of(prefix, "prefix") if prefix != () else ())
+    return Prefix(parts=parts_of(prefix, name) if prefix != () else ())
 
 
 @frozen

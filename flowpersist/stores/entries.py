@@ -52,14 +52,14 @@ class Change(Generic[T_co]):
     loaded: Loaded[T_co] | None
 
 
-def checked_attributes(attributes: Mapping[str, Scalar] | None) -> dict[str, Scalar]:
+def checked_attributes(attributes: Mapping[str, Scalar] | None, name: str = "attributes") -> dict[str, Scalar]:
     """Attributes that every store can hold; ``ConfigurationError`` names what it can't."""
     if attributes is None:
         return {}
-    check_mapping(attributes, "attributes")
+    check_mapping(attributes, name)
     if len(attributes) > MAX_ATTRIBUTES:
-        out_of_range("attributes", f"at most {MAX_ATTRIBUTES} attributes", len(attributes))
+        out_of_range(name, f"at most {MAX_ATTRIBUTES} attributes", len(attributes))
     try:
-        return {check_text(name, "a name"): check_scalar(value, "a value") for name, value in attributes.items()}
-    except ValueError as error:
-        raise ConfigurationError(f"Invalid attributes: {error}", "attributes") from None
+        return {check_text(one, "a name"): check_scalar(value, "a value") for one, value in attributes.items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"Invalid {name}: {error}", name) from None

@@ -160,4 +160,4 @@ def asked(
     check_optional(after, "after", check_str)
     check_choice(unreadable, "unreadable", ("raise", "skip"))
     skip = unreadable == "skip"
-    return Asked(prefix_of(prefix), checked_attributes(where), order, limit, after, descending, values, skip)
+    return Asked(prefix_of(prefix), checked_attributes(where, "where"), order, limit, after, descending, values, skip)

@@ -19,7 +19,7 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_instance, check_optional, check_pause, check_size, check_str
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.opening import HubOptions, check_options, open_hub
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores.values import ValueStore, value_store
 
@@ -83,6 +83,7 @@ class RunStates:
     """
 
     def __init__(self, values: ValueStore[str]) -> None:
+        check_instance(values, "values", ValueStore, "a ValueStore of str")
         self._values: ValueStore[str] | None = values
 
     @property
@@ -153,6 +154,7 @@ class SealedRunStateStore(RunStates):
 
     def __init__(self, source: str | StorageBackend, **options: Unpack[HubOptions]) -> None:
         check_instance(source, "source", (str, StorageBackend), "a URL, or a backend")
+        check_options(options)
         self._backend: StorageBackend = backend_from_url(source) if isinstance(source, str) else source
         # Whoever holds conversations logs what is slow, with the subject's verb; so it is not logged twice.
         self._options: HubOptions = {"runtime": Runtime(slow=timedelta.max), **options}
@@ -191,10 +193,10 @@ class SealedRunStateStore(RunStates):
 
 
 class MemoryStateStore(SealedRunStateStore):
-    """Run states in this process's memory. ``name``: the same for all who name it; empty: one of its own."""
+    """Run states in this process's memory. ``store``: the same for all who name it; empty: one of its own."""
 
-    def __init__(self, name: str = "", **options: Unpack[HubOptions]) -> None:
-        super().__init__(_made("memory", "MemoryBackend", name), **options)
+    def __init__(self, store: str = "", **options: Unpack[HubOptions]) -> None:
+        super().__init__(_made("memory", "MemoryBackend", store), **options)
 
 
 class FileStateStore(SealedRunStateStore):

@@ -18,6 +18,7 @@ from flowpersist.backends.base import Order, Page, Range, Scalar, Where
 from flowpersist.errors.arguments import (
     check_callable,
     check_duration,
+    check_instance,
     check_items,
     check_mapping,
     check_optional,
@@ -51,6 +52,7 @@ class ValueStore(Generic[T]):
     """
 
     def __init__(self, single: SingleValues[T]) -> None:
+        check_instance(single, "single", SingleValues, "a SingleValues; Stores.values makes a store")
         self.single = single
         self.collection = single.collection
 
@@ -249,8 +251,9 @@ class ValueStore(Generic[T]):
 
         - ``prefix``: as ``items`` takes it; ``()``: all.
         """
+        wanted = prefix_of(prefix)
         naming = or_raise(await self.collection.naming())
-        return 0 if naming is None else or_raise(await delete_all(self.collection, naming, prefix_of(prefix)))
+        return 0 if naming is None else or_raise(await delete_all(self.collection, naming, wanted))
 
     def watch(self, key: Key | tuple[()] = (), *, poll: timedelta = timedelta(seconds=1)) -> AsyncIterator[Change[T]]:
         """The values as they are, and then every change, until the caller leaves. Of a key that changes often the last
@@ -263,7 +266,7 @@ class ValueStore(Generic[T]):
         check_duration(poll, "poll")
         if isinstance(key, str) and not self.collection.listed:
             key = (key,)
-        return Watch(self.single, prefix_of(key), poll).changes()
+        return Watch(self.single, prefix_of(key, "key"), poll).changes()
 
     @discreet
     async def cleanup(self, older_than: timedelta | None = None) -> int:

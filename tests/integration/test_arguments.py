@@ -24,6 +24,7 @@ import flowpersist
 import flowpersist.codec
 import flowpersist.dynamicflow
 import flowpersist.stages
+import flowpersist.stores
 import flowpersist.testing
 from flowpersist import (
     AwaitInput,
@@ -57,6 +58,8 @@ from flowpersist.hub.opening import migrate
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stages import Checksum, Compress, Dictionaries, Dictionary, Encrypt
+from flowpersist.stores import ConversationManager, MemoryStateStore, Stores, ValueStore
+from flowpersist.stores.run_state import RunStates, SealedRunStateStore
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
 
@@ -112,7 +115,26 @@ METADATA = [
     {"a": LONG},
     {str(n): n for n in range(60)},
 ]
+#: Attributes of values, of which one more than of metadata fit.
+ATTRIBUTES = [*METADATA[:-1], {str(n): n for n in range(65)}]
 KINDS: dict[str, list[object]] = {
+    "attributes": ATTRIBUTES,
+    "change": CALLABLE,
+    "descending": FLAG,
+    "if_revision": SIZE,
+    "listed": FLAG,
+    "max_age": PAUSE,
+    "older_than": PAUSE,
+    "order": CHOICE,
+    "revision": SIZE,
+    "run_state": NO_TEXT,
+    "single": OBJECT,
+    "subject_id": NO_TEXT,
+    "to": NAMED,
+    "ttl": DURATION,
+    "unreadable": CHOICE,
+    "values": MAPPING,
+    "where": ATTRIBUTES,
     "aliases": ["name", 7, [1]],
     "allow_unsafe_ferretdb": FLAG,
     "acquire_timeout": [*DURATION, timedelta.max],
@@ -274,6 +296,14 @@ KINDS: dict[str, list[object]] = {
 }
 #: Where a name means something else than elsewhere, or has been checked by its function's own meaning.
 OWN: dict[str, list[object]] = {
+    "ConversationManager.store": [7, "redis", object()],
+    "ConversationManager.turn.handler": CALLABLE,
+    "SealedRunStateStore.source": [7, b"x", object()],
+    "ValueStore.delete_many.prefix": NAMED,
+    "ValueStore.items.prefix": NAMED,
+    "ValueStore.iterate.prefix": NAMED,
+    "ValueStore.keys.prefix": NAMED,
+    "ValueStore.load_many.keys": ["text", 7, b"x"],
     "AwaitInput.deadline": MOMENT,
     "AwaitInput.fill.arguments": ANYTHING,  # what a calling model sends: an error of its own
     "AwaitInput.from_data.data": ANYTHING,  # what was stored: MalformedPayload
@@ -338,6 +368,7 @@ OWN: dict[str, list[object]] = {
 #: Given to callers, and not made by them.
 GIVEN = {
     *("Event", "FlowEvent", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
+    *("Change", "Loaded", "Saved"),
     *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
 }
 #: For those who work on the codec and on stages themselves.
@@ -354,8 +385,24 @@ BACKENDS = [
     MongodbBackend,
     Neo4jBackend,
 ]
-FURTHER = [ClaimCheckBackend, FileBlobStore, Runtime, migrate, backend_from_url, PersistenceHub]
-MODULES = [flowpersist, flowpersist.dynamicflow, flowpersist.stages, flowpersist.codec, flowpersist.testing]
+FURTHER = [
+    ClaimCheckBackend,
+    FileBlobStore,
+    Runtime,
+    migrate,
+    backend_from_url,
+    PersistenceHub,
+    RunStates,
+    SealedRunStateStore,
+]
+MODULES = [
+    flowpersist,
+    flowpersist.dynamicflow,
+    flowpersist.stages,
+    flowpersist.codec,
+    flowpersist.stores,
+    flowpersist.testing,
+]
 
 
 @frozen
@@ -441,6 +488,11 @@ class Ground:
             FlowRunner: lambda: FlowRunner(self.hub),
             AwaitInput: lambda: AwaitInput(id="a", prompt=""),
             KeyRing: lambda: KeyRing.generate("k"),
+            Stores: lambda: Stores(self.hub),
+            ValueStore: lambda: Stores(self.hub).values("n"),
+            RunStates: lambda: Stores(self.hub).run_state,
+            SealedRunStateStore: lambda: MemoryStateStore(keyring=None),
+            ConversationManager: lambda: ConversationManager(Stores(self.hub).run_state),
             Compress: Compress,
             Checksum: Checksum,
             Encrypt: lambda: Encrypt(None, b""),
@@ -530,15 +582,30 @@ async def ground():
             "cls": object,
             "name": "n",
             "source": "redis://localhost",
+            "change": plain,
             "environ": {},
+            "keys": (),
+            "prefix": (),
+            "revision": 1,
+            "run_state": "x",
+            "subject_id": "ana",
+            "to": "b",
+            "values": {},
         }
         own: dict[str, object] = {
             "TypeRegistry.package.base": AwaitInput,
             "check_types.state": int,
             "check_types.types": TypeRegistry(),
             "TypeRegistry.package.name": "flowpersist.inputs",
+            "ConversationManager.store": MemoryStateStore(keyring=None),
             "KeyRing.add.key": bytes(32),
             "KeyRing.keys": {},
+            "PostgresStateStore.source": "postgresql://localhost/x",
+            "RunStates.values": Stores(hub).values("n", str),
+            "SealedRunStateStore.source": "memory://",
+            "ValueStore.single": Stores(hub).values("n").single,
+            **{f"ValueStore.{verb}.key": "a" for verb in ("copy", "delete", "load", "save", "update", "watch")},
+            "open_stores.url": "memory://",
             "SuspensionKey.id": SuspensionId(bytes(16)),
             "SuspensionKey.secret": bytes(32),
             "Neo4jBackend.source": "bolt://localhost",
