@@ -1,0 +1,122 @@
+"""Methods of an async object as blocking ones: each is forwarded by one line, and keeps its arguments and its types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from returns.result import Failure, Success
+
+from flowpersist.blocking.blocks import Block, steps
+from flowpersist.blocking.portal import Portal
+from flowpersist.blocking.threads import asynchronous
+from flowpersist.errors import PersistenceError
+from flowpersist.errors.secrecy import forgetting
+from flowpersist.hub.outcome import or_raise
+
+__all__ = ["Blocking", "entered", "iterated", "plain", "settled", "verb", "worked"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+#: The async object.
+W = TypeVar("W")
+
+
+class Blocking(Generic[W]):
+    """The synchronous form of an async object, which is made and used on the loop of a portal."""
+
+    def __init__(self, portal: Portal[Any], make: Callable[[], W]) -> None:
+        async def made() -> W:
+            return make()
+
+        self._portal = portal
+        self._wrapped = portal.call(made)
+
+
+def verb(
+    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Blocking[W], P], T]:
+    """An async method that returns a value or raises."""
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with forgetting():
+            return self._portal.call(partial(method, self._wrapped, *args, **kwargs))
+
+    return _as_if(forwarded, method)
+
+
+def settled(
+    method: Callable[Concatenate[W, P], Coroutine[Any, Any, Success[T] | Failure[PersistenceError]]],
+) -> Callable[Concatenate[Blocking[W], P], T]:
+    """An async method that returns an ``Outcome``."""
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with forgetting():
+            return or_raise(self._portal.call(partial(method, self._wrapped, *args, **kwargs)))
+
+    return _as_if(forwarded, method)
+
+
+def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocking[W], P], T]:
+    """A plain method, which runs on the loop as it would where the object is used without this."""
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def called() -> T:
+            return method(self._wrapped, *args, **kwargs)
+
+        with forgetting():
+            return self._portal.call(called)
+
+    return _as_if(forwarded, method)
+
+
+def worked(
+    method: Callable[Concatenate[W, Callable[[T], Awaitable[object]], P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]:
+    """An async method that calls a handler until it is cancelled: a plain handler runs in a thread."""
+
+    def forwarded(self: Blocking[W], /, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the method's own
+        if args:
+            args = (asynchronous(args[0]), *args[1:])
+        kwargs |= {name: asynchronous(kwargs[name]) for name in ("handler", "expired") if name in kwargs}
+        with forgetting():
+            self._portal.call(partial(method, self._wrapped, *args, **kwargs))
+
+    return _as_if(forwarded, method)
+
+
+def iterated(
+    method: Callable[Concatenate[W, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Blocking[W], P], Generator[T, None, None]]:
+    """A method that gives an async iterator. Closing the generator closes it."""
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        with forgetting():
+            return steps(self._portal, method(self._wrapped, *args, **kwargs))
+
+    return _as_if(forwarded, method)
+
+
+def entered(
+    method: Callable[Concatenate[W, P], AbstractAsyncContextManager[T]],
+) -> Callable[Concatenate[Blocking[W], P], AbstractContextManager[T]]:
+    """A method that gives an async context manager.
+
+    Its block runs in the caller's thread and is never interrupted: what would cancel it is raised at its end.
+    """
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
+        return Block(self._portal, partial(method, self._wrapped, *args, **kwargs))
+
+    return _as_if(forwarded, method)
+
+
+def _as_if(forwarded: F, method: Callable[..., Any]) -> F:
+    """Give it the name, the signature and the docstring of the async method, whose samples lose their keywords."""
+    update_wrapper(forwarded, method)
+    doc = method.__doc__ or ""
+    forwarded.__doc__ = doc.replace("async with", "with").replace("async for", "for").replace("await ", "")
+    return forwarded

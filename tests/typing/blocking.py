@@ -1,0 +1,82 @@
+"""What the synchronous verbs are inferred as. Read by type checkers, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+
+from attrs import frozen
+
+from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
+from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
+from flowpersist.hub import Cleanup, Health, Tick
+
+APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
+
+
+@frozen
+class Order:
+    """A state of the user's own."""
+
+    article: str
+
+
+def verbs(key: str) -> None:
+    """Values, with the type of the state and of the answer where they are named."""
+    with blocking.open_hub("sqlite:///flows.db", types=[Order], retention=timedelta(days=1)) as hub:
+        assert_type(hub, blocking.Hub)
+        new = hub.suspend(Order("lamp"), awaiting=APPROVAL, timeout=timedelta(days=2))
+        assert_type(new, NewSuspension)
+        assert_type(hub.reserve(APPROVAL), NewSuspension)
+        assert_type(hub.inspect(key), Suspension)
+        assert_type(hub.keys(new.id), Mapping[str, SuspensionKey])
+        assert_type(hub.answer(key, value=True), Receipt)
+        run = hub.resume(key, value=True, expect=Order)
+        assert_type(run, Resumption[Order])
+        assert_type(run.state.article, str)
+        assert_type(hub.resume(key), Resumption[Any])
+        assert_type(hub.resume(key, awaiting=APPROVAL).answer, bool)
+        claimed = hub.claim(key, lease=timedelta(seconds=5), expect=Order)
+        assert_type(claimed, Resumption[Order])
+        assert_type(hub.claim_due(limit=5, expect=Order), tuple[Resumption[Order], ...])
+        assert_type(hub.renew(claimed), datetime)
+        assert_type(hub.complete(claimed), Suspension)
+        assert_type(hub.suspend_next(claimed, Order("bulb"), awaiting=APPROVAL), NewSuspension)
+        assert_type(hub.query(limit=3), Page[Suspension])
+        assert_type(hub.iterate(), Generator[Suspension, None, None])
+        assert_type(hub.outcome(key), object)
+        with hub.running(key, expect=Order) as held:
+            assert_type(held, Resumption[Order])
+
+
+def handle(run: Resumption[Any, Any]) -> int:
+    """A handler, which runs in a thread."""
+    return run.attempt
+
+
+def lapse(run: Resumption[Any]) -> None:
+    """A handler of expiries."""
+
+
+@blocking.tool(id="double")
+def double(n: int) -> int:
+    """A tool, which runs in a thread."""
+    return 2 * n
+
+
+def runners(hub: blocking.Hub) -> None:
+    """What is made of a hub."""
+    hub.work(handle, concurrency=2, expired=blocking.threaded(lapse))
+    maintenance = blocking.Maintenance(hub)
+    assert_type(maintenance.tick(), Tick)
+    assert_type(maintenance.cleanup(dry_run=True), Cleanup)
+    assert_type(maintenance.health(), Health)
+    assert_type(double, Tool)
+    runner = blocking.FlowRunner(hub, [double], lease=timedelta(seconds=5))
+    assert_type(runner.start({}, input={"n": 1}), FlowOutcome)
+    assert_type(runner.resume("key", answer=True), FlowOutcome)
+    for event in runner.stream({}):
+        assert_type(event, FlowEvent)
+    for event in runner.stream_resume("key", answer=True):
+        assert_type(event, FlowEvent)
