@@ -67,17 +67,16 @@ class Block(AbstractContextManager[T]):
 
     async def _exit(self, error: BaseException | None) -> BaseException | None:
         """What leaving raised. What ended the task before, such as a lost lease, gives way to the block's own error."""
-        if self._task.done() and error is not None:
-            return error
-        if error is None or isinstance(error, Exception):
+        is_late = self._leaving.done()
+        if not is_late and (error is None or isinstance(error, Exception)):
             self._leaving.set_result(error)
-        else:
+        elif not is_late:
             # Ctrl-C and the end of the interpreter would end the loop.
             self._task.cancel()
         await self._ended()
-        if self._task.cancelled():
-            return RuntimeError(CLOSED) if error is None else error
-        return self._task.exception()
+        if error is not None and (is_late or self._task.cancelled()):
+            return error
+        return RuntimeError(CLOSED) if self._task.cancelled() else self._task.exception()
 
     async def _ended(self, *others: asyncio.Future[Any]) -> None:
         """Wait for the task, or another; where that is cancelled, cancel the task and wait for its end."""

@@ -19,6 +19,7 @@ from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
+from flowpersist.errors.arguments import check_instance
 from flowpersist.hub import HubOptions, PersistenceHub, RaisingHub
 from flowpersist.hub import Maintenance as AsyncMaintenance
 from flowpersist.hub.outcome import DEFAULT_LEASE
@@ -136,9 +137,7 @@ def open_hub(url: str | StorageBackend | None = None, **options: Unpack[HubOptio
 
 def parts(hub: Hub) -> tuple[Portal[RaisingHub], PersistenceHub]:
     """The portal and the async hub of a blocking one, for what is made of it."""
-    if not isinstance(hub, Hub):
-        msg = f"Invalid hub: expected a flowpersist.blocking.Hub, not {type(hub).__name__}"
-        raise TypeError(msg)
+    check_instance(hub, "hub", Hub, "a Hub of flowpersist.blocking")
     return hub._portal, hub._wrapped.hub  # noqa: SLF001 - of this module
 
 

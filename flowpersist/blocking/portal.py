@@ -132,7 +132,7 @@ class Portal(Generic[T]):
             self._submit(call)
             return call.outcome.result()
         except BaseException:
-            if not call.outcome.done():
+            if call in self._calls and not call.outcome.done():
                 self._on_loop(call.interrupt)
                 wait([call.outcome])
             raise
@@ -161,8 +161,7 @@ class Portal(Generic[T]):
         # First: another thread may have held the lock when the process was forked.
         if self.is_forked:
             return
-        with self._lock:
-            self._closed = True
+        self._refuse()
         self._on_loop(self._stop.set)
 
     def close(self, timeout: timedelta | None = None) -> None:
@@ -176,6 +175,12 @@ class Portal(Generic[T]):
         if error is not None:
             raise error
 
+    def _refuse(self) -> list[Call[Any]]:
+        """Refuse further calls, and give those that have begun."""
+        with self._lock:
+            self._closed = True
+            return list(self._calls)
+
     def _check(self) -> None:
         if self.is_forked:
             raise RuntimeError(FORKED)
@@ -186,7 +191,11 @@ class Portal(Generic[T]):
             if self._closed:
                 raise RuntimeError(CLOSED)
             self._calls.add(call)
-            self._loop.call_soon_threadsafe(call.start, self._tasks)
+            try:
+                self._loop.call_soon_threadsafe(call.start, self._tasks)
+            except RuntimeError:
+                self._calls.discard(call)
+                raise RuntimeError(CLOSED) from None
 
     def _on_loop(self, function: Callable[[], object]) -> None:
         # The loop is closed, so whatever it ran has ended.
@@ -208,17 +217,18 @@ class Portal(Generic[T]):
         """The thread."""
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve(make, opened), context=context)
+                try:
+                    runner.run(self._serve(make, opened), context=context)
+                finally:
+                    # Whatever ended it: the loop goes on while the runner closes it.
+                    self._refuse()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that opens or closes
             if not opened.done():
                 opened.set_exception(error)
             else:
                 self._error = error
         finally:
-            with self._lock:
-                self._closed = True
-                left = list(self._calls)
-            for call in left:
+            for call in self._refuse():
                 call.end()
             _open.discard(self)
 

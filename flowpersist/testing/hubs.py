@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Unpack
 
 from flowpersist.backends.base import StorageBackend
+from flowpersist.blocking.hubs import Hub, parts
 from flowpersist.errors.arguments import check_instance, out_of_range
 from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.raising import RaisingHub
@@ -37,7 +38,7 @@ async def open_test_hub(
         yield hub
 
 
-def travel(hub: PersistenceHub | RaisingHub, by: timedelta) -> None:
+def travel(hub: PersistenceHub | RaisingHub | Hub, by: timedelta) -> None:
     """Move the time of the hub's store forward. The store's clock decides everything, so leases and deadlines pass.
 
     Only for this hub's own connection: another process, or another hub on the same database, has an offset of its own.
@@ -45,6 +46,8 @@ def travel(hub: PersistenceHub | RaisingHub, by: timedelta) -> None:
     check_instance(by, "by", timedelta, "a timedelta")
     if by < timedelta(0):
         out_of_range("by", "a timedelta that is not negative, since time moves forward only", by)
-    check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
+    check_instance(hub, "hub", (PersistenceHub, RaisingHub, Hub), "a PersistenceHub, a RaisingHub or a blocking Hub")
+    if isinstance(hub, Hub):
+        hub = parts(hub)[1]
     backend = hub.hub.backend if isinstance(hub, RaisingHub) else hub.backend
     backend.clock_offset += by

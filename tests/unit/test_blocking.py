@@ -1,0 +1,548 @@
+"""flowpersist.blocking: the verbs of the async classes, interrupted, closed, and refused where they would block."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import os
+import signal
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from flowpersist import AwaitInput, Criteria, KeyRing, RaisingHub, Status, dynamicflow
+from flowpersist import Maintenance as AsyncMaintenance
+from flowpersist.backends.memory import MemoryBackend
+from flowpersist.blocking import FlowRunner, Hub, Maintenance, open_hub, threaded, tool
+from flowpersist.errors import (
+    AlreadyResumed,
+    ConfigurationError,
+    InputValidationError,
+    LeaseLost,
+    SuspensionNotFound,
+)
+from flowpersist.keys.suspension_key import generate_key
+from flowpersist.testing.hubs import travel
+
+CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
+PAIRS = {Hub: RaisingHub, Maintenance: AsyncMaintenance, FlowRunner: dynamicflow.FlowRunner}
+FLOW = {
+    "name": "f",
+    "flow": [
+        {"id": "doubled", "tool": "double", "args": {"n": "$input.n"}},
+        {"id": "ask", "tool": "await_input", "args": {"prompt": "Right?", "schema": {"type": "boolean"}}},
+    ],
+}
+
+
+@pytest.fixture
+def hub():
+    before = set(threading.enumerate())
+    with open_hub("memory://", keyring=KeyRing.generate()) as opened:
+        yield opened
+    assert [one for one in threading.enumerate() if one not in before and "flowpersist" in one.name] == []
+
+
+def answered(hub, state):
+    """The id of a run that a worker claims."""
+    new = hub.suspend(state, awaiting=CONFIRM)
+    hub.answer(new.key, value=True)
+    return new.id
+
+
+def public(kind):
+    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+# ------------------------------------------------------------------------------------------------ one source of truth
+
+
+@pytest.mark.parametrize(("blocking", "wrapped"), PAIRS.items(), ids=[kind.__name__ for kind in PAIRS])
+def test_every_method_is_forwarded_with_its_signature(blocking, wrapped):
+    assert public(blocking) - {"close"} == public(wrapped) - {"open"}
+    for name in public(wrapped) - {"open"}:
+        assert inspect.signature(getattr(blocking, name)) == inspect.signature(getattr(wrapped, name))
+        doc = inspect.getdoc(getattr(blocking, name))
+        assert doc
+        assert "async" not in doc.replace("async function", "")
+        assert "await " not in doc
+
+
+@pytest.mark.parametrize("blocking", [Maintenance, FlowRunner])
+def test_what_is_made_of_a_hub_takes_the_same_arguments(blocking):
+    def arguments(kind):
+        return [(p.name, p.kind, p.default) for p in inspect.signature(kind).parameters.values()]
+
+    assert arguments(blocking) == arguments(PAIRS[blocking])
+
+
+# ------------------------------------------------------------------------------------------------------------- verbs
+
+
+def test_values_come_back_and_errors_are_raised(hub):
+    new = hub.suspend({"n": 1}, awaiting=CONFIRM, metadata={"run": "r"})
+    assert hub.inspect(new.key).status is Status.WAITING
+    with pytest.raises(InputValidationError):
+        hub.answer(new.key, "no")
+    assert hub.answer(new.key, value=True, by="ann").outcome == "accepted"
+    run = hub.resume(str(new.key), expect=dict)
+    assert (run.state, run.answer, run.answered_by) == ({"n": 1}, True, "ann")
+    with pytest.raises(AlreadyResumed):
+        hub.resume(new.key, value=False)
+    with pytest.raises(SuspensionNotFound):
+        hub.inspect(generate_key())
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        hub.inspect(new.key, bye="ann")
+
+
+def test_options_are_those_of_open_hub():
+    with pytest.raises(ConfigurationError):
+        open_hub("nosuch://", keyring=None)
+    with pytest.raises(TypeError, match="retention"):
+        open_hub("memory://", keyring=None, retention=1)
+    assert [one for one in threading.enumerate() if one.name == "flowpersist hub"] == []
+
+
+def test_iterate_gives_all_pages_and_may_be_left_early(hub):
+    for number in range(120):
+        hub.suspend(number)
+    assert len({one.id for one in hub.iterate()}) == 120
+    some = hub.iterate(Criteria(status=Status.WAITING))
+    assert next(some).status is Status.WAITING
+    some.close()
+    assert list(some) == []
+
+
+def test_an_iterator_that_is_dropped_in_any_thread_ends(hub):
+    hub.suspend(1)
+    dropped = [hub.iterate()]
+    next(dropped[0])
+    hub.remember()
+
+    async def drop():
+        dropped.clear()
+        gc.collect()
+
+    hub._portal.call(drop)
+    assert hub.query().items
+
+
+# ------------------------------------------------------------------------------------------------------------ blocks
+
+
+def test_running_completes_and_releases(hub):
+    new = hub.suspend("s", awaiting=CONFIRM)
+    boom = ValueError("boom")
+
+    def block():
+        with hub.running(new.key, value=True) as run:
+            assert run.answer is True
+            raise boom
+
+    with pytest.raises(ValueError, match="boom") as raised:
+        block()
+    assert raised.value is boom
+    assert [entry.name for entry in traceback.extract_tb(boom.__traceback__)][-2:] == [
+        "test_running_completes_and_releases",
+        "block",
+    ]
+    assert hub.inspect(new.id).status is Status.ANSWERED
+    with hub.running(new.id):
+        assert hub.inspect(new.id).status is Status.RUNNING
+    assert hub.inspect(new.id).status is Status.COMPLETED
+    with pytest.raises(AlreadyResumed), hub.running(new.key):
+        pytest.fail("the block of a refused claim ran")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_exit_from_a_running_block_releases_the_run_and_leaves_the_hub_usable(hub, error):
+    new = hub.suspend("s")
+    with pytest.raises(error), hub.running(new.id):
+        raise error
+    assert hub.inspect(new.id).status is Status.ANSWERED
+
+
+def test_a_lost_lease_is_raised_at_the_end_of_the_block(hub):
+    new = hub.suspend("s")
+    others = []
+
+    def block():
+        with hub.running(new.id, lease=timedelta(seconds=0.3)):
+            travel(hub, timedelta(minutes=1))
+            others.extend(hub.claim_due(lease=timedelta(hours=1)))
+            while any(task.get_name().startswith("renew") for task in tasks_of(hub)):
+                threading.Event().wait(0.01)
+
+    with pytest.raises(LeaseLost):
+        block()
+    assert hub.complete(others[0]).status is Status.COMPLETED
+
+
+def tasks_of(hub):
+    async def names():
+        return asyncio.all_tasks()
+
+    return hub._portal.call(names)
+
+
+def test_the_error_of_a_block_goes_before_its_lost_lease(hub):
+    new = hub.suspend("s")
+
+    def block():
+        with hub.running(new.id, lease=timedelta(seconds=0.3)) as run:
+            hub.cancel(new.id)
+            while any(task.get_name().startswith("renew") for task in tasks_of(hub)):
+                threading.Event().wait(0.01)
+            _ = run.attempt / 0
+
+    with pytest.raises(ZeroDivisionError):
+        block()
+    assert hub.inspect(new.id).status is Status.CANCELLED
+
+
+# ----------------------------------------------------------------------------------------------------------- workers
+
+
+def test_a_plain_handler_uses_the_hub_until_it_is_interrupted(hub):
+    """Twelve handlers at once, more than the loop has threads; one of them sends this process Ctrl-C."""
+    names = [answered(hub, number) for number in range(12)]
+    meeting = threading.Barrier(12)
+    handled = []
+
+    def handle(run):
+        assert threading.current_thread() is not threading.main_thread()
+        meeting.wait(10)
+        handled.append(hub.inspect(run.suspension.id).status)
+        hub.complete(run, run.state * 2)
+        if meeting.wait(10) == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.work(handle, concurrency=12)
+    assert handled == [Status.RUNNING] * 12
+    assert [hub.outcome(one) for one in names] == [number * 2 for number in range(12)]
+
+
+def test_handlers_may_be_async_and_of_expiries(hub):
+    new = hub.suspend("late", awaiting=CONFIRM, timeout=timedelta(seconds=1))
+    answered(hub, "now")
+    travel(hub, timedelta(seconds=2))
+    seen = []
+
+    done = threading.Event()
+
+    def lapse(run):
+        seen.append(("lapsed", run.suspension.id))
+        done.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def handle(run):
+        seen.append((run.state, threading.current_thread().name))
+        done.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.work(handle, expired=lapse)
+    assert {one[0] for one in seen} == {"lapsed", "now"}
+    assert ("lapsed", new.id) in seen
+    assert ("now", "flowpersist hub") in seen
+
+
+def test_what_is_no_function_is_refused_as_a_handler(hub):
+    with pytest.raises(TypeError, match="handler"):
+        hub.work(3)
+    with pytest.raises(TypeError, match="handler"):
+        hub.work(handler=int)
+
+
+def test_a_handler_that_exits_fails_its_attempt_alone(hub):
+    name = answered(hub, "s")
+
+    def handle(run):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise SystemExit(run.state)
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.work(handle)
+    assert hub.inspect(name).status is Status.ANSWERED
+
+
+# ------------------------------------------------------------------------------------------------------------- flows
+
+
+@tool(id="double")
+def double(n: int, context: dynamicflow.ToolContext) -> object:
+    """Double a number."""
+    return {"twice": 2 * n, "thread": threading.current_thread().name, "step": context.step_id}
+
+
+def test_flows_run_with_plain_tools(hub):
+    assert double.description == "Double a number."
+    assert double.takes == ("n",)
+    runner = FlowRunner(hub, [double])
+    waiting = runner.start(FLOW, input={"n": 4}, run_id="r")
+    done = runner.resume(waiting.key, answer=True)
+    assert done.result is True
+    assert done.outputs["doubled"]["twice"] == 8
+    assert done.outputs["doubled"]["step"] == "doubled"
+    assert done.outputs["doubled"]["thread"] != "flowpersist hub"
+
+
+def test_events_of_a_flow_come_one_by_one(hub):
+    runner = FlowRunner(hub, [double])
+    kinds = [event.type for event in runner.stream(FLOW, input={"n": 1})]
+    assert (kinds[0], kinds[-1]) == ("flow-start", "flow-suspended")
+    (waiting,) = hub.query().items
+    key = hub.keys(waiting.id)["ask"]
+    assert [event.type for event in runner.stream_resume(key, answer=True)][-1] == "flow-complete"
+
+
+def test_a_stream_that_is_closed_releases_its_run(hub):
+    events = FlowRunner(hub, [double]).stream(FLOW, input={"n": 1})
+    assert next(events).type == "flow-start"
+    events.close()
+    (run,) = hub.query().items
+    assert run.status in {Status.ANSWERED, Status.WAITING}
+    assert [task for task in tasks_of(hub) if task.get_name() == "flow"] == []
+
+
+def test_maintenance_gives_values(hub):
+    maintenance = Maintenance(hub)
+    hub.suspend("s", awaiting=CONFIRM, timeout=timedelta(seconds=1))
+    travel(hub, timedelta(seconds=2))
+    assert maintenance.tick().settled == 1
+    assert maintenance.health().encrypted is True
+    with pytest.raises(TypeError, match=r"a Hub of flowpersist\.blocking"):
+        Maintenance(object())
+
+
+# ----------------------------------------------------------------------------------------------- threads and contexts
+
+
+def test_many_threads_at_once_have_one_winner_for_each_run(hub):
+    keys = [hub.suspend(number, awaiting=CONFIRM).key for number in range(10)]
+
+    def race(_):
+        won = 0
+        for key in keys:
+            with suppress(AlreadyResumed):
+                won += hub.resume(key, value=True).answer
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(race, range(8))) == len(keys)
+
+
+def test_the_context_of_the_caller_reaches_verbs_and_handlers():
+    request = contextvars.ContextVar("request", default=None)
+    seen = []
+
+    def handle(run):
+        seen.append(("handler", request.get()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with open_hub("memory://", keyring=None, on_event=lambda event: seen.append((event.verb, request.get()))) as hub:
+        request.set("r-1")
+        new = hub.suspend(1)
+        with hub.running(new.id):
+            request.set("r-2")
+        answered(hub, 2)
+        with pytest.raises(KeyboardInterrupt):
+            hub.work(handle)
+    assert ("suspend", "r-1") in seen
+    assert ("suspend", "r-2") in seen
+    assert ("handler", "r-2") in seen
+    assert ("complete", "r-1") in seen
+
+
+# -------------------------------------------------------------------------------------------------- ends and refusals
+
+
+class Gate(MemoryBackend):
+    """A store whose puts wait, where that is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.shut = False
+        self.waiting = threading.Event()
+        self.ended = []
+
+    async def put(self, *args, **options):
+        if self.shut:
+            self.waiting.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended.append("cancelled")
+        return await super().put(*args, **options)
+
+    async def close(self):
+        self.ended.append("closed")
+        await super().close()
+
+
+def when_it_waits(gate, act):
+    """Act in another thread as soon as a verb waits."""
+
+    def watch():
+        gate.waiting.wait(10)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_an_interrupted_verb_is_cancelled_before_the_interrupt_goes_on():
+    gate = Gate()
+    with open_hub(gate, keyring=None) as hub:
+        gate.shut = True
+        sender = when_it_waits(gate, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            hub.suspend("s")
+        assert gate.ended == ["cancelled"]
+        sender.join()
+        gate.shut = False
+        assert hub.suspend("s").status is Status.WAITING
+    assert gate.ended == ["cancelled", "closed"]
+
+
+def test_what_a_signal_handler_raises_interrupts_too():
+    class SoftTimeLimit(Exception):
+        pass
+
+    def limit(*_):
+        raise SoftTimeLimit
+
+    gate = Gate()
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with open_hub(gate, keyring=None) as hub:
+            new = hub.suspend("s")
+            gate.shut = True
+            when_it_waits(gate, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+            with pytest.raises(SoftTimeLimit), hub.running(new.id):
+                pytest.fail("the block ran")
+            gate.shut = False
+            assert hub.claim(new.id).attempt == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_closing_ends_the_verbs_of_other_threads():
+    gate = Gate()
+    hub = open_hub(gate, keyring=None)
+    gate.shut = True
+    closer = when_it_waits(gate, hub.close)
+    with pytest.raises(RuntimeError, match="closed before the verb ended"):
+        hub.suspend("s")
+    closer.join()
+    assert gate.ended == ["cancelled", "closed"]
+    hub.close()
+    with pytest.raises(RuntimeError, match="the hub is closed"):
+        hub.suspend("s")
+
+
+def test_closing_in_a_block_releases_its_run():
+    told = []
+    with open_hub("memory://", keyring=None, on_event=lambda event: told.append(event.verb)) as hub:
+        new = hub.suspend("s")
+        with pytest.raises(RuntimeError, match="closed"), hub.running(new.id):
+            hub.close()
+    assert told == ["suspend", "claim", "release"]
+
+
+def test_an_unclosed_hub_warns_and_ends():
+    hub = open_hub("memory://", keyring=None)
+    thread = hub._portal._thread
+    left = [hub]
+    del hub
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        left.clear()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+async def test_a_running_event_loop_is_refused(hub):
+    before = threading.active_count()
+    for call in (hub.query, lambda: open_hub("memory://"), lambda: next(hub.iterate()), hub.close):
+        with pytest.raises(RuntimeError, match="running event loop"):
+            call()
+    assert threading.active_count() == before
+    assert (await asyncio.to_thread(hub.query)).items == ()
+
+
+def test_callbacks_on_the_loop_can_not_wait_for_it(caplog):
+    refused = []
+
+    def on_event(event):
+        try:
+            hub.query()
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    with open_hub("memory://", keyring=None, on_event=on_event) as hub:
+        hub.suspend(1)
+    assert ["running event loop" in one for one in refused] == [True]
+
+
+def test_the_end_of_the_loop_by_a_callback_leaves_nobody_waiting():
+    def exits(*_):
+        raise SystemExit(3)
+
+    hub = open_hub("memory://", keyring=None, authorizer=exits)
+    with pytest.raises((RuntimeError, SystemExit)):
+        hub.suspend(1)
+    with pytest.raises(RuntimeError, match="closed"):
+        hub.suspend(1)
+    with suppress(SystemExit):
+        hub.close()
+
+
+def test_no_frame_of_ours_holds_the_state(hub):
+    canary = "canary-of-the-state"
+    new = hub.suspend(canary, awaiting=CONFIRM)
+    calls = [
+        lambda: hub.answer(new.key, canary),
+        lambda: hub.suspend_next("no run", canary),
+        lambda: hub.running(new.key, canary).__enter__(),
+        lambda: FlowRunner(hub).start({"name": "f", "flow": canary}),
+    ]
+    for call in calls:
+        with pytest.raises(Exception) as raised:
+            call()
+        frames = [frame.f_locals for frame, _ in traceback.walk_tb(raised.value.__traceback__) if is_ours(frame)]
+        assert frames
+        assert canary not in repr(frames)
+
+
+def is_ours(frame):
+    return frame.f_globals.get("__name__", "").startswith("flowpersist")
+
+
+async def test_a_threaded_function_ends_before_its_cancellation_goes_on():
+    begun, go, ended = threading.Event(), threading.Event(), []
+
+    @threaded
+    def slow(name: str) -> str:
+        """Wait."""
+        begun.set()
+        go.wait(10)
+        ended.append(name)
+        return name
+
+    assert (slow.__name__, slow.__doc__) == ("slow", "Wait.")
+    task = asyncio.create_task(slow("x"))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert ended == ["x"]
