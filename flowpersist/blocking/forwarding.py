@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from returns.result import Failure, Success
 
 from flowpersist.blocking.blocks import Block, steps
-from flowpersist.blocking.portal import Portal
+from flowpersist.blocking.portal import ClosedError, Portal
 from flowpersist.blocking.threads import asynchronous
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.secrecy import forgetting
 from flowpersist.hub.outcome import or_raise
 
-__all__ = ["Blocking", "entered", "iterated", "plain", "settled", "verb", "worked"]
+__all__ = ["Blocking", "endless", "entered", "iterated", "plain", "settled", "verb", "worked"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,17 +73,30 @@ def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocki
     return _as_if(forwarded, method)
 
 
+def endless(
+    method: Callable[Concatenate[W, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[Blocking[W], P], None]:
+    """An async method that goes on until it is cancelled: it returns when another thread closes the hub."""
+
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        with forgetting(), suppress(ClosedError):
+            self._portal.call(partial(method, self._wrapped, *args, **kwargs))
+
+    return _as_if(forwarded, method)
+
+
 def worked(
     method: Callable[Concatenate[W, Callable[[T], Awaitable[object]], P], Coroutine[Any, Any, None]],
 ) -> Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]:
-    """An async method that calls a handler until it is cancelled: a plain handler runs in a thread."""
+    """An endless method that calls a handler: a plain handler runs in a thread."""
+    without_end = endless(method)
 
     def forwarded(self: Blocking[W], /, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the method's own
         if args:
             args = (asynchronous(args[0]), *args[1:])
         kwargs |= {name: asynchronous(kwargs[name]) for name in ("handler", "expired") if name in kwargs}
         with forgetting():
-            self._portal.call(partial(method, self._wrapped, *args, **kwargs))
+            without_end(self, *args, **kwargs)
 
     return _as_if(forwarded, method)
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Self, Unpack
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.blocking.forwarding import Blocking, entered, iterated, plain, settled, verb, worked
+from flowpersist.blocking.forwarding import Blocking, endless, entered, iterated, plain, settled, verb, worked
 from flowpersist.blocking.portal import Portal
 from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
@@ -36,7 +36,8 @@ class Hub(Blocking[RaisingHub]):
     been done or not, and the hub stays usable.
 
     All verbs raise what those of ``RaisingHub`` raise. They raise ``RuntimeError`` in a running event loop, after
-    ``close``, and in a process that was forked after the hub was opened.
+    ``close``, and in a process that was forked after the hub was opened. ``work`` returns when another thread closes
+    the hub.
     """
 
     suspend = verb(RaisingHub.suspend)
@@ -92,7 +93,7 @@ class Maintenance(Blocking[AsyncMaintenance]):
     cleanup = settled(AsyncMaintenance.cleanup)
     health = settled(AsyncMaintenance.health)
     train_dictionary = settled(AsyncMaintenance.train_dictionary)
-    run_forever = verb(AsyncMaintenance.run_forever)
+    run_forever = endless(AsyncMaintenance.run_forever)
 
 
 class FlowRunner(Blocking[AsyncFlowRunner]):
@@ -115,7 +116,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
     resume = settled(AsyncFlowRunner.resume)
     stream = iterated(AsyncFlowRunner.stream)
     stream_resume = iterated(AsyncFlowRunner.stream_resume)
-    work = verb(AsyncFlowRunner.work)
+    work = endless(AsyncFlowRunner.work)
 
 
 def open_hub(url: str | StorageBackend | None = None, **options: Unpack[HubOptions]) -> Hub:

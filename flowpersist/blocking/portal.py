@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["Portal", "check_no_loop"]
+__all__ = ["ClosedError", "Portal", "check_no_loop"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -29,6 +29,10 @@ IN_A_LOOP: Final = (
     "flowpersist.blocking was called in a running event loop, which it would block: use flowpersist.RaisingHub there, "
     "or call the blocking hub in a thread (asyncio.to_thread)"
 )
+
+
+class ClosedError(RuntimeError):
+    """The portal was closed before a call ended."""
 
 
 def check_no_loop() -> None:
@@ -69,7 +73,7 @@ class Call(Generic[T]):
     def end(self) -> None:
         """Give an outcome to a call that has none because the loop has ended."""
         if not self.outcome.done():
-            self.outcome.set_exception(RuntimeError(ENDED))
+            self.outcome.set_exception(ClosedError(ENDED))
 
     async def _run(self) -> T:
         return await self._function()

@@ -448,6 +448,30 @@ def test_closing_ends_the_verbs_of_other_threads():
         hub.suspend("s")
 
 
+def test_closing_ends_workers_in_peace():
+    hub = open_hub("memory://", keyring=None)
+    name = answered(hub, 1)
+    begun, go = threading.Event(), threading.Event()
+
+    def handle(run):
+        begun.set()
+        go.wait(10)
+        return run.state
+
+    runs = [
+        lambda: hub.work(handle),
+        Maintenance(hub).run_forever,
+        FlowRunner(hub).work,
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        working = [pool.submit(run) for run in runs]
+        begun.wait(10)
+        hub._portal._on_loop(lambda: hub._portal._loop.call_later(0.05, go.set))
+        assert hub.inspect(name).status is Status.RUNNING
+        hub.close()
+        assert [one.result(10) for one in working] == [None] * 3
+
+
 def test_closing_in_a_block_releases_its_run():
     told = []
     with open_hub("memory://", keyring=None, on_event=lambda event: told.append(event.verb)) as hub:

@@ -75,6 +75,7 @@ def test_nothing_is_defined_in_the_package_itself():
 
 
 PACKAGES = {
+    "blocking": ["FlowRunner", "Hub", "Maintenance", "open_hub", "threaded", "tool"],
     "codec": ["Codec", "Limits", "TypeRegistry", "check_types"],
     "hub": [
         "FROM_ENV",
