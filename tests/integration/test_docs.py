@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import flowpersist
-from flowpersist import dynamicflow, errors, stages, stores, testing
+from flowpersist import blocking, dynamicflow, errors, stages, stores, testing
 from flowpersist.cli.commands import command as command_line
 from flowpersist.lifecycle import Status
 from flowpersist.settings import Settings
@@ -121,7 +121,7 @@ def test_every_name_and_verb_of_stores_is_in_the_reference(name):
     assert said(name)
 
 
-@pytest.mark.parametrize("name", [*stages.__all__, *dynamicflow.__all__])
+@pytest.mark.parametrize("name", [*stages.__all__, *dynamicflow.__all__, *blocking.__all__])
 def test_every_name_of_stages_and_flows_is_in_the_reference(name):
     assert said(name) or re.search(rf"\b{name}\b", REFERENCE)
 

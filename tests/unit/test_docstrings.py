@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowpersist import Backoff, Codec, Criteria, Limits, PersistenceHub, RaisingHub, Status, open_hub
+from flowpersist import Backoff, Codec, Criteria, Limits, PersistenceHub, RaisingHub, Status, blocking, open_hub
 from flowpersist.hub.outcome import or_raise
 from flowpersist.stores import ValueStore
 
