@@ -91,6 +91,7 @@ class Maintenance(Blocking[AsyncMaintenance]):
 
     tick = settled(AsyncMaintenance.tick)
     cleanup = settled(AsyncMaintenance.cleanup)
+    cleanup_stores = settled(AsyncMaintenance.cleanup_stores)
     health = settled(AsyncMaintenance.health)
     train_dictionary = settled(AsyncMaintenance.train_dictionary)
     run_forever = endless(AsyncMaintenance.run_forever)

@@ -26,7 +26,7 @@ MADE = [Backoff, Criteria, Limits]
 
 @pytest.mark.parametrize(
     "subject",
-    [open_hub, *VERBS, *MADE, *STORED],
+    [open_hub, blocking.open_hub, *VERBS, *MADE, *STORED],
     ids=lambda one: one.__name__,
 )
 def test_each_parameter_has_a_line(subject: Callable[..., Any]):
