@@ -102,7 +102,7 @@ def _frame(one: Cell, roles: Roles) -> _Frame:
     if registration is None:
         return _Frame(one, cls.__name__.encode(), iter(()), ordered=True)
     plan = registration.plan
-    ordered = not (isinstance(plan, BuiltinPlan) and plan.base is frozenset)
+    ordered = not (isinstance(plan, BuiltinPlan) and plan.base in {set, frozenset})
     return _Frame(one, registration.name.encode("utf-8", "surrogatepass"), iter(_fields(one, plan)), ordered=ordered)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.codec.checking import problems_in, unsupported_class, unsupported_value
@@ -22,7 +21,7 @@ from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.codec.trial import refuse_loss
 from flowpersist.codec.watching import Watch
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, StateProblem, UnsupportedType
-from flowpersist.errors.arguments import check_bytes, check_classes, check_instance, check_items
+from flowpersist.errors.arguments import check_bytes, check_classes, check_flag, check_instance, check_items
 
 __all__ = ["Codec", "Watched"]
 
@@ -46,51 +45,56 @@ class Codec:
 
     ``types``: the classes that may be in a value, besides Python's own (a registry, or classes to register as they
     are).
-    ``limits`` hold both ways. What was one object is one object again, cycles included; what can't be kept faithfully
+    ``limits`` hold both ways. ``verify``: all that is encoded is decoded at once and compared with the value, which
+    takes about three times as long; else only values of which nothing else tells that they come back as they are.
+    What was one object is one object again, cycles included; what can't be kept faithfully
     is refused. A codec has no state of its own and may be shared by threads.
     """
 
     types: TypeRegistry = field(factory=TypeRegistry, converter=_registry)
     limits: Limits = field(factory=Limits)
+    verify: bool = field(default=False)
 
     def __attrs_post_init__(self) -> None:
         check_instance(self.limits, "limits", Limits, "a Limits")
+        check_flag(self.verify, "verify")
 
-    def encode(self, value: object, *, verify: bool = False) -> Result[bytes, PersistenceError]:
+    def encode(self, value: object) -> Result[bytes, PersistenceError]:
         """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
-
-        ``verify``: decode them at once, and compare what comes back with the value. Without it, only those values are
-        tried of which nothing else tells that they come back as they are.
 
         Fails with ``UnsupportedType``, which names each class that is missing and where it is, ``StateTooLarge`` or
         ``StateTooDeep``.
         """
-        return self._guarded(value, partial(self._encoded, verify=verify))
+        return self._guarded(value, self._encoded)
 
-    def encode_watched(self, value: object, *, verify: bool = False) -> Result[Watched, PersistenceError]:
+    def encode_watched(self, value: object) -> Result[Watched, PersistenceError]:
         """The bytes of a value that others may change meanwhile, and what tells whether they did.
 
-        ``verify`` as for ``encode``. ``StateChanged`` where that is seen at once.
+        ``StateChanged`` where that is seen at once.
         """
-        return self._guarded(value, partial(self._watched, verify=verify))
+        return self._guarded(value, self._watched)
 
-    def _encoded(self, value: object, *, verify: bool) -> bytes:
+    def verifying(self) -> Codec:
+        """The same codec, which verifies all that it encodes."""
+        return self if self.verify else evolve(self, verify=True)
+
+    def _encoded(self, value: object) -> bytes:
         small = encode_small(value, self.types, self.limits)
         encoded = None if small is not None else encode_document(value, self.types, self.limits)
         suspects = () if encoded is None else encoded.suspects
         data = encoded.data if encoded is not None else small or b""
-        if verify or suspects:
+        if self.verify or suspects:
             refuse_loss(value, data, suspects, self.types, self.limits)
         return data
 
-    def _watched(self, value: object, *, verify: bool) -> Watched:
+    def _watched(self, value: object) -> Watched:
         try:
             encoded = encode_document(value, self.types, self.limits, watched=True)
         except (ValueError, LookupError, StopIteration) as error:
             # Parts that were read one after the other do not fit each other.
             raise Halted(state_changed()) from error
         watched = Watched(encoded.data, encoded.watch, self)
-        if verify or encoded.suspects:
+        if self.verify or encoded.suspects:
             self._try(value, encoded, watched)
         return watched
 
@@ -127,7 +131,10 @@ class Codec:
         """
         try:
             with collector_paused():
-                return encode_small(value, self.types, self.limits, brief=True)
+                brief = encode_small(value, self.types, self.limits, brief=True)
+                if brief is not None and self.verify:
+                    refuse_loss(value, brief, (), self.types, self.limits)
+                return brief
         except Exception:  # noqa: BLE001 - what the error is a sign of is for encode to say
             return None
 

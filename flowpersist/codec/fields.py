@@ -237,7 +237,9 @@ class FieldsPlan:
     def _order(self, one: Cell, shape: tuple[str, ...]) -> tuple[str, ...]:
         declared = frozenset(self.dict_names)
         for name in shape:
-            if name not in self.names and name != CACHED_HASH:
+            # A descriptor may keep its value under its own name; a slot hides what lies there.
+            is_kept = name in declared or name == CACHED_HASH or (self.is_doubtful and name in self.names)
+            if not is_kept:
                 self._refuse_attribute(one, name)
         there = [name for name in shape if name in declared]
         if there == [name for name in self.dict_names if name in shape]:

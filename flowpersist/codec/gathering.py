@@ -15,6 +15,7 @@ from flowpersist.codec.batches import Batch, Cells, Row
 from flowpersist.codec.canonical import in_order
 from flowpersist.codec.factories import check_factory
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.native import refuse_attributes
 from flowpersist.codec.nesting import steps_to_free
 from flowpersist.codec.numbering import are_owners
 from flowpersist.codec.packing import Cell
@@ -73,8 +74,8 @@ class Gathering:
             set: self._sets,
             frozenset: self._frozensets,
             dict: self._dicts,
-            OrderedDict: self._ordered_dicts,
-            Counter: self._counters,
+            OrderedDict: self._flavoured,
+            Counter: self._flavoured,
             defaultdict: self._defaultdicts,
             deque: self._deques,
             bytearray: self._bytearrays,
@@ -253,11 +254,9 @@ class Gathering:
                 self._watch.entries([one], cells[::2], [len(cells) // 2], cells[1::2])
             self._candidate(Row(kinds.DICT, number, cells, None, one, batch))
 
-    def _ordered_dicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
-        self._entries(kinds.FLAVOURS.index(OrderedDict), objects, numbers)
-
-    def _counters(self, objects: list[Cell], numbers: Sequence[int]) -> None:
-        self._entries(kinds.FLAVOURS.index(Counter), objects, numbers)
+    def _flavoured(self, objects: list[Cell], numbers: Sequence[int]) -> None:
+        refuse_attributes(objects)
+        self._entries(kinds.FLAVOURS.index(type(objects[0])), objects, numbers)
 
     def _defaultdicts(self, objects: list[Cell], numbers: Sequence[int]) -> None:
         self.recursing += objects
@@ -374,7 +373,7 @@ class Gathering:
                 self.recursing += objects
             for one, number in zip(objects, numbers, strict=True):
                 attributes, content = plan.attributes(one), plan.content(one)
-                plan.refuse(one, attributes)
+                plan.refuse(one)
                 if self._watch is not None:
                     self._watch.content(plan, one, attributes, content)
                 self._row(Row(kinds.ATTRIBUTES, number, attributes, registration))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timezone
 
 from flowpersist.codec.leaves import LEAVES, Absent
-from flowpersist.codec.packing import PLAIN_TYPES
+from flowpersist.codec.packing import PLAIN_TYPES, Cell
 from flowpersist.codec.planning import plan_for
-from flowpersist.codec.plans import PairPlan
+from flowpersist.codec.plans import CONTENTS, PairPlan
+from flowpersist.codec.refusals import Refused
 from flowpersist.codec.registration import Registration, default_name
 from flowpersist.codec.standard import STANDARD_NAMES, STANDARD_PLANS
 from flowpersist.codec.zones import EQUAL_TIMEZONE, as_timezone, equal_timezone
@@ -23,6 +24,7 @@ __all__ = [
     "BUILTIN_REGISTRATIONS",
     "NATIVE",
     "fixed_offset",
+    "refuse_attributes",
 ]
 
 #: The containers that need no registration.
@@ -52,3 +54,13 @@ NATIVE: frozenset[type] = frozenset({*LEAVES, *PLAIN_TYPES, *BUILTIN_CONTAINERS,
 #: What a value that refers to the class itself calls it.
 BUILTIN_NAMES = {cls: STANDARD_NAMES.get(cls, default_name(cls)) for cls in {object, *NATIVE} - {Absent}}
 BUILTIN_CLASSES = {name: cls for cls, name in BUILTIN_NAMES.items()}
+
+
+def refuse_attributes(objects: Iterable[Cell]) -> None:
+    """``Refused`` for a native object that has attributes, as an OrderedDict may, or that has lost a key."""
+    for one in objects:
+        if type(one) is OrderedDict:
+            CONTENTS[OrderedDict](one)
+        for name in vars(one):
+            reason = f"has the attribute {name!r}, and only subclasses are kept with theirs"
+            raise Refused(one, f"{reason}; use a subclass and register it")

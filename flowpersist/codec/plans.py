@@ -154,12 +154,11 @@ class BuiltinPlan:
             found.update((name, getattr(one, name)) for name in GROUP_ATTRIBUTES)
         return list(chain.from_iterable(found.items()))
 
-    def refuse(self, one: Cell, attributes: list[Cell]) -> None:
+    def refuse(self, one: Cell) -> None:
         """``Refused`` where one of its attributes can't be set again."""
-        own = attributes[::2]
-        if issubclass(self.cls, BaseException):
-            own = own[: -len(GROUP_ATTRIBUTES)]
+        own = getattr(one, "__dict__", ())
         _refuse_attributes(one, own)
+        _refuse_hidden(one, own)
 
     def shell(self) -> Cell:
         """An empty object of a mutable class."""
@@ -195,6 +194,8 @@ class StatePlan:
                 raise Refused(one, f"{reason}; define one, or return a dict of attributes")
             for part in parts:
                 _refuse_attributes(one, part)
+            if len(parts) > 1:
+                _refuse_hidden(one, parts[0])
         return state
 
     def restore(self, one: Cell, state: Cell) -> None:
@@ -256,6 +257,14 @@ def _refuse_attributes(one: Cell, attributes: Iterable[Cell]) -> None:
             raise Refused(one, f"has the attribute {name!r}, {reason}; rename it")
 
 
+def _refuse_hidden(one: Cell, in_dict: Iterable[Cell]) -> None:
+    for name in in_dict:
+        if type(getattr(type(one), name, None)) is MemberDescriptorType:
+            raise Refused(
+                one, f"has the attribute {name!r} in its __dict__, which a slot of its class hides; rename it"
+            )
+
+
 def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
     """Why no attribute of this name is set on an object of the class; None where nothing is in the way.
 
@@ -278,7 +287,21 @@ def _elements(base: Cell) -> Callable[[Cell], list[Cell]]:
 
 
 def _entries(base: Cell) -> Callable[[Cell], list[Cell]]:
-    return lambda one: [part for key in base.__iter__(one) for part in (key, base.__getitem__(one, key))]
+    return lambda one: list(chain.from_iterable(base.items(one)))
+
+
+def _ordered_entries(one: Cell) -> list[Cell]:
+    reason = "is an OrderedDict that does not find one of its keys any more"
+    try:
+        # It looks each key up, which a dict's own iteration does not, and ends where one is not found.
+        entries = list(chain.from_iterable(OrderedDict.items(one)))
+    except (RuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        raise Refused(one, f"{reason}; change nothing that a key is hashed by") from error
+    if len(entries) != 2 * dict.__len__(one):
+        raise Refused(one, f"{reason}; change nothing that a key is hashed by")
+    return entries
 
 
 def _scalar(scalar: Scalar) -> Callable[[Cell], list[Cell]]:
@@ -290,7 +313,8 @@ SHELL_BASES: frozenset[type] = frozenset({object, SimpleNamespace, dt.tzinfo})
 #: How to read what a subclass of each class holds, by that class's own methods: its own may say something else.
 CONTENTS: dict[type, Callable[[Cell], list[Cell]]] = {
     **{base: _elements(base) for base in (list, tuple, set, frozenset)},
-    **{base: _entries(base) for base in (dict, OrderedDict)},
+    dict: _entries(dict),
+    OrderedDict: _ordered_entries,
     deque: lambda one: [deque.maxlen.__get__(one), *deque.__iter__(one)],
     bytearray: lambda one: [bytes(memoryview(one))],
     bytes: lambda one: [bytes(memoryview(one))],

@@ -63,7 +63,7 @@ class HashGuard:
         try:
             if self.check(cells, [len(cells)]) or len(set(cells)) == len(cells):
                 return
-        except (Halted, RuntimeError, MemoryError):
+        except (Halted, Refused, RuntimeError, MemoryError):
             raise
         except Exception as error:
             reason = f"is a key or element that can't be hashed any more ({type(error).__name__})"
@@ -118,8 +118,8 @@ class HashGuard:
         return plan.read_one(one) if isinstance(plan, FieldsPlan) else ()
 
 
-def _first(cells: Iterable[Cell], applies: Callable[[Cell], bool]) -> Cell:
-    return next(cell for cell in cells if applies(cell))
+def _first(cells: Sequence[Cell], applies: Callable[[Cell], bool]) -> Cell:
+    return next(filter(applies, cells), cells[0])
 
 
 def _is_unhashable(cell: Cell) -> bool:

@@ -83,6 +83,7 @@ class HubOptions(TypedDict, total=False):
     blobs_from: int | FromEnvironment
     debug: bool | FromEnvironment
     create: bool
+    verify: bool
 
 
 @asynccontextmanager
@@ -106,6 +107,7 @@ async def open_hub(
     blobs_from: int | FromEnvironment = FROM_ENV,
     debug: bool | FromEnvironment = FROM_ENV,
     create: bool = True,
+    verify: bool = False,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block. What is left out comes from the environment.
 
@@ -128,6 +130,7 @@ async def open_hub(
     - ``blobs_from``: the size in bytes from which a body is a large one.
     - ``debug``: whether exceptions of handlers, tools and observers are logged with messages that may hold state.
     - ``create``: False refuses a store that does not exist or lacks a part of this release's schema, and makes nothing.
+    - ``verify``: decode each value that is stored, and compare it, before it is stored.
 
     Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
     What was opened is closed at the end of the block, a backend that was passed in too.
@@ -151,6 +154,7 @@ async def open_hub(
             "blobs": blobs,
             "blobs_from": blobs_from,
             "create": create,
+            "verify": verify,
             "debug": debug,
         }
     )
@@ -160,6 +164,7 @@ async def open_hub(
         codec=Codec(
             types=types,
             limits=_chosen(limits, Limits(max_bytes=settings.max_state_bytes)),
+            verify=verify,
         ),
         compression=_chosen(compression, settings.compression),
         keyring=ring,
@@ -293,6 +298,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
         "blobs": _of((str, BlobStore), "a URL such as file:///dir or s3://bucket/prefix, a BlobStore, or None"),
         "blobs_from": check_size,
         "create": check_flag,
+        "verify": check_flag,
         "debug": check_flag,
     }
 )

@@ -67,6 +67,7 @@ class RaisingHub:
         idempotency_digest: str | bytes | None = None,
         key: KeyLike | None = None,
         by: str | None = None,
+        verify: bool = False,
     ) -> NewSuspension:
         """Make a state durable, and give the keys that resume it.
 
@@ -86,6 +87,7 @@ class RaisingHub:
                 idempotency_digest=idempotency_digest,
                 key=key,
                 by=by,
+                verify=verify,
             )
         )
 
@@ -256,6 +258,7 @@ class RaisingHub:
         deadline: datetime | None = None,
         superseded: Collection[str] = (),
         metadata: Mapping[str, Scalar] | None = None,
+        verify: bool = False,
     ) -> NewSuspension:
         """Pause a claimed run again.
 
@@ -271,6 +274,7 @@ class RaisingHub:
                 deadline=deadline,
                 superseded=superseded,
                 metadata=metadata,
+                verify=verify,
             )
         )
 

@@ -226,12 +226,14 @@ async def seal_state(
     *,
     compared: bool,
     instead: str | bytes | None = None,
+    verify: bool = False,
 ) -> Result[SealedState, PersistenceError]:
     """Encode once, and seal the bytes. In a thread, unless a bounded look finds the state small; ``StateChanged`` where
     another task changes it meanwhile.
 
     ``compared``: somebody may come with the same name again, so that a digest must tell whether the state is the same.
     It takes as long as all other digests and the cipher together. ``instead`` is compared in the state's place.
+    ``verify``: decode what was encoded, and compare it with the state.
     """
     context = record_context(records.ref(key), tenant)
     sealer = records.sealer
@@ -245,7 +247,7 @@ async def seal_state(
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
         return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
 
-    return await encoded(sealer.codec, state, sealed)
+    return await encoded(sealer.codec.verifying() if verify else sealer.codec, state, sealed)
 
 
 def _digest_instead(given: str | bytes) -> bytes:

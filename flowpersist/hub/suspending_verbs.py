@@ -12,6 +12,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import Scalar
 from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.errors.arguments import (
+    check_flag,
     check_optional,
     check_str,
 )
@@ -65,6 +66,7 @@ class SuspendingVerbs(HubBase):
         idempotency_digest: str | bytes | None = None,
         key: KeyLike | None = None,
         by: str | None = None,
+        verify: bool = False,
     ) -> Outcome[NewSuspension]:
         """Make a state durable, and give the keys that resume it.
 
@@ -82,13 +84,16 @@ class SuspendingVerbs(HubBase):
         - ``idempotency_digest``: what is compared in the state's place, where the state is another at each call.
         - ``key``: a key that ``reserve`` gave; the suspension keeps what was asked there.
         - ``by``: who is acting, for the authorizer and the events.
+        - ``verify``: decode what was encoded and compare it with the state before anything is stored; where they
+          differ the call fails with ``UnsupportedType``. ``open_hub(verify=True)`` does so at every call.
         """
+        check_flag(verify, "verify")
         check_optional(idempotency_digest, "idempotency_digest", check_digest)
         if key is not None:
             if awaiting is not None or idempotency_key is not None:
                 msg = "Invalid key: expected no awaiting and no idempotency_key beside a reserved key"
                 raise ValueError(msg)
-            return await self._fill(key, state, idempotency_digest, by)
+            return await self._fill(key, state, idempotency_digest, by, verify=verify)
         if idempotency_digest is not None and idempotency_key is None:
             message = "Invalid idempotency_digest: expected an idempotency_key or a reserved key beside it"
             raise ConfigurationError(message, "idempotency_digest")
@@ -101,6 +106,7 @@ class SuspendingVerbs(HubBase):
             state,
             compared=idempotency_key is not None,
             instead=idempotency_digest,
+            verify=verify,
         )
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
@@ -147,6 +153,7 @@ class SuspendingVerbs(HubBase):
         deadline: datetime | None = None,
         superseded: Collection[str] = (),
         metadata: Mapping[str, Scalar] | None = None,
+        verify: bool = False,
     ) -> Outcome[NewSuspension]:
         """Pause a claimed run again: same id, new state, new waits. Waits that are still open stay, with their keys.
 
@@ -163,14 +170,16 @@ class SuspendingVerbs(HubBase):
         - ``superseded``: names of waits whose answers are no longer needed. They close in the same write, and their
           names are free again.
         - ``metadata``: replaces what the suspension had; None keeps that.
+        - ``verify``: as for ``suspend``.
         """
+        check_flag(verify, "verify")
         check_run(run)
         names = check_superseded(superseded)
         renamed = None if metadata is None else check_metadata(metadata)
         planned = self._plan(awaiting, until, timeout, deadline)
         suspension = run.suspension
         records, key = self.suspensions.records, str(suspension.id)
-        sealed = await seal_state(records, key, suspension.tenant, state, compared=False)
+        sealed = await seal_state(records, key, suspension.tenant, state, compared=False, verify=verify)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         body = sealed.unwrap().body
@@ -228,12 +237,12 @@ class SuspendingVerbs(HubBase):
         return same.map(lambda _: self._new(head, answered=True))
 
     async def _fill(
-        self, key: KeyLike, state: object, instead: str | bytes | None, by: str | None
+        self, key: KeyLike, state: object, instead: str | bytes | None, by: str | None, *, verify: bool
     ) -> Outcome[NewSuspension]:
         async def decide(seen: Snapshot) -> Decision[NewSuspension]:
             records = self.suspensions.records
             sealed = await seal_state(
-                records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead
+                records, seen.record.ref.key, seen.record.tenant, state, compared=True, instead=instead, verify=verify
             )
             if not isinstance(sealed, Success):
                 return Decision(seen.head, Failure(sealed.failure()))

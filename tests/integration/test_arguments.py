@@ -286,6 +286,7 @@ KINDS: dict[str, list[object]] = {
     "upgrades": [*MAPPING, {"1": plain}, {0: plain}, {1: "name"}],
     "url": [7, b"x", Path("flows.db"), object()],
     "value": ANYTHING,
+    "verify": FLAG,
     "version": COUNT[:-1],
     "cls": [7, "name", object()],
     "classes": [7, "name", object()],

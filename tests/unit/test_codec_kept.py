@@ -6,6 +6,7 @@ Each row was once accepted and lost, or accepted and unreadable.
 from __future__ import annotations
 
 import enum
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -537,6 +538,26 @@ def equal_in_subclass() -> Any:
     return value
 
 
+def lost_key(make: Callable[[Any], Any]) -> Callable[[], Any]:
+    """An OrderedDict looks its keys up when it is read."""
+
+    def made() -> Any:
+        one = Key(1)
+        value = make({one: 1, Key(3): 2})
+        one.x = 2
+        return value
+
+    return made
+
+
+class Arranged(OrderedDict[Any, Any]):
+    pass
+
+
+class SlottedItems(list[Any]):
+    __slots__ = ("__dict__", "owner")
+
+
 # Models.
 
 
@@ -743,6 +764,34 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], Callable[[A
     ),
 }
 
+#: Found by random graphs.
+FOUND: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], str]] = {
+    "an attribute of an OrderedDict": (lambda: with_attribute(OrderedDict(a=1), "x"), TypeRegistry, "'x'"),
+    "an attribute of a Counter": (lambda: with_attribute(Counter("ab"), "x"), TypeRegistry, "'x'"),
+    "a key that an OrderedDict lost": (lost_key(OrderedDict), lambda: plain(Key), "OrderedDict"),
+    "a key that a subclass of it lost": (lost_key(Arranged), lambda: plain(Key, Arranged), "OrderedDict"),
+    "an attribute that a slot hides": (
+        lambda: with_attribute(SlottedItems(), "owner"),
+        lambda: plain(SlottedItems),
+        "slot",
+    ),
+    "a dataclass's attribute that a slot hides": (
+        lambda: with_attribute(SlottedBelow(1), "extra"),
+        lambda: plain(SlottedBelow),
+        "extra",
+    ),
+    "a state's attribute that a slot hides": (
+        lambda: with_attribute(stateful(BothState, a=1), "a"),
+        lambda: plain(BothState),
+        "slot",
+    ),
+    "a group's attribute that its class hides": (
+        lambda: with_attribute(ExceptionGroup("a", [ValueError()]), "args"),
+        TypeRegistry,
+        "args",
+    ),
+}
+
 REFUSED: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], str]] = {
     "a slot that a property hides": (hidden, lambda: plain(HiddenFields), "extra"),
     "what stands beyond a model's fields": (beyond_fields, lambda: plain(Model), "beyond"),
@@ -802,9 +851,9 @@ def test_it_comes_back_as_it_was(name, place):
     assert holds(copy if place == "alone" else copy["a"][1])
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED | FOUND)
 def test_it_is_refused_with_its_place_and_class(name):
-    make, types, words = REFUSED[name]
+    make, types, words = (REFUSED | FOUND)[name]
     error = Codec(types=types()).encode({"a": [0, make()]}).failure()
     assert isinstance(error, UnsupportedType), error
     assert error.path is not None
