@@ -12,7 +12,7 @@ import click
 
 from flowpersist.cli.session import Command, Store, awaited, store_options, with_hub
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
-from flowpersist.hub.opening import Migration
+from flowpersist.hub.opening import SchemaMigration
 from flowpersist.hub.opening import migrate as migrated
 from flowpersist.hub.outcome import or_raise
 from flowpersist.keys.keyring import KeyRing
@@ -33,7 +33,7 @@ def tick(*, store: Store) -> None:
         return or_raise(await Maintenance(hub).tick())
 
     done = with_hub(store, verb)
-    store.show({"settled": done.settled}, [f"settled {done.settled}"])
+    store.show({"updated": done.updated}, [f"updated {done.updated}"])
 
 
 @click.command(cls=Command)
@@ -101,14 +101,14 @@ def migrate(*, store: Store, plan: bool) -> None:
     """Upgrade the store's schema to this release. Every other command does so too; this one reports what it did."""
     namespace = "default" if store.namespace is None else store.namespace
     made = awaited(migrated(store.url, plan=plan, namespace=namespace))
-    data = {"backend": made.backend, "statements": list(made.statements), "done": made.done}
+    data = {"backend": made.backend, "statements": list(made.statements), "applied": made.applied}
     store.show(data, _migration(made))
 
 
-def _migration(made: Migration) -> list[str]:
+def _migration(made: SchemaMigration) -> list[str]:
     if not made.statements:
         return [f"{made.backend}: nothing to migrate"]
-    if not made.done:
+    if not made.applied:
         return list(made.statements)
     count = len(made.statements)
     return [f"{made.backend}: migrated by {count} statement{'' if count == 1 else 's'}"]

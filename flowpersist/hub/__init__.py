@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
-from flowpersist.hub.opening import FROM_ENV, HubOptions, Migration, migrate, open_hub
+from flowpersist.hub.opening import FROM_ENV, HubOptions, SchemaMigration, migrate, open_hub
 from flowpersist.hub.outcome import Outcome, attempt, or_raise
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.transactions import Authorizer, Event
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
+from flowpersist.sealed.retrying import Runtime
 
 __all__ = [
     "FROM_ENV",
@@ -23,10 +24,11 @@ __all__ = [
     "Health",
     "HubOptions",
     "Maintenance",
-    "Migration",
     "Outcome",
     "PersistenceHub",
     "RaisingHub",
+    "Runtime",
+    "SchemaMigration",
     "Tick",
     "TrainedDictionary",
     "attempt",

@@ -54,34 +54,34 @@ class Beside:
         """Those of every kind."""
         return self.receipts, self.answers.records
 
-    async def keep(self, head: Head, slips: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
+    async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Make receipts durable that are about to leave their head."""
-        for slip in slips:
+        for receipt in receipts:
             draft = Draft(
-                head=MovedReceipt(slip, head.created_at),
+                head=MovedReceipt(receipt, head.created_at),
                 attributes={"suspension": str(head.id), "tenant": head.tenant},
                 due_at=None,
             )
-            written = await self.receipts.put(receipt_key(head.id, slip.digest), draft, revision=0)
+            written = await self.receipts.put(receipt_key(head.id, receipt.digest), draft, revision=0)
             # A conflict is the same receipt, written by an earlier attempt.
             if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
                 return Failure(written.failure())
         return Success(None)
 
     async def receipt(
-        self, suspension: SuspensionId, born: datetime, digest: bytes
+        self, suspension: SuspensionId, suspension_created_at: datetime, digest: bytes
     ) -> Result[WaitReceipt | None, PersistenceError]:
-        """The receipt of a suspension, made at ``born``, for the key whose secret has that digest."""
+        """The receipt of a suspension, made at that time, for the key whose secret has that digest."""
         read = await self.receipts.read(receipt_key(suspension, digest))
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
         if found is None:
             return Success(None)
-        if found.head.born != born:
+        if found.head.suspension_created_at != suspension_created_at:
             message = f"a receipt of suspension {suspension} belongs to an earlier suspension with that id: delete it"
             return Failure(TamperedEnvelope(message))
-        return Success(found.head.slip)
+        return Success(found.head.receipt)
 
     async def remove(self, suspension: SuspensionId) -> Result[None, PersistenceError]:
         """Delete all that belongs to a suspension."""

@@ -271,8 +271,9 @@ def _parsed(text: str, order: Order) -> Place | Failure[PersistenceError]:
                 return place
     except (binascii.Error, ValueError, RecursionError, OverflowError):
         pass
-    problem = Problem("/after", "is no cursor of this query")
-    return Failure(InputValidationError("the page's cursor is not valid; start again without one", [problem]))
+    message = "Invalid cursor: expected one that a page of this query returned; start again without one"
+    problem = Problem("/after", "must be a cursor that a page of this query returned")
+    return Failure(InputValidationError(message, [problem]))
 
 
 async def refresh_due(suspensions: Suspensions, statuses: Sequence[Status] = CHANGING) -> Result[int, PersistenceError]:

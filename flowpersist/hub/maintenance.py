@@ -44,7 +44,7 @@ PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have th
 class Tick:
     """What a tick did: how many suspensions had changed with time (expiries, defaults, ended leases)."""
 
-    settled: int
+    updated: int
 
 
 @frozen

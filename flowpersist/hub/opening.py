@@ -49,7 +49,7 @@ from flowpersist.sealed.retrying import Runtime
 from flowpersist.settings import PUBLIC_URL, PUBLIC_URL_TAKES, Settings
 from flowpersist.stages.compress import COMPRESSIONS
 
-__all__ = ["FROM_ENV", "HubOptions", "Migration", "check_options", "migrate", "open_hub"]
+__all__ = ["FROM_ENV", "HubOptions", "SchemaMigration", "check_options", "migrate", "open_hub"]
 
 log = logging.getLogger("flowpersist")
 
@@ -208,12 +208,12 @@ async def open_hub(
 
 
 @frozen
-class Migration:
+class SchemaMigration:
     """The statements that a store needed for a hub to be opened on it, in their order, and whether they were run."""
 
     backend: str
     statements: tuple[str, ...]
-    done: bool
+    applied: bool
 
 
 async def migrate(
@@ -222,7 +222,7 @@ async def migrate(
     plan: bool = False,
     namespace: str = "default",
     settings: Settings | FromEnvironment = FROM_ENV,
-) -> Migration:
+) -> SchemaMigration:
     """Bring a store's schema up to this release, as ``open_hub`` does by itself; with ``plan`` only say how.
 
     A store that knows no schema needs nothing. Raises what ``open_hub`` raises, ``UnsupportedVersion`` among it.
@@ -237,7 +237,7 @@ async def migrate(
             await backend.open(wanted)
         finally:
             await backend.close()
-    return Migration(backend.name, statements, not plan)
+    return SchemaMigration(backend.name, statements, not plan)
 
 
 async def _check_there(backend: StorageBackend, namespace: str) -> None:

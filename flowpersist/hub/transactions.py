@@ -288,13 +288,13 @@ class Suspensions:
             return Success(target)
         # Asked for also where the head has given none away: a wrong secret must not take less time for that.
         receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
-        return receipt.bind(lambda slip: Failure(not_found(key)) if slip is None else Success(slip))
+        return receipt.bind(lambda found: Failure(not_found(key)) if found is None else Success(found))
 
     async def _put_or_give(self, seen: Snapshot, decision: Decision[T], aside: Aside) -> Decided[Head, T]:
         """The record of the head that was decided; the result where the head is as it was."""
         if decision.head is seen.head:
             return decision.result
-        fitting = await self._move_receipts(decision.head, len(seen.head.slips))
+        fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
         if isinstance(fitting, Success) and _answered(decision.head) > _answered(seen.head):
             fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
@@ -308,11 +308,14 @@ class Suspensions:
 
         Of the ``durable`` ones alone: what this put would be the first to say may never come true.
         """
-        over = head.slips[: min(durable, max(0, len(head.slips) - MAX_RECEIPTS))]
+        over = head.receipts[: min(durable, max(0, len(head.receipts) - MAX_RECEIPTS))]
         if not over:
             return Success(head)
         kept = await self.beside.keep(head, over)
-        return kept.map(lambda _: replace(head, slips=head.slips[len(over) :], spilled=head.spilled + len(over)))
+        if not isinstance(kept, Success):
+            return Failure(kept.failure())
+        moved = head.moved_receipts + len(over)
+        return Success(replace(head, receipts=head.receipts[len(over) :], moved_receipts=moved))
 
     async def _report(self, verb: str, by: str | None, head: Head, found: Found[Head]) -> None:
         if self._on_event is None:

@@ -15,8 +15,8 @@ from flowpersist.errors import (
 from flowpersist.lifecycle.changes import close, later, update_status
 from flowpersist.lifecycle.decisions import Decision, Holder, refused
 from flowpersist.lifecycle.model import (
-    MAX_DONE,
-    Done,
+    MAX_FINISHED,
+    FinishedVerb,
     Head,
     Status,
     Until,
@@ -128,7 +128,7 @@ def suspend_next(
             until=until,
             metadata=head.metadata if metadata is None else metadata,
             waits=(*kept, *(replace(wait, sequence=head.sequence + 1) for wait in waits)),
-            slips=(*head.slips, *(wait_receipt(wait, now) for wait in over)),
+            receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
             sequence=head.sequence + 1,
             attempt=0,
             claim_id=None,
@@ -164,9 +164,9 @@ def _holds(head: Head, holder: Holder) -> bool:
 
 
 def _finish(head: Head, holder: Holder, verb: str) -> Head:
-    return replace(head, done=(*head.done, Done(holder.fence, verb))[-MAX_DONE:])
+    return replace(head, finished=(*head.finished, FinishedVerb(holder.fence, verb))[-MAX_FINISHED:])
 
 
 def _repeated(head: Head, holder: Holder, verb: str) -> Decision[Head] | None:
     """A lost reply: the verb was committed under this fence, and its repeat is a success."""
-    return Decision(head, Success(head)) if Done(holder.fence, verb) in head.done else None
+    return Decision(head, Success(head)) if FinishedVerb(holder.fence, verb) in head.finished else None

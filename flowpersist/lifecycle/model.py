@@ -31,7 +31,7 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 __all__ = [
     "Answer",
     "Apart",
-    "Done",
+    "FinishedVerb",
     "Head",
     "MovedReceipt",
     "Status",
@@ -53,7 +53,7 @@ MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 #: Receipts of closed waits that stay in the head; older ones move to records of their own.
 MAX_RECEIPTS: Final = 100
 #: The fences of a holder's last finished verbs, kept so that a repeat of one is a success.
-MAX_DONE: Final = 4
+MAX_FINISHED: Final = 4
 
 
 class Status(StrEnum):
@@ -181,7 +181,7 @@ class WaitState(Fact, frozen=True):
 
 
 class WaitReceipt(Fact, frozen=True):
-    """The receipt of a wait of an earlier pause: enough to tell the holder of its key the truth, some 125 bytes.
+    """The receipt of a wait of an earlier pause, some 125 bytes: it tells the holder of its key how the wait ended.
 
     ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, and ``shown`` the
     digest of what it was given to.
@@ -200,15 +200,15 @@ class WaitReceipt(Fact, frozen=True):
 
 
 class MovedReceipt(Fact, frozen=True):
-    """A receipt that has left its head for a record of its own. ``born`` is when its suspension was created: an id that
-    is derived from an idempotency key can come again, and the receipts of its earlier life are not the later one's.
+    """A receipt that has left its head for a record of its own. An id that is derived from an idempotency key can be
+    used by a later suspension too; ``suspension_created_at`` tells whose receipt it is.
     """
 
-    slip: WaitReceipt
-    born: datetime
+    receipt: WaitReceipt
+    suspension_created_at: datetime
 
 
-class Done(Fact, frozen=True):
+class FinishedVerb(Fact, frozen=True):
     """A holder's verb that was committed: its fence and the verb's name."""
 
     fence: int
@@ -248,9 +248,9 @@ class Head(Fact, frozen=True):
     explained: bool = False
     closed_at: datetime | None = None
     taken: Taken | None = None
-    done: tuple[Done, ...] = ()
-    slips: tuple[WaitReceipt, ...] = ()
-    spilled: int = 0
+    finished: tuple[FinishedVerb, ...] = ()
+    receipts: tuple[WaitReceipt, ...] = ()
+    moved_receipts: int = 0
     fingerprint: bytes | None = None
     #: Of what was asked first, where the same may be asked for again under an idempotency key.
     question: bytes | None = None
@@ -287,5 +287,5 @@ def find(head: Head, key: SuspensionKey) -> WaitState | WaitReceipt | None:
     """The wait or receipt that this key opens. Every secret is compared, each in constant time."""
     digest = secret_digest(key.secret)
     found: list[WaitState | WaitReceipt] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
-    found += [slip for slip in head.slips if hmac.compare_digest(slip.digest, digest)]
+    found += [receipt for receipt in head.receipts if hmac.compare_digest(receipt.digest, digest)]
     return found[0] if found else None

@@ -92,13 +92,13 @@ def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> R
     return schema_in(wait.awaiting).bind(lambda schema: schema.check(value, max_text=max_text))
 
 
-def _same(slip: WaitReceipt, offer: Offer) -> bool:
+def _same(receipt: WaitReceipt, offer: Offer) -> bool:
     """Whether the offer is what was accepted, again: by its id, or by its value."""
-    if slip.answer is None:
+    if receipt.answer is None:
         return False
-    if offer.answer_id is not None and offer.answer_id == slip.answer_id:
+    if offer.answer_id is not None and offer.answer_id == receipt.answer_id:
         return True
-    return (digest_of(offer.value) if offer.digest is None else offer.digest) == slip.answer
+    return (digest_of(offer.value) if offer.digest is None else offer.digest) == receipt.answer
 
 
 def digest_of(value: object) -> bytes | None:

@@ -145,7 +145,7 @@ async def test_a_default_has_its_room_when_it_is_asked_for():
         assert isinstance((await hub.suspend("s", awaiting=asking(3))).failure(), StateTooLarge)
         new = or_raise(await hub.suspend("s", awaiting=asking(2)))
         travel(hub, LATER)
-        assert or_raise(await Maintenance(hub).tick()).settled == 1
+        assert or_raise(await Maintenance(hub).tick()).updated == 1
         run = or_raise(await hub.claim(new.id))
         assert dict(run.answers) == {"w0": text(50_000, 0), "w1": text(50_000, 1)}
 

@@ -112,7 +112,7 @@ async def test_what_waits_costs_a_claim_nothing(url):
         opened = Opened(hub)
         watched.reset()
         assert or_raise(await hub.claim_due(limit=100)) == ()
-        assert or_raise(await Maintenance(hub).tick()).settled == 0
+        assert or_raise(await Maintenance(hub).tick()).updated == 0
         assert or_raise(await Maintenance(hub).cleanup()).deleted == 0
         assert (watched.rows, opened.count) == (0, 0)
         now = (await watched.ping()).now

@@ -430,7 +430,7 @@ async def test_an_expiry_that_nobody_handles_goes_when_its_retention_is_over(url
         made = await expired_ones(hub, 3)
         or_raise(await Maintenance(hub).tick())
         before = watched.calls["put"]
-        assert or_raise(await Maintenance(hub).tick()).settled == 0
+        assert or_raise(await Maintenance(hub).tick()).updated == 0
         assert or_raise(await Maintenance(hub).cleanup()).deleted == 0
         assert or_raise(await hub.claim_due(limit=5)) == ()
         assert watched.calls["put"] == before

@@ -14,7 +14,7 @@ from flowpersist.backends.memory import MemoryBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.errors import BackendUnavailable, UnsupportedVersion
-from flowpersist.hub.opening import Migration, migrate
+from flowpersist.hub.opening import SchemaMigration, migrate
 from flowpersist.settings import Settings
 from flowpersist.testing.suite.ground import NAMESPACE, SCHEMA, make, stored
 
@@ -151,10 +151,10 @@ def test_a_prefix_that_can_be_no_name_is_refused(tmp_path, prefix):
 async def test_what_a_hub_needs_is_planned_and_done(tmp_path):
     url = f"sqlite:///{tmp_path}/flows.db"
     planned = await migrate(url, plan=True, namespace="billing", settings=NONE)
-    assert (planned.backend, planned.done) == ("sqlite", False)
+    assert (planned.backend, planned.applied) == ("sqlite", False)
     assert listing(tmp_path) == []
     done = await migrate(url, namespace="billing", settings=NONE)
-    assert done == Migration("sqlite", planned.statements, done=True)
+    assert done == SchemaMigration("sqlite", planned.statements, applied=True)
     async with open_hub(url, keyring=None, namespace="billing", settings=NONE) as hub:
         or_raise(await hub.suspend({"n": 1}))
     assert (await migrate(url, settings=NONE)).statements == ()

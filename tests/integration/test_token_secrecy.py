@@ -506,7 +506,7 @@ async def test_a_wrong_secret_and_an_unknown_id_take_the_same_work(verb, keyed, 
         for _ in range(103):
             run = or_raise(await hub.claim(paused.id, "x"))
             paused = or_raise(await hub.suspend_next(run, 1, awaiting=WORD))
-        assert or_raise(await hub.suspensions.look("inspect", paused.id)).head.spilled
+        assert or_raise(await hub.suspensions.look("inspect", paused.id)).head.moved_receipts
         absent = or_raise(await hub.suspend(1, idempotency_key="order-3")).id
         await hub.backend.delete(hub.suspensions.records.ref(str(absent)), if_revision=1)
         # The first one that is not there prepares what stands in for it, once for each keyring.

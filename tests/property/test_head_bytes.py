@@ -15,7 +15,7 @@ from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import (
     Answer,
     Apart,
-    Done,
+    FinishedVerb,
     Head,
     Status,
     Taken,
@@ -51,7 +51,7 @@ WAITS = st.builds(
     closed_at=MAYBE,
     delivery=st.none() | NUMBERS,
 )
-SLIPS = st.builds(
+RECEIPTS = st.builds(
     WaitReceipt,
     digest=st.binary(max_size=32),
     wait=TEXTS,
@@ -83,8 +83,8 @@ PASTS = st.fixed_dictionaries(
         "cancelling": st.booleans(),
         "reason": TEXTS,
         "taken": st.builds(Taken, st.none() | TEXTS, st.none() | TEXTS, MOMENTS),
-        "done": st.lists(st.builds(Done, NUMBERS, TEXTS), max_size=2).map(tuple),
-        "slips": st.lists(SLIPS, max_size=2).map(tuple),
+        "finished": st.lists(st.builds(FinishedVerb, NUMBERS, TEXTS), max_size=2).map(tuple),
+        "receipts": st.lists(RECEIPTS, max_size=2).map(tuple),
         "fingerprint": st.binary(max_size=64),
     },
 )

@@ -26,7 +26,7 @@ from flowpersist.lifecycle.decisions import Offer
 from flowpersist.lifecycle.model import (
     Answer,
     Apart,
-    Done,
+    FinishedVerb,
     Head,
     Kept,
     MovedReceipt,
@@ -78,8 +78,8 @@ HEAD = Head(
     cancelling=True,
     reason="why",
     taken=Taken("a", None, NOW),
-    done=(Done(6, "release"),),
-    slips=(WaitReceipt(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
+    finished=(FinishedVerb(6, "release"),),
+    receipts=(WaitReceipt(bytes(32), "first", 1, WaitStatus.EXPIRED, NOW, None, None, None),),
     fingerprint=b"mark",
     question=bytes(32),
 )
@@ -176,8 +176,8 @@ def test_a_moment_elsewhere_comes_back_as_the_same_instant_in_utc():
 def test_other_heads_go_both_ways():
     """FPH-1"""
     for head in (
-        HEAD.slips[0],
-        MovedReceipt(HEAD.slips[0], NOW),
+        HEAD.receipts[0],
+        MovedReceipt(HEAD.receipts[0], NOW),
         Kept(bytes(32)),
         TrainedDictionary(40_000, 1, 10, 20, 30),
     ):
@@ -213,7 +213,7 @@ def test_a_later_version_is_refused():
         {"created_at": 5},
         {"id": {"value": b"short"}},
         {"metadata": {"secret word": [1]}},
-        {"done": [{"fence": 1}]},
+        {"finished": [{"fence": 1}]},
     ],
     ids=str,
 )

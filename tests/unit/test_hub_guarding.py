@@ -219,7 +219,7 @@ async def test_a_hub_with_control_keys_only_can_answer_cancel_extend_and_tick():
         or_raise(await web.extend(new.key, timeout=9 * HOUR))
         or_raise(await web.cancel(other.key))
         travel(hub, 2 * HOUR)
-        assert or_raise(await Maintenance(web).tick()).settled == 1
+        assert or_raise(await Maintenance(web).tick()).updated == 1
         assert or_raise(await web.inspect(third.key)).status is Status.EXPIRED
         assert or_raise(await web.answer(new.key, True, by="ann")).outcome == "accepted"
         assert or_raise(await hub.resume(new.key)).state == {"secret": 1}

@@ -38,8 +38,8 @@ async def test_tick_puts_what_time_has_changed_and_counts_it(hub):
     reserved = or_raise(await hub.reserve(CONFIRM, timeout=HOUR))
     or_raise(await hub.suspend(1, awaiting=CONFIRM))
     travel(hub, 2 * HOUR)
-    assert or_raise(await Maintenance(hub).tick()).settled == 4
-    assert or_raise(await Maintenance(hub).tick()).settled == 0
+    assert or_raise(await Maintenance(hub).tick()).updated == 4
+    assert or_raise(await Maintenance(hub).tick()).updated == 0
     statuses = {key: record.attributes["status"] for key, record in (await stored(hub)).items()}
     # Of the one that has a state, a worker may still handle the expiry.
     assert (statuses[str(expiring.id)], statuses[str(reserved.id)]) == ("expiring", "expired")
@@ -49,7 +49,7 @@ async def test_tick_puts_what_time_has_changed_and_counts_it(hub):
 async def test_a_tick_with_nothing_to_do_writes_nothing(hub):
     or_raise(await hub.suspend(1, awaiting=CONFIRM, timeout=HOUR))
     before = await stored(hub)
-    assert or_raise(await Maintenance(hub).tick()).settled == 0
+    assert or_raise(await Maintenance(hub).tick()).updated == 0
     assert await stored(hub) == before
 
 
@@ -58,7 +58,7 @@ async def test_ticks_at_the_same_time_do_the_work_once(hub):
         or_raise(await hub.suspend(1, awaiting=CONFIRM, timeout=HOUR))
     travel(hub, 2 * HOUR)
     ticks = await asyncio.gather(*(Maintenance(hub).tick() for _ in range(4)))
-    assert sum(or_raise(tick).settled for tick in ticks) == 10
+    assert sum(or_raise(tick).updated for tick in ticks) == 10
 
 
 async def test_copies_that_are_behind_their_head_are_mended(hub):
@@ -68,7 +68,7 @@ async def test_copies_that_are_behind_their_head_are_mended(hub):
     altered = RecordChange("w", attributes={**record.attributes, "run": "forged"}, due_at=new.created_at)
     await hub.backend.put(record.ref, altered, if_revision=record.revision)
     assert or_raise(await hub.inspect(new.key)).status is Status.WAITING
-    assert or_raise(await Maintenance(hub).tick()).settled == 1
+    assert or_raise(await Maintenance(hub).tick()).updated == 1
     mended = (await stored(hub))[str(new.id)]
     assert (dict(mended.attributes), mended.due_at) == (dict(record.attributes), record.due_at)
 

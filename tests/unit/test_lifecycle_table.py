@@ -214,7 +214,7 @@ class TestSeveralWaits:
         paused = holding.suspend_next(while_running, HOLDER, NOW, waits=(), until="each").head
         assert paused.status is Status.ANSWERED
         assert [wait.name for wait in paused.waits] == ["right"]
-        assert [slip.wait for slip in paused.slips] == ["left"]
+        assert [receipt.wait for receipt in paused.receipts] == ["left"]
 
     def test_all_expires_with_its_first_wait_and_each_delivers_it(self):
         assert present(self.pause("all", HOUR), NOW + 2 * HOUR).status is Status.EXPIRED

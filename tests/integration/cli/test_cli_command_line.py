@@ -170,8 +170,8 @@ def test_extend_moves_the_deadline_to_a_time(cli, place):
 
 
 def test_tick_settles_what_time_has_changed(cli, made):
-    assert cli("tick").stdout == "settled 0\n"
-    assert json.loads(cli("tick", "--json").stdout) == {"settled": 0}
+    assert cli("tick").stdout == "updated 0\n"
+    assert json.loads(cli("tick", "--json").stdout) == {"updated": 0}
 
 
 # ---- keys

@@ -125,11 +125,11 @@ def test_migrate_prints_what_it_would_do_does_it_and_has_nothing_more_to_do(cli,
     assert "create table if not exists flowpersist_records (" in planned
     assert not (place / "flows.db").exists()
     data = json.loads(cli("migrate", "--plan", "--json").stdout)
-    assert (data["backend"], data["done"]) == ("sqlite", False)
+    assert (data["backend"], data["applied"]) == ("sqlite", False)
     assert planned == "\n".join(data["statements"]) + "\n"
     assert cli("migrate").stdout == f"sqlite: migrated by {len(data['statements'])} statements\n"
     assert cli("migrate").stdout == "sqlite: nothing to migrate\n"
-    assert json.loads(cli("migrate", "--json").stdout) == {"backend": "sqlite", "statements": [], "done": True}
+    assert json.loads(cli("migrate", "--json").stdout) == {"backend": "sqlite", "statements": [], "applied": True}
 
 
 def test_migrate_works_for_stores_without_a_schema(cli):
