@@ -315,7 +315,7 @@ def test_maintenance_gives_values(hub):
     maintenance = Maintenance(hub)
     hub.suspend("s", awaiting=CONFIRM, timeout=timedelta(seconds=1))
     travel(hub, timedelta(seconds=2))
-    assert maintenance.tick().settled == 1
+    assert maintenance.tick().updated == 1
     assert maintenance.health().encrypted is True
     with pytest.raises(TypeError, match=r"a Hub of flowpersist\.blocking"):
         Maintenance(object())
