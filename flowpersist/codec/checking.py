@@ -15,7 +15,7 @@ from flowpersist.codec.paths import ValueWalk, path_to
 from flowpersist.codec.plans import PairPlan, Plan, StatePlan
 from flowpersist.codec.refusals import Refused, RefusedClass
 from flowpersist.codec.registry import TypeRegistry
-from flowpersist.codec.remedies import class_name, plan_if_any, reason_and_remedy
+from flowpersist.codec.remedies import class_name, packages_of, plan_if_any, reason_and_remedy
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.errors import StateProblem, UnsupportedType
 
@@ -35,7 +35,7 @@ def unsupported_class(root: Cell, cls: type, types: TypeRegistry) -> Unsupported
     """The error for a value that holds objects of a class that is not registered: it names all such classes."""
     problems = list(_unless_changed(root, types, missing_classes))
     if class_name(cls) not in {one.type for one in problems}:
-        problems.append(StateProblem(None, class_name(cls), *reason_and_remedy(cls)))
+        problems.append(StateProblem(None, class_name(cls), *reason_and_remedy(cls, _packages(types))))
     return _unsupported(problems)
 
 
@@ -58,6 +58,7 @@ def missing_classes(root: Cell, types: TypeRegistry) -> Iterator[StateProblem]:
     walk = ValueWalk(root, _Plans(types).__getitem__)
     roles = Roles(types)
     refused: set[type] = set()
+    packages = _packages(types)
     most = 0
     for one in walk:
         cls = type(one)
@@ -67,7 +68,7 @@ def missing_classes(root: Cell, types: TypeRegistry) -> Iterator[StateProblem]:
             continue
         most = most or len(walk) + MOST_FURTHER
         refused.add(cls)
-        yield StateProblem(walk.path(one), class_name(cls), *reason_and_remedy(cls))
+        yield StateProblem(walk.path(one), class_name(cls), *reason_and_remedy(cls, packages))
 
 
 def problems_in(root: Cell, types: TypeRegistry, limits: Limits) -> tuple[StateProblem, ...]:
@@ -131,6 +132,10 @@ class _Refusals:
             for kept in (self._gathering.candidates, self._gathering.recursing, self._gathering.encoded):
                 kept.clear()
         return None
+
+
+def _packages(types: TypeRegistry) -> frozenset[str]:
+    return packages_of(one.cls for one in types)
 
 
 def _is_refused(roles: Roles, cls: type) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import types
-from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, MappingView
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Iterator, MappingView
 from typing import Final
 
-from flowpersist.codec.planning import plan_for
+from flowpersist.codec.planning import HEAP_TYPE, plan_for
 from flowpersist.codec.plans import Plan
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["can_be_kept", "class_name", "plan_if_any", "reason_and_remedy"]
+__all__ = ["can_be_kept", "class_name", "packages_of", "plan_if_any", "reason_and_remedy"]
 
 LONGEST_NAME: Final = 160
 
@@ -53,7 +54,19 @@ _NEVER: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
 )
 
 #: Packages whose classes a module of flowpersist.integrations registers.
-_INTEGRATIONS: Final[dict[str, str]] = {}
+_INTEGRATIONS: Final[dict[str, str]] = {
+    "agents": "openai_agents",
+    "anthropic": "anthropic",
+    "google.genai": "google_genai",
+    "langchain_core": "langchain",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
+    "numpy": "numpy",
+    "openai": "openai",
+    "pandas": "pandas",
+    "pyarrow": "arrow",
+    "pydantic_ai": "pydantic_ai",
+}
 
 
 def plan_if_any(cls: type) -> Plan | None:
@@ -70,11 +83,19 @@ def class_name(cls: type) -> str:
     return _bounded(name if module == "builtins" else f"{module}.{name}")
 
 
-def reason_and_remedy(cls: type) -> tuple[str, str]:
-    """What is wrong with objects of a class that is not registered, and what to do."""
+def packages_of(classes: Iterable[type]) -> frozenset[str]:
+    """The packages of which classes are registered."""
+    return frozenset(map(_package, classes))
+
+
+def reason_and_remedy(cls: type, registered: frozenset[str]) -> tuple[str, str]:
+    """What is wrong with objects of a class that is not registered, and what to do.
+
+    ``registered``: the packages of which other classes are, so that a ready registry of theirs has nothing to add.
+    """
     try:
         instead = _instead(cls)
-        remedy = f"register it: {_line(cls)}" if instead is None else instead
+        remedy = f"register it: {_line(cls, registered)}" if instead is None else instead
     except Exception:  # noqa: BLE001 - a metaclass may answer in any way
         instead, remedy = None, "register it, or leave it out"
     reason = "which is not registered" if instead is None else "which can't be kept"
@@ -103,21 +124,26 @@ def _instead(cls: type) -> str | None:
     """What to keep instead of objects of a class; None where it can be registered."""
     if cls is object:
         return "use a member of an Enum as a marker"
-    if _package(cls) in _INTEGRATIONS or plan_if_any(cls) is not None:
+    if plan_if_any(cls) is not None:
         return None
-    for base in cls.__mro__:
-        if (name := f"{_module(base)}.{_qualname(base)}") in _NEVER_BY_NAME:
-            return _NEVER_BY_NAME[name]
-    for classes, remedy in _NEVER:
-        if issubclass(cls, classes):
-            return remedy
+    never = _never(cls)
+    if never is not None or (_package(cls) in _INTEGRATIONS and not cls.__flags__ & HEAP_TYPE):
+        # An array or another value of an extension may have methods that close it.
+        return never
     is_resource = any(hasattr(cls, name) for name in ("close", "aclose", "__exit__", "__aexit__", "__del__"))
     return _RESOURCE if is_resource else None
 
 
-def _line(cls: type) -> str:
-    ready = _INTEGRATIONS.get(_package(cls))
-    if ready is not None:
+def _never(cls: type) -> str | None:
+    names = (f"{_module(base)}.{_qualname(base)}" for base in cls.__mro__)
+    rows = (remedy for classes, remedy in _NEVER if issubclass(cls, classes))
+    return next((_NEVER_BY_NAME[name] for name in names if name in _NEVER_BY_NAME), next(rows, None))
+
+
+def _line(cls: type, registered: frozenset[str]) -> str:
+    package = _package(cls)
+    ready = _INTEGRATIONS.get(package)
+    if ready is not None and package not in registered:
         return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
     how = "" if plan_if_any(cls) is not None else ", encode=…, decode=…"
     return f"{_import(cls)}types.register({_written(cls)}{how})"
@@ -126,7 +152,9 @@ def _line(cls: type) -> str:
 def _package(cls: type) -> str:
     parts = _module(cls).split(".")
     both = ".".join(parts[:2])
-    return both if both in _INTEGRATIONS else parts[0]
+    package = both if both in _INTEGRATIONS else parts[0]
+    # A module of this name may be the user's own.
+    return parts[0] + "." if package == "agents" and "agents.run_context" not in sys.modules else package
 
 
 def _import(cls: type) -> str:

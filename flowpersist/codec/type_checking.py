@@ -11,7 +11,7 @@ from flowpersist.codec.discovery import classes_below
 from flowpersist.codec.native import NATIVE
 from flowpersist.codec.plans import PairPlan, StatePlan
 from flowpersist.codec.registry import TypeRegistry
-from flowpersist.codec.remedies import can_be_kept, class_name, plan_if_any, reason_and_remedy
+from flowpersist.codec.remedies import can_be_kept, class_name, packages_of, plan_if_any, reason_and_remedy
 from flowpersist.errors import StateProblem
 from flowpersist.errors.arguments import check_flag, check_instance, mistyped
 
@@ -52,12 +52,12 @@ def _of_class(cls: type, path: str, types: TypeRegistry) -> Iterator[StateProble
     if cls in NATIVE:
         return
     if types.by_class(cls) is None and not can_be_kept(cls):
-        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls))
+        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages_of(one.cls for one in types)))
         return
     if cls.__module__ in ABSTRACT_MODULES:
         return
     if types.by_class(cls) is None and not inspect.isabstract(cls) and not _is_protocol(cls):
-        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls))
+        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages_of(one.cls for one in types)))
     lacking = [one for one in _subclasses(cls) if types.by_class(one) is None and not inspect.isabstract(one)]
     if lacking:
         names = ", ".join(map(class_name, lacking[:MOST_NAMED])) + (", …" if len(lacking) > MOST_NAMED else "")

@@ -11,7 +11,9 @@ def missing(extra: str, *packages: str, error: ModuleNotFoundError) -> Configura
     """The error for a package that is not installed; the import's own where another module was not found."""
     if error.name not in packages:
         raise error
-    message = f"flowpersist.integrations.{extra} needs {error.name}: pip install 'flowpersist[{extra}]'"
+    message = (
+        f"flowpersist.integrations.{extra} needs {error.name}: pip install 'flowpersist[{extra.replace('_', '-')}]'"
+    )
     return ConfigurationError(message, "types")
 
 

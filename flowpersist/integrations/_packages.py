@@ -1,0 +1,28 @@
+"""What the registries of other packages' data classes share: importing the package, and adding its classes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from flowpersist.codec import TypeRegistry
+from flowpersist.integrations._refusals import missing
+
+__all__ = ["classes_of", "modules"]
+
+
+def modules(extra: str, *names: str) -> tuple[Any, ...]:
+    """The modules of these names; ``ConfigurationError`` that names the extra where a package is not installed."""
+    try:
+        return tuple(map(import_module, names))
+    except ModuleNotFoundError as error:
+        packages = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
+        raise missing(extra, *packages, error=error) from error
+
+
+def classes_of(base: type, *packages: str) -> TypeRegistry:
+    """The subclasses of ``base`` in these packages, and all that their fields name."""
+    found = TypeRegistry()
+    for package in packages:
+        found |= TypeRegistry.package(package, base=base)
+    return found | TypeRegistry.tree(*(one.cls for one in found))

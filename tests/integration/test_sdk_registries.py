@@ -1,0 +1,113 @@
+"""What agents keep of each model SDK comes back as it was, by the registry of flowpersist.integrations."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from sdk_messages import SDKS
+
+from flowpersist import RaisingHub
+from flowpersist.codec import Codec, TypeRegistry
+from flowpersist.errors import ConfigurationError, UnsupportedType
+
+
+def registered(name: str) -> TypeRegistry:
+    return importlib.import_module(f"flowpersist.integrations.{name}").register(TypeRegistry())
+
+
+@pytest.fixture(scope="module", params=SDKS)
+def sdk(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def messages(sdk):
+    return SDKS[sdk]()
+
+
+@pytest.fixture(scope="module")
+def codec(sdk):
+    return Codec(registered(sdk))
+
+
+def facts(one: Any) -> Any:
+    """What must be as it was: the class, and all that a program can see."""
+    if isinstance(one, BaseModel):
+        return type(one), one.model_dump_json(), one.model_fields_set, one.__pydantic_extra__, list(vars(one))
+    if isinstance(one, BaseException):
+        return type(one), one.args, str(one), {name: facts(value) for name, value in vars(one).items()}
+    if hasattr(one, "status_code"):
+        return type(one), one.status_code, one.content, one.headers.get("x-request-id"), facts(one.request)
+    if hasattr(one, "method") and hasattr(one, "url"):
+        return type(one), one.method, one.url
+    if isinstance(one, list | tuple):
+        return type(one), [facts(each) for each in one]
+    if isinstance(one, dict):
+        return type(one), {key: facts(value) for key, value in one.items()}
+    return type(one), one
+
+
+def test_messages_come_back_as_they_were(messages, codec):
+    assert codec.check(messages) == ()
+    data = codec.encode(messages).unwrap()
+    copy = codec.decode(data).unwrap()
+    assert len(copy) == len(messages) > 5
+    for one, other in zip(messages, copy, strict=True):
+        assert facts(other) == facts(one)
+    assert codec.encode(copy).unwrap() == data
+
+
+def test_a_message_in_two_places_is_one_again(messages, codec):
+    one = next(one for one in messages if isinstance(one, BaseModel))
+    copy = codec.decode(codec.encode({"last": one, "all": [one]}).unwrap()).unwrap()
+    assert copy["last"] is copy["all"][0]
+
+
+async def test_a_hub_keeps_them_while_a_person_is_asked(messages, sdk):
+    async with RaisingHub.open("memory://", keyring=None, types=registered(sdk)) as hub:
+        new = await hub.suspend({"messages": messages})
+        run = await hub.claim(new.key)
+        assert facts(run.state["messages"]) == facts(messages)
+
+
+def test_no_credentials_are_kept(messages, codec):
+    assert b"a-secret-key" not in codec.encode(messages).unwrap()
+
+
+def test_without_the_registry_the_error_names_it(messages, sdk):
+    error = Codec().encode(messages).failure()
+    assert isinstance(error, UnsupportedType)
+    line = f"from flowpersist.integrations import {sdk}; {sdk}.register(types)"
+    assert error.problems[0].remedy == f"register it: {line}"
+    assert line in error.message
+
+
+def test_registering_again_changes_nothing(sdk):
+    types = registered(sdk)
+    count = len(types)
+    assert importlib.import_module(f"flowpersist.integrations.{sdk}").register(types) is types
+    assert len(types) == count
+
+
+def test_registries_go_together():
+    types = TypeRegistry()
+    for name in SDKS:
+        importlib.import_module(f"flowpersist.integrations.{name}").register(types)
+    messages = [make() for make in SDKS.values()]
+    assert Codec(types).check(messages) == ()
+
+
+def test_a_missing_package_names_the_extra(sdk, monkeypatch):
+    integration = importlib.import_module(f"flowpersist.integrations.{sdk}")
+
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("flowpersist.integrations._packages.import_module", absent)
+    extra = re.escape(f"pip install 'flowpersist[{sdk.replace('_', '-')}]'")
+    with pytest.raises(ConfigurationError, match=extra):
+        integration.register(TypeRegistry())
