@@ -33,22 +33,29 @@ PYDANTIC_CLASSES: dict[str, tuple[type, ...]] = {
 }
 
 
-def plan_for(cls: type) -> Plan:
+def plan_for(cls: type, also: Iterable[str] = ()) -> Plan:
     """The plan for a class that is registered without functions; ``ConfigurationError`` where it has no declared
-    fields.
+    fields. ``also``: attributes besides these, which objects may have.
     """
     if type(cls).__hash__ is not type.__hash__ or type(cls).__eq__ is not type.__eq__:
         message = f"the metaclass of {cls.__qualname__} says itself which classes are equal"
         raise ConfigurationError(f"{message}, so that no table of classes is sure of it; leave it out", "types")
     for applies, make in _PLANS:
         if applies(cls):
-            return _makes(make(cls))
+            return _makes(_with(make(cls), also))
     message = (
         f"{cls.__module__}.{cls.__qualname__} can't be registered alone: it is not a dataclass, attrs class, "
         "pydantic model, namedtuple, enumeration, exception or subclass of a builtin class of which the fields are "
         "known, and has no __getstate__ of its own; register it with encode= and decode="
     )
     raise ConfigurationError(message, "types")
+
+
+def _with(plan: Plan, also: Iterable[str]) -> Plan:
+    if not isinstance(plan, FieldsPlan) or plan.keeps_dict or not plan.cls.__dictoffset__:
+        return plan
+    names = tuple(name for name in dict.fromkeys(also) if name not in plan.names)
+    return attrs.evolve(plan, names=(*plan.names, *names), optional=plan.optional.union(names)) if names else plan
 
 
 def _makes(plan: Plan) -> Plan:

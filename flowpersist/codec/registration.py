@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from flowpersist.codec.fields import FieldsPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import PairPlan, Plan, StatePlan, Upgrades
 from flowpersist.codec.refusals import Halted
@@ -32,6 +33,11 @@ class Registration:
         """Whether objects become the same bytes and back by both."""
         ours = (self.cls, self.name, self.version, self.plan, self.upgrades, set(self.aliases))
         return ours == (other.cls, other.name, other.version, other.plan, other.upgrades, set(other.aliases))
+
+    def includes(self, other: Registration) -> bool:
+        """Whether it keeps all that the other does, and perhaps further attributes."""
+        alike = (self.name, self.version, type(self.plan)) == (other.name, other.version, type(other.plan))
+        return alike and isinstance(self.plan, FieldsPlan) and set(self.plan.names).issuperset(other.plan.names)
 
     def missing_upgrade(self, version: int) -> int | None:
         """The first version from ``version`` on that nothing upgrades; None where the way is whole."""

@@ -32,6 +32,7 @@ from flowpersist.errors.arguments import (
     check_callable,
     check_class,
     check_classes,
+    check_items,
     check_mapping,
     check_optional,
     check_str,
@@ -64,45 +65,47 @@ class TypeRegistry:
             self.register(cls)
 
     @classmethod
-    def tree(cls, *roots: object) -> TypeRegistry:
+    def tree(cls, *roots: object, attributes: Iterable[str] = ()) -> TypeRegistry:
         """A registry of classes and of all that their annotations name.
 
         ``roots`` are classes, or other annotations such as unions of classes. Annotations are followed through unions,
         generics, aliases, typed dicts, bases and forward references. A class that can't be registered alone is left
-        out, and so are subclasses that no annotation names: ``check_types`` tells which.
+        out, and so are subclasses that no annotation names: ``check_types`` tells which. ``attributes`` are names of
+        attributes that objects may have besides the fields of their classes, and are kept too.
         ``ConfigurationError`` for an annotation whose names are not there.
         """
         for root in roots:
             if not is_annotation(root):
                 mistyped("roots", "classes, or other annotations", root)
-        types = cls(*(root for root in roots if isinstance(root, type) and not _is_open(root)))
-        types._add_found(annotated_classes(roots, _has_fields))
-        return types
+        plans = _FoundPlans(attributes)
+        given = [root for root in roots if isinstance(root, type) and not _is_open(root)]
+        for root in given:
+            if plans[root] is None:
+                # A class that is given is not left out in silence.
+                plan_for(root)
+        return cls._found([*given, *annotated_classes(roots, lambda one: plans[one] is not None)], plans)
 
     @classmethod
-    def package(cls, name: str, *, base: type) -> TypeRegistry:
+    def package(cls, name: str, *, base: type, attributes: Iterable[str] = ()) -> TypeRegistry:
         """A registry of the subclasses of ``base`` that a package defines.
 
         All modules of the package ``name`` are imported, now and by this call alone; one that needs what is not
-        installed is left out. Classes that can't be registered alone are left out too. ``ConfigurationError`` where
-        the package can't be imported.
+        installed is left out. Classes that can't be registered alone are left out too. ``attributes``: as for
+        ``tree``. ``ConfigurationError`` where the package can't be imported.
         """
         check_str(name, "name")
         check_class(base, "base")
-        types = cls()
-        types._add_found(package_classes(name, base))
-        return types
+        return cls._found(package_classes(name, base), _FoundPlans(attributes))
 
     @classmethod
-    def subclasses(cls, base: type) -> TypeRegistry:
+    def subclasses(cls, base: type, *, attributes: Iterable[str] = ()) -> TypeRegistry:
         """A registry of ``base`` and its subclasses, as this process has defined them by now.
 
-        Import the modules that define them first. Classes that can't be registered alone are left out.
+        Import the modules that define them first. Classes that can't be registered alone are left out. ``attributes``:
+        as for ``tree``.
         """
         check_class(base, "base")
-        types = cls()
-        types._add_found(classes_below(base))
-        return types
+        return cls._found(classes_below(base), _FoundPlans(attributes))
 
     @overload
     def register(
@@ -166,11 +169,14 @@ class TypeRegistry:
 
         return add if cls is None else add(cls)
 
-    def _add_found(self, classes: Iterable[type]) -> None:
-        for cls in classes:
-            plan = _plan_of_found(cls)
+    @classmethod
+    def _found(cls, classes: Iterable[type], plans: _FoundPlans) -> TypeRegistry:
+        types = cls()
+        for one in classes:
+            plan = plans[one]
             if plan is not None:
-                self._add(Registration(cls, default_name(cls), 1, plan, {}, is_found=True))
+                types._add(Registration(one, default_name(one), 1, plan, {}, is_found=True))
+        return types
 
     def _add(self, new: Registration) -> None:
         if new.cls in NATIVE and not (new.cls in STANDARD_PLANS and isinstance(new.plan, PairPlan)):
@@ -179,9 +185,9 @@ class TypeRegistry:
             )
         known = self._by_class.get(new.cls)
         if known is not None:
-            if known.says_the_same(new) or (new.is_found and not known.is_found):
+            if known.says_the_same(new) or (new.is_found and (not known.is_found or known.includes(new))):
                 return
-            if new.is_found or not known.is_found:
+            if not known.is_found or (new.is_found and not new.includes(known)):
                 message = f"{new.cls.__qualname__} is registered already, as {known.name!r} and with other arguments"
                 raise ConfigurationError(f"{message}; register it once", "types")
         self._check_names(new)
@@ -327,15 +333,20 @@ def _is_open(root: Cell) -> bool:
     return root in NATIVE or is_typeddict(root) or get_origin(root) is not None
 
 
-def _plan_of_found(cls: type) -> Plan | None:
-    """The plan of a class that was not named by the caller; None where it has none, or needs none."""
-    if cls in NATIVE:
-        return None
-    try:
-        return plan_for(cls)
-    except ConfigurationError:
-        return None
+class _FoundPlans(dict[type, Plan | None]):
+    """The plans of classes that the caller has not named; None for one that has none, or needs none."""
 
+    def __init__(self, attributes: Iterable[str]) -> None:
+        super().__init__()
+        check_items(attributes, "attributes", "names of attributes")
+        self._attributes = tuple(attributes)
+        for name in self._attributes:
+            check_str(name, "attributes, of which each one,")
 
-def _has_fields(cls: type) -> bool:
-    return _plan_of_found(cls) is not None
+    def __missing__(self, cls: type) -> Plan | None:
+        try:
+            plan = None if cls in NATIVE else plan_for(cls, self._attributes)
+        except ConfigurationError:
+            plan = None
+        self[cls] = plan
+        return plan

@@ -20,9 +20,9 @@ def modules(extra: str, *names: str) -> tuple[Any, ...]:
         raise missing(extra, *packages, error=error) from error
 
 
-def classes_of(base: type, *packages: str) -> TypeRegistry:
+def classes_of(base: type, *packages: str, attributes: tuple[str, ...] = ()) -> TypeRegistry:
     """The subclasses of ``base`` in these packages, and all that their fields name."""
     found = TypeRegistry()
     for package in packages:
         found |= TypeRegistry.package(package, base=base)
-    return found | TypeRegistry.tree(*(one.cls for one in found))
+    return TypeRegistry.tree(*(one.cls for one in found), attributes=attributes)

@@ -8,6 +8,9 @@ from flowpersist.integrations._packages import classes_of, modules
 
 __all__ = ["register"]
 
+#: What the client sets on what an API call returns.
+ATTRIBUTES = ("_request_id", "_workspace_id")
+
 
 def register(types: TypeRegistry) -> TypeRegistry:
     """Add the classes of Anthropic's API, those of its beta too, and of its errors to a registry, which is given back.
@@ -16,8 +19,8 @@ def register(types: TypeRegistry) -> TypeRegistry:
     missing, or one of these classes is registered with other arguments.
     """
     pydantic, anthropic = modules("anthropic", "pydantic", "anthropic")
-    found = classes_of(pydantic.BaseModel, "anthropic.types", "anthropic.lib") | TypeRegistry.subclasses(
-        anthropic.AnthropicError
-    )
+    found = classes_of(
+        pydantic.BaseModel, "anthropic.types", "anthropic.lib", attributes=ATTRIBUTES
+    ) | TypeRegistry.subclasses(anthropic.AnthropicError)
     types |= add_http(found)
     return types

@@ -8,6 +8,9 @@ from flowpersist.integrations._packages import classes_of, modules
 
 __all__ = ["register"]
 
+#: What the client sets on what an API call returns.
+ATTRIBUTES = ("_request_id",)
+
 PACKAGES = (
     "openai.types.chat",
     "openai.types.responses",
@@ -24,6 +27,8 @@ def register(types: TypeRegistry) -> TypeRegistry:
     where openai is missing, or one of these classes is registered with other arguments.
     """
     pydantic, openai = modules("openai", "pydantic", "openai")
-    found = classes_of(pydantic.BaseModel, *PACKAGES) | TypeRegistry.subclasses(openai.OpenAIError)
+    found = classes_of(pydantic.BaseModel, *PACKAGES, attributes=ATTRIBUTES) | TypeRegistry.subclasses(
+        openai.OpenAIError
+    )
     types |= add_http(found)
     return types

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import sys
 from typing import Any
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg==")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
+)
 DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 
@@ -31,9 +34,9 @@ def answering(*replies: tuple[int, object]) -> Any:
 
 
 def events(*data: dict[str, Any], named: bool = False) -> str:
-    return "".join(
-        (f"event: {one['type']}\n" if named else "") + f"data: {json.dumps(one)}\n\n" for one in data
-    ) + ("" if named else "data: [DONE]\n\n")
+    return "".join((f"event: {one['type']}\n" if named else "") + f"data: {json.dumps(one)}\n\n" for one in data) + (
+        "" if named else "data: [DONE]\n\n"
+    )
 
 
 def langchain() -> list[Any]:
@@ -305,4 +308,78 @@ def google_genai() -> list[Any]:
     ]
 
 
-SDKS = {one.__name__: one for one in (langchain, openai, anthropic, mcp, google_genai)}
+def pydantic_ai() -> list[Any]:
+    from pydantic_ai import Agent, BinaryContent, DeferredToolRequests, ImageUrl, ModelRetry
+    from pydantic_ai.exceptions import ModelHTTPError
+    from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
+    from pydantic_ai.models.function import FunctionModel
+
+    def reply(messages: list[Any], _info: Any) -> ModelResponse:
+        turn = sum(isinstance(one, ModelResponse) for one in messages)
+        call = ToolCallPart("ship", {"order": 7 - turn}, tool_call_id=f"call_{turn}")
+        if turn < 2:
+            return ModelResponse([ThinkingPart("hm", signature="s"), call])
+        return ModelResponse([TextPart("done")])
+
+    agent = Agent(FunctionModel(reply), instructions="You ship orders.", retries=3)
+
+    @agent.tool_plain
+    def ship(order: int) -> Any:
+        if order == 7:
+            raise ModelRetry("no stock")
+        return {"shipped": (order, b"raw")}
+
+    asked = ["Ship this", ImageUrl("https://shop.example/a.png"), BinaryContent(PNG, media_type="image/png")]
+    result = asyncio.run(agent.run(asked))
+    messages = result.all_messages()
+    assert len(messages) == 6, "a retry and a result are among them"
+    requests = DeferredToolRequests(approvals=[ToolCallPart("ship", '{"order": 7}', tool_call_id="call_9")])
+    return [*messages, result.usage, requests, ModelHTTPError(429, "m", {"error": "slow down"})]
+
+
+def openai_agents() -> list[Any]:
+    from agents import Agent, ItemHelpers, ModelResponse, Runner, Usage, function_tool, set_tracing_disabled
+    from agents.exceptions import MaxTurnsExceeded
+    from agents.models.interface import Model
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage
+
+    def answer(text: str) -> ResponseOutputMessage:
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        return ResponseOutputMessage.model_validate(
+            {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+        )
+
+    def call(name: str, arguments: str) -> ResponseFunctionToolCall:
+        return ResponseFunctionToolCall(type="function_call", call_id=f"c_{name}", name=name, arguments=arguments)
+
+    class Replies(Model):
+        def __init__(self, *turns: Any) -> None:
+            self.turns = list(turns)
+
+        async def get_response(self, *_: Any, **__: Any) -> ModelResponse:
+            usage = Usage(requests=1, input_tokens=9, output_tokens=2, total_tokens=11)
+            return ModelResponse(output=[self.turns.pop(0)], usage=usage, response_id="resp_1")
+
+        def stream_response(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError
+
+    @function_tool
+    def ship(order: int) -> str:
+        raise LookupError(f"no stock for {order}")
+
+    set_tracing_disabled(disabled=True)
+    AGENTS.clear()
+    shipper = Agent("shipper", model=Replies(call("ship", '{"order": 7}'), answer("no stock")), tools=[ship])
+    triage = Agent("triage", model=Replies(call("transfer_to_shipper", "{}")), handoffs=[shipper])
+    AGENTS.extend([shipper, triage])
+    result = asyncio.run(Runner.run(triage, "ship 7"))
+    kinds = [item.type for item in result.new_items]
+    assert kinds[:3] == ["handoff_call_item", "handoff_output_item", "tool_call_item"], kinds
+    assert ItemHelpers.text_message_outputs(result.new_items) == "no stock"
+    return [*result.to_input_list(), *result.new_items, *result.raw_responses, MaxTurnsExceeded("10 turns")]
+
+
+#: The agents of the items that ``openai_agents`` has made last.
+AGENTS: list[Any] = []
+ARGUMENTS: dict[str, Any] = {"openai_agents": {"agents": AGENTS}}
+SDKS = {one.__name__: one for one in (langchain, openai, anthropic, pydantic_ai, openai_agents, mcp, google_genai)}

@@ -346,7 +346,10 @@ OWN: dict[str, list[object]] = {
     "SuspensionKey.parse.text": ANYTHING,  # KeyValidationError, as for any text that is no key
     "TypeRegistry.by_class.cls": ANYTHING,
     "TypeRegistry.by_name.name": ANYTHING,
+    "TypeRegistry.package.attributes": ["name", 7, [7]],
     "TypeRegistry.package.base": CLASS,
+    "TypeRegistry.subclasses.attributes": ["name", 7, [7]],
+    "TypeRegistry.tree.attributes": ["name", 7, [7]],
     "TypeRegistry.subclasses.base": CLASS,
     "check_types.strict": FLAG,
     "check_types.state": [7, "name", object()],
@@ -595,6 +598,7 @@ async def ground():
         }
         own: dict[str, object] = {
             "TypeRegistry.package.base": AwaitInput,
+            "TypeRegistry.subclasses.base": AwaitInput,
             "check_types.state": int,
             "check_types.types": TypeRegistry(),
             "TypeRegistry.package.name": "flowpersist.inputs",

@@ -299,6 +299,43 @@ def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+class Reply(pydantic.BaseModel):
+    text: str
+
+
+@dataclasses.dataclass
+class Call:
+    name: str
+
+    def __post_init__(self) -> None:
+        self.hint = None
+
+
+def test_attributes_besides_the_fields_are_kept_where_they_are_named():
+    replies = [Reply(text="a"), Reply(text="b")]
+    object.__setattr__(replies[1], "_request_id", "r1")
+    calls = [Call("c"), Call("d")]
+    del calls[1].hint
+    types = TypeRegistry.tree(Reply, Call, attributes=["_request_id", "hint", "text"])
+    copy = Codec(types).decode(Codec(types).encode([replies, calls]).unwrap()).unwrap()
+    assert [list(vars(one).items()) for some in copy for one in some] == [
+        [("text", "a")],
+        [("text", "b"), ("_request_id", "r1")],
+        [("name", "c"), ("hint", None)],
+        [("name", "d")],
+    ]
+    assert copy == [replies, calls]
+    assert len(Codec(TypeRegistry.tree(Reply, Call)).check([replies, calls])) == 2
+
+
+def test_of_two_classes_found_the_one_with_further_attributes_stays():
+    plain, more = TypeRegistry.tree(Reply), TypeRegistry.tree(Reply, attributes=["_request_id"])
+    for types in (plain | more, more | plain):
+        assert "_request_id" in types.by_class(Reply).plan.names
+    with pytest.raises(ConfigurationError, match="Reply is registered already"):
+        _ = more | TypeRegistry.tree(Reply, attributes=["_other"])
+
+
 @pytest.mark.parametrize("first", ["found", "named"])
 def test_a_class_registered_by_name_has_its_say_over_one_that_was_found(first):
     found, named = TypeRegistry.tree(Pair), TypeRegistry()
