@@ -24,18 +24,20 @@ from flowpersist.dynamicflow.tools import Join, Tool, Toolbox
 from flowpersist.dynamicflow.working import FlowWorker
 from flowpersist.errors import (
     FlowError,
+    PersistenceError,
     StillWaiting,
     SuspensionBusy,
     SuspensionClosed,
 )
 from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional
 from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.answering_verbs import claim_unless
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, WaitStatus
+from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, Suspension, WaitStatus
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
@@ -231,25 +233,26 @@ class FlowRunner:
     async def _resume(
         self, key: KeyLike, answer: object, document: Source | None, by: str | None, emit: Emit
     ) -> Outcome[FlowOutcome]:
-        seen = await self.hub.inspect(key)
-        if isinstance(seen, Failure):
-            return tell(emit, None, Failure(seen.failure()))
-        suspension = seen.unwrap()
-        run_id = run_id_of(suspension)
-        target = await self._target(document)
-        if isinstance(target, Failure):
-            return tell(emit, run_id, target)
-        flow = target.unwrap()
-        refusal = no_flow(suspension) or self._refusal(suspension.metadata, flow)
-        if refusal is not None:
-            return tell(emit, run_id, Failure(refusal))
-        return tell(emit, run_id, await self._answered(key, answer, by, emit, flow))
+        run_id: str | None = None
+        flow: Flow | None = None
 
-    async def _target(self, document: Source | None) -> Outcome[Flow | None]:
-        if document is None:
-            return Success(None)
-        compiled = await compile_soon(document)
-        return Failure(compiled.failure()) if isinstance(compiled, Failure) else Success(compiled.unwrap())
+        async def refusal(suspension: Suspension) -> PersistenceError | None:
+            nonlocal run_id, flow
+            run_id = run_id_of(suspension)
+            if document is not None and flow is None:
+                compiled = await compile_soon(document)
+                if isinstance(compiled, Failure):
+                    error: PersistenceError = compiled.failure()
+                    return error
+                flow = compiled.unwrap()
+            return no_flow(suspension) or self._refusal(suspension.metadata, flow)
+
+        claimed = await claim_unless(self.hub, refusal, key, answer, by=by, lease=self.lease)
+        if isinstance(claimed, Success):
+            return tell(emit, run_id, await self._driven(claimed.unwrap(), emit, flow))
+        if isinstance(claimed.failure(), SuspensionBusy) and answer is not MISSING:
+            return tell(emit, run_id, await self._accepted(key, answer, by, emit, flow))
+        return tell(emit, run_id, Failure(claimed.failure()))
 
     def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:
         """The error if this runner can't continue a run, checked before anything is changed."""
@@ -262,16 +265,6 @@ class FlowRunner:
             f"this runner lacks the tool {lacking[0]!r}, which the run's document calls: register it and resume again"
         )
         return FlowError(message, str(metadata.get("flow")), None, None, lacking[0])
-
-    async def _answered(
-        self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None
-    ) -> Outcome[FlowOutcome]:
-        claimed = await self.hub.claim(key, answer, by=by, lease=self.lease)
-        if isinstance(claimed, Success):
-            return await self._driven(claimed.unwrap(), emit, flow)
-        if isinstance(claimed.failure(), SuspensionBusy) and answer is not MISSING:
-            return await self._accepted(key, answer, by, emit, flow)
-        return claimed
 
     async def _accepted(
         self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowpersist.backends.base import check_text
+from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import (
     check_class,
     check_duration,
     check_instance,
 )
 from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.answering import Given
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import text_of
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
@@ -23,7 +26,7 @@ from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle import verbs
-from flowpersist.lifecycle.decisions import Decision
+from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
@@ -31,7 +34,10 @@ from flowpersist.lifecycle.views import (
     suspension_of,
 )
 
-__all__ = ["AnsweringVerbs"]
+__all__ = ["AnsweringVerbs", "Refusal", "claim_unless"]
+
+#: Why a suspension is not to be claimed; None where it may be.
+Refusal: TypeAlias = Callable[[Suspension], Awaitable[PersistenceError | None]]
 
 
 class AnsweringVerbs(HubBase):
@@ -121,13 +127,28 @@ class AnsweringVerbs(HubBase):
         self._check_taken(expect, awaiting)
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id)
+        return await self._claim(None, key, value, given, lease, own, expect, awaiting)
 
+    async def _claim(
+        self,
+        refuse: Refusal | None,
+        key: KeyLike,
+        value: object,
+        given: Given,
+        lease: timedelta,
+        own: str,
+        expect: type[S],
+        awaiting: AwaitInput[A],
+    ) -> Outcome[Resumption[S, A]]:
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
+            refusal = None if refuse is None else await refuse(suspension_of(seen.head))
+            if refusal is not None:
+                return refused(seen.head, refusal)
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             decision = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await taken(self.suspensions, seen, decision, expect, awaiting)
 
-        return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True))
+        return as_outcome(await self.suspensions.transact("claim", key, decide, by=given.offer.by, body=True))
 
     @discreet
     async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
@@ -172,3 +193,11 @@ class AnsweringVerbs(HubBase):
         check_class(expect, "expect")
         if awaiting is not ANY_ANSWER:
             self.remember(awaiting)
+
+
+async def claim_unless(
+    hub: AnsweringVerbs, refuse: Refusal, key: KeyLike, value: object, *, by: str | None, lease: timedelta
+) -> Outcome[Resumption[Any]]:
+    """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing."""
+    given, own = hub._given(value, by, None), hub._random_id()  # noqa: SLF001 - the class of this module
+    return await hub._claim(refuse, key, value, given, lease, own, ANY_CLASS, ANY_ANSWER)  # noqa: SLF001 - as above

@@ -105,6 +105,28 @@ def spoken(value, **more):
 TWO = doc(spoken("begin"), {"id": "p", "parallel": [ask("a"), ask("b")]}, spoken(["$a", "$b"]))
 
 
+@pytest.mark.parametrize("document", [None, TWO], ids=["its own", "given"])
+async def test_a_resume_reads_the_record_once(hub, runner, monkeypatch, document):
+    key = or_raise(await runner.start(TWO)).waits[0].key
+    reads, get = [], hub.backend.get
+
+    async def counting(ref, **options):
+        reads.append(ref.namespace)
+        return await get(ref, **options)
+
+    monkeypatch.setattr(hub.backend, "get", counting)
+    engine = runner._legs._engine
+
+    def begun(*args):
+        assert reads == ["default"]
+        return engine(*args)
+
+    monkeypatch.setattr(type(runner._legs), "_engine", lambda _, *args: begun(*args))
+    assert isinstance(or_raise(await runner.resume(key, answer="x", document=document)), Suspended)
+    # The claim, and the pause at the end of the leg.
+    assert reads == ["default", "default"]
+
+
 async def only_run(hub):
     (found,) = or_raise(await hub.query()).items
     return found
