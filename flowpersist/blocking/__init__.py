@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from flowpersist.blocking.hubs import FlowRunner, Hub, Maintenance, open_hub
+from flowpersist.blocking.stores import ConversationManager, RunStates, Stores, ValueStore, open_stores
 from flowpersist.blocking.threads import threaded, tool
 
-__all__ = ["FlowRunner", "Hub", "Maintenance", "open_hub", "threaded", "tool"]
+__all__ = [
+    "ConversationManager",
+    "FlowRunner",
+    "Hub",
+    "Maintenance",
+    "RunStates",
+    "Stores",
+    "ValueStore",
+    "open_hub",
+    "open_stores",
+    "threaded",
+    "tool",
+]

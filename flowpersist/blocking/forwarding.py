@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial, update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from returns.result import Failure, Success
 
@@ -16,7 +17,7 @@ from flowpersist.errors import PersistenceError
 from flowpersist.errors.secrecy import forgetting
 from flowpersist.hub.outcome import or_raise
 
-__all__ = ["Blocking", "endless", "entered", "iterated", "plain", "settled", "verb", "worked"]
+__all__ = ["Blocking", "as_if", "endless", "entered", "iterated", "plain", "settled", "verb", "worked"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,15 +38,19 @@ class Blocking(Generic[W]):
 
 
 def verb(
-    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
+    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]], *, threaded: str | None = None
 ) -> Callable[Concatenate[Blocking[W], P], T]:
-    """An async method that returns a value or raises."""
+    """An async method that returns a value or raises.
+
+    ``threaded`` names an argument that is a function of the caller's: a plain one runs in a thread.
+    """
+    prepared = _prepared(method, threaded)
 
     def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
         with forgetting():
-            return self._portal.call(partial(method, self._wrapped, *args, **kwargs))
+            return self._portal.call(partial(prepared, self._wrapped, *args, **kwargs))
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
 def settled(
@@ -57,7 +62,7 @@ def settled(
         with forgetting():
             return or_raise(self._portal.call(partial(method, self._wrapped, *args, **kwargs)))
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
 def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocking[W], P], T]:
@@ -70,7 +75,7 @@ def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocki
         with forgetting():
             return self._portal.call(called)
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
 def endless(
@@ -82,23 +87,15 @@ def endless(
         with forgetting(), suppress(ClosedError):
             self._portal.call(partial(method, self._wrapped, *args, **kwargs))
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
 def worked(
     method: Callable[Concatenate[W, Callable[[T], Awaitable[object]], P], Coroutine[Any, Any, None]],
 ) -> Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]:
     """An endless method that calls a handler: a plain handler runs in a thread."""
-    without_end = endless(method)
-
-    def forwarded(self: Blocking[W], /, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the method's own
-        if args:
-            args = (asynchronous(args[0]), *args[1:])
-        kwargs |= {name: asynchronous(kwargs[name]) for name in ("handler", "expired") if name in kwargs}
-        with forgetting():
-            without_end(self, *args, **kwargs)
-
-    return _as_if(forwarded, method)
+    forwarded: Any = as_if(endless(_prepared(method, "handler", "expired")), method)
+    return cast("Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]", forwarded)
 
 
 def iterated(
@@ -110,7 +107,7 @@ def iterated(
         with forgetting():
             return steps(self._portal, method(self._wrapped, *args, **kwargs))
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
 def entered(
@@ -124,12 +121,25 @@ def entered(
     def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
         return Block(self._portal, partial(method, self._wrapped, *args, **kwargs))
 
-    return _as_if(forwarded, method)
+    return as_if(forwarded, method)
 
 
-def _as_if(forwarded: F, method: Callable[..., Any]) -> F:
+def as_if(forwarded: F, method: Callable[..., Any]) -> F:
     """Give it the name, the signature and the docstring of the async method, whose samples lose their keywords."""
     update_wrapper(forwarded, method)
     doc = method.__doc__ or ""
     forwarded.__doc__ = doc.replace("async with", "with").replace("async for", "for").replace("await ", "")
     return forwarded
+
+
+def _prepared(method: Callable[P, T], *names: str | None) -> Callable[P, T]:
+    """The method, given those of its arguments that are plain functions as async ones."""
+    parameters = inspect.signature(method)
+    functions = [name for name in names if name is not None]
+
+    def prepared(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = parameters.bind(*args, **kwargs)
+        given.arguments |= {name: asynchronous(given.arguments[name]) for name in functions if name in given.arguments}
+        return method(*given.args, **given.kwargs)
+
+    return prepared if functions else method

@@ -42,6 +42,9 @@ __all__ = ["ValueStore", "value_store"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: ``MISSING`` where a value of the collection's class may stand.
+_NO_DEFAULT: Any = MISSING
+
 
 class ValueStore(Generic[T]):
     """The values of one collection. ``Stores.values`` makes it; any number of tasks of its event loop may use it.
@@ -98,7 +101,7 @@ class ValueStore(Generic[T]):
         key: Key,
         change: Callable[[T], T | Awaitable[T]],
         *,
-        default: T = MISSING,  # type: ignore[assignment]
+        default: T = _NO_DEFAULT,
         ttl: timedelta | None = None,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> Loaded[T]:

@@ -11,6 +11,7 @@ from attrs import frozen
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
 from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
 from flowpersist.hub import Cleanup, Health, Tick
+from flowpersist.stores import Change, Loaded, Saved
 
 APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
 
@@ -80,3 +81,23 @@ def runners(hub: blocking.Hub) -> None:
         assert_type(event, FlowEvent)
     for event in runner.stream_resume("key", answer=True):
         assert_type(event, FlowEvent)
+
+
+def stores(hub: blocking.Hub) -> None:
+    """The class of a collection's values is that of what it gives."""
+    with blocking.open_stores("sqlite:///flows.db", types=[Order]) as opened:
+        assert_type(opened, blocking.Stores)
+    orders = blocking.Stores(hub, tenant="t").values("orders", Order)
+    assert_type(orders, blocking.ValueStore[Order])
+    assert_type(orders.save("a", Order("lamp"), ttl=timedelta(days=1)), Saved)
+    assert_type(orders.load("a"), Loaded[Order] | None)
+    assert_type(orders.update("a", lambda order: Order(order.article + "!")).value, Order)
+    assert_type(orders.items(limit=3), Page[Loaded[Order]])
+    for loaded in orders.iterate():
+        assert_type(loaded, Loaded[Order])
+    for change in orders.watch():
+        assert_type(change, Change[Order])
+    states = blocking.Stores(hub).run_state
+    assert_type(states, blocking.RunStates)
+    assert_type(states.load_state("s"), str | None)
+    assert_type(blocking.ConversationManager(states).turn("s", lambda state: (state or "") + "."), str)

@@ -75,7 +75,19 @@ def test_nothing_is_defined_in_the_package_itself():
 
 
 PACKAGES = {
-    "blocking": ["FlowRunner", "Hub", "Maintenance", "open_hub", "threaded", "tool"],
+    "blocking": [
+        "ConversationManager",
+        "FlowRunner",
+        "Hub",
+        "Maintenance",
+        "RunStates",
+        "Stores",
+        "ValueStore",
+        "open_hub",
+        "open_stores",
+        "threaded",
+        "tool",
+    ],
     "codec": ["Codec", "Limits", "TypeRegistry", "check_types"],
     "hub": [
         "FROM_ENV",

@@ -1,0 +1,120 @@
+"""The stores for synchronous code. Each method is forwarded by one line, as in ``blocking.hubs``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Concatenate, Generic, ParamSpec, TypeVar, Unpack
+
+from flowpersist.backends.base import StorageBackend
+from flowpersist.blocking.forwarding import Blocking, as_if, iterated, verb
+from flowpersist.blocking.hubs import Hub, open_hub, parts
+from flowpersist.errors.arguments import check_instance
+from flowpersist.hub import HubOptions
+from flowpersist.sealed.retrying import Runtime
+from flowpersist.stores import ConversationManager as AsyncConversationManager
+from flowpersist.stores import Stores as AsyncStores
+from flowpersist.stores import ValueStore as AsyncValueStore
+from flowpersist.stores.run_state import RunStates as AsyncRunStates
+
+__all__ = ["ConversationManager", "RunStates", "Stores", "ValueStore", "open_stores"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ValueStore(Blocking[AsyncValueStore[T]], Generic[T]):
+    """``flowpersist.stores.ValueStore`` of a blocking hub."""
+
+    save = verb(AsyncValueStore[T].save)
+    load = verb(AsyncValueStore[T].load)
+    update = verb(AsyncValueStore[T].update, threaded="change")
+    delete = verb(AsyncValueStore[T].delete)
+    copy = verb(AsyncValueStore[T].copy)
+    load_many = verb(AsyncValueStore[T].load_many)
+    save_many = verb(AsyncValueStore[T].save_many)
+    keys = verb(AsyncValueStore[T].keys)
+    items = verb(AsyncValueStore[T].items)
+    iterate = iterated(AsyncValueStore[T].iterate)
+    delete_many = verb(AsyncValueStore[T].delete_many)
+    watch = iterated(AsyncValueStore[T].watch)
+    cleanup = verb(AsyncValueStore[T].cleanup)
+
+
+class RunStates(Blocking[AsyncRunStates]):
+    """The run states of a blocking hub: ``Stores.run_state``."""
+
+    init = verb(AsyncRunStates.init)
+    save_state = verb(AsyncRunStates.save_state)
+    load_state = verb(AsyncRunStates.load_state)
+    delete_state = verb(AsyncRunStates.delete_state)
+    cleanup_old_states = verb(AsyncRunStates.cleanup_old_states)
+    load_versioned = verb(AsyncRunStates.load_versioned)
+    save_versioned = verb(AsyncRunStates.save_versioned)
+
+
+class ConversationManager(Blocking[AsyncConversationManager]):
+    """``flowpersist.stores.ConversationManager`` on a blocking hub. A plain handler runs in a thread.
+
+    - ``store``: the run states of a ``Stores``.
+    - ``slow``: a load or save that takes longer is logged, with the backend, the verb and the milliseconds.
+    - ``runtime``: the clock, and the waits before a turn runs again.
+    """
+
+    def __init__(
+        self,
+        store: RunStates,
+        *,
+        slow: timedelta = timedelta(milliseconds=200),
+        runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+    ) -> None:
+        check_instance(store, "store", RunStates, "the run_state of a flowpersist.blocking.Stores")
+        portal, inner = store._portal, store._wrapped  # noqa: SLF001 - of this package
+        super().__init__(portal, lambda: AsyncConversationManager(inner, slow=slow, runtime=runtime))
+
+    turn = verb(AsyncConversationManager.turn, threaded="handler")
+
+
+def _collection(
+    method: Callable[Concatenate[AsyncStores, P], AsyncValueStore[T]],
+) -> Callable[Concatenate[Blocking[AsyncStores], P], ValueStore[T]]:
+    def forwarded(self: Blocking[AsyncStores], /, *args: P.args, **kwargs: P.kwargs) -> ValueStore[T]:
+        return ValueStore(self._portal, lambda: method(self._wrapped, *args, **kwargs))
+
+    return as_if(forwarded, method)
+
+
+class Stores(Blocking[AsyncStores]):
+    """``flowpersist.stores.Stores`` on a blocking hub.
+
+    - ``hub``: a ``Hub`` of ``flowpersist.blocking``.
+    - ``tenant``: whose values these are; the stores of one tenant see nothing of another's.
+    """
+
+    def __init__(self, hub: Hub, *, tenant: str | None = None) -> None:
+        portal, inner = parts(hub)
+        super().__init__(portal, lambda: AsyncStores(inner, tenant=tenant))
+
+    values = _collection(AsyncStores.values)
+
+    @property
+    def run_state(self) -> RunStates:
+        """The run states: a text for each subject."""
+        return RunStates(self._portal, lambda: self._wrapped.run_state)
+
+
+@contextmanager
+def open_stores(
+    url: str | StorageBackend | None = None, *, tenant: str | None = None, **options: Unpack[HubOptions]
+) -> Iterator[Stores]:
+    """The stores on a hub of their own for the length of a ``with`` block, with the arguments of ``open_hub``.
+
+    - ``url``: a URL, or a backend; None: ``FLOWPERSIST_URL``.
+    - ``tenant``: as ``Stores`` takes it.
+    - ``options``: the others of ``open_hub``.
+
+    Raises what ``open_hub`` raises.
+    """
+    with open_hub(url, **options) as hub:
+        yield Stores(hub, tenant=tenant)
