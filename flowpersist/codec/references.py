@@ -15,6 +15,7 @@ from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Halted, Refused
 from flowpersist.errors import ConfigurationError, UnknownType
+from flowpersist.errors.arguments import mistyped
 
 __all__ = ["FUNCTIONS", "REFERENCE", "ReferencePlan", "References", "default_name"]
 
@@ -57,11 +58,9 @@ class References:
     _names: dict[int, str] = field(factory=dict)
 
     def add(self, one: Cell, name: str | None) -> None:
-        """Name a function or class; ``ConfigurationError`` for another object, or where one of the two is taken."""
+        """Name a function or class; ``ConfigurationError`` where one of the two is taken."""
         if not isinstance(one, type) and type(one) not in FUNCTIONS:
-            raise ConfigurationError(
-                f"Invalid reference: expected a function or a class, not an object of {type(one).__qualname__}", "types"
-            )
+            mistyped("one", "a function or a class", one)
         own = name or default_name(one)
         if name is None and "<" in own:
             raise ConfigurationError(

@@ -238,7 +238,7 @@ class TypeRegistry:
 
         ``name`` stands for it in the bytes, by default its qualified name with its module. A registered class, and one
         that the codec knows by itself, needs no call: its name refers to it. Returns what it is given, so that it is
-        also a decorator. ``ConfigurationError`` for another object, or where the name is taken.
+        also a decorator. ``ConfigurationError`` where the name is taken.
         """
         check_optional(name, "name", check_str)
         self._references.add(one, name)

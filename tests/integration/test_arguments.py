@@ -346,11 +346,14 @@ OWN: dict[str, list[object]] = {
     "SuspensionKey.parse.text": ANYTHING,  # KeyValidationError, as for any text that is no key
     "TypeRegistry.by_class.cls": ANYTHING,
     "TypeRegistry.by_name.name": ANYTHING,
+    "TypeRegistry.name_of.cls": ANYTHING,
+    "TypeRegistry.named.name": ANYTHING,
     "TypeRegistry.package.attributes": ["name", 7, [7]],
     "TypeRegistry.package.base": CLASS,
     "TypeRegistry.subclasses.attributes": ["name", 7, [7]],
     "TypeRegistry.tree.attributes": ["name", 7, [7]],
     "TypeRegistry.subclasses.base": CLASS,
+    "TypeRegistry.reference.one": [7, "name", object()],
     "check_types.strict": FLAG,
     "check_types.state": [7, "name", object()],
     "check_types.types": [7, "name", object(), ()],
@@ -598,6 +601,7 @@ async def ground():
         }
         own: dict[str, object] = {
             "TypeRegistry.package.base": AwaitInput,
+            "TypeRegistry.reference.one": plain,
             "TypeRegistry.subclasses.base": AwaitInput,
             "check_types.state": int,
             "check_types.types": TypeRegistry(),
