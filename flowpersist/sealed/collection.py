@@ -48,11 +48,11 @@ class Content:
 
 @frozen
 class Stored:
-    """A record with the parts of its key and its value as the codec encoded it."""
+    """A record with the parts of its key, and its value, or the bytes of it that were asked for."""
 
     record: Loaded[Card]
     parts: Parts = field(repr=False)
-    value: bytes = field(repr=False)
+    value: Any = field(repr=False)
 
 
 class SealedCollection:
@@ -126,19 +126,39 @@ class SealedCollection:
 
         return sealed
 
-    async def opened(self, record: Loaded[Card], parts: Parts | None = None) -> Result[Stored, PersistenceError]:
-        """Key and value of a record, whose body was read if it has one. ``parts``: whose record it must be."""
+    async def opened(
+        self, record: Loaded[Card], parts: Parts | None = None, *, decode: bool = True
+    ) -> Result[Stored, PersistenceError]:
+        """Key and value of a record, whose body was read if it has one; a large one is opened in a thread.
+
+        ``parts``: whose record it must be. ``decode``: else the value stays as the codec encoded it.
+        """
         card = record.head
-        if card.key is not None and card.value is not None:
-            return self._fitting(record, parts, card.key, card.value)
-        read = await self.records.open_body_bytes(record, purpose=_PURPOSE)
-        if card.key is not None:
-            key = card.key
-            return read.bind(lambda data: self._fitting(record, parts, key, data))
-        return read.bind(split_body).bind(lambda both: self._fitting(record, parts, *both))
+        key = card.key
+        if key is None:
+            both = (await self.records.open_body_bytes(record, purpose=_PURPOSE)).bind(split_body)
+            if not isinstance(both, Success):
+                return Failure(both.failure())
+            key, data = both.unwrap()
+            value = await self._decoded(data, decode=decode)
+        elif card.value is not None:
+            value = await self._decoded(card.value, decode=decode)
+        elif decode:
+            value = await self.records.open_body(record, purpose=_PURPOSE)
+        else:
+            value = await self.records.open_body_bytes(record, purpose=_PURPOSE)
+        if not isinstance(value, Success):
+            return Failure(value.failure())
+        return self._fitting(record, parts, key, value.unwrap())
+
+    async def _decoded(self, data: bytes, *, decode: bool) -> Result[object, PersistenceError]:
+        if not decode:
+            return Success(data)
+        codec = self.records.sealer.codec
+        return codec.decode(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(codec.decode, data)
 
     def _fitting(
-        self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: bytes
+        self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: object
     ) -> Result[Stored, PersistenceError]:
         def fitting(found: Parts) -> Result[Stored, PersistenceError]:
             naming = self._naming

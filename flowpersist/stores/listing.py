@@ -113,7 +113,9 @@ async def _opened(
         if again.record is None or not is_live(again.record.head, again.now):
             return Success(None)
         found = again.record
-    return (await collection.opened(found)).map(lambda stored: _item(asked, stored.parts, stored.record, stored))
+    return (await collection.opened(found, decode=asked.values)).map(
+        lambda stored: _item(asked, stored.parts, stored.record, stored)
+    )
 
 
 def _item(asked: Asked, parts: Parts, record: Loaded[Card], stored: Stored | None) -> Item | None:

@@ -26,7 +26,6 @@ from flowpersist.sealed.cards import Card, at, live, standing_at, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
 from flowpersist.sealed.drafts import Decided, Draft, Found, Updated
 from flowpersist.sealed.drafts import Loaded as Sealed
-from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.naming import Key, Parts, key_of
 from flowpersist.stores.entries import Loaded, Saved
 from flowpersist.stores.listing import Item
@@ -105,7 +104,7 @@ class SingleValues(Generic[T]):
         if record is None:
             return None
         stored = self.raised(name, await self.collection.opened(record, parts))
-        return self.raised(name, await self.loaded(stored))
+        return self.raised(name, self.loaded(stored))
 
     async def load_many(self, wanted: list[Parts]) -> dict[Key, Loaded[T] | None]:
         """Several values by their keys."""
@@ -138,13 +137,9 @@ class SingleValues(Generic[T]):
                 raise result
         return {key: result for key, result in zip(named, results, strict=True) if isinstance(result, Saved)}
 
-    async def loaded(self, stored: Stored) -> Result[Loaded[T], PersistenceError]:
-        """A value of the class, decoded off the event loop where it is large."""
-        decode, data = self.collection.records.sealer.codec.decode, stored.value
-        decoded = decode(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(decode, data)
-        if not isinstance(decoded, Success):
-            return Failure(decoded.failure())
-        value = decoded.unwrap()
+    def loaded(self, stored: Stored) -> Result[Loaded[T], PersistenceError]:
+        """A value of the class."""
+        value = stored.value
         if not isinstance(value, self._cls):
             message = f"the value is of class {type(value).__qualname__}, not {self._cls.__qualname__}"
             return Failure(UnexpectedType(f"{message}; name its class where the store is made"))
@@ -168,7 +163,7 @@ class SingleValues(Generic[T]):
         for item in page.items:
             if item.stored is None:
                 continue
-            result = await self.loaded(item.stored)
+            result = self.loaded(item.stored)
             if isinstance(result, Success):
                 items.append(result.unwrap())
             elif skip:
@@ -224,7 +219,7 @@ class SingleValues(Generic[T]):
             stored = await self.collection.opened(standing, parts)
             if not isinstance(stored, Success):
                 return Failure(stored.failure())
-            return (await self.loaded(stored.unwrap())).map(lambda loaded: loaded.value)
+            return self.loaded(stored.unwrap()).map(lambda loaded: loaded.value)
         # A copy, since change may alter what it is given, and run again.
         return Failure(self._missing()) if default is MISSING else Success(copy.deepcopy(default))
 
@@ -251,7 +246,7 @@ class SingleValues(Generic[T]):
         record = live(self.raised(name, await self.collection.records.read(name, body=True)))
         if record is None:
             raise self._missing()
-        stored = self.raised(name, await self.collection.opened(record, parts))
+        stored = self.raised(name, await self.collection.opened(record, parts, decode=False))
         content = or_raise(await self.collection.recoded(other, target, stored.value))
         made = content.draft(record.head.attributes, record.head.expires_at)
         return await self._put(other, lambda _: made, if_revision, timed=False)

@@ -133,7 +133,7 @@ class Watch(Generic[T]):
 
     async def _of(self, stored: Stored) -> Change[T]:
         name, record = stored.record.ref.key, stored.record
-        loaded = self._values.raised(name, await self._values.loaded(stored))
+        loaded = self._values.raised(name, self._values.loaded(stored))
         self._told[name] = _Told(stored.parts, record.revision, record.head.expires_at)
         return Change(loaded.key, loaded)
 
