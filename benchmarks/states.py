@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from collections.abc import Callable
@@ -111,6 +112,47 @@ def agent(rng: random.Random, messages: int) -> dict[str, object]:
     return {"messages": history, "tools": tools, "step": 7}
 
 
+def conversation(rng: random.Random, messages: int) -> dict[str, object]:
+    """The messages of an SDK as dicts: texts of some hundred characters, calls of tools and their results, usages."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    history: list[dict[str, object]] = []
+
+    def say(role: str, words: int | None, **more: object) -> None:
+        at = (start + timedelta(seconds=7 * len(history))).isoformat()
+        content = None if words is None else sentence(rng, words)
+        history.append({"role": role, "content": content, **more, "created_at": at})
+
+    say("system", 80)
+    while len(history) < messages:
+        say("user", rng.randint(5, 60))
+        if rng.random() < 0.6:
+            calls = [call(rng) for _ in range(rng.choice((1, 1, 2)))]
+            say("assistant", None, tool_calls=calls, usage=usage(rng))
+            for one in calls:
+                say("tool", rng.randint(10, 150), tool_call_id=one["id"])
+        say("assistant", rng.randint(10, 200), usage=usage(rng))
+    return {"model": "gpt-5", "messages": history[:messages], "temperature": 0.2, "step": 7, "pending": None}
+
+
+def call(rng: random.Random) -> dict[str, object]:
+    """One call of a tool, its arguments as JSON in a text."""
+    arguments = json.dumps({"query": sentence(rng, 4), "limit": rng.randrange(50)})
+    function = {"name": rng.choice(WORDS), "arguments": arguments}
+    return {"id": f"call_{rng.getrandbits(96):024x}", "type": "function", "function": function}
+
+
+def usage(rng: random.Random) -> dict[str, object]:
+    """The tokens of one answer."""
+    asked, answered = rng.randrange(200, 9000), rng.randrange(5, 600)
+    details = {"cached_tokens": rng.randrange(asked)}
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": answered,
+        "total_tokens": asked + answered,
+        "prompt_tokens_details": details,
+    }
+
+
 def rows(rng: random.Random, count: int) -> list[dict[str, object]]:
     """Many small nodes: rows of dicts of 14 plain values each, a short list among them."""
     return [
@@ -175,6 +217,7 @@ STATES: dict[str, tuple[Maker, tuple[type, ...]]] = {
 #: Those, and what is hard for codecs.
 ALL_STATES: dict[str, tuple[Maker, tuple[type, ...]]] = {
     **STATES,
+    "dict messages": (conversation, ()),
     "object graph": (graph, (Node, Edge, Source)),
     "floats": (floats, ()),
 }

@@ -132,16 +132,39 @@ NAMES: dict[str, Any] = {
 
 #: Files of vectors: each vector by its name, with the Python that leaves it in ``value``.
 SOURCES: dict[str, dict[str, str]] = {
-    "leaves": {
+    "trees": {
         "nil": "value = None",
         "booleans": "value = [True, False]",
-        "small integers": "value = [0, 1, -1, 127, 128, -32, -33, 255, 256, 65535, 65536]",
-        "integers of 64 bits": "value = [2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)]",
-        "integers beyond 64 bits": "value = [2**64, -(2**63) - 1, 2**80, -(2**80), 2**127]",
+        "integers": "value = [0, -1, 127, 128, -32, -33, 2**16, 2**32, 2**63, 2**64 - 1, -(2**63)]",
         "floats": "value = [0.0, -0.0, 1.5, float('inf'), float('-inf'), float('nan'), 5e-324]",
-        "a float alone": "value = 0.1",
-        "a float among others": "value = [1, 2.5]",
         "texts": "value = ['', 'a', '\\u00e9', '\\U0001f600', 'a\\0b', 'x' * 40]",
+        "an empty list": "value = []",
+        "an empty dict": "value = {}",
+        "dicts keep their order": "value = [{'b': 1, 'a': 2}, {'1': [], '0': {}, '01': [[]]}, {'': None}]",
+        "ten levels": "value = []\nfor number in range(9):\n    value = [value, number]",
+        "one level more": "value = []\nfor number in range(10):\n    value = [value, number]",
+        "messages": (
+            "call = {'id': 'call_1', 'type': 'function', 'function': {'name': 'refund', 'arguments': '{}'}}\n"
+            "value = {\n"
+            "    'model': 'm',\n"
+            "    'messages': [\n"
+            "        {'role': 'user', 'content': [{'type': 'text', 'text': 'Refund order 7.'}]},\n"
+            "        {'role': 'assistant', 'content': None, 'tool_calls': [call]},\n"
+            "        {'role': 'tool', 'tool_call_id': 'call_1', 'content': 'done'},\n"
+            "    ],\n"
+            "}"
+        ),
+    },
+    "leaves": {
+        "nil": "value = (None,)",
+        "booleans": "value = (True, False)",
+        "small integers": "value = (0, 1, -1, 127, 128, -32, -33, 255, 256, 65535, 65536)",
+        "integers of 64 bits": "value = (2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -(2**63))",
+        "integers beyond 64 bits": "value = [2**64, -(2**63) - 1, 2**80, -(2**80), 2**127]",
+        "floats": "value = (0.0, -0.0, 1.5, float('inf'), float('-inf'), float('nan'), 5e-324)",
+        "a float alone": "value = (0.1,)",
+        "a float among others": "value = (1, 2.5)",
+        "texts": "value = ('', 'a', '\\u00e9', '\\U0001f600', 'a\\0b', 'x' * 40)",
         "lone surrogates": "value = ['\\ud800', 'a\\udfffb']",
         "bytes": "value = [b'', b'\\xff', bytes(range(40))]",
         "ellipsis": "value = [..., ...]",
@@ -175,21 +198,21 @@ SOURCES: dict[str, dict[str, str]] = {
         "a mixture of leaves": "value = [1, 'two', 3.0, dt.date(2026, 1, 1), None, 4j, b'5', Decimal(6)]",
     },
     "containers": {
-        "an empty list": "value = []",
+        "an empty list": "value = ([],)",
         "an empty tuple": "value = ()",
         "an empty set": "value = set()",
         "an empty frozenset": "value = frozenset()",
-        "an empty dict": "value = {}",
-        "lists within lists": "value = [[1], [2, [3, []]]]",
+        "an empty dict": "value = ({},)",
+        "lists within lists": "value = ([[1], [2, [3, []]]],)",
         "tuples within tuples": "value = ((1, (2, (3,))), (4,), ())",
         "sets": "value = [{1, 2, 3}, {'b', 'a'}, {b'x', 'x', 1.5, None, (1, 'y')}]",
         "frozensets": "value = [frozenset({3, 1}), frozenset({frozenset({1}), frozenset()}), frozenset({(1, (2,))})]",
-        "dicts keep their order": "value = [{'b': 1, 'a': 2}, {'a': 2, 'b': 1}]",
+        "dicts keep their order": "value = ([{'b': 1, 'a': 2}, {'a': 2, 'b': 1}],)",
         "keys of any class": "value = {1: 'a', '1': 'b', None: [], (1, ('x',)): {}, frozenset({2}): 2, 1.5: ()}",
         "many dicts of the same keys": (
-            "value = [{'id': number, 'text': str(number), 'of': [number]} for number in range(20)]"
+            "value = [{'id': number, 'text': str(number), 'of': (number,)} for number in range(20)]"
         ),
-        "few dicts of the same keys": "value = [{'id': number} for number in range(3)]",
+        "few dicts of the same keys": "value = ([{'id': number} for number in range(3)],)",
         "an ordered dict": "value = OrderedDict([('b', 1), ('a', [2])])",
         "a counter": "value = Counter('abracadabra')",
         "defaultdicts": "value = [defaultdict(list, {'a': [1]}), defaultdict(None, {1: 2}), defaultdict(Node)]",

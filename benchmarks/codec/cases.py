@@ -56,12 +56,15 @@ class Case:
 CASES = {
     case.key: case
     for case in (
-        Case("a", "agent history", 10_000_000, 1.1, 0.75),
+        Case("a", "agent history", 10_000_000, 1.0, 0.75),
         Case("b", "rows", 10_000_000, 1.6, 0.4),
         Case("c", "object graph", 10_000_000, 1.0, 0.15),
         Case("d", "blobs", 10_000_000, 1.2, 1.1, repeats=4),
         Case("e", "floats", 10_000_000, 2.5, 0.75),
-        Case("a-1MB", "agent history", 1_000_000, 1.4, 0.75, repeats=3),
+        Case("m", "dict messages", 10_000_000, 1.0, 1.0),
+        Case("a-1MB", "agent history", 1_000_000, 1.3, 0.75, repeats=3),
         Case("a-10KB", "agent history", 10_000, 2.5, 2.5, repeats=3),
+        Case("m-1MB", "dict messages", 1_000_000, 1.3, 1.2, repeats=3),
+        Case("m-10KB", "dict messages", 10_000, 2.5, 2.5, repeats=3),
     )
 }

@@ -59,10 +59,11 @@ def _collector(*, on: bool) -> Iterator[None]:
 
 def _timed(operation: Callable[[Any], Any], value: object, times: int) -> tuple[float, Any]:
     result = None
-    started = time.perf_counter()
+    # The processor's time: codecs wait for nothing, and other processes are none of their doing.
+    started = time.process_time()
     for _ in range(times):
         result = operation(value)
-    return (time.perf_counter() - started) * 1000 / times, result
+    return (time.process_time() - started) * 1000 / times, result
 
 
 def _check(case: Case, peer: Peer, figures: Figures) -> None:

@@ -18,6 +18,7 @@ from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_chan
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.remedies import class_name
 from flowpersist.codec.small import decode_small, encode_small
+from flowpersist.codec.trees import decode_tree, encode_tree, is_tree
 from flowpersist.codec.trial import refuse_loss
 from flowpersist.codec.watching import Watch
 from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, StateProblem, UnsupportedType
@@ -65,7 +66,8 @@ class Codec:
         Fails with ``UnsupportedType``, which names each class that is missing and where it is, ``StateTooLarge`` or
         ``StateTooDeep``.
         """
-        return self._guarded(value, self._encoded)
+        tree = None if self.verify else encode_tree(value, self.limits)
+        return self._guarded(value, self._encoded) if tree is None else Success(tree)
 
     def encode_watched(self, value: object) -> Result[Watched, PersistenceError]:
         """The bytes of a value that others may change meanwhile, and what tells whether they did.
@@ -79,7 +81,9 @@ class Codec:
         return self if self.verify else evolve(self, verify=True)
 
     def _encoded(self, value: object) -> bytes:
-        small = encode_small(value, self.types, self.limits)
+        small = encode_tree(value, self.limits) if self.verify else None
+        if small is None:
+            small = encode_small(value, self.types, self.limits)
         encoded = None if small is not None else encode_document(value, self.types, self.limits)
         suspects = () if encoded is None else encoded.suspects
         data = encoded.data if encoded is not None else small or b""
@@ -89,7 +93,12 @@ class Codec:
 
     def _watched(self, value: object) -> Watched:
         try:
-            encoded = encode_document(value, self.types, self.limits, watched=True)
+            watch = Watch()
+            tree = encode_tree(value, self.limits, watch)
+            if tree is None:
+                encoded = encode_document(value, self.types, self.limits, watched=True)
+            else:
+                encoded = Encoded(tree, watch, ())
         except (ValueError, LookupError, StopIteration) as error:
             # Parts that were read one after the other do not fit each other.
             raise Halted(state_changed()) from error
@@ -130,8 +139,11 @@ class Codec:
         there is to say of the value.
         """
         try:
+            tree = encode_tree(value, self.limits, brief=True)
+            if tree is not None and not self.verify:
+                return tree
             with collector_paused():
-                brief = encode_small(value, self.types, self.limits, brief=True)
+                brief = tree or encode_small(value, self.types, self.limits, brief=True)
                 if brief is not None and self.verify:
                     refuse_loss(value, brief, (), self.types, self.limits)
                 return brief
@@ -163,6 +175,8 @@ class Codec:
         check_bytes(data, "data")
         try:
             with collector_paused():
+                if is_tree(data):
+                    return Success(decode_tree(data, self.types, self.limits))
                 small = decode_small(data, self.types, self.limits)
                 value, size = small or decode_graph(data, self.types, self.limits)
                 if size > self.limits.max_depth:

@@ -26,7 +26,7 @@ class Limits:
         codec = Codec(limits=Limits(max_bytes=1024 * 1024, max_depth=1000))
 
     - ``max_bytes``: bytes of the encoded value.
-    - ``max_nodes``: objects and the cells in them.
+    - ``max_nodes``: objects and the cells in them; of a tree of lists and dicts with plain values, the values.
     - ``max_depth``: steps from the root to the nearest way to any object. Coding is iterative, so that the default is
       no smaller than ``max_nodes``.
     - ``max_str``: bytes of one str, bytes, bytearray or int.

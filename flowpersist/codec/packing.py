@@ -1,8 +1,11 @@
 """Plain values to MessagePack and back; the one module of the codec that imports its libraries.
 
-A reader never hands a nested structure to a library: array headers are read one at a time, and what lies between them
-are scalars. A column of scalars is a MessagePack array inside a ``bin``, which may hold no further array or map. So
-nesting, and counts larger than the bytes behind them, cost nothing.
+Of a table of objects a reader never hands a nested structure to a library: array headers are read one at a time, and
+what lies between them are scalars. A column of scalars is a MessagePack array inside a ``bin``, which may hold no
+further array or map. So nesting, and counts larger than the bytes behind them, cost nothing.
+
+A tree is handed to msgspec as a whole, with its type: so many levels of lists and of dicts with str keys. msgspec makes
+nothing for a count before it has read what is counted, and stops at the first value that the type does not have.
 
 msgspec writes and reads plain columns two to four times as fast as msgpack, but knows no integer beyond 64 bits, no
 lone surrogate, and in one typed column not both str and bytes: what it refuses goes to msgpack, which decides.
@@ -14,7 +17,7 @@ import struct
 from array import array
 from collections.abc import Iterable
 from sys import byteorder
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 import msgspec
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
     from flowpersist.codec.limits import Limits
 
 __all__ = [
+    "MOST_LEVELS",
     "PLAIN_TYPES",
     "Cell",
     "pack_cells",
     "pack_floats",
     "pack_one",
+    "pack_tree",
     "unpack_cells",
     "unpack_document",
+    "unpack_tree",
 ]
 
 #: A value of any class: what the codec carries without looking into it.
@@ -52,6 +58,18 @@ _fast_bytes = msgspec.msgpack.Decoder(list[bool | int | float | bytes | None])
 _Column: TypeAlias = list[int | bytes | list[int | bytes | list[int | bytes]]]
 _Section: TypeAlias = tuple[bytes, _Column]
 _fast_documents = msgspec.msgpack.Decoder(tuple[int, bytes, int, list[None], _Section, _Section, _Section, _Column])
+#: How deep lists and dicts are nested in a tree. Each level more doubles the time that it takes to make the decoder.
+MOST_LEVELS: Final = 10
+
+
+def _tree_type() -> Cell:
+    found: Cell = bool | int | float | str | None
+    for _ in range(MOST_LEVELS):
+        found = bool | int | float | str | list[found] | dict[str, found] | None
+    return found
+
+
+_fast_trees = msgspec.msgpack.Decoder(_tree_type())
 #: The first bytes of a ``bin`` in MessagePack.
 BIN_MARKS = frozenset({0xC4, 0xC5, 0xC6})
 
@@ -94,6 +112,22 @@ def pack_one(cell: Cell) -> bytes:
 def pack_floats(cells: list[Cell]) -> bytes:
     """Doubles, little-endian, of cells that are floats all."""
     return struct.pack(f"<{len(cells)}d", *cells)
+
+
+def pack_tree(version: int, root: Cell) -> bytes | None:
+    """The document of a tree; None where it holds an integer beyond 64 bits or a lone surrogate."""
+    try:
+        return _fast.encode((version, root))
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
+def unpack_tree(data: memoryview) -> Cell:
+    """A tree of plain values but bytes, lists, and dicts with str keys."""
+    try:
+        return _fast_trees.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed("a tree holds what is no text, number, list or dict with text keys") from error
 
 
 def array_header(length: int) -> bytes:

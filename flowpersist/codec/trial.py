@@ -16,6 +16,7 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import FieldsPlan, PairPlan
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass
 from flowpersist.codec.sameness import Difference, difference
+from flowpersist.codec.trees import decode_tree, encode_tree, is_tree
 
 if TYPE_CHECKING:
     from flowpersist.codec.limits import Limits
@@ -30,7 +31,7 @@ def refuse_loss(value: Cell, data: bytes, suspects: Sequence[Cell], types: TypeR
     ``suspects``: the objects of which that is unsure, of which the first is named where nothing can be decoded.
     """
     try:
-        copy, _ = decode_graph(data, types, limits)
+        copy = decode_tree(data, types, limits) if is_tree(data) else decode_graph(data, types, limits)[0]
     except Halted as halted:
         raise _unmade(value, suspects, types, str(halted.error).partition(";")[0]) from halted.error
     except Exception as error:
@@ -43,7 +44,7 @@ def refuse_loss(value: Cell, data: bytes, suspects: Sequence[Cell], types: TypeR
 def _bytes(copy: Cell, types: TypeRegistry, limits: Limits) -> bytes | None:
     """The same graph gives the same bytes, but for the order of sets that hash by identity."""
     try:
-        return encode_graph(copy, types, limits)
+        return encode_tree(copy, limits) or encode_graph(copy, types, limits)
     except (Halted, Refused, RefusedClass):
         return None
 

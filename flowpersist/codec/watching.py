@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from gc import get_referents
 from itertools import chain
 from operator import eq, is_
 from typing import Final, TypeAlias
@@ -67,6 +68,14 @@ class Watch:
         """Other dicts; ``cells`` are their values."""
         self.elements(objects, keys, lengths)
         self._add(len(cells), lambda compare: compare(cells, [value for one in objects for value in one.values()]))
+
+    def tree(self, objects: Sequence[Cell], cells: list[Cell]) -> None:
+        """Lists and dicts with text keys; ``cells`` are elements and values, as ``get_referents`` gives them."""
+        lengths = list(map(len, objects))
+        contents = list(chain.from_iterable(objects))
+        self._add(2 * len(cells), lambda _: list(map(len, objects)) == lengths)
+        self._add(0, lambda compare: compare(contents, list(chain.from_iterable(objects))))
+        self._add(0, lambda compare: compare(cells, get_referents(*objects)))
 
     def sets(self, one: set[Cell], cells: list[Cell]) -> None:
         """A set, by the identities of its elements, since their order is another one."""

@@ -33,6 +33,18 @@ extensionCodec.register({ type: 1, encode: () => null, decode: bigInteger });
 extensionCodec.register({ type: 2, encode: () => null, decode: surrogateText });
 const unpack = (bytes) => decode(bytes, { extensionCodec, useBigInt64: true, maxMapLength: 0 });
 
+// A tree: maps with str keys, and no extension type. Keys get a letter in front, since JavaScript sorts those that look like
+// numbers to the front of an object; its library refuses the key "__proto__".
+const MOST_LEVELS = 10;
+const MOST_BYTES = 2 ** 24;
+const TREE = [0x92, VERSION];
+const unpackTree = (bytes) => decode(bytes, { extensionCodec: new ExtensionCodec(), useBigInt64: true, mapKeyConverter: textKey });
+
+function textKey(key) {
+  check(typeof key === "string", "the keys of a tree are texts");
+  return `k${key}`;
+}
+
 function bigInteger(bytes) {
   const unsigned = bytes.reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
   return BigInt.asIntN(8 * bytes.length, unsigned);
@@ -97,6 +109,37 @@ function classes(cells) {
 
 const areTexts = (names) => names.every((name) => typeof name === "string") && new Set(names).size === names.length;
 const sum = (lengths) => lengths.reduce((total, length) => total + length, 0);
+
+// Objects are numbered breadth first, as they are in a table.
+class Tree {
+  constructor(bytes) {
+    check(bytes.length <= MOST_BYTES, "a tree is not longer than it may be");
+    this.objects = new Map();
+    let level = [];
+    this.root = this.cell(unpackTree(bytes.subarray(TREE.length)), level);
+    for (let levels = 1; level.length; levels++) {
+      check(levels <= MOST_LEVELS, `a tree has at most ${MOST_LEVELS} levels`);
+      const next = [];
+      for (const [number, value] of level) {
+        this.objects.get(number).cells = Object.values(value).map((cell) => this.cell(cell, next));
+      }
+      level = next;
+    }
+    this.count = this.objects.size;
+  }
+
+  cell(value, level) {
+    if (isPlain(value)) {
+      check(!(value instanceof Uint8Array), "a tree holds no bin");
+      return value;
+    }
+    check(Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype, "a tree holds no extension type");
+    const number = this.objects.size;
+    this.objects.set(number, { kind: Array.isArray(value) ? "list" : "dict", type: null, cells: [] });
+    level.push([number, value]);
+    return new Reference(number);
+  }
+}
 
 class Document {
   constructor(bytes) {
@@ -269,7 +312,8 @@ class Document {
 const numbersIn = (cells) => cells.filter((cell) => cell instanceof Reference).map((cell) => cell.number);
 
 for (const file of process.argv.slice(2)) {
-  const walked = new Document(readFileSync(file));
+  const bytes = readFileSync(file);
+  const walked = TREE.every((byte, place) => bytes[place] === byte) ? new Tree(bytes) : new Document(bytes);
   console.log(JSON.stringify(numbersIn([walked.root])[0] ?? null));
   for (let number = 0; number < walked.count; number++) {
     const { kind, type, cells } = walked.objects.get(number);

@@ -42,7 +42,7 @@ def test_the_tables_have_a_row_for_each_codec_and_each_goal():
     assert [row[-1] for row in printed if row[0] == "pickle"] == ["nothing", "nothing"]
     goals = [row for row in printed if len(row) == 7 and row[3].strip("*") in {"met", "missed"}]
     assert [(row[0], row[2], row[5]) for row in goals] == [
-        ("a: agent history, 5 KB", "1.1", "0.75"),
+        ("a: agent history, 5 KB", "1", "0.75"),
         ("c: object graph, 5 KB", "1", "0.15"),
     ]
     assert ["runs what the bytes name", "UnsupportedType", "**runs**"] in printed

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, RaisingHub, TypeRegistry, or_raise
-from flowpersist.codec import Codec
+from flowpersist.codec import Codec, trees
 from flowpersist.codec.codec import BRIEF_CELLS, Watched
 from flowpersist.codec.gathering import Gathering
 from flowpersist.codec.watching import Watch
@@ -147,9 +147,9 @@ def only(numbers):
 
 
 def state_of(kind, size, n=1):
-    """Parts that must be of one moment, read in waves that are far apart."""
+    """Parts that must be of one moment, read in waves that are far apart; the tuple makes a table of objects of it."""
     make = KINDS[kind][0]
-    return {"first": make(n), "padding": [None] * size, "deep": [[[[[[make(n)]]]]]], "last": [[[make(n)]]]}
+    return {"first": make(n), "padding": [(), *[None] * size], "deep": [[[[[[make(n)]]]]]], "last": [[[make(n)]]]}
 
 
 def parts(state):
@@ -226,6 +226,36 @@ async def test_what_is_stored_was_there_at_one_moment(kind, size):
         return
     assert refused
     assert all(found in ([1, 1, 1], [2, 2, 2]) for found in stored)
+
+
+@pytest.mark.parametrize("kind", ["list", "nested list", "dict"])
+async def test_a_tree_is_read_at_one_moment_and_refused_where_that_was_not_the_first(kind, monkeypatch):
+    """Its bytes are made by one call of a library; what was looked at before may be another value."""
+    home, points = threading.get_ident(), range(40)
+    original, outcome = trees.get_referents, Counter()
+    for point in points:
+        state = state_of(kind, 0) | {"padding": [None] * 3000}
+        reads = 0
+
+        def referents(*objects, point=point, state=state):
+            nonlocal reads
+            if threading.get_ident() != home:
+                if reads == point:
+                    change(kind, state)
+                reads += 1
+            return original(*objects)
+
+        monkeypatch.setattr(trees, "get_referents", referents)
+        async with open_test_hub() as hub:
+            suspended = await hub.suspend(state)
+            if isinstance(suspended, Failure):
+                assert type(suspended.failure()) is StateChanged
+                outcome["refused"] += 1
+            else:
+                found = numbers(kind, or_raise(await hub.claim(suspended.unwrap().id)).state)
+                assert found in ([1, 1, 1], [2, 2, 2])
+                outcome[found[0]] += 1
+    assert min(outcome[1], outcome[2], outcome["refused"]) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -168,7 +168,8 @@ def test_a_pair_that_reaches_itself_through_its_own_data_is_refused():
     ("value", "limits", "expected"),
     [
         ([0] * 100, {"max_nodes": 50}, StateTooLarge),
-        ([[] for _ in range(100)], {"max_nodes": 150}, StateTooLarge),
+        ([[] for _ in range(100)], {"max_nodes": 100}, StateTooLarge),
+        ([set() for _ in range(100)], {"max_nodes": 150}, StateTooLarge),
         ("x" * 100, {"max_bytes": 50}, StateTooLarge),
         ({str(number): 1 for number in range(50)}, {"max_bytes": 50}, StateTooLarge),
         (["x", "y" * 100], {"max_str": 50}, StateTooLarge),

@@ -1,0 +1,212 @@
+"""Trees of JSON's values as one nested MessagePack value, written and read by one call of a library.
+
+Most agents keep their messages as dicts and lists of texts. Where such a value holds nothing else, and reaches no list
+or dict twice, there is nothing to number: to look at all of it once, by iterators written in C, is all that is left to
+do in Python. What is no tree goes the general way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from gc import get_referents
+from itertools import chain, compress
+from operator import countOf, length_hint
+from sys import getrefcount
+from typing import TYPE_CHECKING, Final
+
+from flowpersist.codec import kinds
+from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.numbering import ALONE, COUNTS_OWNERS
+from flowpersist.codec.packing import MOST_LEVELS, Cell, pack_tree, unpack_tree
+from flowpersist.codec.refusals import Halted, malformed, too_many_bytes, too_many_nodes
+
+if TYPE_CHECKING:
+    from flowpersist.codec.limits import Limits
+    from flowpersist.codec.registry import TypeRegistry
+    from flowpersist.codec.watching import Watch
+
+__all__ = ["decode_tree", "encode_tree", "is_tree"]
+
+#: What the document of a tree begins with: an array of two parts, of which the first is the version.
+HEAD: Final = bytes((0x92, kinds.FORMAT_VERSION))
+#: Bytes of the largest document: so much of it is empty lists at worst that it takes no more memory than a graph of
+#: ``max_nodes``.
+MOST_BYTES: Final = 2**24
+#: Cells and characters of a value that is looked at in the event loop.
+MOST_BRIEF_CELLS: Final = 2**11
+MOST_BRIEF_TEXT: Final = 2**16
+#: So many lists and dicts are looked at together with all that they hold, so that they stay in the processor's cache.
+AT_ONCE: Final = 512
+#: Fewer objects than this are found again by their identity, more by how many references there are to them.
+FEWEST_OWNED: Final = 32
+#: More cells than this in dicts are written as columns where they have fewer characters than their keys, each of which
+#: would be written anew. So many cells at most of each portion are looked at for it.
+MANY: Final = 2**12
+SAMPLE: Final = 256
+CHARACTERS_OF_KEY: Final = 8
+_HOLDERS: Final[frozenset[type]] = frozenset({list, dict})
+_LEAVES: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str})
+#: Whether a value of each class holds others.
+_HOLDS: Final[dict[type, bool]] = {
+    **dict.fromkeys(_LEAVES, False),
+    **dict.fromkeys(_HOLDERS, True),
+}
+
+
+def encode_tree(root: Cell, limits: Limits, watch: Watch | None = None, *, brief: bool = False) -> bytes | None:
+    """The document of a tree; None for any other value, and for what is over a limit.
+
+    ``brief``: None too where a look of some tenths of a millisecond does not tell. ``watch`` is told what was read.
+    """
+    most = min(MOST_BRIEF_CELLS, limits.max_nodes) if brief else limits.max_nodes
+    if not _is_plain(root, min(MOST_LEVELS, limits.max_depth), most, watch, MOST_BRIEF_TEXT if brief else None):
+        return None
+    data = pack_tree(kinds.FORMAT_VERSION, root)
+    if data is None or len(data) > min(limits.max_bytes, limits.max_str, MOST_BYTES):
+        return None
+    return data
+
+
+def _is_plain(  # noqa: C901, PLR0911, PLR0912 - one loop, see below
+    root: Cell, levels: int, most: int, watch: Watch | None, text: int | None
+) -> bool:
+    """Whether the value is a tree of so many levels and values, and characters if these are limited.
+
+    It is one long loop: a small value takes a few passes of it, in each of which a call would cost as much as a look at
+    ten cells.
+    """
+    if type(root) not in _HOLDS or (text is not None and length_hint(root) > text):
+        return False
+    holds = _HOLDS.__getitem__
+    seen = {id(root)}
+    keys = _Keys()
+    pending: list[tuple[int, list[Cell]]] = []
+    level, objects, nodes = 1, [root] if type(root) in _HOLDERS else [], 1
+    try:
+        while objects:
+            count = sum(map(len, objects))
+            nodes += count
+            if nodes > most or level > levels:
+                return False
+            cells = get_referents(*objects)
+            # Twice as fast where there are many.
+            is_last = count > MANY and _LEAVES.issuperset(map(type, cells))
+            inner: list[Cell] = [] if is_last else [*compress(cells, map(holds, map(type, cells)))]
+            if len(cells) != count and not _keys_are_texts(objects):
+                return False
+            if text is not None:
+                text -= sum(map(length_hint, cells))
+                if text < 0:
+                    return False
+            elif count > SAMPLE and type(objects[0]) is dict and keys.outweigh(count, cells[:SAMPLE]):
+                return False
+            if inner:
+                if len(inner) > AT_ONCE and type(inner[0]) is dict and keys.outweigh(len(inner), inner[0].values()):
+                    return False
+                if len(inner) < FEWEST_OWNED or not _are_owned(inner):
+                    known = len(seen) + len(inner)
+                    seen.update(map(id, inner))
+                    if len(seen) != known:
+                        return False
+                level += 1
+                if len(inner) > AT_ONCE:
+                    pending += [(level, inner[start : start + AT_ONCE]) for start in range(0, len(inner), AT_ONCE)]
+                    inner = []
+            if watch is not None:
+                watch.tree(objects, cells)
+            objects = inner
+            if not objects and pending:
+                level, objects = pending.pop()
+    except KeyError:
+        # Of a class that a tree does not hold.
+        return False
+    return True
+
+
+class _Keys:
+    """Whether the keys of many dicts outweigh what these hold, as far as samples tell."""
+
+    __slots__ = ("_cells", "_characters")
+
+    def __init__(self) -> None:
+        self._cells = 0
+        self._characters = 0
+
+    def outweigh(self, count: int, sample: Collection[Cell]) -> bool:
+        """Whether they do, with so many values more, of which some are given."""
+        self._cells += count
+        self._characters += sum(map(length_hint, sample)) * count // max(len(sample), 1)
+        return self._cells > MANY and self._characters < CHARACTERS_OF_KEY * self._cells
+
+
+def _are_owned(objects: list[Cell]) -> bool:
+    """Whether nothing but one place in the value holds each of these, so that none is met again."""
+    # The list of all cells holds them besides, and that of those which hold others.
+    return COUNTS_OWNERS and countOf(map(getrefcount, objects), ALONE + 2) == len(objects)
+
+
+def _keys_are_texts(objects: list[Cell]) -> bool:
+    """Whether all keys of the dicts are; where they are not, CPython visits the keys besides the values."""
+    keys = chain.from_iterable(one for one in objects if type(one) is dict)
+    return {str}.issuperset(map(type, keys))
+
+
+def is_tree(data: bytes) -> bool:
+    """Whether these bytes begin as the document of a tree does."""
+    return data[:2] == HEAD
+
+
+def decode_tree(data: bytes, types: TypeRegistry, limits: Limits) -> Cell:
+    """The value of the document of a tree. Whatever is wrong with the bytes raises."""
+    size = len(data)
+    if size > limits.max_bytes:
+        raise Halted(too_many_bytes(limits))
+    if size > MOST_BYTES:
+        raise malformed("a tree is longer than one may be")
+    view = memoryview(data)[len(HEAD) :]
+    if size > limits.max_nodes and _counted(view, limits.max_nodes) > limits.max_nodes:
+        raise Halted(too_many_nodes(limits))
+    value = unpack_tree(view)
+    if size > min(limits.max_depth, limits.max_str):
+        # Nothing but another walk tells how deep the value is and how long its texts are; few lower these limits.
+        encode_graph(value, types, limits)
+    return value
+
+
+#: For the first byte of each list, dict and other value: its length, or less than zero how many bytes tell that.
+_LISTS: Final = {**{0x90 + length: length for length in range(16)}, 0xDC: -2, 0xDD: -4}
+_DICTS: Final = {**{0x80 + length: length for length in range(16)}, 0xDE: -2, 0xDF: -4}
+_OTHERS: Final = {
+    **{0xA0 + length: length for length in range(32)},
+    **dict(zip(range(0xCA, 0xD4), (4, 8, 1, 2, 4, 8, 1, 2, 4, 8), strict=True)),
+    **dict(zip(range(0xD9, 0xDC), (-1, -2, -4), strict=True)),
+}
+
+
+def _counted(data: memoryview, most: int) -> int:
+    """How many values there are, but for keys; some more than ``most`` where there are so many. What is broken is for
+    the library to find.
+    """
+    at = found = 0
+    #: For each list and dict that is open, how many values are left, and whether it is a dict.
+    open_ones = [(1, False)]
+    while open_ones and at < len(data) and found <= most:
+        left, is_dict = open_ones.pop()
+        if not left:
+            continue
+        open_ones.append((left - 1, is_dict))
+        found += not (is_dict and left % 2 == 0)
+        first = data[at]
+        length = _LISTS.get(first, _DICTS.get(first, _OTHERS.get(first, 0)))
+        at += 1
+        if length < 0:
+            width = -length
+            length = int.from_bytes(data[at : at + width], "big")
+            at += width
+        if first in _LISTS:
+            open_ones.append((length, False))
+        elif first in _DICTS:
+            open_ones.append((2 * length, True))
+        else:
+            at += length
+    return found
