@@ -362,10 +362,12 @@ def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
         if not isinstance(plan, BuiltinPlan | NamedPlan) or type(cells[0]) is not plan.cls:
             raise malformed("attributes are set on an object of another class")
         found = dict(zip(cells[1::2], cells[2::2], strict=True))
-        if not entry.is_older or isinstance(plan, NamedPlan):
+        if isinstance(plan, NamedPlan):
             set_attributes(cells[0], found)
-            return
-        upgrade_attributes(cells[0], entry, found)
+        elif entry.is_older:
+            upgrade_attributes(cells[0], entry, plan, found)
+        else:
+            plan.set(cells[0], found)
 
     return fill
 

@@ -15,11 +15,12 @@ import attrs
 
 from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import CONTENTS, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
+from flowpersist.codec.plans import CONTENTS, SHELL_BASES, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
 from flowpersist.codec.scalars import SCALARS
+from flowpersist.codec.structs import is_struct, struct_plan
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["HEAP_TYPE", "plan_for"]
+__all__ = ["HEAP_TYPE", "attributes_plan", "plan_for"]
 
 ATTRIBUTES = "__dict__"
 #: ``__suppress_context__`` has its place beside the cause; ``obj`` of an AttributeError is the place where it was
@@ -46,7 +47,7 @@ def plan_for(cls: type, also: Iterable[str] = ()) -> Plan:
     message = (
         f"{cls.__module__}.{cls.__qualname__} can't be registered alone: it is not a dataclass, attrs class, "
         "pydantic model, namedtuple, enumeration, exception or subclass of a builtin class of which the fields are "
-        "known, and has no __getstate__ of its own; register it with encode= and decode="
+        "known, and has no __getstate__ of its own; register it with attributes=True, or with encode= and decode="
     )
     raise ConfigurationError(message, "types")
 
@@ -60,9 +61,12 @@ def _with(plan: Plan, also: Iterable[str]) -> Plan:
 
 def _makes(plan: Plan) -> Plan:
     """The plan, where it can make an empty object: some classes of extensions allow it to their own code only."""
-    if isinstance(plan, FieldsPlan | StatePlan) and not inspect.isabstract(plan.cls):
+    if not inspect.isabstract(plan.cls):
         try:
-            plan.shells(1)
+            if isinstance(plan, FieldsPlan | StatePlan):
+                plan.shells(1)
+            elif isinstance(plan, BuiltinPlan) and plan.base in SHELL_BASES:
+                plan.shell()
         except TypeError as error:
             message = f"no object of {plan.cls.__module__}.{plan.cls.__qualname__} can be made without its own code"
             raise ConfigurationError(f"{message}; register it with encode= and decode=", "types") from error
@@ -212,11 +216,23 @@ def _fault_of_exception(error: Cell) -> str | None:
     return None
 
 
+def attributes_plan(cls: type) -> Plan:
+    """The plan for a class by the attributes of its objects, whatever else it declares; ``ConfigurationError`` for one
+    that holds more than attributes.
+    """
+    if _own_base(cls) not in SHELL_BASES:
+        message = f"{cls.__qualname__} extends {_own_base(cls).__qualname__}, and so holds more than attributes"
+        raise ConfigurationError(f"{message}; register it without attributes=True", "types")
+    plan = struct_plan(cls) if is_struct(cls) else _builtin_plan(cls)
+    return _makes(plan)
+
+
 _PLANS: tuple[tuple[Callable[[type], bool], Callable[[type], Plan]], ...] = (
     (lambda cls: issubclass(cls, Enum), _enum_plan),
     (_is_namedtuple, _named_plan),
     (_is_exception, _exception_plan),
     (_is_pydantic, _pydantic_plan),
+    (is_struct, struct_plan),
     (_has_own_state, _state_plan),
     (_is_attrs, _attrs_plan),
     (_is_dataclass, _dataclass_plan),

@@ -160,6 +160,10 @@ class BuiltinPlan:
         _refuse_attributes(one, own)
         _refuse_hidden(one, own)
 
+    def set(self, one: Cell, attributes: Mapping[Cell, Cell]) -> None:
+        """Set attributes from untrusted bytes on an object that has none."""
+        set_attributes(one, attributes)
+
     def shell(self) -> Cell:
         """An empty object of a mutable class."""
         make: Cell = self.base.__new__

@@ -21,7 +21,7 @@ from flowpersist.codec.native import (
     fixed_offset,
 )
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.planning import plan_for
+from flowpersist.codec.planning import attributes_plan, plan_for
 from flowpersist.codec.plans import PairPlan, Plan, Upgrades
 from flowpersist.codec.references import FUNCTIONS, REFERENCE, ReferencePlan, References
 from flowpersist.codec.registration import Registration, default_name
@@ -32,6 +32,7 @@ from flowpersist.errors.arguments import (
     check_callable,
     check_class,
     check_classes,
+    check_flag,
     check_items,
     check_mapping,
     check_optional,
@@ -116,6 +117,7 @@ class TypeRegistry:
         version: int = 1,
         aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
+        attributes: bool = False,
         encode: Callable[[T], object] | None = None,
         decode: Callable[[Cell], T] | None = None,
     ) -> type[T]: ...
@@ -129,6 +131,7 @@ class TypeRegistry:
         version: int = 1,
         aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
+        attributes: bool = False,
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
@@ -141,6 +144,7 @@ class TypeRegistry:
         version: int = 1,
         aliases: Iterable[str] = (),
         upgrades: Upgrades = MappingProxyType({}),
+        attributes: bool = False,
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> type[T] | Callable[[type[T]], type[T]]:
@@ -151,6 +155,8 @@ class TypeRegistry:
         fields change, and put into ``upgrades`` for each older version a function from the mapping of that version's
         fields to that of the next (with ``encode``, from what it gave then; with a ``__getstate__``, from that state;
         of a subclass of a builtin class, from its attributes).
+        ``attributes``: what its objects have in ``__dict__`` and slots is kept, whatever the class declares, and comes
+        back without a call of its own code; an upgrade takes the mapping of the attributes.
         ``encode`` and ``decode`` go together: to and from any supported value. The same registration again changes
         nothing; ``ConfigurationError`` for a class or a name that is registered otherwise, or a class that can't be.
         """
@@ -158,11 +164,12 @@ class TypeRegistry:
         _check_version(version)
         others = _aliases(aliases)
         _check_upgrades(upgrades)
+        check_flag(attributes, "attributes")
         check_optional(encode, "encode", check_callable)
         check_optional(decode, "decode", check_callable)
 
         def add(target: type[T]) -> type[T]:
-            plan = _plan(target, encode, decode)
+            plan = _plan(target, encode, decode, attributes=attributes)
             own = name or default_name(target)
             self._add(Registration(target, own, version, plan, dict(upgrades), others))
             return target
@@ -316,11 +323,17 @@ def _aliases(aliases: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _plan(cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None) -> Plan:
+def _plan(
+    cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None, *, attributes: bool
+) -> Plan:
     if not isinstance(cls, type):
         raise TypeError(f"Invalid cls: only classes can be registered, not an object of {type(cls).__qualname__}")
+    if attributes and (encode is not None or decode is not None):
+        raise ConfigurationError(
+            f"{cls.__qualname__} is registered with attributes=True and functions; choose", "types"
+        )
     if encode is None and decode is None:
-        return plan_for(cls)
+        return attributes_plan(cls) if attributes else plan_for(cls)
     if encode is None or decode is None:
         raise ConfigurationError(
             f"{cls.__qualname__} is registered with one of encode= and decode=; give both", "types"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import FieldsPlan, NamedPlan, set_attributes
+from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.refusals import Halted
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def upgrade_instance(one: Cell, entry: TypeEntry, plan: FieldsPlan, cells: Seque
         raise entry.registration.misfit("a field that its class does not take") from error
 
 
-def upgrade_attributes(one: Cell, entry: TypeEntry, stored: dict[Cell, Cell]) -> None:
+def upgrade_attributes(one: Cell, entry: TypeEntry, plan: BuiltinPlan, stored: dict[Cell, Cell]) -> None:
     """Set the attributes of an object of a subclass of a builtin class from those of an older version."""
     upgraded = entry.registration.upgrade_fields(stored, entry.version)
     try:
-        set_attributes(one, upgraded)
+        plan.set(one, upgraded)
     except UNFIT as error:
         raise entry.registration.misfit("an attribute that its class does not take") from error
 

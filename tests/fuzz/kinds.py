@@ -14,6 +14,8 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+
 if TYPE_CHECKING:
     from flowpersist.codec import TypeRegistry
 
@@ -68,7 +70,24 @@ class Offset(dt.tzinfo):
         return None
 
 
-CLASSES = (Moment, Span, Money, Part, Folder, Identifier, Groups, Space, Titled)
+class Plain:
+    """It is kept by its attributes; its code must not run."""
+
+    def __init__(self, *_: object) -> None:
+        raise AssertionError
+
+    def method(self) -> None: ...
+
+
+class Record(msgspec.Struct):
+    name: Any
+    link: Any = None
+
+    def __post_init__(self) -> None:
+        assert self.name == "record"
+
+
+CLASSES = (Record, Moment, Span, Money, Part, Folder, Identifier, Groups, Space, Titled)
 
 
 def named(*arguments: object) -> object:
@@ -81,6 +100,7 @@ def register(types: TypeRegistry) -> None:
     for cls in CLASSES:
         types.register(cls, name=f"fuzz.{cls.__name__}")
     types.register(Offset, name="fuzz.Offset", encode=lambda zone: zone.hours, decode=Offset)
+    types.register(Plain, name="fuzz.Plain", attributes=True)
     types.reference(named, name="fuzz.named")
 
 
@@ -92,7 +112,11 @@ def values(holder: Any) -> list[Any]:
     titled.of = ring
     moment = Moment(2026, 1, 2, 3, tzinfo=Offset(2), fold=1)
     moment.ring = ring
+    plain = object.__new__(Plain)
+    plain.ring = ring
     kinds = [
+        plain,
+        Record("record", ring),
         SimpleNamespace(ring=ring, b=()),
         space,
         ChainMap({"a": ring}, {}),
