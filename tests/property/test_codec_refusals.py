@@ -85,8 +85,8 @@ def failure(value: Any, *types: type, **limits: int) -> PersistenceError:
         ({"k" * 99: {print}}, None),
         (deque([slice(1, threading.Lock())]), "state[0].stop"),
         (Point(object()), "state.x"),
-        (OrderedDict(a=SimpleNamespace()), "state['a']"),
-        ({(1,): int}, "state[<tuple>]"),
+        (OrderedDict(a=object()), "state['a']"),
+        ({(1,): object()}, "state[<tuple>]"),
         (["a", (letter for letter in "b")], "state[1]"),
     ],
 )
