@@ -69,4 +69,5 @@ class StructPlan(BuiltinPlan):
         if any(obstacle(self.cls, name, in_dict=True) is not None for name in others):
             raise malformed("an attribute would hide one of its class")
         if others:
-            vars(one).update(others)
+            held: Cell = vars(one)
+            held.update(others)
