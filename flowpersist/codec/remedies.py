@@ -61,11 +61,14 @@ _INTEGRATIONS: Final[dict[str, str]] = {
     "langchain_core": "langchain",
     "mcp": "mcp",
     "mcp_types": "mcp",
+    "msgspec": "msgspec",
     "numpy": "numpy",
     "openai": "openai",
     "pandas": "pandas",
     "pyarrow": "arrow",
+    "pydantic": "pydantic",
     "pydantic_ai": "pydantic_ai",
+    "pydantic_core": "pydantic",
 }
 
 
