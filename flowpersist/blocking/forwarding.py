@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from returns.result import Failure, Success
 
-from flowpersist.blocking.blocks import Block, steps
+from flowpersist.blocking.blocks import Block, Items
 from flowpersist.blocking.portal import ClosedError, Portal
 from flowpersist.blocking.threads import asynchronous
 from flowpersist.errors import PersistenceError
@@ -100,12 +100,12 @@ def worked(
 
 def iterated(
     method: Callable[Concatenate[W, P], AsyncIterator[T]],
-) -> Callable[Concatenate[Blocking[W], P], Generator[T, None, None]]:
-    """A method that gives an async iterator. Closing the generator closes it."""
+) -> Callable[Concatenate[Blocking[W], P], Items[T]]:
+    """A method that gives an async iterator."""
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> Items[T]:
         with forgetting():
-            return steps(self._portal, method(self._wrapped, *args, **kwargs))
+            return Items(self._portal, method(self._wrapped, *args, **kwargs))
 
     return as_if(forwarded, method)
 

@@ -77,7 +77,10 @@ class Hub(Blocking[RaisingHub]):
         self.close()
 
     def close(self) -> None:
-        """Cancel what runs, and close the store. Twice: a no-op. The end of the interpreter closes a hub by itself."""
+        """Cancel what runs, and close the store. Twice: a no-op. The end of the interpreter closes a hub by itself.
+
+        A handler may close the hub that it works on: ``close`` does not wait there, and ``work`` ends after it.
+        """
         self._unclosed.detach()
         self._portal.close()
 
@@ -134,7 +137,12 @@ def open_hub(url: str | StorageBackend | None = None, **options: Unpack[HubOptio
 
     Raises what ``flowpersist.open_hub`` raises, and ``RuntimeError`` in a running event loop.
     """
-    return Hub(Portal(lambda: RaisingHub.open(url, **options)))
+    portal = Portal(lambda: RaisingHub.open(url, **options))
+    try:
+        return Hub(portal)
+    except BaseException:
+        portal.close()
+        raise
 
 
 def parts(hub: Hub) -> tuple[Portal[RaisingHub], PersistenceHub]:

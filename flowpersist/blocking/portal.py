@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["ClosedError", "Portal", "check_no_loop"]
+__all__ = ["ClosedError", "Portal", "awaited", "check_no_loop"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -29,6 +29,10 @@ IN_A_LOOP: Final = (
     "flowpersist.blocking was called in a running event loop, which it would block: use flowpersist.RaisingHub there, "
     "or call the blocking hub in a thread (asyncio.to_thread)"
 )
+
+
+#: In a thread that a loop waits for: ``loop``.
+awaited: Final = threading.local()
 
 
 class ClosedError(RuntimeError):
@@ -112,12 +116,12 @@ class Portal(Generic[T]):
             target=run, args=(make, opened, copy_context()), daemon=True, name="flowpersist hub"
         )
         try:
+            _open.add(self)
             self._thread.start()
             self.value = opened.result()
         except BaseException:
             self._abort(opened)
             raise
-        _open.add(self)
 
     @property
     def is_forked(self) -> bool:
@@ -152,12 +156,15 @@ class Portal(Generic[T]):
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def finish(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Call if that is possible, else leave it to the loop: a garbage collection may do this in any thread."""
-        if self.is_forked:
-            return
+        """Call if that is possible, else leave it to the loop."""
         try:
             self.call(function)
         except RuntimeError:
+            self.begin(function)
+
+    def begin(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Leave it to the loop: a garbage collection may do this in any thread, where nothing must wait."""
+        if not self.is_forked:
             self._on_loop(lambda: Call(function, copy_context()).start(self._tasks))
 
     def abandon(self) -> None:
@@ -169,11 +176,16 @@ class Portal(Generic[T]):
         self._on_loop(self._stop.set)
 
     def close(self, timeout: timedelta | None = None) -> None:
-        """Cancel what runs, leave the context, and end the thread. Twice: a no-op. After a fork: a no-op."""
+        """Cancel what runs, leave the context, and end the thread. Twice: a no-op. After a fork: a no-op.
+
+        In a thread that the loop itself waits for, such as a handler's, it begins to close and does not wait.
+        """
         if self.is_forked:
             return
         check_no_loop()
         self.abandon()
+        if getattr(awaited, "loop", None) is self._loop:
+            return
         self._thread.join(None if timeout is None else timeout.total_seconds())
         error, self._error = self._error, None
         if error is not None:
@@ -209,6 +221,7 @@ class Portal(Generic[T]):
     def _abort(self, opened: Future[T]) -> None:
         """Opening failed or was interrupted."""
         if self._thread.ident is None:
+            _open.discard(self)
             self._loop.close()
             return
         if not opened.done():

@@ -11,6 +11,7 @@ from contextvars import copy_context
 from functools import partial, update_wrapper
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
+from flowpersist.blocking.portal import awaited
 from flowpersist.dynamicflow import Tool
 from flowpersist.dynamicflow import tool as async_tool
 
@@ -55,6 +56,7 @@ def asynchronous(function: Any) -> Any:  # noqa: ANN401 - what is no callable is
 
 def _work(loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], function: Callable[[], Any]) -> None:
     """In the thread: call, and hand over what came of it."""
+    awaited.loop = loop
     try:
         result = function()
     except Exception as error:  # noqa: BLE001 - raised again where the call is awaited

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
@@ -45,7 +45,8 @@ def verbs(key: str) -> None:
         assert_type(hub.complete(claimed), Suspension)
         assert_type(hub.suspend_next(claimed, Order("bulb"), awaiting=APPROVAL), NewSuspension)
         assert_type(hub.query(limit=3), Page[Suspension])
-        assert_type(hub.iterate(), Generator[Suspension, None, None])
+        for found in hub.iterate():
+            assert_type(found, Suspension)
         assert_type(hub.outcome(key), object)
         with hub.running(key, expect=Order) as held:
             assert_type(held, Resumption[Order])

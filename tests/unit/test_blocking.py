@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import inspect
 import os
 import signal
@@ -32,6 +31,7 @@ from flowpersist.blocking import (
     threaded,
     tool,
 )
+from flowpersist.blocking.blocks import Items
 from flowpersist.errors import (
     AlreadyResumed,
     ConfigurationError,
@@ -145,15 +145,26 @@ def test_iterate_gives_all_pages_and_may_be_left_early(hub):
 
 def test_an_iterator_that_is_dropped_in_any_thread_ends(hub):
     hub.suspend(1)
-    dropped = [hub.iterate()]
-    next(dropped[0])
-    hub.remember()
+    closed = threading.Event()
+
+    async def items():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    dropped = []
 
     async def drop():
         dropped.clear()
-        gc.collect()
 
-    hub._portal.call(drop)
+    for clear in (lambda: hub._portal.call(drop), dropped.clear):
+        closed.clear()
+        dropped.append(Items(hub._portal, items()))
+        assert next(dropped[0]) == 1
+        clear()
+        assert closed.wait(10)
     assert hub.query().items
 
 
@@ -537,6 +548,38 @@ def test_closing_ends_workers_in_peace():
         assert hub.inspect(name).status is Status.RUNNING
         hub.close()
         assert [one.result(10) for one in working] == [None] * 3
+
+
+def test_a_handler_may_close_the_hub():
+    hub = open_hub("memory://", keyring=None)
+    answered(hub, 1)
+    told = []
+
+    def handle(run):
+        hub.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            hub.query()
+        told.append(run.state)
+
+    hub.work(handle)
+    hub.close()
+    assert told == [1]
+    assert not hub._portal._thread.is_alive()
+
+
+def test_an_interrupt_right_after_a_block_was_entered_leaves_it(hub, monkeypatch):
+    new = hub.suspend("s")
+    call = hub._portal.call
+
+    def interrupted(function, context=None):
+        result = call(function, context)
+        monkeypatch.undo()
+        raise KeyboardInterrupt(result)
+
+    monkeypatch.setattr(hub._portal, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt), hub.running(new.id):
+        pytest.fail("the block ran")
+    assert hub.inspect(new.id).status is Status.ANSWERED
 
 
 def test_closing_in_a_block_releases_its_run():
