@@ -66,12 +66,12 @@ def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -
 
 
 async def delivered(
-    head: Head, apart: Mapping[str, object], awaiting: AwaitInput[Any] | None
+    head: Head, stored: Mapping[str, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
     """The answers for whoever takes the run; those of a class are made in a thread, where its own rules run."""
     if awaiting is None:
-        return answers_of(head, apart, None)
-    return await asyncio.to_thread(answers_of, head, apart, awaiting)
+        return answers_of(head, stored, None)
+    return await asyncio.to_thread(answers_of, head, stored, awaiting)
 
 
 def own_copy(value: object) -> object:

@@ -83,7 +83,7 @@ class HubBase:
         """
         check_instance(keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
         sealer = self.suspensions.records.sealer.with_keyring(keyring)
-        for records in (self.suspensions.records, *self.suspensions.beside.records):
+        for records in (self.suspensions.records, *self.suspensions.side_records.records):
             records.sealer = sealer
             records.unreadable.forget()
         self.queues.forget()

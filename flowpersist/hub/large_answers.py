@@ -1,9 +1,9 @@
-"""Answers that their head has no room for, each in a record of its own beside the suspension.
+"""Answers that do not fit in their head. Each has a record of its own, which the head refers to by a name.
 
-Such a record is written before the head that names it and removed after the last head that did. It is sealed for
-control, as the head is, under a name that is drawn at random: of two answers that race for one wait each has its own,
-and the loser removes nobody else's. What a crash leaves is found by its due: a record that no head names after
-``GRACE`` never will be, since a head that names it is put within half of that or not at all.
+The record is written before the first head that names it, and removed after the last one. It is sealed with the control
+subkey, as the head is. Its name is random, so two answers that race for one wait have different records, and the loser
+removes only its own. Records that a crash leaves are found when they become due: a head that names a record is put
+within half of ``GRACE`` or not at all, so a record that no head names after ``GRACE`` can be removed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflic
 from flowpersist.hub.due import due_heads
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.changes import later
-from flowpersist.lifecycle.model import Apart, Head, Kept, WaitState, fingerprint, replace
+from flowpersist.lifecycle.model import AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
 from flowpersist.lifecycle.views import given
 from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Aside", "LargeAnswers"]
+__all__ = ["AnswerWrites", "LargeAnswers"]
 
 log = logging.getLogger("flowpersist.hub")
 GRACE: Final = timedelta(hours=1)
-#: Bytes of an answer, from when on it stands apart.
+#: An answer of more bytes than this gets a record of its own.
 LARGE: Final = 4 * 1024
-#: In a head of more than this the rest of what is larger than a reference stands apart too.
+#: In a head of more bytes than this, so does every answer that is larger than a reference.
 FULL: Final = 96 * 1024
 REFERENCE: Final = 128
 _NAME_BYTES: Final = 16
@@ -44,10 +44,12 @@ _NAME_BYTES: Final = 16
 class LargeAnswers:
     """The records of large answers."""
 
-    records: SealedRecords[Kept]
+    records: SealedRecords[LargeAnswer]
 
-    async def lay(self, head: Head, value: object, size: int, now: datetime) -> Result[Apart, PersistenceError]:
-        """Make an answer durable that no head names yet."""
+    async def store(
+        self, head: Head, value: object, size: int, now: datetime
+    ) -> Result[AnswerReference, PersistenceError]:
+        """Store an answer that no head names yet."""
         name = self.records.runtime.entropy(_NAME_BYTES)
         key = _key(head.id, name)
         mark = fingerprint(value) if size <= INLINE_BYTES else await asyncio.to_thread(fingerprint, value)
@@ -55,41 +57,41 @@ class LargeAnswers:
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         draft = Draft(
-            head=Kept(mark),
+            head=LargeAnswer(mark),
             attributes={"suspension": str(head.id), "tenant": head.tenant},
             due_at=later(now, GRACE),
             body=sealed.unwrap(),
         )
         written = await self.records.put(key, draft, revision=0)
-        return written.map(lambda _: Apart(name, mark))
+        return written.map(lambda _: AnswerReference(name, mark))
 
     async def values(self, head: Head) -> Result[Mapping[str, object], PersistenceError]:
-        """The answers that stand apart, by wait, of those that the holder of this pause is given."""
+        """The values of the answers that have their own records, by wait, among those of this pause."""
         values: dict[str, object] = {}
         for wait in given(head):
-            apart = _apart(wait)
-            if apart is not None:
-                value = await self._value(head, wait.name, apart)
+            reference = _reference(wait)
+            if reference is not None:
+                value = await self._value(head, wait.name, reference)
                 if not isinstance(value, Success):
                     return Failure(value.failure())
                 values[wait.name] = value.unwrap()
         return Success(values)
 
-    async def _value(self, head: Head, wait: str, apart: Apart) -> Result[object, PersistenceError]:
-        read = await self.records.read(_key(head.id, apart.name), body=True)
+    async def _value(self, head: Head, wait: str, reference: AnswerReference) -> Result[object, PersistenceError]:
+        read = await self.records.read(_key(head.id, reference.name), body=True)
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
         what = f"the answer to {wait} of suspension {head.id}"
         if found is None:
-            return Failure(IntegrityError(f"{what} is gone, which stands in a record of its own; restore it"))
-        if found.head.fingerprint != apart.fingerprint:
+            return Failure(IntegrityError(f"{what} is gone: its record is missing; restore it from a backup"))
+        if found.head.fingerprint != reference.fingerprint:
             message = f"{what} is not the accepted one: its record was replaced; restore it from a backup"
             return Failure(TamperedEnvelope(message))
         return await self.records.open_body(found, purpose="answer")
 
-    async def let_go(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
-        """Have removed what no head names any more: after the grace, since somebody may be reading it."""
+    async def expire(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
+        """Let records that no head names any more be removed after the grace, since somebody may be reading them."""
         for name in names:
             read = await self.records.read(_key(suspension, name))
             found = read.unwrap().record if isinstance(read, Success) else None
@@ -98,8 +100,8 @@ class LargeAnswers:
                 if isinstance(put, Failure):
                     log.warning("a large answer of suspension %s stays until it is removed: %s", suspension, put)
 
-    async def drop(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
-        """Remove what no head ever named. Where that fails, the sweep does it."""
+    async def delete(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
+        """Remove records that no head ever named. If that fails, the sweep removes them."""
         for name in names:
             read = await self.records.read(_key(suspension, name))
             found = read.unwrap().record if isinstance(read, Success) else None
@@ -107,7 +109,7 @@ class LargeAnswers:
                 await self.records.delete(found.ref.key, revision=found.revision)
 
     async def sweep(self, suspensions: SealedRecords[Head]) -> Result[int, PersistenceError]:
-        """Remove what is due and no head names; gives how many. What is named is not looked at again."""
+        """Remove due records that no head names, and give their number. A record that is named is not due again."""
         removed = 0
         async for found in due_heads(self.records, {}):
             if not isinstance(found, Success):
@@ -127,7 +129,9 @@ class LargeAnswers:
                 return Failure(done.failure())
         return Success(removed)
 
-    async def _named(self, suspensions: SealedRecords[Head], record: Loaded[Kept]) -> Result[bool, PersistenceError]:
+    async def _named(
+        self, suspensions: SealedRecords[Head], record: Loaded[LargeAnswer]
+    ) -> Result[bool, PersistenceError]:
         suspension, _, name = record.ref.key.partition("/")
         read = await suspensions.read(suspension)
         if not isinstance(read, Success):
@@ -135,68 +139,68 @@ class LargeAnswers:
         found = read.unwrap().record
         return Success(found is not None and name in {one.hex() for one in names_in(found.head)})
 
-    async def _rearmed(self, record: Loaded[Kept], due_at: datetime | None) -> Result[object, PersistenceError]:
+    async def _rearmed(self, record: Loaded[LargeAnswer], due_at: datetime | None) -> Result[object, PersistenceError]:
         draft = Draft(head=record.head, attributes=record.attributes, due_at=due_at)
         return await self.records.put(record.ref.key, draft, revision=record.revision, mark=record.mark)
 
 
 @frozen
-class _Laid:
-    apart: Apart
+class _Written:
+    reference: AnswerReference
     at: datetime
 
 
 @frozen
-class Aside:
-    """The large answers of one call of a verb, which may take several attempts: each is written once."""
+class AnswerWrites:
+    """The large answers that one call of a verb writes: each once, however many attempts the call takes."""
 
     answers: LargeAnswers
-    _laid: dict[bytes, _Laid] = field(init=False, factory=dict)
+    _written: dict[bytes, _Written] = field(init=False, factory=dict)
 
-    async def fitted(self, head: Head, before: Head, now: datetime) -> Result[Head, PersistenceError]:
-        """The head with references in place of those of its new answers that it has no room for."""
+    async def separated(self, head: Head, before: Head, now: datetime) -> Result[Head, PersistenceError]:
+        """The head, with references in place of new answers that do not fit in it."""
         known = {wait.secret for wait in before.waits if wait.answer is not None}
-        new = [w for w in head.waits if w.answer is not None and w.answer.apart is None and w.secret not in known]
+        new = [w for w in head.waits if w.answer is not None and w.answer.reference is None and w.secret not in known]
         for wait in new:
             own = _weight(wait)
             if own > LARGE or (own > REFERENCE and size_of(head) > FULL):
-                made = await self._laid_apart(head, wait, own, now)
+                made = await self._separated(head, wait, own, now)
                 if not isinstance(made, Success):
                     return Failure(made.failure())
                 fitting = made.unwrap()
                 head = replace(head, waits=tuple(fitting if one is wait else one for one in head.waits))
         return Success(head)
 
-    async def _laid_apart(
+    async def _separated(
         self, head: Head, wait: WaitState, own: int, now: datetime
     ) -> Result[WaitState, PersistenceError]:
-        answer, laid = wait.answer, self._laid.get(wait.secret)
+        answer, written = wait.answer, self._written.get(wait.secret)
         if answer is None:
             return Success(wait)
-        if laid is None or now > laid.at + GRACE / 4:
-            made = await self.answers.lay(head, answer.value, own, now)
+        if written is None or now > written.at + GRACE / 4:
+            made = await self.answers.store(head, answer.value, own, now)
             if not isinstance(made, Success):
                 return Failure(made.failure())
-            laid = self._laid[wait.secret] = _Laid(made.unwrap(), now)
-        return Success(replace(wait, answer=replace(answer, value=None, apart=laid.apart)))
+            written = self._written[wait.secret] = _Written(made.unwrap(), now)
+        return Success(replace(wait, answer=replace(answer, value=None, reference=written.reference)))
 
     @property
     def not_after(self) -> datetime | None:
-        """Until when a head that names one of them may be put; None where there is none."""
-        return min((later(laid.at, GRACE / 2) for laid in self._laid.values()), default=None)
+        """The last moment at which a head that names one of them may be put; None if there is none."""
+        return min((later(one.at, GRACE / 2) for one in self._written.values()), default=None)
 
     async def replaced(self, before: Head, after: Head) -> None:
-        """Have removed what the head named ``before`` this call has put another."""
-        await self.answers.let_go(after.id, names_in(before) - names_in(after))
+        """Let the records be removed that the head named before this call, and names no more."""
+        await self.answers.expire(after.id, names_in(before) - names_in(after))
 
-    async def tidied(self, suspension: SuspensionId, after: Head | None) -> None:
-        """Remove what this call has written in vain."""
+    async def cleaned_up(self, suspension: SuspensionId, after: Head | None) -> None:
+        """Remove the records that this call has written and the head does not name."""
         named = frozenset[bytes]() if after is None else names_in(after)
-        await self.answers.drop(suspension, {laid.apart.name for laid in self._laid.values()} - named)
+        await self.answers.delete(suspension, {one.reference.name for one in self._written.values()} - named)
 
 
 def _weight(wait: WaitState) -> int:
-    """Some measure of an answer's size, in a time that goes by its values alone, of which there are some thousands."""
+    """A measure of an answer's size, in a time that depends on the number of its values alone."""
     pending: list[object] = [None if wait.answer is None else wait.answer.value]
     weight = 0
     while pending:
@@ -212,11 +216,11 @@ def _weight(wait: WaitState) -> int:
 
 def names_in(head: Head) -> frozenset[bytes]:
     """The names of the large answers of a head."""
-    return frozenset([apart.name for apart in map(_apart, head.waits) if apart is not None])
+    return frozenset([one.name for one in map(_reference, head.waits) if one is not None])
 
 
-def _apart(wait: WaitState) -> Apart | None:
-    return None if wait.answer is None else wait.answer.apart
+def _reference(wait: WaitState) -> AnswerReference | None:
+    return None if wait.answer is None else wait.answer.reference
 
 
 def _key(suspension: SuspensionId, name: bytes) -> str:

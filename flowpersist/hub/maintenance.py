@@ -140,7 +140,7 @@ class Maintenance:
 
     async def _sweep(self) -> None:
         suspensions = self._hub.suspensions
-        for sweep in (suspensions.records.sweep, partial(suspensions.beside.answers.sweep, suspensions.records)):
+        for sweep in (suspensions.records.sweep, partial(suspensions.side_records.answers.sweep, suspensions.records)):
             swept = await sweep()
             if isinstance(swept, Failure):
                 # The suspensions are deleted all the same; the next round tries again.

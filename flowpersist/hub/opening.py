@@ -35,13 +35,13 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.base import HubDefaults
-from flowpersist.hub.beside import Beside, answers_of, beside_schema, receipts_of
 from flowpersist.hub.large_answers import LargeAnswers
+from flowpersist.hub.side_records import SideRecords, answers_of, receipts_of, side_schemas
 from flowpersist.hub.transactions import Authorizer, Event, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, Kept, MovedReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -175,12 +175,14 @@ async def open_hub(
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        Beside(
+        SideRecords(
             SealedRecords(
                 backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=chosen_runtime
             ),
             LargeAnswers(
-                SealedRecords(backend, sealer, answers_of(namespace), Kept, purpose="answer", runtime=chosen_runtime)
+                SealedRecords(
+                    backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=chosen_runtime
+                )
             ),
         ),
         prefix=settings.key_prefix,
@@ -324,7 +326,7 @@ def _tracebacks(whole: bool) -> Tracebacks:  # noqa: FBT001
 
 def _schema(namespace: str) -> list[NamespaceSchema]:
     """The namespaces that a hub keeps its records in, with what it asks for."""
-    return [schema(namespace), *beside_schema(namespace), dictionary_schema(namespace)]
+    return [schema(namespace), *side_schemas(namespace), dictionary_schema(namespace)]
 
 
 def _backend(

@@ -33,10 +33,10 @@ async def taken(
     fitting = state.bind(lambda value: _expected(value, expect))
     if not isinstance(fitting, Success):
         return refused(seen.head, fitting.failure())
-    apart = await suspensions.beside.answers.values(decision.head)
-    if not isinstance(apart, Success):
-        return refused(seen.head, apart.failure())
-    answers = await delivered(decision.head, apart.unwrap(), awaiting)
+    stored = await suspensions.side_records.answers.values(decision.head)
+    if not isinstance(stored, Success):
+        return refused(seen.head, stored.failure())
+    answers = await delivered(decision.head, stored.unwrap(), awaiting)
     if not isinstance(answers, Success):
         return refused(seen.head, answers.failure())
     return decision.map(lambda head: resumption_of(head, fitting.unwrap(), answers.unwrap()))

@@ -25,10 +25,10 @@ from flowpersist.errors import (
 from flowpersist.errors.arguments import check_optional
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.authorizing import Authorizer, authorized
-from flowpersist.hub.beside import Beside
 from flowpersist.hub.cancellation import is_cancelled, is_fault
-from flowpersist.hub.large_answers import Aside
-from flowpersist.hub.misses import Misses
+from flowpersist.hub.large_answers import AnswerWrites
+from flowpersist.hub.side_records import SideRecords
+from flowpersist.hub.unknown_keys import UnknownKeys
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.decisions import Decision
@@ -98,7 +98,7 @@ class Suspensions:
     def __init__(
         self,
         records: SealedRecords[Head],
-        beside: Beside,
+        side_records: SideRecords,
         *,
         prefix: str,
         authorizer: Authorizer | None = None,
@@ -106,12 +106,12 @@ class Suspensions:
         tracebacks: Tracebacks = Tracebacks(),  # noqa: B008 - frozen
     ) -> None:
         self.records = records
-        self.beside = beside
+        self.side_records = side_records
         self.prefix = prefix
         self.tracebacks = tracebacks
         self._authorizer = authorizer
         self._on_event = on_event
-        self._misses = Misses(records, beside)
+        self._unknown_keys = UnknownKeys(records, side_records)
 
     def parse(self, named: KeyLike) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
         """What a caller names: a str is a key's token only; an id must be made explicitly."""
@@ -151,26 +151,28 @@ class Suspensions:
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
         key = parsed.unwrap()
-        aside = Aside(self.beside.answers)
+        writes = AnswerWrites(self.side_records.answers)
 
         async def decided(found: Found[Head]) -> Decided[Head, T]:
             seen = await self._present(verb, key, found, by)
             if not isinstance(seen, Success):
                 return Failure(seen.failure())
-            return await self._put_or_give(seen.unwrap(), await decide(seen.unwrap()), aside)
+            return await self._put_or_give(seen.unwrap(), await decide(seen.unwrap()), writes)
 
         updated = await self.update(verb, by, record_key(key), decided, body=body, done=done)
-        await self._tidied(key, aside, updated)
+        await self._cleaned_up(key, writes, updated)
         return updated.result
 
-    async def _tidied(self, key: SuspensionKey | SuspensionId, aside: Aside, updated: Updated[Head, T]) -> None:
-        """Have large answers removed that no head names. What a put may name whose reply was lost stays."""
+    async def _cleaned_up(
+        self, key: SuspensionKey | SuspensionId, writes: AnswerWrites, updated: Updated[Head, T]
+    ) -> None:
+        """Let large answers be removed that no head names; not those of a put whose reply was lost."""
         before, result = updated.before, updated.result
         after = None if updated.draft is None else updated.draft.head
         if before is not None and after is not None:
-            await aside.replaced(before.head, after)
+            await writes.replaced(before.head, after)
         if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
-            await aside.tidied(key.id if isinstance(key, SuspensionKey) else key, after)
+            await writes.cleaned_up(key.id if isinstance(key, SuspensionKey) else key, after)
 
     async def update(
         self,
@@ -214,7 +216,7 @@ class Suspensions:
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
         """Delete a closed suspension, first what stands beside it; False where somebody else did, or it has changed."""
-        cleared = await self.beside.remove(loaded.head.id)
+        cleared = await self.side_records.remove(loaded.head.id)
         if isinstance(cleared, Failure):
             return Failure(cleared.failure())
         deleted = await self.records.delete(loaded.ref.key, revision=loaded.revision)
@@ -264,7 +266,7 @@ class Suspensions:
     ) -> Result[Snapshot, PersistenceError]:
         record = found.record
         if record is None:
-            return Failure(await self._misses.refuse(key, found.now))
+            return Failure(await self._unknown_keys.refuse(key, found.now))
         target = await self._target(record.head, key)
         if not isinstance(target, Success):
             return Failure(target.failure())
@@ -287,20 +289,20 @@ class Suspensions:
         if target is not None:
             return Success(target)
         # Asked for also where the head has given none away: a wrong secret must not take less time for that.
-        receipt = await self.beside.receipt(head.id, head.created_at, secret_digest(key.secret))
+        receipt = await self.side_records.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda found: Failure(not_found(key)) if found is None else Success(found))
 
-    async def _put_or_give(self, seen: Snapshot, decision: Decision[T], aside: Aside) -> Decided[Head, T]:
+    async def _put_or_give(self, seen: Snapshot, decision: Decision[T], writes: AnswerWrites) -> Decided[Head, T]:
         """The record of the head that was decided; the result where the head is as it was."""
         if decision.head is seen.head:
             return decision.result
         fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
         if isinstance(fitting, Success) and _answered(decision.head) > _answered(seen.head):
-            fitting = await aside.fitted(fitting.unwrap(), seen.head, seen.now)
+            fitting = await writes.separated(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
             return Failure(fitting.failure())
         return self.draft(
-            fitting.unwrap(), decision.result, before=seen.head, body=decision.body, not_after=aside.not_after
+            fitting.unwrap(), decision.result, before=seen.head, body=decision.body, not_after=writes.not_after
         )
 
     async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
@@ -311,7 +313,7 @@ class Suspensions:
         over = head.receipts[: min(durable, max(0, len(head.receipts) - MAX_RECEIPTS))]
         if not over:
             return Success(head)
-        kept = await self.beside.keep(head, over)
+        kept = await self.side_records.keep(head, over)
         if not isinstance(kept, Success):
             return Failure(kept.failure())
         moved = head.moved_receipts + len(over)

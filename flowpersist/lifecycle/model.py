@@ -30,7 +30,7 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 
 __all__ = [
     "Answer",
-    "Apart",
+    "AnswerReference",
     "FinishedVerb",
     "Head",
     "MovedReceipt",
@@ -92,7 +92,7 @@ class WaitStatus(StrEnum):
 ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
 
 
-class Fact(msgspec.Struct, frozen=True):
+class HeadPart(msgspec.Struct, frozen=True):
     """A part of a head: a value, of which a variant is made by ``replace``. Its text leaves out the ``hidden`` fields.
 
     A struct, not an attrs class, since every verb reads, writes and replaces some thirty of them: all of that in C.
@@ -108,9 +108,9 @@ class Fact(msgspec.Struct, frozen=True):
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
 
 
-class Apart(Fact, frozen=True):
-    """Where an answer's value stands that the head has no room for: the name of its record, which is random, and the
-    value's fingerprint.
+class AnswerReference(HeadPart, frozen=True):
+    """Refers to the record of a value that does not fit in the head: the record's random name, and the value's
+    fingerprint.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
@@ -118,17 +118,18 @@ class Apart(Fact, frozen=True):
     fingerprint: bytes
 
 
-class Kept(Fact, frozen=True):
-    """What the record of such a value says of it."""
+class LargeAnswer(HeadPart, frozen=True):
+    """The head of the record of such a value."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
     fingerprint: bytes
 
 
-class Answer(Fact, frozen=True):
+class Answer(HeadPart, frozen=True):
     """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt.
 
-    Where the value stands ``apart``, it is None here. ``shown`` is the digest of what its wait showed then.
+    Where the value has a record of its own, ``reference`` names that, and ``value`` is None. ``shown`` is the digest of
+    what its wait showed then.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"value"})
@@ -137,15 +138,15 @@ class Answer(Fact, frozen=True):
     at: datetime
     answer_id: str | None
     shown: bytes | None = None
-    apart: Apart | None = None
+    reference: AnswerReference | None = None
 
     @property
     def fingerprint(self) -> bytes:
         """That of the value, wherever it stands."""
-        return fingerprint(self.value) if self.apart is None else self.apart.fingerprint
+        return fingerprint(self.value) if self.reference is None else self.reference.fingerprint
 
 
-class WaitState(Fact, frozen=True):
+class WaitState(HeadPart, frozen=True):
     """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
 
     ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer, ``shown`` the
@@ -180,7 +181,7 @@ class WaitState(Fact, frozen=True):
         return self.delivery is None and self.status in ENDED
 
 
-class WaitReceipt(Fact, frozen=True):
+class WaitReceipt(HeadPart, frozen=True):
     """The receipt of a wait of an earlier pause, some 125 bytes: it tells the holder of its key how the wait ended.
 
     ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, and ``shown`` the
@@ -199,7 +200,7 @@ class WaitReceipt(Fact, frozen=True):
     shown: bytes | None = None
 
 
-class MovedReceipt(Fact, frozen=True):
+class MovedReceipt(HeadPart, frozen=True):
     """A receipt that has left its head for a record of its own. An id that is derived from an idempotency key can be
     used by a later suspension too; ``suspension_created_at`` tells whose receipt it is.
     """
@@ -208,14 +209,14 @@ class MovedReceipt(Fact, frozen=True):
     suspension_created_at: datetime
 
 
-class FinishedVerb(Fact, frozen=True):
+class FinishedVerb(HeadPart, frozen=True):
     """A holder's verb that was committed: its fence and the verb's name."""
 
     fence: int
     verb: str
 
 
-class Taken(Fact, frozen=True):
+class Taken(HeadPart, frozen=True):
     """Who took the run for good."""
 
     answer_id: str | None
@@ -223,7 +224,7 @@ class Taken(Fact, frozen=True):
     at: datetime
 
 
-class Head(Fact, frozen=True):
+class Head(HeadPart, frozen=True):
     """Everything that decides about a suspension. The record's attributes are copies of it, made in the same put."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint", "question"})

@@ -308,15 +308,15 @@ def given(head: Head) -> Sequence[WaitState]:
 
 
 def answers_of(
-    head: Head, apart: Mapping[str, object], awaiting: AwaitInput[Any] | None
+    head: Head, stored: Mapping[str, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
     """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named.
-    ``apart`` are those that do not stand in the head.
+    ``stored`` has the values that do not stand in the head.
     """
     answered = [wait for wait in given(head) if wait.answer is not None]
     answers: dict[str, object] = {}
     for wait in answered:
-        value = apart.get(wait.name, None if wait.answer is None else wait.answer.value)
+        value = stored.get(wait.name, None if wait.answer is None else wait.answer.value)
         made = Success(value) if awaiting is None else _made(wait, value, awaiting)
         if not isinstance(made, Success):
             return Failure(made.failure())

@@ -229,7 +229,7 @@ async def test_of_several_at_once_one_wins_and_its_own_is_delivered(hub):
 async def orphan(hub, new):
     """What a crash leaves between the two puts."""
     read = or_raise(await hub.suspensions.look("inspect", new.id))
-    return or_raise(await hub.suspensions.beside.answers.lay(read.head, text(9_000), 9_000, read.now))
+    return or_raise(await hub.suspensions.side_records.answers.store(read.head, text(9_000), 9_000, read.now))
 
 
 async def test_what_a_crash_leaves_is_removed_and_nothing_else(hub):

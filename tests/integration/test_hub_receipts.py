@@ -29,7 +29,7 @@ async def test_receipts_of_more_pauses_than_fit_a_head(hub):
         run = or_raise(await hub.claim(new.key, pause % 2 == 0, by=f"p{pause}", answer_id=f"id{pause}"))
         new = or_raise(await hub.suspend_next(run, pause, awaiting=CONFIRM))
     assert new.sequence == 109
-    stored = or_raise(await hub.suspensions.beside.receipts.page(Where(), limit=1000)).items
+    stored = or_raise(await hub.suspensions.side_records.receipts.page(Where(), limit=1000)).items
     assert len(stored) == 8
     # Those that left the head, those that are about to, and the newest.
     for pause, key in [*enumerate(keys)][:12] + [*enumerate(keys)][-4:]:
@@ -44,7 +44,7 @@ async def test_receipts_of_more_pauses_than_fit_a_head(hub):
     or_raise(await hub.resume(new.key, True))
     travel(hub, timedelta(days=8))
     assert or_raise(await Maintenance(hub).cleanup()).deleted == 1
-    assert or_raise(await hub.suspensions.beside.receipts.page(Where(), limit=1000)).items == ()
+    assert or_raise(await hub.suspensions.side_records.receipts.page(Where(), limit=1000)).items == ()
     for key in (keys[0], keys[-1], new.key):
         assert isinstance((await hub.inspect(key)).failure(), SuspensionNotFound)
 

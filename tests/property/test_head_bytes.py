@@ -14,7 +14,7 @@ from flowpersist.errors import MalformedPayload, UnsupportedVersion
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import (
     Answer,
-    Apart,
+    AnswerReference,
     FinishedVerb,
     Head,
     Status,
@@ -37,8 +37,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 SCALARS = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXTS
-APART = st.none() | st.builds(Apart, st.binary(max_size=16), st.binary(max_size=32))
-ANSWERS = st.builds(Answer, JSON, st.none() | TEXTS, MOMENTS, st.none() | TEXTS, apart=APART)
+REFERENCES = st.none() | st.builds(AnswerReference, st.binary(max_size=16), st.binary(max_size=32))
+ANSWERS = st.builds(Answer, JSON, st.none() | TEXTS, MOMENTS, st.none() | TEXTS, reference=REFERENCES)
 WAITS = st.builds(
     WaitState,
     name=TEXTS,

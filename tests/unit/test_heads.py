@@ -25,10 +25,10 @@ from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Offer
 from flowpersist.lifecycle.model import (
     Answer,
-    Apart,
+    AnswerReference,
     FinishedVerb,
     Head,
-    Kept,
+    LargeAnswer,
     MovedReceipt,
     Status,
     Taken,
@@ -68,7 +68,11 @@ HEAD = Head(
     waits=(
         ANSWERED,
         WaitState("later", bytes(32), 2, None, None),
-        replace(ANSWERED, name="large", answer=Answer(None, None, NOW, None, apart=Apart(bytes(16), bytes(32)))),
+        replace(
+            ANSWERED,
+            name="large",
+            answer=Answer(None, None, NOW, None, reference=AnswerReference(bytes(16), bytes(32))),
+        ),
     ),
     sequence=2,
     attempt=1,
@@ -178,7 +182,7 @@ def test_other_heads_go_both_ways():
     for head in (
         HEAD.receipts[0],
         MovedReceipt(HEAD.receipts[0], NOW),
-        Kept(bytes(32)),
+        LargeAnswer(bytes(32)),
         TrainedDictionary(40_000, 1, 10, 20, 30),
     ):
         codec = HeadCodec(type(head))

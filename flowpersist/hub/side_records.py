@@ -1,8 +1,7 @@
-"""What stands beside a suspension's record, since its head has no room for it: receipts of waits of long ago, and large
-answers.
+"""The further records of a suspension, for what does not fit in its head: old receipts, and large answers.
 
-It is written before the head that counts on it, sealed for control as the head is, and removed with the suspension. So
-a crash in between leaves something that no head names, and never a head that names what is not there.
+They are written before the head that refers to them, sealed with the control subkey as the head is, and removed with
+the suspension. So a crash can leave a record that no head refers to, but never a head that refers to a missing record.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from flowpersist.backends.base import NamespaceSchema, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Head, Kept, MovedReceipt, WaitReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, MovedReceipt, WaitReceipt
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Beside", "answers_of", "beside_schema", "receipts_of"]
+__all__ = ["SideRecords", "answers_of", "receipts_of", "side_schemas"]
 
 PURGED_AT_ONCE = 500
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
@@ -37,25 +36,25 @@ def answers_of(namespace: str) -> str:
     return f"{namespace}.answers"
 
 
-def beside_schema(namespace: str) -> list[NamespaceSchema]:
-    """The namespaces of what stands beside the suspensions of one."""
+def side_schemas(namespace: str) -> list[NamespaceSchema]:
+    """The namespaces of these records, for the suspensions of one namespace."""
     return [NamespaceSchema(name, _PER_SUSPENSION) for name in (receipts_of(namespace), answers_of(namespace))]
 
 
 @frozen
-class Beside:
-    """The records beside those of suspensions."""
+class SideRecords:
+    """The receipts and large answers of all suspensions of a namespace."""
 
     receipts: SealedRecords[MovedReceipt]
     answers: LargeAnswers
 
     @property
-    def records(self) -> tuple[SealedRecords[MovedReceipt], SealedRecords[Kept]]:
-        """Those of every kind."""
+    def records(self) -> tuple[SealedRecords[MovedReceipt], SealedRecords[LargeAnswer]]:
+        """The records of both kinds."""
         return self.receipts, self.answers.records
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
-        """Make receipts durable that are about to leave their head."""
+        """Store receipts that are about to leave their head."""
         for receipt in receipts:
             draft = Draft(
                 head=MovedReceipt(receipt, head.created_at),
@@ -95,5 +94,5 @@ class Beside:
 
 
 def receipt_key(suspension: SuspensionId, digest: bytes) -> str:
-    """Where a receipt stands: found by the key's secret, and telling nothing of it."""
+    """The key of a receipt's record: it can be computed from the secret, and does not reveal it."""
     return f"{suspension}/{digest.hex()}"

@@ -13,7 +13,7 @@ from returns.result import Failure, Success
 
 from flowpersist.backends.base import Record
 from flowpersist.errors import PersistenceError, StorageError
-from flowpersist.hub.beside import Beside
+from flowpersist.hub.side_records import SideRecords
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SECRET_BYTES, SuspensionId, SuspensionKey
 from flowpersist.lifecycle.indexing import attributes_of
@@ -23,15 +23,15 @@ from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Misses"]
+__all__ = ["UnknownKeys"]
 
 
-class Misses:
+class UnknownKeys:
     """Refuses keys of suspensions that are not there."""
 
-    def __init__(self, records: SealedRecords[Head], beside: Beside) -> None:
+    def __init__(self, records: SealedRecords[Head], side_records: SideRecords) -> None:
         self._records = records
-        self._beside = beside
+        self._side_records = side_records
         self._made: tuple[Sealer, Record] | None = None
 
     async def refuse(self, key: SuspensionKey | SuspensionId, now: datetime) -> PersistenceError:
@@ -44,7 +44,7 @@ class Misses:
         opened = None if record is None else self._records.loaded(record, now)
         if isinstance(opened, Success):
             find(opened.unwrap().head, key)
-        receipt = await self._beside.receipt(key.id, now, secret_digest(key.secret))
+        receipt = await self._side_records.receipt(key.id, now, secret_digest(key.secret))
         failed = isinstance(receipt, Failure) and isinstance(receipt.failure(), StorageError)
         return receipt.failure() if failed else not_found(key)
 
