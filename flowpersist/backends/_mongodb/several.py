@@ -43,7 +43,7 @@ async def _documents(context: StoreContext, refs: Sequence[RecordRef], *, body: 
 
     async def documents(some: Sequence[str]) -> list[Document]:
         wanted = {"_id": some[0]} if len(some) == 1 else {"_id": {"$in": list(some)}}
-        cursor = context.store.raw_records.find(wanted, projection, batch_size=len(some) + 1)
+        cursor = context.store.raw_records.find(wanted, projection, limit=len(some), batch_size=len(some))
         return [decoded(raw) async for raw in cursor]
 
     with mapped():
@@ -83,7 +83,8 @@ async def _bodies(context: StoreContext, several: Iterable[Stored]) -> dict[str,
     if not ids:
         return bodies
     with mapped():
-        chunks = await context.store.bodies.find({"_id": {"$in": ids}}, batch_size=len(ids) + 1).to_list(None)
+        found_chunks = context.store.bodies.find({"_id": {"$in": ids}}, limit=len(ids), batch_size=len(ids))
+        chunks = await found_chunks.to_list(None)
     pieces = {chunk["_id"]: chunk.get("b") for chunk in chunks}
     for stored in small:
         parts = [pieces.get(name) for name in stored.ids()]
