@@ -208,8 +208,9 @@ class Notifying(Protocol):
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """The keys of records of a namespace that were put or deleted from the moment of entering on, as they come.
 
-        A hint, no log: one may come twice, and after a broken connection some are missing. So who waits still
-        looks from time to time. Raises ``StorageError`` where the connection is lost for good.
+        A hint, no log: a key may come twice, and of several changes of one record only one may be told. Raises
+        ``StorageError`` once changes may have been missed: the connection was lost, or the listener was too slow. Then
+        enter again and read everything. A network may also fail in silence, so still look from time to time.
         """
         ...
 
