@@ -30,7 +30,6 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
-    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -44,10 +43,8 @@ from flowpersist.backends.kit import (
     Selection,
     check_deadline,
     check_put,
-    check_refs,
     check_revision,
     check_unwritten,
-    fitting,
     from_micros,
     host_clock,
     position_of,
@@ -212,16 +209,6 @@ class JournalBackend:
 
         return await self._run(read)
 
-    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
-        """See ``StorageBackend``."""
-        check_refs(refs)
-
-        def read(journal: Journal) -> Reads:
-            found = (journal.records.get(ref) for ref in refs)
-            return Reads(tuple(one if one is None or body else evolve(one, body=None) for one in found), self._now())
-
-        return await self._run(read)
-
     async def put(
         self,
         ref: RecordRef,
@@ -268,16 +255,15 @@ class JournalBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
-        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
+        asked = selection(namespace, where, order, limit, after, descending)
 
         def page(journal: Journal) -> Page[Record]:
             found = chosen(journal, asked)
-            items = tuple(record if bodies else evolve(record, body=None) for record in found[:limit])
+            items = tuple(evolve(record, body=None) for record in found[:limit])
             last = position_of(items[-1], asked.order) if len(found) > limit else None
-            return fitting(asked, Page(items, None if last is None else asked.cursor(last), self._now()))
+            return Page(items, None if last is None else asked.cursor(last), self._now())
 
         return await self._run(page)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from threading import Lock
 from typing import Final
 from urllib.parse import unquote
@@ -27,12 +26,11 @@ from flowpersist.backends._damage import (
     wider,
 )
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Selection, check_put, check_refs, selection
+from flowpersist.backends._matching import Selection, check_put, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten, revised
-from flowpersist.backends._pages import one_of
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -41,7 +39,6 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
-    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -124,15 +121,8 @@ class MemoryBackend:
         """See ``StorageBackend``."""
         store = self._ready()
         with store.lock:
-            return Read(_read(store.records(ref.namespace), ref, body=body), self._now())
-
-    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
-        """See ``StorageBackend``."""
-        check_refs(refs)
-        store = self._ready()
-        with store.lock:
-            found = tuple(one_of(ref, partial(_read, store.records(ref.namespace), ref, body=body)) for ref in refs)
-            return Reads(found, self._now())
+            held = store.records(ref.namespace).get(ref.key)
+            return Read(None if held is None else _sound(ref, held, body=body), self._now())
 
     async def put(
         self,
@@ -184,10 +174,9 @@ class MemoryBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
-        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
+        asked = selection(namespace, where, order, limit, after, descending)
         store = self._ready()
         with store.lock:
             rows = _found(store.records(namespace), asked, limit + 1)
@@ -267,17 +256,9 @@ def _sound(ref: RecordRef, held: Record, *, body: bool = False) -> Record:
     return read_as(NAME, ref, made)
 
 
-def _read(shelf: Shelf, ref: RecordRef, *, body: bool) -> Record | None:
-    held = shelf.get(ref.key)
-    return None if held is None else _sound(ref, held, body=body)
-
-
 def _found(shelf: Shelf, asked: Selection, count: int) -> list[Found]:
     return [
-        (
-            place,
-            found_in(NAME, asked.namespace, key, lambda ref: _sound(ref, shelf.records[ref.key], body=asked.bodies)),
-        )
+        (place, found_in(NAME, asked.namespace, key, lambda ref: _sound(ref, shelf.records[ref.key])))
         for place, key in shelf.first(asked, count)
     ]
 

@@ -216,7 +216,7 @@ class FieldsPlan:
         if name in self.dict_names:
             return vars(one).get(name, ABSENT)
         try:
-            return getattr(one, name, ABSENT)
+            return self._present(name, getattr(one, name, ABSENT))
         except Exception as error:
             reason = f"has the field {name!r}, which its class's own code did not let be read"
             raise Refused(one, f"{reason} ({type(error).__name__}); register it with encode= and decode=") from error
@@ -250,7 +250,7 @@ class FieldsPlan:
         if type(name) is str and isinstance(getattr(self.cls, name, None), cached_property):
             return
         reason = f"has the attribute {name!r}, which its class does not declare as a field, so that it would be lost"
-        raise Refused(one, f"{reason}; declare it, or register the class with encode= and decode=")
+        raise Refused(one, f"{reason}; declare it as a field, or give the class __getstate__ and __setstate__")
 
     def _refuse_faults(self, objects: list[Cell], cells: list[Cell]) -> None:
         width = len(self.names)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from weakref import ReferenceType
 
 from attrs import frozen
 
@@ -173,6 +174,8 @@ class _Sorter:
                 found.append(id(one))
             elif self._is_hashed_by_elements(one):
                 stack += one
+            elif type(one) is ReferenceType:
+                stack.append(one())
             elif isinstance(self._plan(type(one)), FieldsPlan):
                 stack += self._fields(one)
         return found

@@ -187,7 +187,8 @@ def _exception_plan(cls: type) -> Plan:
         for name, member in vars(base).items()
         if type(member) is MemberDescriptorType and name not in INCIDENTAL_MEMBERS
     )
-    names = ("args", "__cause__", "__suppress_context__", *members, ATTRIBUTES)
+    written = ("characters_written",) if issubclass(cls, OSError) else ()
+    names = ("args", "__cause__", "__suppress_context__", *members, *written, ATTRIBUTES)
     unset = frozenset(name for name in members if hasattr(own, name))
     return FieldsPlan(
         cls,

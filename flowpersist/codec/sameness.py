@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
@@ -26,8 +26,14 @@ from flowpersist.codec.zones import as_kept
 
 __all__ = ["Difference", "difference"]
 
-#: Rounds by which objects of equal values are told apart by what holds them at last.
+#: Rounds by which objects of equal values are told apart.
 MOST_ROUNDS = 64
+#: Elements that are looked at one at a time; beyond them, those that nothing tells apart are matched as they come.
+MOST_LOOKED = 2**17
+#: Objects that are looked at within an element.
+MOST_TOLD = 64
+#: How often that is done anew in one comparison, with what is known by then; it takes a walk over everything.
+MOST_COLOURINGS = 16
 SETS = (set, frozenset)
 DICTS = frozenset({dict, OrderedDict, defaultdict})
 
@@ -136,7 +142,10 @@ class _Comparison:
     _forth: dict[int, Cell] = field(factory=dict)
     _back: dict[int, Cell] = field(factory=dict)
     _sets: deque[Pair] = field(factory=deque)
-    _colours: dict[int, int] | None = None
+    _colours: dict[int, int] = field(factory=dict)
+    _colourings: int = 0
+    _looked: int = 0
+    _keys_of: dict[int, bytes] = field(factory=dict)
 
     def run(self, a: Cell, b: Cell) -> Difference | None:
         stack: list[Pair] = [(a, b, a)]
@@ -192,22 +201,59 @@ class _Comparison:
         mine = [part for part in mine if id(part) not in self._forth]
         theirs = [part for part in theirs if id(part) not in self._back]
         keys = self._keys([*mine, *theirs], roots)
-        mine.sort(key=lambda part: keys[id(part)])
-        theirs.sort(key=lambda part: keys[id(part)])
-        if len(mine) != len(theirs):
-            yield one, None, owner
-        yield from ((part, its, owner) for part, its in zip(mine, theirs, strict=False))
+        groups: dict[object, tuple[list[Cell], list[Cell]]] = {}
+        for side, parts in enumerate((mine, theirs)):
+            for part in parts:
+                groups.setdefault(keys[id(part)], ([], []))[side].append(part)
+        self._looked += len(mine)
+        waits = False
+        for own, its in groups.values():
+            if len(own) != len(its):
+                yield one, None, owner
+            # Of several that nothing tells apart one is matched, and what it holds tells the others apart.
+            at_once = len(own) == 1 or self._looked > MOST_LOOKED or not any(map(self._holds_objects, own))
+            waits = waits or not at_once
+            yield from ((part, copy, owner) for part, copy in zip(own if at_once else own[:1], its, strict=False))
+        if waits:
+            self._sets.append((one, other, owner))
 
-    def _keys(self, elements: list[Cell], roots: tuple[Cell, Cell]) -> dict[int, tuple[bytes, int]]:
-        keys = {id(one): self._parts.key(one) for one in elements}
-        if len(set(keys.values())) * 2 < len(keys) and self._colours is None:
-            self._colours = _colours(roots, self._parts)
-        colours = self._colours or {}
-        return {number: (key, colours.get(number, 0)) for number, key in keys.items()}
+    def _holds_objects(self, one: Cell) -> bool:
+        return not self._parts.is_leaf(one) and not all(map(self._parts.is_leaf, self._parts.of(one)))
+
+    def _keys(self, elements: list[Cell], roots: tuple[Cell, Cell]) -> dict[int, object]:
+        for one in elements:
+            if id(one) not in self._keys_of:
+                self._keys_of[id(one)] = self._parts.key(one)
+        keys: dict[int, object] = {id(one): self._keys_of[id(one)] for one in elements}
+        if len(set(keys.values())) * 2 == len(keys):
+            return keys
+        if self._colourings < MOST_COLOURINGS:
+            self._colourings += 1
+            self._colours = _colours(roots, self._parts, self._known)
+        return {id(one): (keys[id(one)], self._colours.get(id(one)), self._told(one)) for one in elements}
+
+    def _known(self, one: Cell) -> int | None:
+        """A number for an object that has a counterpart, which that has too."""
+        back = self._back.get(id(one), self)
+        return id(back) if back is not self else id(one) if id(one) in self._forth else None
+
+    def _told(self, one: Cell) -> tuple[int | None, ...]:
+        """What an element holds that is matched already, as far as a short look shows it."""
+        queue = deque([] if self._parts.is_leaf(one) else [one])
+        found: list[int | None] = []
+        while queue and len(found) < MOST_TOLD:
+            known = self._known(part := queue.popleft())
+            found.append(known)
+            if known is None and not self._parts.is_set(part):
+                queue.extend(inner for inner in self._parts.of(part) if not self._parts.is_leaf(inner))
+        return tuple(found)
 
 
-def _colours(roots: Iterable[Cell], parts: _Parts) -> dict[int, int]:
-    """A number for each object that depends on all that it reaches, by rounds: equal where nothing tells apart."""
+def _colours(roots: Iterable[Cell], parts: _Parts, known: Callable[[Cell], int | None]) -> dict[int, int]:
+    """A number for each object that depends on all that it reaches, by rounds: equal where nothing tells apart.
+
+    ``known`` gives the numbers of those that are matched already.
+    """
     held: dict[int, list[Cell]] = {}
     stack = list(roots)
     ordered: dict[int, bool] = {}
@@ -220,22 +266,34 @@ def _colours(roots: Iterable[Cell], parts: _Parts) -> dict[int, int]:
         ordered[id(one)] = not parts.is_set(one)
         leaves = [parts.key(part) for part in own if parts.is_leaf(part)]
         colours[id(one)] = hash(
-            (type(one).__qualname__, len(own), tuple(leaves if ordered[id(one)] else sorted(leaves)))
+            (
+                known(one),
+                type(one).__qualname__,
+                len(own),
+                tuple(leaves if ordered[id(one)] else sorted(leaves)),
+            )
         )
         stack += own
     objects = {number: [id(part) for part in own if id(part) in held] for number, own in held.items()}
+    holders: dict[int, list[int]] = {number: [] for number in objects}
+    for number, own in objects.items():
+        for part in own:
+            holders[part].append(number)
     count = 0
     for _ in range(MOST_ROUNDS):
         if len(set(colours.values())) == count:
             break
         count = len(set(colours.values()))
-        colours = {number: _mixed(number, own, colours, ordered) for number, own in objects.items()}
+        colours = {
+            number: hash((colours[number], _mixed(own, colours, ordered[number]), _mixed(holders[number], colours)))
+            for number, own in objects.items()
+        }
     return colours
 
 
-def _mixed(number: int, own: list[int], colours: dict[int, int], ordered: dict[int, bool]) -> int:
-    theirs = [colours[part] for part in own]
-    return hash((colours[number], tuple(theirs if ordered[number] else sorted(theirs))))
+def _mixed(others: list[int], colours: dict[int, int], ordered: bool = False) -> tuple[int, ...]:  # noqa: FBT001, FBT002
+    theirs = [colours[one] for one in others]
+    return tuple(theirs if ordered else sorted(theirs))
 
 
 def _same_leaf(one: Cell, other: Cell) -> bool:
@@ -249,10 +307,10 @@ def _same_leaf(one: Cell, other: Cell) -> bool:
         case dt.datetime() | dt.time():
             naive = one.replace(tzinfo=None) == other.replace(tzinfo=None)
             return bool(naive and one.fold == other.fold and repr(as_kept(one.tzinfo)) == repr(as_kept(other.tzinfo)))
-    return _told(one) == _told(other)
+    return _exactly(one) == _exactly(other)
 
 
-def _told(leaf: Cell) -> object:
+def _exactly(leaf: Cell) -> object:
     """What tells a leaf from others that may be equal to it."""
     if isinstance(leaf, Decimal):
         return leaf.as_tuple()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from weakref import ReferenceType
 
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
@@ -110,6 +111,11 @@ class HashGuard:
             return tuple.__iter__(one)
         if type(one) is slice:
             return (one.start, one.stop, one.step)
+        if type(one) is ReferenceType:
+            # It keeps the hash of an object that is gone, and a copy of it can't have one.
+            if one() is None:
+                raise Refused(one, "is a key or element, or in one, and refers to an object that is gone; take it out")
+            return (one(),)
         # A frozenset keeps the hashes of its elements, so it has no parts here.
         registration = self._types.by_class(type(one))
         plan = None if registration is None else registration.plan

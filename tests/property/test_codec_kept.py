@@ -8,13 +8,17 @@ A graph is made by a program of bytes: objects are made without their classes' `
 from __future__ import annotations
 
 import abc
+import datetime as dt
 import enum
 import os
-from collections import Counter, OrderedDict, defaultdict, deque
+import weakref
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from types import MemberDescriptorType
+from decimal import Decimal
+from functools import cached_property, partial
+from types import MappingProxyType, MemberDescriptorType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import attrs
@@ -182,6 +186,26 @@ class ByReference:
         self.first = parts
 
 
+class Groups(defaultdict[Any, Any]):
+    pass
+
+
+class Space(SimpleNamespace):
+    __slots__ = ("extra",)
+
+
+class Moment(dt.datetime):
+    pass
+
+
+class Money(Decimal):
+    __slots__ = ("__dict__", "extra")
+
+
+class Titled(namedtuple("Titled", "first")):  # noqa: PYI024, SLOT002 - its attributes are what is tested
+    pass
+
+
 class Meta(type):
     @property
     def index(cls) -> int:
@@ -227,9 +251,11 @@ BARE = (
 TYPES = TypeRegistry(
     *(one for one in BARE if one not in {Paired, ByReference}),
     *(Model, Failed, Many, Named, Items, Table, Pile, Text, Couple, Colour, Right),
+    *(Groups, Space, Moment, Money, Titled),
 )
 TYPES.register(Paired, encode=lambda one: dict(vars(one)), decode=load)
 TYPES.register(ByReference, encode=lambda one: one.first, decode=ByReference)
+TYPES.reference(load, name="load")
 CODEC = Codec(types=TYPES)
 
 
@@ -241,7 +267,7 @@ class Program:
         self.made: list[Any] = []
 
     def number(self, below: int) -> int:
-        return next(self._code, 0) % below
+        return next(self._code, 0) % (below or 1)
 
     def cell(self) -> Any:
         at = self.number(len(self.made) + len(LEAVES))
@@ -260,7 +286,7 @@ class Program:
     def attempt(self, step: Callable[[Program], Any]) -> None:
         try:
             step(self)
-        except (TypeError, AttributeError, ValueError, RecursionError):
+        except (TypeError, AttributeError, ValueError, LookupError, RecursionError, StopIteration):
             return
 
 
@@ -318,6 +344,20 @@ MAKERS: tuple[Callable[[Program], Any], ...] = (
     lambda program: Couple(program.cells()),
     lambda program: Colour(1 + program.number(2)),
     lambda program: Right(program.number(4)),
+    lambda program: Groups(load, dict.fromkeys(program.cells())),
+    lambda program: Space(first=program.cell()),
+    lambda program: SimpleNamespace(first=program.cell()),
+    lambda program: Moment(2026, 1, 2, fold=program.number(2)),
+    lambda program: Money(program.number(3)),
+    lambda program: Titled(program.cell()),
+    lambda program: UserList(program.cells()),
+    lambda program: UserDict(dict.fromkeys(program.cells())),
+    lambda program: ChainMap(*[one for one in program.made if isinstance(one, dict)][:2]),
+    lambda program: MappingProxyType(next(one for one in program.made if isinstance(one, dict))),
+    lambda program: array("d", [1.5]),
+    lambda program: partial(load, *program.cells()),
+    lambda program: weakref.ref(some(program)),
+    lambda program: [load, Data, program.cell()],
 )
 
 

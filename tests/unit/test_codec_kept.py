@@ -6,6 +6,7 @@ Each row was once accepted and lost, or accepted and unreadable.
 from __future__ import annotations
 
 import enum
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import attrs
 import pydantic
 import pytest
+from returns.result import Success
 
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import ConfigurationError, MalformedPayload, SerializationError, UnknownType, UnsupportedType
@@ -550,6 +552,11 @@ def lost_key(make: Callable[[Any], Any]) -> Callable[[], Any]:
     return made
 
 
+def gone_key() -> Any:
+    one = Key(1)
+    return {weakref.ref(one)}
+
+
 class Arranged(OrderedDict[Any, Any]):
     pass
 
@@ -719,6 +726,11 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], Callable[[A
             and type(copy.exceptions[1].exceptions[0]) is KeyError
         ),
     ),
+    "what was written before an error": (
+        lambda: [BlockingIOError(1, "x", 5), OSError(2, "x")],
+        TypeRegistry,
+        lambda copy: copy[0].characters_written == 5 and not hasattr(copy[1], "characters_written"),
+    ),
     "an exception with slots": (coded, lambda: plain(Coded), lambda copy: copy.code[0] is copy),
     "a slot named like a method": (titled, lambda: plain(Titled), lambda copy: (copy, copy.title) == ("text", 5)),
     "a state of slots": (
@@ -766,6 +778,8 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], Callable[[A
 
 #: Found by random graphs.
 FOUND: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], str]] = {
+    "a weak reference to what is gone, as a key": (gone_key, lambda: plain(Key), "gone"),
+    "a weak reference to what is gone, in a key": (lambda: {(gone_key().pop(),)}, lambda: plain(Key), "gone"),
     "an attribute of an OrderedDict": (lambda: with_attribute(OrderedDict(a=1), "x"), TypeRegistry, "'x'"),
     "an attribute of a Counter": (lambda: with_attribute(Counter("ab"), "x"), TypeRegistry, "'x'"),
     "a key that an OrderedDict lost": (lost_key(OrderedDict), lambda: plain(Key), "OrderedDict"),
@@ -1017,3 +1031,28 @@ def test_an_upgrade_sees_what_was_upgraded_within_it():
 
     (copy,) = upgraded(OldRow([[1], [2], [3]], OldRow([[1]], OldRow([[]]))), NewRow, total).unwrap()
     assert (copy.count, copy.child.count, copy.child.child.count) == (5, 2, 1)
+
+
+@dataclass(eq=False)
+class Node:
+    child: Any = None
+
+
+def symmetric() -> list[Any]:
+    """Sets of objects that hash by identity and hold equal things, of which some are shared."""
+    children = [Node() for _ in range(6)]
+    pairs = {Node(child) for child in children for _ in range(2)}
+    rings = set()
+    for _ in range(4):
+        one = Node(Node())
+        one.child.child = one
+        rings.add(one)
+    equal = {Node() for _ in range(50)}
+    return [pairs, children[::2], rings, equal, {Node([child]) for child in children}, {1, None, *equal, 2.5}]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_verified_set_of_equal_objects_is_not_refused(seed):
+    waste = [Node() for _ in range(seed * 7)]
+    codec = Codec(types=[Node]).verifying()
+    assert isinstance(codec.encode([symmetric() for _ in range(seed + 1)]), Success), waste
