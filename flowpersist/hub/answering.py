@@ -1,4 +1,4 @@
-"""What a value passes before it is an answer: its JSON form, its wait's schema, and the rules of the schema's class.
+"""The checks of a value before it is an answer: its JSON form, its wait's schema, and the rules of the schema's class.
 
 All of it happens before anything is decided or written, in a thread where the value is not small or a class's own code
 runs, so that the event loop goes on.
@@ -26,7 +26,7 @@ from flowpersist.lifecycle.views import answers_of
 
 __all__ = ["Given", "delivered", "own_copy"]
 
-#: Values, and characters of text, that are checked in the event loop.
+#: At most so many values and characters of text are checked in the event loop.
 FEW: Final = 200
 SHORT: Final = 8 * 1024
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
@@ -34,18 +34,18 @@ _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
 @frozen
 class Given:
-    """A value as a caller gave it. Who gives it and the answer's id are checked when it is made."""
+    """A value as a caller gave it. ``by`` and the answer's id are checked when it is made."""
 
     offer: Offer
     types: AnswerTypes
-    #: Characters of its texts together.
+    #: The most characters of all its texts together.
     max_text: int
 
     async def examined(self, head: Head, target: Target) -> Offer:
-        """The offer in its JSON form, with what the wait that it would answer says of it."""
+        """The offer in its JSON form, checked against the wait that it would answer."""
         wait = verbs.wanted(head, target)
         kind = None if wait is None or wait.awaiting is None else self.types.of(wait.awaiting)
-        # What is awaited is read again, and its schema compiled, so that it counts too.
+        # The schema of what is awaited may have to be compiled, so its size counts too.
         small = _is_small(self.offer.value) and (wait is None or _is_small(wait.awaiting))
         if kind is None and small:
             return _examined(self.offer, wait, None, self.max_text)
@@ -57,7 +57,7 @@ def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -
     if wait is None:
         return Offer(form, offer.by, offer.answer_id, digest=verbs.digest_of(form))
     typed = wait.awaiting is not None and "schema" in wait.awaiting
-    # Where any JSON value will do, nothing else is taken for one.
+    # Without a schema the given value itself must be JSON data.
     checked = verbs.checked(wait, form if typed else offer.value, max_text=max_text)
     if kind is not None:
         # The same value, if its type's own rules let it through.
@@ -68,7 +68,7 @@ def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -
 async def delivered(
     head: Head, stored: Mapping[str, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
-    """The answers for whoever takes the run; those of a class are made in a thread, where its own rules run."""
+    """The answers for the holder of the run; instances of a class are made in a thread, where its own code runs."""
     if awaiting is None:
         return answers_of(head, stored, None)
     return await asyncio.to_thread(answers_of, head, stored, awaiting)
@@ -99,7 +99,7 @@ def own_copy(value: object) -> object:
 
 
 def _is_small(value: object) -> bool:
-    """Whether a bounded look finds it so; an object of a class is not, whose encoder is code of its own."""
+    """Whether a value is small, by a bounded check; an object of a class is not, since its encoder may do anything."""
     pending: list[Any] = [value]
     nodes = text = 0
     while pending:

@@ -1,4 +1,4 @@
-"""Who may do what: the authorizer that a hub was opened with is asked before each verb."""
+"""Authorization: the hub's authorizer is asked before each verb."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("flowpersist.hub")
 
 
 class Authorizer(Protocol):
-    """Asked before each verb; anything but a true answer is a refusal, an exception too."""
+    """Asked before each verb. Anything but a true answer is a refusal, and so is an exception."""
 
     def __call__(self, verb: str, suspension: Suspension, by: str | None) -> bool | Awaitable[bool]:
         """Whether ``by`` may do this to that suspension."""
@@ -31,7 +31,7 @@ class Authorizer(Protocol):
 async def authorized(
     authorizer: Authorizer, verb: str, head: Head, by: str | None, tracebacks: Tracebacks
 ) -> Result[None, PersistenceError]:
-    """What the authorizer says. Where it raises, the exception is the cause of the refusal."""
+    """Ask the authorizer. If it raises, the exception is the cause of the refusal."""
     denied = PermissionDenied(f"{verb} on suspension {head.id} is not allowed; ask whoever runs this service")
     try:
         answer = authorizer(verb, suspension_of(head), by)

@@ -1,4 +1,4 @@
-"""What all verbs of a hub share: its records, its defaults, and what a pause and an answer are made of."""
+"""What all verbs of a hub share: its records, its defaults, and how a pause and an answer are made."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @frozen
 class HubDefaults:
-    """What a hub's verbs use where a call says nothing."""
+    """The defaults of a hub's verbs."""
 
     namespace: str
     timeout: timedelta | None
@@ -59,21 +59,21 @@ class HubBase:
         self.suspensions = suspensions
         self.defaults = defaults
         self.dictionaries = dictionaries
-        #: What answers have to pass beside their schema, where this process has the schema's class.
+        #: The classes of schemas that this process has: their rules check answers too.
         self.answer_types = AnswerTypes(suspensions.records.sealer.codec.types)
-        #: The runs that are held by this process, so that whoever finishes one stops its renewals.
+        #: The runs that this process holds: finishing one stops its renewals.
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
-        #: What its callers claim from.
+        #: The queues of due runs that callers claim from.
         self.queues = Queues(suspensions.records)
 
     @property
     def backend(self) -> StorageBackend:
-        """Where the records are."""
+        """The backend that keeps the records."""
         return self.suspensions.records.backend
 
     @property
     def runtime(self) -> Runtime:
-        """The hub's clock, randomness and patience."""
+        """The hub's retry policy, clock and randomness."""
         return self.suspensions.records.runtime
 
     def use_keyring(self, keyring: KeyRing | None) -> None:

@@ -1,4 +1,4 @@
-"""What users' code raises: a fault of its own, or the cancellation of its task or the end of its process."""
+"""Telling apart what users' code raises: an error of its own, the cancellation of its task, the end of the process."""
 
 from __future__ import annotations
 

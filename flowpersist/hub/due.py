@@ -1,8 +1,8 @@
-"""What is due: read in bounded pages up to the store's present, past what is known to be unreadable here.
+"""Due records, read in bounded pages up to the store's present time.
 
-A ``Front`` is one status' records in the order of their due. Its beginning moves past pages of records that can't be
-read, so that no claim reads these again; a patrol goes over them, a page at a time, and tries each again when it is
-time to, which also finds what came to stand among them since.
+A ``Front`` has the records of one status, ordered by the time at which they are due. Its start moves past pages of
+records that this process can't read, so that no claim reads them again. A patrol reads the skipped records again, one
+page at a time. It tries each record when its delay is over, and finds records that were put among them meanwhile.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["CLAIMABLE", "Due", "Front", "Queue", "Queues", "due_heads", "due_pages"]
 
-#: Records of a page at most; the first is as large as what is wanted, each further one twice that.
+#: The most records of a page. The first page has as many as the caller wants, and each further one twice as many.
 BATCH: Final = 100
-#: Records of a patrol's page, and seconds between two of them.
+#: The records of a page of the patrol, and the seconds between two such pages.
 PATROL: Final = 50
 ROUND: Final = 1.0
-#: How far a page's bound is past the store's present as it is reckoned. What is later than the reply's own clock is not
-#: due, and a clock that was past the bound is asked again.
+#: A page's bound is by so much later than the store's present time as this process estimates it. Records that are later
+#: than the reply's own clock are left out, and if that clock is past the bound, the next page follows.
 MARGIN: Final = timedelta(seconds=1)
-#: What becomes claimable: answered ones, ended leases, and waits whose default is due.
+#: The statuses of what can become claimable: answered, with an ended lease, or with a default that is due.
 CLAIMABLE: Final = (str(Status.ANSWERED), str(Status.RUNNING), str(Status.WAITING))
 MOST_QUEUES: Final = 32
 Place: TypeAlias = tuple[datetime, str]
@@ -92,7 +92,7 @@ async def due_pages(
 async def due_heads(
     records: SealedRecords[H], equals: Mapping[str, Scalar]
 ) -> AsyncGenerator[Result[Loaded[H], PersistenceError], None]:
-    """The same with their heads, one by one. What is known to be unreadable is passed over unopened."""
+    """The same with their heads, one by one. Records that are known to be unreadable are skipped."""
     async for found in due_pages(records, equals):
         if not isinstance(found, Success):
             yield Failure(found.failure())
@@ -108,25 +108,25 @@ async def due_heads(
 
 @define(eq=False)
 class Front:
-    """Where one status' due records begin for whoever asks with one ``scope``, and how far its patrol has come."""
+    """The start of the due records of one status for callers of one ``scope``, and the position of its patrol."""
 
     records: SealedRecords[Head]
     equals: Mapping[str, Scalar]
     scope: object
-    #: The cursor up to which everything is passed over, and the place of the last record before it that could be read.
+    #: The cursor up to which all records are skipped, and the place of the last readable record before it.
     after: str | None = None
     place: Place | None = None
-    #: How many that are passed over follow at once.
+    #: The number of skipped records that follow directly.
     tail: int = 0
     _patrol: str | None = None
     _patrolled: float = float("-inf")
 
     async def candidates(self, wanted: int) -> AsyncGenerator[Result[Candidate, PersistenceError], None]:
-        """What may be claimed, longest due first, until the caller has enough; ends at the first failure."""
+        """Records that may be claimed, longest due first, until the caller has enough; ends at the first failure."""
         async for record, now in self._patrolling():
             yield Success(Candidate(record, now, set()))
         kept: set[str] = set()
-        # But for the last of those that are passed over, so that a page of them has a cursor to begin after.
+        # Without the last of the skipped records, so that a page of them has a cursor to start after.
         first, tail = (self.tail - 1 if self.tail > 1 else None), 0
         async with aclosing(due_pages(self.records, self.equals, size=wanted, first=first, after=self.after)) as pages:
             async for found in pages:
@@ -149,7 +149,7 @@ class Front:
                 self.tail = tail
 
     async def _patrolling(self) -> AsyncGenerator[tuple[Record, datetime], None]:
-        """Now and then one page of what the front has passed: what is to be tried again of it, or has come since."""
+        """From time to time one page of the skipped records: those to be tried again, and new ones."""
         moment = self.records.runtime.monotonic()
         if self.after is None or moment < self._patrolled + ROUND:
             return
@@ -163,7 +163,7 @@ class Front:
         within = [record for record in page.items if place is None or _place(record) <= place]
         over = page.next is None or len(within) < len(page.items)
         if over and self._patrol is None and not within and not page.unreadable:
-            # All that was passed over has gone.
+            # All skipped records are gone.
             self.after = self.place = None
         self._patrol = None if over else page.next
         for record in within:
@@ -180,7 +180,7 @@ class Front:
 
     def _reset(self, error: PersistenceError) -> None:
         if isinstance(error, InputValidationError):
-            # A cursor that the store takes no more.
+            # The store no longer accepts the cursor.
             self.after = self.place = self._patrol = None
 
 
@@ -191,14 +191,14 @@ def _place(record: Record) -> Place:
 
 @frozen
 class Due:
-    """A due record with its head. ``keep`` says that it was neither taken nor is it to be passed over."""
+    """A due record with its head. ``keep`` says that it was not claimed and must not be skipped."""
 
     record: Loaded[Head]
     keep: Callable[[], None]
 
 
 class Queue:
-    """What is due by criteria, in the order of its due over several statuses."""
+    """The due records that fit criteria, longest due first, over several statuses."""
 
     def __init__(
         self, records: SealedRecords[Head], equals: Mapping[str, Scalar], statuses: Iterable[str], scope: object
@@ -208,7 +208,7 @@ class Queue:
         self._fronts = [Front(records, {**equals, "status": status}, scope) for status in statuses]
 
     async def due(self, wanted: int) -> AsyncGenerator[Result[Due, PersistenceError], None]:
-        """Records that may be claimed, each opened when it is its turn. A failure does not end it."""
+        """Records that may be claimed, each opened when its turn comes. A failure does not end them."""
         streams = [front.candidates(wanted) for front in self._fronts]
         waiting: list[tuple[float, int, Result[Candidate, PersistenceError]]] = []
 
@@ -223,7 +223,7 @@ class Queue:
             while waiting:
                 _, number, found = heapq.heappop(waiting)
                 opened = found.bind(self._opened)
-                # What can't be opened is passed over from now on.
+                # A record that can't be opened is skipped from now on.
                 if isinstance(opened, Success) or not isinstance(found, Success):
                     yield opened
                 await push(number)
@@ -241,14 +241,14 @@ def _urgency(found: Result[Candidate, PersistenceError]) -> float:
 
 
 class Queues:
-    """The queues that a hub's callers have asked for, those of the last ones: each remembers what it passes over."""
+    """The queues of a hub's latest callers: each remembers which records it skips."""
 
     def __init__(self, records: SealedRecords[Head]) -> None:
         self._records = records
         self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
 
     def of(self, criteria: Criteria, scope: object, statuses: tuple[str, ...] = CLAIMABLE) -> Queue:
-        """The one of these criteria; ``scope`` is what else decides whether a run can be claimed."""
+        """The queue of these criteria; ``scope`` is what else decides whether a run can be claimed."""
         asked = repr(criteria), statuses, scope
         found = self._queues.pop(asked, None) or queue_of(self._records, criteria, scope, statuses)
         self._queues[asked] = found
@@ -257,7 +257,7 @@ class Queues:
         return found
 
     def forget(self) -> None:
-        """Try everything again."""
+        """Try all skipped records again."""
         self._queues.clear()
 
 

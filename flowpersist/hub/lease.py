@@ -1,4 +1,4 @@
-"""Holding a run: its lease is renewed in the background, and the work is cancelled when the lease is lost."""
+"""Holding a run: the lease is renewed in the background, and the work is cancelled if the lease is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpersist.lifecycle.views import Resumption, check_run
 
 __all__ = ["Leasing", "hold"]
 
-#: A lease is renewed when a third of it has gone, so that two renewals may fail.
+#: A lease is renewed after a third of its time, so that two renewals may fail.
 RENEWALS: Final = 3
 log = logging.getLogger("flowpersist.hub")
 
@@ -61,11 +61,11 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
 
     @property
     def lost(self) -> PersistenceError | None:
-        """What ended the lease, where somebody or something else did."""
+        """The error that ended the lease, if this process did not end it."""
         return self._lost
 
     async def __aenter__(self) -> Self:
-        """Start to renew."""
+        """Start renewing."""
         task = asyncio.current_task()
         if task is None:
             msg = "hold must be used in an asyncio task"
@@ -79,7 +79,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop renewing; raise what lost the lease in place of the cancellation that it caused."""
+        """Stop renewing. If the lease was lost, raise that error in place of the cancellation that it caused."""
         self._hub.holds.pop((self._run.suspension.id, self._run.fence), None)
         cancelled = await self._stopped()
         if self._lost is None:
@@ -87,7 +87,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
                 raise asyncio.CancelledError
             return
         if self._body.uncancel() > self._cancelling:
-            # Somebody else cancels too: theirs goes first.
+            # Somebody else has cancelled the task too: their cancellation takes precedence.
             if kind is None:
                 raise asyncio.CancelledError
             return
@@ -95,7 +95,7 @@ class hold:  # noqa: N801 - used as a verb, as asyncio.timeout is
             raise self._lost
 
     async def _stopped(self) -> bool:
-        """End the renewer; gives whether a cancellation arrived meanwhile."""
+        """Stop the renewing task; True if a cancellation arrived meanwhile."""
         cancelled = False
         self._renewer.cancel()
         while not self._renewer.done():

@@ -1,4 +1,4 @@
-"""Pages of suspensions as of now, and settling what time has changed.
+"""Pages of suspensions as of now, and writing what time has changed.
 
 The store's index knows the status of the last put. What time has changed since is due, so a page by status is merged
 from what the index lists under that status and from what is due among those that turn into it, in the order of the
@@ -33,9 +33,9 @@ from flowpersist.sealed.drafts import Loaded
 __all__ = ["query", "refresh_due"]
 
 log = logging.getLogger("flowpersist.hub")
-#: The statuses that time alone can change.
+#: The statuses that time can change.
 CHANGING: Final = (Status.RESERVED, Status.WAITING, Status.RUNNING)
-#: What time alone turns into each status.
+#: The statuses from which time leads to each status.
 SOURCES: Final[Mapping[Status, tuple[Status, ...]]] = {
     Status.EXPIRED: (Status.RESERVED, Status.WAITING),
     Status.ANSWERED: (Status.WAITING, Status.RUNNING),
@@ -91,7 +91,7 @@ async def _shown(
 
 
 def _in_time(criteria: Criteria, head: Head) -> bool:
-    # Whether its expiry was handled is the business of workers.
+    # Whether an expiry was handled matters to workers only.
     due = purge_at(head) if head.status.closed else due_at(head)
     return criteria.due_before is None or (due is not None and due < criteria.due_before)
 
@@ -142,7 +142,7 @@ class _Merge:
 
     async def _parts(self, place: Place | None) -> AsyncIterator[Result[_Part, PersistenceError]]:
         status = self.criteria.status
-        # In this order, so that what changes its status meanwhile is seen twice and not never.
+        # In this order, so that a suspension whose status changes meanwhile is seen twice rather than never.
         for source in () if status is None else SOURCES.get(status, ()):
             yield await self._changed(source, place)
         if status is Status.EXPIRED:
@@ -223,7 +223,7 @@ class _Merge:
         self, parts: Sequence[_Part], now: datetime, *, require_key: bool
     ) -> Result[Page[Suspension], PersistenceError]:
         horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
-        # By key, since what changed its status between two parts is in both.
+        # By key, since a suspension whose status changed between two parts is in both.
         within = {
             one.record.ref.key: one
             for one in heapq.merge(*(part.items for part in parts))
@@ -266,7 +266,7 @@ def _parsed(text: str, order: Order) -> Place | Failure[PersistenceError]:
         match data:
             case [str(by), str(moment), str(key)] if by == order:
                 place = datetime.fromisoformat(moment).astimezone(UTC), key
-                # What a store would refuse is refused here.
+                # A key that a store would refuse is refused here.
                 Range("key", since=key)
                 return place
     except (binascii.Error, ValueError, RecursionError, OverflowError):
@@ -277,7 +277,7 @@ def _parsed(text: str, order: Order) -> Place | Failure[PersistenceError]:
 
 
 async def refresh_due(suspensions: Suspensions, statuses: Sequence[Status] = CHANGING) -> Result[int, PersistenceError]:
-    """Put what time has changed: gives how many have changed. A failure is logged, and the others are tried."""
+    """Write what time has changed, and give the number of changes. A failure is logged, and the rest is tried."""
     changed = 0
     for status in statuses:
         async for found in due_heads(suspensions.records, {"status": str(status)}):

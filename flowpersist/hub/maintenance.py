@@ -1,4 +1,4 @@
-"""Looking after a store: what is due is put, what has served its time is deleted, and how it all is."""
+"""Maintenance of a store: writing changes by time, deleting what has expired, and reports of its health."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from flowpersist.stages.zstd import DICTIONARY_SIZES
 __all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
 
 log = logging.getLogger("flowpersist.hub")
-#: How many of the newest and of the oldest records tell how a store is sealed.
+#: So many of the newest and of the oldest records are checked for how they are sealed.
 LOOKED_AT: Final = 100
 SEALS: Final = {PLAIN: "plain", AUTHENTICATED: "authenticated", ENCRYPTED: "encrypted"}
 PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have the runs behind them end or pause again"
@@ -97,7 +97,7 @@ class Maintenance:
         """
         check_criteria(criteria)
         check_flag(dry_run, "dry_run")
-        # What only would be deleted is looked for among what time has closed too, since nothing is put for a look.
+        # A dry run writes nothing, so it also looks among suspensions that time has closed since their last write.
         ticked = Success(0) if dry_run else await refresh_due(self._hub.suspensions)
         if not isinstance(ticked, Success):
             return Failure(ticked.failure())
@@ -218,7 +218,7 @@ class Maintenance:
 
 
 async def stored_seals(records: SealedRecords[Head]) -> Result[Mapping[str, int], PersistenceError]:
-    """How the newest and the oldest records are sealed, by their envelopes' own words, which need no key."""
+    """How the newest and the oldest records are sealed, by the headers of their envelopes, which need no key."""
     seals: dict[RecordRef, str] = {}
     for descending in (True, False):
         listed = await records.listed(Where(), limit=LOOKED_AT, descending=descending)

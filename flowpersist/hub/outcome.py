@@ -49,7 +49,7 @@ DEFAULT_LEASE: Final = timedelta(seconds=30)
 
 
 def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
-    """A Result as the union that it is, so that ``match`` and ``isinstance`` narrow."""
+    """A Result as a union, so that ``match`` and ``isinstance`` narrow its type."""
     return result if isinstance(result, Success) else Failure(result.failure())
 
 

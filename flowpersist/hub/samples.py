@@ -59,7 +59,7 @@ async def _encoded(
     records: SealedRecords[Head], listed: Loaded[Head], criteria: Criteria
 ) -> Result[tuple[bytes, ...], PersistenceError]:
     """The encoded state of one record, if it has a small one."""
-    # What is sealed is larger than what a dictionary reaches only where the state is.
+    # A sealed state is larger than the reach of a dictionary only if the state itself is.
     if listed.body_size is None or listed.body_size > 2 * DICTIONARY_REACH:
         return Success(())
     read = await records.read(listed.ref.key, body=True)
@@ -68,7 +68,7 @@ async def _encoded(
     record = read.unwrap().record
     if record is None or record.body is None:
         return Success(())
-    # It may have ended since it was listed, and its body is an outcome then.
+    # The run may have ended since it was listed: then its body is an outcome.
     head = present(record.head, record.now)
     if head.status.closed or not matches(criteria, head):
         return Success(())

@@ -1,4 +1,4 @@
-"""How a pause is made: its waits with fresh secrets, its state sealed, and whether it is the same one again."""
+"""Making a pause: its waits with new secrets, its sealed state, and the comparison with an earlier request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = [
 
 Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
 MAX_WAITS = 1000
-#: Characters of all that a pause awaits: no head has room for more.
+#: The most characters of everything that a pause awaits; more does not fit in a head.
 MAX_AWAITED = 4 * 1024 * 1024
 #: The name of the wait of a pause that needs no answer.
 NO_ANSWER = "answer"
@@ -54,7 +54,7 @@ NO_ANSWER = "answer"
 
 @frozen
 class Planned:
-    """A wait before the store's clock is known."""
+    """A wait to be opened once the store's time is known."""
 
     name: str
     secret: bytes = field(repr=False)
@@ -69,13 +69,13 @@ class Planned:
         object.__setattr__(self, "shown", None if data is None else shown_digest(data))
 
     def opened(self, deadline: datetime | None) -> WaitState:
-        """The wait as it opens."""
+        """The open wait."""
         return WaitState(self.name, self.secret, 1, self.data, deadline, shown=self.shown)
 
 
 @frozen
 class Plan:
-    """What a pause will wait for. Timeouts count from the store's present at the put that makes it durable."""
+    """What a pause will wait for. Timeouts count from the store's time at the put that makes the pause durable."""
 
     waits: tuple[Planned, ...]
     until: Until
@@ -84,7 +84,7 @@ class Plan:
     default_timeout: timedelta | None
 
     def opened(self, now: datetime) -> tuple[WaitState, ...]:
-        """Its waits as they open at ``now``."""
+        """Its waits, opened at ``now``."""
         return tuple(wait.opened(self._deadline(wait.awaiting, now)) for wait in self.waits)
 
     def question(self) -> bytes:
@@ -107,7 +107,7 @@ def _timeless(awaiting: AwaitInput[Any]) -> dict[str, object]:
 
 
 def earliest(deadline: datetime | None, timeout: timedelta | None, now: datetime) -> datetime | None:
-    """The earlier of a deadline and a timeout from now; None where neither is given."""
+    """The earlier of a deadline and a timeout from now; None if neither is given."""
     absolute = None if deadline is None else in_utc(deadline)
     relative = None if timeout is None else later(now, timeout)
     return min((moment for moment in (absolute, relative) if moment is not None), default=None)
@@ -129,7 +129,7 @@ def plan(
     entropy: Callable[[int], bytes],
     types: TypeRegistry | None = None,
 ) -> Plan:
-    """What a pause will wait for, with a fresh secret for each wait. ``ValueError`` where it makes no sense."""
+    """What a pause will wait for, with a new secret for each wait. ``ValueError`` for invalid arguments."""
     check_choice(until, "until", UNTIL)
     check_times(timeout, deadline)
     named = _named(awaiting)
@@ -162,7 +162,7 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
 
 
 def check_superseded(names: object) -> frozenset[str]:
-    """The names of waits to close; ``TypeError`` for one text, which would be a name for each of its letters."""
+    """The names of waits to close; ``TypeError`` for a str, whose letters would be taken for names."""
     if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
         msg = f"Invalid superseded: expected a collection of names of waits, not {type(names).__name__}"
         raise TypeError(msg)
@@ -171,7 +171,7 @@ def check_superseded(names: object) -> frozenset[str]:
 
 @frozen
 class Facts:
-    """What is said once of a suspension, and stays. ``fresh``: its id is random, so that nobody else has it."""
+    """The facts of a suspension that never change. ``fresh``: its id is random, so nobody else uses it."""
 
     id: SuspensionId
     metadata: Mapping[str, Scalar] = field(converter=check_metadata)
@@ -203,7 +203,7 @@ class Facts:
 
 @frozen
 class SealedState:
-    """A state as its record keeps it, and the digest that tells it from another (None where nobody will ask)."""
+    """A state as its record keeps it, and its digest to compare it by (None if it is never compared)."""
 
     body: bytes = field(repr=False)
     digest: bytes | None = field(default=None, repr=False)
@@ -243,7 +243,7 @@ async def seal_state(
         if not compared:
             return body.map(SealedState)
         digest = hashlib.sha256(data).digest() if instead is None else _digest_instead(instead)
-        # The digest is sealed as the state is: whoever may only answer must not be able to confirm a guess of it.
+        # The digest is sealed as the state is, so that a process that may only answer can't confirm a guess.
         fingerprint = sealer.seal_bytes(digest, context=context, purpose="fingerprint")
         return body.bind(lambda made: fingerprint.map(lambda mark: SealedState(made, digest, mark)))
 
@@ -251,7 +251,7 @@ async def seal_state(
 
 
 def _digest_instead(given: str | bytes) -> bytes:
-    """Never that of a state, whose encoding does not begin so."""
+    """A digest that no state has, since no encoded state begins with this prefix."""
     return hashlib.sha256(b"idempotency_digest\0" + (given.encode() if isinstance(given, str) else given)).digest()
 
 

@@ -1,7 +1,7 @@
-"""Transactions on suspensions: what every verb of the hub has in common.
+"""Transactions on suspensions: the steps that all verbs of the hub share.
 
-A verb reads the record, brings its head to the store's present, finds the wait that the key opens, asks the authorizer,
-decides by a pure transition, and puts the result under the head's revision with ``not_after`` its next change.
+A verb reads the record, brings its head up to the store's present time, finds the wait that the key opens, asks the
+authorizer, decides by a pure transition, and puts the result under the head's revision, not after its next change.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ from flowpersist.sealed.records import SealedRecords
 __all__ = ["Authorizer", "Event", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
-#: Bytes of a head for claims, an error and a reason (each of at most 1000 characters), and for how each open wait ends.
+#: Bytes that a head keeps free for claims, an error and a reason (each of at most 1000 characters).
 ROOM: Final = 12 * 1024
-#: For a reference to a large answer, who gave it, and the id of that, of a few waits: not all will be as long.
+#: Bytes that it keeps free for the reference to a large answer, its giver and its id; for at most so many waits, since
+#: not all of them will be as long.
 ROOM_OF_ANSWER: Final = 1536
 ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
@@ -93,7 +94,7 @@ class Snapshot:
 
 
 class Suspensions:
-    """The records of suspensions, and what stands beside them."""
+    """The records of suspensions, and their side records."""
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class Suspensions:
         self._unknown_keys = UnknownKeys(records, side_records)
 
     def parse(self, named: KeyLike) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
-        """What a caller names: a str is a key's token only; an id must be made explicitly."""
+        """The key or id that a caller names. A str is the token of a key; an id must be a ``SuspensionId``."""
         if isinstance(named, str):
             return SuspensionKey.parse(named, prefix=self.prefix)
         if not isinstance(named, SuspensionKey | SuspensionId):
@@ -125,7 +126,7 @@ class Suspensions:
         return Success(named)
 
     async def look(self, verb: str, named: KeyLike, *, by: str | None = None) -> Result[Snapshot, PersistenceError]:
-        """Read only: nothing is put, whatever time has changed."""
+        """Read a suspension as of now, without writing what time has changed."""
         check_optional(by, "by", check_text)
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
@@ -146,7 +147,7 @@ class Suspensions:
         body: bool = False,
         done: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Result[T, PersistenceError]:
-        """One verb on one suspension."""
+        """Run one verb on one suspension."""
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
@@ -200,7 +201,7 @@ class Suspensions:
         return updated
 
     async def refresh(self, key: str) -> Result[bool, PersistenceError]:
-        """Put what time has changed, and mend copies that differ from the head; False where nothing was to do."""
+        """Write what time has changed, and repair attributes that differ from the head; False if there was nothing."""
 
         async def decide(found: Found[Head]) -> Decided[Head, bool]:
             draft = None if found.record is None else self.refreshed(found.record, found.now)
@@ -209,13 +210,13 @@ class Suspensions:
         return (await self.update("tick", "system", key, decide)).result
 
     def refreshed(self, record: Loaded[Head], now: datetime) -> Draft[Head, bool] | None:
-        """What a record must become where time has changed it, or its copies differ from the head; else None."""
+        """The record to write if time has changed it, or its attributes differ from the head; else None."""
         head = present(record.head, now)
         draft = self.draft(head, Success(True), before=head)
         return draft if head is not record.head or _differs(record, draft) else None
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
-        """Delete a closed suspension, first what stands beside it; False where somebody else did, or it has changed."""
+        """Delete a closed suspension after its side records; False if somebody else deleted or changed it."""
         cleared = await self.side_records.remove(loaded.head.id)
         if isinstance(cleared, Failure):
             return Failure(cleared.failure())
@@ -252,11 +253,11 @@ class Suspensions:
 
     @property
     def open_to_all(self) -> bool:
-        """Whether no authorizer says who may see what."""
+        """Whether the hub has no authorizer."""
         return self._authorizer is None
 
     async def allowed(self, verb: str, head: Head, by: str | None) -> Result[None, PersistenceError]:
-        """What the authorizer says."""
+        """Ask the authorizer; without one everything is allowed."""
         if self._authorizer is None:
             return Success(None)
         return await authorized(self._authorizer, verb, head, by, self.tracebacks)
@@ -288,12 +289,12 @@ class Suspensions:
         target = find(head, key)
         if target is not None:
             return Success(target)
-        # Asked for also where the head has given none away: a wrong secret must not take less time for that.
+        # Also read if the head has moved no receipts: the time must not tell a wrong secret from a right one.
         receipt = await self.side_records.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda found: Failure(not_found(key)) if found is None else Success(found))
 
     async def _put_or_give(self, seen: Snapshot, decision: Decision[T], writes: AnswerWrites) -> Decided[Head, T]:
-        """The record of the head that was decided; the result where the head is as it was."""
+        """The record with the head that was decided; only the result if the head is unchanged."""
         if decision.head is seen.head:
             return decision.result
         fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
@@ -306,9 +307,9 @@ class Suspensions:
         )
 
     async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
-        """Move the oldest receipts out, before the head that drops them is written, so that none is ever missing.
+        """Move the oldest receipts to records of their own, before the head without them is written.
 
-        Of the ``durable`` ones alone: what this put would be the first to say may never come true.
+        Only receipts that are in the ``durable`` head are moved, since this put may fail.
         """
         over = head.receipts[: min(durable, max(0, len(head.receipts) - MAX_RECEIPTS))]
         if not over:
@@ -330,12 +331,12 @@ class Suspensions:
         except BaseException as error:
             if not is_fault(error, cancelled=is_cancelled()):
                 raise
-            # The write is durable: an observer's mistake must not turn it into a failure, or end its caller.
+            # The write is durable, so an error of the observer must not turn it into a failure.
             self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)
 
 
 def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event:
-    """What became durable of a head, beside what stood there before."""
+    """The event of a head that became durable, compared with the head before."""
     before = None if found.record is None else found.record.head
     stood = {} if before is None else {wait.secret: wait.status for wait in before.waits}
     opened = (wait for wait in head.waits if wait.open and wait.secret not in stood)
@@ -352,12 +353,12 @@ def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:
-    """A suspension's key in the store: its id."""
+    """The key of a suspension's record: its id."""
     return str(key.id if isinstance(key, SuspensionKey) else key)
 
 
 def _grown(head: Head, before: Head) -> bool:
-    """Whether somebody's words went in: an answer or new waits. What time and holders add is bounded."""
+    """Whether a caller has added an answer or new waits. What time and holders add is bounded."""
     return head.sequence > before.sequence or _answered(head) > _answered(before)
 
 
@@ -366,7 +367,7 @@ def _answered(head: Head) -> int:
 
 
 def _room(head: Head) -> int:
-    """What must stay free, or an answer could fill a head so that the run can't be claimed, ended or cancelled."""
+    """The bytes of a head that must stay free, so that the run can be claimed, ended and cancelled after an answer."""
     if head.status.closed:
         return 0
     waits = head.open_waits

@@ -1,4 +1,4 @@
-"""What is not there is refused with as much work as what is.
+"""Refusing unknown keys takes as much work as refusing a wrong secret.
 
 Ids that are derived from idempotency keys can be guessed. Whoever tries one with a secret of their own must not learn
 from the time whether a suspension of that id exists: so for an id that is not there a head is opened all the same, and
@@ -27,7 +27,7 @@ __all__ = ["UnknownKeys"]
 
 
 class UnknownKeys:
-    """Refuses keys of suspensions that are not there."""
+    """Refuses keys of suspensions that do not exist."""
 
     def __init__(self, records: SealedRecords[Head], side_records: SideRecords) -> None:
         self._records = records
@@ -49,7 +49,7 @@ class UnknownKeys:
         return receipt.failure() if failed else not_found(key)
 
     def _stand_in(self, key: SuspensionKey, now: datetime) -> Record | None:
-        """A head such as most are, sealed once for each sealer and stored nowhere."""
+        """The record of a typical head, sealed once for each sealer, and never stored."""
         sealer = self._records.sealer
         if self._made is None or self._made[0] is not sealer:
             head = _usual(key, self._records.runtime.entropy(SECRET_BYTES), now)

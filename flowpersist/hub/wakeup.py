@@ -1,4 +1,4 @@
-"""Waking up when something has changed, where the store tells, and after a while in any case."""
+"""Waking up when a record changes, if the store sends notifications, and after a while in any case."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Alarm:
         self._rung = asyncio.Event()
 
     def reset(self) -> None:
-        """Forget what has changed: what the caller is about to look at has it all."""
+        """Forget earlier changes: the caller is about to read them all."""
         self._rung.clear()
 
     async def pause(self) -> None:
-        """Wait for a change since the last reset, or as long as a pause is."""
+        """Wait for a change since the last reset, or until the pause is over."""
         nap = self._pause / SHARE
         await self._runtime.sleep(nap.total_seconds())
         if self._rung.is_set():
@@ -49,7 +49,7 @@ class Alarm:
             sleeping.cancel()
 
     async def listen(self) -> None:
-        """Until cancelled: hear what changes, if the store tells anybody; again after a failure."""
+        """Listen for changes until cancelled, if the store sends notifications; again after a failure."""
         backend = self._backend
         if Capability.NOTIFICATIONS not in backend.capabilities or not isinstance(backend, Notifying):
             return
@@ -58,12 +58,12 @@ class Alarm:
             try:
                 async with backend.changes(self._namespace) as keys:
                     level = logging.WARNING
-                    # What has changed before anybody listened.
+                    # Changes from before this process listened.
                     self._rung.set()
                     async for _ in keys:
                         self._rung.set()
             except PersistenceError as error:
-                # Once, until it is heard of again.
+                # Logged once, until listening succeeds again.
                 log.log(level, "changes are not heard of, looking every %s meanwhile: %s", self._pause, error)
                 level = logging.DEBUG
             await self._runtime.sleep(self._pause.total_seconds())

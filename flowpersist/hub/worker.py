@@ -1,4 +1,4 @@
-"""Taking runs that are due, and working on them: under leases, in parallel, with back-off."""
+"""Claiming due runs and working on them: under leases, in parallel, with back-off."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = ["Backoff", "Worker", "Working", "claim_each", "running"]
 T = TypeVar("T")
 U = TypeVar("U")
 log = logging.getLogger("flowpersist.worker")
-#: What is refused to one caller another may be given.
+#: Errors that depend on the caller: another caller may be able to claim the run.
 OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
 _workers = itertools.count(1)
 
@@ -70,7 +70,7 @@ class Backoff:
         check_pause(self.most, "most")
 
     def delay(self, attempt: int) -> timedelta:
-        """After the attempt of that number, from 1."""
+        """The wait after the attempt of that number, from 1."""
         check_whole(attempt, "attempt")
         factor = 1 << min(attempt - 1, 32)
         return self.most if self.first > self.most / factor else self.first * factor
@@ -114,7 +114,7 @@ async def claim_each(
     claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
     limit: int,
 ) -> Result[tuple[T, ...], PersistenceError]:
-    """Claim up to ``limit`` due runs. One that somebody else took, or that this process can't read, is passed over."""
+    """Claim up to ``limit`` due runs, and skip those that somebody else took or that this process can't read."""
     claimed: list[T] = []
     async with aclosing(queue.due(limit)) as runs:
         async for found in runs:
@@ -148,7 +148,7 @@ async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: Pers
 
 
 async def _pass_over(suspensions: Suspensions, due: Due) -> None:
-    # Its index may be behind its head: what is put back where it belongs blocks the front no longer.
+    # The index may be behind the head: once it is corrected, the record no longer blocks the start of the queue.
     if not suspensions.refreshed(due.record, due.record.now):
         return
     refreshed = await suspensions.refresh(due.record.ref.key)
@@ -160,7 +160,7 @@ async def _pass_over(suspensions: Suspensions, due: Due) -> None:
 async def claim_expired(
     suspensions: Suspensions, record: Loaded[Head], lease: timedelta
 ) -> Result[Resumption[Any], PersistenceError]:
-    """Take one that has expired, with its state, to handle that."""
+    """Take an expired suspension with its state, to handle the expiry."""
     claim_id = suspensions.records.runtime.entropy(16).hex()
 
     async def decide(seen: Snapshot) -> Decision[Resumption[Any]]:
@@ -174,7 +174,7 @@ async def claim_expired(
 async def running(
     hub: Working, claim: Callable[[], Awaitable[Result[Resumption[T, U], PersistenceError]]], lease: timedelta
 ) -> AsyncIterator[Success[Resumption[T, U]] | Failure[PersistenceError]]:
-    """The block that holds a claimed run: completes it at the end, releases it where the block raises."""
+    """Hold a claimed run while the block runs: complete it at the end, release it if the block raises."""
     claimed = await claim()
     if not isinstance(claimed, Success):
         yield Failure(claimed.failure())
@@ -197,7 +197,7 @@ async def running(
 async def _released(hub: Working, run: Resumption[Any, Any], error: BaseException) -> None:
     released = await hub.release(run, error=error)
     if isinstance(released, Failure):
-        # What the block raised goes on to the caller: this is the only word of the other.
+        # The caller gets what the block raised, so the failure of the release is only logged.
         log.warning(
             "run %s could not be released, and is claimable again once its lease has ended: %s",
             run.suspension.id,
@@ -206,7 +206,7 @@ async def _released(hub: Working, run: Resumption[Any, Any], error: BaseExceptio
 
 
 class NotAwaitable(TypeError):
-    """A handler gave no awaitable: every further run would only repeat its effects."""
+    """The handler returned no awaitable; further runs would only repeat its effects."""
 
 
 @frozen
@@ -284,7 +284,7 @@ class Worker:
         return await self.hub.claim(record.head.id, lease=self.lease)
 
     async def claim_expired(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
-        """Claim the expiry of one."""
+        """Claim the expiry of one suspension."""
         return await claim_expired(self.hub.suspensions, record, self.lease)
 
     async def _claim(self, free: int) -> tuple[Resumption[Any], ...]:

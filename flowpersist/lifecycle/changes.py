@@ -38,7 +38,7 @@ def in_utc(moment: datetime) -> datetime:
 
 
 def next_change(head: Head) -> datetime | None:
-    """The last instant at which the head is as it stands; None where time alone changes nothing."""
+    """The last instant at which the head is as it stands; None if time alone changes nothing."""
     if head.status.closed:
         return head.lease_until
     moments = [wait.deadline for wait in head.waits if wait.open and wait.deadline is not None]
@@ -48,7 +48,7 @@ def next_change(head: Head) -> datetime | None:
 
 
 def due_at(head: Head) -> datetime | None:
-    """The next moment at which anybody has business with the record: a change, a claim, or its purge."""
+    """The next moment at which the record is due: for a change, a claim, or its deletion."""
     purged = purge_at(head)
     if purged is not None and not pending(head):
         return purged
@@ -58,17 +58,17 @@ def due_at(head: Head) -> datetime | None:
 
 
 def purge_at(head: Head) -> datetime | None:
-    """When a closed one has served its time; None for one that is not closed."""
+    """When the retention of a closed suspension ends; None if it is not closed."""
     return None if head.closed_at is None else later(head.closed_at, head.retention)
 
 
 def pending(head: Head) -> bool:
-    """Whether its expiry is still to be handled: nobody has yet, or somebody is at it."""
+    """Whether its expiry still has to be handled, or is being handled now."""
     return head.status is Status.EXPIRED and (head.claimable_at is not None or head.lease_until is not None)
 
 
 def present(head: Head, now: datetime) -> Head:
-    """The head as it is at ``now``. Each round ends a wait or a lease, so there are at most as many as these."""
+    """The head as of ``now``. Each round ends a wait or a lease, so the number of rounds is bounded."""
     while (moment := next_change(head)) is not None and now > moment:
         head = _advance(head, moment)
     return head
@@ -76,7 +76,7 @@ def present(head: Head, now: datetime) -> Head:
 
 def _advance(head: Head, moment: datetime) -> Head:
     if head.status.closed:
-        # Whoever was to handle its expiry has said nothing.
+        # The lease of the expiry's handler has ended.
         return replace(head, claim_id=None, lease_until=None, claimable_at=moment)
     waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
     head = update_status(replace(head, waits=waits, updated_at=moment), moment)
@@ -100,20 +100,20 @@ def _default(wait: WaitState) -> tuple[object] | None:
 
 
 def end_lease(head: Head, moment: datetime) -> Head:
-    """The lease has ended without a word: the same answers are there for whoever claims next."""
+    """End a lease that was neither renewed nor finished: the next claim gets the same answers."""
     if head.cancelling:
         return close(head, Status.CANCELLED, moment)
     return replace(head, status=Status.ANSWERED, claim_id=None, lease_until=None, claimable_at=moment)
 
 
 def update_status(head: Head, moment: datetime) -> Head:
-    """What the waits say of the suspension: answered, expired, or neither yet."""
+    """Update the status by the waits: answered, expired, or unchanged."""
     if head.until == "any" and any(wait.status is WaitStatus.ANSWERED for wait in head.waits):
         head = _supersede(head, moment)
     if head.status is Status.RESERVED and _hopeless(head):
         return close(head, Status.EXPIRED, moment)
     if head.status is Status.WAITING and _hopeless(head):
-        # There is a state, with which a worker may handle the expiry.
+        # It has a state, so a worker may handle the expiry.
         return replace(close(head, Status.EXPIRED, moment), claimable_at=moment)
     if head.status is Status.WAITING and _ready(head):
         return replace(head, status=Status.ANSWERED, claimable_at=moment)
@@ -139,7 +139,7 @@ def _ready(head: Head) -> bool:
 
 
 def close(head: Head, status: Status, moment: datetime, *, reason: str | None = None) -> Head:
-    """The end: open waits close with it, nobody holds it, and it stays as a tombstone for the retention."""
+    """Close a suspension with its open waits and its lease. It stays as a tombstone for the retention."""
     ended = WaitStatus.EXPIRED if status is Status.EXPIRED else WaitStatus.CLOSED
     waits = tuple(replace(w, status=ended, closed_at=moment) if w.open else w for w in head.waits)
     return replace(

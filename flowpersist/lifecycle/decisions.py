@@ -1,4 +1,4 @@
-"""What every transition takes, and what it decides."""
+"""The arguments that transitions share, and what they decide."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Decision(Generic[T]):
     body: bytes | Keep | None = field(default=KEEP, repr=False)
 
     def map(self, shown: Callable[[T], U], *, body: bytes | Keep | None = KEEP) -> Decision[U]:
-        """The same with what the verb gives in place of a successful result, and then with this body."""
+        """The same, with a successful result replaced by what the verb gives; then this is what becomes of the body."""
         if not isinstance(self.result, Success):
             return Decision(self.head, Failure(self.result.failure()), self.body)
         return Decision(self.head, Success(shown(self.result.unwrap())), body)
@@ -61,12 +61,12 @@ class Offer:
 
 @frozen
 class Holder:
-    """Who says that they hold the run."""
+    """The fence and claim id of a caller that claims to hold the run."""
 
     fence: int
     claim_id: str | None
 
 
 def refused(head: Head, error: PersistenceError) -> Decision[T]:
-    """Nothing changes, and the result is the error."""
+    """A decision that changes nothing and has an error as its result."""
     return Decision(head, Failure(error))

@@ -23,8 +23,8 @@ __all__ = ["expire"]
 
 
 def expire(head: Head, now: datetime, *, lease: timedelta, claim_id: str) -> Decision[Head]:
-    """Take an expired one under a lease, to handle its expiry: its end stays as it is. The same claim id again gets it
-    again.
+    """Take an expired suspension under a lease, to handle its expiry; it stays expired. The same claim id gets the same
+    lease again.
     """
     if head.status is not Status.EXPIRED or not pending(head):
         return refused(head, closed_error(head, None) if head.status.closed else busy(head, None))

@@ -43,7 +43,7 @@ def _renewed(head: Head, until: datetime) -> Decision[datetime]:
 def complete(
     head: Head, holder: Holder, now: datetime, *, discard: bool, superseded: Collection[str] = ()
 ) -> Decision[Head]:
-    """End the run as completed. A cancellation that came while it ran loses."""
+    """End the run as completed, even if a cancellation came while it ran."""
     repeated = _repeated(head, holder, "complete")
     if repeated is not None:
         return repeated
@@ -143,13 +143,13 @@ def suspend_next(
 
 
 def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Decision[Head]:  # noqa: ANN401 - as _hold
-    """The holder of an expired one is done with it, for now or for good: it stays expired."""
+    """End the lease on an expired suspension, which stays expired."""
     handled = replace(_finish(head, holder, verb), claim_id=None, lease_until=None, updated_at=now, **ends)
     return Decision(handled, Success(handled))
 
 
 def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Decision[T]]) -> Decision[T]:
-    """Only the holder, and not after a cancellation, which is carried out here."""
+    """Go on for the holder only. If the run was cancelled meanwhile, close it here instead."""
     if not _holds(head, holder):
         return refused(head, lost(head))
     if not head.cancelling:
@@ -168,5 +168,5 @@ def _finish(head: Head, holder: Holder, verb: str) -> Head:
 
 
 def _repeated(head: Head, holder: Holder, verb: str) -> Decision[Head] | None:
-    """A lost reply: the verb was committed under this fence, and its repeat is a success."""
+    """The success of a verb that was committed under this fence already, as after a lost reply; else None."""
     return Decision(head, Success(head)) if FinishedVerb(holder.fence, verb) in head.finished else None

@@ -1,4 +1,4 @@
-"""A head's copies in the record: what backends index and query, and how criteria become conditions on them."""
+"""The attributes of a suspension's record, which backends index and query, and the conditions that criteria make."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowpersist.lifecycle.views import Criteria
 
 __all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "where"]
 
-#: The status by which expired ones are found whose expiry is still to be handled.
+#: The status attribute of expired suspensions whose expiry still has to be handled.
 EXPIRING: Final = "expiring"
 
 
@@ -22,7 +22,7 @@ def schema(namespace: str) -> NamespaceSchema:
 
 
 def attributes_of(head: Head) -> dict[str, Scalar | None]:
-    """The attributes that stand beside this head."""
+    """The attributes of the record with this head."""
     tools = [_tool(wait.awaiting) for wait in head.waits]
     attributes: dict[str, Scalar | None] = {METADATA + name: value for name, value in head.metadata.items()}
     attributes.update(
@@ -60,12 +60,12 @@ def _range(criteria: Criteria) -> Range | None:
 
 
 def order_of(conditions: Where) -> Order:
-    """The order that a range brings with it; else that of creation, which keys have where they are random alone."""
+    """The order of the range; without one the order of creation."""
     return "created" if conditions.range is None else conditions.range.by
 
 
 def matches(criteria: Criteria, head: Head) -> bool:
-    """Whether a head, at its present, is what the criteria ask for; the record's copies may be behind it."""
+    """Whether an up-to-date head fits the criteria; the record's attributes may be older."""
     attributes = {**attributes_of(head), "status": str(head.status)}
     asked = where(criteria).equals
     if any(attributes.get(name) != value for name, value in asked.items()):

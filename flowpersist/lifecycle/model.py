@@ -1,4 +1,4 @@
-"""What the sealed head of a suspension holds: the facts that every decision rests on.
+"""The contents of a suspension's sealed head: the facts that all decisions use.
 
 ::
 
@@ -46,7 +46,7 @@ __all__ = [
 Until: TypeAlias = Literal["all", "any", "each"]
 UNTIL: Final = ("all", "any", "each")
 Scalar: TypeAlias = str | int | float | bool
-#: What a name of metadata stands behind in the record's attributes, and how many of these are left for metadata.
+#: The prefix of names of metadata among a record's attributes, and how many attributes are left for metadata.
 METADATA: Final = "m."
 MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 
@@ -57,7 +57,7 @@ MAX_FINISHED: Final = 4
 
 
 class Status(StrEnum):
-    """Where a suspension stands."""
+    """The status of a suspension."""
 
     RESERVED = "reserved"
     WAITING = "waiting"
@@ -70,7 +70,7 @@ class Status(StrEnum):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether the status is final."""
         return self in CLOSED
 
 
@@ -79,7 +79,7 @@ CLOSED: Final = (Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELL
 
 
 class WaitStatus(StrEnum):
-    """Where one wait of a suspension stands."""
+    """The status of one wait."""
 
     OPEN = "open"
     ANSWERED = "answered"
@@ -88,7 +88,7 @@ class WaitStatus(StrEnum):
     CLOSED = "closed"
 
 
-#: How a wait ends with something to deliver.
+#: The statuses of ended waits that the holder of the run is told of.
 ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
 
 
@@ -104,7 +104,7 @@ class HeadPart(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
-        # The struct's own would have all fields.
+        # The one that Struct has shows all fields.
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
 
 
@@ -142,7 +142,7 @@ class Answer(HeadPart, frozen=True):
 
     @property
     def fingerprint(self) -> bytes:
-        """That of the value, wherever it stands."""
+        """The fingerprint of the value, wherever the value is stored."""
         return fingerprint(self.value) if self.reference is None else self.reference.fingerprint
 
 
@@ -177,7 +177,7 @@ class WaitState(HeadPart, frozen=True):
 
     @property
     def undelivered(self) -> bool:
-        """Whether it has ended with something that no holder has seen."""
+        """Whether it has ended with something that no holder was given yet."""
         return self.delivery is None and self.status in ENDED
 
 
@@ -225,7 +225,7 @@ class Taken(HeadPart, frozen=True):
 
 
 class Head(HeadPart, frozen=True):
-    """Everything that decides about a suspension. The record's attributes are copies of it, made in the same put."""
+    """All facts of a suspension. The record's attributes are copies of some of them, written in the same put."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint", "question"})
     id: SuspensionId
@@ -253,7 +253,7 @@ class Head(HeadPart, frozen=True):
     receipts: tuple[WaitReceipt, ...] = ()
     moved_receipts: int = 0
     fingerprint: bytes | None = None
-    #: Of what was asked first, where the same may be asked for again under an idempotency key.
+    #: The digest of what was asked, if the suspension has an idempotency key.
     question: bytes | None = None
 
     @property
@@ -263,7 +263,7 @@ class Head(HeadPart, frozen=True):
 
 
 def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-    """Metadata that a record can hold as attributes, beside those of ours."""
+    """Metadata that fits in a record's attributes, beside our own attributes."""
     check_mapping(given, "metadata")
     if len(given) > MAX_METADATA:
         out_of_range("metadata", f"at most {MAX_METADATA} entries", len(given))
@@ -280,7 +280,7 @@ def fingerprint(value: object) -> bytes:
 
 
 def secret_digest(secret: bytes) -> bytes:
-    """What a receipt keeps of a key's secret."""
+    """The digest of a key's secret, as receipts keep it."""
     return hashlib.sha256(secret).digest()
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a run's waits when it pauses again or ends: which stay, which close, and the receipts of these."""
+"""The waits of a run that pauses again or ends: which stay, which close, and the receipts of the closed ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["carried", "check_names", "supersede", "wait_receipt"]
 
 
 def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
-    """Whether a wait stays at the next pause: it is open, or its end is news to whoever claims the run then."""
+    """Whether a wait stays at the next pause: it is open, or the next holder has to be told of its end."""
     return (wait.open or wait.undelivered) and wait.name not in superseded
 
 
 def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime) -> tuple[WaitState, ...]:
-    """Close the named waits. An answer that nobody was given yet stays as a receipt alone."""
+    """Close the named waits. Of an answer that was not delivered yet, only a receipt stays."""
     unknown = sorted(set(names) - {wait.name for wait in waits})
     if unknown:
         msg = f"Invalid superseded: the run has no such wait: {', '.join(unknown)}"
@@ -31,7 +31,7 @@ def _superseded(wait: WaitState, now: datetime) -> WaitState:
 
 
 def check_names(waits: Sequence[WaitState]) -> None:
-    """``ValueError`` where two of them go by one name."""
+    """``ValueError`` if two of them have the same name."""
     names = [wait.name for wait in waits]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

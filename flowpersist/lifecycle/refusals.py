@@ -1,4 +1,4 @@
-"""The errors of refused transitions: how the suspension stands, and how the caller's own wait ended."""
+"""The errors of refused transitions: the status of the suspension, and how the caller's own wait ended."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from flowpersist.lifecycle.views import receipt_of
 
 __all__ = ["Target", "ambiguous", "busy", "closed_error", "ended_error", "lost", "not_found"]
 
-#: What a key opens: a wait, the receipt of one, or nothing, where an id names the suspension.
+#: What a key opens: a wait, or the receipt of one; None if an id names the suspension.
 Target: TypeAlias = WaitState | WaitReceipt | None
 
 
 def ambiguous(head: Head) -> PersistenceError:
-    """An id names no wait where there are several."""
+    """The error for an answer by id if several waits are open."""
     if head.status.closed:
         return closed_error(head, None)
     return KeyValidationError(
@@ -39,12 +39,12 @@ def ambiguous(head: Head) -> PersistenceError:
 
 
 def busy(head: Head, retry_at: datetime | None) -> PersistenceError:
-    """Somebody holds it, or its time has not come."""
+    """The error for a run that somebody holds, or that is not claimable yet."""
     return SuspensionBusy(f"suspension {head.id} is held by another process; try again at {retry_at}", retry_at)
 
 
 def lost(head: Head) -> PersistenceError:
-    """The caller holds the run no more."""
+    """The error for a caller that no longer holds the run."""
     if head.status is Status.CANCELLED:
         return closed_error(head, None)
     return LeaseLost(f"the lease on run {head.id} has ended (it is {head.status} now): stop, and claim it again")
@@ -87,12 +87,12 @@ def _ended(target: WaitState | WaitReceipt) -> tuple[type[SuspensionClosed], str
 
 
 def _unread(target: WaitState | WaitReceipt) -> bool:
-    """A wait that no holder was given before the end: what became of it is what became of the suspension."""
+    """Whether no holder was given the end of this wait: then the end of the suspension is reported."""
     ended = {WaitStatus.ANSWERED, WaitStatus.CLOSED}
     return isinstance(target, WaitState) and target.delivery is None and target.status in ended
 
 
 def not_found(key: SuspensionKey | SuspensionId) -> PersistenceError:
-    """One answer for an unknown id and a wrong secret."""
+    """The same error for an unknown id and a wrong secret."""
     named = key.id if isinstance(key, SuspensionKey) else key
     return SuspensionNotFound(f"no suspension for this key (id {named}): check the link, the store and the namespace")

@@ -1,4 +1,4 @@
-"""What somebody was shown with a question, as one digest: an answer keeps it, so that it says what it was given to.
+"""The digest of what somebody was shown with a question. The answer keeps it as evidence of what was answered.
 
 The digest is SHA-256 over canonical JSON (RFC 8785, the JSON Canonicalization Scheme) of the members that are shown.
 Whole numbers, which that form would round to a float's 53 bits, are written out in full.
@@ -15,7 +15,7 @@ from typing import Final
 
 __all__ = ["canonical_json", "digest_text", "shown_digest"]
 
-#: Of an ``AwaitInput`` as data. Its times and its default are not shown.
+#: The members of an ``AwaitInput`` as data that are shown. Its times and its default are not.
 SHOWN: Final = ("prompt", "title", "shown", "schema")
 #: Characters of JSON whose digest is remembered.
 KEPT_UP_TO: Final = 8 * 1024
@@ -26,9 +26,9 @@ _text: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def shown_digest(awaiting: Mapping[str, object]) -> bytes:
-    """The digest of what is awaited, given as data, as far as it is shown; a member that is not there is left out."""
+    """The digest of the shown members of what is awaited, given as data; missing members are left out."""
     shown = {name: awaiting[name] for name in SHOWN if name in awaiting}
-    # Most suspensions ask what the one before did, and the canonical form is made in Python.
+    # Many suspensions ask the same, and making the canonical form in Python is slow.
     text = _text(shown)
     return _digest_of(text) if len(text) <= KEPT_UP_TO else _digest(shown)
 
@@ -48,7 +48,7 @@ def digest_text(digest: bytes | None) -> str | None:
 
 
 def canonical_json(value: object) -> str:
-    """JSON data in the one form that all equal data have. Its depth is bounded by whoever made it."""
+    """JSON data in canonical form: equal data give equal text. The caller has bounded its depth."""
     if isinstance(value, Mapping):
         # By UTF-16 code units, as ECMAScript sorts: beyond U+FFFF that is not the order of Unicode.
         names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))

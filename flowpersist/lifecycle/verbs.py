@@ -80,20 +80,20 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Decisio
 
 
 def wanted(head: Head, target: Target) -> WaitState | None:
-    """The wait that an answer would be recorded for; None where none would be."""
+    """The wait that an answer would be recorded for; None if there is none."""
     wait = _only_open(head) if target is None else target
     return wait if isinstance(wait, WaitState) and wait.open else None
 
 
 def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> Result[object, PersistenceError]:
-    """What a wait's schema says of a value, whose texts have that many characters at most."""
+    """Check a value against a wait's schema; its texts may have ``max_text`` characters in all."""
     if wait.awaiting is None:
         return ANY_VALUE.check(value, max_text=max_text)
     return schema_in(wait.awaiting).bind(lambda schema: schema.check(value, max_text=max_text))
 
 
 def _same(receipt: WaitReceipt, offer: Offer) -> bool:
-    """Whether the offer is what was accepted, again: by its id, or by its value."""
+    """Whether the offer repeats the accepted answer: by its id, or by its value."""
     if receipt.answer is None:
         return False
     if offer.answer_id is not None and offer.answer_id == receipt.answer_id:
@@ -102,7 +102,7 @@ def _same(receipt: WaitReceipt, offer: Offer) -> bool:
 
 
 def digest_of(value: object) -> bytes | None:
-    """The fingerprint of a JSON value; None for what is none, which can't be what was accepted."""
+    """The fingerprint of a JSON value; None for any other value, which can't have been accepted."""
     return fingerprint(value) if isinstance(ANY_VALUE.check(value, max_text=None), Success) else None
 
 
@@ -113,7 +113,7 @@ def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> D
 
 
 def _only_open(head: Head) -> WaitState | None:
-    """Which wait an id without a key means: the only open one, else the only one that there is."""
+    """The wait that an id without a key means: the only open one, else the only one."""
     if len(head.open_waits) == 1:
         return head.open_waits[0]
     return head.waits[0] if len(head.waits) == 1 else None
@@ -150,12 +150,12 @@ def take(
 
 
 def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) -> Decision[Head]:
-    """The head, answered if an offer came, in a state that can be claimed now."""
+    """The head with the offered answer, if it can be claimed now."""
     if _passed(target):
         return refused(head, ended_error(head, target))
     if head.status.closed:
         return refused(head, closed_error(head, target))
-    # Before the offer is looked at: a caller that is refused as busy finds nothing recorded.
+    # Before the offer is checked: nothing is recorded for a caller that is refused as busy.
     busy_until = head.lease_until if head.status is Status.RUNNING else head.claimable_at
     if busy_until is not None and (head.status is Status.RUNNING or busy_until > now):
         return refused(head, busy(head, busy_until))
@@ -169,7 +169,7 @@ def _made_ready(head: Head, target: Target, offer: Offer | None, now: datetime) 
 
 
 def _passed(target: Target) -> bool:
-    """A key of an earlier pause, or one that another's answer closed, takes nothing: not by a repeated id either."""
+    """Whether the key is of an earlier pause or of a superseded wait: it can't claim, not even with a repeated id."""
     return isinstance(target, WaitReceipt) or (target is not None and target.status is WaitStatus.SUPERSEDED)
 
 
@@ -205,7 +205,7 @@ def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
 
 
 def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Decision[Head]:
-    """Close a run that nobody holds; note the wish for one that somebody does. Twice: a success."""
+    """Close a run that nobody holds; record the request for one that somebody holds. Cancelling twice succeeds."""
     if head.status is Status.CANCELLED:
         return Decision(head, Success(head))
     if head.status.closed:

@@ -1,4 +1,4 @@
-"""What the hub hands out. None of it can resume anything, but ``NewSuspension.keys``."""
+"""The public views of suspensions. None of them can resume anything, except ``NewSuspension.keys``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "
 
 Scalar = str | int | float | bool
 S = TypeVar("S")
-#: The class of an answer: object, where nobody has said what was asked.
+#: The class of an answer: object, if the caller has not named what was asked.
 A_co = TypeVar("A_co", covariant=True, default=object)
 
 
@@ -230,12 +230,12 @@ class Criteria:
 
 
 def check_criteria(criteria: object) -> None:
-    """Refuse what is no Criteria."""
+    """Refuse anything but a Criteria."""
     check_instance(criteria, "criteria", Criteria, "a Criteria")
 
 
 def check_run(run: object) -> None:
-    """Refuse what no claim gave."""
+    """Refuse anything but a Resumption."""
     check_instance(run, "run", Resumption, "the Resumption that a claim gave")
 
 
@@ -298,12 +298,12 @@ def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str) -> Recei
 
 
 def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...]:
-    """The waits whose end the holder of this pause is given."""
+    """The waits whose end the holder of this pause is told."""
     return tuple(wait for wait in waits if wait.delivery == sequence)
 
 
 def given(head: Head) -> Sequence[WaitState]:
-    """The waits whose end the holder is given: of what has expired, all."""
+    """The waits whose end the holder is told; all of them if the suspension has expired."""
     return head.waits if head.status is Status.EXPIRED else delivered(head.waits, head.sequence)
 
 
@@ -335,7 +335,7 @@ def _made(wait: WaitState, value: object, awaiting: AwaitInput[Any]) -> Result[o
 
 
 def resumption_of(head: Head, state: S, answers: Mapping[str, object]) -> Resumption[S, Any]:
-    """What the holder gets."""
+    """The run as its holder gets it."""
     ended = given(head)
     return Resumption(
         state=state,

@@ -1,4 +1,4 @@
-"""The store's clock as this process knows it: what the last reply said, and how long ago that was."""
+"""An estimate of the store's clock: by the time in its last reply, and the time since then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Reading"]
 
 #: How far two clocks may drift apart between two readings.
 TOLERANCE: Final = timedelta(milliseconds=50)
-#: By how much what is reckoned may be too early, which is as long as the reply took.
+#: The estimate may be too early by as long as the reply took, which may be at most this.
 DOUBT: Final = timedelta(milliseconds=500)
 
 
@@ -27,14 +27,14 @@ class Reading:
 
     @property
     def sharp(self) -> bool:
-        """Whether to reckon by it: not where the reply took long, on its way or waiting for a busy event loop."""
+        """Whether it is precise enough for an estimate: the reply came soon, and a busy event loop did not delay it."""
         return timedelta(seconds=self.received - self.sent) <= DOUBT
 
     def reckoned(self, at: float) -> datetime:
-        """The store's present when this process's clock says ``at``; it is later by no more than the reply took."""
+        """The estimate for the moment ``at`` of this process's clock; it is early by at most the time of the reply."""
         return self.now + timedelta(seconds=at - self.received)
 
     def fits(self, later: Reading) -> bool:
-        """Whether both can be of one clock that nobody has moved in between."""
+        """Whether both fit one clock that was not moved in between."""
         latest = self.now + timedelta(seconds=later.received - self.sent)
         return self.reckoned(later.sent) - TOLERANCE <= later.now <= latest + TOLERANCE

@@ -1,4 +1,4 @@
-"""A sealed record in the hands of the hub: as it was read, and what it is to become."""
+"""A sealed record as it was read, and as it is to be put."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Loaded(Generic[H]):
 
     @property
     def has_body(self) -> bool:
-        """Whether a body belongs to the head, or stands there all the same."""
+        """Whether the head has a body, or the record has one that does not belong to the head."""
         return self.mark != NO_BODY or self.body is not None
 
     @property
@@ -103,19 +103,19 @@ class Updated(Generic[H, T]):
 
 
 def record_context(ref: RecordRef, tenant: str | None) -> bytes:
-    """What a seal binds: namespace, key and tenant, each with its length, so that no two records share it."""
+    """The context that a seal is bound to: namespace, key and tenant, each with its length, unique for each record."""
     owner = b"" if tenant is None else b"=" + tenant.encode()
     return framed(ref.namespace.encode()) + framed(ref.key.encode()) + framed(owner)
 
 
 def tenant_of(attributes: Mapping[str, Scalar | None]) -> str | None:
-    """The tenant that a record's own attribute names; another type can't have been sealed, so it opens nothing."""
+    """The tenant in a record's attributes. A value that is not a str was never sealed, so it opens nothing."""
     tenant = attributes.get("tenant")
     return None if tenant is None else str(tenant)
 
 
 def marked(body: bytes | Keep | None, kept: bytes) -> bytes:
-    """What stands in a head for the body beside it, where ``kept`` is the mark of the one there."""
+    """The mark that a head keeps for its body; ``kept`` is the mark of the present body."""
     if body is None:
         return NO_BODY
     return kept if isinstance(body, Keep) else mark_of(body)

@@ -1,4 +1,4 @@
-"""Values to bytes without holding up the event loop, each as it was at one moment.
+"""Encoding values without blocking the event loop, each as it was at one moment.
 
 A small value is encoded in the event loop, where no other task can come between. A larger one is encoded in a thread
 and looked at again once all is read: in the event loop where that is brief, else in the thread. Why, and what it
@@ -20,14 +20,14 @@ from flowpersist.errors import PersistenceError
 __all__ = ["INLINE_BYTES", "encoded"]
 
 T = TypeVar("T")
-#: Opening and sealing of more than this goes to a thread, so that the event loop is not held up.
+#: More bytes than this are opened and sealed in a thread, so that the event loop is not blocked.
 INLINE_BYTES: Final = 32 * 1024
 
 
 async def encoded(
     codec: Codec, value: object, then: Callable[[bytes], Result[T, PersistenceError]]
 ) -> Result[T, PersistenceError]:
-    """Encode a value, and do with the bytes what comes then; ``StateChanged`` where another task changes it."""
+    """Encode a value and pass the bytes to ``then``; ``StateChanged`` if another task changes the value."""
     brief = codec.encode_brief(value)
     if brief is not None:
         return then(brief)

@@ -25,11 +25,11 @@ from flowpersist.stages.zstd import Dictionaries
 
 __all__ = ["MARK_BYTES", "Sealer", "mark_of"]
 
-#: Of the digest that stands for an envelope.
+#: The bytes of a mark.
 MARK_BYTES: Final = 32
-#: The header of an envelope with the longest key id.
+#: The most bytes of an envelope's header.
 _HEADER_MOST: Final = 160
-#: The CRC, and before it at least the whole tag, MAC or digest.
+#: The bytes at the end that contain the CRC and at least the whole tag, MAC or digest.
 _TAIL: Final = 36
 _NONE: Final = Dictionaries()
 

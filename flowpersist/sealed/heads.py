@@ -28,28 +28,28 @@ from flowpersist.errors import (
 __all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in", "size_of"]
 
 H = TypeVar("H")
-#: Before compression. What it may grow to in memory is some seventy times that, so it is far below a state's limit.
+#: The most bytes of a head before compression. In memory it may take some seventy times as much.
 MAX_BYTES: Final = 4 * 1024 * 1024
 VERSION: Final = b"\x01"
-#: In the place of the mark of a record's body where the record has none.
+#: The mark of a head without a body.
 NO_BODY: Final = bytes(32)
-#: Where the head's fields begin: behind the version and the mark.
+#: The offset of the head's fields, behind the version and the mark.
 _FIELDS: Final = len(VERSION) + len(NO_BODY)
-#: From here on, the first byte of MessagePack is no small number.
+#: Below this, the first byte of MessagePack is a small number.
 FIRST_MAP: Final = 0x80
-#: The extension type of an integer that MessagePack has no form for.
+#: The extension type of an integer of more than 64 bits.
 BIG_INTEGER: Final = 1
-#: Of such an integer: more than any JSON value of ours may have.
+#: The most bytes of such an integer, more than a valid answer has.
 MAX_INTEGER_BYTES: Final = 1024
 _SMALL_INTEGERS: Final = range(-(2**63), 2**64)
-#: What MessagePack or msgspec has a form for, beside what JSON has.
+#: The types that MessagePack or msgspec writes, beside those of JSON.
 _PLAIN: Final = (bytes, datetime, timedelta)
-#: In msgspec's messages: the names of fields, and nothing of their values.
+#: Finds the names of fields in msgspec's messages, without their values.
 _PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
 
 
 def _plain(value: object) -> object:
-    """A value of a subclass, as callers give texts and times, as what it is."""
+    """A text or duration of a subclass, as a value of the plain class."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, timedelta):
@@ -62,7 +62,9 @@ _encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class HeadCodec(Generic[H]):
-    """Heads of one attrs class, whose fields are texts, numbers, bytes, times, JSON data, or tuples of such classes."""
+    """Heads of one class, a msgspec struct or attrs class whose fields are texts, numbers, bytes, times, JSON data, or
+    tuples of such classes.
+    """
 
     def __init__(self, head_type: type[H]) -> None:
         self._decode: Callable[[bytes | memoryview], H] = msgspec.msgpack.Decoder(head_type, ext_hook=_extended).decode
