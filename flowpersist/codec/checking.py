@@ -27,6 +27,10 @@ MOST_NAMED: Final = 20
 MOST_PROBLEMS: Final = 100
 #: Once a first problem is found, so many more objects are looked at for others.
 MOST_FURTHER: Final = 2**20
+#: What is done about a secret.
+ENCRYPT: Final = (
+    "give the hub a keyring, or set encrypted=True on a Codec of your own whose bytes you encrypt, or leave it out"
+)
 #: What is done about an object whose refusal says nothing of it.
 REMEDY: Final = "leave it out, or register its class with encode= and decode="
 
@@ -35,7 +39,7 @@ def unsupported_class(root: Cell, cls: type, types: TypeRegistry) -> Unsupported
     """The error for a value that holds objects of a class that is not registered: it names all such classes."""
     problems = list(_unless_changed(root, types, missing_classes))
     if class_name(cls) not in {one.type for one in problems}:
-        problems.append(StateProblem(None, class_name(cls), *reason_and_remedy(cls, _packages(types))))
+        problems.append(StateProblem(None, class_name(cls), *_told(cls, types, _packages(types))))
     return _unsupported(problems)
 
 
@@ -68,7 +72,7 @@ def missing_classes(root: Cell, types: TypeRegistry) -> Iterator[StateProblem]:
             continue
         most = most or len(walk) + MOST_FURTHER
         refused.add(cls)
-        yield StateProblem(walk.path(one), class_name(cls), *reason_and_remedy(cls, packages))
+        yield StateProblem(walk.path(one), class_name(cls), *_told(cls, types, packages))
 
 
 def problems_in(root: Cell, types: TypeRegistry, limits: Limits) -> tuple[StateProblem, ...]:
@@ -132,6 +136,12 @@ class _Refusals:
             for kept in (self._gathering.candidates, self._gathering.recursing, self._gathering.encoded):
                 kept.clear()
         return None
+
+
+def _told(cls: type, types: TypeRegistry, packages: frozenset[str]) -> tuple[str, str]:
+    if types.withholds(cls):
+        return f"an object of class {class_name(cls)}, which is kept only where the state is encrypted", ENCRYPT
+    return reason_and_remedy(cls, packages)
 
 
 def _packages(types: TypeRegistry) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.codec.checking import problems_in, unsupported_class, unsupported_value
@@ -48,6 +48,8 @@ class Codec:
     are).
     ``limits`` hold both ways. ``verify``: all that is encoded is decoded at once and compared with the value, which
     takes about three times as long; else only values of which nothing else tells that they come back as they are.
+    ``encrypted``: whoever calls encrypts the bytes, so that objects of classes registered as secret may be in them; a
+    ``Sealer`` sets it by its keyring.
     What was one object is one object again, cycles included; what can't be kept faithfully
     is refused. A codec has no state of its own and may be shared by threads.
     """
@@ -55,10 +57,19 @@ class Codec:
     types: TypeRegistry = field(factory=TypeRegistry, converter=_registry)
     limits: Limits = field(factory=Limits)
     verify: bool = field(default=False)
+    encrypted: bool = field(default=False)
+
+    _written: TypeRegistry = field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(lambda self: self.types if self.encrypted else self.types.unencrypted(), takes_self=True),
+    )
 
     def __attrs_post_init__(self) -> None:
         check_instance(self.limits, "limits", Limits, "a Limits")
         check_flag(self.verify, "verify")
+        check_flag(self.encrypted, "encrypted")
 
     def encode(self, value: object) -> Result[bytes, PersistenceError]:
         """The bytes of a value and of all that it reaches: the same graph gives the same bytes.
@@ -83,8 +94,8 @@ class Codec:
     def _encoded(self, value: object) -> bytes:
         small = encode_tree(value, self.limits) if self.verify else None
         if small is None:
-            small = encode_small(value, self.types, self.limits)
-        encoded = None if small is not None else encode_document(value, self.types, self.limits)
+            small = encode_small(value, self._written, self.limits)
+        encoded = None if small is not None else encode_document(value, self._written, self.limits)
         suspects = () if encoded is None else encoded.suspects
         data = encoded.data if encoded is not None else small or b""
         if self.verify or suspects:
@@ -96,7 +107,7 @@ class Codec:
             watch = Watch()
             tree = encode_tree(value, self.limits, watch)
             if tree is None:
-                encoded = encode_document(value, self.types, self.limits, watched=True)
+                encoded = encode_document(value, self._written, self.limits, watched=True)
             else:
                 encoded = Encoded(tree, watch, ())
         except (ValueError, LookupError, StopIteration) as error:
@@ -122,9 +133,9 @@ class Codec:
             with collector_paused():
                 return Success(encode(value))
         except RefusedClass as refused:
-            return Failure(unsupported_class(value, refused.refused, self.types))
+            return Failure(unsupported_class(value, refused.refused, self._written))
         except Refused as refused:
-            error = unsupported_value(value, refused, self.types)
+            error = unsupported_value(value, refused, self._written)
             error.__cause__ = refused.__cause__
             return Failure(error)
         except Halted as halted:
@@ -143,7 +154,7 @@ class Codec:
             if tree is not None and not self.verify:
                 return tree
             with collector_paused():
-                brief = tree or encode_small(value, self.types, self.limits, brief=True)
+                brief = tree or encode_small(value, self._written, self.limits, brief=True)
                 if brief is not None and self.verify:
                     refuse_loss(value, brief, (), self.types, self.limits)
                 return brief
@@ -157,7 +168,7 @@ class Codec:
         be kept, with the path of the first instance and what to do. At most 100 are told.
         """
         try:
-            found = problems_in(value, self.types, self.limits)
+            found = problems_in(value, self._written, self.limits)
         except Exception:  # noqa: BLE001 - it changes meanwhile, or runs code of users' classes: encode tells
             found = ()
         if found:

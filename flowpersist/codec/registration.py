@@ -28,11 +28,16 @@ class Registration:
     aliases: tuple[str, ...] = ()
     #: Whether it was found in bulk, and so gives way to one that its class is given by name.
     is_found: bool = False
+    #: Whether its objects are written only where the bytes are encrypted.
+    is_secret: bool = False
 
     def says_the_same(self, other: Registration) -> bool:
         """Whether objects become the same bytes and back by both."""
-        ours = (self.cls, self.name, self.version, self.plan, self.upgrades, set(self.aliases))
-        return ours == (other.cls, other.name, other.version, other.plan, other.upgrades, set(other.aliases))
+        ours, theirs = (
+            (one.cls, one.name, one.version, one.plan, one.upgrades, set(one.aliases), one.is_secret)
+            for one in (self, other)
+        )
+        return ours == theirs
 
     def includes(self, other: Registration) -> bool:
         """Whether it keeps all that the other does, and perhaps further attributes."""

@@ -118,6 +118,7 @@ class TypeRegistry:
         aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
         attributes: bool = False,
+        secret: bool = False,
         encode: Callable[[T], object] | None = None,
         decode: Callable[[Cell], T] | None = None,
     ) -> type[T]: ...
@@ -132,6 +133,7 @@ class TypeRegistry:
         aliases: Iterable[str] = (),
         upgrades: Upgrades = ...,
         attributes: bool = False,
+        secret: bool = False,
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
@@ -145,6 +147,7 @@ class TypeRegistry:
         aliases: Iterable[str] = (),
         upgrades: Upgrades = MappingProxyType({}),
         attributes: bool = False,
+        secret: bool = False,
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> type[T] | Callable[[type[T]], type[T]]:
@@ -157,6 +160,7 @@ class TypeRegistry:
         of a subclass of a builtin class, from its attributes).
         ``attributes``: what its objects have in ``__dict__`` and slots is kept, whatever the class declares, and comes
         back without a call of its own code; an upgrade takes the mapping of the attributes.
+        ``secret``: its objects are written only where the bytes are encrypted, by a keyring.
         ``encode`` and ``decode`` go together: to and from any supported value. The same registration again changes
         nothing; ``ConfigurationError`` for a class or a name that is registered otherwise, or a class that can't be.
         """
@@ -165,13 +169,14 @@ class TypeRegistry:
         others = _aliases(aliases)
         _check_upgrades(upgrades)
         check_flag(attributes, "attributes")
+        check_flag(secret, "secret")
         check_optional(encode, "encode", check_callable)
         check_optional(decode, "decode", check_callable)
 
         def add(target: type[T]) -> type[T]:
             plan = _plan(target, encode, decode, attributes=attributes)
             own = name or default_name(target)
-            self._add(Registration(target, own, version, plan, dict(upgrades), others))
+            self._add(Registration(target, own, version, plan, dict(upgrades), others, is_secret=secret))
             return target
 
         return add if cls is None else add(cls)
@@ -287,6 +292,14 @@ class TypeRegistry:
         found = self._by_name.get(name)
         return BUILTIN_CLASSES.get(name) if found is None else found.cls
 
+    def unencrypted(self) -> TypeRegistry:
+        """The same classes, as they may be in bytes that nothing encrypts: without those registered as secret."""
+        return _Unencrypted(self)
+
+    def withholds(self, cls: type) -> bool:  # noqa: ARG002 - of those without secret classes
+        """Whether a class is registered, and left out because the bytes are not encrypted."""
+        return False
+
     def _covered(self, cls: type) -> Registration | None:
         """What covers a class that is not registered: functions and classes go by names, zones by a base class."""
         if issubclass(cls, type) or cls in FUNCTIONS:
@@ -299,6 +312,22 @@ class TypeRegistry:
 
     def _referring(self, cls: type) -> Registration:
         return Registration(cls, REFERENCE, 1, ReferencePlan(cls, references=self._references, classes=self), {})
+
+
+class _Unencrypted(TypeRegistry):
+    """Another registry without its secret classes, also as it is changed later."""
+
+    def __init__(self, whole: TypeRegistry) -> None:
+        self.__dict__ = whole.__dict__
+
+    def by_class(self, cls: type) -> Registration | None:
+        """What is registered for this class, unless it is secret."""
+        return None if self.withholds(cls) else super().by_class(cls)
+
+    def withholds(self, cls: type) -> bool:
+        """Whether the class is registered as secret."""
+        found = self._by_class.get(cls)
+        return found is not None and found.is_secret
 
 
 def _check_version(version: int) -> None:

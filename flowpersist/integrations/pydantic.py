@@ -8,21 +8,19 @@ from typing import Any
 
 from flowpersist.codec import TypeRegistry
 from flowpersist.codec.discovery import classes_below
-from flowpersist.errors.arguments import check_flag
 from flowpersist.integrations._packages import modules
 from flowpersist.integrations._refusals import malformed, unsupported
 
 __all__ = ["register"]
 
 
-def register(types: TypeRegistry, *, secrets: bool = False) -> TypeRegistry:
+def register(types: TypeRegistry) -> TypeRegistry:
     """Add pydantic's URLs and DSNs with their subclasses, ``NameEmail``, ``ByteSize``, errors and secrets.
 
-    The registry is given back. ``secrets``: keep what is in ``SecretStr`` and ``SecretBytes``; set it only where a
-    keyring encrypts the states, since they are refused else. Models need no call: ``TypeRegistry.tree`` takes them.
+    The registry is given back. ``SecretStr`` and ``SecretBytes`` are kept only where the state is encrypted, by a
+    keyring. Models need no call: ``TypeRegistry.tree`` takes them.
     ``ConfigurationError`` where pydantic is missing, or one of these classes is registered with other arguments.
     """
-    check_flag(secrets, "secrets")
     pydantic, core = modules("pydantic", "pydantic", "pydantic_core")
     found = TypeRegistry(pydantic.ByteSize)
     of_one_host, of_many_hosts = pydantic.AnyUrl.__mro__[1], pydantic.PostgresDsn.__mro__[1]
@@ -30,8 +28,8 @@ def register(types: TypeRegistry, *, secrets: bool = False) -> TypeRegistry:
         found.register(cls, encode=_url_of(cls), decode=_made_by(cls))
     found.register(pydantic.NameEmail, encode=_parts_of_address, decode=_address_of(pydantic.NameEmail))
     found.register(core.ValidationError, encode=_error, decode=_error_of(core.ValidationError))
-    for cls in (pydantic.SecretStr, pydantic.SecretBytes):
-        found.register(cls, encode=_secret if secrets else _no_secret, decode=_made_by(cls))
+    for cls, kind in ((pydantic.SecretStr, str), (pydantic.SecretBytes, bytes)):
+        found.register(cls, secret=True, encode=_secret, decode=_secret_of(cls, kind))
     types |= found
     return types
 
@@ -72,12 +70,14 @@ def _secret(secret: Any) -> object:  # noqa: ANN401 - as above
     return secret.get_secret_value()
 
 
-def _no_secret(secret: Any) -> object:  # noqa: ANN401 - as above
-    raise unsupported(
-        f"a {type(secret).__qualname__}",
-        "leave it out and get it from where secrets are kept, or where a keyring encrypts the states call "
-        "pydantic.register(types, secrets=True)",
-    )
+@cache
+def _secret_of(cls: Any, kind: type) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
+    def load(value: Any) -> Any:  # noqa: ANN401 - as above
+        if type(value) is not kind:
+            raise malformed("a secret is of another class")
+        return cls(value)
+
+    return load
 
 
 def _error(error: Any) -> object:  # noqa: ANN401 - as above

@@ -61,6 +61,8 @@ class Sealer:
         check_choice(self.compression, "compression", COMPRESSIONS)
         check_instance(self.keyring, "keyring", (KeyRing, type(None)), "a KeyRing or None")
         check_instance(self.dictionaries, "dictionaries", Dictionaries, "a Dictionaries")
+        # Whether secrets may be written is for the keyring to say, and for nobody else.
+        object.__setattr__(self, "codec", evolve(self.codec, encrypted=self.keyring is not None))
 
     def seal(self, value: object, *, context: bytes, purpose: str = "state") -> Result[bytes, PersistenceError]:
         """Encode and seal a value for this context."""
