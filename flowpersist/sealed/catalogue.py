@@ -11,13 +11,13 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Range, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, StorageError
 from flowpersist.sealed.cards import at
-from flowpersist.sealed.drafts import Draft
+from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "purge_expired"]
@@ -31,13 +31,14 @@ PAGE: Final = 100
 @frozen
 class Collection:
     """One collection: ``listed`` says whether keys stand in clear; ``secret`` keys the digests, empty where there is
-    no keyring.
+    no keyring. ``kid`` is the key that seals this, None where there is no keyring.
     """
 
     name: str
     tenant: str | None
     listed: bool
     secret: bytes = field(repr=False)
+    kid: str | None
 
 
 def collection_key(name: str, tenant: str | None) -> str:
@@ -86,7 +87,7 @@ class CollectionCatalog:
         """A new collection, or the one that another process has just made."""
         records = self._records.now
         secret = b"" if records.sealer.keyring is None else records.runtime.entropy(SECRET_BYTES)
-        made = Collection(name, tenant, listed, secret)
+        made = Collection(name, tenant, listed, secret, self.kid)
         draft = Draft(head=made, attributes={}, due_at=None, body=None)
         written = await records.put(collection_key(name, tenant), draft, revision=0)
         if isinstance(written, Success):
@@ -95,6 +96,23 @@ class CollectionCatalog:
             return Failure(written.failure())
         found = await self.find(name, tenant)
         return found.bind(lambda other: Failure(written.failure()) if other is None else Success(other))
+
+    @property
+    def kid(self) -> str | None:
+        """The key that seals now."""
+        keyring = self._of.sealer.keyring
+        return None if keyring is None else keyring.primary
+
+    async def reseal(self, name: str, tenant: str | None) -> Result[None, PersistenceError]:
+        """Seal a collection's record with the key that seals now: it must outlive the key that it was made with."""
+
+        async def decide(found: Found[Collection]) -> Decided[Collection, None]:
+            record = found.record
+            if record is None or record.head.kid == self.kid:
+                return Success(None)
+            return Draft(head=evolve(record.head, kid=self.kid), attributes={}, due_at=None, body=None)
+
+        return (await self._records.now.update(collection_key(name, tenant), decide)).result
 
     async def keys(self) -> AsyncIterator[Result[str, PersistenceError]]:
         """The keys of all collections, which take no keyring to read."""

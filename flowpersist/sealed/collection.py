@@ -15,9 +15,16 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Scalar, Written
-from flowpersist.errors import ConfigurationError, PersistenceError, RevisionConflict, StateTooLarge, TamperedEnvelope
+from flowpersist.errors import (
+    ConfigurationError,
+    EncryptionError,
+    PersistenceError,
+    RevisionConflict,
+    StateTooLarge,
+    TamperedEnvelope,
+)
 from flowpersist.sealed.cards import Card, card_key, joined_body, key_in, packed_key, split_body
-from flowpersist.sealed.catalogue import CollectionCatalog, FollowingRecords, collection_key
+from flowpersist.sealed.catalogue import Collection, CollectionCatalog, FollowingRecords, collection_key
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Draft, Loaded, marked, record_context
 from flowpersist.sealed.encoding import INLINE_BYTES, encoded
@@ -64,6 +71,7 @@ class SealedCollection:
         self.tenant = tenant
         self._catalog = CollectionCatalog(of)
         self._naming: Naming | None = None
+        self._kid: str | None = None
         namespace = self._catalog.namespace(collection_key(name, tenant))
         self._records = FollowingRecords(of, namespace, Card, purpose=_PURPOSE)
 
@@ -77,7 +85,7 @@ class SealedCollection:
         if self._naming is not None:
             return Success(self._naming)
         found = await self._catalog.find(self.name, self.tenant)
-        return found.map(lambda made: None if made is None else self._agreed(made.listed, made.secret))
+        return found.map(lambda made: None if made is None else self._agreed(made))
 
     async def made_naming(self) -> Result[Naming, PersistenceError]:
         """The same for a collection that is about to be saved to: it is made where it is not there."""
@@ -85,17 +93,23 @@ class SealedCollection:
         if not isinstance(found, Success):
             return Failure(found.failure())
         naming = found.unwrap()
-        if naming is not None:
-            return Success(naming)
-        made = await self._catalog.make(self.name, self.tenant, listed=self.listed)
-        return made.map(lambda one: self._agreed(one.listed, one.secret))
+        if naming is None:
+            made = await self._catalog.make(self.name, self.tenant, listed=self.listed)
+            return made.map(self._agreed)
+        if self._kid != self._catalog.kid:
+            # Another key seals by now. What is sealed with one that this process lacks outlives the others anyway.
+            resealed = await self._catalog.reseal(self.name, self.tenant)
+            if isinstance(resealed, Failure) and not isinstance(resealed.failure(), EncryptionError):
+                return Failure(resealed.failure())
+            self._kid = self._catalog.kid
+        return Success(naming)
 
-    def _agreed(self, listed: bool, secret: bytes) -> Naming:  # noqa: FBT001
-        if listed != self.listed:
+    def _agreed(self, made: Collection) -> Naming:
+        if made.listed != self.listed:
             raise ConfigurationError(
-                f"Invalid listed: expected {listed}, with which the collection {self.name!r} was made", "listed"
+                f"Invalid listed: expected {made.listed}, with which the collection {self.name!r} was made", "listed"
             )
-        self._naming = Naming(listed, secret)
+        self._naming, self._kid = Naming(made.listed, made.secret), made.kid
         return self._naming
 
     async def content(self, name: str, parts: Parts, value: object) -> Result[Content, PersistenceError]:

@@ -473,6 +473,25 @@ async def test_what_can_not_be_opened_is_raised_and_named_and_never_passed_over(
     assert (await values.load("theirs")).value == 3
 
 
+@pytest.mark.parametrize("fresh", [False, True], ids=["the same store", "a store of its own"])
+async def test_a_collection_outlives_the_key_that_it_was_made_with(stores, fresh):
+    values = stores.values("v", int)
+    await values.save("a", 1, ttl=HOUR, attributes={"n": 1})
+    await values.save(("b", 2), 2)
+    (old,) = RING.kids
+    ring = RING.add("k2", b"2" * 32).promote("k2")
+    stores.hub.use_keyring(ring)
+    values = stores.values("v", int) if fresh else values
+    kept = [item async for item in values.iterate()]
+    for item in kept:
+        await values.update(item.key, lambda value: value)
+    stores.hub.use_keyring(ring.retire(old))
+    for again in (values, stores.values("v", int)):
+        found = [item async for item in again.iterate()]
+        shown = [(one.key, one.value, one.attributes, one.expires_at) for one in found]
+        assert shown == [(one.key, one.value, one.attributes, one.expires_at) for one in kept]
+
+
 async def test_a_damaged_record_is_raised(stores):
     values = stores.values("v", int)
     await values.save("a", 1)
