@@ -30,6 +30,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -43,8 +44,10 @@ from flowpersist.backends.kit import (
     Selection,
     check_deadline,
     check_put,
+    check_refs,
     check_revision,
     check_unwritten,
+    fitting,
     from_micros,
     host_clock,
     position_of,
@@ -209,6 +212,16 @@ class JournalBackend:
 
         return await self._run(read)
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+
+        def read(journal: Journal) -> Reads:
+            found = (journal.records.get(ref) for ref in refs)
+            return Reads(tuple(one if one is None or body else evolve(one, body=None) for one in found), self._now())
+
+        return await self._run(read)
+
     async def put(
         self,
         ref: RecordRef,
@@ -255,15 +268,16 @@ class JournalBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
 
         def page(journal: Journal) -> Page[Record]:
             found = chosen(journal, asked)
-            items = tuple(evolve(record, body=None) for record in found[:limit])
+            items = tuple(record if bodies else evolve(record, body=None) for record in found[:limit])
             last = position_of(items[-1], asked.order) if len(found) > limit else None
-            return Page(items, None if last is None else asked.cursor(last), self._now())
+            return fitting(asked, Page(items, None if last is None else asked.cursor(last), self._now()))
 
         return await self._run(page)
 

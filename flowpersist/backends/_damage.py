@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._outcomes import unreadable
+from flowpersist.backends._pages import how_many_fit
 from flowpersist.backends.base import (
     MAX_ATTRIBUTES,
     MAX_HEAD_BYTES,
@@ -130,7 +131,7 @@ def page_of(asked: Selection, rows: Sequence[Found], looked: int, now: datetime)
     None where none of them can be named by a cursor, and more follow: then look at more of them (``wider``).
     """
     ended = len(rows) <= looked
-    end = _end(rows[:looked], asked.limit)
+    end = _end(rows[:looked], asked)
     if end is None:
         # All that fits: up to the last one that a cursor can name, or to the end.
         places = [number for number, (place, _) in enumerate(rows[:looked]) if place is not None]
@@ -149,10 +150,13 @@ def page_of(asked: Selection, rows: Sequence[Found], looked: int, now: datetime)
     return Page(items, None if last is None else asked.cursor(last), now, unreadable_ones)
 
 
-def _end(rows: Sequence[Found], limit: int) -> int | None:
-    """Behind the last record that fits; None where all do."""
-    records = [number for number, (_, it) in enumerate(rows) if isinstance(it, Record)]
-    return records[limit - 1] + 1 if len(records) >= limit else None
+def _end(rows: Sequence[Found], asked: Selection) -> int | None:
+    """The place behind the last record that fits; None if all fit."""
+    records = [(number, it) for number, (_, it) in enumerate(rows) if isinstance(it, Record)]
+    fit = how_many_fit(record.body_size for _, record in records) if asked.bodies else len(records)
+    if len(records) < asked.limit and fit >= len(records):
+        return None
+    return records[min(fit, asked.limit) - 1][0] + 1
 
 
 def check_patience(looked: int) -> None:

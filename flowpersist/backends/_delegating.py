@@ -19,6 +19,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -99,6 +100,10 @@ class DelegatingBackend:
         """See ``StorageBackend``."""
         return await self.around("get", lambda: self.inner.get(ref, body=body))
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        return await self.around("get_many", lambda: self.inner.get_many(refs, body=body))
+
     async def put(
         self,
         ref: RecordRef,
@@ -125,11 +130,14 @@ class DelegatingBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
         return await self.around(
             "query",
-            lambda: self.inner.query(namespace, where, order=order, limit=limit, after=after, descending=descending),
+            lambda: self.inner.query(
+                namespace, where, order=order, limit=limit, after=after, descending=descending, bodies=bodies
+            ),
         )
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:

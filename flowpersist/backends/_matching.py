@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -13,12 +13,14 @@ from attrs import evolve, frozen
 
 from flowpersist.backends._clock import to_micros
 from flowpersist.backends.base import (
+    MAX_REFS,
     MAX_TEXT_BYTES,
     ORDERS,
     NamespaceSchema,
     Order,
     Range,
     Record,
+    RecordRef,
     Scalar,
     Where,
     check_text,
@@ -29,6 +31,7 @@ __all__ = [
     "Selection",
     "check_limit",
     "check_put",
+    "check_refs",
     "indexed_attributes",
     "position",
     "position_of",
@@ -54,6 +57,7 @@ class Selection:
     descending: bool
     after: Position | None
     limit: int
+    bodies: bool = False
 
     def cursor(self, last: Position) -> str:
         """The cursor of the page that follows this place."""
@@ -79,6 +83,8 @@ def selection(
     limit: int,
     after: str | None,
     descending: bool,  # noqa: FBT001
+    *,
+    bodies: bool = False,
 ) -> Selection:
     """Check a query's arguments; ``ValueError`` or ``TypeError`` for an invalid one."""
     check_text(namespace, "a namespace")
@@ -91,7 +97,7 @@ def selection(
         order = where.range.by
         where = evolve(where, range=_bounded(where.range))
     place = None if after is None else _parse_cursor(after, order, descending=descending)
-    return Selection(namespace, where, order, descending, place, limit)
+    return Selection(namespace, where, order, descending, place, limit, bodies)
 
 
 def _bounded(span: Range) -> Range:
@@ -123,6 +129,13 @@ def check_limit(limit: int) -> None:
     """Refuse a page of no records."""
     if type(limit) is not int or limit < 1:
         raise ValueError("a limit is an int from 1 on")
+
+
+def check_refs(refs: Sequence[RecordRef]) -> None:
+    """Refuse more references than are read at a time."""
+    if len(refs) > MAX_REFS:
+        msg = f"at most {MAX_REFS} records are read at a time, not {len(refs)}: read them in several steps"
+        raise ValueError(msg)
 
 
 def check_put(if_revision: int | None, not_after: datetime | None = None) -> None:

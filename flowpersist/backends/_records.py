@@ -16,7 +16,9 @@ from flowpersist.errors import PersistenceError
 __all__ = [
     "KEEP",
     "MAX_ATTRIBUTES",
+    "MAX_BODIES_BYTES",
     "MAX_HEAD_BYTES",
+    "MAX_REFS",
     "MAX_TEXT_BYTES",
     "MAX_WRITE_ID_BYTES",
     "ORDERS",
@@ -27,6 +29,7 @@ __all__ = [
     "Page",
     "Range",
     "Read",
+    "Reads",
     "Record",
     "RecordChange",
     "RecordRef",
@@ -46,6 +49,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_HEAD_BYTES: Final = 256 * 1024
+#: References of one ``get_many``.
+MAX_REFS: Final = 1000
+#: What the bodies of one page may take together. A page with bodies has at least one record, however large its body is.
+MAX_BODIES_BYTES: Final = 16 * 1024 * 1024
 #: Keys, namespaces, attribute names and string values, in UTF-8.
 MAX_TEXT_BYTES: Final = 512
 MAX_ATTRIBUTES: Final = 64
@@ -214,6 +221,16 @@ class Read:
     """What a get found (``record`` is None where nothing is live) and the store's clock at that moment."""
 
     record: Record | None
+    now: datetime
+
+
+@frozen
+class Reads:
+    """The records of several references, in their order, and the store's clock. None if there is no record,
+    ``Unreadable`` if it can't be read.
+    """
+
+    records: tuple[Record | Unreadable | None, ...]
     now: datetime
 
 

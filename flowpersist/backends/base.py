@@ -25,7 +25,9 @@ from attrs import frozen
 from flowpersist.backends._records import (
     KEEP,
     MAX_ATTRIBUTES,
+    MAX_BODIES_BYTES,
     MAX_HEAD_BYTES,
+    MAX_REFS,
     MAX_TEXT_BYTES,
     MAX_WRITE_ID_BYTES,
     ORDERS,
@@ -36,6 +38,7 @@ from flowpersist.backends._records import (
     Page,
     Range,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -51,7 +54,9 @@ from flowpersist.backends._records import (
 __all__ = [
     "KEEP",
     "MAX_ATTRIBUTES",
+    "MAX_BODIES_BYTES",
     "MAX_HEAD_BYTES",
+    "MAX_REFS",
     "MAX_TEXT_BYTES",
     "MAX_WRITE_ID_BYTES",
     "ORDERS",
@@ -68,6 +73,7 @@ __all__ = [
     "Page",
     "Range",
     "Read",
+    "Reads",
     "Record",
     "RecordChange",
     "RecordRef",
@@ -110,7 +116,7 @@ class BackendHealth:
 
 @runtime_checkable
 class StorageBackend(Protocol):
-    """Six operations on records, and the life of the connection.
+    """The operations on records, and the life of the connection.
 
     Every operation raises ``StorageError`` subclasses only (``IntegrityError`` where a body is missing or a row can't
     be read), and ``CancelledError``. ``clock_offset`` is added to the store's clock, so that tests travel in time.
@@ -130,6 +136,12 @@ class StorageBackend(Protocol):
 
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """Read one record, all its parts as of one revision. Missing: ``Read(None, now)``."""
+        ...
+
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """Read several records, at most ``MAX_REFS``, each for itself: all parts of one are of one revision, and no two
+        records of one moment. One that can't be read is ``Unreadable`` in its place and costs the others nothing.
+        """
         ...
 
     async def put(
@@ -166,8 +178,10 @@ class StorageBackend(Protocol):
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
-        """A page of records without bodies, ``after`` being the cursor of the page before.
+        """A page of records, ``after`` being the cursor of the page before. With ``bodies`` each record has its body,
+        as of its revision, and the page ends before the bodies take more than ``MAX_BODIES_BYTES``.
 
         A range is also the order: with one, ``order`` is left out or names the same, else ``ValueError``.
         ``order="due"`` lists only records that are due at some time. Ties are ordered by key. What is there throughout
@@ -194,8 +208,9 @@ class Notifying(Protocol):
     def changes(self, namespace: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """The keys of records of a namespace that were put or deleted from the moment of entering on, as they come.
 
-        A hint, no log: one may come twice, and after a broken connection some are missing. So who waits still
-        looks from time to time. Raises ``StorageError`` where the connection is lost for good.
+        A hint, no log: a key may come twice, and of several changes of one record only one may be told. Raises
+        ``StorageError`` once changes may have been missed: the connection was lost, or the listener was too slow. Then
+        enter again and read everything. A network may also fail in silence, so still look from time to time.
         """
         ...
 

@@ -24,14 +24,15 @@ from attrs import evolve
 
 from flowpersist.backends._claim_check.bodies import Bodies
 from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
-from flowpersist.backends._claim_check.known import Known, shown
+from flowpersist.backends._claim_check.known import Known
 from flowpersist.backends._claim_check.own import OWN
+from flowpersist.backends._claim_check.reading import Reading
 from flowpersist.backends._claim_check.sweeping import sweep, turn
 from flowpersist.backends._delegating import DelegatingBackend
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Selection, check_put, position_of, selection
+from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._options import check_options
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision
+from flowpersist.backends._outcomes import check_deadline, check_revision
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends.base import (
     BackendHealth,
@@ -43,12 +44,12 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
     StorageBackend,
     Sweeping,
-    Unreadable,
     Where,
     Written,
 )
@@ -56,7 +57,6 @@ from flowpersist.backends.blobs import BlobStore
 from flowpersist.errors import (
     BackendUnavailable,
     DeadlinePassed,
-    IntegrityError,
     PersistenceError,
     RevisionConflict,
     StorageError,
@@ -68,9 +68,6 @@ __all__ = ["DEFAULT_FROM_BYTES", "ClaimCheckBackend"]
 log = logging.getLogger("flowpersist.backends.claim_check")
 DEFAULT_FROM_BYTES: Final = 8 * 1024 * 1024
 SWEEP_EVERY: Final = timedelta(hours=1)
-#: A record that is changed all the time may lose its body between reading it and reading that; so often it is tried.
-READS: Final = 20
-LOOKUPS_AT_ONCE: Final = 16
 PURGE_BATCH: Final = 500
 
 
@@ -106,6 +103,7 @@ class ClaimCheckBackend(DelegatingBackend):
         self._grace = grace
         self._entropy = entropy
         self._known = Known()
+        self._reading = Reading(inner, self._known)
         self._bodies: Bodies | None = None
         self._namespaces: set[str] = set()
         self._home = Home(inner.name)
@@ -155,35 +153,13 @@ class ClaimCheckBackend(DelegatingBackend):
     async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
         """See ``StorageBackend``. A body that is gone at an unchanged revision is an ``IntegrityError``."""
         async with self._using() as bodies:
-            return await (self._whole(bodies, ref) if body else self._without_body(ref))
+            return await (self._reading.whole(bodies, ref) if body else self._reading.without_body(ref))
 
-    async def _without_body(self, ref: RecordRef) -> Read:
-        read = await self.inner.get(ref, body=False)
-        if read.record is None:
-            return read
-        standing = self._known.at(read.record)
-        if standing is not None:
-            return Read(shown(read.record, standing.claim), read.now)
-        read = await self.inner.get(ref)
-        return read if read.record is None else Read(shown(read.record, self._known.note(read.record)), read.now)
-
-    async def _whole(self, bodies: Bodies, ref: RecordRef) -> Read:
-        missing: int | None = None
-        for _ in range(READS):
-            read = await self.inner.get(ref)
-            record = read.record
-            claim = None if record is None else self._known.note(record)
-            if record is None or claim is None:
-                return read
-            data, fits = await bodies.fetch(ref.namespace, claim)
-            if fits:
-                return Read(evolve(record, body=data, body_size=claim.size), read.now)
-            # Whoever changed the record since may have removed what it named before.
-            if data is not None or record.revision == missing:
-                raise body_missing(self.name, ref)
-            missing = record.revision
-        message = f"record {ref.key} changes faster than its body can be read; try again"
-        raise BackendUnavailable(message, self.name, True)
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``. Blobs are fetched some at a time."""
+        check_refs(refs)
+        async with self._using() as bodies:
+            return await self._reading.several(bodies, tuple(refs), body=body)
 
     async def put(
         self,
@@ -242,7 +218,7 @@ class ClaimCheckBackend(DelegatingBackend):
         """Remove a loser's blob, unless the record names it: a driver may have been told "no" by its own first try."""
         try:
             record = (await self.inner.get(ref, body=False)).record
-            named = None if record is None else await self._newest(record)
+            named = None if record is None else await self._reading.newest(record)
         except PersistenceError as error:
             log.warning("a body that was not needed is left to the sweeper: %s", error)
             return
@@ -257,31 +233,15 @@ class ClaimCheckBackend(DelegatingBackend):
             return None
         if revision is None:
             record = (await self.inner.get(ref, body=False)).record
-            return None if record is None else await self._removable(record)
+            return None if record is None else await self._reading.removable(record)
         standing = self._known.find(ref, revision)
         if standing is None:
             record = (await self.inner.get(ref, body=False)).record
             if record is None or record.revision != revision:
                 return None
-            await self._removable(record)
+            await self._reading.removable(record)
             standing = self._known.find(ref, revision)
         return None if standing is None else standing.claim
-
-    async def _newest(self, record: Record) -> Claim | None:
-        """The claim of a record that was read without its body, or of what it has become since."""
-        standing = self._known.at(record)
-        if standing is not None:
-            return standing.claim
-        newer = (await self.inner.get(record.ref)).record
-        return None if newer is None else self._known.note(newer)
-
-    async def _removable(self, record: Record) -> Claim | None:
-        """The same; None also where the inner backend has lost the claim, so that such a record can be removed."""
-        try:
-            return await self._newest(record)
-        except IntegrityError as error:
-            log.warning("a body whose claim is lost is left to the sweeper: %s", error)
-            return None
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
@@ -302,36 +262,15 @@ class ClaimCheckBackend(DelegatingBackend):
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``. Sizes of bodies that stand apart are looked up where they are not known."""
-        asked = selection(namespace, where, order, limit, None, descending)
-        async with self._using():
+        asked = selection(namespace, where, order, limit, None, descending, bodies=bodies)
+        async with self._using() as blobs:
             page = await self.inner.query(
-                namespace, where, order=order, limit=limit, after=after, descending=descending
+                namespace, where, order=order, limit=limit, after=after, descending=descending, bodies=bodies
             )
-            if all(record.body_size != CLAIM_BYTES for record in page.items):
-                return page
-            some = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-            listed = await asyncio.gather(*(self._listed(record, asked, some) for record in page.items))
-            items = tuple(record for record in listed if isinstance(record, Record))
-            unreadable = tuple(record for record in listed if isinstance(record, Unreadable))
-            return evolve(page, items=items, unreadable=page.unreadable + unreadable)
-
-    async def _listed(self, record: Record, asked: Selection, some: asyncio.Semaphore) -> Record | Unreadable | None:
-        """A record of a page with its body's real size; None where it has left its place since."""
-        standing = self._known.at(record)
-        if standing is not None:
-            return shown(record, standing.claim)
-        try:
-            async with some:
-                newer = (await self.inner.get(record.ref)).record
-        except IntegrityError as error:
-            return Unreadable(record.ref, error)
-        if newer is None:
-            return None
-        stayed = asked.holds(newer) and position_of(newer, asked.order) == position_of(record, asked.order)
-        claim = self._known.note(newer)
-        return shown(newer, claim) if stayed else None
+            return await (self._reading.filled(blobs, asked, page) if bodies else self._reading.sized(asked, page))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Blobs of what was changed and purged at the same moment are left to the sweeper."""
@@ -341,7 +280,7 @@ class ClaimCheckBackend(DelegatingBackend):
             while purged < limit:
                 batch = min(PURGE_BATCH, limit - purged)
                 page = await self.inner.query(namespace, where, limit=batch)
-                claims = [(record.ref, await self._removable(record)) for record in page.items]
+                claims = [(record.ref, await self._reading.removable(record)) for record in page.items]
                 removed = await self.inner.purge(namespace, where, limit=batch)
                 for ref, claim in claims:
                     if claim is not None:
@@ -360,7 +299,7 @@ class ClaimCheckBackend(DelegatingBackend):
             for namespace in sorted(self._namespaces):
                 place = await bodies.place(namespace)
                 if place is not None and await turn(self.inner, place, SWEEP_EVERY, self._entropy):
-                    swept += await sweep(self.inner, bodies, namespace, place, self._grace, self._newest)
+                    swept += await sweep(self.inner, bodies, namespace, place, self._grace, self._reading.newest)
             return swept
 
     async def ping(self) -> BackendHealth:

@@ -31,9 +31,10 @@ from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_
 from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Selection, check_put, indexed_attributes, position_of, selection
+from flowpersist.backends._matching import Selection, check_put, check_refs, indexed_attributes, position_of, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import unreadable
+from flowpersist.backends._pages import One, fitting, one_of, split, still_there
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -44,6 +45,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -149,6 +151,11 @@ class FilesystemBackend:
         """See ``StorageBackend``."""
         return await self._run(lambda opened: Read(opened.shards.get(ref, body=body), self._now()))
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        return await self._run(lambda opened: Reads(_read_all(opened, tuple(refs), body=body), self._now()))
+
     async def put(
         self,
         ref: RecordRef,
@@ -179,9 +186,10 @@ class FilesystemBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         return await self._run(lambda opened: _page(opened, asked, self._now()))
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
@@ -291,8 +299,17 @@ def _page(opened: _Opened, asked: Selection, now: datetime) -> Page[Record]:
                 found[hit.digest] = one
         more = _next(more, hits)
     cursor = None if more is None or more.after is None else asked.cursor(more.after)
-    items = tuple(one for one in found.values() if isinstance(one, Record))
-    return Page(items, cursor, now, tuple(one for one in found.values() if isinstance(one, Unreadable)))
+    page = split(Page((), cursor, now), found.values())
+    if not asked.bodies:
+        return page
+    page = fitting(asked, page)
+    refs = [record.ref for record in page.items]
+    whole = zip(page.items, _read_all(opened, refs, body=True), strict=True)
+    return split(page, (still_there(asked, listed, one) for listed, one in whole))
+
+
+def _read_all(opened: _Opened, refs: Sequence[RecordRef], *, body: bool) -> tuple[One, ...]:
+    return tuple(one_of(ref, partial(opened.shards.get, ref, body=body)) for ref in refs)
 
 
 def _found(opened: _Opened, asked: Selection, hit: Entry) -> Record | Unreadable | None:

@@ -25,7 +25,7 @@ from flowpersist.backends._damage import (
 )
 from flowpersist.backends._delegating import DelegatingBackend
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Position, Selection, check_put, position_of, selection
+from flowpersist.backends._matching import Position, Selection, check_put, check_refs, position_of, selection
 from flowpersist.backends._outcomes import (
     check_body,
     check_deadline,
@@ -34,6 +34,7 @@ from flowpersist.backends._outcomes import (
     revised,
     unreadable,
 )
+from flowpersist.backends._pages import completed, fitting, one_of
 from flowpersist.backends._threads import uninterrupted
 
 __all__ = [
@@ -47,12 +48,16 @@ __all__ = [
     "check_deadline",
     "check_following",
     "check_put",
+    "check_refs",
     "check_revision",
     "check_unwritten",
+    "completed",
+    "fitting",
     "found_in",
     "from_micros",
     "host_clock",
     "left_standing",
+    "one_of",
     "page_of",
     "place_in",
     "position_of",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import Final
 from urllib.parse import unquote
@@ -26,11 +27,12 @@ from flowpersist.backends._damage import (
     wider,
 )
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Selection, check_put, selection
+from flowpersist.backends._matching import Selection, check_put, check_refs, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten, revised
+from flowpersist.backends._pages import one_of
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -39,6 +41,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -121,8 +124,15 @@ class MemoryBackend:
         """See ``StorageBackend``."""
         store = self._ready()
         with store.lock:
-            held = store.records(ref.namespace).get(ref.key)
-            return Read(None if held is None else _sound(ref, held, body=body), self._now())
+            return Read(_read(store.records(ref.namespace), ref, body=body), self._now())
+
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        store = self._ready()
+        with store.lock:
+            found = tuple(one_of(ref, partial(_read, store.records(ref.namespace), ref, body=body)) for ref in refs)
+            return Reads(found, self._now())
 
     async def put(
         self,
@@ -174,9 +184,10 @@ class MemoryBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         store = self._ready()
         with store.lock:
             rows = _found(store.records(namespace), asked, limit + 1)
@@ -256,9 +267,17 @@ def _sound(ref: RecordRef, held: Record, *, body: bool = False) -> Record:
     return read_as(NAME, ref, made)
 
 
+def _read(shelf: Shelf, ref: RecordRef, *, body: bool) -> Record | None:
+    held = shelf.get(ref.key)
+    return None if held is None else _sound(ref, held, body=body)
+
+
 def _found(shelf: Shelf, asked: Selection, count: int) -> list[Found]:
     return [
-        (place, found_in(NAME, asked.namespace, key, lambda ref: _sound(ref, shelf.records[ref.key])))
+        (
+            place,
+            found_in(NAME, asked.namespace, key, lambda ref: _sound(ref, shelf.records[ref.key], body=asked.bodies)),
+        )
         for place, key in shelf.first(asked, count)
     ]
 

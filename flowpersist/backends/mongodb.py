@@ -30,8 +30,8 @@ from pymongo.uri_parser import parse_uri
 
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import Selection, check_put, selection
-from flowpersist.backends._mongodb import changes, client, pages, reading, records
+from flowpersist.backends._matching import Selection, check_put, check_refs, selection
+from flowpersist.backends._mongodb import changes, client, pages, reading, records, several
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
 from flowpersist.backends._mongodb.clock import ServerClock
 from flowpersist.backends._mongodb.context import Abilities, StoreContext
@@ -49,6 +49,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -198,6 +199,13 @@ class MongodbBackend:
         opened = self._ready()
         return await self._underway.uninterrupted(reading.read(opened.context, ref, body=body))
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        opened = self._ready()
+        found = await self._underway.uninterrupted(several.read_all(opened.context, tuple(refs), body=body))
+        return Reads(found, await opened.context.now())
+
     async def put(
         self,
         ref: RecordRef,
@@ -227,9 +235,10 @@ class MongodbBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         opened = self._ready()
         return await self._underway.uninterrupted(pages.page(opened.context, asked))
 

@@ -26,7 +26,7 @@ from neo4j import AsyncDriver, AsyncTransaction
 
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import check_put, indexed_attributes, selection
+from flowpersist.backends._matching import check_put, check_refs, indexed_attributes, selection
 from flowpersist.backends._neo4j.graph import Graph, Relation, default_graph
 from flowpersist.backends._neo4j.link import Link, Sessions, Within
 from flowpersist.backends._neo4j.naming import Names
@@ -45,6 +45,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -202,6 +203,12 @@ class Neo4jBackend:
         with self._using() as link:
             return await self._store.get(link, ref, self._offset, body=body)
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        with self._using() as link:
+            return await self._store.get_many(link, tuple(refs), self._offset, body=body)
+
     async def put(
         self,
         ref: RecordRef,
@@ -231,9 +238,10 @@ class Neo4jBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         with self._using() as link:
             return await self._store.page(link, asked, self._indexed.get(namespace, {}), self._offset)
 

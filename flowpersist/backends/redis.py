@@ -20,33 +20,29 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Final
-
-from attrs import evolve
+from typing import Final
 
 from flowpersist.backends._clock import timed
 from flowpersist.backends._damage import check_following, left_standing, named
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body, check_revision, unreadable, written_already
+from flowpersist.backends._pages import One, completed
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
-from flowpersist.backends._redis.connections import Command
-from flowpersist.backends._redis.errors import NAME, is_of_other_kind, mapped
+from flowpersist.backends._redis.errors import NAME, mapped
 from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
 from flowpersist.backends._redis.pages import page
 from flowpersist.backends._redis.records import (
-    FIELDS,
     LAST_REVISION,
     number,
     put_call,
-    record_of,
     upload_of,
-    with_body,
 )
 from flowpersist.backends._redis.scripts import REMOVE
+from flowpersist.backends._redis.several import Replies, commands_of, read_all
 from flowpersist.backends._redis.source import Client, OpenStore, Source
 from flowpersist.backends._redis.wire import Wire, raised, run
 from flowpersist.backends._threads import uninterrupted
@@ -58,6 +54,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -185,19 +182,24 @@ class RedisBackend:
         That is rare, because the server runs commands that arrive together without a pause. No transaction: a full
         server refuses even one that only reads.
         """
-        tag = store.layout.tag(ref)
-        hashed = tag.record(ref.key)
-        commands: list[Command] = [("HMGET", hashed, *FIELDS), ("TIME",)]
-        if body:
-            commands += [("GET", tag.body(ref.key)), ("HGET", hashed, FIELDS[0])]
-        fields, now, *rest = (_told(ref, it) for it in await store.wire.exchange(tag.keys, commands, writing=False))
-        time_there = server_time(now, self.clock_offset)
-        if rest and rest[1] != fields[0]:
-            return None
-        if not any(field is not None for field in fields):
-            return Read(None, time_there)
-        record = record_of(ref, fields)
-        return Read(evolve(record, body=with_body(record, rest[0])) if rest else record, time_there)
+        commands = [*commands_of(store.layout, ref, body=body), ("TIME",)]
+        *replies, now = await store.wire.exchange(store.layout.tag(ref).keys, commands, writing=False)
+        found = Replies(ref, replies)
+        return None if found.torn else Read(found.record(), server_time(raised(now), self.clock_offset))
+
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``. One round trip; on a cluster one to each node's shards, at once."""
+        check_refs(refs)
+        with self._using() as store:
+            return Reads(*await self._read_all(store, tuple(refs), body=body))
+
+    async def _read_all(
+        self, store: OpenStore, refs: Sequence[RecordRef], *, body: bool = True
+    ) -> tuple[tuple[One, ...], datetime]:
+        async def again(ref: RecordRef) -> Record | None:
+            return (await self.get(ref, body=body)).record
+
+        return await read_all(store.wire, store.layout, refs, self.clock_offset, again, body=body)
 
     async def put(
         self,
@@ -242,11 +244,17 @@ class RedisBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         with self._using() as store:
-            return await page(store.wire, store.layout, asked, self.clock_offset)
+            found = await page(store.wire, store.layout, asked, self.clock_offset)
+
+            async def read(refs: Sequence[RecordRef]) -> Sequence[One]:
+                return (await self._read_all(store, refs))[0]
+
+            return await completed(asked, found, read)
 
     async def purge(self, namespace: str, where: Where, *, limit: int) -> int:
         """See ``StorageBackend``. Deletes in batches. After ``UnknownOutcome`` some records may have been deleted."""
@@ -327,13 +335,6 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
     if durable:
         always.add(Capability.DURABLE)
     return frozenset(always)
-
-
-def _told(ref: RecordRef, reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
-    """A reply, raised if it is an error; a reply of another type means that the record is damaged."""
-    if is_of_other_kind(reply):
-        raise unreadable(NAME, named(ref))
-    return raised(reply)
 
 
 def _standing(ref: RecordRef, text: bytes) -> int:

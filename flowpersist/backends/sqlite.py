@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 from flowpersist.backends._clock import Clock, host_clock, timed
 from flowpersist.backends._damage import left_standing
 from flowpersist.backends._home import Home, Reach
-from flowpersist.backends._matching import check_put, indexed_attributes, selection
+from flowpersist.backends._matching import check_put, check_refs, indexed_attributes, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
@@ -41,6 +41,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -167,6 +168,13 @@ class SqliteBackend:
         """See ``StorageBackend``."""
         return await self._reading(lambda connection: rows.read(connection, self._tables, ref, self._now(), body=body))
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        return await self._reading(
+            lambda connection: rows.read_many(connection, self._tables, tuple(refs), self._now(), body=body)
+        )
+
     async def put(
         self,
         ref: RecordRef,
@@ -199,9 +207,10 @@ class SqliteBackend:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         indexed = self._indexed.get(namespace, {})
         return await self._reading(lambda connection: rows.page(connection, self._tables, asked, indexed, self._now()))
 

@@ -15,7 +15,7 @@ from flowpersist.codec.paths import ValueWalk, path_to
 from flowpersist.codec.plans import PairPlan, Plan, StatePlan
 from flowpersist.codec.refusals import Refused, RefusedClass
 from flowpersist.codec.registry import TypeRegistry
-from flowpersist.codec.remedies import class_name, packages_of, plan_if_any, reason_and_remedy
+from flowpersist.codec.remedies import class_name, packages_of, plan_once_registered, reason_and_remedy
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.errors import StateProblem, UnsupportedType
 
@@ -103,7 +103,7 @@ class _Plans(dict[type, Plan | None]):
 
     def __missing__(self, cls: type) -> Plan | None:
         known = self._types.by_class(cls)
-        plan = plan_if_any(cls) if known is None else known.plan
+        plan = plan_once_registered(cls) if known is None else known.plan
         # A function of a class that nobody has registered is not called.
         found = self[cls] = None if known is None and isinstance(plan, PairPlan | StatePlan) else plan
         return found

@@ -7,11 +7,11 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Iterator, MappingView
 from typing import Final
 
-from flowpersist.codec.planning import HEAP_TYPE, plan_for
+from flowpersist.codec.planning import HEAP_TYPE, attributes_plan, plan_for
 from flowpersist.codec.plans import Plan
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["can_be_kept", "class_name", "packages_of", "plan_if_any", "reason_and_remedy"]
+__all__ = ["can_be_kept", "class_name", "packages_of", "plan_if_any", "plan_once_registered", "reason_and_remedy"]
 
 LONGEST_NAME: Final = 160
 
@@ -76,6 +76,19 @@ def plan_if_any(cls: type) -> Plan | None:
     """How objects of a class would be kept if it were registered as it is; None where that can't be."""
     try:
         return plan_for(cls)
+    except ConfigurationError:
+        return None
+
+
+def plan_once_registered(cls: type) -> Plan | None:
+    """The plan of a class that is registered as its remedy says; None where a function would be needed."""
+    plan = plan_if_any(cls)
+    return _by_attributes(cls) if plan is None and can_be_kept(cls) else plan
+
+
+def _by_attributes(cls: type) -> Plan | None:
+    try:
+        return attributes_plan(cls)
     except ConfigurationError:
         return None
 
@@ -148,7 +161,9 @@ def _line(cls: type, registered: frozenset[str]) -> str:
     ready = _INTEGRATIONS.get(package)
     if ready is not None and package not in registered:
         return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
-    how = "" if plan_if_any(cls) is not None else ", encode=…, decode=…"
+    how = ""
+    if plan_if_any(cls) is None:
+        how = ", encode=…, decode=…" if _by_attributes(cls) is None else ", attributes=True"
     return f"{_import(cls)}types.register({_written(cls)}{how})"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final
 
 from flowpersist.codec import TypeRegistry
+from flowpersist.integrations._refusals import malformed
 
 __all__ = ["add_http"]
 
@@ -44,15 +45,22 @@ def _request_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
 
 
 def _response(one: Any) -> object:  # noqa: ANN401 - as above
-    headers = [(name, value) for name, value in one.headers.multi_items() if name.lower() not in LEFT_OUT]
     # A body that was not read is with the connection, which is gone.
-    return one.status_code, headers, getattr(one, "_content", None), getattr(one, "_request", None)
+    content, request = getattr(one, "_content", None), getattr(one, "_request", None)
+    return one.status_code, _kept(one.headers.multi_items()), content, request
+
+
+def _kept(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers if name.lower() not in LEFT_OUT]
 
 
 @cache
 def _response_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
     def load(parts: Any) -> Any:  # noqa: ANN401 - as above
         status, headers, content, request = parts
-        return cls(status, headers=headers, content=content, request=request)
+        if type(status) is not int or type(content) not in {bytes, type(None)}:
+            raise malformed("the status or the body of a response is of a wrong class")
+        # Bytes from anywhere may name an encoding, which would be undone without a bound.
+        return cls(status, headers=_kept(headers), content=content, request=request)
 
     return load

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from returns.result import Failure, Result, Success
 
@@ -17,9 +17,10 @@ from flowpersist.codec import Codec
 from flowpersist.codec.codec import Watched
 from flowpersist.errors import PersistenceError
 
-__all__ = ["INLINE_BYTES", "encoded"]
+__all__ = ["INLINE_BYTES", "Opening", "encoded", "opened_body"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 #: More bytes than this are opened and sealed in a thread, so that the event loop is not blocked.
 INLINE_BYTES: Final = 32 * 1024
 
@@ -55,3 +56,18 @@ def _made(
     if not isinstance(settled, Success):
         return Failure(settled.failure())
     return then(settled.unwrap())
+
+
+class Opening(Protocol[T_co]):
+    """``Sealer.open`` or ``Sealer.open_bytes``."""
+
+    def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
+        """The value that was sealed for this context and purpose."""
+        ...
+
+
+async def opened_body(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
+    """Open a sealed body, in a thread if it is large."""
+    if len(body) <= INLINE_BYTES:
+        return opening(body, context=context, purpose=purpose)
+    return await asyncio.to_thread(opening, body, context=context, purpose=purpose)

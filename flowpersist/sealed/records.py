@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from attrs import evolve
 from returns.result import Failure, Result, Success
@@ -18,6 +18,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import (
     KEEP,
     MAX_HEAD_BYTES,
+    MAX_REFS,
     BackendHealth,
     Order,
     Page,
@@ -33,20 +34,18 @@ from flowpersist.backends.base import (
 from flowpersist.errors import (
     DeadlinePassed,
     EncryptionError,
-    InputValidationError,
     IntegrityError,
     PersistenceError,
-    Problem,
     RevisionConflict,
-    StateTooLarge,
     TamperedEnvelope,
     UnknownDictionary,
 )
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated, marked, record_context, tenant_of
-from flowpersist.sealed.encoding import INLINE_BYTES, encoded
+from flowpersist.sealed.encoding import Opening, encoded, opened_body
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
+from flowpersist.sealed.refusals import foreign_cursor, head_too_large
 from flowpersist.sealed.retrying import RetryingBackend, Runtime
 from flowpersist.sealed.unreadable import UnreadableRecords
 
@@ -54,20 +53,11 @@ __all__ = ["SealedRecords"]
 
 H = TypeVar("H")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 log = logging.getLogger("flowpersist.sealed")
 
 MAX_CONFLICTS: Final = 64
 #: After opening a head of more than this, a page lets others have the event loop.
 BRIEF_BYTES: Final = 4 * 1024
-
-
-class Opening(Protocol[T_co]):
-    """``Sealer.open`` or ``Sealer.open_bytes``."""
-
-    def __call__(self, data: bytes, *, context: bytes, purpose: str) -> Result[T_co, PersistenceError]:
-        """What was sealed for this context and purpose."""
-        ...
 
 
 class SealedRecords(Generic[H]):
@@ -112,6 +102,29 @@ class SealedRecords(Generic[H]):
         if not isinstance(loaded, Success):
             return Failure(loaded.failure())
         return Success(Found(loaded.unwrap(), read.now))
+
+    async def read_many(
+        self, keys: Sequence[str], *, body: bool = False
+    ) -> Result[tuple[Result[Found[H], PersistenceError], ...], PersistenceError]:
+        """Several records, each for itself, in the order of the keys. One that can't be opened is a failure there."""
+        found: list[Result[Found[H], PersistenceError]] = []
+        for start in range(0, len(keys), MAX_REFS):
+            try:
+                reads = await self._store.get_many(list(map(self.ref, keys[start : start + MAX_REFS])), body=body)
+            except PersistenceError as error:
+                return Failure(error)
+            for one in reads.records:
+                found.append(self._found(one, reads.now))
+                if isinstance(one, Record) and len(one.head) > BRIEF_BYTES:
+                    await asyncio.sleep(0)
+        return Success(tuple(found))
+
+    def _found(self, one: Record | Unreadable | None, now: datetime) -> Result[Found[H], PersistenceError]:
+        if one is None:
+            return Success(Found(None, now))
+        if isinstance(one, Unreadable):
+            return Failure(one.error)
+        return self.loaded(one, now).map(lambda loaded: Found(loaded, now))
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
@@ -231,13 +244,14 @@ class SealedRecords(Generic[H]):
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
         require_key: bool = False,
     ) -> Result[Page[Loaded[H]], PersistenceError]:
-        """A page of records without bodies. One that the store can't read, or whose head can't be opened, is left out,
-        so that it blocks nobody: it is reported, and stands in the page's ``unreadable``. With ``require_key`` it is a
-        failure where the keyring opens none of them.
+        """A page of records, also with ``bodies``. One that the store can't read, or whose head can't be opened, is
+        left out, so that it blocks nobody: it is reported, and is in the page's ``unreadable``. With ``require_key`` it
+        is a failure where the keyring opens none of them.
         """
-        listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending)
+        listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending, bodies=bodies)
         if not isinstance(listed, Success):
             return Failure(listed.failure())
         page = listed.unwrap()
@@ -258,24 +272,25 @@ class SealedRecords(Generic[H]):
         return Success(Page(items, page.next, page.now, page.unreadable + sealed))
 
     async def listed(
-        self, where: Where, *, order: Order = "key", limit: int, after: str | None = None, descending: bool = False
+        self,
+        where: Where,
+        *,
+        order: Order = "key",
+        limit: int,
+        after: str | None = None,
+        descending: bool = False,
+        bodies: bool = False,
     ) -> Result[Page[Record], PersistenceError]:
         """The same with the heads as they are stored, for ``open``."""
         sent = self.runtime.monotonic()
         try:
             page = await self._store.query(
-                self.namespace, where, order=order, limit=limit, after=after, descending=descending
+                self.namespace, where, order=order, limit=limit, after=after, descending=descending, bodies=bodies
             )
         except PersistenceError as error:
             return Failure(error)
         except ValueError:
-            problem = Problem("/after", "must be a cursor that a page of this query returned")
-            return Failure(
-                InputValidationError(
-                    "Invalid cursor: expected one that a page of this query returned; start again without one",
-                    [problem],
-                )
-            )
+            return Failure(foreign_cursor())
         self._latest = Reading(page.now, sent, self.runtime.monotonic())
         for left_out in page.unreadable:
             self.unreadable.meet(None if left_out.ref is None else left_out.ref.key, None, left_out.error)
@@ -326,7 +341,7 @@ class SealedRecords(Generic[H]):
             message = f"the {purpose} of record {loaded.ref.key} is not its head's own: it was put back or exchanged"
             return Failure(TamperedEnvelope(f"{message}; restore the whole record from a backup"))
         context = record_context(loaded.ref, loaded.tenant)
-        opened = await _opened(opening(), loaded.body, context, purpose)
+        opened = await opened_body(opening(), loaded.body, context, purpose)
         unknown = opened.failure() if isinstance(opened, Failure) else None
         if not isinstance(unknown, UnknownDictionary) or unknown.id is None or self.learn is None:
             return opened
@@ -334,7 +349,7 @@ class SealedRecords(Generic[H]):
         learned = await self.learn(unknown.id)
         if not isinstance(learned, Success):
             return Failure(learned.failure())
-        return (await _opened(opening(), loaded.body, context, purpose)) if learned.unwrap() else opened
+        return (await opened_body(opening(), loaded.body, context, purpose)) if learned.unwrap() else opened
 
     def ref(self, key: str) -> RecordRef:
         """Where the record of that key stands."""
@@ -348,7 +363,7 @@ class SealedRecords(Generic[H]):
         sealed = self.sealer.seal_bytes(data.unwrap(), context=context, purpose=self._purpose)
         if not isinstance(sealed, Success) or len(sealed.unwrap()) <= MAX_HEAD_BYTES - draft.room:
             return sealed
-        return Failure(_too_large(len(sealed.unwrap()), MAX_HEAD_BYTES - draft.room))
+        return Failure(head_too_large(len(sealed.unwrap()), MAX_HEAD_BYTES - draft.room))
 
     def sealed(self, draft: Draft[H, Any], now: datetime) -> Result[Record, PersistenceError]:
         """A record such as a put of this draft would make, which is stored nowhere."""
@@ -381,17 +396,3 @@ class SealedRecords(Generic[H]):
                 now=now,
             )
         )
-
-
-async def _opened(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
-    if len(body) <= INLINE_BYTES:
-        return opening(body, context=context, purpose=purpose)
-    return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
-
-
-def _too_large(size: int, limit: int) -> PersistenceError:
-    message = (
-        f"what is awaited and answered takes {size} bytes, over the {max(0, limit)} that fit a head: "
-        "put large data into the state, and keep schemas, defaults and metadata small"
-    )
-    return StateTooLarge(message)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 log = logging.getLogger("flowpersist.sealed")
 _ONCE: Final = frozenset({"open", "close", "ping"})
 #: The operations whose slowness is logged, by the log's words.
-_TIMED: Final = {"get": "load", "put": "save", "query": "query"}
+_TIMED: Final = {"get": "load", "get_many": "load", "put": "save", "query": "query"}
 
 
 @frozen

@@ -62,7 +62,12 @@ async def listing(collection: SealedCollection, naming: Naming, asked: Asked) ->
     where = _where(naming, asked)
     for rounds in range(1, ROUNDS + 1):
         listed = await collection.records.listed(
-            where, order=asked.order, limit=asked.limit - len(items), after=asked.after, descending=asked.descending
+            where,
+            order=asked.order,
+            limit=asked.limit - len(items),
+            after=asked.after,
+            descending=asked.descending,
+            bodies=asked.values,
         )
         if not isinstance(listed, Success):
             return Failure(listed.failure())

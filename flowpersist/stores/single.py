@@ -100,7 +100,10 @@ class SingleValues(Generic[T]):
         if naming is None:
             return None
         name = naming.name(parts)
-        record = live(self.raised(name, await self.collection.records.read(name, body=True)))
+        return await self._loaded(name, parts, await self.collection.records.read(name, body=True))
+
+    async def _loaded(self, name: str, parts: Parts, found: Result[Found[Card], PersistenceError]) -> Loaded[T] | None:
+        record = live(self.raised(name, found))
         if record is None:
             return None
         stored = self.raised(name, await self.collection.opened(record, parts))
@@ -108,14 +111,15 @@ class SingleValues(Generic[T]):
 
     async def load_many(self, wanted: list[Parts]) -> dict[Key, Loaded[T] | None]:
         """Several values by their keys."""
-        limiter = asyncio.Semaphore(AT_A_TIME)
-
-        async def load(parts: Parts) -> Loaded[T] | None:
-            async with limiter:
-                return await self.load(parts)
-
-        found = await asyncio.gather(*map(load, wanted))
-        return {key_of(parts): one for parts, one in zip(wanted, found, strict=True)}
+        naming = or_raise(await self.collection.naming())
+        if naming is None:
+            return {key_of(parts): None for parts in wanted}
+        names = [naming.name(parts) for parts in wanted]
+        found = or_raise(await self.collection.records.read_many(names, body=True))
+        return {
+            key_of(parts): await self._loaded(name, parts, one)
+            for name, parts, one in zip(names, wanted, found, strict=True)
+        }
 
     async def save_many(
         self,

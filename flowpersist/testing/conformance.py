@@ -31,6 +31,7 @@ from flowpersist.testing.suite.parts import Parts
 from flowpersist.testing.suite.powers import Powers
 from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
+from flowpersist.testing.suite.several import Several
 from flowpersist.testing.suite.sizes import Sizes
 from flowpersist.testing.suite.upserts import Upserts
 from flowpersist.testing.suite.values import Values
@@ -43,6 +44,7 @@ class BackendConformance(
     Upserts,
     Values,
     Queries,
+    Several,
     Clocks,
     Sizes,
     Races,

@@ -26,7 +26,7 @@ from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutc
 __all__ = ["FaultyBackend"]
 
 T = TypeVar("T")
-OPERATIONS: Final = frozenset({"open", "close", "get", "put", "delete", "query", "purge", "ping"})
+OPERATIONS: Final = frozenset({"open", "close", "get", "get_many", "put", "delete", "query", "purge", "ping"})
 
 
 @define

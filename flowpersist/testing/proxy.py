@@ -80,7 +80,7 @@ class Proxy:
 
     ``delay`` is waited for before each piece of data is passed on, ``bytes_per_second`` bounds what each direction of a
     connection passes. ``reset`` tells how connections are cut: by a reset, or by an end of the stream. ``accepted``
-    counts the connections that came.
+    counts the connections that came, ``round_trips`` the replies.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -90,6 +90,7 @@ class Proxy:
         self.bytes_per_second: float | None = None
         self.reset = False
         self.accepted = 0
+        self.round_trips = 0
         self._target = (host, port)
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -239,6 +240,7 @@ class Proxy:
         """As much of it as passes before a fault."""
         replies = side is Side.SERVER and link.turn is Side.CLIENT
         link.turn = side
+        self.round_trips += replies
         if replies and self._replies is not None:
             if self._replies == 1:
                 self._replies = None

@@ -208,6 +208,46 @@ async def test_a_body_that_is_cut_short_is_found():
         await suite.test_bodies_up_to_the_largest(backend)
 
 
+class ReadsAndReplaces(MemoryBackend):
+    """Replaces the revision that it has read, and gives up where another write came in between."""
+
+    async def put(self, ref, change, *, if_revision=None, not_after=None):
+        if if_revision is None:
+            record = (await self.get(ref)).record
+            await asyncio.sleep(0)
+            if_revision = 0 if record is None else record.revision
+        return await super().put(ref, change, if_revision=if_revision, not_after=not_after)
+
+
+async def test_a_write_without_a_revision_that_reads_first_is_found():
+    async with found(ReadsAndReplaces, match="lost") as (suite, _, make):
+        await suite.test_of_many_at_once_each_is_done(make)
+    async with found(ReadsAndReplaces, match="DID NOT RAISE") as (suite, backend, _):
+        await suite.test_a_repeat_that_finds_itself_done_is_told_so(backend, b"b")
+
+
+class BodiesOfLater(MemoryBackend):
+    """Reads the bodies of a page once the page is read, whatever revision they are of then."""
+
+    async def query(self, *args, bodies=False, **options):
+        page = await super().query(*args, **options)
+        if not bodies:
+            return page
+        await asyncio.sleep(0)
+        whole = [evolve(one, body=(await self.get(one.ref)).record.body) for one in page.items]
+        return evolve(page, items=tuple(whole))
+
+
+async def test_a_body_of_another_revision_in_a_page_is_found():
+    async with found(BodiesOfLater) as (suite, backend, _):
+        await suite.test_record_and_body_are_of_one_revision_here_too(backend)
+
+
+async def test_a_page_without_a_bound_in_bytes_is_found():
+    async with found(BodiesOfLater) as (suite, backend, _):
+        await suite.test_a_page_ends_before_its_bodies_take_too_much(backend)
+
+
 class Hasty(SqliteBackend):
     """Acknowledges first, and writes then."""
 

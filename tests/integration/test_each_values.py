@@ -613,6 +613,10 @@ async def test_what_calls_cost(url):
         assert await cost(values.items("k", descending=True, limit=1)) == {"query": 1}
         assert await cost(values.items("k", descending=True, limit=10)) == {"query": 1}
         assert await cost(values.keys("k")) == {"query": 1}
+        assert await cost(values.load_many([f"k{number}" for number in range(10)])) == {"get_many": 1}
+        await values.save("k9", b"x" * 1_000_000)
+        assert await cost(values.items("k", descending=True, limit=1)) == {"query": 1}
+        assert await cost(values.load_many([f"k{number}" for number in range(10)])) == {"get_many": 1}
         assert await cost(values.update("k1", lambda value: value)) == {"get": 1, "put": 1}
 
 

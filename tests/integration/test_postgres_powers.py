@@ -281,6 +281,24 @@ async def test_listeners_neither_take_what_operations_need_nor_hold_up_the_end(u
                 await anext(changes)
 
 
+async def test_a_listener_that_falls_behind_is_told_so(server, prefix, admin, monkeypatch):
+    monkeypatch.setattr("flowpersist.backends._postgres.listening.WAITING", 5)
+    backend = PostgresBackend(server("postgres"), prefix=prefix, notify=True)
+    await backend.open([])
+    try:
+        async with backend.changes("n") as keys:
+            for number in range(20):
+                await backend.put(RecordRef("n", f"k{number}"), RecordChange("w"))
+            # The notifications come on another connection.
+            await asyncio.sleep(0.2)
+            with pytest.raises(BackendUnavailable, match="busy; listen again") as behind:
+                async for _ in keys:
+                    pass
+            assert behind.value.retryable
+    finally:
+        await backend.close()
+
+
 async def test_listening_on_a_pool_of_the_user_s(server, prefix, admin):
     async with asyncpg.create_pool(server("postgres"), min_size=0, max_size=2) as pool:
         backend = PostgresBackend(pool, prefix=prefix, notify=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import importlib
 import re
 from collections.abc import Callable
@@ -105,6 +106,25 @@ def test_without_the_registry_the_error_names_it(messages, sdk):
     line = f"from flowpersist.integrations import {sdk}; {sdk}.register(types)"
     assert error.problems[0].remedy == f"register it: {line}"
     assert line in error.message
+
+
+def test_a_body_in_untrusted_bytes_is_not_decompressed():
+    import httpx2  # noqa: PLC0415 - or its forerunner
+
+    body = gzip.compress(bytes(2**24))
+    as_it_came = TypeRegistry()
+    as_it_came.register(httpx2.Request, encode=lambda one: (one.method, str(one.url)), decode=str)
+    parts = (
+        200,
+        [("Content-Encoding", "gzip"), ("x-request-id", "r")],
+        body,
+        httpx2.Request("GET", "https://a.example"),
+    )
+    as_it_came.register(httpx2.Response, encode=lambda _: parts, decode=str)
+    data = Codec(as_it_came).encode(httpx2.Response(200)).unwrap()
+    copy = Codec(registered("openai")).decode(data).unwrap()
+    assert copy.content == body
+    assert dict(copy.headers).get("x-request-id") == "r"
 
 
 def test_registering_again_changes_nothing(sdk):

@@ -224,7 +224,7 @@ def test_a_function_or_class_without_a_name_can_be_given_one(value):
 
 REMEDIES: list[tuple[str, Any, str]] = [
     ("nested class", Outer.Inner(), f"from {HERE} import Outer; types.register(Outer.Inner)"),
-    ("plain class", Plain(), f"from {HERE} import Plain; types.register(Plain, encode=…, decode=…)"),
+    ("plain class", Plain(), f"from {HERE} import Plain; types.register(Plain, attributes=True)"),
     ("in a function", dataclasses.make_dataclass("Local", [])(), "types.register(Local)"),
 ]
 

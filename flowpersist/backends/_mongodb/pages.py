@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from attrs import evolve
-from bson import decode
-from bson.errors import BSONError
-from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 
-from flowpersist.backends._damage import WRONG, Found, check_patience, found_in, left_standing, page_of, wider
+from flowpersist.backends._damage import Found, check_patience, left_standing, page_of, wider
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._mongodb.bodies import stored_body
-from flowpersist.backends._mongodb.client import OPTIONS
 from flowpersist.backends._mongodb.context import StoreContext
-from flowpersist.backends._mongodb.documents import Document, key_of, place_of, record_of
-from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._mongodb.documents import Document, place_of
+from flowpersist.backends._mongodb.errors import mapped
+from flowpersist.backends._mongodb.raw import decoded
+from flowpersist.backends._mongodb.raw import found as found_there
 from flowpersist.backends._mongodb.selecting import search as searched
-from flowpersist.backends.base import Page, Record, RecordRef, Unreadable
+from flowpersist.backends._mongodb.several import with_bodies
+from flowpersist.backends._pages import One, completed
+from flowpersist.backends.base import Page, Record, RecordRef
 
 __all__ = ["page", "purge"]
 
@@ -47,38 +47,32 @@ async def _found(context: StoreContext, asked: Selection) -> tuple[list[Found], 
             batch_size=asked.limit,
         )
         async for raw in cursor:
-            document = _decoded(raw)
-            one = _one(document, asked.namespace)
+            document = decoded(raw)
+            one = found_there(document, asked.namespace, body=asked.bodies)
             if isinstance(one, Record):
                 held[one.ref] = {name: document.get(name) for name in ("_id", "v", "x", "m")}
             found.append((place_of(document, asked.order), one))
     return found, held
 
 
-def _decoded(raw: RawBSONDocument) -> Document:
-    """Decode a document; of an undecodable one at most its id."""
-    try:
-        return decode(raw.raw, OPTIONS)
-    except (BSONError, *WRONG):
-        with suppress(BSONError, *WRONG):
-            return {"_id": raw["_id"]}
-        return {}
-
-
-def _one(document: Document, namespace: str) -> Record | Unreadable:
-    identity_there = document.get("_id")
-    key = key_of(identity_there) if isinstance(identity_there, str) else None
-    return found_in(NAME, namespace, key, lambda ref: record_of(document, ref))
-
-
 async def page(context: StoreContext, asked: Selection) -> Page[Record]:
     """Read a page, and a cursor if more follows, which one extra record shows."""
     for looked in wider(asked.limit):
-        found, _ = await _found(context, evolve(asked, limit=looked + 1))
+        found, held = await _found(context, evolve(asked, limit=looked + 1))
         page = page_of(asked, found, looked, await context.now())
         if page is not None:
-            return page
+            return await _completed(context, asked, page, held)
     raise AssertionError("unreachable: the iterator has no end")
+
+
+async def _completed(context: StoreContext, asked: Selection, page: Page[Record], held: Held) -> Page[Record]:
+    records = {record.ref: record for record in page.items}
+
+    async def read(refs: Sequence[RecordRef]) -> Sequence[One]:
+        stored = {ref: stored_body(held[ref]) for ref in refs}
+        return await with_bodies(context, [records[ref] for ref in refs], stored)
+
+    return await completed(asked, page, read)
 
 
 async def purge(context: StoreContext, asked: Selection) -> int:

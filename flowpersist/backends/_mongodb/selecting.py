@@ -47,7 +47,7 @@ def search(asked: Selection) -> Search:
         conditions["a"] = {"$all": attribute_entries(equals)}
     direction = -1 if asked.descending else 1
     hint = (_ATTRIBUTE if equals else _PLAIN)[asked.order]
-    return Search(conditions, [(name, direction)], hint, {"i": 0})
+    return Search(conditions, [(name, direction)], hint, {} if asked.bodies else {"i": 0})
 
 
 def _bounds(asked: Selection) -> dict[str, str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._damage import found_in, place_in, read_as
 from flowpersist.backends._matching import Position, Selection, position_of
 from flowpersist.backends._neo4j.naming import BIAS, TOP, moment_text, ordered, unordered
-from flowpersist.backends._neo4j.rows import NAME, snapshot_of
-from flowpersist.backends.base import Order, Range, Record, Unreadable
+from flowpersist.backends._neo4j.rows import NAME, body_of, record_of, snapshot_of
+from flowpersist.backends.base import Order, Range, Record, RecordRef, Unreadable
 
-__all__ = ["Found", "bounds", "key_of", "position_in", "purgeable", "stands"]
+__all__ = ["Found", "bounds", "key_of", "position_in", "purgeable", "stands", "whole"]
 
 _DIGITS: Final = len(str(BIAS))
 
@@ -26,11 +27,19 @@ class Found:
     key: object
     snapshot: object
     head: object
+    #: The parts of the body, if they were read.
+    parts: Sequence[tuple[object, object, object]] | None = None
 
 
 def key_of(row: Found) -> str | None:
     """The key of a row; None if the row has no valid one."""
     return unordered(row.key) if isinstance(row.key, str) and ordered(unordered(row.key)) == row.key else None
+
+
+def whole(ref: RecordRef, row: Found) -> Record:
+    """The record of a row, with its body if its parts were read; ``Torn`` if they are of different revisions."""
+    record, body_tag = record_of(ref, row.snapshot, row.head)
+    return record if row.parts is None else evolve(record, body=body_of(record, body_tag, row.parts))
 
 
 def purgeable(asked: Selection, row: Found) -> Record | Unreadable | None:

@@ -183,6 +183,20 @@ SET r.lock = true
 WITH datetime.realtime() AS t
 RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now
 
+// name: bodies
+// Of the bodies that are small enough: several large ones would not fit a page, and are read one by one.
+, CASE WHEN r.snapshot IS :: STRING AND toInteger(split(split(r.snapshot, '\n')[7], ' ')[1]) <= <share>
+    THEN [(r)-[:<HAS_BODY>]->(b:<Body>) | [b.tag, b.part, b.data]] END
+
+// name: read_records
+// One row for each reference; more, or none, of a record that is being deleted or created.
+UNWIND range(0, size($refs) - 1) AS place
+WITH place, $refs[place] AS ref
+OPTIONAL MATCH (r:<Record> {namespace: ref.namespace, key: ref.key})
+WITH place, r, r IS NOT NULL AS found, datetime.realtime() AS t
+RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, place, found, r.snapshot AS snapshot, r.head AS head,
+  CASE WHEN found AND $body THEN [(r)-[:<HAS_BODY>]->(b:<Body>) | [b.tag, b.part, b.data]] ELSE [] END AS parts
+
 // name: read_page
 // In the order of the index named, which answers all but the entries. The order names every property of the index, else
 // the planner would sort. The place is the index's own, so that a record that has moved since is seen to have.
@@ -192,7 +206,7 @@ WHERE <conditions>r.<place> >= $since AND r.<place> < $before
   AND all(entry IN $entries WHERE r.snapshot CONTAINS entry)
 WITH r, r.<place> AS place ORDER BY <order> LIMIT $limit
 WITH collect([place, r.key, CASE WHEN r.snapshot IS :: STRING THEN CASE WHEN size(r.snapshot) < <large> THEN r.snapshot ELSE '' END
-  WHEN r.snapshot IS NOT NULL THEN '' END, <head>]) AS rows
+  WHEN r.snapshot IS NOT NULL THEN '' END, <head><bodies>]) AS rows
 WITH rows, datetime.realtime() AS t
 RETURN t.epochSeconds * 1000000 + t.nanosecond / 1000 + $offset AS now, rows
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from attrs import evolve
@@ -20,6 +20,7 @@ from flowpersist.backends._damage import (
     wider,
 )
 from flowpersist.backends._matching import Selection
+from flowpersist.backends._neo4j.deciding import decided, leading_of, maimed, of_one, portions, standing
 from flowpersist.backends._neo4j.errors import came_late, of_wrong_type
 from flowpersist.backends._neo4j.graph import Graph
 from flowpersist.backends._neo4j.link import Link, Rows, again
@@ -30,20 +31,22 @@ from flowpersist.backends._neo4j.naming import (
     ordered,
     shard,
 )
-from flowpersist.backends._neo4j.places import Found, bounds, key_of, position_in, purgeable, stands
-from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, body_of, changed, inserted, record_of, upserted
+from flowpersist.backends._neo4j.places import Found, bounds, key_of, position_in, purgeable, stands, whole
+from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, changed, inserted, upserted
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
+from flowpersist.backends._pages import One, completed, one_of
 from flowpersist.backends._scalars import entry_text
 from flowpersist.backends.base import (
     KEEP,
+    MAX_BODIES_BYTES,
     Keep,
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
-    Scalar,
     Unreadable,
     Written,
 )
@@ -59,7 +62,6 @@ _LOOKS_AGAIN: Final = 10
 _LOOKS: Final = (False, False, False, True)
 #: The limits of one transaction of a purge, in records and in bytes of bodies, since the server holds it in memory.
 _PURGE_RECORDS: Final = 200
-_PURGE_BYTES: Final = 16 * 1024 * 1024
 #: How often a purge looks again for records that changed between being found and being locked.
 _PURGE_ROUNDS: Final = 3
 #: The parts that a statement holds once if any attribute is mapped.
@@ -110,10 +112,35 @@ class Store:
             if not found:
                 return Read(None, from_micros(now))
             try:
-                return Read(_whole(ref, rows, body=body), from_micros(now))
+                return Read(of_one(ref, rows, body=body), from_micros(now))
             except Torn:
                 continue
         raise body_missing(NAME, ref)
+
+    async def get_many(self, link: Link, refs: Sequence[RecordRef], offset: int, *, body: bool) -> Reads:
+        """Read several records by one statement; one that changed meanwhile is read again."""
+        keys = [{"namespace": ref.namespace, "key": ordered(ref.key)} for ref in refs]
+        given = {"refs": keys, "offset": offset, "body": body}
+        rows: Rows = await link.run(self._text("read_records"), given, writes=False) if refs else []
+        found: list[list[list[Any]]] = [[] for _ in refs]
+        for row in rows:
+            found[row[1]].append(row)
+        records = [await self._of_several(link, ref, mine, body=body) for ref, mine in zip(refs, found, strict=True)]
+        now = from_micros(rows[0][0]) if rows else await self.now(link, offset)
+        return Reads(tuple(records), now)
+
+    async def _of_several(self, link: Link, ref: RecordRef, rows: Rows, *, body: bool) -> One:
+        if len(rows) != 1:
+            return await self._again(link, ref, body=body)
+        _, _, found, snapshot, head, parts = rows[0]
+        try:
+            row = Found(None, None, snapshot, head, parts if body else None)
+            return one_of(ref, lambda: whole(ref, row) if found else None)
+        except Torn:
+            return await self._again(link, ref, body=body)
+
+    async def _bodies(self, link: Link, refs: Sequence[RecordRef]) -> Sequence[One]:
+        return (await self.get_many(link, refs, 0, body=True)).records
 
     async def put(
         self,
@@ -144,12 +171,12 @@ class Store:
             raise
         if not rows:
             check_revision(NAME, ref, 0, if_revision)
-        done, revision, micros, *_ = _decided(rows)
+        done, revision, micros, *_ = decided(rows)
         now = from_micros(micros)
         if done:
             return Written(revision, now)
         if if_revision is not None:
-            check_revision(NAME, ref, _standing(ref, revision), if_revision)
+            check_revision(NAME, ref, standing(ref, revision), if_revision)
             check_following(NAME, ref, if_revision)
         check_deadline(NAME, ref, now, not_after)
         # The deadline and the revision were right, so another part of the node is damaged.
@@ -172,7 +199,7 @@ class Store:
         text = self._text("insert_record", *parts)
         rows = await link.run(text, {**given, **parameters, "shard": shard(ref)}, writes=True)
         if rows[0][-1]:
-            raise _maimed()
+            raise maimed()
         return rows
 
     async def _change(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
@@ -189,7 +216,7 @@ class Store:
         parts.append("drop_attributes")
         if not with_body:
             rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
-            if not rows or not _decided(rows)[-1]:
+            if not rows or not decided(rows)[-1]:
                 return rows
         return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
 
@@ -204,7 +231,7 @@ class Store:
         parts.append("drop_attributes")
         if "parts" not in parameters and not any(name in (change.attributes or {}) for name in self._mapped):
             rows = await self._upserted(link, ref, [*parts, "unmoved"], parameters)
-            if not _decided(rows)[-1]:
+            if not decided(rows)[-1]:
                 return rows
         return await self._upserted(link, ref, [*parts, *_MOVING], parameters)
 
@@ -213,11 +240,11 @@ class Store:
         for attempt in range(_LOOKS_AGAIN):
             await again(attempt)
             rows = await link.run(self._text("upsert_record", *parts), parameters, writes=True)
-            done, revision, *_, repeated, maimed, _ = _decided(rows)
+            done, revision, *_, repeated, maimed, _ = decided(rows)
             if repeated:
                 raise written_already(NAME, ref)
             if maimed:
-                raise _maimed()
+                raise maimed()
             if done or revision is not None:
                 break
         return rows
@@ -236,10 +263,10 @@ class Store:
             rows = await link.run(text, parameters, writes=True)
             if not rows:
                 return False
-            done, revision = _decided(rows)
+            done, revision = decided(rows)
             if done:
                 return True
-            check_revision(NAME, ref, _standing(ref, revision), if_revision)
+            check_revision(NAME, ref, standing(ref, revision), if_revision)
             if revision is not None:
                 break
         raise unreadable(NAME, named(ref))
@@ -254,21 +281,21 @@ class Store:
             found = [(position_in(row, asked), await self._record(link, asked, row)) for row in rows[: looked + 1]]
             page = page_of(asked, found, looked, from_micros(now))
             if page is not None:
-                return page
+                return await completed(asked, page, partial(self._bodies, link))
         raise AssertionError("unreachable: the iterator has no end")
 
     async def _record(self, link: Link, asked: Selection, row: Found) -> Record | Unreadable | None:
         """The record of a row; None if it is no longer at that position."""
         found: Record | Unreadable | None
         try:
-            found = found_in(NAME, asked.namespace, key_of(row), lambda ref: record_of(ref, row.snapshot, row.head)[0])
+            found = found_in(NAME, asked.namespace, key_of(row), lambda ref: whole(ref, row))
         except Torn:
-            found = await self._again(link, RecordRef(asked.namespace, str(key_of(row))))
+            found = await self._again(link, RecordRef(asked.namespace, str(key_of(row))), body=asked.bodies)
         return found if not isinstance(found, Record) or stands(found, row, asked) else None
 
-    async def _again(self, link: Link, ref: RecordRef) -> Record | Unreadable | None:
+    async def _again(self, link: Link, ref: RecordRef, *, body: bool) -> One:
         try:
-            return (await self.get(link, ref, 0, body=False)).record
+            return (await self.get(link, ref, 0, body=body)).record
         except IntegrityError as error:
             return Unreadable(ref, error.with_traceback(None))
 
@@ -276,7 +303,7 @@ class Store:
         self, link: Link, asked: Selection, indexed: Mapping[str, type], offset: int, *, head: str
     ) -> tuple[int, list[Found]]:
         equals = asked.where.equals
-        leading = _leading(equals, indexed, asked.order)
+        leading = leading_of(equals, indexed, asked.order)
         since, before = bounds(asked)
         parameters: Parameters = {
             "namespace": asked.namespace,
@@ -288,11 +315,12 @@ class Store:
         }
         if leading is not None:
             parameters["value"] = equals[leading]
-        text = self._page_text(leading, asked.order, asked.descending, head)
+        share = str(MAX_BODIES_BYTES // asked.limit) if asked.bodies else ""
+        text = self._page_text(leading, asked.order, asked.descending, head, share)
         ((now, rows),) = await link.run(text, parameters, writes=False)
         return now, [Found(*row) for row in rows]
 
-    def _page_text(self, leading: str | None, order: Order, descending: bool, head: str) -> str:  # noqa: FBT001
+    def _page_text(self, leading: str | None, order: Order, descending: bool, head: str, share: str) -> str:  # noqa: FBT001
         place = _PLACES[order]
         direction = " DESC" if descending else ""
         # Safe to write into Cypher: a declared name is plain.
@@ -307,6 +335,8 @@ class Store:
             place=place,
             order=", ".join(f"r.{column}{direction}" for column in columns),
             head=head,
+            bodies=_TEXTS["bodies"] if share else "",
+            share=share,
         )
 
     async def purge(self, link: Link, asked: Selection, indexed: Mapping[str, type]) -> int:
@@ -321,7 +351,7 @@ class Store:
                 found = [purgeable(asked, row) for row in rows]
                 left_standing(found)
                 removable = [one for one in found if isinstance(one, Record)][:left]
-                gone = [await self._purge(link, asked.namespace, records) for records in _portions(removable)]
+                gone = [await self._purge(link, asked.namespace, records) for records in portions(removable)]
                 purged += sum(gone)
                 missed += sum(not isinstance(one, Unreadable) for one in found) - sum(gone)
                 if len(rows) < batch.limit:
@@ -343,54 +373,3 @@ class Store:
         text = self._text("purge_records", "find_related", "gather_related", *_LOCKED, "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)
         return int(purged)
-
-
-def _whole(ref: RecordRef, rows: Sequence[Sequence[Any]], *, body: bool) -> Record:
-    heads = [row[3] for row in rows if row[3] is not None]
-    record, body_tag = record_of(ref, rows[0][2], heads[0] if heads else None)
-    if not body:
-        return record
-    parts = [(tag, part, data) for *_, tag, part, data in rows if tag is not None]
-    return evolve(record, body=body_of(record, body_tag, parts))
-
-
-def _maimed() -> StorageError:
-    message = "the neo4j store's own nodes were deleted, so nothing was written; run flowpersist migrate"
-    return StorageError(message, NAME)
-
-
-def _standing(ref: RecordRef, revision: object) -> int:
-    """The revision of a record, 0 while it is being deleted; ``IntegrityError`` for a damaged one."""
-    if revision is None:
-        return 0
-    if type(revision) is not int or revision < 0:
-        raise unreadable(NAME, named(ref))
-    return revision
-
-
-def _portions(records: Sequence[Record]) -> Iterator[list[Record]]:
-    portion: list[Record] = []
-    size = 0
-    for record in records:
-        if portion and size + (record.body_size or 0) > _PURGE_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion.append(record)
-        size += record.body_size or 0
-    if portion:
-        yield portion
-
-
-def _leading(equals: Mapping[str, Scalar], indexed: Mapping[str, type], order: Order) -> str | None:
-    """The one condition that an index answers. A bool is the last choice because it selects the least."""
-    if order not in {"key", "due"}:
-        return None
-    usable = [name for name, value in equals.items() if indexed.get(name) is type(value)]
-    return min(usable, key=lambda name: indexed[name] is bool, default=None)
-
-
-def _decided(rows: Rows) -> list[Any]:
-    """The result of a comparison. The server may find two nodes of one key, one that is being deleted and its
-    successor: each was compared by itself, and at most one has the expected revision.
-    """
-    return max(rows, key=lambda row: (row[0] is True or row[-1] is True, row[1] if isinstance(row[1], int) else -1))

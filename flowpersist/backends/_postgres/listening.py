@@ -14,7 +14,7 @@ from flowpersist.errors import BackendUnavailable
 
 __all__ = ["Listener"]
 
-#: Keys that wait for a slow listener. More are dropped, the newest first: it has enough to look at.
+#: The keys that wait for a slow listener. If there are more, it has to read everything again.
 WAITING: Final = 10_000
 
 
@@ -25,6 +25,7 @@ class Listener:
         self._connection = connection
         self._channel = channel
         self._keys: asyncio.Queue[str | None] = asyncio.Queue()
+        self._behind = False
 
     async def start(self) -> None:
         """From here on nothing is missed."""
@@ -48,17 +49,18 @@ class Listener:
     def _heard(self, _connection: Any, _process: int, _channel: str, key: object) -> None:  # noqa: ANN401 - the driver's
         if self._keys.qsize() < WAITING:
             self._keys.put_nowait(str(key))
+        else:
+            self._behind = True
 
     def _ended(self, _connection: Any) -> None:  # noqa: ANN401 - the driver's
         self._keys.put_nowait(None)
 
     async def keys(self) -> AsyncGenerator[str, None]:
-        """As they come."""
-        while True:
-            key = await self._keys.get()
-            if key is None:
-                message = (
-                    f"the connection that listens to the {NAME} server was lost; listen again, and look what is due"
-                )
+        """As they come. Raises ``BackendUnavailable`` once some may have been missed."""
+        remedy = "listen again, and read what may have changed"
+        while (key := await self._keys.get()) is not None:
+            if self._behind:
+                message = f"more than {WAITING} keys changed while a listener was busy; {remedy}"
                 raise BackendUnavailable(message, NAME, True)
             yield key
+        raise BackendUnavailable(f"the connection that listens to the {NAME} server was lost; {remedy}", NAME, True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from asyncpg import InvalidTextRepresentationError
@@ -15,13 +16,14 @@ from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._damage import Found, found_in, page_of, place_in, read_as, wider
 from flowpersist.backends._matching import Selection
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
+from flowpersist.backends._pages import One, completed, one_of
 from flowpersist.backends._postgres import selections
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends.base import KEEP, Keep, Page, Read, Record, RecordChange, RecordRef, Written
+from flowpersist.backends.base import KEEP, Keep, Page, Read, Reads, Record, RecordChange, RecordRef, Written
 from flowpersist.errors import DeadlinePassed, RevisionConflict
 
-__all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read"]
+__all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read", "read_many"]
 
 
 #: What the server says of a write that had to wait until its deadline had passed (statements.sql).
@@ -77,10 +79,7 @@ async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) ->
     now = from_micros(row["now"])
     if row["key"] is None:
         return Read(None, now)
-    data = row["data"] if body else None
-    if body and row["body_size"] != (None if data is None else len(data)):
-        raise body_missing(NAME, ref)
-    return Read(_record(ref, row, data), now)
+    return Read(_of_page(ref, row, row["data"] if body else None, whole=body), now)
 
 
 async def put(
@@ -213,15 +212,49 @@ async def page(connection: Link, store: Store, asked: Selection) -> Page[Record]
         found = [_found(asked, row) for row in rows if row["key"] is not None]
         page = page_of(asked, found, looked, now)
         if page is not None:
-            return page
+            return await completed(asked, page, partial(_read_all, connection, store))
     raise AssertionError("there is no end of rows")
 
 
 def _found(asked: Selection, row: Row) -> Found:
     key = row["key"]
     place = place_in(0 if asked.order == "key" else row[f"{asked.order}_at"], key)
-    found = found_in(NAME, asked.namespace, key, lambda ref: _record(ref, row, None))
+    data = row["data"] if asked.bodies else None
+    whole = asked.bodies and row["whole"]
+    found = found_in(NAME, asked.namespace, key, lambda ref: _of_page(ref, row, data, whole=whole))
     return place, found
+
+
+def _of_page(ref: RecordRef, row: Row, data: bytes | None, *, whole: bool) -> Record:
+    record = _record(ref, row, data)
+    return _complete(record) if whole else record
+
+
+def _complete(record: Record) -> Record:
+    if record.body_size != (None if record.body is None else len(record.body)):
+        raise body_missing(NAME, record.ref)
+    return record
+
+
+async def read_many(connection: Link, store: Store, refs: Sequence[RecordRef], *, body: bool) -> Reads:
+    """Several records, each of one snapshot."""
+    statement = store.layout.sql["read_records_and_bodies" if body else "read_records"]
+    names = [ref.namespace for ref in refs], [ref.key for ref in refs]
+    rows = await connection.fetch(statement, store.offset, *names)
+    if not rows:
+        return Reads((), from_micros((await one(connection, store.layout.sql["read_clock"], store.offset))["now"]))
+    found = (one_of(ref, partial(_of_several, ref, row, body=body)) for ref, row in zip(refs, rows, strict=True))
+    return Reads(tuple(found), from_micros(rows[0]["now"]))
+
+
+def _of_several(ref: RecordRef, row: Row, *, body: bool) -> Record | None:
+    if row["key"] is None:
+        return None
+    return _of_page(ref, row, row["data"] if body else None, whole=body)
+
+
+async def _read_all(connection: Link, store: Store, refs: Sequence[RecordRef]) -> Sequence[One]:
+    return (await read_many(connection, store, refs, body=True)).records
 
 
 async def purge(connection: Link, store: Store, asked: Selection) -> int:

@@ -15,7 +15,7 @@ from attrs import field, mutable
 from flowpersist.backends._matching import Selection, bound
 from flowpersist.backends._postgres.layout import Layout, attribute
 from flowpersist.backends._scalars import attributes_to_text, scalar_to_text
-from flowpersist.backends.base import Order
+from flowpersist.backends.base import MAX_BODIES_BYTES, Order
 
 __all__ = ["Statement", "page", "purge"]
 
@@ -88,8 +88,16 @@ def _rest(statement: Statement, asked: Selection, indexed: Mapping[str, type]) -
 def page(layout: Layout, asked: Selection, indexed: Mapping[str, type], offset: int) -> Statement:
     """The statement that reads a page. Its last column is the clock, which stands there also where no record does."""
     statement = Statement([offset])
-    statement.text = layout.sql["page"].format(
-        selected=f"from {layout.records} {_rest(statement, asked, indexed)}", order=_order(asked)
+    selected = f"from {layout.records} {_rest(statement, asked, indexed)}"
+    if not asked.bodies:
+        statement.text = layout.sql["page"].format(selected=selected, order=_order(asked))
+        return statement
+    # The last row only tells whether more follow.
+    statement.text = layout.sql["page_with_bodies"].format(
+        selected=selected,
+        order=_order(asked),
+        count=statement.number(asked.limit - 1),
+        bytes=statement.number(MAX_BODIES_BYTES),
     )
     return statement
 

@@ -109,6 +109,23 @@ from (values (1)) as always
 left join flowpersist_records on namespace = $2 and key = $3
 left join flowpersist_bodies on record = id
 
+-- name: read_records
+-- $2 and $3 are the namespaces and keys. One row for each of them, in their order.
+select {columns}, {now} as now
+from unnest($2::text[], $3::text[]) with ordinality as asked (of_namespace, of_key, place)
+left join flowpersist_records on namespace = of_namespace collate "C" and key = of_key collate "C"
+order by place
+
+-- name: read_records_and_bodies
+select {columns}, {now} as now, data
+from unnest($2::text[], $3::text[]) with ordinality as asked (of_namespace, of_key, place)
+left join flowpersist_records on namespace = of_namespace collate "C" and key = of_key collate "C"
+left join flowpersist_bodies on record = id
+order by place
+
+-- name: read_clock
+select {now} as now
+
 -- name: read_standing
 select {now} as now, revision
 from (values (1)) as always
@@ -240,6 +257,17 @@ with done as (
 select {columns}, now
 from (select {now} as now) as clock
 left join lateral (select * {selected}) as found on true
+{order}
+
+-- name: page_with_bodies
+-- The same with the bodies of the first so many records, and of these with as many as may come with one page.
+select {columns}, now, whole, case when whole then (select data from flowpersist_bodies where record = found.id) end as data
+from (select {now} as now) as clock
+left join lateral (
+    select *, row_number() over ({order}) <= {count}
+        and (row_number() over ({order}) = 1 or sum(body_size) over ({order} rows unbounded preceding) <= {bytes}) as whole
+    from (select * {selected}) as chosen
+) as found on true
 {order}
 
 -- name: purge_records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from attrs import evolve, field, mutable
 
 from flowpersist.backends._clock import from_micros, timed
-from flowpersist.backends._matching import check_put, selection
+from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._outcomes import check_body
 from flowpersist.backends._postgres import rows
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
@@ -19,6 +19,7 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
@@ -66,6 +67,12 @@ class Verbs:
         store = self._store(ref.namespace)
         return await self._run(lambda connection: rows.read(connection, store, ref, body=body))
 
+    async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
+        """See ``StorageBackend``."""
+        check_refs(refs)
+        store = self._store("")
+        return await self._run(lambda connection: rows.read_many(connection, store, tuple(refs), body=body))
+
     async def put(
         self,
         ref: RecordRef,
@@ -97,9 +104,10 @@ class Verbs:
         limit: int,
         after: str | None = None,
         descending: bool = False,
+        bodies: bool = False,
     ) -> Page[Record]:
         """See ``StorageBackend``."""
-        asked = selection(namespace, where, order, limit, after, descending)
+        asked = selection(namespace, where, order, limit, after, descending, bodies=bodies)
         store = self._store(namespace)
         return await self._run(lambda connection: rows.page(connection, store, asked))
 

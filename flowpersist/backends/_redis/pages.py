@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._damage import check_patience, found_in
 from flowpersist.backends._matching import Position, Selection, bound, position_of
@@ -36,6 +36,9 @@ __all__ = ["page"]
 #: The most records, and index entries, that one script examines, while the server runs nothing else.
 RECORDS: Final = 250
 ENTRIES: Final = 1000
+#: The largest body that comes with a page, and all of them in one round: a script takes three times as long for a body.
+LARGEST_BODY: Final = 64 * 1024
+BODIES_BYTES: Final = 4 * 1024 * 1024
 #: After this many rounds without a match the page ends early, with a cursor.
 IDLE_ROUNDS: Final = 8
 
@@ -61,7 +64,8 @@ async def page(wire: Wire, layout: Layout, asked: Selection, offset: timedelta) 
     while True:
         wanted = min(asked.limit + 1 - records, RECORDS)
         with mapped():
-            calls = [_call(tag, asked, after, wanted, offset) for tag in layout.tags(asked.namespace)]
+            tags = layout.tags(asked.namespace)
+            calls = [_call(tag, asked, after, wanted, offset, BODIES_BYTES // len(tags)) for tag in tags]
             replies = await run_all(wire, calls)
         one = _merged(asked, replies)
         found += one.found
@@ -90,7 +94,7 @@ def _cut(asked: Selection, found: list[Hit], now: datetime) -> Page[Record]:
     return _page(asked, found[:end], _position(asked, found[end - 1][0]), now)
 
 
-def _call(tag: Tag, asked: Selection, after: bytes | None, wanted: int, offset: timedelta) -> Call:
+def _call(tag: Tag, asked: Selection, after: bytes | None, wanted: int, offset: timedelta, room: int) -> Call:
     low, high = _bounds(asked, after)
     conditions = [
         text
@@ -105,6 +109,9 @@ def _call(tag: Tag, asked: Selection, after: bytes | None, wanted: int, offset: 
         wanted,
         max(ENTRIES, wanted),
         *offset_arguments(offset),
+        asked.limit if asked.bodies else 0,
+        LARGEST_BODY,
+        room,
         len(asked.where.equals),
         *conditions,
     )
@@ -150,24 +157,29 @@ def _merged(asked: Selection, replies: Sequence[Any]) -> _Round:
     entries = [
         (entry, found)
         for reply in replies
-        for entry, fields in reply[2]
-        for found in [_hit(asked, entry, fields)]
+        for entry, fields, body in reply[2]
+        for found in [_hit(asked, entry, fields, body)]
         if found is not None and _within(entry, horizon, descending=asked.descending)
     ]
     entries.sort(key=lambda item: item[0], reverse=asked.descending)
     return _Round(time_from_text(now), entries, horizon)
 
 
-def _hit(asked: Selection, entry: bytes, fields: Fields | None) -> Record | Unreadable | None:
+def _hit(asked: Selection, entry: bytes, fields: Fields | None, body: object) -> Record | Unreadable | None:
     """The record that an entry names; None if the record has moved or does not match."""
     key = entry if asked.order == "key" else entry[TIME_DIGITS:]
     # Bytes that are not UTF-8 can't be the key of a record.
     name = key.decode(errors="surrogateescape")
-    found = found_in(NAME, asked.namespace, name, lambda ref: record_of(ref, fields))
+    found = found_in(NAME, asked.namespace, name, lambda ref: _with_body(record_of(ref, fields), body))
     if isinstance(found, Unreadable):
         return found
     place = position_of(found, asked.order)
     return found if place is not None and _entry(asked, place) == entry and asked.holds(found) else None
+
+
+def _with_body(record: Record, body: object) -> Record:
+    """With the body that came with it; another one is read again."""
+    return evolve(record, body=body) if isinstance(body, bytes) and len(body) == record.body_size else record
 
 
 def _within(entry: bytes, horizon: bytes | None, *, descending: bool) -> bool:

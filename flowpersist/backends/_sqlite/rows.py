@@ -24,6 +24,7 @@ from flowpersist.backends._damage import (
 )
 from flowpersist.backends._matching import Position, Selection
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, check_unwritten, unreadable
+from flowpersist.backends._pages import one_of, split
 from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
 from flowpersist.backends._sql import select, transaction
 from flowpersist.backends._sqlite.tables import NAME, Tables
@@ -33,14 +34,16 @@ from flowpersist.backends.base import (
     Order,
     Page,
     Read,
+    Reads,
     Record,
     RecordChange,
     RecordRef,
+    Unreadable,
     Written,
 )
 from flowpersist.errors import IntegrityError
 
-__all__ = ["checked_floor", "delete", "inserted", "page", "purge", "put", "read"]
+__all__ = ["checked_floor", "delete", "inserted", "page", "purge", "put", "read", "read_many"]
 
 #: What the columns of a row are (``columns`` in statements.sql).
 _NAMES: Final = ("key", "revision", "write_id", "created", "updated", "due", "body_size", "attributes", "head", "id")
@@ -86,6 +89,14 @@ def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: da
         with transaction(connection, "deferred"):
             return _read_again(connection, tables, ref, now)
     return Read(_complete(_record(ref, row, data)), now)
+
+
+def read_many(
+    connection: sqlite3.Connection, tables: Tables, refs: Sequence[RecordRef], now: datetime, *, body: bool
+) -> Reads:
+    """Several records, each as ``read`` reads it."""
+    found = (one_of(ref, lambda ref=ref: read(connection, tables, ref, now, body=body).record) for ref in refs)  # type: ignore[misc]
+    return Reads(tuple(found), now)
 
 
 def _read_again(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: datetime) -> Read:
@@ -279,7 +290,26 @@ def page(
     connection: sqlite3.Connection, tables: Tables, asked: Selection, indexed: Mapping[str, type], now: datetime
 ) -> Page[Record]:
     """A page, and a cursor where more follows."""
-    return _look(connection, tables, asked, indexed, now)[0]
+    if not asked.bodies:
+        return _look(connection, tables, asked, indexed, now)[0]
+    with transaction(connection, "deferred"):
+        found, ids = _look(connection, tables, asked, indexed, now)
+        whole = [_with_body(connection, tables, record, ids[record.ref.key]) for record in found.items]
+    return split(found, whole)
+
+
+def _with_body(connection: sqlite3.Connection, tables: Tables, record: Record, identity: int) -> Record | Unreadable:
+    """A record of a page with its body, as of the same snapshot."""
+    if record.body_size is None:
+        return record
+    if record.body_size >= BLOB_BYTES:
+        body = _large(connection, tables, identity)
+    else:
+        body = (connection.execute(tables.sql["read_body"], (BLOB_BYTES, identity)).fetchone() or (None,))[0]
+    try:
+        return _complete(evolve(record, body=body))
+    except IntegrityError as error:
+        return Unreadable(record.ref, error.with_traceback(None))
 
 
 def purge(

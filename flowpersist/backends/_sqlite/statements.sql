@@ -69,6 +69,10 @@ select
     case when body_size < ? then (select data from flowpersist_bodies where record = id) end
 from flowpersist_records where namespace = ? and key = ?;
 
+-- name: read_body
+-- Only if it is smaller than so many bytes: larger ones are read by SQLite's incremental interface.
+select case when length(data) < ? then data end from flowpersist_bodies where record = ?;
+
 -- name: read_revision
 select revision from flowpersist_records where id = ?;
 

@@ -15,7 +15,17 @@ from typing import Final
 import pytest
 from attrs import frozen
 
-from flowpersist.backends.base import KEEP, Order, Range, RecordChange, RecordRef, StorageBackend, Where
+from flowpersist.backends.base import (
+    KEEP,
+    Order,
+    Range,
+    Record,
+    RecordChange,
+    RecordRef,
+    StorageBackend,
+    Unreadable,
+    Where,
+)
 from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict
 from flowpersist.testing.suite.ground import NAMESPACE, SOON, Ground, change, later, make, ref
 
@@ -70,6 +80,7 @@ class Damaged(Ground):
             keys = list(made)
             good += [key for number, key in enumerate(keys) if number not in SPOILT]
             await _check_by_key(backend, damage, keys)
+            await _check_several(backend, damage, keys)
             await _check_pages(backend, damage, keys)
             for order in ("created", "due"):
                 # The first page of all, where what can't be ordered may come first.
@@ -173,6 +184,36 @@ async def _check_pages(backend: StorageBackend, damage: Damage, keys: Sequence[s
             assert [key for key in seen if key not in bad] == (rest[::-1] if descending else rest), name
             assert named <= bad, f"{name}: sound ones are called unreadable"
             assert named == bad or damage.readable or not damage.listed, f"{name}: not named in unreadable"
+
+
+async def _check_several(backend: StorageBackend, damage: Damage, keys: Sequence[str]) -> None:
+    """Reads of many, and pages with bodies: what is sound comes whole."""
+    bad = set(_bad(keys))
+    for body in (True, False):
+        async with asyncio.timeout(BRIEF):
+            reads = await backend.get_many([ref(key) for key in keys], body=body)
+        for key, one in zip(keys, reads.records, strict=True):
+            if key in bad:
+                gone = one is None and not damage.listed
+                assert damage.readable or gone or isinstance(one, Unreadable), f"{damage.name}: read as {one}"
+            else:
+                assert isinstance(one, Record), f"{damage.name}: {key} comes as {one}"
+                assert one.body == (b"body" if body else None)
+    for limit in (1, 100):
+        name = f"{damage.name}, {limit} a page with bodies"
+        seen: dict[str, bytes | None] = {}
+        after: str | None = None
+        while True:
+            async with asyncio.timeout(BRIEF):
+                page = await backend.query(NAMESPACE, _window(keys), limit=limit, after=after, bodies=True)
+            seen.update({record.ref.key: record.body for record in page.items})
+            assert page.next is None or page.next != after, name
+            after = page.next
+            if after is None:
+                break
+        assert {key: body for key, body in seen.items() if key not in bad} == {
+            key: b"body" for key in keys if key not in bad
+        }, name
 
 
 async def _check_orders(backend: StorageBackend, good: Sequence[str]) -> None:

@@ -16,8 +16,10 @@ from flowpersist.backends.base import (
     Migrating,
     NamespaceSchema,
     Notifying,
+    Range,
     RecordRef,
     StorageBackend,
+    Where,
 )
 from flowpersist.errors import RevisionConflict, StorageError
 from flowpersist.testing.proxy import Proxy
@@ -28,6 +30,7 @@ from flowpersist.testing.suite.ground import (
     BackendFactory,
     Ground,
     change,
+    fill,
     make,
     opened,
     ref,
@@ -112,6 +115,28 @@ class Powers(Ground):
             await other.delete(ref("before"), if_revision=old)
             heard = await asyncio.wait_for(hearing, PATIENCE)
         assert "elsewhere" not in heard
+
+    async def test_every_kind_of_change_is_told(self, backend: StorageBackend) -> None:
+        changes = _notifying(backend)
+        for key in ("deleted", "p/1", "p/2", "replaced"):
+            await backend.put(ref(key), change())
+        async with changes(NAMESPACE) as keys:
+            hearing = asyncio.ensure_future(_heard(keys, {"deleted", "p/1", "p/2", "replaced"}))
+            await backend.put(ref("replaced"), change())
+            await backend.delete(ref("deleted"))
+            assert await backend.purge(NAMESPACE, Where(range=Range("key", prefix="p/")), limit=10) == 2
+            await asyncio.wait_for(hearing, PATIENCE)
+
+    async def test_a_slow_listener_hears_of_every_key(self, backend: StorageBackend) -> None:
+        """Or it gets an error: then it reads everything again."""
+        changes = _notifying(backend)
+        wanted = {f"k{number:03}" for number in range(self.few)}
+        async with changes(NAMESPACE) as keys:
+            await fill(backend, sorted(wanted))
+            try:
+                await asyncio.wait_for(_heard(keys, wanted), PATIENCE)
+            except StorageError as error:
+                assert error.retryable, repr(error)
 
     async def test_a_write_that_lost_is_no_change(self, backend: StorageBackend) -> None:
         changes = _notifying(backend)

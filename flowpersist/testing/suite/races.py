@@ -194,6 +194,7 @@ class Races(Ground):
         for _ in range(2):
             for operation in (
                 backend.get(ref("a")),
+                backend.get_many([ref("a")]),
                 backend.put(ref("a"), change(), if_revision=0),
                 backend.delete(ref("a"), if_revision=1),
                 backend.query(NAMESPACE, Where(), limit=1),

@@ -1,0 +1,23 @@
+"""The errors of what a caller gave to sealed records."""
+
+from __future__ import annotations
+
+from flowpersist.errors import InputValidationError, PersistenceError, Problem, StateTooLarge
+
+__all__ = ["foreign_cursor", "head_too_large"]
+
+
+def foreign_cursor() -> PersistenceError:
+    """A cursor that no page of this query returned."""
+    problem = Problem("/after", "must be a cursor that a page of this query returned")
+    message = "Invalid cursor: expected one that a page of this query returned; start again without one"
+    return InputValidationError(message, [problem])
+
+
+def head_too_large(size: int, limit: int) -> PersistenceError:
+    """A head that does not fit its record."""
+    message = (
+        f"what is awaited and answered takes {size} bytes, over the {max(0, limit)} that fit a head: "
+        "put large data into the state, and keep schemas, defaults and metadata small"
+    )
+    return StateTooLarge(message)

@@ -1,0 +1,119 @@
+"""How many round trips an operation takes, counted by a proxy: each reply that follows a request is one."""
+
+import asyncio
+
+import pytest
+
+from flowpersist.backends.base import KEEP, Range, RecordChange, RecordRef, Where
+from flowpersist.backends.registry import backend_from_url
+from flowpersist.testing.proxy import Proxy, address_of, rerouted
+
+SMALL, LARGE = b"v" * 1024, b"v" * 1024 * 1024
+PREFIX = Where(range=Range("key", prefix="k"))
+#: Where a body of 1 MiB comes after its record, in chunks or since a script would be slower.
+APART = {"redis", "mongodb"}
+
+
+@pytest.fixture(params=["postgres", "redis", "mongodb", "neo4j"])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+async def counted(url):
+    """A function that gives an operation's result and its round trips, and a backend behind the proxy."""
+    async with Proxy(*address_of(url)) as proxy:
+        opened = backend_from_url(rerouted(url, proxy.address))
+        await opened.open([])
+
+        async def count(operation):
+            # Several times: the first time a statement is planned, and now and then a driver asks for something else in
+            # the background, such as the server's clock.
+            trips = []
+            for _ in range(5):
+                before = proxy.round_trips
+                found = await operation()
+                trips.append(proxy.round_trips - before)
+                # Some drivers go on for a moment after the reply.
+                await asyncio.sleep(0.05)
+            return found, min(trips[1:])
+
+        yield opened, count
+        await opened.close()
+
+
+def ref(number):
+    return RecordRef("n", f"k{number:02}")
+
+
+async def filled(opened, body=SMALL):
+    for number in range(10):
+        await opened.put(ref(number), RecordChange(f"w-{number}", head=b"h", body=body))
+
+
+@pytest.mark.parametrize("body", [None, SMALL, KEEP], ids=["none", "small", "kept"])
+async def test_a_put_without_a_revision_takes_one(counted, body):
+    opened, count = counted
+    await filled(opened)
+    numbers = iter(range(9))
+
+    async def put():
+        return await opened.put(ref(0), RecordChange(f"again-{next(numbers)}", head=b"h", body=body))
+
+    _, trips = await count(put)
+    assert trips == 1
+
+
+async def test_a_put_of_a_new_record(counted, backend):
+    """One, but where its first revision is drawn from a counter."""
+    opened, count = counted
+    numbers = iter(range(20, 29))
+
+    async def put():
+        return await opened.put(ref(next(numbers)), RecordChange("w", head=b"h", body=SMALL))
+
+    _, trips = await count(put)
+    assert trips == (3 if backend == "mongodb" else 1)
+
+
+async def test_a_delete_without_a_revision_takes_one(counted):
+    opened, count = counted
+    await filled(opened, None)
+    numbers = iter(range(9))
+    deleted, trips = await count(lambda: opened.delete(ref(next(numbers))))
+    assert (deleted, trips) == (True, 1)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_get_takes_one(counted, body):
+    opened, count = counted
+    await filled(opened, body)
+    read, trips = await count(lambda: opened.get(ref(3)))
+    assert (read.record.body, trips) == (body, 1)
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+async def test_the_latest_of_a_prefix_with_its_body_takes_one(counted, backend, body):
+    opened, count = counted
+    await filled(opened, body)
+    page, trips = await count(lambda: opened.query("n", PREFIX, limit=1, descending=True, bodies=True))
+    assert [(record.ref, record.body) for record in page.items] == [(ref(9), body)]
+    assert trips == (2 if body is LARGE and backend in APART else 1)
+
+
+async def test_ten_of_a_prefix_with_their_bodies_take_one(counted):
+    opened, count = counted
+    await filled(opened)
+    page, trips = await count(lambda: opened.query("n", PREFIX, limit=10, bodies=True))
+    assert [record.body for record in page.items] == [SMALL] * 10
+    assert trips == 1
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+async def test_ten_at_once_take_one(counted, backend, body):
+    opened, count = counted
+    await filled(opened, body)
+    refs = [ref(number) for number in range(10)]
+    reads, trips = await count(lambda: opened.get_many(refs))
+    assert [record.body for record in reads.records] == [body] * 10
+    assert trips == (2 if body is LARGE and backend == "mongodb" else 1)
