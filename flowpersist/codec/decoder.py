@@ -15,6 +15,7 @@ from flowpersist.codec.parts import Block, Section
 from flowpersist.codec.reading import Reader
 from flowpersist.codec.refusals import Halted, malformed, too_many_nodes
 from flowpersist.codec.registry import Registration, TypeRegistry
+from flowpersist.codec.remedies import packages_of, register_named, shown
 from flowpersist.errors import UnknownType, UnsupportedVersion
 
 __all__ = ["decode_graph"]
@@ -77,9 +78,9 @@ class _Decoder:
     def _registered(self, name: str, version: int) -> Registration:
         found = self._registry.by_name(name)
         if found is None:
-            short = name.rpartition(".")[2]
-            message = f"the bytes hold an object of class {name}, which is not registered"
-            raise Halted(UnknownType(f"{message}; register class {short}: TypeRegistry({short})"))
+            message = f"the bytes hold an object of class {shown(name)}, which is not registered"
+            registered = packages_of(one.cls for one in self._registry)
+            raise Halted(UnknownType(f"{message}; {register_named(name, registered)}"))
         step = found.missing_upgrade(version)
         if version > found.version or version < 1 or step is not None:
             lacking = (

@@ -11,7 +11,16 @@ from flowpersist.codec.planning import HEAP_TYPE, attributes_plan, plan_for
 from flowpersist.codec.plans import Plan
 from flowpersist.errors import ConfigurationError
 
-__all__ = ["can_be_kept", "class_name", "packages_of", "plan_if_any", "plan_once_registered", "reason_and_remedy"]
+__all__ = [
+    "can_be_kept",
+    "class_name",
+    "packages_of",
+    "plan_if_any",
+    "plan_once_registered",
+    "reason_and_remedy",
+    "register_named",
+    "shown",
+]
 
 LONGEST_NAME: Final = 160
 
@@ -96,7 +105,7 @@ def _by_attributes(cls: type) -> Plan | None:
 def class_name(cls: type) -> str:
     """The class with its module, as a message shows it."""
     module, name = _module(cls), _qualname(cls)
-    return _bounded(name if module == "builtins" else f"{module}.{name}")
+    return shown(name if module == "builtins" else f"{module}.{name}")
 
 
 def packages_of(classes: Iterable[type]) -> frozenset[str]:
@@ -126,7 +135,8 @@ def _qualname(cls: type) -> str:
     return str(type.__dict__["__qualname__"].__get__(cls))
 
 
-def _bounded(name: str) -> str:
+def shown(name: str) -> str:
+    """A name as a message shows it."""
     shown = name if name.isprintable() else ascii(name)[1:-1]
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
 
@@ -156,11 +166,23 @@ def _never(cls: type) -> str | None:
     return next((_NEVER_BY_NAME[name] for name in names if name in _NEVER_BY_NAME), next(rows, None))
 
 
-def _line(cls: type, registered: frozenset[str]) -> str:
-    package = _package(cls)
+def register_named(name: str, registered: frozenset[str]) -> str:
+    """How to register the class of a name in bytes, which may hold anything; ``registered`` as above."""
+    short = shown(name.rpartition(".")[2])
+    return _ready(_package_of(name[:LONGEST_NAME]), registered) or f"register class {short}: TypeRegistry({short})"
+
+
+def _ready(package: str, registered: frozenset[str]) -> str | None:
     ready = _INTEGRATIONS.get(package)
-    if ready is not None and package not in registered:
-        return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
+    if ready is None or package in registered:
+        return None
+    return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
+
+
+def _line(cls: type, registered: frozenset[str]) -> str:
+    ready = _ready(_package(cls), registered)
+    if ready is not None:
+        return ready
     how = ""
     if plan_if_any(cls) is None:
         how = ", encode=…, decode=…" if _by_attributes(cls) is None else ", attributes=True"
@@ -168,7 +190,11 @@ def _line(cls: type, registered: frozenset[str]) -> str:
 
 
 def _package(cls: type) -> str:
-    parts = _module(cls).split(".")
+    return _package_of(_module(cls))
+
+
+def _package_of(module: str) -> str:
+    parts = module.split(".")
     both = ".".join(parts[:2])
     package = both if both in _INTEGRATIONS else parts[0]
     # A module of this name may be the user's own.
@@ -179,8 +205,8 @@ def _import(cls: type) -> str:
     module, name = _module(cls), _qualname(cls)
     if module in {"__main__", "builtins"} or "<" in name:
         return ""
-    return f"from {_bounded(module)} import {_bounded(name.partition('.')[0])}; "
+    return f"from {shown(module)} import {shown(name.partition('.')[0])}; "
 
 
 def _written(cls: type) -> str:
-    return _bounded(_qualname(cls).rpartition("<locals>.")[2])
+    return shown(_qualname(cls).rpartition("<locals>.")[2])

@@ -26,7 +26,7 @@ import pydantic
 import pytest
 
 from flowpersist.codec import Codec, Limits, TypeRegistry
-from flowpersist.errors import StateProblem, StateTooDeep, UnsupportedType
+from flowpersist.errors import StateProblem, StateTooDeep, UnknownType, UnsupportedType
 
 HERE = __name__
 
@@ -343,3 +343,26 @@ def test_functions_of_unregistered_classes_are_not_called():
             raise AssertionError("it was called")
 
     assert named(refused([Stateful(), Plain()]))["state[1]"] == "Plain"
+
+
+NAMES: list[tuple[str, str]] = [
+    ("shop.models.Order", "register class Order: TypeRegistry(Order)"),
+    (
+        "langchain_core.messages.ai.AIMessage",
+        "from flowpersist.integrations import langchain; langchain.register(types)",
+    ),
+    ("google.genai.types.Part", "from flowpersist.integrations import google_genai; google_genai.register(types)"),
+    ("x" * 10**6, f"register class {'x' * 160}…: TypeRegistry({'x' * 160}…)"),
+    ("a\nb", "register class a\\nb: TypeRegistry(a\\nb)"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NAMES)))
+def test_a_class_that_only_the_bytes_name_has_its_remedy_too(number):
+    name, remedy = NAMES[number]
+    types = TypeRegistry()
+    types.register(Data, name=name)
+    error = Codec().decode(Codec(types).encode(Data()).unwrap()).failure()
+    assert isinstance(error, UnknownType)
+    assert error.message.endswith(f", which is not registered; {remedy}")
+    assert len(error.message) < 1000
