@@ -8,6 +8,7 @@ processor's cache. What is too little for a block waits for more of its kind, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 
 from attrs import frozen
@@ -21,12 +22,12 @@ from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.nesting import check_objects
 from flowpersist.codec.numbering import COUNTS_OWNERS, Numbering, ReachedIndirectly, runs_of
 from flowpersist.codec.ordering import Order, in_building_order
-from flowpersist.codec.packing import Cell, numbers_of
+from flowpersist.codec.packing import Cell, numbers_of, pack_cells
 from flowpersist.codec.refusals import Halted, state_changed
 from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.vocabulary import Roles
 from flowpersist.codec.watching import Watch
-from flowpersist.codec.writing import Writer
+from flowpersist.codec.writing import Writer, binary_header
 from flowpersist.errors import StateTooDeep
 
 __all__ = ["Encoded", "encode_document", "encode_graph", "whole_document"]
@@ -309,13 +310,20 @@ def whole_document(
     """
     head = Writer(limits)
     head.header(PARTS_OF_DOCUMENT, kinds.FORMAT_VERSION)
-    cells: list[Cell] = []
-    for one, names in types:
-        cells += (one.name, one.version, len(names), *names)
-    head.cells(cells)
+    head.raw(_described(tuple([(one.name, one.version, *names) for one, names in types])))
     head.scalar(count)
     head.header(blocks)
     return contents.finish(head)
+
+
+@lru_cache(maxsize=256)
+def _described(types: tuple[tuple[str | int, ...], ...]) -> bytes:
+    """The table of these classes, each its name, version and fields: small values of one kind all have the same."""
+    cells: list[Cell] = []
+    for name, version, *names in types:
+        cells += (name, version, len(names), *names)
+    packed = pack_cells(cells)
+    return binary_header(len(packed)) + packed
 
 
 def _merged(wave: list[list[Cell]]) -> Iterator[list[Cell]]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, repeat
+from datetime import datetime
+from itertools import chain, compress, repeat
 from sys import getsizeof
 from typing import TypeAlias
+from uuid import UUID
 
 from attrs import define
 
 from flowpersist.codec import kinds
 from flowpersist.codec.columns import ColumnWriter
 from flowpersist.codec.encoder import whole_document
-from flowpersist.codec.leaves import LEAVES_BY_CODE, Absent
+from flowpersist.codec.leaves import LEAVES, LEAVES_BY_CODE, Absent
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.members import MemberPlan
-from flowpersist.codec.packing import Cell, numbers_of, unpack_cells, unpack_document, unpack_numbers
+from flowpersist.codec.packing import PLAIN_TYPES, Cell, numbers_of, unpack_cells, unpack_document, unpack_numbers
 from flowpersist.codec.plans import FieldsPlan
 from flowpersist.codec.reading import unpack_all
 from flowpersist.codec.registry import BUILTIN_CONTAINERS, Registration, TypeRegistry
@@ -38,6 +40,9 @@ EMPTY_SECTION = (b"", [kinds.PLAIN, b"\x90"])
 FIRST_OBJECT = [kinds.REFERENCES, b"\0\0\0\0"]
 REFERENCE = (kinds.REFERENCES, 0)
 PATTERN = 14
+#: Classes of leaves that may be long: those that tell their length, and the others.
+TEXTS = frozenset({str, bytes})
+SIZED = (PLAIN_TYPES | LEAVES.keys()) - TEXTS - {type(None), bool, float, datetime, UUID}
 #: Containers that small values seldom hold.
 SELDOM = BUILTIN_CONTAINERS - {list, dict, tuple}
 
@@ -92,7 +97,7 @@ class _SmallEncoder:
         objects = [root]
         rows: list[int] = []
         cells: list[Cell] = []
-        roles, number_of = self._roles, self._number_of
+        role, number_of = self._roles.__getitem__, self._number_of
         number_of[id(root)] = 0
         for number, one in enumerate(objects):
             kind, cls, read = self._readers.get(type(one)) or self._reader(type(one))
@@ -101,11 +106,11 @@ class _SmallEncoder:
                 return None
             rows += (kind, number, cls, len(own))
             cells += own
-            for cell in own:
-                if roles[type(cell)] and id(cell) not in number_of:
+            for cell in compress(own, map(role, map(type, own))):
+                if id(cell) not in number_of:
                     number_of[id(cell)] = len(objects)
                     objects.append(cell)
-        if self._brief and sum(map(getsizeof, (cell for cell in cells if not roles[type(cell)]))) > MOST_BYTES:
+        if self._brief and _sizes(cells) > MOST_BYTES:
             return None
         self._columns.charge(len(objects))
         self._writer.header(2)
@@ -129,15 +134,21 @@ class _SmallEncoder:
         return None if found is None or IMMUTABLE in map(self._roles.__getitem__, map(type, found)) else found
 
     def _write(self, cells: list[Cell]) -> None:
-        sorts = {cls: self._columns.sort_of(cls) for cls in set(map(type, cells))}
+        classes = list(map(type, cells))
+        sorts = {cls: self._columns.sort_of(cls) for cls in set(classes)}
         distinct = sorted(set(sorts.values()))
         parts: list[tuple[tuple[int, int], list[Cell]]] = [(sort, []) for sort in distinct or [(kinds.PLAIN, 0)]]
         places = {cls: distinct.index(sort) for cls, sort in sorts.items()}
-        mask = bytes(map(places.__getitem__, map(type, cells)))
-        appends = [own.append for _, own in parts]
-        for place, cell in zip(mask, cells, strict=True):
-            appends[place](cell)
-        self._columns.write_parts(mask, parts)
+        appends = {cls: parts[place][1].append for cls, place in places.items()}
+        for append, cell in zip(map(appends.__getitem__, classes), cells, strict=True):
+            append(cell)
+        self._columns.write_parts(bytes(map(places.__getitem__, classes)), parts)
+
+
+def _sizes(cells: list[Cell]) -> int:
+    """About how many bytes the leaves take whose classes don't say that they are short."""
+    texts = [cell for cell in cells if type(cell) in TEXTS]
+    return sum(map(len, texts)) + sum([getsizeof(cell) for cell in cells if type(cell) in SIZED])
 
 
 # Lengths first: to copy millions of cells takes milliseconds.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from gc import get_referents
-from itertools import chain, compress
-from operator import countOf, length_hint
+from itertools import chain
+from operator import length_hint
 from sys import getrefcount
 from typing import TYPE_CHECKING, Final
 
@@ -37,12 +37,11 @@ MOST_BRIEF_CELLS: Final = 2**11
 MOST_BRIEF_TEXT: Final = 2**16
 #: So many lists and dicts are looked at together with all that they hold, so that they stay in the processor's cache.
 AT_ONCE: Final = 512
-#: Fewer objects than this are found again by their identity, more by how many references there are to them.
-FEWEST_OWNED: Final = 32
 #: More cells than this in dicts are written as columns where they have fewer characters than their keys, each of which
-#: would be written anew. So many cells at most of each portion are looked at for it.
+#: would be written anew. So many cells of each portion are looked at for it, and so many dicts of many at once.
 MANY: Final = 2**12
 SAMPLE: Final = 256
+SAMPLED: Final = 32
 CHARACTERS_OF_KEY: Final = 8
 _HOLDERS: Final[frozenset[type]] = frozenset({list, dict})
 _LEAVES: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str})
@@ -62,9 +61,8 @@ def encode_tree(root: Cell, limits: Limits, watch: Watch | None = None, *, brief
     if not _is_plain(root, min(MOST_LEVELS, limits.max_depth), most, watch, MOST_BRIEF_TEXT if brief else None):
         return None
     data = pack_tree(kinds.FORMAT_VERSION, root)
-    if data is None or len(data) > min(limits.max_bytes, limits.max_str, MOST_BYTES):
-        return None
-    return data
+    size = MOST_BYTES + 1 if data is None else len(data)
+    return None if size > MOST_BYTES or size > limits.max_bytes or size > limits.max_str else data
 
 
 def _is_plain(  # noqa: C901, PLR0911, PLR0912 - one loop, see below
@@ -77,8 +75,9 @@ def _is_plain(  # noqa: C901, PLR0911, PLR0912 - one loop, see below
     """
     if type(root) not in _HOLDS or (text is not None and length_hint(root) > text):
         return False
-    holds = _HOLDS.__getitem__
+    holds = _HOLDS
     seen = {id(root)}
+    owned = {ALONE + 2}
     keys = _Keys()
     pending: list[tuple[int, list[Cell]]] = []
     level, objects, nodes = 1, [root] if type(root) in _HOLDERS else [], 1
@@ -91,7 +90,7 @@ def _is_plain(  # noqa: C901, PLR0911, PLR0912 - one loop, see below
             cells = get_referents(*objects)
             # Twice as fast where there are many.
             is_last = count > MANY and _LEAVES.issuperset(map(type, cells))
-            inner: list[Cell] = [] if is_last else [*compress(cells, map(holds, map(type, cells)))]
+            inner = [] if is_last else [cell for cell in cells if holds[type(cell)]]
             if len(cells) != count and not _keys_are_texts(objects):
                 return False
             if text is not None:
@@ -101,9 +100,10 @@ def _is_plain(  # noqa: C901, PLR0911, PLR0912 - one loop, see below
             elif count > SAMPLE and type(objects[0]) is dict and keys.outweigh(count, cells[:SAMPLE]):
                 return False
             if inner:
-                if len(inner) > AT_ONCE and type(inner[0]) is dict and keys.outweigh(len(inner), inner[0].values()):
+                if len(inner) > AT_ONCE and keys.outweigh(len(inner), _values(inner[:SAMPLED])):
                     return False
-                if len(inner) < FEWEST_OWNED or not _are_owned(inner):
+                # Nothing but one place in the value holds each, so that none is met again; and the two lists here.
+                if not (COUNTS_OWNERS and owned.issuperset(map(getrefcount, inner))):
                     known = len(seen) + len(inner)
                     seen.update(map(id, inner))
                     if len(seen) != known:
@@ -134,15 +134,15 @@ class _Keys:
 
     def outweigh(self, count: int, sample: Collection[Cell]) -> bool:
         """Whether they do, with so many values more, of which some are given."""
+        if not sample:
+            return False
         self._cells += count
-        self._characters += sum(map(length_hint, sample)) * count // max(len(sample), 1)
+        self._characters += sum(map(length_hint, sample)) * count // len(sample)
         return self._cells > MANY and self._characters < CHARACTERS_OF_KEY * self._cells
 
 
-def _are_owned(objects: list[Cell]) -> bool:
-    """Whether nothing but one place in the value holds each of these, so that none is met again."""
-    # The list of all cells holds them besides, and that of those which hold others.
-    return COUNTS_OWNERS and countOf(map(getrefcount, objects), ALONE + 2) == len(objects)
+def _values(objects: list[Cell]) -> list[Cell]:
+    return [value for one in objects if type(one) is dict for value in one.values()]
 
 
 def _keys_are_texts(objects: list[Cell]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from array import array
 from functools import lru_cache
-from sys import getsizeof
+from operator import length_hint
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowpersist.codec.packing import Cell, array_header, little_endian, pack_cells, pack_one
@@ -15,7 +15,7 @@ from flowpersist.errors import StateTooLarge
 if TYPE_CHECKING:
     from flowpersist.codec.limits import Limits
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "binary_header"]
 
 #: NumberArray to be written. (Named here since a writer has a method of the array's name.)
 NumberArray: TypeAlias = "array[int]"
@@ -32,7 +32,8 @@ def _header(length: int, numbers: tuple[int, ...]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _binary_header(length: int) -> bytes:
+def binary_header(length: int) -> bytes:
+    """What a block of so many bytes begins with."""
     if length < 1 << 8:
         return bytes((0xC4, length))
     return struct.pack(">BH", 0xC5, length) if length < 1 << 16 else struct.pack(">BI", 0xC6, length)
@@ -67,7 +68,7 @@ class Writer:
 
     def binary(self, data: bytes) -> None:
         """A block of bytes."""
-        self._parts.append(_binary_header(len(data)))
+        self._parts.append(binary_header(len(data)))
         self._add(data)
 
     def raw(self, data: bytes) -> None:
@@ -81,14 +82,14 @@ class Writer:
     def cells(self, cells: list[Cell]) -> None:
         """Plain values as an array within a ``bin``."""
         parts: list[bytes | str] = []
-        if len(cells) <= FEW and sum(map(getsizeof, cells)) >= LARGE:
+        if len(cells) <= FEW and sum(map(length_hint, cells)) >= LARGE:
             parts = _large_parts(cells)
         else:
             parts.append(pack_cells(cells))
         size = sum(map(len, parts))
         if size > self._limits.max_str:
             self._check_sizes(cells)
-        self._parts.append(_binary_header(size))
+        self._parts.append(binary_header(size))
         for part in parts:
             self._add(part)
 
@@ -110,7 +111,7 @@ def _large_parts(cells: list[Cell]) -> list[bytes | str]:
     parts: list[bytes | str] = [array_header(len(cells))]
     for cell in cells:
         if type(cell) is bytes and len(cell) >= LARGE:
-            parts += (_binary_header(len(cell)), cell)
+            parts += (binary_header(len(cell)), cell)
         elif type(cell) is str and len(cell) >= LARGE and cell.isascii():
             parts += (_text_header(len(cell)), cell)
         else:

@@ -61,6 +61,8 @@ def test_what_is_no_tree_is_a_table_of_objects():
     once_keyed: dict[Any, Any] = {1: 2, "a": 1}
     del once_keyed[1]
     assert CODEC.encode([once_keyed]).unwrap() == tree([{"a": 1}])
+    numbers = [[0.5] * 3 for _ in range(5000)]
+    assert CODEC.encode(numbers).unwrap() == tree(numbers)
     for value in (
         [shared, shared],
         {"a": shared, "b": {"c": [shared]}},
