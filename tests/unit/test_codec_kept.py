@@ -1056,3 +1056,11 @@ def test_a_verified_set_of_equal_objects_is_not_refused(seed):
     waste = [Node() for _ in range(seed * 7)]
     codec = Codec(types=[Node]).verifying()
     assert isinstance(codec.encode([symmetric() for _ in range(seed + 1)]), Success), waste
+
+
+@pytest.mark.parametrize("name", ["split", "derive", "message", "exceptions", "__class__", "add_note"])
+def test_bytes_set_no_attribute_of_a_group_that_hides_one_of_its_class(name):
+    group = ExceptionGroup("several", [ValueError("a")])
+    vars(group)["x" * len(name)] = 1
+    data = Codec().encode(group).unwrap().replace(b"x" * len(name), name.encode())
+    assert isinstance(Codec().decode(data).failure(), MalformedPayload)

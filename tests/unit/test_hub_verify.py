@@ -9,6 +9,7 @@ import pytest
 from flowpersist import AwaitInput, Criteria, PersistenceHub, open_hub, or_raise
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import UnsupportedType
+from flowpersist.stores import Stores
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 
@@ -91,3 +92,12 @@ async def test_verify_is_a_flag(verify):
     async with open_hub("memory://", keyring=None) as hub:
         with pytest.raises(TypeError):
             await hub.suspend(1, verify=verify)
+
+
+async def test_what_a_store_of_a_verifying_hub_keeps_is_verified_too():
+    async with open_hub("memory://", keyring=None, types=types(), verify=True) as hub:
+        store = Stores(hub).values("kept")
+        with pytest.raises(UnsupportedType, match="Forgetful"):
+            await store.save("name", Forgetful(1))
+        assert await store.load("name") is None
+        await store.save("name", Forgetful(0))
