@@ -218,7 +218,7 @@ class StatePlan:
 
 def _attributes_of(state: Cell) -> list[dict[Cell, Cell]] | None:
     """Those of a state in one of Python's own forms: of the ``__dict__``, or of it and of the slots."""
-    parts = list(state) if type(state) is tuple and len(state) == 2 else [state]  # noqa: PLR2004
+    parts: list[Cell] = list(state) if type(state) is tuple and len(state) == 2 else [state]  # noqa: PLR2004
     return [part or {} for part in parts] if all(type(part) in {dict, type(None)} for part in parts) else None
 
 

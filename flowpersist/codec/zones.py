@@ -180,8 +180,11 @@ def _unpacked(text: str, types: ZoneClasses) -> dt.tzinfo:
     except ValueError as error:
         raise malformed("a time zone is unreadable") from error
     registration: Cell = types.by_name(name) if type(name) is str and type(version) is int else None
-    is_known = registration is not None and 1 <= version <= registration.version
-    if not is_known or registration.missing_upgrade(version) is not None:
+    if (
+        registration is None
+        or not 1 <= version <= registration.version
+        or registration.missing_upgrade(version) is not None
+    ):
         raise Halted(
             UnknownType(
                 "the bytes hold a time zone of a class that is not registered, or not in this version; register the "
