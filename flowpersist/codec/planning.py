@@ -14,6 +14,7 @@ from typing import cast
 import attrs
 
 from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
+from flowpersist.codec.leaves import Absent
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import CONTENTS, SHELL_BASES, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
 from flowpersist.codec.scalars import SCALARS
@@ -176,7 +177,12 @@ def _dataclass_plan(cls: type) -> Plan:
 
 def _pydantic_plan(cls: type) -> Plan:
     names = (*cls.model_fields, *PYDANTIC_CLASSES)  # type: ignore[attr-defined]  # _is_pydantic has looked
-    return _fields_plan(cls, names, parts=PYDANTIC_CLASSES)
+    # A RootModel has None in its class for some, and in its objects what they are only where it is something else.
+    parts = {
+        name: classes if type(getattr(cls, name, None)) is MemberDescriptorType else (*classes, Absent)
+        for name, classes in PYDANTIC_CLASSES.items()
+    }
+    return _fields_plan(cls, names, parts=parts)
 
 
 def _exception_plan(cls: type) -> Plan:

@@ -74,6 +74,14 @@ class Model(pydantic.BaseModel):
         return self.x * 2
 
 
+class Root(pydantic.RootModel[list[int]]):
+    pass
+
+
+class PrivateRoot(pydantic.RootModel[list[int]]):
+    _own: int = pydantic.PrivateAttr(2)
+
+
 class ModelBelowSlots(Model):
     __slots__ = ("extra",)
 
@@ -688,6 +696,12 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], Callable[[A
         lambda copy: (copy.x, copy.double) == (2, 4),
     ),
     "a cached property of a model": (cached_model, lambda: plain(Model), lambda copy: (copy.x, copy.double) == (1, 2)),
+    "a model of one value": (lambda: Root([1]), lambda: plain(Root), lambda copy: copy == Root([1])),
+    "a model of one value with a private attribute": (
+        lambda: PrivateRoot([1]),
+        lambda: plain(PrivateRoot),
+        lambda copy: copy == PrivateRoot([1]) and copy._own == 2,
+    ),
     "the order of a model's fields": (
         lambda: reordered(Model),
         lambda: plain(Model),
