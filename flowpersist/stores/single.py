@@ -195,8 +195,7 @@ class SingleValues(Generic[T]):
             before = await self._before(standing, parts, default)
             if not isinstance(before, Success):
                 return Failure(before.failure())
-            changed = change(before.unwrap())
-            value = await changed if inspect.isawaitable(changed) else changed
+            value: T = await _settled(change(before.unwrap()))
             self.check(value, "result of change")
             content = await collection.content(name, parts, value)
             if not isinstance(content, Success):
@@ -263,6 +262,10 @@ class SingleValues(Generic[T]):
 
     def _missing(self) -> ValueNotFound:
         return ValueNotFound(f"there is no value of that key in {self.collection.name!r}; save one, or pass a default")
+
+
+async def _settled(given: Any) -> Any:  # noqa: ANN401 - what an awaitable gives, the checkers don't agree on
+    return await given if inspect.isawaitable(given) else given
 
 
 def _saved(updated: Updated[Card, Any]) -> Saved:

@@ -1,0 +1,77 @@
+"""What the verbs of stores are inferred as. Read by type checkers, never run."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never, assert_type
+
+from attrs import evolve, frozen
+from returns.result import Failure, Success
+
+from flowpersist import Outcome, PersistenceError, RaisingHub, Suspension
+from flowpersist.backends.base import Page
+from flowpersist.hub import attempt
+from flowpersist.stores import (
+    Change,
+    ConversationManager,
+    Key,
+    Loaded,
+    RunStateStore,
+    Saved,
+    Stores,
+    ValueStore,
+    VersionedRunStateStore,
+    open_stores,
+    run_state_store,
+)
+
+
+@frozen
+class Order:
+    """A value."""
+
+    euros: int
+
+
+async def values() -> None:
+    """A store gives its own class; without one, Any."""
+    async with open_stores("sqlite:///agents.db", types=[Order]) as stores:
+        assert_type(stores, Stores)
+        orders = stores.values("orders", Order)
+        assert_type(orders, ValueStore[Order])
+        assert_type(stores.values("anything"), ValueStore[Any])
+        assert_type(await orders.save("A-7", Order(40)), Saved)
+        assert_type(await orders.load(("A", 7)), Loaded[Order] | None)
+        assert_type(await orders.update("A-7", lambda order: evolve(order, euros=1), default=Order(0)), Loaded[Order])
+        assert_type(await orders.delete("A-7"), bool)
+        assert_type(await orders.load_many(["A-7"]), dict[Key, Loaded[Order] | None])
+        assert_type(await orders.keys(), Page[Key])
+        assert_type(await orders.items(("A",), order="updated", unreadable="skip"), Page[Loaded[Order]])
+        async for change in orders.watch():
+            assert_type(change, Change[Order])
+
+
+async def attempts(hub: RaisingHub, orders: ValueStore[Order]) -> str:
+    """A call that raises as an outcome, whose cases are exhaustive."""
+    assert_type(await attempt(hub.cancel("key")), Outcome[Suspension])
+    outcome = await attempt(orders.load("A-7"))
+    match outcome:
+        case Success(loaded):
+            assert_type(loaded, Loaded[Order] | None)
+            return ""
+        case Failure(error):
+            assert_type(error, PersistenceError)
+            return error.code
+        case _:
+            assert_never(outcome)
+
+
+async def run_states() -> str:
+    """Our stores are of both protocols, and a handler may be plain or async."""
+    store: RunStateStore = run_state_store("sqlite:///agents.db")
+    versioned: VersionedRunStateStore = run_state_store("sqlite:///agents.db")
+
+    async def handler(state: str | None) -> str:
+        return state or ""
+
+    await ConversationManager(store).turn("ana", handler)
+    return await ConversationManager(versioned).turn("ana", lambda state: state or "")
