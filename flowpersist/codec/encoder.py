@@ -102,7 +102,7 @@ class _Encoder:
         self._find_all()
         self._gathering.settle_weak(self._is_found)
         order = in_building_order(self._gathering.candidates, self._roles, root)
-        self.suspects = [*self._gathering.doubtful, *order.cyclic]
+        self.suspects = [*self._gathering.doubtful, *self._gathering.guard.unsure, *order.cyclic]
         for candidate in order.flat:
             self._gathering.settle(candidate, is_late=False)
         for candidate in order.late:

@@ -65,7 +65,7 @@ class Gathering:
         self._note = note
         self._needs_identity = needs_identity
         self._watch = watch
-        self._guard = HashGuard(roles.types, limits)
+        self.guard = HashGuard(roles.types, limits)
         self._weak_rows: list[Row] = []
         self._batches: dict[Hashable, Batch] = {}
         self._gatherers: dict[type, Gatherer] = {
@@ -195,7 +195,7 @@ class Gathering:
             cells = in_order(content, self._roles)
             if self._watch is not None and kind == kinds.SET:
                 self._watch.sets(one, cells)
-            self._guard.check_present(cells)
+            self.guard.check_present(cells)
             if self._holds_objects(cells):
                 self._candidate(Row(kind, number, cells, registration, one, batch))
             elif batch is None:
@@ -241,7 +241,7 @@ class Gathering:
         keys = list(chain.from_iterable(objects))
         lengths = list(map(len, objects))
         if not self._holds_objects(keys):
-            self._guard.check(keys, lengths)
+            self.guard.check(keys, lengths)
             values = [value for one in objects for value in one.values()]
             if self._watch is not None:
                 self._watch.entries(objects, keys, lengths, values)
@@ -249,7 +249,7 @@ class Gathering:
             return
         for one, number in zip(objects, numbers, strict=True):
             cells = list(chain.from_iterable(one.items()))
-            self._guard.check_present(cells[::2])
+            self.guard.check_present(cells[::2])
             if self._watch is not None:
                 self._watch.entries([one], cells[::2], [len(cells) // 2], cells[1::2])
             self._candidate(Row(kinds.DICT, number, cells, None, one, batch))
@@ -385,11 +385,11 @@ class Gathering:
         row = Row(kind, number, cells, registration, one)
         if kind in {kinds.SET, kinds.FROZENSET}:
             cells = in_order(cells, self._roles)
-            self._guard.check_present(cells)
+            self.guard.check_present(cells)
             row = Row(kind, number, cells, registration, one)
             waits = self._holds_objects(cells)
         elif kind == kinds.DICT:
-            self._guard.check_present(cells[::2])
+            self.guard.check_present(cells[::2])
             waits = self._holds_objects(cells[::2])
         else:
             waits = kind == kinds.TUPLE and self._holds(cells, IMMUTABLE)

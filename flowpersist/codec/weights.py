@@ -15,7 +15,7 @@ from weakref import ReferenceType
 from flowpersist.codec.leaves import LEAVES
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import PLAIN_TYPES, Cell
-from flowpersist.codec.plans import SHELL_BASES, BuiltinPlan, FieldsPlan
+from flowpersist.codec.plans import SHELL_BASES, BuiltinPlan, FieldsPlan, Plan
 from flowpersist.codec.refusals import Halted, Refused, too_many_nodes
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.errors import StateTooDeep, StateTooLarge
@@ -27,6 +27,8 @@ SIMPLE_TYPES: frozenset[type] = PLAIN_TYPES | LEAVES.keys()
 SAFE_KEYS: frozenset[type] = frozenset({str, bytes, bool, type(None)})
 #: Tuples within tuples that may be hashed; each takes some hundred bytes of a stack that a thread may have little of.
 DEEPEST_HASH = 1000
+#: So many objects are noted of which a trial tells more.
+MOST_UNSURE = 16
 
 
 class HashGuard:
@@ -39,6 +41,8 @@ class HashGuard:
         self._total = 0
         #: Steps and depth of each object's hash.
         self._known: dict[int, tuple[int, int]] = {}
+        #: Some of those that keep a hash of what may have changed since: a copy of them has another one.
+        self.unsure: list[Cell] = []
 
     def check(self, cells: Sequence[Cell], lengths: Sequence[int]) -> bool:
         """``Halted`` where rows of these lengths would take more than linear time, or too much stack, to hash.
@@ -107,21 +111,35 @@ class HashGuard:
         return [part for part in self._hashed_with(one) if type(part) not in SIMPLE_TYPES]
 
     def _hashed_with(self, one: Cell) -> Iterable[Cell]:
+        registration = self._types.by_class(type(one))
+        plan = None if registration is None else registration.plan
+        if len(self.unsure) < MOST_UNSURE and _keeps_hash(one, plan):
+            self.unsure.append(one)
         if isinstance(one, tuple):
             return tuple.__iter__(one)
         if type(one) is slice:
             return (one.start, one.stop, one.step)
         if type(one) is ReferenceType:
-            # It keeps the hash of an object that is gone, and a copy of it can't have one.
-            if one() is None:
-                raise Refused(one, "is a key or element, or in one, and refers to an object that is gone; take it out")
-            return (one(),)
+            return (_referent(one),)
         # A frozenset keeps the hashes of its elements, so it has no parts here.
-        registration = self._types.by_class(type(one))
-        plan = None if registration is None else registration.plan
         if isinstance(plan, BuiltinPlan) and plan.base in SHELL_BASES:
             return plan.attributes(one)
         return plan.read_one(one) if isinstance(plan, FieldsPlan) else ()
+
+
+def _referent(reference: Cell) -> Cell:
+    one = reference()
+    if one is None:
+        # It keeps the hash of an object that is gone, and a copy of it can't have one.
+        raise Refused(reference, "is a key or element, or in one, and refers to an object that is gone; take it out")
+    return one
+
+
+def _keeps_hash(one: Cell, plan: Plan | None) -> bool:
+    """Whether it keeps a hash of what may have changed since, so that a copy of it has another one."""
+    if isinstance(one, frozenset):
+        return not SIMPLE_TYPES.issuperset(map(type, frozenset.__iter__(one)))
+    return type(one) is ReferenceType or (isinstance(plan, FieldsPlan) and plan.resets_hash)
 
 
 def _first(cells: Sequence[Cell], applies: Callable[[Cell], bool]) -> Cell:

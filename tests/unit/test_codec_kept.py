@@ -560,6 +560,32 @@ def lost_key(make: Callable[[Any], Any]) -> Callable[[], Any]:
     return made
 
 
+def equal_frozensets() -> Any:
+    one, other = Key(1), Key(2)
+    value = {frozenset({one}), frozenset({other})}
+    other.x = 1
+    return value
+
+
+@attrs.define(cache_hash=True, unsafe_hash=True)
+class CachedHash:
+    x: Any = 0
+
+
+def equal_cached() -> Any:
+    one, other = CachedHash(1), CachedHash(2)
+    value = {one, other}
+    other.x = 1
+    return value
+
+
+def unhashable_referent() -> Any:
+    one = Key(1)
+    value = [one, {weakref.ref(one)}]
+    one.x = []
+    return value
+
+
 def gone_key() -> Any:
     one = Key(1)
     return {weakref.ref(one)}
@@ -796,6 +822,14 @@ FOUND: dict[str, tuple[Callable[[], Any], Callable[[], TypeRegistry], str]] = {
     "a weak reference to what is gone, in a key": (lambda: {(gone_key().pop(),)}, lambda: plain(Key), "gone"),
     "an attribute of an OrderedDict": (lambda: with_attribute(OrderedDict(a=1), "x"), TypeRegistry, "'x'"),
     "an attribute of a Counter": (lambda: with_attribute(Counter("ab"), "x"), TypeRegistry, "'x'"),
+    "sets in a set that became equal": (equal_frozensets, lambda: plain(Key), "frozenset"),
+    "keys in tuples of sets that became equal": (
+        lambda: {(one,): 1 for one in equal_frozensets()},
+        lambda: plain(Key),
+        "frozenset",
+    ),
+    "keys that keep their hashes and became equal": (equal_cached, lambda: plain(CachedHash), "CachedHash"),
+    "a weak reference to what can't be hashed any more": (unhashable_referent, lambda: plain(Key), "Reference"),
     "a key that an OrderedDict lost": (lost_key(OrderedDict), lambda: plain(Key), "OrderedDict"),
     "a key that a subclass of it lost": (lost_key(Arranged), lambda: plain(Key, Arranged), "OrderedDict"),
     "an attribute that a slot hides": (
