@@ -192,8 +192,8 @@ class TypeEntry:
 
     @property
     def is_older(self) -> bool:
-        """Whether upgrades are due."""
-        return self.version < self.registration.version
+        """Whether upgrades are due, or fields come and go."""
+        return self.version < self.registration.version or self.registration.tolerates(self.names)
 
     def member(self, cell: Cell) -> Cell:
         """A member of an enumeration; upgrades see its name or value as the field ``name``."""

@@ -30,6 +30,8 @@ class Registration:
     is_found: bool = False
     #: Whether its objects are written only where the bytes are encrypted.
     is_secret: bool = False
+    #: Whether fields may be absent in the bytes, or more than the class declares.
+    is_tolerant: bool = False
 
     def says_the_same(self, other: Registration) -> bool:
         """Whether objects become the same bytes and back by both."""
@@ -43,6 +45,10 @@ class Registration:
         """Whether it keeps all that the other does, and perhaps further attributes."""
         alike = (self.name, self.version, type(self.plan)) == (other.name, other.version, type(other.plan))
         return alike and isinstance(self.plan, FieldsPlan) and set(self.plan.names).issuperset(other.plan.names)
+
+    def tolerates(self, names: tuple[str, ...]) -> bool:
+        """Whether these fields are others than its own, and are taken all the same."""
+        return self.is_tolerant and isinstance(self.plan, FieldsPlan) and set(names) != set(self.plan.names)
 
     def missing_upgrade(self, version: int) -> int | None:
         """The first version from ``version`` on that nothing upgrades; None where the way is whole."""

@@ -11,6 +11,7 @@ from typing_extensions import is_typeddict
 
 from flowpersist.codec.annotations import is_annotation
 from flowpersist.codec.discovery import annotated_classes, classes_below, package_classes
+from flowpersist.codec.found import FoundPlans
 from flowpersist.codec.native import (
     BUILTIN_BY_NAME,
     BUILTIN_CLASSES,
@@ -33,7 +34,6 @@ from flowpersist.errors.arguments import (
     check_class,
     check_classes,
     check_flag,
-    check_items,
     check_mapping,
     check_optional,
     check_str,
@@ -66,19 +66,21 @@ class TypeRegistry:
             self.register(cls)
 
     @classmethod
-    def tree(cls, *roots: object, attributes: Iterable[str] = ()) -> TypeRegistry:
+    def tree(cls, *roots: object, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
         """A registry of classes and of all that their annotations name.
 
         ``roots`` are classes, or other annotations such as unions of classes. Annotations are followed through unions,
         generics, aliases, typed dicts, bases and forward references. A class that can't be registered alone is left
         out, and so are subclasses that no annotation names: ``check_types`` tells which. ``attributes`` are names of
-        attributes that objects may have besides the fields of their classes, and are kept too.
+        attributes that objects may have besides the fields of their classes, and are kept too. ``fields``:
+        ``"exact"``, or ``"tolerant"`` for classes of others, whose fields come and go: while decoding an absent field
+        takes its default, and one that the class has no more is dropped.
         ``ConfigurationError`` for an annotation whose names are not there.
         """
         for root in roots:
             if not is_annotation(root):
                 mistyped("roots", "classes, or other annotations", root)
-        plans = _FoundPlans(attributes)
+        plans = FoundPlans(attributes, fields)
         given = [root for root in roots if isinstance(root, type) and not _is_open(root)]
         for root in given:
             if plans[root] is None:
@@ -87,26 +89,26 @@ class TypeRegistry:
         return cls._found([*given, *annotated_classes(roots, lambda one: plans[one] is not None)], plans)
 
     @classmethod
-    def package(cls, name: str, *, base: type, attributes: Iterable[str] = ()) -> TypeRegistry:
+    def package(cls, name: str, *, base: type, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
         """A registry of the subclasses of ``base`` that a package defines.
 
         All modules of the package ``name`` are imported, now and by this call alone; one that needs what is not
-        installed is left out. Classes that can't be registered alone are left out too. ``attributes``: as for
-        ``tree``. ``ConfigurationError`` where the package can't be imported.
+        installed is left out. Classes that can't be registered alone are left out too. ``attributes`` and
+        ``fields``: as for ``tree``. ``ConfigurationError`` where the package can't be imported.
         """
         check_str(name, "name")
         check_class(base, "base")
-        return cls._found(package_classes(name, base), _FoundPlans(attributes))
+        return cls._found(package_classes(name, base), FoundPlans(attributes, fields))
 
     @classmethod
-    def subclasses(cls, base: type, *, attributes: Iterable[str] = ()) -> TypeRegistry:
+    def subclasses(cls, base: type, *, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
         """A registry of ``base`` and its subclasses, as this process has defined them by now.
 
-        Import the modules that define them first. Classes that can't be registered alone are left out. ``attributes``:
-        as for ``tree``.
+        Import the modules that define them first. Classes that can't be registered alone are left out. ``attributes``
+        and ``fields``: as for ``tree``.
         """
         check_class(base, "base")
-        return cls._found(classes_below(base), _FoundPlans(attributes))
+        return cls._found(classes_below(base), FoundPlans(attributes, fields))
 
     @overload
     def register(
@@ -182,12 +184,14 @@ class TypeRegistry:
         return add if cls is None else add(cls)
 
     @classmethod
-    def _found(cls, classes: Iterable[type], plans: _FoundPlans) -> TypeRegistry:
+    def _found(cls, classes: Iterable[type], plans: FoundPlans) -> TypeRegistry:
         types = cls()
         for one in classes:
             plan = plans[one]
             if plan is not None:
-                types._add(Registration(one, default_name(one), 1, plan, {}, is_found=True))
+                types._add(
+                    Registration(one, default_name(one), 1, plan, {}, is_found=True, is_tolerant=plans.is_tolerant)
+                )
         return types
 
     def _add(self, new: Registration) -> None:
@@ -373,22 +377,3 @@ def _plan(
 def _is_open(root: Cell) -> bool:
     """Whether a root only leads to classes: what the codec knows, a typed dict, or a generic alias of a class."""
     return root in NATIVE or is_typeddict(root) or get_origin(root) is not None
-
-
-class _FoundPlans(dict[type, Plan | None]):
-    """The plans of classes that the caller has not named; None for one that has none, or needs none."""
-
-    def __init__(self, attributes: Iterable[str]) -> None:
-        super().__init__()
-        check_items(attributes, "attributes", "names of attributes")
-        self._attributes = tuple(attributes)
-        for name in self._attributes:
-            check_str(name, "attributes, of which each one,")
-
-    def __missing__(self, cls: type) -> Plan | None:
-        try:
-            plan = None if cls in NATIVE else plan_for(cls, self._attributes)
-        except ConfigurationError:
-            plan = None
-        self[cls] = plan
-        return plan

@@ -11,6 +11,7 @@ from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.refusals import Halted
+from flowpersist.codec.tolerance import tolerated
 
 if TYPE_CHECKING:
     from flowpersist.codec.columns import TypeEntry
@@ -26,6 +27,8 @@ def upgrade_instance(one: Cell, entry: TypeEntry, plan: FieldsPlan, cells: Seque
     stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
     own = {name: cell for name, cell in stored.items() if name not in plan.parts}
     fields = plan.completed(entry.registration.upgrade_fields(own, entry.version), stored)
+    if entry.registration.is_tolerant:
+        fields = tolerated(entry, plan, fields, frozenset(entry.names))
     _check_names(entry, plan.names, fields, plan.optional.union(entry.names).difference(stored))
     try:
         for name, value in fields.items():

@@ -21,8 +21,8 @@ def modules(extra: str, *names: str) -> tuple[Any, ...]:
 
 
 def classes_of(base: type, *packages: str, attributes: tuple[str, ...] = ()) -> TypeRegistry:
-    """The subclasses of ``base`` in these packages, and all that their fields name."""
+    """The subclasses of ``base`` in these packages, and all that their fields name: fields that come and go."""
     found = TypeRegistry()
     for package in packages:
         found |= TypeRegistry.package(package, base=base)
-    return TypeRegistry.tree(*(one.cls for one in found), attributes=attributes)
+    return TypeRegistry.tree(*(one.cls for one in found), attributes=attributes, fields="tolerant")

@@ -33,9 +33,9 @@ def register(types: TypeRegistry, *, agents: Iterable[Any] = ()) -> TypeRegistry
     )
     check_items(agents, "agents", "agents, one after the other")
     known = _named(tuple(agents))
-    found = TypeRegistry.tree(items.ModelResponse, sdk.Usage, tool.ToolOrigin) | TypeRegistry.subclasses(
-        exceptions.AgentsException
-    )
+    found = TypeRegistry.tree(
+        items.ModelResponse, sdk.Usage, tool.ToolOrigin, fields="tolerant"
+    ) | TypeRegistry.subclasses(exceptions.AgentsException)
     for cls in {sdk.Agent, *map(type, known)}:
         found.register(cls, encode=_NameOf(known), decode=_OfName(known))
     for cls in vars(items).values():

@@ -35,7 +35,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
         "pydantic_ai", "pydantic_ai", "pydantic_ai.messages", "pydantic_ai.exceptions"
     )
     roots = [*_defined(messages), *(getattr(pydantic_ai, name) for name in FURTHER if hasattr(pydantic_ai, name))]
-    found = TypeRegistry.tree(*filter(dataclasses.is_dataclass, roots), attributes=ATTRIBUTES)
+    found = TypeRegistry.tree(*filter(dataclasses.is_dataclass, roots), attributes=ATTRIBUTES, fields="tolerant")
     for name, error in vars(exceptions).items():
         # Some of the classes have the name of another one, and none but its variable's is its own.
         if error in _defined(exceptions) and issubclass(error, Exception) and plan_if_any(error) is not None:

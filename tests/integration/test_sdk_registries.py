@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from flowpersist import RaisingHub
 from flowpersist.codec import Codec, TypeRegistry
@@ -106,6 +106,19 @@ def test_without_the_registry_the_error_names_it(messages, sdk):
     line = f"from flowpersist.integrations import {sdk}; {sdk}.register(types)"
     assert error.problems[0].remedy == f"register it: {line}"
     assert line in error.message
+
+
+def test_a_release_with_other_optional_fields_strands_no_run():
+    ai = importlib.import_module("langchain_core.messages").AIMessage
+    name = f"{ai.__module__}.{ai.__qualname__}"
+    fields = {field: (Any, None) for field in ai.model_fields if field != "usage_metadata"}
+    earlier = create_model("AIMessage", **fields, gone=(Any, 1))
+    types = TypeRegistry()
+    types.register(earlier, name=name)
+    data = Codec(types).encode([earlier(content="done", tool_calls=[], gone=2)]).unwrap()
+    (copy,) = Codec(registered("langchain")).decode(data).unwrap()
+    assert type(copy) is ai
+    assert (copy.content, copy.usage_metadata, copy.model_fields_set) == ("done", None, {"content", "tool_calls"})
 
 
 def test_a_body_in_untrusted_bytes_is_not_decompressed():
