@@ -1,8 +1,8 @@
 """The trial of what was encoded: it is decoded at once, and compared with the value that it was made of.
 
 By class alone most values are sure to come back. What is not: objects that users' functions restore, or that users'
-code hashes, in a cycle, where one of them must be made before what it holds is whole; and fields whose places run
-code of the class's own.
+code hashes, in a cycle, where one of them must be made before what it holds is whole; keys that keep a hash of what
+may have changed since; and fields whose places run code of the class's own.
 """
 
 from __future__ import annotations
