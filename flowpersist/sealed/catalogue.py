@@ -8,7 +8,7 @@ the collection's namespace, so that maintenance finds all collections without op
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from attrs import evolve, field, frozen
@@ -20,7 +20,7 @@ from flowpersist.sealed.cards import at
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "purge_expired"]
+__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "expired_before", "purge_all"]
 
 H = TypeVar("H")
 SECRET_BYTES: Final = 32
@@ -114,51 +114,43 @@ class CollectionCatalog:
 
         return (await self._records.now.update(collection_key(name, tenant), decide)).result
 
-    async def keys(self) -> AsyncIterator[Result[str, PersistenceError]]:
-        """The keys of all collections, which take no keyring to read."""
+    async def purge_expired(self) -> Result[int, PersistenceError]:
+        """Delete the values of all collections that have expired; gives how many. No record is opened for it."""
+        purged = 0
         after: str | None = None
         while True:
             listed = await self._records.now.listed(Where(), limit=PAGE, after=after)
             if not isinstance(listed, Success):
-                yield Failure(listed.failure())
-                return
+                return Failure(listed.failure())
             page = listed.unwrap()
             for record in page.items:
-                yield Success(record.ref.key)
+                removed = await self._purged(record.ref.key, page.now)
+                if not isinstance(removed, Success):
+                    return removed
+                purged += removed.unwrap()
             after = page.next
             if after is None:
-                return
+                return Success(purged)
 
-    async def purge_expired(self) -> Result[int, PersistenceError]:
-        """Delete the values of all collections that have expired; gives how many."""
-        purged = 0
-        async for key in self.keys():
-            if not isinstance(key, Success):
-                return Failure(key.failure())
-            of = self._of
-            records = SealedRecords(of.backend, of.sealer, self.namespace(key.unwrap()), Collection, runtime=of.runtime)
-            removed = await purge_expired(records)
-            if not isinstance(removed, Success):
-                return removed
-            purged += removed.unwrap()
-        return Success(purged)
+    async def _purged(self, key: str, now: datetime) -> Result[int, PersistenceError]:
+        of = self._of
+        records = SealedRecords(of.backend, of.sealer, self.namespace(key), Collection, runtime=of.runtime)
+        return await purge_all(records, expired_before(now))
 
 
-async def purge_expired(records: SealedRecords[Any]) -> Result[int, PersistenceError]:
-    """Delete the records that were due before now, by the store's clock; gives how many."""
-    seen = await records.health()
-    if not isinstance(seen, Success):
-        return Failure(seen.failure())
-    return await purge_all(records, Where(range=Range("due", before=seen.unwrap().now)))
+def expired_before(now: datetime) -> Where:
+    """The records of a collection whose values have expired."""
+    return Where(range=Range("due", before=now))
 
 
 async def purge_all(records: SealedRecords[Any], where: Where) -> Result[int, PersistenceError]:
     """Delete all records that are meant; gives how many."""
     purged = 0
     while True:
+        # One that others delete or change meanwhile is not counted, so that a short count is no end.
         removed = await records.purge(where, limit=PURGED_AT_ONCE)
         if not isinstance(removed, Success):
             return removed
-        purged += removed.unwrap()
-        if removed.unwrap() < PURGED_AT_ONCE:
+        if not removed.unwrap():
             return Success(purged)
+        purged += removed.unwrap()

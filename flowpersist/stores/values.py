@@ -11,8 +11,8 @@ A verb that was cancelled may have happened: repeat it, or ``load``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
 
 from flowpersist.backends.base import Order, Page, Range, Scalar, Where
 from flowpersist.errors.arguments import (
@@ -28,8 +28,8 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import MISSING, or_raise
-from flowpersist.sealed.catalogue import purge_all, purge_expired
-from flowpersist.sealed.collection import SealedCollection, expiry
+from flowpersist.sealed.catalogue import expired_before, purge_all
+from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.stores.entries import Change, Loaded, Saved, checked_attributes
@@ -40,6 +40,7 @@ from flowpersist.stores.watching import Watch
 __all__ = ["ValueStore", "value_store"]
 
 T = TypeVar("T")
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 R = TypeVar("R")
 
 #: ``MISSING`` where a value of the collection's class may stand.
@@ -279,10 +280,12 @@ class ValueStore(Generic[T]):
         """
         check_optional(older_than, "older_than", check_pause)
         records = self.collection.records
-        purged = or_raise(await purge_expired(records))
-        if older_than is not None:
-            before = expiry(or_raise(await records.health()).now, -older_than)
-            purged += or_raise(await purge_all(records, Where(range=Range("updated", before=before))))
+        now = or_raise(await records.health()).now
+        purged = or_raise(await purge_all(records, expired_before(now)))
+        # What would be older than the calendar is not there.
+        if older_than is not None and older_than < now - BEGINNING:
+            old = Where(range=Range("updated", before=now - older_than))
+            purged += or_raise(await purge_all(records, old))
         return purged
 
     async def _page(self, asked: Asked) -> Page[Item]:

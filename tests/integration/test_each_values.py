@@ -260,6 +260,8 @@ async def test_what_was_not_touched_is_cleaned_up(stores):
     travel(stores.hub, HOUR)
     await values.save("new", 2)
     assert await values.cleanup() == 0
+    for longer in (2 * HOUR, timedelta(days=700_000), timedelta.max):
+        assert await values.cleanup(older_than=longer) == 0
     assert await values.cleanup(older_than=timedelta(minutes=30)) == 1
     assert (await values.keys()).items == ("new",)
 
