@@ -45,6 +45,11 @@ class ValueStore(Blocking[AsyncValueStore[T]], Generic[T]):
 class RunStates(Blocking[AsyncRunStates]):
     """The run states of a blocking hub: ``Stores.run_state``."""
 
+    @property
+    def name(self) -> str:
+        """The backend's."""
+        return self._wrapped.name
+
     init = verb(AsyncRunStates.init)
     save_state = verb(AsyncRunStates.save_state)
     load_state = verb(AsyncRunStates.load_state)

@@ -83,6 +83,10 @@ def public(kind):
     return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
 
+def properties(kind):
+    return {name for name, _ in inspect.getmembers(kind, lambda one: isinstance(one, property))}
+
+
 # ------------------------------------------------------------------------------------------------ one source of truth
 
 
@@ -91,6 +95,7 @@ def test_every_method_is_forwarded_with_its_signature(blocking, wrapped):
     missing = public(wrapped) - public(blocking) - LIFE
     assert not missing, f"forward them by one line each in flowpersist.blocking: {missing}"
     assert public(blocking) - public(wrapped) - LIFE == set()
+    assert properties(blocking) == properties(wrapped)
     for name in public(wrapped) - LIFE:
         assert inspect.signature(getattr(blocking, name)) == inspect.signature(getattr(wrapped, name))
         doc = inspect.getdoc(getattr(blocking, name))
@@ -394,6 +399,7 @@ def test_turns_of_a_conversation_run_one_after_another():
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: manager.turn("s", turn), range(20)))
         assert opened.run_state.load_state("s") == "." * 20
+        assert opened.run_state.name == "memory"
         assert "flowpersist hub" not in handlers
     with pytest.raises(TypeError, match="run_state"):
         ConversationManager("file")
