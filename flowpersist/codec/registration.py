@@ -36,14 +36,18 @@ class Registration:
     def says_the_same(self, other: Registration) -> bool:
         """Whether objects become the same bytes and back by both."""
         ours, theirs = (
-            (one.cls, one.name, one.version, one.plan, one.upgrades, set(one.aliases), one.is_secret)
+            (one.cls, one.name, one.version, one.plan, one.upgrades, set(one.aliases), one.is_secret, one.is_tolerant)
             for one in (self, other)
         )
         return ours == theirs
 
     def includes(self, other: Registration) -> bool:
-        """Whether it keeps all that the other does, and perhaps further attributes."""
-        alike = (self.name, self.version, type(self.plan)) == (other.name, other.version, type(other.plan))
+        """Whether it keeps and takes all that the other does, and perhaps more."""
+        alike = self.is_tolerant >= other.is_tolerant and (self.name, self.version, type(self.plan)) == (
+            other.name,
+            other.version,
+            type(other.plan),
+        )
         return alike and isinstance(self.plan, FieldsPlan) and set(self.plan.names).issuperset(other.plan.names)
 
     def tolerates(self, names: tuple[str, ...]) -> bool:

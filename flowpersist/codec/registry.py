@@ -31,6 +31,7 @@ from flowpersist.codec.zones import is_fixed_offset
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import (
     check_callable,
+    check_choice,
     check_class,
     check_classes,
     check_flag,
@@ -121,6 +122,7 @@ class TypeRegistry:
         upgrades: Upgrades = ...,
         attributes: bool = False,
         secret: bool = False,
+        fields: str = "exact",
         encode: Callable[[T], object] | None = None,
         decode: Callable[[Cell], T] | None = None,
     ) -> type[T]: ...
@@ -136,6 +138,7 @@ class TypeRegistry:
         upgrades: Upgrades = ...,
         attributes: bool = False,
         secret: bool = False,
+        fields: str = "exact",
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
@@ -150,6 +153,7 @@ class TypeRegistry:
         upgrades: Upgrades = MappingProxyType({}),
         attributes: bool = False,
         secret: bool = False,
+        fields: str = "exact",
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> type[T] | Callable[[type[T]], type[T]]:
@@ -162,7 +166,8 @@ class TypeRegistry:
         of a subclass of a builtin class, from its attributes).
         ``attributes``: what its objects have in ``__dict__`` and slots is kept, whatever the class declares, and comes
         back without a call of its own code; an upgrade takes the mapping of the attributes.
-        ``secret``: its objects are written only where the bytes are encrypted, by a keyring.
+        ``secret``: its objects are written only where the bytes are encrypted, by a keyring. ``fields``: as for
+        ``tree``.
         ``encode`` and ``decode`` go together: to and from any supported value. The same registration again changes
         nothing; ``ConfigurationError`` for a class or a name that is registered otherwise, or a class that can't be.
         """
@@ -172,13 +177,18 @@ class TypeRegistry:
         _check_upgrades(upgrades)
         check_flag(attributes, "attributes")
         check_flag(secret, "secret")
+        check_choice(fields, "fields", ("exact", "tolerant"))
         check_optional(encode, "encode", check_callable)
         check_optional(decode, "decode", check_callable)
 
         def add(target: type[T]) -> type[T]:
             plan = _plan(target, encode, decode, attributes=attributes)
             own = name or default_name(target)
-            self._add(Registration(target, own, version, plan, dict(upgrades), others, is_secret=secret))
+            self._add(
+                Registration(
+                    target, own, version, plan, dict(upgrades), others, is_secret=secret, is_tolerant=fields != "exact"
+                )
+            )
             return target
 
         return add if cls is None else add(cls)

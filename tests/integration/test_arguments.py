@@ -351,7 +351,7 @@ OWN: dict[str, list[object]] = {
     "TypeRegistry.withholds.cls": ANYTHING,
     "Codec.encrypted": FLAG,
     "TypeRegistry.package.attributes": ["name", 7, [7]],
-    **{f"TypeRegistry.{one}.fields": CHOICE for one in ("package", "subclasses", "tree")},
+    **{f"TypeRegistry.{one}.fields": CHOICE for one in ("package", "register", "subclasses", "tree")},
     "TypeRegistry.package.base": CLASS,
     "TypeRegistry.subclasses.attributes": ["name", 7, [7]],
     "TypeRegistry.tree.attributes": ["name", 7, [7]],

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from flowpersist.codec import Codec, TypeRegistry
-from flowpersist.errors import UnknownType
+from flowpersist.errors import ConfigurationError, UnknownType
 
 
 def pydantic_class(*fields: str) -> type:
@@ -96,3 +96,22 @@ def test_a_cycle_stays_one(make):
     copy = carried(old, new, one).unwrap()
     assert copy.a[0] is copy
     assert copy.b == 7
+
+
+def test_a_class_is_registered_so_by_name_too():
+    old, new = pydantic_class("a"), pydantic_class("a", "b")
+    before, after = TypeRegistry(), TypeRegistry()
+    before.register(old, name="thing")
+    after.register(new, name="thing", fields="tolerant")
+    assert Codec(after).decode(Codec(before).encode(old(a=1)).unwrap()).unwrap() == new(a=1)
+    with pytest.raises(ConfigurationError, match="registered already"):
+        after.register(new, name="thing")
+
+
+@pytest.mark.parametrize("tolerant_first", [True, False])
+def test_of_two_classes_found_the_tolerant_one_stays(tolerant_first):
+    cls = pydantic_class("a", "b")
+    exact, tolerant = TypeRegistry.tree(cls), TypeRegistry.tree(cls, fields="tolerant")
+    types = tolerant | exact if tolerant_first else exact | tolerant
+    old = pydantic_class("a")
+    assert Codec(types).decode(Codec([old]).encode(old(a=1)).unwrap()).unwrap() == cls(a=1)
