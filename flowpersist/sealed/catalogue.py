@@ -8,7 +8,7 @@ the collection's namespace, so that maintenance finds all collections without op
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from attrs import evolve, field, frozen
@@ -20,12 +20,13 @@ from flowpersist.sealed.cards import at
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "expired_before", "purge_all"]
+__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "purge_all", "purge_old"]
 
 H = TypeVar("H")
 SECRET_BYTES: Final = 32
 PURGED_AT_ONCE: Final = 500
 PAGE: Final = 100
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @frozen
@@ -141,6 +142,20 @@ class CollectionCatalog:
 def expired_before(now: datetime) -> Where:
     """The records of a collection whose values have expired."""
     return Where(range=Range("due", before=now))
+
+
+async def purge_old(records: SealedRecords[Any], age: timedelta | None) -> Result[int, PersistenceError]:
+    """Delete what has expired, and what was not put for that long; gives how many."""
+    seen = await records.health()
+    if not isinstance(seen, Success):
+        return Failure(seen.failure())
+    now = seen.unwrap().now
+    expired = await purge_all(records, expired_before(now))
+    # What would be older than the calendar is not there.
+    if age is None or age >= now - BEGINNING or not isinstance(expired, Success):
+        return expired
+    old = await purge_all(records, Where(range=Range("updated", before=now - age)))
+    return old.map(lambda count: count + expired.unwrap())
 
 
 async def purge_all(records: SealedRecords[Any], where: Where) -> Result[int, PersistenceError]:

@@ -11,10 +11,10 @@ A verb that was cancelled may have happened: repeat it, or ``load``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
 
-from flowpersist.backends.base import Order, Page, Range, Scalar, Where
+from flowpersist.backends.base import Order, Page, Scalar
 from flowpersist.errors.arguments import (
     check_callable,
     check_duration,
@@ -28,7 +28,7 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import MISSING, or_raise
-from flowpersist.sealed.catalogue import expired_before, purge_all
+from flowpersist.sealed.catalogue import purge_old
 from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
@@ -40,7 +40,6 @@ from flowpersist.stores.watching import Watch
 __all__ = ["ValueStore", "value_store"]
 
 T = TypeVar("T")
-BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 R = TypeVar("R")
 
 #: ``MISSING`` where a value of the collection's class may stand.
@@ -279,14 +278,7 @@ class ValueStore(Generic[T]):
         - ``older_than``: also what was not saved for that long.
         """
         check_optional(older_than, "older_than", check_pause)
-        records = self.collection.records
-        now = or_raise(await records.health()).now
-        purged = or_raise(await purge_all(records, expired_before(now)))
-        # What would be older than the calendar is not there.
-        if older_than is not None and older_than < now - BEGINNING:
-            old = Where(range=Range("updated", before=now - older_than))
-            purged += or_raise(await purge_all(records, old))
-        return purged
+        return or_raise(await purge_old(self.collection.records, older_than))
 
     async def _page(self, asked: Asked) -> Page[Item]:
         naming = or_raise(await self.collection.naming())
