@@ -122,6 +122,14 @@ class FieldsPlan:
     _declared: list[str] = field(
         init=False, eq=False, default=Factory(lambda self: list(self.dict_names), takes_self=True)
     )
+    #: The places of the parts among the fields.
+    _places: list[tuple[int, tuple[type, ...]]] = field(
+        init=False,
+        eq=False,
+        default=Factory(
+            lambda self: [(self.names.index(name), classes) for name, classes in self.parts.items()], takes_self=True
+        ),
+    )
     _get: Callable[[Cell], Cell] = field(
         init=False, eq=False, default=Factory(lambda self: _getter(self.names), takes_self=True)
     )
@@ -174,8 +182,22 @@ class FieldsPlan:
             attributes = vars(one)
             if list(attributes) == self._declared:
                 return list(attributes.values())
+        if self.parts and not (self.hidden or self.is_doubtful):
+            found = self._read_model(one)
+            if found is not None:
+                return found
         cells, orders = self.read_in_orders([one])
         return None if orders or self.is_doubtful else cells
+
+    def _read_model(self, one: Cell) -> list[Cell] | None:
+        """The same of an object with parts, where all is as it mostly is."""
+        if list(vars(one)) != self._declared:
+            return None
+        try:
+            cells = list(self._get(one))
+        except AttributeError:
+            return None
+        return cells if all(type(cells[place]) in classes for place, classes in self._places) else None
 
     def completed(self, fields: dict[str, Cell], stored: Mapping[str, Cell]) -> dict[str, Cell]:
         """Upgraded fields with what is no field of the user's, where the upgrade did not say it."""
