@@ -205,7 +205,9 @@ def _import(cls: type) -> str:
     module, name = _module(cls), _qualname(cls)
     if module in {"__main__", "builtins"} or "<" in name:
         return ""
-    return f"from {shown(module)} import {shown(name.partition('.')[0])}; "
+    # A parametrized class has its arguments in its name.
+    outer = name.partition("[")[0].partition(".")[0]
+    return f"from {shown(module)} import {shown(outer)}; "
 
 
 def _written(cls: type) -> str:

@@ -19,7 +19,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from datetime import datetime, timedelta, tzinfo
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 import pydantic
@@ -222,7 +222,15 @@ def test_a_function_or_class_without_a_name_can_be_given_one(value):
     assert "TypeRegistry.reference" in problem.remedy
 
 
+T = TypeVar("T")
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    content: T
+
+
 REMEDIES: list[tuple[str, Any, str]] = [
+    ("generic class", Box[int](content=1), f"from {HERE} import Box; types.register(Box[int])"),
     ("nested class", Outer.Inner(), f"from {HERE} import Outer; types.register(Outer.Inner)"),
     ("plain class", Plain(), f"from {HERE} import Plain; types.register(Plain, attributes=True)"),
     ("in a function", dataclasses.make_dataclass("Local", [])(), "types.register(Local)"),
