@@ -32,6 +32,8 @@ HEAD: Final = bytes((0x92, kinds.FORMAT_VERSION))
 #: Bytes of the largest document: so much of it is empty lists at worst that it takes no more memory than a graph of
 #: ``max_nodes``.
 MOST_BYTES: Final = 2**24
+#: Values of the largest tree: no other thread runs while the library makes them, some ten milliseconds.
+MOST_VALUES: Final = 2**18
 #: Cells and characters of a value that is looked at in the event loop.
 MOST_BRIEF_CELLS: Final = 2**11
 MOST_BRIEF_TEXT: Final = 2**16
@@ -57,7 +59,7 @@ def encode_tree(root: Cell, limits: Limits, watch: Watch | None = None, *, brief
 
     ``brief``: None too where a look of some tenths of a millisecond does not tell. ``watch`` is told what was read.
     """
-    most = min(MOST_BRIEF_CELLS, limits.max_nodes) if brief else limits.max_nodes
+    most = min(MOST_BRIEF_CELLS if brief else MOST_VALUES, limits.max_nodes)
     if not _is_plain(root, min(MOST_LEVELS, limits.max_depth), most, watch, MOST_BRIEF_TEXT if brief else None):
         return None
     data = pack_tree(kinds.FORMAT_VERSION, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
@@ -16,6 +17,8 @@ from flowpersist.testing.values import leaves
 
 SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 LIMITS = Limits()
+#: How many values are tried. The long form: FLOWPERSIST_TREES=20000.
+GRAPHS = int(os.environ.get("FLOWPERSIST_TREES", "300"))
 TYPES = TypeRegistry()
 CODEC = Codec()
 MOST_LEVELS = 10
@@ -73,7 +76,7 @@ def is_one(value: Any, seen: set[int], level: int = 0) -> bool:
 @example([Whole(1)])
 @example([Mapped(a=1)])
 @example({"a": {Whole(1): 1}})
-@settings(max_examples=300, deadline=None, suppress_health_check=SLOW_DATA)
+@settings(max_examples=GRAPHS, deadline=None, suppress_health_check=SLOW_DATA)
 def test_what_is_a_tree_is_written_as_one(value):
     data = encode_tree(value, LIMITS)
     assert (data is not None) == is_one(value, set())

@@ -79,6 +79,7 @@ def test_what_is_no_tree_is_a_table_of_objects():
         Listed([1]),
         levels(11),
         [{str(number): number for number in range(14)} for _ in range(400)],
+        [0.5] * 2**18,
     ):
         data = CODEC.encode(value).unwrap()
         assert data[:2] == b"\x98\x02", value
