@@ -23,6 +23,7 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
     SuspensionNotFound,
+    ValueNotFound,
 )
 
 __all__ = ["Exit", "exit_of"]
@@ -62,6 +63,7 @@ EXITS: Final[dict[type[PersistenceError], Exit]] = {
     SuspensionBusy: Exit.NOT_YET,
     SuspensionClosed: Exit.CLOSED,
     SuspensionNotFound: Exit.NOT_FOUND,
+    ValueNotFound: Exit.NOT_FOUND,
 }
 
 
