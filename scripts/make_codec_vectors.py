@@ -272,6 +272,7 @@ SOURCES["standard"] = {
     "a view of a dict": "value = {'a': 1}\nvalue['view'] = MappingProxyType(value)",
     "arrays": "value = [array('d', [1.5]), array('q', [-1]), array('H'), array('u', 'text')]",
     "functions and classes": "value = [double, Node, int, Money, dt.datetime]",
+    "aliases": "value = [list[int], dict[str, tuple[Node, list[int]]]]",
     "a partial": "held = []\nvalue = partial(double, held, key=held)\nheld.append(value)",
     "weak references": "node = Node('a')\nnode.link = weakref.ref(node)\nvalue = [node, weakref.ref(double)]",
     "factories": "value = [defaultdict(double, a=1), defaultdict(Node), Groups(list, a=1), Groups(double)]",

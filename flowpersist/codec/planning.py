@@ -9,14 +9,24 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from itertools import filterfalse
 from types import MemberDescriptorType
-from typing import cast
+from typing import Generic, cast
 
 import attrs
 
 from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
 from flowpersist.codec.leaves import Absent
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import CONTENTS, SHELL_BASES, BuiltinPlan, EnumPlan, NamedPlan, Plan, StatePlan, obstacle
+from flowpersist.codec.plans import (
+    CONTENTS,
+    ORIGINAL,
+    SHELL_BASES,
+    BuiltinPlan,
+    EnumPlan,
+    NamedPlan,
+    Plan,
+    StatePlan,
+    obstacle,
+)
 from flowpersist.codec.scalars import SCALARS
 from flowpersist.codec.structs import is_struct, struct_plan
 from flowpersist.errors import ConfigurationError
@@ -158,6 +168,9 @@ def _fields_plan(cls: type, declared: Iterable[str], **parts: Cell) -> FieldsPla
     slots = [(name, member, getattr(cls, name, None) is member) for name, member in _slots(cls)]
     hidden = tuple(member for _, member, is_seen in slots if not is_seen)
     there = tuple(name for name, _, is_seen in slots if is_seen and name not in {*names, CACHED_HASH})
+    if issubclass(cls, Generic) and cls.__dictoffset__ and "parts" not in parts:
+        # What Box[int](1) has besides its fields; a model's parametrization is a class of its own.
+        there = (*there, ORIGINAL)
     return FieldsPlan(cls, (*names, *there), hidden=hidden, optional=frozenset(there), **parts)
 
 

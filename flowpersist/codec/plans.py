@@ -27,6 +27,7 @@ from flowpersist.codec.scalars import SCALARS, Scalar
 from flowpersist.errors import UnsupportedType
 
 __all__ = [
+    "ORIGINAL",
     "SHELL_BASES",
     "BuiltinPlan",
     "EnumPlan",
@@ -269,6 +270,10 @@ def _refuse_hidden(one: Cell, in_dict: Iterable[Cell]) -> None:
             )
 
 
+#: What an object of a generic class is given that is made by an alias of it.
+ORIGINAL = "__orig_class__"
+
+
 def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
     """Why no attribute of this name is set on an object of the class; None where nothing is in the way.
 
@@ -276,7 +281,7 @@ def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
     """
     if type(name) is not str:
         return "which is no text"
-    if name.startswith("__") and not (name == NOTES and issubclass(cls, BaseException)):
+    if name.startswith("__") and name != ORIGINAL and not (name == NOTES and issubclass(cls, BaseException)):
         return "which is named as Python's own are"
     member = getattr(cls, name, None)
     if type(member) is MemberDescriptorType:

@@ -138,7 +138,7 @@ def values(holder: Any) -> list[Any]:
         Identifier(int=3),
         Groups(named, {UserString("key"): ring}),
         defaultdict(Offset, {1: 2}),
-        [named, int, Money, Offset(1)],
+        [named, int, Money, Offset(1), list[int], dict[str, list[int]]],
     ]
     ring += kinds
     return [ring, {Money("2"): {Span(1), Identifier(int=4), UserString("x")}}, *([one] for one in kinds)]
