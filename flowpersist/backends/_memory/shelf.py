@@ -37,7 +37,9 @@ class Shelf:
     def put(self, record: Record) -> None:
         """Put a record in the place of the one of its key."""
         key = record.ref.key
-        places = {order: place for order in _KEPT if (place := position_of(record, order)) is not None}
+        places: dict[Order, Position] = {
+            order: place for order in _KEPT if (place := position_of(record, order)) is not None
+        }
         before = self._places.get(key, {})
         for order in _KEPT:
             self._move(order, before.get(order), places.get(order))

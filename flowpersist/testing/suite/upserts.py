@@ -64,7 +64,7 @@ class Upserts(Ground):
         changes += [dict.fromkeys(EMPTY), {part: values[-1] for part, values in SETS.items()}]
         for number, parts in enumerate(changes):
             key = f"k{number:02}"
-            expected = dict(EMPTY)
+            expected: dict[str, object] = dict(EMPTY)
             if before is not None:
                 expected.update(before)
                 await backend.put(ref(key), change(**before), if_revision=0)
