@@ -364,7 +364,7 @@ def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:
         found = dict(zip(cells[1::2], cells[2::2], strict=True))
         if isinstance(plan, NamedPlan):
             set_attributes(cells[0], found)
-        elif entry.is_older:
+        elif entry.is_older or entry.registration.is_tolerant:
             upgrade_attributes(cells[0], entry, plan, found)
         else:
             plan.set(cells[0], found)

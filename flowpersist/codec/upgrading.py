@@ -11,7 +11,8 @@ from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.refusals import Halted
-from flowpersist.codec.tolerance import tolerated
+from flowpersist.codec.structs import StructPlan
+from flowpersist.codec.tolerance import tolerated, tolerated_struct
 
 if TYPE_CHECKING:
     from flowpersist.codec.columns import TypeEntry
@@ -39,11 +40,17 @@ def upgrade_instance(one: Cell, entry: TypeEntry, plan: FieldsPlan, cells: Seque
 
 
 def upgrade_attributes(one: Cell, entry: TypeEntry, plan: BuiltinPlan, stored: dict[Cell, Cell]) -> None:
-    """Set the attributes of an object of a subclass of a builtin class from those of an older version."""
-    upgraded = entry.registration.upgrade_fields(stored, entry.version)
+    """Set the attributes of an object of a subclass of a builtin class from those of an older version, or the fields of
+    a struct from others.
+    """
+    upgraded: dict[Cell, Cell] = entry.registration.upgrade_fields(stored, entry.version)
+    if entry.registration.is_tolerant and isinstance(plan, StructPlan):
+        upgraded = tolerated_struct(entry, plan, upgraded)
     try:
         plan.set(one, upgraded)
     except UNFIT as error:
+        if not entry.is_older:
+            raise
         raise entry.registration.misfit("an attribute that its class does not take") from error
 
 

@@ -6,11 +6,12 @@ import dataclasses
 from typing import Any
 
 import attrs
+import msgspec
 import pydantic
 import pytest
 
 from flowpersist.codec import Codec, TypeRegistry
-from flowpersist.errors import ConfigurationError, UnknownType
+from flowpersist.errors import ConfigurationError, SerializationError, UnknownType
 
 
 def pydantic_class(*fields: str) -> type:
@@ -36,7 +37,16 @@ def attrs_class(*fields: str) -> type:
     return made
 
 
-MAKERS = [pydantic_class, dataclass_class, attrs_class]
+def struct_class(*fields: str) -> type:
+    defaults: dict[str, Any] = {
+        "a": ("a", Any),
+        "b": ("b", Any, 7),
+        "c": ("c", Any, msgspec.field(default_factory=list)),
+    }
+    return msgspec.defstruct("Thing", [defaults[name] for name in fields], module="sdk")
+
+
+MAKERS = [pydantic_class, dataclass_class, attrs_class, struct_class]
 
 
 def carried(old: type, new: type, value: Any) -> Any:
@@ -115,3 +125,14 @@ def test_of_two_classes_found_the_tolerant_one_stays(tolerant_first):
     types = tolerant | exact if tolerant_first else exact | tolerant
     old = pydantic_class("a")
     assert Codec(types).decode(Codec([old]).encode(old(a=1)).unwrap()).unwrap() == cls(a=1)
+
+
+def test_a_default_that_raises_is_named_and_not_the_bytes():
+    old, new = (
+        dataclass_class("a"),
+        dataclasses.make_dataclass("Thing", [("a", Any), ("b", Any, dataclasses.field(default_factory=lambda: 1 / 0))]),
+    )
+    new.__module__ = "sdk"
+    error = carried(old, new, old(a=1)).failure()
+    assert type(error) is SerializationError
+    assert "the default of the field 'b' of sdk.Thing raised ZeroDivisionError" in error.message
