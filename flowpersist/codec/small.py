@@ -135,9 +135,12 @@ class _SmallEncoder:
 
     def _write(self, cells: list[Cell]) -> None:
         classes = list(map(type, cells))
+        if len(set(classes)) <= 1:
+            self._columns.write(cells)
+            return
         sorts = {cls: self._columns.sort_of(cls) for cls in set(classes)}
         distinct = sorted(set(sorts.values()))
-        parts: list[tuple[tuple[int, int], list[Cell]]] = [(sort, []) for sort in distinct or [(kinds.PLAIN, 0)]]
+        parts: list[tuple[tuple[int, int], list[Cell]]] = [(sort, []) for sort in distinct]
         places = {cls: distinct.index(sort) for cls, sort in sorts.items()}
         appends = {cls: parts[place][1].append for cls, place in places.items()}
         for append, cell in zip(map(appends.__getitem__, classes), cells, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowpersist.codec import Limits, TypeRegistry
@@ -63,6 +63,8 @@ def test_one_object_has_the_same_bytes_either_way(value):
 
 
 @given(values(instances=Couple) | JSON)
+@example([0.0, 0.0, 0.0, 0.0])
+@example((1.5,) * 9)
 @settings(max_examples=80, deadline=None, suppress_health_check=SLOW_DATA)
 def test_any_small_value_has_the_same_meaning_either_way(value):
     small, general = both(value)
