@@ -35,7 +35,8 @@ COVERED: dict[str, type] = {REFERENCE: type, ALIAS: types.GenericAlias}
 MOST_NAMES = 64
 MOST_DEPTH = 8
 METADATA = "__pydantic_generic_metadata__"
-_by_typing: Cell = getattr(typing.Generic.__class_getitem__, "__func__", None)
+_generic: Cell = typing.Generic
+_by_typing: Cell = getattr(_generic.__class_getitem__, "__func__", None)
 
 
 class Classes(Protocol):

@@ -168,7 +168,8 @@ def _fields_plan(cls: type, declared: Iterable[str], **parts: Cell) -> FieldsPla
     slots = [(name, member, getattr(cls, name, None) is member) for name, member in _slots(cls)]
     hidden = tuple(member for _, member, is_seen in slots if not is_seen)
     there = tuple(name for name, _, is_seen in slots if is_seen and name not in {*names, CACHED_HASH})
-    if issubclass(cls, Generic) and cls.__dictoffset__ and "parts" not in parts:
+    is_generic = issubclass(cls, cast("type", Generic))
+    if is_generic and cls.__dictoffset__ and "parts" not in parts:
         # What Box[int](1) has besides its fields; a model's parametrization is a class of its own.
         there = (*there, ORIGINAL)
     return FieldsPlan(cls, (*names, *there), hidden=hidden, optional=frozenset(there), **parts)
