@@ -272,7 +272,11 @@ def test_a_reference_that_the_reader_lacks_is_an_unknown_type():
     assert isinstance(Codec().decode(data).failure(), UnknownType)
 
 
-@pytest.mark.parametrize(("one", "name"), [(lambda: 1, None), (double, None), (len, f"{__name__}.double")], ids=str)
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [(lambda: 1, None), (double, None), (len, f"{__name__}.double")],
+    ids=["lambda", "own module", "builtin"],
+)
 def test_a_reference_that_can_not_be_named_is_refused(one, name):
     types = TypeRegistry()
     types.reference(double)
