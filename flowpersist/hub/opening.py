@@ -135,29 +135,8 @@ async def open_hub(
     Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
     What was opened is closed at the end of the block, a backend that was passed in too.
     """
-    check_options(
-        {
-            "url": url,
-            "keyring": keyring,
-            "types": types,
-            "limits": limits,
-            "compression": compression,
-            "dictionaries": dictionaries,
-            "namespace": namespace,
-            "default_timeout": default_timeout,
-            "retention": retention,
-            "authorizer": authorizer,
-            "on_event": on_event,
-            "public_url": public_url,
-            "runtime": runtime,
-            "settings": settings,
-            "blobs": blobs,
-            "blobs_from": blobs_from,
-            "create": create,
-            "verify": verify,
-            "debug": debug,
-        }
-    )
+    # At this point the locals are the arguments, each under its own name.
+    check_options(dict(locals()))
     settings = Settings.from_environ() if isinstance(settings, FromEnvironment) else settings
     ring = await _ring(keyring, settings)
     sealer = Sealer(
@@ -175,16 +154,7 @@ async def open_hub(
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        SideRecords(
-            SealedRecords(
-                backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=chosen_runtime
-            ),
-            LargeAnswers(
-                SealedRecords(
-                    backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=chosen_runtime
-                )
-            ),
-        ),
+        _side_records(backend, sealer, namespace, chosen_runtime),
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,
@@ -207,6 +177,13 @@ async def open_hub(
         yield PersistenceHub(suspensions, defaults, trained)
     finally:
         await backend.close()
+
+
+def _side_records(backend: StorageBackend, sealer: Sealer, namespace: str, runtime: Runtime) -> SideRecords:
+    """The records beside those of suspensions: moved receipts, and answers too large for a head."""
+    receipts = SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=runtime)
+    answers = SealedRecords(backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=runtime)
+    return SideRecords(receipts, LargeAnswers(answers))
 
 
 @frozen
@@ -308,7 +285,7 @@ _MAY_BE_NONE: Final = frozenset({"url", "keyring", "default_timeout", "authorize
 
 
 def check_options(given: Mapping[str, object]) -> None:
-    """Refuse options of ``open_hub`` that make no sense, by their names."""
+    """Refuse invalid options of ``open_hub``, by their names."""
     for name, value in given.items():
         if value is not FROM_ENV and not (value is None and name in _MAY_BE_NONE):
             _CHECKS[name](value, name)
