@@ -30,6 +30,7 @@ def unpack_all(data: memoryview, limits: Limits) -> list[Cell]:
 _ARRAYS = {0xDC: 2, 0xDD: 4}
 _BINS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _INTEGERS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_SIGNED_INTEGERS = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _MOST_FIXED_INTEGER = 0x7F
 _FIXED_ARRAY = 0x90
 
@@ -83,13 +84,19 @@ class Reader:
             raise malformed("an array has a wrong number of elements")
 
     def integer(self) -> int:
-        """A whole number, not negative."""
+        """A whole number, not negative, in any of MessagePack's forms."""
         first = self._byte()
         if first <= _MOST_FIXED_INTEGER:
             return first
-        if first not in _INTEGERS:
+        if first in _INTEGERS:
+            return self._number(_INTEGERS[first])
+        width = _SIGNED_INTEGERS.get(first)
+        if width is None:
             raise malformed("a whole number is missing")
-        return self._number(_INTEGERS[first])
+        number = self._number(width)
+        if number >> (8 * width - 1):
+            raise malformed("a number is negative")
+        return number
 
     def skip(self, expected: bytes) -> bool:
         """Whether these bytes come next; then they are read."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowpersist.codec import Limits, TypeRegistry
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.refusals import Halted
 from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.testing import same_graph, values
 from flowpersist.testing.values import leaves
@@ -78,3 +80,20 @@ def test_any_small_value_has_the_same_meaning_either_way(value):
     for document in (small, general):
         plain = decode_small(document, TYPES, LIMITS)
         assert plain is None or (same_graph(plain[0], value, types=TYPES) and plain[1] == size)
+
+
+@pytest.mark.parametrize("header", [b"\xcc", b"\xcd\0", b"\xd0", b"\xd1\0", b"\xd2" + bytes(3), b"\xd3" + bytes(7)])
+def test_a_whole_number_has_the_same_meaning_in_each_of_its_forms(header):
+    small, _ = both([(1.5, "a")])
+    assert small[:2] == b"\x98\x02"
+    document = small[:1] + header + small[1:]
+    assert decode_small(document, TYPES, LIMITS) == decode_graph(document, TYPES, LIMITS) == ([(1.5, "a")], 6)
+
+
+@pytest.mark.parametrize("version", [b"\xd0\xff", b"\xd1\xff\xfe", b"\xff"])
+def test_a_negative_number_is_refused(version):
+    small, _ = both([(1.5, "a")])
+    document = small[:1] + version + small[2:]
+    assert decode_small(document, TYPES, LIMITS) is None
+    with pytest.raises(Halted):
+        decode_graph(document, TYPES, LIMITS)
