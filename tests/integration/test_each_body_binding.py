@@ -160,11 +160,12 @@ async def test_a_receipt_of_another_key_opens_nothing(url, monkeypatch):
 
 async def test_a_dictionary_is_its_own_records(url):
     """Plain, where no context says which record the bytes are of."""
+    note = "A state of the same kind as {} others, whose text is long enough for a dictionary to be worth it."
     async with open_test_hub(url, keyring=None, dictionaries=True) as hub:
         for number in range(60):
-            or_raise(await hub.suspend({"order": number, "note": f"a state of the same kind as {number} others"}))
+            or_raise(await hub.suspend({"order": number, "note": note.format(number)}))
         one, other = [or_raise(await Maintenance(hub).train_dictionary(size=1024)) for _ in range(2)]
-        new = or_raise(await hub.suspend({"order": 61, "note": "a state of the same kind as 61 others"}))
+        new = or_raise(await hub.suspend({"order": 61, "note": note.format(61)}))
         keys = [f"{trained.id:08x}" for trained in (one, other)]
         older = await body_of(hub, keys[0], "default.dictionaries")
         await written_back(hub, keys[1], older, "default.dictionaries")
