@@ -1,8 +1,8 @@
 """The CPU time of ``suspend`` and ``claim`` of 10 KB, of this tree and, in the same run, of another one.
 
-Run with ``python benchmarks/verb_cpu.py [--against DIRECTORY] [STORE …]``. Each tree runs in a process of its own, and
-the processes take turns, so that both meet the same load of the machine. Figures are milliseconds of the process's
-CPU time (``time.process_time``), all of its threads included; what a server computes is not part of them.
+Run with ``python benchmarks/verb_cpu.py [--against DIRECTORY] [--state NAME] [STORE …]``. Each tree runs in a process
+of its own, and the processes take turns, so that both meet the same load of the machine. Figures are milliseconds of
+the process's CPU time (``time.process_time``), all of its threads included; what a server computes is not part of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from uuid import uuid4
 HERE = Path(__file__).resolve().parents[1]
 SIZE = 10_000
 STORES = ("memory", "sqlite", "postgres", "redis")
+STATES = ("agent history", "dict messages")
 #: Pairs of verbs in one turn: long enough for a clock of 1 ms to be of no matter.
 TURN = 50
 
@@ -37,13 +38,13 @@ def _url(name: str, directory: str) -> str | None:
     return None if url is None else f"{url}{'&' if '?' in url else '?'}prefix=b{run}"
 
 
-async def work(url: str) -> None:
+async def work(url: str, name: str) -> None:
     """One tree's process: at each line of the input a turn, whose figures are one line of the output."""
     from states import ALL_STATES, of_size  # noqa: PLC0415 - of the tree that the first entry of sys.path names
 
     from flowpersist import AwaitInput, KeyRing, open_hub, or_raise  # noqa: PLC0415
 
-    state, types = of_size("agent history", SIZE), ALL_STATES["agent history"][1]
+    state, types = of_size(name, SIZE), ALL_STATES[name][1]
     question = AwaitInput(id="ok", prompt="Go on?", schema=bool)
     async with open_hub(url, keyring=KeyRing.generate(), types=types) as hub:
         print("ready", flush=True)
@@ -65,11 +66,11 @@ async def work(url: str) -> None:
 class Tree:
     """A checkout, whose process measures when it is told to."""
 
-    def __init__(self, name: str, directory: Path, url: str) -> None:
+    def __init__(self, name: str, directory: Path, url: str, state: str) -> None:
         self.name = name
         self.turns: list[list[float]] = []
         path = os.pathsep.join((str(directory), str(HERE / "benchmarks")))
-        command = [sys.executable, __file__, "--work", url]
+        command = [sys.executable, __file__, "--work", url, "--state", state]
         self._process = subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -101,9 +102,9 @@ def _cells(turns: list[list[float]]) -> list[str]:
     return [f"{statistics.median(column):.2f} / {min(column):.2f}" for column in columns]
 
 
-def measure(store: str, url: dict[str, str], trees: dict[str, Path], rounds: int) -> None:
+def measure(store: str, url: dict[str, str], trees: dict[str, Path], rounds: int, state: str) -> None:
     """The rows of one store."""
-    running = [Tree(name, directory, url[name]) for name, directory in trees.items()]
+    running = [Tree(name, directory, url[name], state) for name, directory in trees.items()]
     for number in range(-2, rounds):
         # Another one is the first in each round; the first two rounds warm caches, statements and files.
         first = number % len(running)
@@ -121,11 +122,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stores", nargs="*", default=STORES, metavar="STORE", help=f"of {', '.join(STORES)}")
     parser.add_argument("--against", type=Path, metavar="DIRECTORY", help="another checkout, as git worktree add makes")
+    parser.add_argument("--state", choices=STATES, default=STATES[0], help="of objects, or of dicts")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work is not None:
-        asyncio.run(work(arguments.work))
+        asyncio.run(work(arguments.work, arguments.state))
         return
     trees = {"this": HERE} if arguments.against is None else {"against": arguments.against.resolve(), "this": HERE}
     print("| store | tree | suspend | claim | both |\n| --- | --- | --- | --- | --- |")
@@ -136,7 +138,7 @@ def main() -> None:
             if len(there) < len(trees):
                 print(f"{store}: FLOWPERSIST_TEST_{store.upper()}_URL is not set (scripts/test-setup.sh env prints it)")
                 continue
-            measure(store, there, trees, arguments.rounds)
+            measure(store, there, trees, arguments.rounds, arguments.state)
 
 
 if __name__ == "__main__":
