@@ -235,11 +235,17 @@ def test_a_process_that_waits_says_for_what_and_leaves_the_run_waiting(run, surr
         text=True,
     )
     with process:
-        said = process.stderr.readline()
-        assert said == "flowpersist: waiting for votes[0].vote; Ctrl-C leaves, and the run keeps waiting\n"
-        process.send_signal(number)
-        assert process.wait(timeout=30) == code
-        assert "Traceback" not in process.stderr.read()
+        try:
+            said = process.stderr.readline()
+            assert (
+                said == "flowpersist: waiting for votes[0].vote; Ctrl-C stops this command, and the run keeps waiting\n"
+            )
+            process.send_signal(number)
+            assert process.wait(timeout=30) == code
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            # The end of the block waits for the process.
+            process.kill()
     assert json.loads(run("show", "r1", "--json").stdout)["status"] == "waiting"
 
 
