@@ -35,8 +35,6 @@ COVERED: dict[str, type] = {REFERENCE: type, ALIAS: types.GenericAlias}
 MOST_NAMES = 64
 MOST_DEPTH = 8
 METADATA = "__pydantic_generic_metadata__"
-_generic: Cell = typing.Generic
-_by_typing: Cell = getattr(_generic.__class_getitem__, "__func__", None)
 
 
 class Classes(Protocol):
@@ -65,12 +63,12 @@ def _made(tree: Cell, names: ReferencePlan) -> Cell:
     origin, *arguments = [_made(part, names) for part in tree] or [None]
     if not isinstance(origin, type):
         raise malformed("an alias is of no class")
-    by = getattr(origin, "__class_getitem__", None)
-    # That of a builtin class, or of a subclass that has it from there.
-    if type(by) is types.BuiltinFunctionType:
+    owner = next((cls for cls in origin.__mro__ if "__class_getitem__" in vars(cls)), None)
+    if owner is not typing.Generic:
+        # That of a builtin class, or of a subclass that has it from there.
+        if owner is None or type(vars(owner)["__class_getitem__"]) is not types.ClassMethodDescriptorType:
+            raise malformed("an alias is of a class that takes no parameters")
         return types.GenericAlias(origin, tuple(arguments))
-    if getattr(by, "__func__", None) is not _by_typing:
-        raise malformed("an alias is of a class that takes no parameters")
     return origin[tuple(arguments)]  # type: ignore[index]  # Generic's own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import operator
+import re
 import weakref
 from array import array
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, namedtuple
@@ -183,7 +184,7 @@ def contents(one: Any) -> list[Any]:
         array("d", [1.5, -0.0]),
         array("q", [-(2**63), 1]),
         array("l", [1, 2]),
-        array("u", "häß"),
+        array("i", [-1, 2]),
         array("B"),
         Day(2026, 1, 2),
         Span(1, 2, 3),
@@ -364,7 +365,7 @@ def test_a_zone_of_another_class_is_refused_with_its_name():
         pass
 
     moment = dt.datetime(2026, 1, 1, tzinfo=tz.gettz("Europe/Berlin"))
-    assert "dateutil.tz.tz.tzfile" in str(refused([moment]))
+    assert re.search(r"dateutil\.tz\.\w+\.tzfile", str(refused([moment])))
     types = TypeRegistry()
     types.register(Offset, encode=vars, decode=lambda state: Offset(**state))
     error = Codec(types=types).encode(dt.datetime(2026, 1, 1, tzinfo=Offset(1))).failure()
