@@ -73,6 +73,9 @@ class Call(Generic[T]):
         self._interrupted = True
         if self._task is not None:
             self._task.cancel()
+        else:
+            # The caller was interrupted before it handed ``start`` over: the loop keeps the order of what it is given.
+            self.end()
 
     def end(self) -> None:
         """Give an outcome to a call that has none because the loop has ended."""

@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -32,6 +32,7 @@ from flowpersist.blocking import (
     tool,
 )
 from flowpersist.blocking.blocks import Items
+from flowpersist.blocking.portal import Portal
 from flowpersist.errors import (
     AlreadyResumed,
     ConfigurationError,
@@ -690,3 +691,25 @@ async def test_a_threaded_function_ends_before_its_cancellation_goes_on():
     await asyncio.wait({task})
     assert task.cancelled()
     assert ended == ["x"]
+
+
+def test_a_call_that_is_interrupted_before_the_loop_knows_of_it_ends(monkeypatch):
+    """A signal handler, or another thread's exception, may come between any two lines."""
+
+    @asynccontextmanager
+    async def nothing():
+        yield
+
+    portal = Portal(nothing)
+    loop = portal._loop
+    hand_over = loop.call_soon_threadsafe
+
+    def interrupted(*_):
+        monkeypatch.setattr(loop, "call_soon_threadsafe", hand_over)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        portal.call(lambda: asyncio.sleep(0))
+    assert portal.call(lambda: asyncio.sleep(0, "done")) == "done"
+    portal.close()
