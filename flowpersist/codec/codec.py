@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from attrs import Factory, evolve, field, frozen
@@ -92,12 +92,12 @@ class Codec:
         return self if self.verify else evolve(self, verify=True)
 
     def _encoded(self, value: object) -> bytes:
-        small = encode_tree(value, self.limits) if self.verify else None
-        if small is None:
-            small = encode_small(value, self._written, self.limits)
-        encoded = None if small is not None else encode_document(value, self._written, self.limits)
-        suspects = () if encoded is None else encoded.suspects
-        data = encoded.data if encoded is not None else small or b""
+        data = encode_tree(value, self.limits) if self.verify else None
+        data = data or encode_small(value, self._written, self.limits)
+        suspects: Sequence[Cell] = ()
+        if data is None:
+            encoded = encode_document(value, self._written, self.limits)
+            data, suspects = encoded.data, encoded.suspects
         if self.verify or suspects:
             refuse_loss(value, data, suspects, self.types, self.limits)
         return data

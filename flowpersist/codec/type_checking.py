@@ -36,7 +36,8 @@ def check_types(state: object, types: TypeRegistry, *, strict: bool = False) -> 
     check_instance(types, "types", TypeRegistry, "a TypeRegistry")
     check_flag(strict, "strict")
     walk = AnnotationWalk((state,), lambda cls: _is_entered(cls, types))
-    problems = [one for cls, path in walk.found.items() for one in _of_class(cls, path, types)]
+    packages = packages_of(one.cls for one in types)
+    problems = [one for cls, path in walk.found.items() for one in _of_class(cls, path, types, packages)]
     problems += [_unresolved(place, name) for place, name in walk.unresolved.items()]
     return (*problems, *(map(_anything, walk.open) if strict else ()))
 
@@ -48,16 +49,17 @@ def _is_entered(cls: type, types: TypeRegistry) -> bool:
     return cls not in NATIVE and plan_if_any(cls) is not None
 
 
-def _of_class(cls: type, path: str, types: TypeRegistry) -> Iterator[StateProblem]:
+def _of_class(cls: type, path: str, types: TypeRegistry, packages: frozenset[str]) -> Iterator[StateProblem]:
     if cls in NATIVE:
         return
-    if types.by_class(cls) is None and not can_be_kept(cls):
-        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages_of(one.cls for one in types)))
+    is_missing = types.by_class(cls) is None
+    if is_missing and not can_be_kept(cls):
+        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages))
         return
     if cls.__module__ in ABSTRACT_MODULES:
         return
-    if types.by_class(cls) is None and not inspect.isabstract(cls) and not _is_protocol(cls):
-        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages_of(one.cls for one in types)))
+    if is_missing and not inspect.isabstract(cls) and not _is_protocol(cls):
+        yield StateProblem(path, class_name(cls), *reason_and_remedy(cls, packages))
     lacking = [one for one in _subclasses(cls) if types.by_class(one) is None and not inspect.isabstract(one)]
     if lacking:
         names = ", ".join(map(class_name, lacking[:MOST_NAMED])) + (", …" if len(lacking) > MOST_NAMED else "")

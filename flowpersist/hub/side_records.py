@@ -17,12 +17,12 @@ from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvel
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import Head, LargeAnswer, MovedReceipt, WaitReceipt
+from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["SideRecords", "answers_of", "receipts_of", "side_schemas"]
 
-PURGED_AT_ONCE = 500
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
 
@@ -85,9 +85,7 @@ class SideRecords:
     async def remove(self, suspension: SuspensionId) -> Result[None, PersistenceError]:
         """Delete all that belongs to a suspension."""
         for records in self.records:
-            purged: Result[int, PersistenceError] = Success(1)
-            while purged.value_or(0):
-                purged = await records.purge(Where({"suspension": str(suspension)}), limit=PURGED_AT_ONCE)
+            purged = await purge_all(records, Where({"suspension": str(suspension)}))
             if isinstance(purged, Failure):
                 return Failure(purged.failure())
         return Success(None)

@@ -6,7 +6,6 @@ head and what into the body, and how a time to live becomes a moment of the stor
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,7 +26,7 @@ from flowpersist.sealed.cards import Card, card_key, joined_body, key_in, packed
 from flowpersist.sealed.catalogue import Collection, CollectionCatalog, FollowingRecords, collection_key
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Draft, Loaded, marked, record_context
-from flowpersist.sealed.encoding import INLINE_BYTES, encoded
+from flowpersist.sealed.encoding import encoded, in_thread_if_large
 from flowpersist.sealed.heads import NO_BODY
 from flowpersist.sealed.naming import Naming, Parts
 from flowpersist.sealed.records import SealedRecords
@@ -119,8 +118,7 @@ class SealedCollection:
 
     async def recoded(self, name: str, parts: Parts, value: bytes) -> Result[Content, PersistenceError]:
         """The same of a value that is encoded already."""
-        sealed = self._sealing(name, parts)
-        return sealed(value) if len(value) <= INLINE_BYTES else await asyncio.to_thread(sealed, value)
+        return await in_thread_if_large(self._sealing(name, parts), value)
 
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
@@ -168,8 +166,7 @@ class SealedCollection:
     async def _decoded(self, data: bytes, *, decode: bool) -> Result[object, PersistenceError]:
         if not decode:
             return Success(data)
-        codec = self.records.sealer.codec
-        return codec.decode(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(codec.decode, data)
+        return await in_thread_if_large(self.records.sealer.codec.decode, data)
 
     def _fitting(
         self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: object

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from returns.result import Failure, Result, Success
@@ -17,7 +18,7 @@ from flowpersist.codec import Codec
 from flowpersist.codec.codec import Watched
 from flowpersist.errors import PersistenceError
 
-__all__ = ["INLINE_BYTES", "Opening", "encoded", "opened_body"]
+__all__ = ["INLINE_BYTES", "Opening", "encoded", "in_thread_if_large", "opened_body"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -38,8 +39,12 @@ async def encoded(
     settled = made.settled()
     if not isinstance(settled, Success):
         return Failure(settled.failure())
-    data = settled.unwrap()
-    return then(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(then, data)
+    return await in_thread_if_large(then, settled.unwrap())
+
+
+async def in_thread_if_large(function: Callable[[bytes], T], data: bytes) -> T:
+    """What the function gives for the bytes. If they are many it runs in a thread."""
+    return function(data) if len(data) <= INLINE_BYTES else await asyncio.to_thread(function, data)
 
 
 def _made(
@@ -68,6 +73,4 @@ class Opening(Protocol[T_co]):
 
 async def opened_body(opening: Opening[T], body: bytes, context: bytes, purpose: str) -> Result[T, PersistenceError]:
     """Open a sealed body, in a thread if it is large."""
-    if len(body) <= INLINE_BYTES:
-        return opening(body, context=context, purpose=purpose)
-    return await asyncio.to_thread(opening, body, context=context, purpose=purpose)
+    return await in_thread_if_large(partial(opening, context=context, purpose=purpose), body)
