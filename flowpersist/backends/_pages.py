@@ -8,10 +8,10 @@ from typing import TypeAlias
 from attrs import evolve
 
 from flowpersist.backends._matching import Selection, position_of
-from flowpersist.backends.base import MAX_BODIES_BYTES, Page, Record, RecordRef, Unreadable
+from flowpersist.backends.base import MAX_BODIES_BYTES, Page, Read, Record, RecordRef, Unreadable
 from flowpersist.errors import IntegrityError
 
-__all__ = ["One", "completed", "fitting", "how_many_fit", "lacking", "one_of", "split", "still_there"]
+__all__ = ["One", "awaited_one", "completed", "fitting", "how_many_fit", "lacking", "one_of", "split", "still_there"]
 
 #: A record, one that can't be read, or none.
 One: TypeAlias = Record | Unreadable | None
@@ -51,12 +51,20 @@ def lacking(record: Record) -> bool:
     return record.body is None and record.body_size is not None
 
 
-def one_of(ref: RecordRef, read: Callable[[], Record | None]) -> Record | Unreadable | None:
+def one_of(ref: RecordRef, read: Callable[[], Record | None]) -> One:
     """What reading one of several records gives; the error of a damaged one is kept with it."""
     try:
         return read()
     except IntegrityError as error:
         # Its frames hold the row.
+        return Unreadable(ref, error.with_traceback(None))
+
+
+async def awaited_one(ref: RecordRef, reading: Awaitable[Read]) -> One:
+    """The same of a record that is read asynchronously."""
+    try:
+        return (await reading).record
+    except IntegrityError as error:
         return Unreadable(ref, error.with_traceback(None))
 
 

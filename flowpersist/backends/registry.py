@@ -30,7 +30,7 @@ from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_instance
 
-__all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes"]
+__all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes", "schemes_of"]
 
 ENTRY_POINTS: Final = "flowpersist.backends"
 
@@ -83,6 +83,11 @@ def _registered() -> dict[str, EntryPoint]:
 def schemes() -> tuple[str, ...]:
     """The schemes that this installation knows, sorted."""
     return tuple(sorted({*_BUILT_IN, *_registered()}))
+
+
+def schemes_of(module: str) -> tuple[str, ...]:
+    """The schemes of a backend of this package, by its module's name; the usual one is the first."""
+    return tuple(scheme for scheme, built_in in _BUILT_IN.items() if built_in.module == module)
 
 
 def backend_from_url(url: str, *, clock_offset: timedelta = timedelta(0)) -> StorageBackend:

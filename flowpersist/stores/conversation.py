@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
+from flowpersist.backends.registry import schemes_of
 from flowpersist.errors import ConfigurationError, RevisionConflict
 from flowpersist.errors.arguments import check_callable, check_instance, check_mapping, check_pause
 from flowpersist.errors.secrecy import discreet
@@ -37,16 +38,16 @@ _METHODS: Final = "a store with init, save_state, load_state, delete_state and c
 ADAPTER: Final = "PERSISTENCE_ADAPTER"
 URL: Final = "PERSISTENCE_URL"
 DIRECTORY: Final = ".flowpersist"
-#: Of each adapter the schemes of its URLs, and the variable of its own that may hold one.
-ADAPTERS: Final[Mapping[str, tuple[tuple[str, ...], str | None]]] = MappingProxyType(
+#: Of each adapter the backend's module, and the variable of its own that may hold a URL.
+ADAPTERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
     {
-        "file": (("file",), "PERSISTENCE_DIR"),
-        "memory": (("memory",), None),
-        "mongodb": (("mongodb", "mongodb+srv"), "MONGODB_URL"),
-        "neo4j": (("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"), "NEO4J_URL"),
-        "postgres": (("postgresql", "postgres"), "DATABASE_URL"),
-        "redis": (("redis", "rediss"), "REDIS_URL"),
-        "sqlite": (("sqlite",), "DATABASE_URL"),
+        "file": ("filesystem", "PERSISTENCE_DIR"),
+        "memory": ("memory", None),
+        "mongodb": ("mongodb", "MONGODB_URL"),
+        "neo4j": ("neo4j", "NEO4J_URL"),
+        "postgres": ("postgres", "DATABASE_URL"),
+        "redis": ("redis", "REDIS_URL"),
+        "sqlite": ("sqlite", "DATABASE_URL"),
     }
 )
 
@@ -70,7 +71,8 @@ def run_state_store_from_env(
     if adapter not in ADAPTERS:
         message = f"Invalid {ADAPTER}: expected one of {', '.join(sorted(ADAPTERS))}"
         raise ConfigurationError(message, ADAPTER)
-    schemes, own = ADAPTERS[adapter]
+    module, own = ADAPTERS[adapter]
+    schemes = schemes_of(module)
     if adapter == "file" and not url:
         return FileStateStore(environ.get("PERSISTENCE_DIR", "").strip() or DIRECTORY, **options)
     named = URL if url else own

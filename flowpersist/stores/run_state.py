@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self, Unpack, runtime_checkable
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.backends.registry import backend_from_url
+from flowpersist.backends.registry import backend_from_url, schemes_of
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_instance, check_optional, check_pause, check_size, check_str
 from flowpersist.errors.secrecy import discreet
@@ -217,14 +217,14 @@ class PostgresStateStore(SealedRunStateStore):
     """Run states in PostgreSQL, by a URL or a pool of asyncpg, which stays open."""
 
     def __init__(self, source: str | Any, **options: Unpack[HubOptions]) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(_server("postgres", "PostgresBackend", ("postgresql", "postgres"), source), **options)
+        super().__init__(_server("postgres", "PostgresBackend", source), **options)
 
 
 class RedisStateStore(SealedRunStateStore):
     """Run states in Redis, by a URL or a client of redis.asyncio, which stays open."""
 
     def __init__(self, source: str | Any, **options: Unpack[HubOptions]) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(_server("redis", "RedisBackend", ("redis", "rediss"), source), **options)
+        super().__init__(_server("redis", "RedisBackend", source), **options)
 
 
 def run_state_store(url: str, **options: Unpack[HubOptions]) -> SealedRunStateStore:
@@ -245,9 +245,10 @@ def _made(module: str, name: str, *arguments: object) -> StorageBackend:
     return backend
 
 
-def _server(module: str, name: str, schemes: tuple[str, ...], source: object) -> StorageBackend:
+def _server(module: str, name: str, source: object) -> StorageBackend:
     if not isinstance(source, str):
         return _made(module, name, source)
+    schemes = schemes_of(module)
     if source.partition(":")[0] not in schemes:
         raise ConfigurationError(f"Invalid source: expected a URL that begins with {schemes[0]}://", "source")
     return backend_from_url(source)

@@ -15,9 +15,9 @@ from typing import Final, Generic, TypeVar
 
 from attrs import frozen
 
-from flowpersist.backends.base import Capability, Notifying
 from flowpersist.errors import StorageError
 from flowpersist.hub.outcome import or_raise
+from flowpersist.hub.wakeup import hear_changes, rung_within
 from flowpersist.sealed.cards import live
 from flowpersist.sealed.collection import Stored
 from flowpersist.sealed.naming import Naming, Parts, Prefix, key_of
@@ -147,13 +147,7 @@ class Watch(Generic[T]):
         poll = self._poll.total_seconds() * (SELDOM if self._hearing else 1)
         ends = min((one.expires_at for one in self._told.values() if one.expires_at is not None), default=None)
         left = poll if ends is None else (ends - self._values.collection.records.reckoned()).total_seconds()
-        ringing = asyncio.ensure_future(self._rung.wait())
-        sleeping = asyncio.ensure_future(runtime.sleep(max(NAP, min(poll, left))))
-        try:
-            await asyncio.wait({ringing, sleeping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ringing.cancel()
-            sleeping.cancel()
+        await rung_within(self._rung, max(NAP, min(poll, left)), runtime)
         if self._rung.is_set():
             self._rung.clear()
             return
@@ -165,23 +159,17 @@ class Watch(Generic[T]):
     async def _listen(self) -> None:
         """Until cancelled: hear what changes, if the backend tells; after a lost connection all is told again."""
         records = self._values.collection.records
-        backend = records.backend
-        if Capability.NOTIFICATIONS not in backend.capabilities or not isinstance(backend, Notifying):
-            return
-        while True:
-            try:
-                async with backend.changes(records.namespace) as names:
-                    self._hearing = True
-                    # What has changed before anybody listened.
-                    self._ring_all()
-                    async for name in names:
-                        self._ring(name)
-            except StorageError as error:
-                log.warning("changes are not heard of, looking every %s meanwhile: %s", self._poll, error)
-            self._hearing = False
-            self._again = True
-            self._ring_all()
-            await records.runtime.sleep(self._poll.total_seconds())
+        await hear_changes(records, self._poll, log, begun=self._heard, changed=self._ring, lost=self._unheard)
+
+    def _heard(self) -> None:
+        self._hearing = True
+        # What has changed before anybody listened.
+        self._ring_all()
+
+    def _unheard(self) -> None:
+        self._hearing = False
+        self._again = True
+        self._ring_all()
 
     def _ring(self, name: str) -> None:
         self._touched.add(name)

@@ -14,8 +14,8 @@ from flowpersist.backends._claim_check.claims import CLAIM_BYTES, Claim
 from flowpersist.backends._claim_check.known import Known, shown
 from flowpersist.backends._matching import Selection
 from flowpersist.backends._outcomes import body_missing
-from flowpersist.backends._pages import One, fitting, split, still_there
-from flowpersist.backends.base import Page, Read, Reads, Record, RecordRef, StorageBackend, Unreadable
+from flowpersist.backends._pages import One, awaited_one, fitting, split, still_there
+from flowpersist.backends.base import Page, Read, Reads, Record, RecordRef, StorageBackend
 from flowpersist.errors import BackendUnavailable, IntegrityError
 
 __all__ = ["Reading"]
@@ -85,10 +85,7 @@ class Reading:
             return page
 
         async def sized(record: Record) -> One:
-            standing = self.known.at(record)
-            if standing is not None:
-                return shown(record, standing.claim)
-            return still_there(asked, record, await _kept(record.ref, self.without_body(record.ref)))
+            return still_there(asked, record, await self._sized(record))
 
         return split(page, await _some(sized, page.items))
 
@@ -111,12 +108,16 @@ class Reading:
                 return found
             if body:
                 return await self._filled(bodies, found)
-            standing = self.known.at(found)
-            if standing is not None:
-                return shown(found, standing.claim)
-            return await _kept(found.ref, self.without_body(found.ref))
+            return await self._sized(found)
 
         return Reads(tuple(await _some(one, reads.records)), reads.now)
+
+    async def _sized(self, record: Record) -> One:
+        """A record that was read without its body, with that one's real size."""
+        standing = self.known.at(record)
+        if standing is not None:
+            return shown(record, standing.claim)
+        return await awaited_one(record.ref, self.without_body(record.ref))
 
     async def _filled(self, bodies: Bodies, record: Record) -> One:
         """A record that was read with its claim, with the body that it names."""
@@ -126,19 +127,12 @@ class Reading:
         data, fits = await bodies.fetch(record.ref.namespace, claim)
         if fits:
             return evolve(record, body=data, body_size=claim.size)
-        return await _kept(record.ref, self.whole(bodies, record.ref))
+        return await awaited_one(record.ref, self.whole(bodies, record.ref))
 
 
 def _size(record: Record) -> int | None:
     claim = Claim.read(record.body)
     return record.body_size if claim is None else claim.size
-
-
-async def _kept(ref: RecordRef, reading: Awaitable[Read]) -> One:
-    try:
-        return (await reading).record
-    except IntegrityError as error:
-        return Unreadable(ref, error.with_traceback(None))
 
 
 async def _some(work: Callable[[Record], Awaitable[One]], items: Iterable[One]) -> list[One]:

@@ -13,9 +13,8 @@ from flowpersist.backends._mongodb.documents import Document, identity
 from flowpersist.backends._mongodb.errors import mapped
 from flowpersist.backends._mongodb.raw import decoded, found
 from flowpersist.backends._mongodb.reading import read
-from flowpersist.backends._pages import One, lacking
-from flowpersist.backends.base import MAX_BODIES_BYTES, Record, RecordRef, Unreadable
-from flowpersist.errors import IntegrityError
+from flowpersist.backends._pages import One, awaited_one, lacking
+from flowpersist.backends.base import MAX_BODIES_BYTES, Record, RecordRef
 
 __all__ = ["read_all", "with_bodies"]
 
@@ -62,10 +61,7 @@ async def with_bodies(
         body = None if stored is None else bodies.get(stored.name)
         if body is not None and len(body) == record.body_size:
             return evolve(record, body=body)
-        try:
-            return (await read(context, record.ref, body=True)).record
-        except IntegrityError as error:
-            return Unreadable(record.ref, error.with_traceback(None))
+        return await awaited_one(record.ref, read(context, record.ref, body=True))
 
     return list(await asyncio.gather(*(whole(record) for record in records)))
 

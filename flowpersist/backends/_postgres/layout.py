@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import reduce
 from typing import Final, TypeAlias
 
 from asyncpg import Connection
@@ -23,20 +22,35 @@ _FILE: Final = statements("flowpersist.backends._postgres")
 #: What PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 _NAME_BYTES: Final = 63
 _COMMON: Final = ("columns", "outcome", "late", "unmoved", "now")
-_BODIES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "insert_record": ("insert_record", "", ""),
-    "insert_record_and_body": ("insert_record", "insert_body", ""),
-    "change_record": ("change_record", "", ""),
-    "change_record_and_body": ("change_record", "set_body", ", body_size = $12::bigint"),
-    "change_record_and_drop_body": ("change_record", "drop_body", ", body_size = null"),
-}
-#: The same of a write without a revision: its body, the size of body of a new record and of one that stands there, and
-#: whether the latter must be as the statement sees it.
-_UPSERTS: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    "upsert_record": ("", "null::bigint", "standing.body_size", ""),
-    "upsert_record_and_body": ("set_upserted_body", "$13::bigint", "excluded.body_size", ""),
-    "upsert_record_and_drop_body": ("drop_body", "null::bigint", "null", "as_seen"),
-    "upsert_record_alone": ("", "null::bigint", "null", ""),
+#: Of each statement that is made of others: the one that it begins from, and what stands in its places, in the order in
+#: which they are filled: SQL, or the name of a statement.
+_MADE: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "insert_record": ("insert_record", {"body": ""}),
+    "insert_record_and_body": ("insert_record", {"body": "set_body", "data": "$11"}),
+    "change_record": ("change_record", {"body": "", "body_size": ""}),
+    "change_record_and_body": (
+        "change_record",
+        {"body": "set_body", "data": "$13", "body_size": ", body_size = $12::bigint"},
+    ),
+    "change_record_and_drop_body": ("change_record", {"body": "drop_body", "body_size": ", body_size = null"}),
+    # A write without a revision: ``new_size`` is of the body of a new record, ``size`` of one that stands there, and
+    # ``as_seen`` says whether that must be as the statement sees it.
+    "upsert_record": (
+        "upsert_record",
+        {"body": "", "new_size": "null::bigint", "size": "standing.body_size", "as_seen": ""},
+    ),
+    "upsert_record_and_body": (
+        "upsert_record",
+        {"body": "set_body", "data": "$14", "new_size": "$13::bigint", "size": "excluded.body_size", "as_seen": ""},
+    ),
+    "upsert_record_and_drop_body": (
+        "upsert_record",
+        {"body": "drop_body", "new_size": "null::bigint", "size": "null", "as_seen": "as_seen"},
+    ),
+    "upsert_record_alone": (
+        "upsert_record",
+        {"body": "", "new_size": "null::bigint", "size": "null", "as_seen": ""},
+    ),
 }
 
 
@@ -47,20 +61,12 @@ def _without_comments(text: str) -> str:
 def _composed() -> dict[str, str]:
     """All statements, for the prefix that stands in the file."""
     plain = {name: _without_comments(text) for name, text in _FILE.items()}
-    parts = {"": "", **plain}
     made = dict(plain)
-    for name, (base, body, body_size) in _BODIES.items():
-        made[name] = plain[base].replace("{body}", parts[body]).replace("{body_size}", body_size)
-    for name, (body, fresh, standing, seen) in _UPSERTS.items():
-        filled = {
-            "body": parts[body],
-            "new_size": fresh,
-            "size": standing,
-            "as_seen": f"\n    {parts[seen]}" if seen else "",
-        }
-        made[name] = reduce(
-            lambda text, it: text.replace(f"{{{it[0]}}}", it[1]), filled.items(), plain["upsert_record"]
-        )
+    for name, (base, places) in _MADE.items():
+        text = plain[base]
+        for place, filling in places.items():
+            text = text.replace(f"{{{place}}}", plain.get(filling, filling))
+        made[name] = text
     for part in _COMMON:
         made = {name: text.replace(f"{{{part}}}", plain[part]) for name, text in made.items()}
     return made

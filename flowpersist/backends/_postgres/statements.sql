@@ -157,12 +157,6 @@ with done as (
 ){body}
 {outcome}
 
--- name: insert_body
-, body as (
-    insert into flowpersist_bodies (record, data) select id, $11::bytea from done
-    on conflict (record) do update set data = excluded.data
-)
-
 -- name: change_record
 -- $6 is the deadline, $7 the revision. A part that stays is given as null; for due_at $8 says that it stays.
 with done as (
@@ -180,7 +174,7 @@ with done as (
 
 -- name: set_body
 , body as (
-    insert into flowpersist_bodies (record, data) select id, $13::bytea from done
+    insert into flowpersist_bodies (record, data) select id, {data}::bytea from done
     on conflict (record) do update set data = excluded.data
 )
 
@@ -214,16 +208,11 @@ with done as (
         attributes = case when $11::boolean then standing.attributes else excluded.attributes end,
         head = case when $12::boolean then standing.head else excluded.head end,
         body_size = {size}
-    where standing.write_id <> excluded.write_id and ($6::bigint is null or {now} <= $6){as_seen}
+    where standing.write_id <> excluded.write_id and ($6::bigint is null or {now} <= $6)
+    {as_seen}
     returning id, revision, updated_at as now, {late}
 ){body}
 {outcome}
-
--- name: set_upserted_body
-, body as (
-    insert into flowpersist_bodies (record, data) select id, $14::bytea from done
-    on conflict (record) do update set data = excluded.data
-)
 
 -- name: drop_body_of
 -- Runs in the transaction that has locked the record, so it sees every body that was written before.
