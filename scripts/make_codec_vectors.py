@@ -270,7 +270,7 @@ SOURCES["standard"] = {
     "a chain of maps": "value = ChainMap({'a': 1}, {})",
     "mutable wrappers": "value = [UserDict(a=1), UserList([2]), UserString('c')]",
     "a view of a dict": "value = {'a': 1}\nvalue['view'] = MappingProxyType(value)",
-    "arrays": "value = [array('d', [1.5]), array('q', [-1]), array('H')]",
+    "arrays": "value = [array('d', [1.5]), array('q', [-1]), array('H'), array('u', 'text')]",
     "functions and classes": "value = [double, Node, int, Money, dt.datetime]",
     "aliases": "value = [list[int], dict[str, tuple[Node, list[int]]]]",
     "a partial": "held = []\nvalue = partial(double, held, key=held)\nheld.append(value)",

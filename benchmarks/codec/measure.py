@@ -59,7 +59,7 @@ def _collector(*, on: bool) -> Iterator[None]:
 
 def _timed(operation: Callable[[Any], Any], value: object, times: int) -> tuple[float, Any]:
     result = None
-    # The processor's time: codecs wait for nothing, and other processes are none of their doing.
+    # The processor's time: a codec does no I/O, and the load of other processes must not count.
     started = time.process_time()
     for _ in range(times):
         result = operation(value)

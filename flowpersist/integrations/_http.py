@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final
 
 from flowpersist.codec import TypeRegistry
+from flowpersist.integrations._packages import made_of_pair
 from flowpersist.integrations._refusals import malformed
 
 __all__ = ["add_http"]
@@ -26,22 +27,13 @@ def add_http(types: TypeRegistry) -> TypeRegistry:
     for name in PACKAGES:
         package: Any = sys.modules.get(name)
         if package is not None:
-            types.register(package.Request, encode=_request, decode=_request_of(package.Request))
+            types.register(package.Request, encode=_request, decode=made_of_pair(package.Request))
             types.register(package.Response, encode=_response, decode=_response_of(package.Response))
     return types
 
 
 def _request(one: Any) -> object:  # noqa: ANN401 - of one of several packages
     return one.method, str(one.url)
-
-
-@cache
-def _request_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
-    def load(parts: Any) -> Any:  # noqa: ANN401 - as above
-        method, url = parts
-        return cls(method, url)
-
-    return load
 
 
 def _response(one: Any) -> object:  # noqa: ANN401 - as above

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from flowpersist.codec import TypeRegistry
 from flowpersist.integrations._refusals import missing
 
-__all__ = ["classes_of", "modules"]
+__all__ = ["classes_of", "made_of_pair", "modules"]
 
 
 def modules(extra: str, *names: str) -> tuple[Any, ...]:
@@ -26,3 +28,14 @@ def classes_of(base: type, *packages: str, attributes: tuple[str, ...] = ()) -> 
     for package in packages:
         found |= TypeRegistry.package(package, base=base)
     return TypeRegistry.tree(*(one.cls for one in found), attributes=attributes, fields="tolerant")
+
+
+@cache
+def made_of_pair(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a package is imported when it is asked for
+    """A ``decode=`` function that calls the class with two parts: the same one each time, so that it equals itself."""
+
+    def load(parts: Any) -> Any:  # noqa: ANN401 - as above
+        first, second = parts
+        return cls(first, second)
+
+    return load

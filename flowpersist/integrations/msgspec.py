@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from flowpersist.codec import TypeRegistry
-from flowpersist.integrations._packages import modules
+from flowpersist.integrations._packages import made_of_pair, modules
 from flowpersist.integrations._refusals import malformed
 
 __all__ = ["register"]
@@ -24,7 +24,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
     for marker in (msgspec.UNSET, msgspec.NODEFAULT):
         found.register(type(marker), encode=_nothing, decode=_marker_of(marker))
     found.register(msgspec.Raw, encode=bytes, decode=msgspec.Raw)
-    found.register(msgpack.Ext, encode=_parts, decode=_extension_of(msgpack.Ext))
+    found.register(msgpack.Ext, encode=_parts, decode=made_of_pair(msgpack.Ext))
     types |= found
     return types
 
@@ -45,12 +45,3 @@ def _marker_of(marker: object) -> Callable[[object], object]:
 
 def _parts(extension: Any) -> object:  # noqa: ANN401 - msgspec is imported when it is asked for
     return extension.code, extension.data
-
-
-@cache
-def _extension_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
-    def load(parts: Any) -> Any:  # noqa: ANN401 - as above
-        code, data = parts
-        return cls(code, data)
-
-    return load

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowpersist.codec import TypeRegistry
 from flowpersist.codec.discovery import classes_below
-from flowpersist.integrations._packages import modules
+from flowpersist.integrations._packages import made_of_pair, modules
 from flowpersist.integrations._refusals import malformed, unsupported
 
 __all__ = ["register"]
@@ -26,7 +26,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
     of_one_host, of_many_hosts = pydantic.AnyUrl.__mro__[1], pydantic.PostgresDsn.__mro__[1]
     for cls in (core.Url, core.MultiHostUrl, *classes_below(of_one_host)[1:], *classes_below(of_many_hosts)[1:]):
         found.register(cls, encode=_url_of(cls), decode=_made_by(cls))
-    found.register(pydantic.NameEmail, encode=_parts_of_address, decode=_address_of(pydantic.NameEmail))
+    found.register(pydantic.NameEmail, encode=_parts_of_address, decode=made_of_pair(pydantic.NameEmail))
     found.register(core.ValidationError, encode=_error, decode=_error_of(core.ValidationError))
     for cls, kind in ((pydantic.SecretStr, str), (pydantic.SecretBytes, bytes)):
         found.register(cls, secret=True, encode=_secret, decode=_secret_of(cls, kind))
@@ -55,15 +55,6 @@ def _url_of(cls: Any) -> Callable[[Any], str]:  # noqa: ANN401 - as above
 
 def _parts_of_address(address: Any) -> object:  # noqa: ANN401 - as above
     return address.name, address.email
-
-
-@cache
-def _address_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
-    def load(parts: Any) -> Any:  # noqa: ANN401 - as above
-        name, email = parts
-        return cls(name, email)
-
-    return load
 
 
 def _secret(secret: Any) -> object:  # noqa: ANN401 - as above

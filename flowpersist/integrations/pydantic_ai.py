@@ -36,9 +36,10 @@ def register(types: TypeRegistry) -> TypeRegistry:
     )
     roots = [*_defined(messages), *(getattr(pydantic_ai, name) for name in FURTHER if hasattr(pydantic_ai, name))]
     found = TypeRegistry.tree(*filter(dataclasses.is_dataclass, roots), attributes=ATTRIBUTES, fields="tolerant")
+    own = frozenset(_defined(exceptions))
     for name, error in vars(exceptions).items():
         # Some of the classes have the name of another one, and none but its variable's is its own.
-        if error in _defined(exceptions) and issubclass(error, Exception) and plan_if_any(error) is not None:
+        if isinstance(error, type) and error in own and issubclass(error, Exception) and plan_if_any(error) is not None:
             found.register(error, name=f"{exceptions.__name__}.{name}")
     types |= found
     return types

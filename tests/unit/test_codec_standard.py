@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import operator
-import re
 import weakref
 from array import array
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, namedtuple
@@ -184,7 +183,6 @@ def contents(one: Any) -> list[Any]:
         array("d", [1.5, -0.0]),
         array("q", [-(2**63), 1]),
         array("l", [1, 2]),
-        array("i", [-1, 2]),
         array("B"),
         Day(2026, 1, 2),
         Span(1, 2, 3),
@@ -293,6 +291,15 @@ def test_merged_registries_hold_the_references_of_both():
     assert again([double, len], one | other) == [double, len]
 
 
+# From CPython 3.13 on array says so of this code.
+@pytest.mark.filterwarnings("ignore:The 'u' type code is deprecated:DeprecationWarning")
+def test_an_array_of_characters_comes_back():
+    one = array("u", "häß")
+    copy = again([one, one])
+    assert (type(copy[0]), copy[0], copy[0].typecode) == (array, one, "u")
+    assert copy[0] is copy[1]
+
+
 # Weak references.
 
 
@@ -365,7 +372,10 @@ def test_a_zone_of_another_class_is_refused_with_its_name():
         pass
 
     moment = dt.datetime(2026, 1, 1, tzinfo=tz.gettz("Europe/Berlin"))
-    assert re.search(r"dateutil\.tz\.\w+\.tzfile", str(refused([moment])))
+    # Its module has another name in later releases of dateutil.
+    cls = type(moment.tzinfo)
+    assert cls.__name__ == "tzfile"
+    assert f"{cls.__module__}.tzfile" in str(refused([moment]))
     types = TypeRegistry()
     types.register(Offset, encode=vars, decode=lambda state: Offset(**state))
     error = Codec(types=types).encode(dt.datetime(2026, 1, 1, tzinfo=Offset(1))).failure()

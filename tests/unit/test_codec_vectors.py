@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from make_codec_vectors import TYPES, files, made  # noqa: E402 - from the folder of scripts
 
+# From CPython 3.13 on array says so of its code for texts.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'u' type code is deprecated:DeprecationWarning")
 FILES = sorted((ROOT / "specs" / "codec" / "vectors").glob("*.json"))
 VECTORS = [
     pytest.param(file.stem, vector, id=f"{file.stem}: {vector['name']}")
