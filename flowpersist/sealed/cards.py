@@ -14,6 +14,7 @@ from flowpersist.codec import Codec
 from flowpersist.errors import MalformedPayload, PersistenceError, RevisionConflict
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.naming import SURROGATE, Parts, parts_of
+from flowpersist.stages.header import framed
 
 __all__ = [
     "Card",
@@ -33,7 +34,7 @@ __all__ = [
 MOST_KEY_BYTES: Final = 4 * 1024
 _INT64: Final = range(-(2**63), 2**63)
 TICK: Final = timedelta(microseconds=1)
-#: In front of a body, how many bytes of it are the key.
+#: Of the length in front of a framed key.
 _LENGTH: Final = 4
 _KEYS: Final = Codec()
 
@@ -94,7 +95,7 @@ def key_in(data: Parts | bytes) -> Result[Parts, PersistenceError]:
 
 def joined_body(key: bytes, value: bytes) -> bytes:
     """The body of a record whose head has no room for its key: the key and the value."""
-    return len(key).to_bytes(_LENGTH, "big") + key + value
+    return framed(key) + value
 
 
 def split_body(data: bytes) -> Result[tuple[bytes, bytes], PersistenceError]:

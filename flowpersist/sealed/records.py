@@ -96,12 +96,7 @@ class SealedRecords(Generic[H]):
         except PersistenceError as error:
             return Failure(error)
         self._reading = self._latest = Reading(read.now, sent, self.runtime.monotonic())
-        if read.record is None:
-            return Success(Found(None, read.now))
-        loaded = self.loaded(read.record, read.now)
-        if not isinstance(loaded, Success):
-            return Failure(loaded.failure())
-        return Success(Found(loaded.unwrap(), read.now))
+        return self._found(read.record, read.now)
 
     async def read_many(
         self, keys: Sequence[str], *, body: bool = False
@@ -124,7 +119,8 @@ class SealedRecords(Generic[H]):
             return Success(Found(None, now))
         if isinstance(one, Unreadable):
             return Failure(one.error)
-        return self.loaded(one, now).map(lambda loaded: Found(loaded, now))
+        loaded = self.loaded(one, now)
+        return Success(Found(loaded.unwrap(), now)) if isinstance(loaded, Success) else Failure(loaded.failure())
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
