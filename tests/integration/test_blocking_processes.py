@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -49,11 +50,12 @@ def start(place, tmp_path):
     """Run a program on the store; what it has said is in its stdout, and each line of it may be waited for."""
     started = []
 
-    def run(text):
+    def run(text, *, traced=True):
         program = tmp_path / "program.py"
         program.write_text(START + text)
         # What -W names is what a process would leave open; forks of a process with threads are what is tested.
         flags = ["-W", "always::ResourceWarning", "-W", "ignore::DeprecationWarning"]
+        environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
         started.append(
             subprocess.Popen(
                 [sys.executable, *flags, str(program), place],
@@ -62,6 +64,7 @@ def start(place, tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=tmp_path,
+                env=environment,
             )
         )
         return started[-1]
@@ -221,7 +224,9 @@ with open_hub(sys.argv[1], keyring=None) as hub:
 
 def test_threads_that_end_anyhow_leave_nothing_open(start, connections):
     """One raises in a block, one gets an exception from outside, one drops an iterator; the hub of one is its own."""
-    program = start("""
+    # While an exception for one thread is pending, CPython 3.11 keeps other traced threads at the entry of a function;
+    # the first waits for the hub's thread, so both would stay there.
+    text = """
 import ctypes
 
 class Stopped(BaseException):
@@ -256,7 +261,8 @@ with open_hub(sys.argv[1], keyring=None) as hub:
         thread.join()
     say(*(one.status for one in hub.iterate()))
 say(*threads())
-""")
+"""
+    program = start(text, traced=False)
     code, lines, err = ended(program)
     assert lines == ["ValueError", "LookupError", "Stopped", "answered waiting", "MainThread"]
     assert (code, err) == (0, "")
