@@ -14,6 +14,7 @@ from flowpersist.errors.arguments import check_instance
 from flowpersist.hub import HubOptions
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores import ConversationManager as AsyncConversationManager
+from flowpersist.stores import StoreConfig
 from flowpersist.stores import Stores as AsyncStores
 from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
@@ -111,15 +112,15 @@ class Stores(Blocking[AsyncStores]):
 
 @contextmanager
 def open_stores(
-    url: str | StorageBackend | None = None, *, tenant: str | None = None, **options: Unpack[HubOptions]
+    url: str | StorageBackend | StoreConfig | None = None, *, tenant: str | None = None, **options: Unpack[HubOptions]
 ) -> Iterator[Stores]:
     """The stores on a hub of their own for the length of a ``with`` block, with the arguments of ``open_hub``.
 
-    - ``url``: a URL, or a backend; None: ``FLOWPERSIST_URL``.
+    - ``url``: a URL, a backend, or a ``StoreConfig``; None: ``FLOWPERSIST_URL``.
     - ``tenant``: as ``Stores`` takes it.
     - ``options``: the others of ``open_hub``.
 
     Raises what ``open_hub`` raises.
     """
-    with open_hub(url, **options) as hub:
+    with open_hub(url.url if isinstance(url, StoreConfig) else url, **options) as hub:
         yield Stores(hub, tenant=tenant)

@@ -6,6 +6,7 @@ What is imported here is public; every other module of the package may change.
 from __future__ import annotations
 
 from flowpersist.sealed.naming import Key
+from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
 from flowpersist.stores.entries import Change, Loaded, Saved
 from flowpersist.stores.opening import Stores, open_stores
@@ -33,6 +34,7 @@ __all__ = [
     "RunStateStore",
     "Saved",
     "SqliteStateStore",
+    "StoreConfig",
     "Stores",
     "ValueStore",
     "VersionedRunStateStore",

@@ -8,26 +8,17 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
-from flowpersist.backends.registry import schemes_of
-from flowpersist.errors import ConfigurationError, RevisionConflict
+from flowpersist.errors import RevisionConflict
 from flowpersist.errors.arguments import check_callable, check_instance, check_mapping, check_pause
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions
 from flowpersist.sealed.retrying import Runtime
-from flowpersist.stores.run_state import (
-    FileStateStore,
-    MemoryStateStore,
-    RunStateStore,
-    SealedRunStateStore,
-    SqliteStateStore,
-    VersionedRunStateStore,
-    run_state_store,
-)
+from flowpersist.stores.config import store_url
+from flowpersist.stores.run_state import RunStateStore, SealedRunStateStore, VersionedRunStateStore, run_state_store
 
 __all__ = ["ConversationManager", "run_state_store_from_env"]
 
@@ -37,17 +28,15 @@ MAX_CONFLICTS: Final = 64
 _METHODS: Final = "a store with init, save_state, load_state, delete_state and cleanup_old_states"
 ADAPTER: Final = "PERSISTENCE_ADAPTER"
 URL: Final = "PERSISTENCE_URL"
-DIRECTORY: Final = ".flowpersist"
-#: Of each adapter the backend's module, and the variable of its own that may hold a URL.
-ADAPTERS: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType(
+#: The variable of its own that may say where an adapter's store is.
+OWN: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "file": ("filesystem", "PERSISTENCE_DIR"),
-        "memory": ("memory", None),
-        "mongodb": ("mongodb", "MONGODB_URL"),
-        "neo4j": ("neo4j", "NEO4J_URL"),
-        "postgres": ("postgres", "DATABASE_URL"),
-        "redis": ("redis", "REDIS_URL"),
-        "sqlite": ("sqlite", "DATABASE_URL"),
+        "file": "PERSISTENCE_DIR",
+        "mongodb": "MONGODB_URL",
+        "neo4j": "NEO4J_URL",
+        "postgres": "DATABASE_URL",
+        "redis": "REDIS_URL",
+        "sqlite": "DATABASE_URL",
     }
 )
 
@@ -65,27 +54,13 @@ def run_state_store_from_env(
     """
     check_mapping(environ, "environ")
     adapter, url = environ.get(ADAPTER, "").strip().lower(), environ.get(URL, "").strip()
-    if not adapter and url:
+    if url and not adapter:
         return run_state_store(url, **options)
     adapter = adapter or "file"
-    if adapter not in ADAPTERS:
-        message = f"Invalid {ADAPTER}: expected one of {', '.join(sorted(ADAPTERS))}"
-        raise ConfigurationError(message, ADAPTER)
-    module, own = ADAPTERS[adapter]
-    schemes = schemes_of(module)
-    if adapter == "file" and not url:
-        return FileStateStore(environ.get("PERSISTENCE_DIR", "").strip() or DIRECTORY, **options)
-    named = URL if url else own
-    url = url or environ.get(own or "", "").strip()
-    if url:
-        if url.partition(":")[0].lower() not in schemes:
-            raise ConfigurationError(f"Invalid {named}: expected a URL that begins with {schemes[0]}:", named)
-        return run_state_store(url, **options)
-    if adapter == "memory":
-        return MemoryStateStore(**options)
-    if adapter == "sqlite":
-        return SqliteStateStore(Path("flowpersist.db"), **options)
-    raise ConfigurationError(f"Missing {URL}: set it, or {own}, to a URL that begins with {schemes[0]}://", URL)
+    variables = [URL, *([OWN[adapter]] if adapter in OWN else [])]
+    given = [(name, text) for name in variables if (text := environ.get(name, "").strip())]
+    named, text = given[0] if given else (" or ".join(variables), "")
+    return run_state_store(store_url(adapter, text, names=(ADAPTER, named)), **options)
 
 
 class ConversationManager:

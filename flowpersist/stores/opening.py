@@ -21,6 +21,7 @@ from flowpersist.errors.arguments import (
 from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.run_state import COLLECTION, RunStates
 from flowpersist.stores.values import ValueStore, value_store
 
@@ -67,15 +68,15 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    url: str | StorageBackend | None = None, *, tenant: str | None = None, **options: Unpack[HubOptions]
+    url: str | StorageBackend | StoreConfig | None = None, *, tenant: str | None = None, **options: Unpack[HubOptions]
 ) -> AsyncIterator[Stores]:
     """The stores on a hub of their own for the length of an ``async with`` block, with the arguments of ``open_hub``.
 
-    - ``url``: a URL, or a backend; None: ``FLOWPERSIST_URL``.
+    - ``url``: a URL, a backend, or a ``StoreConfig``; None: ``FLOWPERSIST_URL``.
     - ``tenant``: as ``Stores`` takes it.
     - ``options``: the others of ``open_hub``.
 
     Raises what ``open_hub`` raises.
     """
-    async with open_hub(url, **options) as hub:
+    async with open_hub(url.url if isinstance(url, StoreConfig) else url, **options) as hub:
         yield Stores(hub, tenant=tenant)

@@ -126,6 +126,7 @@ PACKAGES = {
         "RunStateStore",
         "Saved",
         "SqliteStateStore",
+        "StoreConfig",
         "Stores",
         "ValueStore",
         "VersionedRunStateStore",
