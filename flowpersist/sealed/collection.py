@@ -6,26 +6,42 @@ head and what into the body, and how a time to live becomes a moment of the stor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import KEEP, Scalar, Written
 from flowpersist.errors import (
+    CompressionError,
     ConfigurationError,
     EncryptionError,
+    IntegrityError,
     PersistenceError,
     RevisionConflict,
+    SerializationError,
     StateTooLarge,
     TamperedEnvelope,
+    ValueNotFound,
 )
-from flowpersist.sealed.cards import Card, card_key, joined_body, key_in, packed_key, split_body
+from flowpersist.sealed.cards import (
+    Card,
+    at,
+    card_key,
+    joined_body,
+    key_in,
+    live,
+    packed_key,
+    split_body,
+    standing_at,
+    timely,
+)
 from flowpersist.sealed.catalogue import Collection, CollectionCatalog, FollowingRecords, collection_key
 from flowpersist.sealed.clock import Reading
-from flowpersist.sealed.drafts import Draft, Loaded, marked, record_context
+from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, marked, record_context
 from flowpersist.sealed.encoding import encoded, in_thread_if_large
 from flowpersist.sealed.heads import NO_BODY
 from flowpersist.sealed.naming import Naming, Parts
@@ -33,9 +49,13 @@ from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["Content", "SealedCollection", "Stored", "expiry"]
 
+T = TypeVar("T")
 #: A value of at most so many bytes rides in the head, so that a page has it and a load is one read.
 HEAD_VALUE_BYTES: Final = 8 * 1024
 _PURPOSE: Final = "value"
+#: What says that a record can't be opened, and not which one.
+_OF_RECORDS: Final = (IntegrityError, EncryptionError, SerializationError, CompressionError)
+AT_A_TIME: Final = 16
 
 
 @frozen
@@ -116,10 +136,6 @@ class SealedCollection:
         sealed = self._sealing(name, parts)
         return await encoded(self.records.sealer.codec, value, sealed)
 
-    async def recoded(self, name: str, parts: Parts, value: bytes) -> Result[Content, PersistenceError]:
-        """The same of a value that is encoded already."""
-        return await in_thread_if_large(self._sealing(name, parts), value)
-
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
         sealer, context = self.records.sealer, record_context(self.records.ref(name), None)
@@ -181,10 +197,160 @@ class SealedCollection:
 
         return key_in(key).bind(fitting)
 
-    async def replace(
+    def named(self, name: str, result: Result[T, PersistenceError]) -> Result[T, PersistenceError]:
+        """The same; an error that says what is wrong with a record says here which one it is."""
+        return result.alt(lambda error: at(error, self.records.ref(name)) if isinstance(error, _OF_RECORDS) else error)
+
+    async def load(self, parts: Parts, *, decode: bool = True) -> Result[Stored | None, PersistenceError]:
+        """The value of a key; None where there is none, or it has expired."""
+        return await self._stored(await self._read(parts, body=True), parts, decode=decode)
+
+    async def load_many(self, wanted: list[Parts]) -> Result[list[Stored | None], PersistenceError]:
+        """The same of several keys, in their order."""
+        naming = await self.naming()
+        if not isinstance(naming, Success):
+            return Failure(naming.failure())
+        made = naming.unwrap()
+        if made is None:
+            return Success([None] * len(wanted))
+        names = [made.name(parts) for parts in wanted]
+        read = await self.records.read_many(names, body=True)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        found: list[Stored | None] = []
+        for name, parts, one in zip(names, wanted, read.unwrap(), strict=True):
+            stored = await self._stored(self.named(name, one), parts)
+            if not isinstance(stored, Success):
+                return Failure(stored.failure())
+            found.append(stored.unwrap())
+        return Success(found)
+
+    async def _read(self, parts: Parts, *, body: bool) -> Result[Found[Card], PersistenceError]:
+        naming = await self.naming()
+        if not isinstance(naming, Success):
+            return Failure(naming.failure())
+        made = naming.unwrap()
+        if made is None:
+            return Success(Found(None, self.records.reckoned()))
+        name = made.name(parts)
+        return self.named(name, await self.records.read(name, body=body))
+
+    async def _stored(
+        self, found: Result[Found[Card], PersistenceError], parts: Parts, *, decode: bool = True
+    ) -> Result[Stored | None, PersistenceError]:
+        if not isinstance(found, Success):
+            return Failure(found.failure())
+        record = live(found.unwrap())
+        if record is None:
+            return Success(None)
+        opened = self.named(record.ref.key, await self.opened(record, parts, decode=decode))
+        return Success(opened.unwrap()) if isinstance(opened, Success) else Failure(opened.failure())
+
+    async def delete(self, parts: Parts, if_revision: int | None) -> Result[bool, PersistenceError]:
+        """Remove a value; False where there is none."""
+        # Read, since what has expired is not there: to say so must not depend on whether it was cleaned up.
+        read = await self._read(parts, body=False)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        record = live(read.unwrap())
+        if record is None:
+            return Success(False)
+        standing = standing_at(read.unwrap(), if_revision, record.ref.key, self.records.backend.name)
+        if not isinstance(standing, Success):
+            return Failure(standing.failure())
+        return await self.records.delete(record.ref.key, revision=if_revision)
+
+    async def save(
+        self,
+        parts: Parts,
+        value: object,
+        if_revision: int | None,
+        ttl: timedelta | None,
+        attributes: Mapping[str, Scalar],
+    ) -> Result[Written, PersistenceError]:
+        """Put a value at a revision, as ``standing_at`` takes it."""
+        ready = await self._ready(parts, value)
+        if not isinstance(ready, Success):
+            return Failure(ready.failure())
+        name, content = ready.unwrap()
+        return await self._put(
+            name, lambda now: content.draft(attributes, expiry(now, ttl)), if_revision, timed=bool(ttl)
+        )
+
+    async def save_many(
+        self, values: Iterable[tuple[Parts, object]], ttl: timedelta | None, attributes: Mapping[str, Scalar]
+    ) -> list[Result[Written, PersistenceError]]:
+        """Put several values whatever stands there, each for itself; all are tried."""
+        limiter = asyncio.Semaphore(AT_A_TIME)
+
+        async def save(parts: Parts, value: object) -> Result[Written, PersistenceError]:
+            async with limiter:
+                return await self.save(parts, value, None, ttl, attributes)
+
+        results = await asyncio.gather(*(save(*one) for one in values), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if not isinstance(result, BaseException)]
+
+    async def replace(self, parts: Parts, value: object, revision: int) -> Result[Written, PersistenceError]:
+        """Put a value in the place of a revision, where no value ever expires: that needs no read."""
+        ready = await self._ready(parts, value)
+        if not isinstance(ready, Success):
+            return Failure(ready.failure())
+        name, content = ready.unwrap()
+        return await self.records.put(name, content.draft({}, None), revision=revision)
+
+    async def copy(self, parts: Parts, target: Parts, if_revision: int | None) -> Result[Written, PersistenceError]:
+        """Put a value under another key as it is encoded."""
+        loaded = await self.load(parts, decode=False)
+        if not isinstance(loaded, Success):
+            return Failure(loaded.failure())
+        stored = loaded.unwrap()
+        if stored is None:
+            return Failure(self.missing())
+        naming = await self.made_naming()
+        if not isinstance(naming, Success):
+            return Failure(naming.failure())
+        name, card = naming.unwrap().name(target), stored.record.head
+        content = await in_thread_if_large(self._sealing(name, target), stored.value)
+        if not isinstance(content, Success):
+            return Failure(content.failure())
+        draft = content.unwrap().draft(card.attributes, card.expires_at)
+        return await self._put(name, lambda _: draft, if_revision, timed=False)
+
+    def missing(self) -> ValueNotFound:
+        """The error of a key that has no value."""
+        return ValueNotFound(f"there is no value of that key in {self.name!r}; save one, or pass a default")
+
+    async def _ready(self, parts: Parts, value: object) -> Result[tuple[str, Content], PersistenceError]:
+        naming = await self.made_naming()
+        if not isinstance(naming, Success):
+            return Failure(naming.failure())
+        name = naming.unwrap().name(parts)
+        return (await self.content(name, parts, value)).map(lambda content: (name, content))
+
+    async def _put(
+        self, name: str, draft: Callable[[datetime | None], Draft[Card]], if_revision: int | None, *, timed: bool
+    ) -> Result[Written, PersistenceError]:
+        if if_revision is None:
+            return await self._overwrite(name, draft, timed=timed)
+
+        async def decide(found: Found[Card]) -> Decided[Card, None]:
+            standing = standing_at(found, if_revision, name, records.backend.name)
+            if not isinstance(standing, Success):
+                return Failure(standing.failure())
+            return timely(draft(found.now), standing.unwrap())
+
+        # What is to be created need not be read first.
+        records = self.records
+        updated = await (records.create(name, decide) if if_revision == 0 else records.update(name, decide))
+        return self.named(name, updated.result.map(lambda _: updated.durable))
+
+    async def _overwrite(
         self, name: str, draft: Callable[[datetime | None], Draft[Card]], *, timed: bool
     ) -> Result[Written, PersistenceError]:
-        """Put a record whatever stands there. ``timed``: the draft needs the store's present, which is reckoned."""
+        # Where it is timed the draft needs the store's present, which is reckoned.
         records = self.records
         if not timed:
             return await records.put(name, draft(None), revision=None)

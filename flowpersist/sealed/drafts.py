@@ -101,6 +101,13 @@ class Updated(Generic[H, T]):
         """The record that was found."""
         return None if self.found is None else self.found.record
 
+    @property
+    def durable(self) -> Written:
+        """What the store said of the put, where the result is a success of a draft."""
+        if self.written is None:
+            raise ValueError("nothing was written")
+        return self.written
+
 
 def record_context(ref: RecordRef, tenant: str | None) -> bytes:
     """The context that a seal is bound to: namespace, key and tenant, each with its length, unique for each record."""

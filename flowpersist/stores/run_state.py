@@ -20,6 +20,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_instance, check_optional, check_pause, check_size, check_str
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions, check_options, open_hub
+from flowpersist.hub.outcome import or_raise
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores.values import ValueStore, value_store
 
@@ -85,11 +86,12 @@ class RunStates:
     def __init__(self, values: ValueStore[str]) -> None:
         check_instance(values, "values", ValueStore, "a ValueStore of str")
         self._values: ValueStore[str] | None = values
+        self._name = values.collection.records.backend.name
 
     @property
     def name(self) -> str:
         """The backend's."""
-        return "" if self._values is None else self._values.collection.records.backend.name
+        return self._name
 
     async def init(self) -> None:
         """Nothing: the hub is open."""
@@ -97,9 +99,8 @@ class RunStates:
     @discreet
     async def save_state(self, subject_id: str, run_state: str) -> None:
         """See ``RunStateStore``. One round trip."""
-        check_instance(subject_id, "subject_id", str, "a str")
-        check_instance(run_state, "run_state", str, "a str")
-        await (await self._ready()).save(subject_id, run_state)
+        values = await self._ready(subject_id, run_state)
+        await values.save(subject_id, run_state)
 
     @discreet
     async def load_state(self, subject_id: str) -> str | None:
@@ -110,35 +111,36 @@ class RunStates:
     @discreet
     async def delete_state(self, subject_id: str) -> None:
         """See ``RunStateStore``."""
-        check_instance(subject_id, "subject_id", str, "a str")
-        await (await self._ready()).delete(subject_id)
+        values = await self._ready(subject_id)
+        await values.delete(subject_id)
 
     @discreet
     async def cleanup_old_states(self, max_age: timedelta | None = None) -> int:
         """See ``RunStateStore``. By itself the store calls no state old: None deletes nothing."""
         check_optional(max_age, "max_age", check_pause)
-        return await (await self._ready()).cleanup(older_than=max_age)
+        values = await self._ready()
+        return await values.cleanup(older_than=max_age)
 
     @discreet
     async def load_versioned(self, subject_id: str) -> tuple[str | None, int]:
         """See ``VersionedRunStateStore``. One round trip."""
-        check_instance(subject_id, "subject_id", str, "a str")
-        loaded = await (await self._ready()).load(subject_id)
+        values = await self._ready(subject_id)
+        loaded = await values.load(subject_id)
         return (None, 0) if loaded is None else (loaded.value, loaded.revision)
 
     @discreet
     async def save_versioned(self, subject_id: str, run_state: str, revision: int) -> None:
         """See ``VersionedRunStateStore``. One round trip."""
+        check_size(revision, "revision")
+        values = await self._ready(subject_id, run_state)
+        or_raise(await values.collection.replace((subject_id,), run_state, revision))
+
+    async def _ready(self, subject_id: str = "", run_state: str = "") -> ValueStore[str]:
         check_instance(subject_id, "subject_id", str, "a str")
         check_instance(run_state, "run_state", str, "a str")
-        check_size(revision, "revision")
-        await (await self._ready()).single.replace((subject_id,), run_state, revision)
-
-    async def _ready(self) -> ValueStore[str]:
-        await self.init()
-        if self._values is None:  # pragma: no cover - init opens it
-            msg = "a store of run states that is not open"
-            raise AssertionError(msg)
+        if self._values is None:
+            await self.init()
+        assert self._values is not None  # noqa: S101 - init has opened it
         return self._values
 
 
@@ -159,13 +161,9 @@ class SealedRunStateStore(RunStates):
         # Whoever holds conversations logs what is slow, with the subject's verb; so it is not logged twice.
         self._options: HubOptions = {"runtime": Runtime(slow=timedelta.max), **options}
         self._values = None
+        self._name = self._backend.name
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
-
-    @property
-    def name(self) -> str:
-        """The backend's."""
-        return self._backend.name
 
     async def init(self) -> None:
         """Open the backend. Twice: a no-op. Raises ``StorageError``."""

@@ -1,46 +1,33 @@
-"""One value at a time: what of it is there, what may replace it, and the classes of values."""
+"""Values of one class: what is loaded of a record, what may replace it, and what a change makes of it."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
 
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Scalar, Unreadable
-from flowpersist.errors import (
-    CompressionError,
-    EncryptionError,
-    IntegrityError,
-    PersistenceError,
-    SerializationError,
-    UnexpectedType,
-    ValueNotFound,
-)
+from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.hub.outcome import MISSING, or_raise
-from flowpersist.sealed.cards import Card, at, live, standing_at, timely
+from flowpersist.sealed.cards import Card, at, live, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
-from flowpersist.sealed.drafts import Decided, Draft, Found, Updated
+from flowpersist.sealed.drafts import Decided, Found
 from flowpersist.sealed.drafts import Loaded as Sealed
-from flowpersist.sealed.naming import Key, Parts, key_of
-from flowpersist.stores.entries import Loaded, Saved
-from flowpersist.stores.listing import Item
+from flowpersist.sealed.listing import Item
+from flowpersist.sealed.naming import Parts, key_of
+from flowpersist.stores.entries import Loaded
 
 __all__ = ["SingleValues"]
 
 T = TypeVar("T")
-R = TypeVar("R")
-AT_A_TIME: Final = 16
-#: What says that a record can't be opened, and not which one.
-_OF_RECORDS: Final = (IntegrityError, EncryptionError, SerializationError, CompressionError)
 
 
 class SingleValues(Generic[T]):
-    """The values of class ``cls`` in a collection, by the parts of their keys."""
+    """The values of class ``cls`` in a collection."""
 
     def __init__(self, collection: SealedCollection, cls: type[T]) -> None:
         self.collection = collection
@@ -51,95 +38,11 @@ class SingleValues(Generic[T]):
         if not isinstance(value, self._cls):
             raise TypeError(f"Invalid {name}: expected {self._cls.__qualname__}, not {type(value).__name__}")
 
-    async def save(
-        self,
-        parts: Parts,
-        value: T,
-        if_revision: int | None,
-        ttl: timedelta | None,
-        attributes: Mapping[str, Scalar],
-    ) -> Saved:
-        """Put one value."""
-        name = or_raise(await self.collection.made_naming()).name(parts)
-        content = or_raise(await self.collection.content(name, parts, value))
-
-        def draft(now: datetime | None) -> Draft[Card]:
-            return content.draft(attributes, expiry(now, ttl))
-
-        return await self._put(name, draft, if_revision, timed=ttl is not None)
-
-    async def _put(
-        self, name: str, draft: Callable[[datetime | None], Draft[Card]], if_revision: int | None, *, timed: bool
-    ) -> Saved:
-        if if_revision is None:
-            written = or_raise(await self.collection.replace(name, draft, timed=timed))
-            return Saved(written.revision, written.now)
-
-        async def decide(found: Found[Card]) -> Decided[Card, None]:
-            standing = standing_at(found, if_revision, name, records.backend.name)
-            if not isinstance(standing, Success):
-                return Failure(standing.failure())
-            return timely(draft(found.now), standing.unwrap())
-
-        # What is to be created need not be read first.
-        records = self.collection.records
-        updated = await (records.create(name, decide) if if_revision == 0 else records.update(name, decide))
-        self.raised(name, updated.result)
-        return _saved(updated)
-
-    async def replace(self, parts: Parts, value: T, revision: int) -> Saved:
-        """Put one value in the place of a revision, which never expires: that needs no read."""
-        name = or_raise(await self.collection.made_naming()).name(parts)
-        content = or_raise(await self.collection.content(name, parts, value))
-        written = or_raise(await self.collection.records.put(name, content.draft({}, None), revision=revision))
-        return Saved(written.revision, written.now)
-
-    async def load(self, parts: Parts) -> Loaded[T] | None:
-        """One value, or None."""
-        naming = or_raise(await self.collection.naming())
-        if naming is None:
+    def of(self, stored: Stored | None) -> Loaded[T] | None:
+        """A value of the class, or None; raises ``UnexpectedType``, which names the record."""
+        if stored is None:
             return None
-        name = naming.name(parts)
-        return await self._loaded(name, parts, await self.collection.records.read(name, body=True))
-
-    async def _loaded(self, name: str, parts: Parts, found: Result[Found[Card], PersistenceError]) -> Loaded[T] | None:
-        record = live(self.raised(name, found))
-        if record is None:
-            return None
-        stored = self.raised(name, await self.collection.opened(record, parts))
-        return self.raised(name, self.loaded(stored))
-
-    async def load_many(self, wanted: list[Parts]) -> dict[Key, Loaded[T] | None]:
-        """Several values by their keys."""
-        naming = or_raise(await self.collection.naming())
-        if naming is None:
-            return {key_of(parts): None for parts in wanted}
-        names = [naming.name(parts) for parts in wanted]
-        found = or_raise(await self.collection.records.read_many(names, body=True))
-        return {
-            key_of(parts): await self._loaded(name, parts, one)
-            for name, parts, one in zip(names, wanted, found, strict=True)
-        }
-
-    async def save_many(
-        self,
-        named: Mapping[Key, Parts],
-        values: Mapping[Key, T],
-        ttl: timedelta | None,
-        attributes: Mapping[str, Scalar],
-    ) -> dict[Key, Saved]:
-        """Put several values, each for itself; all are tried before a failure is raised."""
-        limiter = asyncio.Semaphore(AT_A_TIME)
-
-        async def save(key: Key) -> Saved:
-            async with limiter:
-                return await self.save(named[key], values[key], None, ttl, attributes)
-
-        results = await asyncio.gather(*map(save, named), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return {key: result for key, result in zip(named, results, strict=True) if isinstance(result, Saved)}
+        return or_raise(self.collection.named(stored.record.ref.key, self.loaded(stored)))
 
     def loaded(self, stored: Stored) -> Result[Loaded[T], PersistenceError]:
         """A value of the class."""
@@ -187,7 +90,7 @@ class SingleValues(Generic[T]):
         """Read, change, put."""
         collection = self.collection
         if default is MISSING and or_raise(await collection.naming()) is None:
-            raise self._missing()
+            raise collection.missing()
         name = or_raise(await collection.made_naming()).name(parts)
 
         async def decide(found: Found[Card]) -> Decided[Card, tuple[T, Card]]:
@@ -207,10 +110,10 @@ class SingleValues(Generic[T]):
             return timely(draft, standing).giving((value, draft.head))
 
         updated = await collection.records.update(name, decide, body=True)
-        value, card = self.raised(name, updated.result)
-        saved, before = _saved(updated), updated.before
-        created_at = saved.at if before is None else before.created_at
-        return Loaded(key_of(parts), value, saved.revision, created_at, saved.at, card.expires_at, card.attributes)
+        value, card = or_raise(collection.named(name, updated.result))
+        written, before = updated.durable, updated.before
+        created_at = written.now if before is None else before.created_at
+        return Loaded(key_of(parts), value, written.revision, created_at, written.now, card.expires_at, card.attributes)
 
     async def _before(
         self,
@@ -224,52 +127,8 @@ class SingleValues(Generic[T]):
                 return Failure(stored.failure())
             return self.loaded(stored.unwrap()).map(lambda loaded: loaded.value)
         # A copy, since change may alter what it is given, and run again.
-        return Failure(self._missing()) if default is MISSING else Success(copy.deepcopy(default))
-
-    async def delete(self, parts: Parts, if_revision: int | None) -> bool:
-        """Remove one value."""
-        naming = or_raise(await self.collection.naming())
-        if naming is None:
-            return False
-        name = naming.name(parts)
-        # Read, since what has expired is not there: to say so must not depend on whether it was cleaned up.
-        records = self.collection.records
-        found = self.raised(name, await records.read(name))
-        standing = or_raise(standing_at(found, if_revision, name, records.backend.name)) if live(found) else None
-        if standing is None:
-            return False
-        return or_raise(await records.delete(name, revision=if_revision))
-
-    async def copy(self, parts: Parts, target: Parts, if_revision: int | None) -> Saved:
-        """Put a value under another key as it is encoded."""
-        naming = or_raise(await self.collection.naming())
-        if naming is None:
-            raise self._missing()
-        name, other = naming.name(parts), naming.name(target)
-        record = live(self.raised(name, await self.collection.records.read(name, body=True)))
-        if record is None:
-            raise self._missing()
-        stored = self.raised(name, await self.collection.opened(record, parts, decode=False))
-        content = or_raise(await self.collection.recoded(other, target, stored.value))
-        made = content.draft(record.head.attributes, record.head.expires_at)
-        return await self._put(other, lambda _: made, if_revision, timed=False)
-
-    def raised(self, name: str, result: Result[R, PersistenceError]) -> R:
-        """The value of a success. An error says what is wrong with a record, and here which one it is."""
-        if isinstance(result, Failure) and isinstance(result.failure(), _OF_RECORDS):
-            raise at(result.failure(), self.collection.records.ref(name))
-        return or_raise(result)
-
-    def _missing(self) -> ValueNotFound:
-        return ValueNotFound(f"there is no value of that key in {self.collection.name!r}; save one, or pass a default")
+        return Failure(self.collection.missing()) if default is MISSING else Success(copy.deepcopy(default))
 
 
 async def _settled(given: Any) -> Any:  # noqa: ANN401 - what an awaitable gives, the checkers don't agree on
     return await given if inspect.isawaitable(given) else given
-
-
-def _saved(updated: Updated[Card, Any]) -> Saved:
-    if updated.written is None:  # pragma: no cover - whose result is a success was written
-        msg = "an update without a write"
-        raise AssertionError(msg)
-    return Saved(updated.written.revision, updated.written.now)

@@ -30,17 +30,16 @@ from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.sealed.catalogue import purge_old
 from flowpersist.sealed.collection import SealedCollection
+from flowpersist.sealed.listing import Asked, Item, delete_all, listing
 from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
-from flowpersist.stores.entries import Change, Loaded, Saved, checked_attributes
-from flowpersist.stores.listing import Asked, Item, Unreadables, asked, delete_all, listing
+from flowpersist.stores.entries import Change, Loaded, Saved, Unreadables, asked, checked_attributes, saved_as
 from flowpersist.stores.single import SingleValues
 from flowpersist.stores.watching import Watch
 
 __all__ = ["ValueStore", "value_store"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 #: ``MISSING`` where a value of the collection's class may stand.
 _NO_DEFAULT: Any = MISSING
@@ -83,7 +82,8 @@ class ValueStore(Generic[T]):
         self.single.check(value, "value")
         check_optional(if_revision, "if_revision", check_size)
         check_optional(ttl, "ttl", check_duration)
-        return await self.single.save(parts, value, if_revision, ttl, checked_attributes(attributes))
+        given = checked_attributes(attributes)
+        return saved_as(or_raise(await self.collection.save(parts, value, if_revision, ttl, given)))
 
     @discreet
     async def load(self, key: Key) -> Loaded[T] | None:
@@ -93,7 +93,7 @@ class ValueStore(Generic[T]):
 
         Raises ``UnexpectedType`` for a value of another class.
         """
-        return await self.single.load(parts_of(key))
+        return self.single.of(or_raise(await self.collection.load(parts_of(key))))
 
     @discreet
     async def update(
@@ -134,7 +134,7 @@ class ValueStore(Generic[T]):
         """
         parts = parts_of(key)
         check_optional(if_revision, "if_revision", check_whole)
-        return await self.single.delete(parts, if_revision)
+        return or_raise(await self.collection.delete(parts, if_revision))
 
     @discreet
     async def copy(self, key: Key, to: Key, *, if_revision: int | None = None) -> Saved:
@@ -148,7 +148,7 @@ class ValueStore(Generic[T]):
         """
         parts, target = parts_of(key), parts_of(to, "to")
         check_optional(if_revision, "if_revision", check_size)
-        return await self.single.copy(parts, target, if_revision)
+        return saved_as(or_raise(await self.collection.copy(parts, target, if_revision)))
 
     @discreet
     async def load_many(self, keys: Iterable[Key]) -> dict[Key, Loaded[T] | None]:
@@ -157,7 +157,9 @@ class ValueStore(Generic[T]):
         - ``keys``: which.
         """
         check_items(keys, "keys", "keys")
-        return await self.single.load_many([parts_of(key) for key in keys])
+        wanted = [parts_of(key) for key in keys]
+        found = or_raise(await self.collection.load_many(wanted))
+        return {key_of(parts): self.single.of(stored) for parts, stored in zip(wanted, found, strict=True)}
 
     @discreet
     async def save_many(
@@ -177,10 +179,11 @@ class ValueStore(Generic[T]):
         check_mapping(values, "values")
         check_optional(ttl, "ttl", check_duration)
         given = checked_attributes(attributes)
-        named = {key: parts_of(key) for key in values}
         for value in values.values():
             self.single.check(value, "values")
-        return await self.single.save_many(named, values, ttl, given)
+        wanted = [(parts_of(key), value) for key, value in values.items()]
+        results = await self.collection.save_many(wanted, ttl, given)
+        return {key: saved_as(or_raise(result)) for key, result in zip(values, results, strict=True)}
 
     @discreet
     async def keys(

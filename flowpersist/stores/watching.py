@@ -20,9 +20,9 @@ from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.wakeup import hear_changes, rung_within
 from flowpersist.sealed.cards import live
 from flowpersist.sealed.collection import Stored
+from flowpersist.sealed.listing import Asked, listing
 from flowpersist.sealed.naming import Naming, Parts, Prefix, key_of
 from flowpersist.stores.entries import Change
-from flowpersist.stores.listing import Asked, listing
 from flowpersist.stores.single import SingleValues
 
 __all__ = ["Watch"]
@@ -109,7 +109,7 @@ class Watch(Generic[T]):
                 gone.discard(name)
                 told = self._told.get(name)
                 if again or told is None or told.revision != item.record.revision:
-                    change = await (self._one(name) if item.stored is None else self._of(item.stored))
+                    change = await self._one(name) if item.stored is None else self._of(item.stored)
                     if change is not None:
                         yield change
             after = page.next
@@ -122,20 +122,20 @@ class Watch(Generic[T]):
     async def _one(self, name: str) -> Change[T] | None:
         """What is to be told of one record: None where that was told already."""
         collection = self._values.collection
-        record = live(self._values.raised(name, await collection.records.read(name, body=True)))
+        record = live(or_raise(collection.named(name, await collection.records.read(name, body=True))))
         if record is None:
             return self._gone(name)
         told = self._told.get(name)
         if told is not None and told.revision == record.revision:
             return None
-        stored = self._values.raised(name, await collection.opened(record))
-        return await self._of(stored) if self._prefix.holds(stored.parts) else None
+        stored = or_raise(collection.named(name, await collection.opened(record)))
+        return self._of(stored) if self._prefix.holds(stored.parts) else None
 
-    async def _of(self, stored: Stored) -> Change[T]:
-        name, record = stored.record.ref.key, stored.record
-        loaded = self._values.raised(name, self._values.loaded(stored))
-        self._told[name] = _Told(stored.parts, record.revision, record.head.expires_at)
-        return Change(loaded.key, loaded)
+    def _of(self, stored: Stored) -> Change[T]:
+        record = stored.record
+        loaded = self._values.of(stored)
+        self._told[record.ref.key] = _Told(stored.parts, record.revision, record.head.expires_at)
+        return Change(key_of(stored.parts), loaded)
 
     def _gone(self, name: str) -> Change[T] | None:
         told = self._told.pop(name, None)

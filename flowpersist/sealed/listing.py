@@ -1,27 +1,24 @@
-"""Pages of a collection, in which nothing that can't be read is passed over in silence."""
+"""Pages of a sealed collection, in which nothing that can't be read is passed over in silence."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import ORDERS, Order, Page, Record, Scalar, Unreadable, Where
+from flowpersist.backends.base import Order, Page, Record, Scalar, Unreadable, Where
 from flowpersist.errors import PersistenceError
-from flowpersist.errors.arguments import check_choice, check_flag, check_optional, check_str, check_whole
 from flowpersist.sealed.cards import Card, at, is_live, key_in
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.naming import Key, Naming, Parts, Prefix, prefix_of
-from flowpersist.stores.entries import checked_attributes
+from flowpersist.sealed.naming import Naming, Parts, Prefix
 
-__all__ = ["Asked", "Item", "Unreadables", "asked", "delete_all", "listing"]
+__all__ = ["Asked", "Item", "delete_all", "listing"]
 
-Unreadables: TypeAlias = Literal["raise", "skip"]
 PAGE: Final = 100
 
 #: So often a page is filled up where what was found is not meant, before it comes short with a cursor.
@@ -147,24 +144,3 @@ async def delete_all(collection: SealedCollection, naming: Naming, prefix: Prefi
         if page.next is None:
             return Success(deleted)
         wanted = evolve(wanted, after=page.next)
-
-
-def asked(
-    prefix: Key | tuple[()],
-    where: Mapping[str, Scalar] | None,
-    order: Order,
-    descending: bool,  # noqa: FBT001
-    limit: int,
-    after: str | None,
-    unreadable: Unreadables,
-    *,
-    values: bool,
-) -> Asked:
-    """What a caller asks for, checked."""
-    check_choice(order, "order", ORDERS)
-    check_flag(descending, "descending")
-    check_whole(limit, "limit", most=10_000)
-    check_optional(after, "after", check_str)
-    check_choice(unreadable, "unreadable", ("raise", "skip"))
-    skip = unreadable == "skip"
-    return Asked(prefix_of(prefix), checked_attributes(where, "where"), order, limit, after, descending, values, skip)
