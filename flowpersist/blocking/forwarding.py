@@ -23,14 +23,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 #: The async object.
-W = TypeVar("W")
+W_co = TypeVar("W_co", covariant=True)
 
 
-class Blocking(Generic[W]):
+class Blocking(Generic[W_co]):
     """The synchronous form of an async object, which is made and used on the loop of a portal."""
 
-    def __init__(self, portal: Portal[Any], make: Callable[[], W]) -> None:
-        async def made() -> W:
+    def __init__(self, portal: Portal[Any], make: Callable[[], W_co]) -> None:
+        async def made() -> W_co:
             return make()
 
         self._portal = portal
@@ -38,15 +38,15 @@ class Blocking(Generic[W]):
 
 
 def verb(
-    method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]], *, threaded: str | None = None
-) -> Callable[Concatenate[Blocking[W], P], T]:
+    method: Callable[Concatenate[W_co, P], Coroutine[Any, Any, T]], *, threaded: str | None = None
+) -> Callable[Concatenate[Blocking[W_co], P], T]:
     """An async method that returns a value or raises.
 
     ``threaded`` names an argument that is a function of the caller's: a plain one runs in a thread.
     """
     prepared = _prepared(method, threaded)
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         with forgetting():
             return self._portal.call(partial(prepared, self._wrapped, *args, **kwargs))
 
@@ -54,21 +54,21 @@ def verb(
 
 
 def settled(
-    method: Callable[Concatenate[W, P], Coroutine[Any, Any, Success[T] | Failure[PersistenceError]]],
-) -> Callable[Concatenate[Blocking[W], P], T]:
+    method: Callable[Concatenate[W_co, P], Coroutine[Any, Any, Success[T] | Failure[PersistenceError]]],
+) -> Callable[Concatenate[Blocking[W_co], P], T]:
     """An async method that returns an ``Outcome``."""
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         with forgetting():
             return or_raise(self._portal.call(partial(method, self._wrapped, *args, **kwargs)))
 
     return as_if(forwarded, method)
 
 
-def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocking[W], P], T]:
+def plain(method: Callable[Concatenate[W_co, P], T]) -> Callable[Concatenate[Blocking[W_co], P], T]:
     """A plain method, which runs on the loop as it would where the object is used without this."""
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         async def called() -> T:
             return method(self._wrapped, *args, **kwargs)
 
@@ -79,11 +79,11 @@ def plain(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[Blocki
 
 
 def endless(
-    method: Callable[Concatenate[W, P], Coroutine[Any, Any, None]],
-) -> Callable[Concatenate[Blocking[W], P], None]:
+    method: Callable[Concatenate[W_co, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[Blocking[W_co], P], None]:
     """An async method that goes on until it is cancelled: it returns when another thread closes the hub."""
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> None:
         with forgetting(), suppress(ClosedError):
             self._portal.call(partial(method, self._wrapped, *args, **kwargs))
 
@@ -91,19 +91,19 @@ def endless(
 
 
 def worked(
-    method: Callable[Concatenate[W, Callable[[T], Awaitable[object]], P], Coroutine[Any, Any, None]],
-) -> Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]:
+    method: Callable[Concatenate[W_co, Callable[[T], Awaitable[object]], P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[Blocking[W_co], Callable[[T], object], P], None]:
     """An endless method that calls a handler: a plain handler runs in a thread."""
     forwarded: Any = as_if(endless(_prepared(method, "handler", "expired")), method)
-    return cast("Callable[Concatenate[Blocking[W], Callable[[T], object], P], None]", forwarded)
+    return cast("Callable[Concatenate[Blocking[W_co], Callable[[T], object], P], None]", forwarded)
 
 
 def iterated(
-    method: Callable[Concatenate[W, P], AsyncIterator[T]],
-) -> Callable[Concatenate[Blocking[W], P], Items[T]]:
+    method: Callable[Concatenate[W_co, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Blocking[W_co], P], Items[T]]:
     """A method that gives an async iterator."""
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> Items[T]:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> Items[T]:
         with forgetting():
             return Items(self._portal, method(self._wrapped, *args, **kwargs))
 
@@ -111,14 +111,14 @@ def iterated(
 
 
 def entered(
-    method: Callable[Concatenate[W, P], AbstractAsyncContextManager[T]],
-) -> Callable[Concatenate[Blocking[W], P], AbstractContextManager[T]]:
+    method: Callable[Concatenate[W_co, P], AbstractAsyncContextManager[T]],
+) -> Callable[Concatenate[Blocking[W_co], P], AbstractContextManager[T]]:
     """A method that gives an async context manager.
 
     Its block runs in the caller's thread and is never interrupted: what would cancel it is raised at its end.
     """
 
-    def forwarded(self: Blocking[W], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
+    def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
         return Block(self._portal, partial(method, self._wrapped, *args, **kwargs))
 
     return as_if(forwarded, method)

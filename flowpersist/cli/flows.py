@@ -89,6 +89,7 @@ def resume(
     value: str | None,
     fields: tuple[str, ...],
     by: str | None,
+    shown_digest: str | None,
     tools: tuple[str, ...],
     wait: bool,
 ) -> None:
@@ -98,7 +99,7 @@ def resume(
     async def go_on(runner: FlowRunner) -> FlowOutcome:
         found = named(read_key(key), runner.hub)
         value = await given.read(runner.hub, found) if given else MISSING
-        return or_raise(await runner.resume(found, answer=value, by=by))
+        return or_raise(await runner.resume(found, answer=value, by=by, shown_digest=shown_digest))
 
     _go(store, tools, go_on, wait=wait)
 

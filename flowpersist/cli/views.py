@@ -54,6 +54,8 @@ def wait_data(wait: Wait) -> dict[str, object]:
         "deadline": moment(wait.deadline),
         "answeredBy": wait.answered_by,
         "answeredAt": moment(wait.answered_at),
+        "digest": wait.digest,
+        "answeredDigest": wait.answered_digest,
         "awaiting": awaiting_data(wait.awaiting),
     }
 
@@ -68,6 +70,7 @@ def awaiting_data(awaiting: AwaitInput[object] | None) -> dict[str, object] | No
         "prompt": awaiting.prompt,
         "schema": awaiting.json_schema,
         "shown": awaiting.shown,
+        "action": None if awaiting.action is None else awaiting.action.to_data(),
     }
 
 
@@ -80,6 +83,7 @@ def receipt_data(receipt: Receipt) -> dict[str, object]:
         "at": moment(receipt.at),
         "by": receipt.by,
         "answerId": receipt.answer_id,
+        "digest": receipt.digest,
     }
 
 

@@ -31,6 +31,7 @@ ANSWER = (
     click.option("--value", metavar="JSON", help="The answer as JSON; - reads it from standard input."),
     click.option("--set", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the answer; repeat it."),
     click.option("--by", help="The person who answers; recorded and shown, not verified."),
+    click.option("--shown-digest", metavar="DIGEST", help="Answer only if the question still has this digest."),
 )
 
 
@@ -85,7 +86,14 @@ def given_answer(value: str | None, fields: tuple[str, ...]) -> Given:
 @click.option("--answer-id", help="Your own id of this answer: repeating it is not a second answer.")
 @store_options
 def answer(
-    *, store: Store, key: str, value: str | None, fields: tuple[str, ...], by: str | None, answer_id: str | None
+    *,
+    store: Store,
+    key: str,
+    value: str | None,
+    fields: tuple[str, ...],
+    by: str | None,
+    shown_digest: str | None,
+    answer_id: str | None,
 ) -> None:
     """Record an answer; KEY is - to read it from standard input. `resume` or a worker continues the flow."""
     given = given_answer(value, fields)
@@ -95,7 +103,8 @@ def answer(
 
     async def verb(hub: PersistenceHub) -> Receipt:
         token = read_key(key)
-        return or_raise(await hub.answer(token, await given.read(hub, token), by=by, answer_id=answer_id))
+        value = await given.read(hub, token)
+        return or_raise(await hub.answer(token, value, by=by, answer_id=answer_id, shown_digest=shown_digest))
 
     receipt = with_hub(store, verb, writes=True)
     store.show(receipt_data(receipt), [f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}"])

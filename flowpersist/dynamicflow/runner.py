@@ -29,9 +29,9 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
 )
-from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional
+from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional, check_str
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.answering_verbs import claim_unless
+from flowpersist.hub.answering_verbs import Reply, claim_unless
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
@@ -102,7 +102,13 @@ class FlowRunner:
 
     @discreet
     async def resume(
-        self, key: KeyLike, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+        self,
+        key: KeyLike,
+        *,
+        answer: object = MISSING,
+        document: Source | None = None,
+        by: str | None = None,
+        shown_digest: str | None = None,
     ) -> Outcome[FlowOutcome]:
         """Answer one wait and run on, until the run is done or awaits other answers.
 
@@ -110,8 +116,8 @@ class FlowRunner:
         claims the run, continues it. A document of another hash needs a registered Migration. A refusal (an answer that
         does not match its schema, a missing tool) leaves the run as it was.
         """
-        _check_answer(document, by)
-        return await self._resume(key, answer, document, by, nothing)
+        _check_answer(document, by, shown_digest)
+        return await self._resume(key, Reply(answer, by, shown_digest), document, nothing)
 
     @discreet
     def stream(
@@ -129,11 +135,18 @@ class FlowRunner:
 
     @discreet
     def stream_resume(
-        self, key: KeyLike, *, answer: object = MISSING, document: Source | None = None, by: str | None = None
+        self,
+        key: KeyLike,
+        *,
+        answer: object = MISSING,
+        document: Source | None = None,
+        by: str | None = None,
+        shown_digest: str | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``resume``, with the events while they happen."""
-        _check_answer(document, by)
-        return follow(lambda emit: self._resume(key, answer, document, by, emit), self.hub.suspensions.tracebacks)
+        _check_answer(document, by, shown_digest)
+        reply = Reply(answer, by, shown_digest)
+        return follow(lambda emit: self._resume(key, reply, document, emit), self.hub.suspensions.tracebacks)
 
     @discreet
     async def work(
@@ -230,9 +243,7 @@ class FlowRunner:
         outcome = cast("dict[str, Any]", found.unwrap())
         return Success(Completed(outcome["result"], outcome["outputs"]))
 
-    async def _resume(
-        self, key: KeyLike, answer: object, document: Source | None, by: str | None, emit: Emit
-    ) -> Outcome[FlowOutcome]:
+    async def _resume(self, key: KeyLike, reply: Reply, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
         run_id: str | None = None
         flow: Flow | None = None
 
@@ -247,11 +258,11 @@ class FlowRunner:
                 flow = compiled.unwrap()
             return no_flow(suspension) or self._refusal(suspension.metadata, flow)
 
-        claimed = await claim_unless(self.hub, refusal, key, answer, by=by, lease=self.lease)
+        claimed = await claim_unless(self.hub, refusal, key, reply, lease=self.lease)
         if isinstance(claimed, Success):
             return tell(emit, run_id, await self._driven(claimed.unwrap(), emit, flow))
-        if isinstance(claimed.failure(), SuspensionBusy) and answer is not MISSING:
-            return tell(emit, run_id, await self._accepted(key, answer, by, emit, flow))
+        if isinstance(claimed.failure(), SuspensionBusy) and reply.value is not MISSING:
+            return tell(emit, run_id, await self._accepted(key, reply, emit, flow))
         return tell(emit, run_id, Failure(claimed.failure()))
 
     def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:
@@ -266,15 +277,13 @@ class FlowRunner:
         )
         return FlowError(message, str(metadata.get("flow")), None, None, lacking[0])
 
-    async def _accepted(
-        self, key: KeyLike, answer: object, by: str | None, emit: Emit, flow: Flow | None
-    ) -> Outcome[FlowOutcome]:
+    async def _accepted(self, key: KeyLike, reply: Reply, emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
         """Record the answer to a run that another process holds, and make sure that it is read.
 
         A holder that pauses after the answer finds its run answered and continues it. If it paused just before, the run
         is free and continues here.
         """
-        answered = await self.hub.answer(key, answer, by=by)
+        answered = await self.hub.answer(key, reply.value, by=reply.by, shown_digest=reply.shown_digest)
         if isinstance(answered, Failure):
             return answered
         receipt = answered.unwrap()
@@ -290,7 +299,8 @@ class FlowRunner:
         return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())
 
 
-def _check_answer(document: object, by: object) -> None:
+def _check_answer(document: object, by: object, shown_digest: object) -> None:
+    check_optional(shown_digest, "shown_digest", check_str)
     check_optional(document, "document", check_source)
     check_optional(by, "by", check_text)
 

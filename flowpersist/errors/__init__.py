@@ -17,6 +17,7 @@
     ├── LeaseLost
     ├── IdempotencyConflict
     ├── PermissionDenied
+    ├── QuestionChanged           the answer was given to another question than the wait has
     ├── InputValidationError      carries problems, each with its JSON pointer
     ├── SerializationError        carries path, where the value is known
     │   ├── UnsupportedType       carries problems: each class, its path and what to do
@@ -92,6 +93,7 @@ from flowpersist.errors.suspensions import (
     KeyValidationError,
     LeaseLost,
     PermissionDenied,
+    QuestionChanged,
     StillWaiting,
     SuspensionBusy,
     SuspensionCancelled,
@@ -123,6 +125,7 @@ __all__ = [
     "PersistenceError",
     "PoolTimeout",
     "Problem",
+    "QuestionChanged",
     "RevisionConflict",
     "SerializationError",
     "StateChanged",

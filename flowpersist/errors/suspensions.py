@@ -16,6 +16,7 @@ __all__ = [
     "KeyValidationError",
     "LeaseLost",
     "PermissionDenied",
+    "QuestionChanged",
     "StillWaiting",
     "SuspensionBusy",
     "SuspensionCancelled",
@@ -101,6 +102,13 @@ class UnreadAnswers(SuspensionClosed):
     """The run can't be completed while answers have come that it has not read; ``discard=True`` drops them."""
 
     code = "unread-answers"
+    http_status = 409
+
+
+class QuestionChanged(PersistenceError):
+    """The answer was given to another question than the wait has: the digests of what is shown differ."""
+
+    code = "question-changed"
     http_status = 409
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from returns.result import Result
 
 from flowpersist.errors import PersistenceError
@@ -55,14 +55,14 @@ class Given:
 def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -> Offer:
     form = json_form(offer.value)
     if wait is None:
-        return Offer(form, offer.by, offer.answer_id, digest=verbs.digest_of(form))
+        return evolve(offer, value=form, digest=verbs.digest_of(form))
     typed = wait.awaiting is not None and "schema" in wait.awaiting
     # Without a schema the given value itself must be JSON data.
     checked = verbs.checked(wait, form if typed else offer.value, max_text=max_text)
     if kind is not None:
         # The same value, if its type's own rules let it through.
         checked = checked.bind(lambda value: structure(value, kind).map(lambda _: value))
-    return Offer(form, offer.by, offer.answer_id, checked=checked)
+    return evolve(offer, value=form, checked=checked)
 
 
 async def delivered(

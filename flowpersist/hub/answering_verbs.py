@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
+from attrs import field, frozen
+
 from flowpersist.backends.base import check_text
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import (
@@ -34,10 +36,19 @@ from flowpersist.lifecycle.views import (
     suspension_of,
 )
 
-__all__ = ["AnsweringVerbs", "Refusal", "claim_unless"]
+__all__ = ["AnsweringVerbs", "Refusal", "Reply", "claim_unless"]
 
 #: Why a suspension is not to be claimed; None where it may be.
 Refusal: TypeAlias = Callable[[Suspension], Awaitable[PersistenceError | None]]
+
+
+@frozen
+class Reply:
+    """An answer, or none: its value, who gives it, and the digest of what they were shown."""
+
+    value: object = field(repr=False)
+    by: str | None
+    shown_digest: str | None
 
 
 class AnsweringVerbs(HubBase):
@@ -45,7 +56,13 @@ class AnsweringVerbs(HubBase):
 
     @discreet
     async def answer(
-        self, key: KeyLike, value: object, *, by: str | None = None, answer_id: str | None = None
+        self,
+        key: KeyLike,
+        value: object,
+        *,
+        by: str | None = None,
+        answer_id: str | None = None,
+        shown_digest: str | None = None,
     ) -> Outcome[Receipt]:
         """Validate an answer and record it. A keyring for control alone is enough.
 
@@ -53,8 +70,9 @@ class AnsweringVerbs(HubBase):
         - ``value``: the answer, as JSON data or an instance of the schema's class.
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the same id again succeeds, and its receipt is ``replayed``.
+        - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
         """
-        given = self._given(value, by, answer_id)
+        given = self._given(value, by, answer_id, shown_digest)
 
         async def decide(seen: Snapshot) -> Decision[Receipt]:
             offer = await given.examined(seen.head, seen.target)
@@ -70,6 +88,7 @@ class AnsweringVerbs(HubBase):
         *,
         by: str | None = None,
         answer_id: str | None = None,
+        shown_digest: str | None = None,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Outcome[Resumption[S, A]]:
@@ -82,12 +101,13 @@ class AnsweringVerbs(HubBase):
         - ``value``: the answer; left out: none is given.
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the winner's own id gets the same run again.
+        - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
         - ``expect``: the class that the state must have.
         - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
         """
         self._check_taken(expect, awaiting)
         own = self._random_id() if answer_id is None else answer_id
-        given = self._given(value, by, own)
+        given = self._given(value, by, own, shown_digest)
 
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
@@ -104,6 +124,7 @@ class AnsweringVerbs(HubBase):
         *,
         by: str | None = None,
         answer_id: str | None = None,
+        shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
         expect: type[S] = ANY_CLASS,
@@ -118,6 +139,7 @@ class AnsweringVerbs(HubBase):
         - ``value``: the answer; left out: none is given.
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the id of the answer, for a repeat.
+        - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
         - ``lease``: how long the run is held without a renewal.
         - ``claim_id``: the same id gets the same run again.
         - ``expect``: the class that the state must have.
@@ -126,7 +148,7 @@ class AnsweringVerbs(HubBase):
         check_duration(lease, "lease")
         self._check_taken(expect, awaiting)
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
-        given = self._given(value, by, answer_id)
+        given = self._given(value, by, answer_id, shown_digest)
         return await self._claim(None, key, value, given, lease, own, expect, awaiting)
 
     async def _claim(
@@ -196,8 +218,8 @@ class AnsweringVerbs(HubBase):
 
 
 async def claim_unless(
-    hub: AnsweringVerbs, refuse: Refusal, key: KeyLike, value: object, *, by: str | None, lease: timedelta
+    hub: AnsweringVerbs, refuse: Refusal, key: KeyLike, reply: Reply, *, lease: timedelta
 ) -> Outcome[Resumption[Any]]:
     """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing."""
-    given, own = hub._given(value, by, None), hub._random_id()  # noqa: SLF001 - the class of this module
-    return await hub._claim(refuse, key, value, given, lease, own, ANY_CLASS, ANY_ANSWER)  # noqa: SLF001 - as above
+    given, own = hub._given(reply.value, reply.by, None, reply.shown_digest), hub._random_id()  # noqa: SLF001 - the class of this module
+    return await hub._claim(refuse, key, reply.value, given, lease, own, ANY_CLASS, ANY_ANSWER)  # noqa: SLF001 - as above

@@ -13,6 +13,8 @@ from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import (
     check_instance,
+    check_optional,
+    check_str,
 )
 from flowpersist.hub.answering import Given, own_copy
 from flowpersist.hub.due import Queues
@@ -113,10 +115,11 @@ class HubBase:
         self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
         return planned
 
-    def _given(self, value: object, by: str | None, answer_id: str | None) -> Given:
+    def _given(self, value: object, by: str | None, answer_id: str | None, shown_digest: str | None) -> Given:
+        check_optional(shown_digest, "shown_digest", check_str)
         # One answer may be as large as a state.
         most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
-        return Given(Offer(own_copy(value), by, answer_id), self.answer_types, most)
+        return Given(Offer(own_copy(value), by, answer_id, shown=shown_digest), self.answer_types, most)
 
     def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:
         held = self.holds.get((run.suspension.id, run.fence))

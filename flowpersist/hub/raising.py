@@ -8,34 +8,29 @@ from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from flowpersist.backends.base import Page, Scalar, StorageBackend
-from flowpersist.errors.arguments import check_instance
-from flowpersist.errors.secrecy import discreet, forgetting
+from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions, open_hub
-from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, S, or_raise
+from flowpersist.hub.outcome import ANY_CLASS, DEFAULT_LEASE, S, or_raise
+from flowpersist.hub.raising_answers import RaisingAnswers
 from flowpersist.hub.suspending import Awaiting
 from flowpersist.hub.transactions import KeyLike
-from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Until
-from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension
+from flowpersist.lifecycle.views import Criteria, NewSuspension, Resumption, Suspension
 
 __all__ = ["RaisingHub"]
 
 
-class RaisingHub:
+class RaisingHub(RaisingAnswers):
     """The verbs of ``PersistenceHub``, where their arguments are described; ``hub`` is the one that does the work.
 
     All verbs raise ``StorageError``, and ``IntegrityError`` or ``EncryptionError`` where a record can't be opened.
     Those that take a key, an id or a run also raise ``KeyValidationError`` and ``SuspensionNotFound``, and where the
     authorizer refuses ``PermissionDenied``. What else a verb raises stands with it.
     """
-
-    def __init__(self, hub: PersistenceHub) -> None:
-        check_instance(hub, "hub", PersistenceHub, "a PersistenceHub; RaisingHub.open makes both")
-        self.hub = hub
 
     @staticmethod
     @asynccontextmanager
@@ -132,58 +127,6 @@ class RaisingHub:
         return or_raise(await self.hub.keys(id, by=by))
 
     @discreet
-    async def answer(
-        self, key: KeyLike, value: object, *, by: str | None = None, answer_id: str | None = None
-    ) -> Receipt:
-        """Validate an answer and record it.
-
-        Raises ``InputValidationError``, ``StateTooLarge`` and ``SuspensionClosed``.
-        """
-        return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id))
-
-    @discreet
-    async def resume(
-        self,
-        key: KeyLike,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        expect: type[S] = ANY_CLASS,
-        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
-    ) -> Resumption[S, A]:
-        """Answer, if a value is given, and take the run for good.
-
-        Raises ``StillWaiting``, ``SuspensionBusy``, ``SuspensionClosed``, ``InputValidationError`` and
-        ``SerializationError``.
-        """
-        return or_raise(await self.hub.resume(key, value, by=by, answer_id=answer_id, expect=expect, awaiting=awaiting))
-
-    @discreet
-    async def claim(
-        self,
-        key: KeyLike,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        claim_id: str | None = None,
-        expect: type[S] = ANY_CLASS,
-        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
-    ) -> Resumption[S, A]:
-        """Answer, if a value is given, and take the run under a lease.
-
-        Raises ``StillWaiting``, ``SuspensionBusy``, ``SuspensionClosed``, ``InputValidationError`` and
-        ``SerializationError``.
-        """
-        return or_raise(
-            await self.hub.claim(
-                key, value, by=by, answer_id=answer_id, lease=lease, claim_id=claim_id, expect=expect, awaiting=awaiting
-            )
-        )
-
-    @discreet
     async def claim_due(
         self,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
@@ -278,28 +221,6 @@ class RaisingHub:
             )
         )
 
-    @asynccontextmanager
-    async def running(
-        self,
-        key: KeyLike,
-        value: object = MISSING,
-        *,
-        by: str | None = None,
-        answer_id: str | None = None,
-        lease: timedelta = DEFAULT_LEASE,
-        expect: type[S] = ANY_CLASS,
-        awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
-    ) -> AsyncIterator[Resumption[S, A]]:
-        """``async with hub.running(key) as run:`` claims, renews while the block runs, and completes at its end.
-
-        Raises what ``claim``, ``renew`` and ``complete`` raise.
-        """
-        with forgetting():
-            async with self.hub.running(
-                key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
-            ) as outcome:
-                yield or_raise(outcome)
-
     @discreet
     async def work(
         self,
@@ -345,24 +266,6 @@ class RaisingHub:
         Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
         """
         return or_raise(await self.hub.failure(key, by=by))
-
-    @discreet
-    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Suspension:
-        """Close a suspension, or have a running one close at its next step.
-
-        Raises ``SuspensionClosed``.
-        """
-        return or_raise(await self.hub.cancel(key, reason, by=by))
-
-    @discreet
-    async def extend(
-        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
-    ) -> Suspension:
-        """Move a deadline.
-
-        Raises ``SuspensionClosed``.
-        """
-        return or_raise(await self.hub.extend(key, timeout=timeout, deadline=deadline, by=by))
 
     @discreet
     async def query(

@@ -87,6 +87,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         *,
         by: str | None = None,
         answer_id: str | None = None,
+        shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
@@ -100,6 +101,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         - ``value``: the answer; left out: none is given.
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the id of the answer, for a repeat.
+        - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
         - ``lease``: how long the run is held without a renewal.
         - ``expect``: the class that the state must have.
         - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
@@ -110,7 +112,14 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         async def claimed() -> Result[Resumption[S, A], PersistenceError]:
             with forgetting():
                 return await self.claim(
-                    key, value, by=by, answer_id=answer_id, lease=lease, expect=expect, awaiting=awaiting
+                    key,
+                    value,
+                    by=by,
+                    answer_id=answer_id,
+                    shown_digest=shown_digest,
+                    lease=lease,
+                    expect=expect,
+                    awaiting=awaiting,
                 )
 
         return running(self, claimed, lease)

@@ -5,6 +5,7 @@ What is imported here is public; every other module of the package may change.
 
 from __future__ import annotations
 
+from flowpersist.inputs.action import Action
 from flowpersist.inputs.await_input import AwaitInput
 
-__all__ = ["AwaitInput"]
+__all__ = ["Action", "AwaitInput"]

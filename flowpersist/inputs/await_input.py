@@ -23,6 +23,7 @@ from flowpersist.errors import (
     Problem,
 )
 from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional
+from flowpersist.inputs.action import Action
 from flowpersist.inputs.answer_types import type_name
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
@@ -90,6 +91,7 @@ def _texts(instance: AwaitInput[Any]) -> None:
 def _times(instance: AwaitInput[Any]) -> None:
     check_optional(instance.timeout, "timeout", check_duration)
     check_optional(instance.deadline, "deadline", check_moment)
+    check_instance(instance.action, "action", (Action, type(None)), "an Action or None")
 
 
 @frozen(init=False)
@@ -101,6 +103,7 @@ class AwaitInput(Generic[A]):
     - ``schema``: the answer's, a JSON Schema or a type that one is derived from; None takes any JSON value.
     - ``parameters``: the schema of what a calling model supplies; ``$name`` in prompt and title is filled from it.
     - ``default``: the answer when the deadline passes; without one the wait expires.
+    - ``action``: the call that the answer approves.
     - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
@@ -116,6 +119,7 @@ class AwaitInput(Generic[A]):
     timeout: timedelta | None = None
     deadline: datetime | None = None
     shown: Mapping[str, object] | None = None
+    action: Action | None = None
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
     size: int = field(init=False, repr=False, eq=False)
@@ -133,6 +137,7 @@ class AwaitInput(Generic[A]):
         timeout: timedelta | None = None,
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
+        action: Action | None = None,
     ) -> None: ...
 
     @overload
@@ -147,6 +152,7 @@ class AwaitInput(Generic[A]):
         timeout: timedelta | None = None,
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
+        action: Action | None = None,
     ) -> None: ...
 
     def __init__(
@@ -160,9 +166,10 @@ class AwaitInput(Generic[A]):
         timeout: timedelta | None = None,
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
+        action: Action | None = None,
     ) -> None:
         make: Any = getattr(self, "__attrs_init__")  # noqa: B009 - attrs makes it, unseen by pyright
-        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown)
+        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown, action)
 
     def __attrs_post_init__(self) -> None:
         _own_texts(self)
@@ -199,6 +206,7 @@ class AwaitInput(Generic[A]):
             "title": self.title,
             "parameters": None if self.parameters is None else dict(self.parameters),
             "shown": None if self.shown is None else dict(self.shown),
+            "action": None if self.action is None else self.action.to_data(),
             "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
             "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
         }
@@ -292,6 +300,8 @@ class AwaitInput(Generic[A]):
             made: dict[str, Any] = {name: value for name, value in data.items() if name != "class"}
             if "timeout" in made:
                 made["timeout"] = made["timeout"] * MICROSECOND
+            if "action" in made:
+                made["action"] = Action.from_data(made["action"])
             if "deadline" in made:
                 made["deadline"] = datetime.fromisoformat(made["deadline"])
             return Success(cast("AwaitInput[object]", cls(**made)))

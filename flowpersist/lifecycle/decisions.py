@@ -44,7 +44,8 @@ class Offer:
     """An answer as it comes in. Who gives it and its id are texts of at most 512 bytes.
 
     ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
-    ``digest`` is that of the value, where it is known.
+    ``digest`` is that of the value, where it is known. ``shown`` is the digest of the question that it was given to, as
+    callers see it; None: the caller does not say.
     """
 
     value: object = field(repr=False)
@@ -52,6 +53,7 @@ class Offer:
     answer_id: str | None
     checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
     digest: bytes | None = field(default=None, repr=False)
+    shown: str | None = None
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("by", self.by), ("answer_id", self.answer_id)):

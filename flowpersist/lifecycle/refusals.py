@@ -11,6 +11,7 @@ from flowpersist.errors import (
     KeyValidationError,
     LeaseLost,
     PersistenceError,
+    QuestionChanged,
     SuspensionBusy,
     SuspensionCancelled,
     SuspensionClosed,
@@ -74,6 +75,14 @@ def ended_error(head: Head, target: Target) -> PersistenceError:
     receipt = receipt_of(head, target, "replayed")
     name = target.wait if isinstance(target, WaitReceipt) else target.name
     return kind(f"the wait {name} of suspension {head.id} {what}", head.status, receipt.at, receipt)
+
+
+def question_changed(head: Head, wait: WaitState) -> PersistenceError:
+    """The error for an answer to a question with another digest than the wait's."""
+    return QuestionChanged(
+        f"the wait {wait.name} of suspension {head.id} asks another question than the one that was answered: "
+        "inspect it, show it again, and answer with the digest of what was shown"
+    )
 
 
 def _ended(target: WaitState | WaitReceipt) -> tuple[type[SuspensionClosed], str]:

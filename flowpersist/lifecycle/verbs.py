@@ -33,7 +33,8 @@ from flowpersist.lifecycle.model import (
     replace,
 )
 from flowpersist.lifecycle.pausing import wait_receipt
-from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error
+from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, question_changed
+from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
 __all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill", "take", "wanted"]
@@ -68,6 +69,8 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Decision[
 
 
 def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Decision[Receipt]:
+    if _shown_otherwise(wait.shown, offer):
+        return refused(head, question_changed(head, wait))
     found = checked(wait, offer.value) if offer.checked is None else offer.checked
     if isinstance(found, Failure):
         return refused(head, found.failure())
@@ -98,7 +101,14 @@ def _same(receipt: WaitReceipt, offer: Offer) -> bool:
         return False
     if offer.answer_id is not None and offer.answer_id == receipt.answer_id:
         return True
+    if _shown_otherwise(receipt.shown, offer):
+        return False
     return (digest_of(offer.value) if offer.digest is None else offer.digest) == receipt.answer
+
+
+def _shown_otherwise(shown: bytes | None, offer: Offer) -> bool:
+    """Whether the offer says that it was given to a question with another digest."""
+    return offer.shown is not None and offer.shown != digest_text(shown)
 
 
 def digest_of(value: object) -> bytes | None:

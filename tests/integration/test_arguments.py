@@ -260,6 +260,8 @@ KINDS: dict[str, list[object]] = {
     "secret": ["x" * 32, b"x", 7],
     "settings": OBJECT,
     "shards": [0, -1, "5", True, HUGE],
+    "action": OBJECT,
+    "shown_digest": STR,
     "shown": [*MAPPING, {"a": object()}],
     "sleep": CALLABLE,
     "slow": PAUSE,

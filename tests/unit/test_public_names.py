@@ -111,7 +111,7 @@ PACKAGES = {
         "open_hub",
         "or_raise",
     ],
-    "inputs": ["AwaitInput"],
+    "inputs": ["Action", "AwaitInput"],
     "keys": ["KeyProvider", "KeyRing", "SuspensionId", "SuspensionKey", "generate_key"],
     "sealed": ["Sealer"],
     "stores": [

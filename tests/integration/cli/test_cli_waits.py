@@ -88,6 +88,17 @@ def test_answer_prints_a_receipt(cli, started):
     } == json.loads(cli("answer", key, "--value", "true", "--answer-id", "click-1", "--json").stdout)
 
 
+def test_an_answer_to_another_digest_is_refused(cli, started):
+    key = started()["ok"]
+    waits = json.loads(cli("show", key, "--json").stdout)["waits"]
+    (digest,) = {wait["digest"] for wait in waits if wait["awaiting"]["id"] == "ok"}
+    refused = cli("answer", key, "--value", "true", "--shown-digest", "sha256:0")
+    assert refused.exit_code == 4
+    assert "show it again" in refused.stderr
+    accepted = cli("answer", key, "--value", "true", "--shown-digest", digest, "--json")
+    assert json.loads(accepted.stdout)["digest"] == digest
+
+
 def test_value_is_read_from_standard_input(cli, started):
     assert cli("answer", started()["ok"], "--value", "-", stdin="true").exit_code == 0
 
