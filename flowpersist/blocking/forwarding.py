@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial, update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from returns.result import Failure, Success
 
@@ -17,7 +19,7 @@ from flowpersist.errors import PersistenceError
 from flowpersist.errors.secrecy import forgetting
 from flowpersist.hub.outcome import or_raise
 
-__all__ = ["Blocking", "as_if", "endless", "entered", "iterated", "plain", "settled", "verb", "worked"]
+__all__ = ["Blocking", "Owner", "as_if", "endless", "entered", "iterated", "plain", "settled", "verb", "worked"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +37,35 @@ class Blocking(Generic[W_co]):
 
         self._portal = portal
         self._wrapped = portal.call(made)
+
+
+class Owner(Blocking[W]):
+    """The same of an object that has a portal of its own, which is closed with it."""
+
+    def __init__(self, portal: Portal[Any], make: Callable[[], W]) -> None:
+        super().__init__(portal, make)
+        self._unclosed = weakref.finalize(self, _unclosed, portal, type(self).__name__)
+        # What is open at the end of the interpreter is closed by the portals, and that is no fault.
+        self._unclosed.atexit = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what runs, and close the store. Twice: a no-op."""
+        self._unclosed.detach()
+        self._portal.close()
+
+
+def _unclosed(portal: Portal[Any], name: str) -> None:
+    if portal.is_forked:
+        return
+    message = f"a flowpersist.blocking.{name} was not closed: use it in a with block"
+    warnings.warn(message, ResourceWarning, stacklevel=2)
+    portal.abandon()
 
 
 def verb(

@@ -6,14 +6,12 @@ class like these.
 
 from __future__ import annotations
 
-import warnings
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.blocking.forwarding import Blocking, endless, entered, iterated, plain, settled, verb, worked
+from flowpersist.blocking.forwarding import Blocking, Owner, endless, entered, iterated, plain, settled, verb, worked
 from flowpersist.blocking.portal import Portal
 from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
@@ -28,7 +26,7 @@ from flowpersist.inputs import AwaitInput
 __all__ = ["FlowRunner", "Hub", "Maintenance", "open_hub"]
 
 
-class Hub(Blocking[RaisingHub]):
+class Hub(Owner[RaisingHub]):
     """The verbs of ``RaisingHub``, each of which returns when it is done. ``open_hub`` opens one.
 
     Any number of threads may use it at once; an event loop in a thread of its own does the work. If Ctrl-C or a signal
@@ -66,23 +64,13 @@ class Hub(Blocking[RaisingHub]):
 
     def __init__(self, portal: Portal[RaisingHub]) -> None:
         super().__init__(portal, lambda: portal.value)
-        self._unclosed = weakref.finalize(self, _unclosed, portal)
-        # Hubs that are open at the end of the interpreter are closed by the portals, and that is no fault.
-        self._unclosed.atexit = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Cancel what runs, and close the store. Twice: a no-op. The end of the interpreter closes a hub by itself.
 
         A handler may close the hub that it works on: ``close`` does not wait there, and ``work`` ends after it.
         """
-        self._unclosed.detach()
-        self._portal.close()
+        super().close()
 
 
 class Maintenance(Blocking[AsyncMaintenance]):
@@ -149,10 +137,3 @@ def parts(hub: Hub) -> tuple[Portal[RaisingHub], PersistenceHub]:
     """The portal and the async hub of a blocking one, for what is made of it."""
     check_instance(hub, "hub", Hub, "a Hub of flowpersist.blocking")
     return hub._portal, hub._wrapped.hub  # noqa: SLF001 - of this module
-
-
-def _unclosed(portal: Portal[RaisingHub]) -> None:
-    if portal.is_forked:
-        return
-    warnings.warn("a flowpersist.blocking.Hub was not closed: use it in a with block", ResourceWarning, stacklevel=2)
-    portal.abandon()

@@ -22,9 +22,9 @@ T = TypeVar("T")
 U = TypeVar("U")
 #: How long the end of the interpreter waits for a hub that was not closed.
 PATIENCE: Final = timedelta(seconds=10)
-CLOSED: Final = "the hub is closed: open another one"
-ENDED: Final = "the hub was closed before the verb ended: it may have been done or not"
-FORKED: Final = "the hub was opened before a fork: open one in this process"
+CLOSED: Final = "the {} is closed: open another one"
+ENDED: Final = "the {} was closed before the verb ended: it may have been done or not"
+FORKED: Final = "the {} was opened before a fork: open one in this process"
 IN_A_LOOP: Final = (
     "flowpersist.blocking was called in a running event loop, which it would block: use flowpersist.RaisingHub there, "
     "or call the blocking hub in a thread (asyncio.to_thread)"
@@ -51,8 +51,9 @@ def check_no_loop() -> None:
 class Call(Generic[T]):
     """One call of another thread: a task on the loop, and the outcome that the thread waits for."""
 
-    def __init__(self, function: Callable[[], Awaitable[T]], context: Context) -> None:
+    def __init__(self, function: Callable[[], Awaitable[T]], context: Context, noun: str) -> None:
         self.outcome: Future[T] = Future()
+        self._noun = noun
         self._function = function
         self._context = context
         self._task: asyncio.Task[T] | None = None
@@ -80,7 +81,7 @@ class Call(Generic[T]):
     def end(self) -> None:
         """Give an outcome to a call that has none because the loop has ended."""
         if not self.outcome.done():
-            self.outcome.set_exception(ClosedError(ENDED))
+            self.outcome.set_exception(ClosedError(ENDED.format(self._noun)))
 
     async def _run(self) -> T:
         return await self._function()
@@ -98,11 +99,12 @@ class Call(Generic[T]):
 class Portal(Generic[T]):
     """Runs an async context, and on its loop the calls of any number of threads, until it is closed.
 
-    ``value`` is what the context gives. Raises what entering the context raises.
+    ``value`` is what the context gives; ``noun`` names it in messages. Raises what entering the context raises.
     """
 
-    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]], noun: str = "hub") -> None:
         check_no_loop()
+        self._noun = noun
         self._pid = os.getpid()
         # A signal handler may call while its thread holds the lock.
         self._lock = threading.RLock()
@@ -138,7 +140,7 @@ class Portal(Generic[T]):
         for before the exception goes on. A second interruption does not wait.
         """
         self._check()
-        call = Call(function, copy_context() if context is None else context)
+        call = Call(function, copy_context() if context is None else context, self._noun)
         try:
             self._submit(call)
             return call.outcome.result()
@@ -168,7 +170,7 @@ class Portal(Generic[T]):
     def begin(self, function: Callable[[], Awaitable[object]]) -> None:
         """Leave it to the loop: a garbage collection may do this in any thread, where nothing must wait."""
         if not self.is_forked:
-            self._on_loop(lambda: Call(function, copy_context()).start(self._tasks))
+            self._on_loop(lambda: Call(function, copy_context(), self._noun).start(self._tasks))
 
     def abandon(self) -> None:
         """Begin to close, and wait for nothing. After a fork: a no-op."""
@@ -202,19 +204,19 @@ class Portal(Generic[T]):
 
     def _check(self) -> None:
         if self.is_forked:
-            raise RuntimeError(FORKED)
+            raise RuntimeError(FORKED.format(self._noun))
         check_no_loop()
 
     def _submit(self, call: Call[Any]) -> None:
         with self._lock:
             if self._closed:
-                raise RuntimeError(CLOSED)
+                raise RuntimeError(CLOSED.format(self._noun))
             self._calls.add(call)
             try:
                 self._loop.call_soon_threadsafe(call.start, self._tasks)
             except RuntimeError:
                 self._calls.discard(call)
-                raise RuntimeError(CLOSED) from None
+                raise RuntimeError(CLOSED.format(self._noun)) from None
 
     def _on_loop(self, function: Callable[[], object]) -> None:
         # The loop is closed, so whatever it ran has ended.

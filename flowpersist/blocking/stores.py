@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Concatenate, Generic, ParamSpec, TypeVar, Unpack
+from typing import Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.blocking.forwarding import Blocking, as_if, iterated, verb
+from flowpersist.blocking.forwarding import Blocking, Owner, as_if, iterated, verb
 from flowpersist.blocking.hubs import Hub, open_hub, parts
-from flowpersist.errors.arguments import check_instance
+from flowpersist.blocking.portal import Portal
 from flowpersist.hub import HubOptions
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores import ConversationManager as AsyncConversationManager
-from flowpersist.stores import StoreConfig
+from flowpersist.stores import RunStateStore, StoreConfig
 from flowpersist.stores import Stores as AsyncStores
 from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
@@ -60,26 +61,56 @@ class RunStates(Blocking[AsyncRunStates]):
     save_versioned = verb(AsyncRunStates.save_versioned)
 
 
-class ConversationManager(Blocking[AsyncConversationManager]):
-    """``flowpersist.stores.ConversationManager`` on a blocking hub. A plain handler runs in a thread.
+class ConversationManager(Owner[AsyncConversationManager]):
+    """``flowpersist.stores.ConversationManager`` for synchronous code. A plain handler runs in a thread.
 
-    - ``store``: the run states of a ``Stores``.
+    - ``store``: the ``run_state`` of a blocking ``Stores``, on whose hub the turns run then; or a ``RunStateStore``, as
+      the async one takes it, that no event loop uses yet: the manager has a loop of its own, and its ``close`` closes
+      the store where that has an async ``close``; None: the one that the environment names.
     - ``slow``: a load or save that takes longer is logged, with the backend, the verb and the milliseconds.
     - ``runtime``: the clock, and the waits before a turn runs again.
     """
 
     def __init__(
         self,
-        store: RunStates,
+        store: RunStates | RunStateStore | None = None,
         *,
         slow: timedelta = timedelta(milliseconds=200),
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
     ) -> None:
-        check_instance(store, "store", RunStates, "the run_state of a flowpersist.blocking.Stores")
-        portal, inner = store._portal, store._wrapped  # noqa: SLF001 - of this package
-        super().__init__(portal, lambda: AsyncConversationManager(inner, slow=slow, runtime=runtime))
+        if isinstance(store, RunStates):
+            portal, inner = store._portal, store._wrapped  # noqa: SLF001 - of this package
+            super().__init__(portal, lambda: AsyncConversationManager(inner, slow=slow, runtime=runtime))
+            self._unclosed.detach()
+        else:
+            own = Portal(lambda: _conversation(AsyncConversationManager(store, slow=slow, runtime=runtime)), "manager")
+            super().__init__(own, lambda: own.value)
+        self._shared = isinstance(store, RunStates)
+
+    def __enter__(self) -> Self:
+        """Open the store. Raises ``StorageError``."""
+        try:
+            self._portal.call(self._wrapped.__aenter__)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Close the store, unless it is of a ``Stores``. Twice: a no-op."""
+        if not self._shared:
+            super().close()
 
     turn = verb(AsyncConversationManager.turn, threaded="handler")
+
+
+@asynccontextmanager
+async def _conversation(manager: AsyncConversationManager) -> AsyncIterator[AsyncConversationManager]:
+    async with AsyncExitStack() as stack:
+        close = getattr(manager.store, "close", None)
+        if inspect.iscoroutinefunction(close):
+            stack.push_async_callback(close)
+        yield manager
 
 
 def _collection(

@@ -35,6 +35,7 @@ from flowpersist.blocking.blocks import Items
 from flowpersist.blocking.portal import Portal
 from flowpersist.errors import (
     AlreadyResumed,
+    BackendUnavailable,
     ConfigurationError,
     InputValidationError,
     LeaseLost,
@@ -406,8 +407,76 @@ def test_turns_of_a_conversation_run_one_after_another():
         assert opened.run_state.load_state("s") == "." * 20
         assert opened.run_state.name == "memory"
         assert "flowpersist hub" not in handlers
-    with pytest.raises(TypeError, match="run_state"):
+    with pytest.raises(TypeError, match="Invalid store"):
         ConversationManager("file")
+
+
+class PlainStore:
+    """A run-state store that somebody wrote by hand, which records what it was asked."""
+
+    def __init__(self):
+        self.states, self.calls, self.loops = {}, [], set()
+
+    async def init(self):
+        self.calls.append("init")
+
+    async def save_state(self, subject_id, run_state):
+        self.loops.add(asyncio.get_running_loop())
+        self.states[subject_id] = run_state
+
+    async def load_state(self, subject_id):
+        await asyncio.sleep(0)
+        return self.states.get(subject_id)
+
+    async def delete_state(self, subject_id):
+        self.states.pop(subject_id, None)
+
+    async def cleanup_old_states(self, max_age=None):
+        return 0
+
+
+class ClosingStore(PlainStore):
+    async def close(self):
+        self.calls.append("close")
+
+
+@pytest.mark.parametrize("kind", [PlainStore, ClosingStore])
+def test_turns_run_on_any_store_on_a_loop_of_the_managers_own(kind):
+    store = kind()
+    with ConversationManager(store) as manager, ThreadPoolExecutor(4) as pool:
+        assert store.calls == ["init"]
+        list(pool.map(lambda _: manager.turn("s", lambda state: f"{state or ''}."), range(10)))
+        assert manager.turn("t", str) == "None"
+    assert store.states == {"s": "." * 10, "t": "None"}
+    assert len(store.loops) == 1
+    assert store.calls == ["init", "close"][: 1 + (kind is ClosingStore)]
+    manager.close()
+    with pytest.raises(RuntimeError, match="the manager is closed"):
+        manager.turn("s", lambda state: state)
+
+
+def test_a_manager_without_a_store_takes_the_one_of_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("PERSISTENCE_ADAPTER", "file")
+    monkeypatch.setenv("PERSISTENCE_DIR", str(tmp_path / "states"))
+    for expected in (".", ".."):
+        with ConversationManager() as manager:
+            assert manager.turn("s", lambda state: f"{state or ''}.") == expected
+    shared = stores.MemoryStateStore("turns of two managers", keyring=None)
+    with ConversationManager(shared) as manager:
+        assert manager.turn("s", lambda _: "kept") == "kept"
+    assert not [one for one in threading.enumerate() if "flowpersist" in one.name]
+
+
+def test_a_manager_whose_store_does_not_open_leaves_nothing_open(tmp_path):
+    missing = stores.SqliteStateStore(tmp_path / "no" / "such" / "s.db", keyring=None)
+    with pytest.raises(BackendUnavailable), ConversationManager(missing):
+        pass
+    assert not [one for one in threading.enumerate() if one.name == "flowpersist hub"]
+
+
+def test_a_manager_that_is_dropped_without_being_closed_is_told():
+    with pytest.warns(ResourceWarning, match="ConversationManager was not closed"):
+        ConversationManager(PlainStore())
 
 
 # ----------------------------------------------------------------------------------------------- threads and contexts
