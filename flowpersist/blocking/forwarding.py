@@ -39,10 +39,10 @@ class Blocking(Generic[W_co]):
         self._wrapped = portal.call(made)
 
 
-class Owner(Blocking[W]):
+class Owner(Blocking[W_co]):
     """The same of an object that has a portal of its own, which is closed with it."""
 
-    def __init__(self, portal: Portal[Any], make: Callable[[], W]) -> None:
+    def __init__(self, portal: Portal[Any], make: Callable[[], W_co]) -> None:
         super().__init__(portal, make)
         self._unclosed = weakref.finalize(self, _unclosed, portal, type(self).__name__)
         # What is open at the end of the interpreter is closed by the portals, and that is no fault.
