@@ -122,6 +122,17 @@ def _collection(
     return as_if(forwarded, method)
 
 
+def _project(
+    method: Callable[Concatenate[AsyncStores, P], AsyncStores],
+) -> Callable[Concatenate[Blocking[AsyncStores], P], Stores]:
+    def forwarded(self: Blocking[AsyncStores], /, *args: P.args, **kwargs: P.kwargs) -> Stores:
+        made = Stores.__new__(Stores)
+        Blocking.__init__(made, self._portal, lambda: method(self._wrapped, *args, **kwargs))
+        return made
+
+    return as_if(forwarded, method)
+
+
 class Stores(Blocking[AsyncStores]):
     """``flowpersist.stores.Stores`` on a blocking hub.
 
@@ -134,6 +145,9 @@ class Stores(Blocking[AsyncStores]):
         super().__init__(portal, lambda: AsyncStores(inner, tenant=tenant))
 
     values = _collection(AsyncStores.values)
+    project = _project(AsyncStores.project)
+    delete_project = verb(AsyncStores.delete_project)
+    cleanup = verb(AsyncStores.cleanup)
 
     @property
     def run_state(self) -> RunStates:

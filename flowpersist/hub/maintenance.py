@@ -24,10 +24,10 @@ from flowpersist.lifecycle.changes import present, purge_at
 from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Criteria, check_criteria
-from flowpersist.sealed.catalogue import CollectionCatalog
 from flowpersist.sealed.dictionaries import TrainedDictionary
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.upkeep import count_all, keep_up
 from flowpersist.stages.header import AUTHENTICATED, ENCRYPTED, PLAIN, parse_envelope
 from flowpersist.stages.zstd import DICTIONARY_SIZES
 
@@ -38,6 +38,8 @@ log = logging.getLogger("flowpersist.hub")
 LOOKED_AT: Final = 100
 SEALS: Final = {PLAIN: "plain", AUTHENTICATED: "authenticated", ENCRYPTED: "encrypted"}
 PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have the runs behind them end or pause again"
+
+MORE_VALUES: Final = "the stores hold more values than were counted"
 
 
 @frozen
@@ -61,7 +63,8 @@ class Health:
 
     ``sealed`` counts the newest and oldest records by ``encrypted``, ``authenticated``, ``plain`` and ``damaged``;
     ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the
-    records that this hub has met lately and can't read.
+    records that this hub has met lately and can't read. ``stores`` counts the values of all collections, by name; at
+    most 100 pages of 1,000 are counted, and a warning says so where there are more.
     """
 
     backend: str
@@ -70,6 +73,7 @@ class Health:
     sealed: Mapping[str, int]
     warnings: tuple[str, ...]
     unreadable: Mapping[str, int] = field(factory=dict)
+    stores: Mapping[str, int] = field(factory=dict)
 
 
 class Maintenance:
@@ -113,11 +117,13 @@ class Maintenance:
         return Success(Cleanup(deleted, dry_run))
 
     async def cleanup_stores(self) -> Outcome[int]:
-        """Delete the values of all collections that have expired; gives how many. Reading shows none of them before it.
+        """Delete what no store needs any more, of every tenant and project: values that have expired, observations
+        beyond those that are kept, and what writes that were cut have left. Gives how many records went.
 
         Any number of processes may do so at a time.
         """
-        return as_outcome(await CollectionCatalog(self._hub.suspensions.records).purge_expired())
+        kept_up = await keep_up(self._hub.suspensions.records)
+        return as_outcome(kept_up.map(lambda deleted: sum(deleted.values())))
 
     async def _cleaned(
         self, stands: Mapping[str, Scalar], criteria: Criteria, *, dry_run: bool
@@ -157,7 +163,10 @@ class Maintenance:
         found = await stored_seals(records)
         if not isinstance(found, Success):
             return Failure(found.failure())
-        ping, sealed = seen.unwrap(), found.unwrap()
+        counted = await count_all(records)
+        if not isinstance(counted, Success):
+            return Failure(counted.failure())
+        ping, sealed, census = seen.unwrap(), found.unwrap(), counted.unwrap()
         open_text = sealed.get("plain", 0) + sealed.get("authenticated", 0)
         stated = () if not open_text else (f"{open_text} of {sum(sealed.values())} records looked at {PLAIN_TEXT}",)
         return Success(
@@ -166,8 +175,9 @@ class Maintenance:
                 latency=ping.latency,
                 encrypted=sealed.keys() <= {"encrypted"} if sealed else None,
                 sealed=sealed,
-                warnings=(*ping.warnings, *stated, *warnings),
+                warnings=(*ping.warnings, *stated, *warnings, *(() if census.complete else (MORE_VALUES,))),
                 unreadable=unreadable,
+                stores=census.counts,
             )
         )
 

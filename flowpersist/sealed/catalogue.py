@@ -3,11 +3,17 @@
 The catalogue has one record for each collection, sealed for control. It says how the collection names its records, and
 holds the secret of their digests: so the names stay the same when the keyring is rotated. Its key is also the end of
 the collection's namespace, so that maintenance finds all collections without opening anything.
+
+Within a project a collection has a namespace of its own too, and a record in the catalogue that only says that it is
+there. Its names are made with a secret that follows from the one of the collection outside of projects: so the project
+can be removed with that record, and what a process writes afterwards that knew nothing of it is found all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,14 +25,29 @@ from flowpersist.errors import PersistenceError, RevisionConflict, StorageError
 from flowpersist.sealed.cards import at
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.stages.header import framed
 
-__all__ = ["Collection", "CollectionCatalog", "FollowingRecords", "collection_key", "purge_all", "purge_old"]
+__all__ = [
+    "Collection",
+    "CollectionCatalog",
+    "FollowingRecords",
+    "beside",
+    "collection_key",
+    "expired_before",
+    "name_in",
+    "project_scope",
+    "purge_all",
+    "purge_old",
+    "scoped_secret",
+]
 
 H = TypeVar("H")
 SECRET_BYTES: Final = 32
 PURGED_AT_ONCE: Final = 500
 PAGE: Final = 100
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+#: Before a scope and before a tenant: no name of a collection has it.
+_SCOPED: Final = "@"
 
 
 @frozen
@@ -42,11 +63,35 @@ class Collection:
     kid: str | None
 
 
-def collection_key(name: str, tenant: str | None) -> str:
-    """The catalogue's key of a collection, which is also the end of its namespace."""
+def collection_key(name: str, tenant: str | None, scope: str | None = None) -> str:
+    """The catalogue's key of a collection, which is also the end of its namespace; ``scope`` is a project's."""
+    if scope is not None:
+        return f"{_SCOPED}{scope}.{name}"
     if tenant is None:
         return name
-    return f"{name}@{hashlib.sha256(tenant.encode()).hexdigest()[:32]}"
+    return f"{name}{_SCOPED}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}"
+
+
+def project_scope(tenant: str | None, project: str) -> str:
+    """A digest that stands for the project of a tenant."""
+    owner = b"" if tenant is None else b"=" + tenant.encode()
+    return hashlib.sha256(framed(owner) + project.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def scoped_secret(secret: bytes, scope: str | None) -> bytes:
+    """The secret of a collection's digests within a project; empty where the collection has none."""
+    return hmac.digest(secret, b"project" + scope.encode(), "sha256") if secret and scope is not None else secret
+
+
+def name_in(key: str) -> str:
+    """The name of the collection of a catalogue's key."""
+    return key.partition(".")[2] if key.startswith(_SCOPED) else key.partition(_SCOPED)[0]
+
+
+def beside(key: str, name: str) -> str:
+    """The catalogue's key of the collection of that name, of the same tenant and project as that of ``key``."""
+    own = len(name_in(key))
+    return key[:-own] + name if key.startswith(_SCOPED) else name + key[own:]
 
 
 class FollowingRecords(Generic[H]):
@@ -115,28 +160,52 @@ class CollectionCatalog:
 
         return (await self._records.now.update(collection_key(name, tenant), decide)).result
 
-    async def purge_expired(self) -> Result[int, PersistenceError]:
-        """Delete the values of all collections that have expired; gives how many. No record is opened for it."""
-        purged = 0
+    async def note(self, key: str, made: Collection) -> Result[None, PersistenceError]:
+        """Have a record that says that a project has a collection. One that is there stays as it is."""
+        draft = Draft(head=evolve(made, secret=b""), attributes={}, due_at=None, body=None)
+        written = await self._records.now.put(key, draft, revision=0)
+        if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
+            return Failure(written.failure())
+        return Success(None)
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[Result[tuple[str, datetime], PersistenceError]]:
+        """The keys of all collections that begin with a prefix, each with the store's present. No record is opened."""
+        where = Where(range=Range("key", prefix=prefix)) if prefix else Where()
         after: str | None = None
         while True:
-            listed = await self._records.now.listed(Where(), limit=PAGE, after=after)
+            listed = await self._records.now.listed(where, limit=PAGE, after=after)
             if not isinstance(listed, Success):
-                return Failure(listed.failure())
+                yield Failure(listed.failure())
+                return
             page = listed.unwrap()
             for record in page.items:
-                removed = await self._purged(record.ref.key, page.now)
-                if not isinstance(removed, Success):
-                    return removed
-                purged += removed.unwrap()
+                yield Success((record.ref.key, page.now))
             after = page.next
             if after is None:
-                return Success(purged)
+                return
 
-    async def _purged(self, key: str, now: datetime) -> Result[int, PersistenceError]:
+    def records(self, key: str) -> SealedRecords[Any]:
+        """The records of the collection of that key, which are not opened by it."""
         of = self._of
-        records = SealedRecords(of.backend, of.sealer, self.namespace(key), Collection, runtime=of.runtime)
-        return await purge_all(records, expired_before(now))
+        return SealedRecords(of.backend, of.sealer, self.namespace(key), Collection, runtime=of.runtime)
+
+    async def remove(self, scope: str) -> Result[int, PersistenceError]:
+        """Delete all collections of a project; gives how many records of values went."""
+        removed = 0
+        async for found in self.keys(f"{_SCOPED}{scope}."):
+            if not isinstance(found, Success):
+                return Failure(found.failure())
+            key, _ = found.unwrap()
+            # Twice, for what was written before the collection was gone from the catalogue.
+            for last in (False, True):
+                purged = await purge_all(self.records(key), Where())
+                if not isinstance(purged, Success):
+                    return purged
+                removed += purged.unwrap()
+                gone = Success(True) if last else await self._records.now.delete(key, revision=None)
+                if not isinstance(gone, Success):
+                    return Failure(gone.failure())
+        return Success(removed)
 
 
 def expired_before(now: datetime) -> Where:

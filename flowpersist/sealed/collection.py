@@ -17,7 +17,6 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import KEEP, Scalar, Written
 from flowpersist.errors import (
     CompressionError,
-    ConfigurationError,
     EncryptionError,
     IntegrityError,
     PersistenceError,
@@ -39,20 +38,18 @@ from flowpersist.sealed.cards import (
     standing_at,
     timely,
 )
-from flowpersist.sealed.catalogue import Collection, CollectionCatalog, FollowingRecords, collection_key
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, marked, record_context
 from flowpersist.sealed.encoding import encoded, in_thread_if_large
 from flowpersist.sealed.heads import NO_BODY
-from flowpersist.sealed.naming import Naming, Parts
-from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.named import PURPOSE, NamedCollection
+from flowpersist.sealed.naming import Parts
 
 __all__ = ["Content", "SealedCollection", "Stored", "expiry"]
 
 T = TypeVar("T")
 #: A value of at most so many bytes rides in the head, so that a page has it and a load is one read.
 HEAD_VALUE_BYTES: Final = 8 * 1024
-_PURPOSE: Final = "value"
 #: What says that a record can't be opened, and not which one.
 _OF_RECORDS: Final = (IntegrityError, EncryptionError, SerializationError, CompressionError)
 AT_A_TIME: Final = 16
@@ -81,55 +78,8 @@ class Stored:
     value: Any = field(repr=False)
 
 
-class SealedCollection:
-    """The records of one collection of a hub's namespace."""
-
-    def __init__(self, of: SealedRecords[Any], name: str, *, listed: bool, tenant: str | None) -> None:
-        self.name = name
-        self.listed = listed
-        self.tenant = tenant
-        self._catalog = CollectionCatalog(of)
-        self._naming: Naming | None = None
-        self._kid: str | None = None
-        namespace = self._catalog.namespace(collection_key(name, tenant))
-        self._records = FollowingRecords(of, namespace, Card, purpose=_PURPOSE)
-
-    @property
-    def records(self) -> SealedRecords[Card]:
-        """The records, sealed by the hub's keyring of now."""
-        return self._records.now
-
-    async def naming(self) -> Result[Naming | None, PersistenceError]:
-        """How records are named; None where nothing was ever saved. Read once."""
-        if self._naming is not None:
-            return Success(self._naming)
-        found = await self._catalog.find(self.name, self.tenant)
-        return found.map(lambda made: None if made is None else self._agreed(made))
-
-    async def made_naming(self) -> Result[Naming, PersistenceError]:
-        """The same for a collection that is about to be saved to: it is made where it is not there."""
-        found = await self.naming()
-        if not isinstance(found, Success):
-            return Failure(found.failure())
-        naming = found.unwrap()
-        if naming is None:
-            made = await self._catalog.make(self.name, self.tenant, listed=self.listed)
-            return made.map(self._agreed)
-        if self._kid != self._catalog.kid:
-            # Another key seals by now. What is sealed with one that this process lacks outlives the others anyway.
-            resealed = await self._catalog.reseal(self.name, self.tenant)
-            if isinstance(resealed, Failure) and not isinstance(resealed.failure(), EncryptionError):
-                return Failure(resealed.failure())
-            self._kid = self._catalog.kid
-        return Success(naming)
-
-    def _agreed(self, made: Collection) -> Naming:
-        if made.listed != self.listed:
-            raise ConfigurationError(
-                f"Invalid listed: expected {made.listed}, with which the collection {self.name!r} was made", "listed"
-            )
-        self._naming, self._kid = Naming(made.listed, made.secret), made.kid
-        return self._naming
+class SealedCollection(NamedCollection):
+    """The records of one collection of a hub's namespace, as values by the parts of their keys."""
 
     async def content(self, name: str, parts: Parts, value: object) -> Result[Content, PersistenceError]:
         """A value made ready for the record of that name, off the event loop where it is large."""
@@ -149,7 +99,7 @@ class SealedCollection:
             if len(data) > most:
                 message = f"key and value take {len(data)} bytes, over the limit of {most}; keep less in them"
                 return Failure(StateTooLarge(message))
-            body = sealer.seal_bytes(data, context=context, purpose=_PURPOSE)
+            body = sealer.seal_bytes(data, context=context, purpose=PURPOSE)
             return body.map(lambda made: Content(key, None, made))
 
         return sealed
@@ -164,7 +114,7 @@ class SealedCollection:
         card = record.head
         key = card.key
         if key is None:
-            both = (await self.records.open_body_bytes(record, purpose=_PURPOSE)).bind(split_body)
+            both = (await self.records.open_body_bytes(record, purpose=PURPOSE)).bind(split_body)
             if not isinstance(both, Success):
                 return Failure(both.failure())
             key, data = both.unwrap()
@@ -172,9 +122,9 @@ class SealedCollection:
         elif card.value is not None:
             value = await self._decoded(card.value, decode=decode)
         elif decode:
-            value = await self.records.open_body(record, purpose=_PURPOSE)
+            value = await self.records.open_body(record, purpose=PURPOSE)
         else:
-            value = await self.records.open_body_bytes(record, purpose=_PURPOSE)
+            value = await self.records.open_body_bytes(record, purpose=PURPOSE)
         if not isinstance(value, Success):
             return Failure(value.failure())
         return self._fitting(record, parts, key, value.unwrap())

@@ -18,9 +18,13 @@ from flowpersist.errors.arguments import (
     check_str,
     out_of_range,
 )
+from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions, open_hub
+from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.sealed.catalogue import CollectionCatalog, collection_key, name_in, project_scope
+from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.run_state import COLLECTION, RunStates
 from flowpersist.stores.values import ValueStore, value_store
@@ -45,6 +49,9 @@ class Stores:
         check_optional(tenant, "tenant", check_text)
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
         self.tenant = tenant
+        self._scope: str | None = None
+        #: What was made, so that each collection is looked up once.
+        self._made: dict[tuple[str, type, bool], ValueStore[Any]] = {}
 
     def values(self, name: str, cls: type[T] = _ANY, *, listed: bool = False) -> ValueStore[T]:
         """The collection of that name, which is made at the first save.
@@ -58,12 +65,56 @@ class Stores:
             out_of_range(name="name", takes="1 to 64 characters of A-Z a-z 0-9 . _ -", value=repr(name))
         check_class(cls, "cls")
         check_flag(listed, "listed")
-        return value_store(self.hub.suspensions.records, name, cls, listed=listed, tenant=self.tenant)
+        made = self._made.get((name, cls, listed))
+        if made is None:
+            records, scope = self.hub.suspensions.records, self._scope
+            made = value_store(records, name, cls, listed=listed, tenant=self.tenant, scope=scope)
+            self._made[name, cls, listed] = made
+        return made
+
+    def project(self, name: str) -> Stores:
+        """The stores of one project, which see nothing of another's and nothing of what is in no project.
+
+        - ``name``: any text but an empty one. What a database sees of it is a digest.
+        """
+        _check_project(name)
+        stores = Stores(self.hub, tenant=self.tenant)
+        stores._scope = project_scope(self.tenant, name)
+        return stores
+
+    @discreet
+    async def delete_project(self, name: str) -> int:
+        """Delete all that the stores of a project hold; gives how many records went. Nothing of another project goes.
+
+        - ``name``: of the project. One that nobody has saved anything to: 0.
+
+        What others save meanwhile may stay: call it once the project's agents have ended. Raises ``StorageError``;
+        then repeat it.
+        """
+        _check_project(name)
+        return or_raise(await CollectionCatalog(self.hub.suspensions.records).remove(project_scope(self.tenant, name)))
+
+    @discreet
+    async def cleanup(self) -> dict[str, int]:
+        """Delete what these stores need no more: values that have expired, observations beyond those that are kept,
+        and what writes that were cut have left. Gives by the name of the collection how many records went.
+
+        ``Maintenance.cleanup_stores`` does so for every tenant and project.
+        """
+        tenant, scope = self.tenant, self._scope
+        meant = lambda key: key == collection_key(name_in(key), tenant, scope)  # noqa: E731
+        return dict(or_raise(await keep_up(self.hub.suspensions.records, meant)))
 
     @property
     def run_state(self) -> RunStates:
         """The run states: a text for each subject."""
         return RunStates(self.values(COLLECTION, str))
+
+
+def _check_project(name: object) -> None:
+    check_instance(name, "name", str, "a str")
+    if not name:
+        out_of_range("name", "a text that is not empty", "an empty one")
 
 
 @asynccontextmanager

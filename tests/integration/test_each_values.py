@@ -484,12 +484,12 @@ async def test_a_collection_outlives_the_key_that_it_was_made_with(stores, fresh
     (old,) = RING.kids
     ring = RING.add("k2", b"2" * 32).promote("k2")
     stores.hub.use_keyring(ring)
-    values = stores.values("v", int) if fresh else values
+    values = Stores(stores.hub).values("v", int) if fresh else values
     kept = [item async for item in values.iterate()]
     for item in kept:
         await values.update(item.key, lambda value: value)
     stores.hub.use_keyring(ring.retire(old))
-    for again in (values, stores.values("v", int)):
+    for again in (values, Stores(stores.hub).values("v", int)):
         found = [item async for item in again.iterate()]
         shown = [(one.key, one.value, one.attributes, one.expires_at) for one in found]
         assert shown == [(one.key, one.value, one.attributes, one.expires_at) for one in kept]
@@ -516,7 +516,7 @@ async def test_a_value_of_a_later_release_and_a_damaged_catalogue_are_raised(sto
         (record,) = (await backend.query(namespace, Where(), limit=5)).items
         later = sealer.seal_bytes(b"\x02" + bytes(40), context=record_context(record.ref, None), purpose=purpose)
         await backend.put(record.ref, RecordChange("w", head=later.unwrap()), if_revision=record.revision)
-        for refused in (stores.values("v", int).load("a"), stores.values("v", int).items()):
+        for refused in (Stores(stores.hub).values("v", int).load("a"), Stores(stores.hub).values("v", int).items()):
             with pytest.raises(UnsupportedVersion, match=rf"record \S+ of {namespace}: .*upgrade flowpersist"):
                 await refused
 

@@ -1,0 +1,187 @@
+"""Projects share a store and nothing else, and upkeep reaches the stores of every tenant and project."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+
+import pytest
+
+from canaries import forms
+from flowpersist import ConfigurationError, KeyRing, Maintenance, or_raise
+from flowpersist.backends.base import Where
+from flowpersist.sealed.catalogue import beside, collection_key, name_in, project_scope
+from flowpersist.stores import Stores
+from flowpersist.testing import open_test_hub, travel
+
+BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
+RING = KeyRing.generate()
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+PROJECT = "canary-project-9Gk3Tz7Qw1Lp"
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+async def stores(url):
+    async with open_test_hub(url, keyring=RING) as hub:
+        yield Stores(hub)
+
+
+async def test_projects_see_nothing_of_each_other(stores):
+    of = {name: stores.project(name) for name in ("a", "b", "\ud800", "a" * 5000)}
+    of["no project"] = stores
+    of["another tenant"] = Stores(stores.hub, tenant="t").project("a")
+    for name, scoped in of.items():
+        await scoped.values("v", str).save("k", name)
+        await scoped.run_state.save_state("s", name)
+    for name, scoped in of.items():
+        assert (await scoped.values("v", str).load("k")).value == name
+        assert await scoped.run_state.load_state("s") == name
+        assert [item.value for item in (await scoped.values("v", str).items(order="created")).items] == [name]
+    # Whoever opens it anew finds the same.
+    assert (await Stores(stores.hub).project("b").values("v", str).load("k")).value == "b"
+    assert (await stores.project("a").project("b").values("v", str).load("k")).value == "b"
+
+
+async def test_a_deleted_project_leaves_nothing_and_takes_nothing_along(backend, url, stored):
+    async with open_test_hub(url, keyring=RING) as hub:
+        stores = Stores(hub)
+        ours, others = (
+            stores.project(PROJECT),
+            (stores.project("other"), stores, Stores(hub, tenant="t").project(PROJECT)),
+        )
+        for scoped in (ours, *others):
+            for name in ("v", "w"):
+                await scoped.values(name, str).save("k", "small")
+                await scoped.values(name, str).save(("k", 2), "large" * 10_000)
+        scope = project_scope(None, PROJECT)
+        assert await stores.delete_project(PROJECT) == 4
+        assert await stores.delete_project(PROJECT) == 0
+        assert await stores.delete_project("never saved to") == 0
+        for name in ("v", "w"):
+            assert await ours.values(name, str).load("k") is None
+            assert (
+                await hub.backend.query(f"default.values.{collection_key(name, None, scope)}", Where(), limit=9)
+            ).items == ()
+            for scoped in others:
+                assert (await scoped.values(name, str).load("k")).value == "small"
+                assert len((await scoped.values(name, str).load(("k", 2))).value) == 50_000
+        if backend == "memory":
+            return
+        found = await stored()
+        assert [name for name, form in forms(PROJECT).items() if form in found] == []
+
+
+async def test_what_is_saved_after_a_project_was_deleted_is_there_for_all(stores):
+    values = stores.project("p").values("v", int)
+    await values.save("k", 1)
+    await Stores(stores.hub).delete_project("p")
+    # It does not know that the project was deleted.
+    await values.save("k", 2)
+    fresh = Stores(stores.hub).project("p").values("v", int)
+    assert (await fresh.load("k")).value == 2
+    assert [item.value for item in (await fresh.items()).items] == [2]
+    await fresh.save("k2", 3)
+    assert await Stores(stores.hub).delete_project("p") == 2
+
+
+async def test_reading_in_a_project_writes_nothing(stores):
+    scoped = stores.project("p")
+    assert await scoped.values("v", int).load("k") is None
+    assert await scoped.values("v", int).delete("k") is False
+    assert await scoped.cleanup() == {}
+    assert (await stores.hub.backend.query("default.collections", Where(), limit=5)).items == ()
+
+
+async def test_cleanup_counts_by_store_and_sees_to_its_own_alone(stores):
+    scoped = stores.project("p")
+    theirs = Stores(stores.hub, tenant="t")
+    for of in (stores, scoped, theirs):
+        for number in range(3):
+            await of.values("v", int).save(("short", number), 1, ttl=SECOND)
+        await of.values("w", int).save("short", 1, ttl=SECOND)
+        await of.values("w", int).save("long", 1, ttl=HOUR)
+    travel(stores.hub, timedelta(minutes=1))
+    assert await scoped.cleanup() == {"v": 3, "w": 1}
+    assert await scoped.cleanup() == {"v": 0, "w": 0}
+    assert or_raise(await Maintenance(stores.hub).cleanup_stores()) == 8
+    assert await stores.cleanup() == {"v": 0, "w": 0}
+    health = or_raise(await Maintenance(stores.hub).health())
+    assert health.stores == {"v": 0, "w": 3}
+
+
+async def test_health_counts_what_is_there(stores):
+    for of in (stores, stores.project("p")):
+        await of.values("v", int).save_many({str(number): number for number in range(7)})
+        await of.values("w", int).save("short", 1, ttl=SECOND)
+    travel(stores.hub, timedelta(minutes=1))
+    assert or_raise(await Maintenance(stores.hub).health()).stores == {"v": 14, "w": 0}
+
+
+PROGRAM = """
+import asyncio, sys
+from datetime import timedelta
+from flowpersist import KeyRing, Maintenance, open_hub
+
+async def main():
+    async with open_hub(sys.argv[1], keyring=KeyRing.parse(sys.argv[2]), create=False) as hub:
+        print("open", flush=True)
+        await Maintenance(hub).run_forever(timedelta(milliseconds=50))
+
+asyncio.run(main())
+"""
+
+
+async def test_maintenance_of_several_processes_removes_what_is_due_and_nothing_else(backend, url, stores):
+    if backend == "memory":
+        pytest.skip("one process has it")
+    for of in (stores, stores.project("p"), Stores(stores.hub, tenant="t").project("q")):
+        for number in range(20):
+            await of.values("v", int).save(("short", number), 1, ttl=timedelta(milliseconds=1))
+        await of.values("v", int).save("long", 1, ttl=HOUR)
+    arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
+    running = [await asyncio.create_subprocess_exec(*arguments, stdout=-1, stderr=-1) for _ in range(3)]
+    try:
+        assert [await one.stdout.readline() for one in running] == [b"open\n"] * 3
+        namespaces = [f"default.values.{collection_key('v', *of)}" for of in _scopes()]
+        while True:
+            counts = [len((await stores.hub.backend.query(name, Where(), limit=99)).items) for name in namespaces]
+            if counts == [1, 1, 1]:
+                break
+            await asyncio.sleep(0.05)
+    finally:
+        for one in running:
+            one.kill()
+        errors = [(await one.communicate())[1] for one in running]
+    assert errors == [b""] * 3
+    for of in (stores, stores.project("p"), Stores(stores.hub, tenant="t").project("q")):
+        assert (await of.values("v", int).load("long")).value == 1
+
+
+def _scopes():
+    return [(None, None), (None, project_scope(None, "p")), ("t", project_scope("t", "q"))]
+
+
+@pytest.mark.parametrize("name", ["v", "a", "a.b", "x-1_2.3"])
+@pytest.mark.parametrize("tenant", [None, "t"])
+@pytest.mark.parametrize("project", [None, "p"])
+def test_the_keys_of_the_catalogue_tell_the_name_and_the_neighbours(name, tenant, project):
+    scope = None if project is None else project_scope(tenant, project)
+    key = collection_key(name, tenant, scope)
+    assert name_in(key) == name
+    assert beside(key, "other.one") == collection_key("other.one", tenant, scope)
+
+
+@pytest.mark.parametrize(("name", "error"), [("", ConfigurationError), (5, TypeError), (None, TypeError)], ids=str)
+async def test_a_project_without_a_name_is_refused(name, error):
+    async with open_test_hub() as hub:
+        with pytest.raises(error):
+            Stores(hub).project(name)
+        with pytest.raises(error):
+            await Stores(hub).delete_project(name)
