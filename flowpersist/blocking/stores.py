@@ -9,18 +9,20 @@ from datetime import timedelta
 from typing import Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.blocking.forwarding import Blocking, Owner, as_if, iterated, verb
+from flowpersist.blocking.forwarding import Blocking, Owner, as_if, entered, iterated, verb
 from flowpersist.blocking.hubs import Hub, open_hub, parts
 from flowpersist.blocking.portal import Portal
 from flowpersist.hub import HubOptions
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores import ConversationManager as AsyncConversationManager
+from flowpersist.stores import Locks as AsyncLocks
 from flowpersist.stores import RunStateStore, StoreConfig
+from flowpersist.stores import Signals as AsyncSignals
 from flowpersist.stores import Stores as AsyncStores
 from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
 
-__all__ = ["ConversationManager", "RunStates", "Stores", "ValueStore", "open_stores"]
+__all__ = ["ConversationManager", "Locks", "RunStates", "Signals", "Stores", "ValueStore", "open_stores"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +61,30 @@ class RunStates(Blocking[AsyncRunStates]):
     cleanup_old_states = verb(AsyncRunStates.cleanup_old_states)
     load_versioned = verb(AsyncRunStates.load_versioned)
     save_versioned = verb(AsyncRunStates.save_versioned)
+
+
+class Locks(Blocking[AsyncLocks]):
+    """``flowpersist.stores.Locks`` of a blocking hub. A block in ``held`` is not interrupted when its lease is lost:
+    ``LeaseLost`` is raised at its end.
+    """
+
+    acquire = verb(AsyncLocks.acquire)
+    renew = verb(AsyncLocks.renew)
+    release = verb(AsyncLocks.release)
+    holders = verb(AsyncLocks.holders)
+    held = entered(AsyncLocks.held)
+
+
+class Signals(Blocking[AsyncSignals]):
+    """``flowpersist.stores.Signals`` of a blocking hub."""
+
+    set = verb(AsyncSignals.set)
+    clear = verb(AsyncSignals.clear)
+    apply = verb(AsyncSignals.apply)
+    get = verb(AsyncSignals.get)
+    all = verb(AsyncSignals.all)
+    watch = iterated(AsyncSignals.watch)
+    wait_for = verb(AsyncSignals.wait_for)
 
 
 class ConversationManager(Owner[AsyncConversationManager]):
@@ -153,6 +179,16 @@ class Stores(Blocking[AsyncStores]):
     def run_state(self) -> RunStates:
         """The run states: a text for each subject."""
         return RunStates(self._portal, lambda: self._wrapped.run_state)
+
+    @property
+    def locks(self) -> Locks:
+        """The locks of agents."""
+        return Locks(self._portal, lambda: self._wrapped.locks)
+
+    @property
+    def signals(self) -> Signals:
+        """The signals of agents."""
+        return Signals(self._portal, lambda: self._wrapped.signals)
 
 
 @contextmanager

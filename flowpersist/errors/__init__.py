@@ -15,6 +15,7 @@
     ├── SuspensionBusy            under somebody's lease; carries retry_at
     ├── StillWaiting              answers are missing; carries the suspension and the receipt
     ├── LeaseLost
+    ├── LockBusy                  held by another agent; carries holder and retry_at
     ├── IdempotencyConflict
     ├── PermissionDenied
     ├── QuestionChanged           the answer was given to another question than the wait has
@@ -86,6 +87,7 @@ from flowpersist.errors.storage import (
     StorageFull,
     UnknownOutcome,
 )
+from flowpersist.errors.stores import LockBusy
 from flowpersist.errors.suspensions import (
     AlreadyResumed,
     AnswerConflict,
@@ -120,6 +122,7 @@ __all__ = [
     "IntegrityError",
     "KeyValidationError",
     "LeaseLost",
+    "LockBusy",
     "MalformedPayload",
     "PermissionDenied",
     "PersistenceError",

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from returns.result import Result, Success
 
 from flowpersist.backends.base import Capability, Notifying
-from flowpersist.errors import PersistenceError
+from flowpersist.errors import PersistenceError, StorageError
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.retrying import Runtime
 
-__all__ = ["Alarm", "hear_changes", "rung_within"]
+__all__ = ["Alarm", "Bell", "hear_changes", "rung_within"]
+
+T = TypeVar("T")
 
 #: Of the time between two looks, how much is kept between them at least when much is changed.
 SHARE: Final = 20
+#: Where the store tells of changes, it is looked so many times more seldom.
+SELDOM: Final = 10
+#: How soon it listens again after a failure.
+LISTEN_AGAIN: Final = timedelta(seconds=1)
 log = logging.getLogger("flowpersist.worker")
 
 
@@ -91,3 +101,89 @@ class Alarm:
             self._rung.set()
 
         await hear_changes(self._records, self._pause, log, begun=ring, changed=ring, lost=lambda: None)
+
+
+class Bell:
+    """Wakes those of a process who wait for a record of a collection to change. They listen together, over one
+    connection, and only while anybody waits.
+
+    ``records`` gives the records, ``key`` the one that is waited for (None: any). ``at_once``: how many of those who
+    wait for one are woken by a change, the first that came; None: all.
+    """
+
+    def __init__(self, records: Callable[[], SealedRecords[Any]], at_once: int | None = None) -> None:
+        self._records = records
+        self._at_once = at_once
+        self._waiting: dict[str | None, dict[asyncio.Event, None]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._hearing = False
+
+    async def looks(
+        self,
+        key: str | None,
+        look: Callable[[], Awaitable[Result[T, PersistenceError]]],
+        poll: Callable[[T | None], timedelta],
+        within: timedelta,
+    ) -> AsyncGenerator[T]:
+        """What a look gives, at first and after whatever may have changed it, until the time is over.
+
+        ``poll`` is how long to wait for the next look, by the last one, where nothing is heard of changes; elsewhere
+        ten times as long. A store that fails for a while is looked at again; another failure is raised.
+        """
+        runtime = self._records().runtime
+        ends = runtime.monotonic() + within.total_seconds()
+        found: T | None = None
+        async with self._listening(key) as rung:
+            while True:
+                rung.clear()
+                result = await look()
+                if isinstance(result, Success):
+                    found = result.unwrap()
+                    yield found
+                elif not isinstance(error := result.failure(), StorageError) or not error.retryable:
+                    raise error
+                left = ends - runtime.monotonic()
+                if left <= 0:
+                    return
+                seconds = poll(found).total_seconds() * (SELDOM if self._hearing else 1)
+                await rung_within(rung, min(seconds, left), runtime)
+
+    @asynccontextmanager
+    async def _listening(self, key: str | None) -> AsyncIterator[asyncio.Event]:
+        rung = asyncio.Event()
+        self._waiting.setdefault(key, {})[rung] = None
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen(), name="listen to changes of records")
+        try:
+            yield rung
+        finally:
+            del self._waiting[key][rung]
+            if not self._waiting[key]:
+                del self._waiting[key]
+            if not self._waiting:
+                listener, self._listener, self._hearing = self._listener, None, False
+                listener.cancel()
+                await asyncio.wait({listener})
+
+    async def _listen(self) -> None:
+        await hear_changes(
+            self._records(), LISTEN_AGAIN, log, begun=self._begun, changed=self._ring, lost=self._unheard
+        )
+
+    def _begun(self) -> None:
+        # What has changed before anybody listened.
+        self._hearing = True
+        self._ring_all()
+
+    def _unheard(self) -> None:
+        self._hearing = False
+        self._ring_all()
+
+    def _ring(self, key: str | None) -> None:
+        for one in {key, None}:
+            for rung in islice(self._waiting.get(one, ()), self._at_once):
+                rung.set()
+
+    def _ring_all(self) -> None:
+        for key in self._waiting:
+            self._ring(key)

@@ -24,15 +24,29 @@ from attrs import field, frozen
 
 from flowpersist.backends.base import Range
 from flowpersist.errors import ConfigurationError, StateTooLarge
-from flowpersist.errors.arguments import mistyped, out_of_range
+from flowpersist.errors.arguments import check_str, mistyped, out_of_range
 
-__all__ = ["MAX_KEY_BYTES", "SURROGATE", "Key", "Naming", "Parts", "Prefix", "Span", "key_of", "parts_of", "prefix_of"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "SURROGATE",
+    "Key",
+    "Naming",
+    "Parts",
+    "Prefix",
+    "Span",
+    "check_id",
+    "key_of",
+    "parts_of",
+    "prefix_of",
+]
 
 Key: TypeAlias = str | tuple[str | int, ...]
 Parts: TypeAlias = tuple[str | int, ...]
 
 #: All parts of a key together.
 MAX_KEY_BYTES: Final = 2**20
+#: Of the path of a lock, an agent's id, or the key of a signal.
+MAX_ID_BYTES: Final = 4096
 #: Of a record's key, which may have 512 bytes; the rest is left to the backends' own marks.
 _MOST: Final = 480
 #: What is kept of a key that does not fit. So a prefix of up to this length is in the record's key of all it begins.
@@ -80,6 +94,15 @@ def _check_size(characters: int, name: str) -> None:
             f"Invalid {name}: expected at most {MAX_KEY_BYTES} characters, not {characters}; keep them in the value"
         )
         raise StateTooLarge(message)
+
+
+def check_id(value: object, name: str) -> None:
+    """A text without NUL and surrogates, of bounded length: what a shell can pass on. It is not shown."""
+    check_str(value, name)
+    text = str(value)
+    if not text or "\0" in text or len(text.encode()) > MAX_ID_BYTES:
+        size = "an empty one" if not text else "one that is longer, or holds NUL"
+        out_of_range(name, f"a str of 1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL", size)
 
 
 def key_of(parts: Parts) -> Key:

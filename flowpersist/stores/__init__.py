@@ -5,10 +5,13 @@ What is imported here is public; every other module of the package may change.
 
 from __future__ import annotations
 
+from flowpersist.lifecycle.locking import Lease, LockType
+from flowpersist.lifecycle.signalling import Signal
 from flowpersist.sealed.naming import Key
 from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
 from flowpersist.stores.entries import Change, Loaded, Saved
+from flowpersist.stores.locks import Locks
 from flowpersist.stores.opening import Stores, open_stores
 from flowpersist.stores.run_state import (
     FileStateStore,
@@ -20,6 +23,7 @@ from flowpersist.stores.run_state import (
     VersionedRunStateStore,
     run_state_store,
 )
+from flowpersist.stores.signals import Signals
 from flowpersist.stores.values import ValueStore
 
 __all__ = [
@@ -27,12 +31,17 @@ __all__ = [
     "ConversationManager",
     "FileStateStore",
     "Key",
+    "Lease",
     "Loaded",
+    "LockType",
+    "Locks",
     "MemoryStateStore",
     "PostgresStateStore",
     "RedisStateStore",
     "RunStateStore",
     "Saved",
+    "Signal",
+    "Signals",
     "SqliteStateStore",
     "StoreConfig",
     "Stores",

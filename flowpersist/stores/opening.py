@@ -26,7 +26,9 @@ from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.catalogue import CollectionCatalog, collection_key, name_in, project_scope
 from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stores.config import StoreConfig
+from flowpersist.stores.locks import LOCKS, Locks
 from flowpersist.stores.run_state import COLLECTION, RunStates
+from flowpersist.stores.signals import SIGNALS, Signals
 from flowpersist.stores.values import ValueStore, value_store
 
 __all__ = ["Stores", "open_stores"]
@@ -52,6 +54,8 @@ class Stores:
         self._scope: str | None = None
         #: What was made, so that each collection is looked up once.
         self._made: dict[tuple[str, type, bool], ValueStore[Any]] = {}
+        self._locks: Locks | None = None
+        self._signals: Signals | None = None
 
     def values(self, name: str, cls: type[T] = _ANY, *, listed: bool = False) -> ValueStore[T]:
         """The collection of that name, which is made at the first save.
@@ -109,6 +113,19 @@ class Stores:
     def run_state(self) -> RunStates:
         """The run states: a text for each subject."""
         return RunStates(self.values(COLLECTION, str))
+
+    @property
+    def locks(self) -> Locks:
+        """The locks of agents."""
+        # One for all calls: those who wait listen together.
+        self._locks = self._locks or Locks(self.values(LOCKS, tuple))
+        return self._locks
+
+    @property
+    def signals(self) -> Signals:
+        """The signals of agents."""
+        self._signals = self._signals or Signals(self.values(SIGNALS, tuple))
+        return self._signals
 
 
 def _check_project(name: object) -> None:

@@ -215,7 +215,7 @@ async def test_a_flow_that_a_worker_pauses_says_so():
 
 async def test_a_slow_on_event_costs_no_lease(monkeypatch):
     """The run is free before anybody is told: a renewal meanwhile would find it so."""
-    monkeypatch.setattr("flowpersist.hub.lease.RENEWALS", 50)
+    monkeypatch.setattr("flowpersist.hub.renewing.RENEWALS", 50)
     told = []
 
     async def on_event(event):

@@ -27,7 +27,7 @@ AT_ONCE = Backoff(first=timedelta(0))
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr("flowpersist.hub.lease.RENEWALS", 50)
+    monkeypatch.setattr("flowpersist.hub.renewing.RENEWALS", 50)
 
 
 @pytest.fixture

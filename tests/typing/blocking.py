@@ -11,7 +11,7 @@ from attrs import frozen
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
 from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
 from flowpersist.hub import Cleanup, Health, Tick
-from flowpersist.stores import Change, Loaded, Saved
+from flowpersist.stores import Change, Lease, Loaded, Saved, Signal
 
 APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
 
@@ -102,3 +102,19 @@ def stores(hub: blocking.Hub) -> None:
     assert_type(states, blocking.RunStates)
     assert_type(states.load_state("s"), str | None)
     assert_type(blocking.ConversationManager(states).turn("s", lambda state: (state or "") + "."), str)
+
+
+def coordination(hub: blocking.Hub) -> None:
+    """Locks and signals."""
+    stores = blocking.Stores(hub)
+    assert_type(stores.locks, blocking.Locks)
+    lease = stores.locks.acquire("src/app.py", "coder", lock_type="shared", wait=timedelta(seconds=1))
+    assert_type(lease, Lease)
+    assert_type(stores.locks.renew(lease), Lease)
+    assert_type(stores.locks.release(lease), bool)
+    with stores.locks.held("src/app.py", "coder") as held:
+        assert_type(held, Lease)
+    assert_type(stores.signals, blocking.Signals)
+    assert_type(stores.signals.wait_for("DONE", timeout=timedelta(seconds=1)), Signal | None)
+    for state in stores.signals.watch():
+        assert_type(state, dict[str, Signal])

@@ -14,9 +14,13 @@ from flowpersist.stores import (
     Change,
     ConversationManager,
     Key,
+    Lease,
     Loaded,
+    Locks,
     RunStateStore,
     Saved,
+    Signal,
+    Signals,
     Stores,
     ValueStore,
     VersionedRunStateStore,
@@ -75,3 +79,22 @@ async def run_states() -> str:
 
     await ConversationManager(store).turn("ana", handler)
     return await ConversationManager(versioned).turn("ana", lambda state: state or "")
+
+
+async def coordination(stores: Stores) -> None:
+    """Locks give leases, signals themselves."""
+    assert_type(stores.locks, Locks)
+    lease = await stores.locks.acquire("src/app.py", "coder", lock_type="shared")
+    assert_type(lease, Lease)
+    assert_type(await attempt(stores.locks.renew(lease)), Outcome[Lease])
+    assert_type(await stores.locks.release(lease), bool)
+    assert_type(await stores.locks.holders("src/app.py"), tuple[Lease, ...])
+    async with stores.locks.held("src/app.py", "coder") as held:
+        assert_type(held, Lease)
+    assert_type(stores.signals, Signals)
+    assert_type(await stores.signals.set("DONE", 1, critical=True), Signal)
+    assert_type(await stores.signals.get("DONE"), Signal | None)
+    assert_type(await stores.signals.apply({"REJECTED": 1}, clear=("DONE",)), dict[str, Signal])
+    assert_type(await stores.signals.clear("DONE"), bool)
+    async for state in stores.signals.watch():
+        assert_type(state, dict[str, Signal])

@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
 
 import pytest
@@ -22,8 +22,10 @@ from flowpersist.blocking import (
     ConversationManager,
     FlowRunner,
     Hub,
+    Locks,
     Maintenance,
     RunStates,
+    Signals,
     Stores,
     ValueStore,
     open_hub,
@@ -54,6 +56,8 @@ PAIRS = {
     ValueStore: stores.ValueStore,
     RunStates: stores.run_state.RunStates,
     ConversationManager: stores.ConversationManager,
+    Locks: stores.Locks,
+    Signals: stores.Signals,
 }
 #: What opens and closes the async objects. A blocking hub does it for all that is made of it.
 LIFE = {"open", "close"}
@@ -782,3 +786,15 @@ def test_a_call_that_is_interrupted_before_the_loop_knows_of_it_ends(monkeypatch
         portal.call(lambda: asyncio.sleep(0))
     assert portal.call(lambda: asyncio.sleep(0, "done")) == "done"
     portal.close()
+
+
+def test_a_lock_is_held_and_a_signal_waited_for(hub):
+    stores_ = Stores(hub)
+    with stores_.locks.held("a", "ann") as lease:
+        assert stores_.locks.holders("a") == (lease,)
+    assert stores_.locks.holders("a") == ()
+    assert stores_.signals.wait_for("DONE", timeout=timedelta(0)) is None
+    set_ = stores_.signals.set("DONE", 1)
+    assert stores_.signals.wait_for("DONE", timeout=timedelta(seconds=5)) == set_
+    with closing(stores_.signals.watch()) as states:
+        assert next(states) == {"DONE": set_}
