@@ -72,7 +72,7 @@ class Building:
     def __init__(self, count: int, types: list[TypeEntry], registry: TypeRegistry, limits: Limits) -> None:
         self.waits = False
         self._types = types
-        self._table: list[Cell] = [MISSING] * count
+        self.table: list[Cell] = [MISSING] * count
         self._placed = 0
         self._unbuilt: list[Block] = []
         self._unfilled: list[Block] = []
@@ -101,10 +101,10 @@ class Building:
     def build(self, rows: Section, early: Section, late: Section, root: Column) -> Cell:
         """The root, with all that it reaches, once all blocks are there."""
         blocks = [*self._recursing, *self._unbuilt, *self._unfilled]
-        check_document(len(self._table), blocks, (rows, early, late))
+        check_document(len(self.table), blocks, (rows, early, late))
         self._build_immutables(rows, early)
         self._expect(late)
-        if self._placed != len(self._table):
+        if self._placed != len(self.table):
             raise malformed("an object that is counted is not made")
         self.waits = not FILLED_KINDS.issuperset(late.kinds)
         for block in self._unfilled:
@@ -129,7 +129,7 @@ class Building:
                     self._place(row.number, self._built(row, self._there(row.cells)))
         self._expect(early)
         for row in early.rows(self.cells(early.column)):
-            self._table[row.number] = self._built(row, self._resolved(row.cells))
+            self.table[row.number] = self._built(row, self._resolved(row.cells))
 
     def _check(self) -> None:
         for check, objects in self._checks:
@@ -138,7 +138,7 @@ class Building:
 
     def cells(self, column: Column) -> list[Cell]:
         """The cells of a column, as far as they are there."""
-        return column.cells(self._table)
+        return column.cells(self.table)
 
     def built_cells(self, column: Column) -> list[Cell]:
         """The cells of a column, which must all be there."""
@@ -177,16 +177,16 @@ class Building:
         start = 0
         for first, length in block.runs:
             end = first + length
-            if end > len(self._table) or countOf(map(type, self._table[first:end]), Later) != length:
+            if end > len(self.table) or countOf(map(type, self.table[first:end]), Later) != length:
                 raise malformed("a number is made twice, or is beyond the table of objects")
-            self._table[first:end] = objects[start : start + length]
+            self.table[first:end] = objects[start : start + length]
             start += length
         self._placed += start
 
     def _place(self, number: int, one: Cell) -> None:
-        if number >= len(self._table) or self._table[number] is not MISSING:
+        if number >= len(self.table) or self.table[number] is not MISSING:
             raise malformed("a number is made twice, or is beyond the table of objects")
-        self._table[number] = one
+        self.table[number] = one
         self._placed += 1
 
     def _make_rows(self, rows: Section) -> None:
@@ -237,7 +237,7 @@ class Building:
         return self._there(row)
 
     def _now(self, cell: Later) -> Cell:
-        return self._table[cell.number] if cell is not MISSING else cell
+        return self.table[cell.number] if cell is not MISSING else cell
 
     def _built(self, row: ReadRow, cells: list[Cell]) -> Cell:
         if row.kind == kinds.NAMED:
@@ -264,9 +264,9 @@ class Building:
         return entry.registration.decoded(plan, _upgraded(entry, row[0]))
 
     def _fill_row(self, row: ReadRow) -> None:
-        if row.number >= len(self._table):
+        if row.number >= len(self.table):
             raise malformed("a row fills an object beyond the table")
-        one = self._table[row.number]
+        one = self.table[row.number]
         if row.kind == kinds.ATTRIBUTES:
             # The object itself may be built late.
             entry = entry_of(row.entry)
@@ -307,7 +307,7 @@ class Building:
             if row.kind in FILLED_KINDS:
                 self._fill_late(row, cells)
                 continue
-            built = self._table[row.number] = self._built(row, cells)
+            built = self.table[row.number] = self._built(row, cells)
             if type(built) is Later:
                 raise malformed("a number is made twice, or is beyond the table of objects")
             for waiting in self._waiting.pop(row.number, ()):
@@ -316,7 +316,7 @@ class Building:
                     waiting.act(self._resolved(waiting.cells))
 
     def _fill_late(self, row: ReadRow, cells: list[Cell]) -> None:
-        one = self._table[row.number]
+        one = self.table[row.number]
         if row.kind != kinds.STATE:
             self._fill(row.kind, one, cells)
             return

@@ -18,7 +18,7 @@ from flowpersist.codec.registry import Registration, TypeRegistry
 from flowpersist.codec.remedies import packages_of, register_named, shown
 from flowpersist.errors import UnknownType, UnsupportedVersion
 
-__all__ = ["decode_graph"]
+__all__ = ["decode_graph", "decode_table"]
 
 SEQUENCES = frozenset({kinds.LIST, kinds.TUPLE, kinds.SET, kinds.FROZENSET})
 DEFAULT_FLAVOUR = len(kinds.FLAVOURS) - 1
@@ -29,12 +29,19 @@ def decode_graph(data: bytes, types: TypeRegistry, limits: Limits) -> tuple[Cell
     return _Decoder(data, types, limits).decode()
 
 
+def decode_table(data: bytes, types: TypeRegistry, limits: Limits) -> tuple[Cell, list[Cell]]:
+    """The same value, and its objects in the order of their numbers."""
+    decoder = _Decoder(data, types, limits)
+    return decoder.decode()[0], decoder.table
+
+
 class _Decoder:
     def __init__(self, data: bytes, registry: TypeRegistry, limits: Limits) -> None:
         self._registry = registry
         self._limits = limits
         self._reader = Reader(data, limits)
         self._columns = ColumnReader(self._reader, registry)
+        self.table: list[Cell] = []
 
     def decode(self) -> tuple[Cell, int]:
         parts = self._reader.array()
@@ -48,6 +55,7 @@ class _Decoder:
         if count > self._limits.max_nodes:
             raise Halted(too_many_nodes(self._limits))
         building = Building(count, self._columns.types, self._registry, self._limits)
+        self.table = building.table
         for _ in range(self._reader.array()):
             building.add(self._block())
         rows, early, late = self._section(ROWS), self._section(EARLY), self._section(LATE)

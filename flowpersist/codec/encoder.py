@@ -30,7 +30,7 @@ from flowpersist.codec.watching import Watch
 from flowpersist.codec.writing import Writer, binary_header
 from flowpersist.errors import StateTooDeep
 
-__all__ = ["Encoded", "encode_document", "encode_graph", "whole_document"]
+__all__ = ["Encoded", "encode_document", "encode_graph", "encode_table", "whole_document"]
 
 #: So many objects of one class are written at once; fewer wait.
 FEWEST_AT_ONCE = 64
@@ -78,6 +78,12 @@ def _encoded(root: Cell, roles: Roles, limits: Limits, numbering: Numbering, *, 
     watch = Watch()
     encoder = _Encoder(roles, limits, numbering, watch if watched else None)
     return Encoded(encoder.encode(root), watch, encoder.suspects)
+
+
+def encode_table(root: Cell, types: TypeRegistry, limits: Limits) -> tuple[bytes, list[Cell]]:
+    """The bytes of a value, and its objects in the order of their numbers."""
+    numbering = Numbering(by_owners=False)
+    return _encoded(root, Roles(types), limits, numbering, watched=False).data, numbering.objects()
 
 
 class _Encoder:

@@ -117,7 +117,7 @@ def _dump_moments(cls: type[dt.datetime | dt.time]) -> Callable[..., list[Cell]]
     def dump(column: list[Cell], types: ZoneClasses | None = None) -> list[Cell]:
         # By identity: a named zone equals an unnamed one of the same offset.
         zones = {id(zone): zone for zone in map(_tzinfo, column)}
-        if all(map(denotes_offset, zones.values())) and not any(map(_fold, column)):
+        if all(denotes_offset(zone, types) for zone in zones.values()) and not any(map(_fold, column)):
             return list(map(cls.isoformat, column))
         return [_dump_moment(value, types) for value in column]
 

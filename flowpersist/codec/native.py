@@ -52,7 +52,7 @@ BUILTIN_BY_NAME = {one.name: one for one in (*BUILTIN_REGISTRATIONS.values(), fi
 #: All of them.
 NATIVE: frozenset[type] = frozenset({*LEAVES, *PLAIN_TYPES, *BUILTIN_CONTAINERS, *BUILTIN_REGISTRATIONS})
 #: What a value that refers to the class itself calls it.
-BUILTIN_NAMES = {cls: STANDARD_NAMES.get(cls, default_name(cls)) for cls in {object, *NATIVE} - {Absent}}
+BUILTIN_NAMES = {cls: STANDARD_NAMES.get(cls, default_name(cls)) for cls in {object, type, *NATIVE} - {Absent}}
 BUILTIN_CLASSES = {name: cls for cls, name in BUILTIN_NAMES.items()}
 
 

@@ -6,7 +6,7 @@ import sysconfig
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from operator import countOf
 from sys import getrefcount
 from types import MemberDescriptorType
@@ -37,6 +37,10 @@ class Numbering:
 
     def __len__(self) -> int:
         return self._count
+
+    def objects(self) -> list[Cell]:
+        """All that have a number, in the order of the numbers."""
+        return list(chain.from_iterable(self._kept))
 
     def needs_identity(self) -> None:
         """From here on an object may be reached without a reference of its own."""

@@ -12,7 +12,7 @@ from typing_extensions import is_typeddict
 from flowpersist.codec.annotations import is_annotation
 from flowpersist.codec.discovery import annotated_classes, classes_below, package_classes
 from flowpersist.codec.found import FoundPlans
-from flowpersist.codec.generics import ALIAS, ALIASES, COVERED, AliasPlan, covered_model, named_model
+from flowpersist.codec.generics import ALIAS, COVERED, EXPRESSIONS, AliasPlan, Grammar, covered_model, named_model
 from flowpersist.codec.native import (
     BUILTIN_BY_NAME,
     BUILTIN_CLASSES,
@@ -297,7 +297,7 @@ class TypeRegistry:
         found = self._by_name.get(name) or BUILTIN_BY_NAME.get(name)
         if found is not None or not name.startswith("["):
             return self._covered(COVERED[name]) if found is None and name in COVERED else found
-        return named_model(name, self, self._references_to(type))
+        return named_model(name, self, self._grammar())
 
     def name_of(self, cls: type) -> str | None:
         """The name of a class that is registered, or that the codec knows by itself."""
@@ -321,16 +321,19 @@ class TypeRegistry:
         """What covers a class that is not registered: functions and classes go by names, zones by a base class."""
         if issubclass(cls, type) or cls in FUNCTIONS:
             return self._referring(cls)
-        if cls in ALIASES:
-            return Registration(cls, ALIAS, 1, AliasPlan(cls, reference=self._references_to(type)), {})
+        if cls in EXPRESSIONS:
+            return Registration(cls, ALIAS, 1, AliasPlan(cls, grammar=self._grammar()), {})
         if not issubclass(cls, tzinfo):
-            return covered_model(cls, self, self._references_to(type))
+            return covered_model(cls, self, self._grammar())
         bases = (self._by_class.get(base) for base in cls.__mro__)
         found = next((one for one in bases if one is not None and isinstance(one.plan, PairPlan)), None)
         return fixed_offset(cls) if found is None and is_fixed_offset(cls) else found
 
     def _referring(self, cls: type) -> Registration:
         return Registration(cls, REFERENCE, 1, self._references_to(cls), {})
+
+    def _grammar(self) -> Grammar:
+        return Grammar(self._references_to(type), self)
 
     def _references_to(self, cls: type) -> ReferencePlan:
         return ReferencePlan(cls, references=self._references, classes=self)

@@ -9,6 +9,7 @@ from typing import Final
 
 from flowpersist.codec.planning import HEAP_TYPE, attributes_plan, plan_for
 from flowpersist.codec.plans import Plan
+from flowpersist.codec.ready import INTEGRATIONS, ready_registry
 from flowpersist.errors import ConfigurationError
 
 __all__ = [
@@ -61,24 +62,6 @@ _NEVER: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((memoryview,), "keep bytes(view)"),
     ((MappingView, Iterator), "keep a list of its elements"),
 )
-
-#: Packages whose classes a module of flowpersist.integrations registers.
-_INTEGRATIONS: Final[dict[str, str]] = {
-    "agents": "openai_agents",
-    "anthropic": "anthropic",
-    "google.genai": "google_genai",
-    "langchain_core": "langchain",
-    "mcp": "mcp",
-    "mcp_types": "mcp",
-    "msgspec": "msgspec",
-    "numpy": "numpy",
-    "openai": "openai",
-    "pandas": "pandas",
-    "pyarrow": "arrow",
-    "pydantic": "pydantic",
-    "pydantic_ai": "pydantic_ai",
-    "pydantic_core": "pydantic",
-}
 
 
 def plan_if_any(cls: type) -> Plan | None:
@@ -153,7 +136,7 @@ def _instead(cls: type) -> str | None:
     if plan_if_any(cls) is not None:
         return None
     never = _never(cls)
-    if never is not None or (_package(cls) in _INTEGRATIONS and not cls.__flags__ & HEAP_TYPE):
+    if never is not None or (_package(cls) in INTEGRATIONS and not cls.__flags__ & HEAP_TYPE):
         # An array or another value of an extension may have methods that close it.
         return never
     is_resource = any(hasattr(cls, name) for name in ("close", "aclose", "__exit__", "__aexit__", "__del__"))
@@ -173,10 +156,7 @@ def register_named(name: str, registered: frozenset[str]) -> str:
 
 
 def _ready(package: str, registered: frozenset[str]) -> str | None:
-    ready = _INTEGRATIONS.get(package)
-    if ready is None or package in registered:
-        return None
-    return f"from flowpersist.integrations import {ready}; {ready}.register(types)"
+    return None if package in registered else ready_registry(package)
 
 
 def _line(cls: type, registered: frozenset[str]) -> str:
@@ -196,7 +176,7 @@ def _package(cls: type) -> str:
 def _package_of(module: str) -> str:
     parts = module.split(".")
     both = ".".join(parts[:2])
-    package = both if both in _INTEGRATIONS else parts[0]
+    package = both if both in INTEGRATIONS else parts[0]
     # A module of this name may be the user's own.
     return parts[0] + "." if package == "agents" and "agents.run_context" not in sys.modules else package
 

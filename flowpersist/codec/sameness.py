@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
@@ -53,13 +53,17 @@ class Difference:
 Pair: TypeAlias = tuple[Cell, Cell, Cell]
 
 
-def difference(a: Cell, b: Cell, types: TypeRegistry) -> Difference | None:
+def difference(a: Cell, b: Cell, types: TypeRegistry, copies: Iterable[tuple[Cell, Cell]] = ()) -> Difference | None:
     """Where two values are not the same graph; None where they are.
+
+    ``copies``: which object of the second value is likely to be the copy of which of the first. It is asked where
+    nothing else tells the elements of a set apart.
 
     Floats are compared by their bits but for NaN's payload, datetimes also by fold and zone, dicts and the
     attributes of objects also by order.
     """
-    return _Comparison(_Parts(Roles(types))).run(a, b)
+    likely = {id(one): (one, copy) for one, copy in copies}
+    return _Comparison(_Parts(Roles(types)), likely).run(a, b)
 
 
 @define(eq=False)
@@ -139,6 +143,8 @@ def _kept_parts(plan: object, one: Cell) -> Iterable[Cell]:
 @define(eq=False)
 class _Comparison:
     _parts: _Parts
+    #: Objects with their copies, by identity.
+    _likely: Mapping[int, tuple[Cell, Cell]] = field(factory=dict)
     _forth: dict[int, Cell] = field(factory=dict)
     _back: dict[int, Cell] = field(factory=dict)
     _sets: deque[Pair] = field(factory=deque)
@@ -200,6 +206,10 @@ class _Comparison:
         yield from ((part, self._forth[id(part)], owner) for part in known)
         mine = [part for part in mine if id(part) not in self._forth]
         theirs = [part for part in theirs if id(part) not in self._back]
+        likely = [self._likely[id(part)] for part in mine if id(part) in self._likely]
+        if len(likely) == len(mine) and {id(copy) for _, copy in likely} == set(map(id, theirs)):
+            yield from ((part, copy, owner) for part, copy in likely)
+            return
         keys = self._keys([*mine, *theirs], roots)
         groups: dict[object, tuple[list[Cell], list[Cell]]] = {}
         for side, parts in enumerate((mine, theirs)):
@@ -210,10 +220,11 @@ class _Comparison:
         for own, its in groups.values():
             if len(own) != len(its):
                 yield one, None, owner
-            # Of several that nothing tells apart one is matched, and what it holds tells the others apart.
             at_once = len(own) == 1 or self._looked > MOST_LOOKED or not any(map(self._holds_objects, own))
+            # Of all that nothing tells apart one is matched, and what it holds tells others apart.
+            chosen = own if at_once else [] if waits else own[:1]
             waits = waits or not at_once
-            yield from ((part, copy, owner) for part, copy in zip(own if at_once else own[:1], its, strict=False))
+            yield from ((part, copy, owner) for part, copy in zip(chosen, its, strict=False))
         if waits:
             self._sets.append((one, other, owner))
 

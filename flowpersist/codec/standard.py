@@ -7,10 +7,11 @@ from __future__ import annotations
 from array import array
 from collections import ChainMap, UserDict, UserList, UserString
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from gc import get_referents
 from sys import byteorder
 from types import MappingProxyType, SimpleNamespace
+from warnings import catch_warnings, simplefilter
 from weakref import ReferenceType
 
 from attrs import frozen
@@ -18,7 +19,8 @@ from attrs import frozen
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, PairPlan, Plan, StatePlan
 from flowpersist.codec.references import FUNCTIONS
-from flowpersist.codec.refusals import Refused, malformed
+from flowpersist.codec.refusals import Halted, Refused, malformed
+from flowpersist.errors import UnknownType
 
 __all__ = ["STANDARD_NAMES", "STANDARD_PLANS"]
 
@@ -59,7 +61,7 @@ def _dump_array(one: Cell) -> Cell:
 def _load_array(cell: Cell) -> Cell:
     code, size, data = cell if type(cell) is tuple and len(cell) == 3 else (None, None, None)  # noqa: PLR2004
     if type(code) is str and code in ("u", "w") and type(data) is str:
-        return array(code, data)
+        return _of_characters(code, data)
     if type(code) is not str or len(code) != 1 or code not in "bBhHiIlLqQfd" or type(data) is not bytes:
         raise malformed("an array has no code or no bytes")
     made: Cell = array(code)
@@ -74,6 +76,24 @@ def _load_array(cell: Cell) -> Cell:
     if byteorder == "big":  # pragma: no cover - no such machine runs the tests
         made.byteswap()
     return made
+
+
+def _of_characters(code: str, data: str) -> Cell:
+    try:
+        # A copy: from CPython 3.13 on array warns of each new one of the code u.
+        made: Cell = _empty(code)[:]
+    except ValueError as error:
+        message = f"the bytes hold an array of the type code {code!r}, which this release of Python does not have"
+        raise Halted(UnknownType(f"{message}; read them with the one that wrote them")) from error
+    made.fromunicode(data)
+    return made
+
+
+@cache
+def _empty(code: str) -> Cell:
+    with catch_warnings():
+        simplefilter("ignore", DeprecationWarning)
+        return array(code)
 
 
 # Functions with some of their arguments.

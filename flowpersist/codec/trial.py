@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.decoder import decode_table
+from flowpersist.codec.encoder import encode_graph, encode_table
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import FieldsPlan, PairPlan
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass
@@ -30,15 +30,31 @@ def refuse_loss(value: Cell, data: bytes, suspects: Sequence[Cell], types: TypeR
 
     ``suspects``: the objects of which that is unsure, of which the first is named where nothing can be decoded.
     """
+    table: list[Cell] = []
     try:
-        copy = decode_tree(data, types, limits) if is_tree(data) else decode_graph(data, types, limits)[0]
+        if is_tree(data):
+            copy = decode_tree(data, types, limits)
+        else:
+            copy, table = decode_table(data, types, limits)
     except Halted as halted:
         raise _unmade(value, suspects, types, str(halted.error).partition(";")[0]) from halted.error
     except Exception as error:
         raise _unmade(value, suspects, types, f"{type(error).__name__} was raised") from error
-    found = None if _bytes(copy, types, limits) == data else difference(value, copy, types)
+    if _bytes(copy, types, limits) == data:
+        return
+    found = difference(value, copy, types, _copies(value, data, table, types, limits))
     if found is not None:
         raise _lost(found, types)
+
+
+def _copies(
+    value: Cell, data: bytes, table: Sequence[Cell], types: TypeRegistry, limits: Limits
+) -> list[tuple[Cell, Cell]]:
+    """Each object of the value with its copy, by their numbers in the bytes."""
+    if not table:
+        return []
+    again, objects = encode_table(value, types, limits)
+    return list(zip(objects, table, strict=True)) if again == data else []
 
 
 def _bytes(copy: Cell, types: TypeRegistry, limits: Limits) -> bytes | None:

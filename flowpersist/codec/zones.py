@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo, available_timezones
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import PLAIN_TYPES, Cell, pack_cells
 from flowpersist.codec.reading import unpack_all
+from flowpersist.codec.ready import ready_registry
 from flowpersist.codec.refusals import Halted, Refused, malformed
-from flowpersist.errors import UnknownType
+from flowpersist.errors import UnknownType, UnsupportedType
 
 __all__ = [
     "EQUAL_TIMEZONE",
@@ -27,6 +28,7 @@ __all__ = [
     "denotes_offset",
     "dump_zone",
     "equal_timezone",
+    "installed_zones",
     "is_fixed_offset",
     "load_zone",
 ]
@@ -74,15 +76,20 @@ def dump_zone(zone: dt.tzinfo | None, owner: object, types: ZoneClasses | None) 
         return f"Z{zone.key}"
     if type(zone) is dt.timezone:
         return f"F{zone.utcoffset(None) // MICROSECOND};{_zone_name(zone)}"
-    registration = types.by_class(type(zone)) if types is not None else None
-    if registration is not None and registration.name != EQUAL_TIMEZONE:
+    registration = _registered(zone, types)
+    if registration is not None:
         return f"R{_packed(zone, owner, registration)}"
     if is_fixed_offset(type(zone)):
         return dump_zone(equal_timezone(zone), owner, types)
     cls = f"{type(zone).__module__}.{type(zone).__qualname__}"
-    raise Refused(
-        owner, f"has a time zone of class {cls}; register that class, or use a ZoneInfo or a datetime.timezone"
-    )
+    remedy = ready_registry(type(zone).__module__.partition(".")[0]) or "register that class"
+    raise Refused(owner, f"has a time zone of class {cls}; {remedy}, or use a ZoneInfo or a datetime.timezone")
+
+
+def _registered(zone: dt.tzinfo, types: ZoneClasses | None) -> Cell:
+    """What the user has registered for a zone."""
+    found = types.by_class(type(zone)) if types is not None else None
+    return None if found is None or found.name == EQUAL_TIMEZONE else found
 
 
 def load_zone(text: str, types: ZoneClasses | None) -> dt.tzinfo | None:
@@ -105,11 +112,11 @@ def is_fixed_offset(cls: type) -> bool:
     return (cls.__module__, cls.__qualname__) in FIXED_OFFSETS
 
 
-def denotes_offset(zone: dt.tzinfo | None) -> bool:
+def denotes_offset(zone: dt.tzinfo | None, types: ZoneClasses | None = None) -> bool:
     """Whether the offset in ISO 8601 says all that is kept of a zone."""
     if zone is None or zone is dt.UTC:
         return True
-    if is_fixed_offset(type(zone)):
+    if is_fixed_offset(type(zone)) and _registered(zone, types) is None:
         zone = equal_timezone(zone)
     return type(zone) is dt.timezone and not _zone_name(zone)
 
@@ -143,14 +150,15 @@ def as_timezone(cell: Cell) -> dt.timezone:
 
 
 @cache
-def _zones() -> frozenset[str]:
+def installed_zones() -> frozenset[str]:
+    """The keys of the tz database here: to list them takes some ten milliseconds."""
     return frozenset(available_timezones())
 
 
 @cache
 def _zone_of(key: str) -> ZoneInfo:
     # Only a key of the installed tz database opens its file: a name from elsewhere never reaches a path or an import.
-    if key not in _zones():
+    if key not in installed_zones():
         raise malformed("it names a time zone that is not installed here")
     return ZoneInfo(key)
 
@@ -159,6 +167,8 @@ def _packed(zone: dt.tzinfo, owner: object, registration: Cell) -> str:
     encode = getattr(registration.plan, "encode", None)
     try:
         value = None if encode is None else encode(zone)
+    except UnsupportedType as error:
+        raise Refused(owner, f"has as its time zone {error}") from error
     except Exception as error:
         reason = f"has a time zone whose encode= function raised {type(error).__name__}"
         raise Refused(owner, reason) from error

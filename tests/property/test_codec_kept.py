@@ -445,7 +445,7 @@ def check(value: Any) -> str:
         case Success(data):
             copy = CODEC.decode(data).unwrap()
             parts = _Parts(Roles(TYPES))
-            comparison = _Comparison(parts)
+            comparison = _Comparison(parts, {})
             assert comparison.run(value, copy) is None
             pairs = [
                 (one, comparison._forth[id(one)]) for one, _ in parts._read.values() if id(one) in comparison._forth

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
-from typing import Any, Generic, TypeVar
+import enum
+import functools
+import typing
+from typing import Any, Generic, List, Literal, Never, Optional, ParamSpec, Tuple, TypeVar, Union  # noqa: UP035
 
 import attrs
 import pydantic
@@ -13,6 +17,17 @@ from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import PersistenceError, UnknownType, UnsupportedType
 
 T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
+P = ParamSpec("P")
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Strange(enum.Enum):
+    ONE = 1
 
 
 @dataclasses.dataclass
@@ -23,6 +38,16 @@ class Box(Generic[T]):
 @attrs.define(slots=False)
 class Crate(Generic[T]):
     value: T
+
+
+@dataclasses.dataclass
+class Two(Generic[T, U]):
+    value: Any
+
+
+@dataclasses.dataclass
+class Call(Generic[P, T]):
+    value: Any
 
 
 class Plain(Generic[T]):
@@ -38,7 +63,8 @@ class Model(pydantic.BaseModel, Generic[T]):
 
 
 def registry() -> TypeRegistry:
-    types = TypeRegistry(Box, Crate, Names, Model)
+    types = TypeRegistry(Box, Crate, Names, Model, Two, Call, Colour)
+    types.reference(collections.abc.Sequence)
     types.register(Plain, attributes=True)
     return types
 
@@ -90,14 +116,96 @@ def test_a_parametrization_that_this_process_has_not_made_is_an_unknown_type():
     assert "has not made" in str(error)
 
 
-@pytest.mark.parametrize("argument", [T, Any, UnknownType], ids=str)
-def test_what_has_no_name_is_no_parameter(argument):
+EXPRESSIONS: dict[str, Any] = {
+    "none": None,
+    "union": int | None,
+    # The names of typing give other classes than the syntax, until CPython 3.14.
+    "union of typing": Union[int, str, None],  # noqa: UP007
+    "union of aliases": list[int] | Box[int] | None,
+    "any": Any,
+    "never": Never,
+    "literal": Literal["a", 'quote " [', 1, True, None, b"x", Colour.RED],  # noqa: PYI061
+    "long literal": Literal[tuple(range(200))],
+    "variable": T,
+    "variable of a class around": list[T],
+    "both variables": Two[int, list[T]],
+    "nested": Box[dict[str, Crate[int | None]]],
+    "tuple": tuple[int, ...],
+    "empty tuple": tuple[()],
+    "empty tuple of typing": Tuple[()],  # noqa: UP006
+    "list of typing": List[int],  # noqa: UP006
+    "mapping of typing": typing.Mapping[str, Any],
+    "class": type[int],
+    "named": collections.abc.Sequence[int],
+}
+
+
+@pytest.mark.parametrize("argument", EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_a_parameter_may_be_an_expression(argument):
+    copies = again([Box[argument](1), Crate[argument](2), Plain[argument](), Box[argument]])
+    for copy, cls in zip(copies, [Box, Crate, Plain], strict=False):
+        assert copy.__orig_class__ == cls[argument]
+        assert type(copy.__orig_class__.__args__[0]) is type(cls[argument].__args__[0])
+    assert copies[3] == Box[argument]
+    assert [CODEC.check(copy) for copy in copies] == [()] * 4
+
+
+@pytest.mark.parametrize("argument", [(int, str), (int,), ...], ids=["two", "one", "any"])
+def test_parameters_in_brackets_come_back(argument):
+    given = list(argument) if type(argument) is tuple else argument
+    copy = again(Call[given, int](1))
+    assert copy.__orig_class__.__args__ == (argument, int)
+
+
+@pytest.mark.parametrize("value", [int | None, Optional[int], Literal["a"], List[int], list[Any]], ids=repr)  # noqa: UP006, UP045
+def test_an_expression_is_a_value(value):
+    assert again([value, value]) == [value, value]
+
+
+@pytest.mark.parametrize("argument", [int | None, Literal["a"], Optional[Box[int]], List[int], Any], ids=repr)  # noqa: UP006, UP045
+def test_a_model_is_parametrized_by_an_expression(argument):
+    cls = Model[argument]
+    assert type(again(cls.model_construct(value=None))) is cls
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "class without a name": (UnknownType, "UnknownType"),
+    "variable of another class": (V, "~V"),
+    "forward reference": ("Order", "ForwardRef('Order')"),
+    "callable": (typing.Callable[[int], str], "Callable"),
+    "annotated": (typing.Annotated[int, "s3cret"], "Annotated"),
+    "abstract class": (collections.abc.Iterable[int], "collections.abc.Iterable"),
+    "literal of another class": (Literal[Strange.ONE], "Strange"),
+    "deep": (functools.reduce(lambda inner, _: Box[inner], range(9), int), "deep"),
+    "many names": (Literal[tuple(map(str, range(70)))], "names"),
+    "a large number": (Literal[10**5000], "give again"),
+}
+
+
+@pytest.mark.parametrize(("argument", "named"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_in_the_grammar_is_refused_by_its_name(argument, named):
     error = CODEC.encode([Box[argument](1)]).failure()
     assert isinstance(error, UnsupportedType)
+    assert named in error.message
+    assert "s3cret" not in error.message
+    assert error.path == "state[0].__orig_class__"
+    assert len(error.problems) == len(CODEC.check([Box[argument](1)])) == 1
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", "1", "[" * 90, '["builtins.int", "builtins.int"]', '["os.system"]', '[["builtins.list"]]', "x"]
+    "text",
+    [
+        *("[]", "{}", "1", "[" * 90, '["builtins.int", "builtins.int"]', '["os.system"]', '[["builtins.list"]]', "x"),
+        *('{"|": []}', '{"Union": []}', '{"|": [1]}', '{"typing": "Text"}', '{"typing": 1}', '{"Any": []}', "null"),
+        *('{"T": ["builtins.int", 0]}', '{"T": []}', '{"T": ["flowpersist.None", -1]}', '{"exec": ["builtins.int"]}'),
+        *('{"Literal": [{"enum": ["builtins.int", "a"]}]}', '{"Literal": [1.5]}', '{"Literal": [{"bytes": "x"}]}'),
+        *(
+            '{"|": ["builtins.int", null], "a": 1}',
+            '{"|": ["builtins.int"]}',
+            '{"[]": ["builtins.int"]}',
+            '"builtins.int"',
+        ),
+    ],
 )
 def test_hostile_aliases_are_refused(text):
     size = len('["tests.unit.test_codec_generics.Box", "builtins.int"]')

@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from random import Random
 from typing import Any, NamedTuple
 
 import attrs
@@ -20,6 +21,7 @@ from returns.result import Success
 
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import ConfigurationError, MalformedPayload, SerializationError, UnknownType, UnsupportedType
+from flowpersist.testing import same_graph
 
 
 class Slots:
@@ -1112,3 +1114,18 @@ def test_bytes_set_no_attribute_of_a_group_that_hides_one_of_its_class(name):
     vars(group)["x" * len(name)] = 1
     data = Codec().encode(group).unwrap().replace(b"x" * len(name), name.encode())
     assert isinstance(Codec().decode(data).failure(), MalformedPayload)
+
+
+class Link(NamedTuple):
+    to: Any
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_elements_that_hold_each_other_are_no_difference(seed):
+    """Which of the equal ones is held is known once the one that holds it is."""
+    plain = [Node(Link(())) for _ in range(6)]
+    nodes = [*plain, Node(Link(plain[3])), Node(Link(plain[4]))]
+    Random(seed).shuffle(nodes)
+    codec = Codec([Node, Link], verify=True)
+    copy = codec.decode(codec.encode([set(nodes), Link(1)]).unwrap()).unwrap()
+    assert same_graph(copy, [set(nodes), Link(1)], types=codec.types)
