@@ -29,6 +29,7 @@ from flowpersist.codec.blocks import (
 )
 from flowpersist.codec.columns import Column, TypeEntry
 from flowpersist.codec.factories import factory_of
+from flowpersist.codec.fields import ASIDE
 from flowpersist.codec.groups import Group, entry_of, grouped
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.nesting import check_document, steps_of_block
@@ -270,7 +271,7 @@ class Building:
         if row.kind == kinds.ATTRIBUTES:
             # The object itself may be built late.
             entry = entry_of(row.entry)
-            wait = self.when_filled if entry.is_older else self.when_built
+            wait = self.when_filled if entry.is_older or _has_aside(entry, row.cells) else self.when_built
             wait([one, *row.cells], _attribute_setter(entry))
         else:
             self.when_built(row.cells, lambda cells: self._fill(row.kind, one, cells))
@@ -353,6 +354,11 @@ def _builtin_plan(kind: int, entry: TypeEntry, content: Cell = None) -> BuiltinP
     if kind == kinds.SCALAR and type(content) is not plain:
         raise malformed("a scalar is of a wrong class")
     return plan
+
+
+def _has_aside(entry: TypeEntry, cells: Sequence[Cell]) -> bool:
+    """Whether attributes are kept aside in a dict, which must be filled before they are looked at."""
+    return entry.registration.is_tolerant and any(type(name) is str and name == ASIDE for name in cells[::2])
 
 
 def _attribute_setter(entry: TypeEntry) -> Callable[[list[Cell]], None]:

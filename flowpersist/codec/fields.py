@@ -19,7 +19,7 @@ from flowpersist.codec.leaves import ABSENT, Absent
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
 
-__all__ = ["CACHED_HASH", "GENERATORS", "FieldsPlan"]
+__all__ = ["ASIDE", "CACHED_HASH", "FIELDS_SET", "GENERATORS", "FieldsPlan"]
 
 #: What attrs keeps a cached hash in; a copy starts with none.
 CACHED_HASH = "_attrs_cached_hash"
@@ -29,6 +29,11 @@ GENERATORS = frozenset({"attr._make", "attrs", "dataclasses", "pydantic.main"})
 
 #: What pydantic keeps the names of those fields in that were given and did not take their default.
 FIELDS_SET = "__pydantic_fields_set__"
+
+
+#: Where an object has what the bytes hold and its class does not declare, if that is to be kept: by name, and for a
+#: model under FIELDS_SET the names that were given.
+ASIDE = "_flowpersist_unknown_fields"
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:

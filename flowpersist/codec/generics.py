@@ -18,6 +18,7 @@ from flowpersist.codec.expressions import EXPRESSIONS, Grammar, parsed
 from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.planning import plan_for
+from flowpersist.codec.plans import Plan
 from flowpersist.codec.references import REFERENCE
 from flowpersist.codec.refusals import Halted, Refused, malformed
 from flowpersist.codec.registration import Registration
@@ -81,7 +82,13 @@ def covered_model(cls: type, registry: Classes, grammar: Grammar) -> Registratio
         parsed(name)
     except (Refused, Halted, ValueError):
         return None
-    return attrs.evolve(found, cls=cls, name=name, plan=plan_for(cls), aliases=())
+    return attrs.evolve(found, cls=cls, name=name, plan=_plan_like(cls, found), aliases=())
+
+
+def _plan_like(cls: type, model: Registration) -> Plan:
+    """The plan of a parametrization, with what the model's objects may have besides their fields."""
+    plan: Cell = model.plan
+    return plan_for(cls, [name for name in plan.names if name in plan.optional])
 
 
 def named_model(name: str, registry: Classes, grammar: Grammar) -> Registration | None:
@@ -96,7 +103,7 @@ def named_model(name: str, registry: Classes, grammar: Grammar) -> Registration 
         return None
     for cls in _parametrizations(found.cls):
         if vars(cls)[METADATA]["args"] == wanted:
-            return attrs.evolve(found, cls=cls, name=name, plan=plan_for(cls), aliases=())
+            return attrs.evolve(found, cls=cls, name=name, plan=_plan_like(cls, found), aliases=())
     message = f"the bytes hold a parametrization of {found.name} that this process has not made"
     raise Halted(UnknownType(f"{message}; name it once before you decode, as in an annotation: {name:.200}"))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 from attrs import frozen
 
 from flowpersist.codec.fields import FieldsPlan
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.plans import PairPlan, Plan, StatePlan, Upgrades
+from flowpersist.codec.plans import NamedPlan, PairPlan, Plan, StatePlan, Upgrades
 from flowpersist.codec.refusals import Halted
 from flowpersist.errors import PersistenceError, SerializationError
 
@@ -32,18 +33,18 @@ class Registration:
     is_secret: bool = False
     #: Whether fields may be absent in the bytes, or more than the class declares.
     is_tolerant: bool = False
+    #: Whether those that the class does not declare are kept aside, and not dropped.
+    keeps_unknown: bool = False
 
     def says_the_same(self, other: Registration) -> bool:
         """Whether objects become the same bytes and back by both."""
-        ours, theirs = (
-            (one.cls, one.name, one.version, one.plan, one.upgrades, set(one.aliases), one.is_secret, one.is_tolerant)
-            for one in (self, other)
-        )
-        return ours == theirs
+        ours, theirs = (attrs.astuple(one, recurse=False, filter=_counts) for one in (self, other))
+        return ours == theirs and set(self.aliases) == set(other.aliases)
 
     def includes(self, other: Registration) -> bool:
         """Whether it keeps and takes all that the other does, and perhaps more."""
-        alike = self.is_tolerant >= other.is_tolerant and (self.name, self.version, type(self.plan)) == (
+        takes = self.is_tolerant >= other.is_tolerant and self.keeps_unknown >= other.keeps_unknown
+        alike = takes and (self.name, self.version, type(self.plan)) == (
             other.name,
             other.version,
             type(other.plan),
@@ -52,7 +53,7 @@ class Registration:
 
     def tolerates(self, names: tuple[str, ...]) -> bool:
         """Whether these fields are others than its own, and are taken all the same."""
-        return self.is_tolerant and isinstance(self.plan, FieldsPlan) and set(names) != set(self.plan.names)
+        return self.is_tolerant and isinstance(self.plan, FieldsPlan | NamedPlan) and set(names) != set(self.plan.names)
 
     def missing_upgrade(self, version: int) -> int | None:
         """The first version from ``version`` on that nothing upgrades; None where the way is whole."""
@@ -118,6 +119,11 @@ class Registration:
             "class is registered: the stored data is intact"
         )
         return Halted(SerializationError(message))
+
+
+def _counts(field: attrs.Attribute[object], _: object) -> bool:
+    """Whether objects become other bytes by it, or back: a registration by name may repeat one found in bulk."""
+    return field.name not in {"aliases", "is_found"}
 
 
 def _is_users(function: object) -> bool:

@@ -7,11 +7,13 @@ from datetime import tzinfo
 from types import MappingProxyType
 from typing import TypeVar, get_origin, overload
 
+from attrs import evolve
 from typing_extensions import is_typeddict
 
 from flowpersist.codec.annotations import is_annotation
 from flowpersist.codec.discovery import annotated_classes, classes_below, package_classes
-from flowpersist.codec.found import FoundPlans
+from flowpersist.codec.fields import ASIDE
+from flowpersist.codec.found import FoundPlans, tolerance
 from flowpersist.codec.generics import ALIAS, COVERED, EXPRESSIONS, AliasPlan, Grammar, covered_model, named_model
 from flowpersist.codec.native import (
     BUILTIN_BY_NAME,
@@ -23,23 +25,21 @@ from flowpersist.codec.native import (
     fixed_offset,
 )
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.planning import attributes_plan, plan_for
-from flowpersist.codec.plans import PairPlan, Plan, Upgrades
+from flowpersist.codec.planning import plan_for
+from flowpersist.codec.plans import PairPlan, Upgrades
 from flowpersist.codec.references import FUNCTIONS, REFERENCE, ReferencePlan, References
+from flowpersist.codec.registering import check_upgrades, check_version, names_before, plan_as_said
 from flowpersist.codec.registration import Registration, default_name
 from flowpersist.codec.standard import STANDARD_PLANS
 from flowpersist.codec.zones import is_fixed_offset
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import (
     check_callable,
-    check_choice,
     check_class,
     check_classes,
     check_flag,
-    check_mapping,
     check_optional,
     check_str,
-    check_whole,
     mistyped,
 )
 
@@ -68,7 +68,9 @@ class TypeRegistry:
             self.register(cls)
 
     @classmethod
-    def tree(cls, *roots: object, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
+    def tree(
+        cls, *roots: object, attributes: Iterable[str] = (), fields: str = "exact", unknown_fields: str = "drop"
+    ) -> TypeRegistry:
         """A registry of classes and of all that their annotations name.
 
         ``roots`` are classes, or other annotations such as unions of classes. Annotations are followed through unions,
@@ -76,13 +78,14 @@ class TypeRegistry:
         out, and so are subclasses that no annotation names: ``check_types`` tells which. ``attributes`` are names of
         attributes that objects may have besides the fields of their classes, and are kept too. ``fields``:
         ``"exact"``, or ``"tolerant"`` for classes of others, whose fields come and go: while decoding an absent field
-        takes its default, and one that the class has no more is dropped.
+        takes its default. ``unknown_fields`` says of one that the class does not declare whether to ``"drop"`` it, or
+        to ``"keep"`` it aside in the object's ``__dict__``, from where it comes back once it is declared.
         ``ConfigurationError`` for an annotation whose names are not there.
         """
         for root in roots:
             if not is_annotation(root):
                 mistyped("roots", "classes, or other annotations", root)
-        plans = FoundPlans(attributes, fields)
+        plans = FoundPlans(attributes, fields, unknown_fields)
         given = [root for root in roots if isinstance(root, type) and not _is_open(root)]
         for root in given:
             if plans[root] is None:
@@ -91,26 +94,36 @@ class TypeRegistry:
         return cls._found([*given, *annotated_classes(roots, lambda one: plans[one] is not None)], plans)
 
     @classmethod
-    def package(cls, name: str, *, base: type, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
+    def package(
+        cls,
+        name: str,
+        *,
+        base: type,
+        attributes: Iterable[str] = (),
+        fields: str = "exact",
+        unknown_fields: str = "drop",
+    ) -> TypeRegistry:
         """A registry of the subclasses of ``base`` that a package defines.
 
         All modules of the package ``name`` are imported, now and by this call alone; one that needs what is not
-        installed is left out. Classes that can't be registered alone are left out too. ``attributes`` and
-        ``fields``: as for ``tree``. ``ConfigurationError`` where the package can't be imported.
+        installed is left out. Classes that can't be registered alone are left out too. ``attributes``,
+        ``fields`` and ``unknown_fields``: as for ``tree``. ``ConfigurationError`` where the package can't be imported.
         """
         check_str(name, "name")
         check_class(base, "base")
-        return cls._found(package_classes(name, base), FoundPlans(attributes, fields))
+        return cls._found(package_classes(name, base), FoundPlans(attributes, fields, unknown_fields))
 
     @classmethod
-    def subclasses(cls, base: type, *, attributes: Iterable[str] = (), fields: str = "exact") -> TypeRegistry:
+    def subclasses(
+        cls, base: type, *, attributes: Iterable[str] = (), fields: str = "exact", unknown_fields: str = "drop"
+    ) -> TypeRegistry:
         """A registry of ``base`` and its subclasses, as this process has defined them by now.
 
-        Import the modules that define them first. Classes that can't be registered alone are left out. ``attributes``
-        and ``fields``: as for ``tree``.
+        Import the modules that define them first. Classes that can't be registered alone are left out. ``attributes``,
+        ``fields`` and ``unknown_fields``: as for ``tree``.
         """
         check_class(base, "base")
-        return cls._found(classes_below(base), FoundPlans(attributes, fields))
+        return cls._found(classes_below(base), FoundPlans(attributes, fields, unknown_fields))
 
     @overload
     def register(
@@ -124,6 +137,7 @@ class TypeRegistry:
         attributes: bool = False,
         secret: bool = False,
         fields: str = "exact",
+        unknown_fields: str = "drop",
         encode: Callable[[T], object] | None = None,
         decode: Callable[[Cell], T] | None = None,
     ) -> type[T]: ...
@@ -140,6 +154,7 @@ class TypeRegistry:
         attributes: bool = False,
         secret: bool = False,
         fields: str = "exact",
+        unknown_fields: str = "drop",
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
@@ -155,6 +170,7 @@ class TypeRegistry:
         attributes: bool = False,
         secret: bool = False,
         fields: str = "exact",
+        unknown_fields: str = "drop",
         encode: Callable[[Cell], object] | None = None,
         decode: Callable[[Cell], object] | None = None,
     ) -> type[T] | Callable[[type[T]], type[T]]:
@@ -167,29 +183,26 @@ class TypeRegistry:
         of a subclass of a builtin class, from its attributes).
         ``attributes``: what its objects have in ``__dict__`` and slots is kept, whatever the class declares, and comes
         back without a call of its own code; an upgrade takes the mapping of the attributes.
-        ``secret``: its objects are written only where the bytes are encrypted, by a keyring. ``fields``: as for
-        ``tree``.
+        ``secret``: its objects are written only where the bytes are encrypted, by a keyring. ``fields`` and
+        ``unknown_fields``: as for ``tree``.
         ``encode`` and ``decode`` go together: to and from any supported value. The same registration again changes
         nothing; ``ConfigurationError`` for a class or a name that is registered otherwise, or a class that can't be.
         """
         check_optional(name, "name", check_str)
-        _check_version(version)
-        others = _aliases(aliases)
-        _check_upgrades(upgrades)
+        check_version(version)
+        others = names_before(aliases)
+        check_upgrades(upgrades)
         check_flag(attributes, "attributes")
         check_flag(secret, "secret")
-        check_choice(fields, "fields", ("exact", "tolerant"))
+        is_tolerant, keeps_unknown = tolerance(fields, unknown_fields)
         check_optional(encode, "encode", check_callable)
         check_optional(decode, "decode", check_callable)
 
         def add(target: type[T]) -> type[T]:
-            plan = _plan(target, encode, decode, attributes=attributes)
+            plan = plan_as_said(target, encode, decode, (ASIDE,) if keeps_unknown else (), attributes=attributes)
             own = name or default_name(target)
-            self._add(
-                Registration(
-                    target, own, version, plan, dict(upgrades), others, is_secret=secret, is_tolerant=fields != "exact"
-                )
-            )
+            registration = Registration(target, own, version, plan, dict(upgrades), others, is_secret=secret)
+            self._add(evolve(registration, is_tolerant=is_tolerant, keeps_unknown=keeps_unknown))
             return target
 
         return add if cls is None else add(cls)
@@ -200,9 +213,8 @@ class TypeRegistry:
         for one in classes:
             plan = plans[one]
             if plan is not None:
-                types._add(
-                    Registration(one, default_name(one), 1, plan, {}, is_found=True, is_tolerant=plans.is_tolerant)
-                )
+                found = Registration(one, default_name(one), 1, plan, {}, is_found=True)
+                types._add(evolve(found, is_tolerant=plans.is_tolerant, keeps_unknown=plans.keeps_unknown))
         return types
 
     def _add(self, new: Registration) -> None:
@@ -353,46 +365,6 @@ class _Unencrypted(TypeRegistry):
         """Whether the class is registered as secret."""
         found = self._by_class.get(cls)
         return found is not None and found.is_secret
-
-
-def _check_version(version: int) -> None:
-    if type(version) is not int or version < 1:
-        raise ConfigurationError("Invalid version: expected a whole number from 1 on", "version")
-
-
-def _check_upgrades(upgrades: Upgrades) -> None:
-    check_mapping(upgrades, "upgrades")
-    for version, function in upgrades.items():
-        check_whole(version, "upgrades, of which each key is a version,")
-        check_callable(function, f"upgrades[{version}]")
-
-
-def _aliases(aliases: Iterable[str]) -> tuple[str, ...]:
-    try:
-        found = () if isinstance(aliases, str) else tuple(aliases)
-    except TypeError:
-        found = ("",)
-    if isinstance(aliases, str) or not all(type(alias) is str and alias for alias in found):
-        raise ConfigurationError("Invalid aliases: expected names, in a tuple", "aliases")
-    return found
-
-
-def _plan(
-    cls: type, encode: Callable[[Cell], object] | None, decode: Callable[[Cell], object] | None, *, attributes: bool
-) -> Plan:
-    if not isinstance(cls, type):
-        raise TypeError(f"Invalid cls: only classes can be registered, not an object of {type(cls).__qualname__}")
-    if attributes and (encode is not None or decode is not None):
-        raise ConfigurationError(
-            f"{cls.__qualname__} is registered with attributes=True and functions; choose", "types"
-        )
-    if encode is None and decode is None:
-        return attributes_plan(cls) if attributes else plan_for(cls)
-    if encode is None or decode is None:
-        raise ConfigurationError(
-            f"{cls.__qualname__} is registered with one of encode= and decode=; give both", "types"
-        )
-    return PairPlan(cls, encode, decode)
 
 
 def _is_open(root: Cell) -> bool:

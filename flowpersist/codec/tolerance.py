@@ -1,5 +1,5 @@
 """Fields that come and go in classes that are not the user's: an absent one takes its default, an unknown one is
-dropped.
+dropped, or kept aside until a release that declares it.
 """
 
 from __future__ import annotations
@@ -12,41 +12,96 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from flowpersist.codec.fields import FIELDS_SET, FieldsPlan
+from flowpersist.codec.fields import ASIDE, FIELDS_SET, FieldsPlan
 from flowpersist.codec.packing import Cell
-from flowpersist.codec.refusals import Halted
+from flowpersist.codec.plans import GROUP_ATTRIBUTES, BuiltinPlan, NamedPlan, obstacle
+from flowpersist.codec.refusals import Halted, malformed
 from flowpersist.codec.structs import StructPlan, is_struct
 from flowpersist.errors import SerializationError, UnknownType
 
 if TYPE_CHECKING:
     from flowpersist.codec.columns import TypeEntry
 
-__all__ = ["tolerated", "tolerated_struct"]
+__all__ = ["brought_back", "tolerated", "tolerated_attributes", "tolerated_row"]
+
+
+def brought_back(stored: dict[Cell, Cell]) -> dict[Cell, Cell]:
+    """Stored fields, with those among them that an earlier release has kept aside."""
+    if ASIDE not in stored:
+        return stored
+    aside = stored[ASIDE]
+    if type(aside) is not dict or not {str}.issuperset(map(type, aside)):
+        raise malformed("what was kept aside is no dict of fields")
+    whole = {**aside, **stored}
+    del whole[ASIDE]
+    if FIELDS_SET in stored and FIELDS_SET in aside:
+        whole[FIELDS_SET] = {*stored[FIELDS_SET], *aside[FIELDS_SET]}
+    elif FIELDS_SET in aside:
+        del whole[FIELDS_SET]
+    return whole
 
 
 def tolerated(entry: TypeEntry, plan: FieldsPlan, fields: dict[str, Cell], stored: frozenset[str]) -> dict[str, Cell]:
-    """The fields that the class declares; ``UnknownType`` where one is absent that has no default.
+    """The fields that the class declares, and what is kept aside; ``UnknownType`` where one is absent that has no
+    default.
 
     ``stored``: the names of those in the bytes, of which some may have been unset.
     """
     kept = {name: value for name, value in fields.items() if name in plan.names}
+    unknown = {name: value for name, value in fields.items() if name not in plan.names}
     if FIELDS_SET in kept:
-        kept[FIELDS_SET] = {name for name in kept[FIELDS_SET] if name in kept}
+        given = kept[FIELDS_SET]
+        kept[FIELDS_SET] = {name for name in given if name in kept}
+        if unknown and entry.registration.keeps_unknown:
+            unknown[FIELDS_SET] = {name for name in given if name in unknown}
+    kept |= _aside(entry, unknown, has_place=ASIDE in plan.names)
     for name in plan.names:
         if name not in kept and name not in stored and name not in plan.optional:
             kept[name] = _default(entry, plan.cls, name)
     return {name: kept[name] for name in plan.names if name in kept}
 
 
-def tolerated_struct(entry: TypeEntry, plan: StructPlan, attributes: dict[Cell, Cell]) -> dict[Cell, Cell]:
-    """The same of a struct, where one with a ``__dict__`` may have any others in it."""
-    kept = {name: value for name, value in attributes.items() if name in plan.places or plan.cls.__dictoffset__}
-    absent = (name for name in plan.places if name not in kept)
+def tolerated_row(entry: TypeEntry, plan: NamedPlan, fields: dict[str, Cell]) -> dict[str, Cell]:
+    """The same of a namedtuple."""
+    kept = {name: value for name, value in fields.items() if name in plan.names}
+    _aside(entry, {name: value for name, value in fields.items() if name not in plan.names}, has_place=False)
+    absent = (name for name in plan.names if name not in kept)
     return kept | {name: _default(entry, plan.cls, name) for name in absent}
 
 
+def tolerated_attributes(entry: TypeEntry, plan: BuiltinPlan, attributes: dict[Cell, Cell]) -> dict[Cell, Cell]:
+    """The same of attributes, and of a struct, where one with a ``__dict__`` may have any others in it."""
+    declared = plan.places if isinstance(plan, StructPlan) else {}
+    unknown = {name: value for name, value in attributes.items() if name not in declared and _is_unknown(plan, name)}
+    kept = {name: value for name, value in attributes.items() if name not in unknown}
+    kept |= _aside(entry, unknown, has_place=bool(plan.cls.__dictoffset__))
+    absent = (name for name in declared if name not in kept)
+    return kept | {name: _default(entry, plan.cls, name) for name in absent}
+
+
+def _is_unknown(plan: BuiltinPlan, name: Cell) -> bool:
+    """Whether an attribute has no place in objects of the class, or would hide what the class defines by now."""
+    if type(name) is not str or name.startswith("__") or name in GROUP_ATTRIBUTES:
+        return False
+    if isinstance(plan, StructPlan) and not plan.cls.__dictoffset__:
+        return True
+    return obstacle(plan.cls, name, in_dict=isinstance(plan, StructPlan)) is not None
+
+
+def _aside(entry: TypeEntry, unknown: dict[Cell, Cell], *, has_place: bool) -> dict[Cell, Cell]:
+    if not unknown or not entry.registration.keeps_unknown:
+        return {}
+    if has_place:
+        return {ASIDE: unknown}
+    message = (
+        f"the stored version {entry.version} of {entry.registration.name} has the field {min(unknown)!r}, which its "
+        "class does not declare, and an object without a __dict__ has no place to keep it"
+    )
+    raise Halted(UnknownType(f"{message}; give the class one, or register it with unknown_fields='drop'"))
+
+
 def _default(entry: TypeEntry, cls: type, name: str) -> Cell:
-    for default_of in (_of_pydantic, _of_dataclass, _of_attrs, _of_struct):
+    for default_of in (_of_pydantic, _of_dataclass, _of_attrs, _of_struct, _of_namedtuple):
         made = default_of(cls, name)
         if made is None:
             continue
@@ -97,6 +152,11 @@ def _of_struct(cls: Cell, name: str) -> Callable[[], Cell] | None:
             factory: Callable[[], Cell] = one.default_factory
             return factory
     return None
+
+
+def _of_namedtuple(cls: Cell, name: str) -> Callable[[], Cell] | None:
+    defaults: dict[str, Cell] = getattr(cls, "_field_defaults", {}) if issubclass(cls, tuple) else {}
+    return partial(_given, defaults[name]) if name in defaults else None
 
 
 def _given(value: Cell) -> Cell:

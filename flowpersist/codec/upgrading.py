@@ -11,8 +11,7 @@ from flowpersist.codec.leaves import ABSENT
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan
 from flowpersist.codec.refusals import Halted
-from flowpersist.codec.structs import StructPlan
-from flowpersist.codec.tolerance import tolerated, tolerated_struct
+from flowpersist.codec.tolerance import brought_back, tolerated, tolerated_attributes, tolerated_row
 
 if TYPE_CHECKING:
     from flowpersist.codec.columns import TypeEntry
@@ -26,11 +25,14 @@ UNFIT = (Halted, TypeError, ValueError, AttributeError)
 def upgrade_instance(one: Cell, entry: TypeEntry, plan: FieldsPlan, cells: Sequence[Cell]) -> None:
     """Set the fields of an instance from those of an older version."""
     stored = {name: cell for name, cell in zip(entry.names, cells, strict=False) if cell is not ABSENT}
+    names = frozenset(entry.names)
+    if entry.registration.is_tolerant:
+        stored = brought_back(stored)
     own = {name: cell for name, cell in stored.items() if name not in plan.parts}
     fields = plan.completed(entry.registration.upgrade_fields(own, entry.version), stored)
     if entry.registration.is_tolerant:
-        fields = tolerated(entry, plan, fields, frozenset(entry.names))
-    _check_names(entry, plan.names, fields, plan.optional.union(entry.names).difference(stored))
+        fields = tolerated(entry, plan, fields, names)
+    _check_names(entry, plan.names, fields, plan.optional.union(names).difference(stored))
     try:
         for name, value in fields.items():
             object.__setattr__(one, name, value)
@@ -43,9 +45,11 @@ def upgrade_attributes(one: Cell, entry: TypeEntry, plan: BuiltinPlan, stored: d
     """Set the attributes of an object of a subclass of a builtin class from those of an older version, or the fields of
     a struct from others.
     """
-    upgraded: dict[Cell, Cell] = entry.registration.upgrade_fields(stored, entry.version)
-    if entry.registration.is_tolerant and isinstance(plan, StructPlan):
-        upgraded = tolerated_struct(entry, plan, upgraded)
+    is_tolerant = entry.registration.is_tolerant
+    whole = brought_back(stored) if is_tolerant else stored
+    upgraded: dict[Cell, Cell] = entry.registration.upgrade_fields(whole, entry.version)
+    if is_tolerant:
+        upgraded = tolerated_attributes(entry, plan, upgraded)
     try:
         plan.set(one, upgraded)
     except UNFIT as error:
@@ -57,6 +61,8 @@ def upgrade_attributes(one: Cell, entry: TypeEntry, plan: BuiltinPlan, stored: d
 def upgraded_row(entry: TypeEntry, plan: NamedPlan, row: Sequence[Cell]) -> tuple[Cell, ...]:
     """The elements of a namedtuple from those of an older version."""
     fields = entry.registration.upgrade_fields(dict(zip(entry.names, row, strict=True)), entry.version)
+    if entry.registration.is_tolerant:
+        fields = tolerated_row(entry, plan, fields)
     _check_names(entry, plan.names, fields, ())
     return tuple([fields[name] for name in plan.names])
 
