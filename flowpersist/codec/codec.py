@@ -21,7 +21,14 @@ from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.codec.trees import decode_tree, encode_tree, is_tree
 from flowpersist.codec.trial import refuse_loss
 from flowpersist.codec.watching import Watch
-from flowpersist.errors import MalformedPayload, PersistenceError, SerializationError, StateProblem, UnsupportedType
+from flowpersist.errors import (
+    MalformedPayload,
+    PersistenceError,
+    SerializationError,
+    StateProblem,
+    UnknownType,
+    UnsupportedType,
+)
 from flowpersist.errors.arguments import check_bytes, check_classes, check_flag, check_instance, check_items
 
 __all__ = ["Codec", "Watched"]
@@ -196,6 +203,9 @@ class Codec:
                 return Success(value)
         except Halted as halted:
             return Failure(halted.error)
+        except (MalformedPayload, UnknownType) as error:
+            # A ready registry says itself what is wrong.
+            return Failure(error)
         except Exception as error:  # noqa: BLE001 - hostile bytes reach constructors, users' __hash__ and decode=
             return Failure(_undecodable(error))
 

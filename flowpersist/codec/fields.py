@@ -17,6 +17,7 @@ from attrs import Factory, field, frozen
 
 from flowpersist.codec.leaves import ABSENT, Absent
 from flowpersist.codec.packing import Cell
+from flowpersist.codec.ready import ready_registry
 from flowpersist.codec.refusals import Refused, malformed
 
 __all__ = ["ASIDE", "CACHED_HASH", "FIELDS_SET", "GENERATORS", "FieldsPlan"]
@@ -34,6 +35,10 @@ FIELDS_SET = "__pydantic_fields_set__"
 #: Where an object has what the bytes hold and its class does not declare, if that is to be kept: by name, and for a
 #: model under FIELDS_SET the names that were given.
 ASIDE = "_flowpersist_unknown_fields"
+
+
+#: What SQLAlchemy gives each row of a class that it maps.
+ROW_STATE = "_sa_instance_state"
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:
@@ -276,6 +281,10 @@ class FieldsPlan:
     def _refuse_attribute(self, one: Cell, name: Cell) -> None:
         if type(name) is str and isinstance(getattr(self.cls, name, None), cached_property):
             return
+        if name == ROW_STATE:
+            reason = "is a row of a database, which holds the state of its session"
+            ready = ready_registry("sqlmodel")
+            raise Refused(one, f"{reason}; keep its key or the values of its columns, or for SQLModel: {ready}")
         reason = f"has the attribute {name!r}, which its class does not declare as a field, so that it would be lost"
         raise Refused(one, f"{reason}; declare it as a field, or give the class __getstate__ and __setstate__")
 

@@ -24,6 +24,7 @@ INTEGRATIONS: Final[dict[str, str]] = {
     "pydantic_ai": "pydantic_ai",
     "pydantic_core": "pydantic",
     "pytz": "pytz",
+    "sqlmodel": "sqlmodel",
 }
 
 

@@ -48,6 +48,7 @@ _NEVER_BY_NAME: Final[dict[str, str]] = {
     **dict.fromkeys(("asyncio.transports.BaseTransport", "asyncio.protocols.BaseProtocol"), _CONNECTION),
     **dict.fromkeys(("logging.Logger", "logging.LoggerAdapter"), "keep its name, and ask logging for it again"),
     **dict.fromkeys(("_contextvars.Context", "_contextvars.ContextVar", "_contextvars.Token"), _CONTEXT),
+    "sqlalchemy.orm.state.InstanceState": "keep the key of the row, or the values of its columns",
     "_io._IOBase": "keep its path and position, or its content",
     "re.Match": "keep its groups and span",
     "weakref.ReferenceType": "keep the object itself, or a key for it",
@@ -133,7 +134,7 @@ def _instead(cls: type) -> str | None:
     """What to keep instead of objects of a class; None where it can be registered."""
     if cls is object:
         return "use a member of an Enum as a marker"
-    if plan_if_any(cls) is not None:
+    if f"{_module(cls)}.{_qualname(cls)}" not in _NEVER_BY_NAME and plan_if_any(cls) is not None:
         return None
     never = _never(cls)
     if never is not None or (_package(cls) in INTEGRATIONS and not cls.__flags__ & HEAP_TYPE):
