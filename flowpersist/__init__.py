@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+# Stores register what Maintenance is to do for them, also where a process uses none of them.
+import flowpersist.stores as _stores  # noqa: F401
 from flowpersist.backends.base import Page, StorageBackend
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.errors import (

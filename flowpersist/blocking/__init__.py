@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from flowpersist.blocking.hubs import FlowRunner, Hub, Maintenance, open_hub
-from flowpersist.blocking.stores import ConversationManager, Locks, RunStates, Signals, Stores, ValueStore, open_stores
+from flowpersist.blocking.stores import (
+    ConversationManager,
+    Features,
+    Locks,
+    Observations,
+    RunStates,
+    Signals,
+    Stores,
+    ValueStore,
+    open_stores,
+)
 from flowpersist.blocking.threads import threaded, tool
 
 __all__ = [
     "ConversationManager",
+    "Features",
     "FlowRunner",
     "Hub",
     "Locks",
     "Maintenance",
+    "Observations",
     "RunStates",
     "Signals",
     "Stores",

@@ -15,14 +15,26 @@ from flowpersist.blocking.portal import Portal
 from flowpersist.hub import HubOptions
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stores import ConversationManager as AsyncConversationManager
+from flowpersist.stores import Features as AsyncFeatures
 from flowpersist.stores import Locks as AsyncLocks
+from flowpersist.stores import Observations as AsyncObservations
 from flowpersist.stores import RunStateStore, StoreConfig
 from flowpersist.stores import Signals as AsyncSignals
 from flowpersist.stores import Stores as AsyncStores
 from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
 
-__all__ = ["ConversationManager", "Locks", "RunStates", "Signals", "Stores", "ValueStore", "open_stores"]
+__all__ = [
+    "ConversationManager",
+    "Features",
+    "Locks",
+    "Observations",
+    "RunStates",
+    "Signals",
+    "Stores",
+    "ValueStore",
+    "open_stores",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,6 +97,37 @@ class Signals(Blocking[AsyncSignals]):
     all = verb(AsyncSignals.all)
     watch = iterated(AsyncSignals.watch)
     wait_for = verb(AsyncSignals.wait_for)
+
+
+class Observations(Blocking[AsyncObservations]):
+    """The observations of a blocking hub: ``Stores.observations``."""
+
+    add = verb(AsyncObservations.add)
+    recent = verb(AsyncObservations.recent)
+    between = verb(AsyncObservations.between)
+    count = verb(AsyncObservations.count)
+    cleanup = verb(AsyncObservations.cleanup)
+
+    def keeping(self, *, days: int = 7, max_entries: int = 10_000) -> Observations:
+        """The same observations, for whoever adds with another retention. It holds for what is added by it.
+
+        - ``days``: how long each is kept.
+        - ``max_entries``: how many of each agent are kept, as the newest of them says.
+        """
+        return Observations(self._portal, lambda: self._wrapped.keeping(days=days, max_entries=max_entries))
+
+
+class Features(Blocking[AsyncFeatures]):
+    """The features of a blocking hub: ``Stores.features``."""
+
+    @property
+    def namespace(self) -> str:
+        """Where the records stand, for a query of one's own."""
+        return self._wrapped.namespace
+
+    save = verb(AsyncFeatures.save)
+    load = verb(AsyncFeatures.load)
+    history = verb(AsyncFeatures.history)
 
 
 class ConversationManager(Owner[AsyncConversationManager]):
@@ -189,6 +232,16 @@ class Stores(Blocking[AsyncStores]):
     def signals(self) -> Signals:
         """The signals of agents."""
         return Signals(self._portal, lambda: self._wrapped.signals)
+
+    @property
+    def observations(self) -> Observations:
+        """What agents have noted, in order."""
+        return Observations(self._portal, lambda: self._wrapped.observations)
+
+    @property
+    def features(self) -> Features:
+        """What is to be built, and its earlier versions."""
+        return Features(self._portal, lambda: self._wrapped.features)
 
 
 @contextmanager

@@ -39,17 +39,18 @@ _LENGTH: Final = 4
 _KEYS: Final = Codec()
 
 
-class Card(msgspec.Struct, frozen=True):
+class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a value's record, with what is small: the key's parts, and the value as the codec encodes it.
 
     A ``key`` that MessagePack has no form for is bytes of the codec. A ``value`` of None is the record's body. A
-    ``key`` of None stands there too, in front of the value.
+    ``key`` of None stands there too, in front of the value. ``clear`` is the digest of a body that stands in clear.
     """
 
     key: tuple[str | int, ...] | bytes | None
     value: bytes | None
     attributes: dict[str, str | int | float | bool]
     expires_at: datetime | None
+    clear: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Card(expires_at={self.expires_at!r})"

@@ -38,6 +38,7 @@ from flowpersist.sealed.cards import (
     standing_at,
     timely,
 )
+from flowpersist.sealed.clear import clear_body, clear_value, digest_of
 from flowpersist.sealed.clock import Reading
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, marked, record_context
 from flowpersist.sealed.encoding import encoded, in_thread_if_large
@@ -62,10 +63,11 @@ class Content:
     key: Parts | bytes | None = field(repr=False)
     value: bytes | None = field(repr=False)
     body: bytes | None = field(repr=False)
+    clear: bytes | None = None
 
     def draft(self, attributes: Mapping[str, Scalar], expires_at: datetime | None) -> Draft[Card]:
         """The record that it becomes."""
-        card = Card(self.key, self.value, dict(attributes), expires_at)
+        card = Card(self.key, self.value, dict(attributes), expires_at, self.clear)
         return Draft(head=card, attributes=dict(attributes), due_at=expires_at, body=self.body)
 
 
@@ -81,8 +83,16 @@ class Stored:
 class SealedCollection(NamedCollection):
     """The records of one collection of a hub's namespace, as values by the parts of their keys."""
 
-    async def content(self, name: str, parts: Parts, value: object) -> Result[Content, PersistenceError]:
-        """A value made ready for the record of that name, off the event loop where it is large."""
+    async def content(
+        self, name: str, parts: Parts, value: object, *, clear: bool = False
+    ) -> Result[Content, PersistenceError]:
+        """A value made ready for the record of that name, off the event loop where it is large.
+
+        ``clear``: it is JSON data, and stands in clear in the record's body; the key is one for a head.
+        """
+        if clear:
+            body = await asyncio.to_thread(clear_body, value, self.records.sealer.codec.limits.max_bytes)
+            return body.map(lambda made: Content(parts, None, made, digest_of(made)))
         sealed = self._sealing(name, parts)
         return await encoded(self.records.sealer.codec, value, sealed)
 
@@ -121,6 +131,9 @@ class SealedCollection(NamedCollection):
             value = await self._decoded(data, decode=decode)
         elif card.value is not None:
             value = await self._decoded(card.value, decode=decode)
+        elif card.clear is not None:
+            shown = await asyncio.to_thread(clear_value, record.body, card.clear)
+            value = shown if decode else shown.bind(self.records.sealer.codec.encode)
         elif decode:
             value = await self.records.open_body(record, purpose=PURPOSE)
         else:
@@ -217,9 +230,11 @@ class SealedCollection(NamedCollection):
         if_revision: int | None,
         ttl: timedelta | None,
         attributes: Mapping[str, Scalar],
+        *,
+        clear: bool = False,
     ) -> Result[Written, PersistenceError]:
         """Put a value at a revision, as ``standing_at`` takes it."""
-        ready = await self._ready(parts, value)
+        ready = await self._ready(parts, value, clear=clear)
         if not isinstance(ready, Success):
             return Failure(ready.failure())
         name, content = ready.unwrap()
@@ -273,12 +288,14 @@ class SealedCollection(NamedCollection):
         """The error of a key that has no value."""
         return ValueNotFound(f"there is no value of that key in {self.name!r}; save one, or pass a default")
 
-    async def _ready(self, parts: Parts, value: object) -> Result[tuple[str, Content], PersistenceError]:
+    async def _ready(
+        self, parts: Parts, value: object, *, clear: bool = False
+    ) -> Result[tuple[str, Content], PersistenceError]:
         naming = await self.made_naming()
         if not isinstance(naming, Success):
             return Failure(naming.failure())
         name = naming.unwrap().name(parts)
-        return (await self.content(name, parts, value)).map(lambda content: (name, content))
+        return (await self.content(name, parts, value, clear=clear)).map(lambda content: (name, content))
 
     async def _put(
         self, name: str, draft: Callable[[datetime | None], Draft[Card]], if_revision: int | None, *, timed: bool

@@ -9,7 +9,7 @@ from typing import Final
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Order, Page, Record, Scalar, Unreadable, Where
+from flowpersist.backends.base import Order, Page, Range, Record, Scalar, Unreadable, Where
 from flowpersist.errors import PersistenceError
 from flowpersist.sealed.cards import Card, at, is_live, key_in
 from flowpersist.sealed.catalogue import purge_all
@@ -30,7 +30,7 @@ BRIEF_BYTES: Final = 4 * 1024
 @frozen
 class Asked:
     """What a page is asked for. ``values``: with them. ``skip``: what can't be read is counted, else it fails the
-    page.
+    page. ``within``: a range of another order than that of the keys.
     """
 
     prefix: Prefix
@@ -41,6 +41,11 @@ class Asked:
     descending: bool
     values: bool
     skip: bool
+    within: Range | None = None
+
+    def following(self, after: str, limit: int | None = None) -> Asked:
+        """The page after the one that ended with this cursor; of another length where one is given."""
+        return evolve(self, after=after, limit=limit or self.limit)
 
 
 @frozen
@@ -88,7 +93,7 @@ async def listing(collection: SealedCollection, naming: Naming, asked: Asked) ->
 def _where(naming: Naming, asked: Asked) -> Where:
     span = naming.span(asked.prefix)
     # In another order the range is that order's, and prefixes are told from the sealed keys.
-    return Where(asked.where, span.range if asked.order == "key" else None)
+    return Where(asked.where, span.range if asked.order == "key" else asked.within)
 
 
 async def _opened(

@@ -36,6 +36,8 @@ __all__ = [
     "Span",
     "check_id",
     "key_of",
+    "number_in",
+    "numbered",
     "parts_of",
     "prefix_of",
 ]
@@ -62,6 +64,7 @@ _ESCAPES: Final = str.maketrans({"\x00": "\x02\x01", "\x01": "\x02\x02", "\x02":
 _CUT: Final = "\x02\x04"
 _INTEGER: Final = "\x02\x05"
 _DIGITS: Final = str.maketrans("0123456789abcdef", "fedcba9876543210")
+_NUMBERED: Final = re.compile(r"(.*)=p[0-9]{2}([0-9a-f]+)/", re.DOTALL)
 _DIGEST_BYTES: Final = 24
 _TEXT: Final = b"s"
 #: Before a first part that is a text: no digest stands before it.
@@ -224,6 +227,17 @@ def _ordered(number: int) -> str:
     """An integer as text whose order is that of the integers."""
     digits = f"{abs(number):x}"
     return f"p{len(digits):02d}{digits}" if number >= 0 else f"n{99 - len(digits):02d}{digits.translate(_DIGITS)}"
+
+
+def numbered(prefix: str, number: int) -> str:
+    """The record's key of a number behind the parts of a prefix, among digests."""
+    return f"{prefix}={_ordered(number)}/"
+
+
+def number_in(name: str) -> tuple[str, int] | None:
+    """The prefix and the number of such a key; None where it has another form or the number is negative."""
+    found = _NUMBERED.fullmatch(name)
+    return None if found is None else (found[1], int(found[2], 16))
 
 
 def _cut(text: str) -> str:

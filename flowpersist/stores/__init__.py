@@ -11,7 +11,9 @@ from flowpersist.sealed.naming import Key
 from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
 from flowpersist.stores.entries import Change, Loaded, Saved
+from flowpersist.stores.features import Features, FeatureVersion
 from flowpersist.stores.locks import Locks
+from flowpersist.stores.observations import Observation, Observations
 from flowpersist.stores.opening import Stores, open_stores
 from flowpersist.stores.run_state import (
     FileStateStore,
@@ -29,6 +31,8 @@ from flowpersist.stores.values import ValueStore
 __all__ = [
     "Change",
     "ConversationManager",
+    "FeatureVersion",
+    "Features",
     "FileStateStore",
     "Key",
     "Lease",
@@ -36,6 +40,8 @@ __all__ = [
     "LockType",
     "Locks",
     "MemoryStateStore",
+    "Observation",
+    "Observations",
     "PostgresStateStore",
     "RedisStateStore",
     "RunStateStore",

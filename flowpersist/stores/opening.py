@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Unpack
 
@@ -24,16 +24,21 @@ from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.catalogue import CollectionCatalog, collection_key, name_in, project_scope
+from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stores.config import StoreConfig
+from flowpersist.stores.features import FEATURES, Features
 from flowpersist.stores.locks import LOCKS, Locks
+from flowpersist.stores.observations import OBSERVATIONS, Observations
 from flowpersist.stores.run_state import COLLECTION, RunStates
 from flowpersist.stores.signals import SIGNALS, Signals
-from flowpersist.stores.values import ValueStore, value_store
+from flowpersist.stores.single import SingleValues
+from flowpersist.stores.values import ValueStore
 
 __all__ = ["Stores", "open_stores"]
 
 T = TypeVar("T", default=Any)
+V = TypeVar("V")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: The default of ``cls``: every value is an object, and is typed as Any.
 _ANY: Final[Any] = object
@@ -54,8 +59,7 @@ class Stores:
         self._scope: str | None = None
         #: What was made, so that each collection is looked up once.
         self._made: dict[tuple[str, type, bool], ValueStore[Any]] = {}
-        self._locks: Locks | None = None
-        self._signals: Signals | None = None
+        self._views: dict[str, Any] = {}
 
     def values(self, name: str, cls: type[T] = _ANY, *, listed: bool = False) -> ValueStore[T]:
         """The collection of that name, which is made at the first save.
@@ -71,9 +75,9 @@ class Stores:
         check_flag(listed, "listed")
         made = self._made.get((name, cls, listed))
         if made is None:
-            records, scope = self.hub.suspensions.records, self._scope
-            made = value_store(records, name, cls, listed=listed, tenant=self.tenant, scope=scope)
-            self._made[name, cls, listed] = made
+            of, tenant, scope = self.hub.suspensions.records, self.tenant, self._scope
+            collection = SealedCollection(of, name, listed=listed, tenant=tenant, scope=scope)
+            made = self._made[name, cls, listed] = ValueStore(SingleValues(collection, cls))
         return made
 
     def project(self, name: str) -> Stores:
@@ -117,15 +121,29 @@ class Stores:
     @property
     def locks(self) -> Locks:
         """The locks of agents."""
-        # One for all calls: those who wait listen together.
-        self._locks = self._locks or Locks(self.values(LOCKS, tuple))
-        return self._locks
+        return self._once(LOCKS, lambda: Locks(self.values(LOCKS, tuple)))
 
     @property
     def signals(self) -> Signals:
         """The signals of agents."""
-        self._signals = self._signals or Signals(self.values(SIGNALS, tuple))
-        return self._signals
+        return self._once(SIGNALS, lambda: Signals(self.values(SIGNALS, tuple)))
+
+    @property
+    def observations(self) -> Observations:
+        """What agents have noted, in order."""
+        return self._once(OBSERVATIONS, lambda: Observations(self.values(OBSERVATIONS)))
+
+    @property
+    def features(self) -> Features:
+        """What is to be built, and its earlier versions."""
+        return self._once(FEATURES, lambda: Features(self.values(FEATURES)))
+
+    def _once(self, name: str, make: Callable[[], V]) -> V:
+        # One for all calls: those who wait listen together, and those who append take turns.
+        if name not in self._views:
+            self._views[name] = make()
+        view: V = self._views[name]
+        return view
 
 
 def _check_project(name: object) -> None:

@@ -291,13 +291,7 @@ class ValueStore(Generic[T]):
 
 
 def value_store(
-    of: SealedRecords[Any],
-    name: str,
-    cls: type[T],
-    *,
-    listed: bool = False,
-    tenant: str | None = None,
-    scope: str | None = None,
+    of: SealedRecords[Any], name: str, cls: type[T], *, listed: bool = False, tenant: str | None = None
 ) -> ValueStore[T]:
     """A store of values beside the records of a hub's suspensions."""
-    return ValueStore(SingleValues(SealedCollection(of, name, listed=listed, tenant=tenant, scope=scope), cls))
+    return ValueStore(SingleValues(SealedCollection(of, name, listed=listed, tenant=tenant), cls))

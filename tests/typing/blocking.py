@@ -11,7 +11,7 @@ from attrs import frozen
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
 from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
 from flowpersist.hub import Cleanup, Health, Tick
-from flowpersist.stores import Change, Lease, Loaded, Saved, Signal
+from flowpersist.stores import Change, FeatureVersion, Lease, Loaded, Observation, Saved, Signal
 
 APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
 
@@ -98,6 +98,14 @@ def stores(hub: blocking.Hub) -> None:
         assert_type(loaded, Loaded[Order])
     for change in orders.watch():
         assert_type(change, Change[Order])
+    project = blocking.Stores(hub).project("shop")
+    assert_type(project, blocking.Stores)
+    assert_type(project.observations, blocking.Observations)
+    assert_type(project.observations.keeping(days=1).add("coder-1", "done"), str)
+    assert_type(project.observations.recent("coder-1"), tuple[Observation, ...])
+    assert_type(project.features, blocking.Features)
+    assert_type(project.features.history(), tuple[FeatureVersion, ...])
+    assert_type(blocking.Stores(hub).delete_project("shop"), int)
     states = blocking.Stores(hub).run_state
     assert_type(states, blocking.RunStates)
     assert_type(states.load_state("s"), str | None)

@@ -13,10 +13,14 @@ from flowpersist.hub import attempt
 from flowpersist.stores import (
     Change,
     ConversationManager,
+    Features,
+    FeatureVersion,
     Key,
     Lease,
     Loaded,
     Locks,
+    Observation,
+    Observations,
     RunStateStore,
     Saved,
     Signal,
@@ -98,3 +102,18 @@ async def coordination(stores: Stores) -> None:
     assert_type(await stores.signals.clear("DONE"), bool)
     async for state in stores.signals.watch():
         assert_type(state, dict[str, Signal])
+
+
+async def projects(stores: Stores) -> None:
+    """What agents share, and the stores of one project."""
+    project = stores.project("shop")
+    assert_type(project, Stores)
+    assert_type(await stores.delete_project("shop"), int)
+    assert_type(await project.cleanup(), dict[str, int])
+    assert_type(project.observations, Observations)
+    assert_type(await project.observations.add("coder-1", {"tests": 12}), str)
+    assert_type(await project.observations.keeping(days=30).recent("coder-1", 5), tuple[Observation, ...])
+    assert_type(await project.observations.count(), int)
+    assert_type(project.features, Features)
+    assert_type(await project.features.save([{"name": "login"}], clear=True), Saved)
+    assert_type(await project.features.history(3), tuple[FeatureVersion, ...])

@@ -20,10 +20,12 @@ from flowpersist import Maintenance as AsyncMaintenance
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.blocking import (
     ConversationManager,
+    Features,
     FlowRunner,
     Hub,
     Locks,
     Maintenance,
+    Observations,
     RunStates,
     Signals,
     Stores,
@@ -55,6 +57,8 @@ PAIRS = {
     Stores: stores.Stores,
     ValueStore: stores.ValueStore,
     RunStates: stores.run_state.RunStates,
+    Observations: stores.Observations,
+    Features: stores.Features,
     ConversationManager: stores.ConversationManager,
     Locks: stores.Locks,
     Signals: stores.Signals,

@@ -77,10 +77,12 @@ def test_nothing_is_defined_in_the_package_itself():
 PACKAGES = {
     "blocking": [
         "ConversationManager",
+        "Features",
         "FlowRunner",
         "Hub",
         "Locks",
         "Maintenance",
+        "Observations",
         "RunStates",
         "Signals",
         "Stores",
@@ -119,6 +121,8 @@ PACKAGES = {
     "stores": [
         "Change",
         "ConversationManager",
+        "FeatureVersion",
+        "Features",
         "FileStateStore",
         "Key",
         "Lease",
@@ -126,6 +130,8 @@ PACKAGES = {
         "LockType",
         "Locks",
         "MemoryStateStore",
+        "Observation",
+        "Observations",
         "PostgresStateStore",
         "RedisStateStore",
         "RunStateStore",
