@@ -1,4 +1,4 @@
-"""The suite that every backend passes.
+"""The suites that every backend passes: the laws of records, and the promises of the stores that stand on them.
 
 A backend's own test file is some 16 lines::
 
@@ -11,6 +11,9 @@ A backend's own test file is some 16 lines::
         @pytest.fixture
         def url(self, tmp_path):
             return f"sqlite:///{tmp_path}/store.db"
+
+``ValueConformance`` is given the same fixtures, and checks that the general store (``flowpersist.stores.ValueStore``)
+keeps its promises on the backend.
 
 What has no URL gives the fixture ``make_backend`` in its place: a function that makes a backend, not yet open.
 It needs pytest and pytest-asyncio (the ``testing`` extra). A URL with one host and port is also reached through a proxy
@@ -33,10 +36,14 @@ from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
 from flowpersist.testing.suite.several import Several
 from flowpersist.testing.suite.sizes import Sizes
+from flowpersist.testing.suite.stored_changes import StoredChanges
+from flowpersist.testing.suite.stored_pages import StoredPages
+from flowpersist.testing.suite.stored_refusals import StoredRefusals
+from flowpersist.testing.suite.stored_values import StoredValues
 from flowpersist.testing.suite.upserts import Upserts
 from flowpersist.testing.suite.values import Values
 
-__all__ = ["BackendConformance"]
+__all__ = ["BackendConformance", "ValueConformance"]
 
 
 class BackendConformance(
@@ -56,3 +63,7 @@ class BackendConformance(
     Network,
 ):
     """Every law of ``flowpersist.backends.base``, checked on the backends that the fixture ``url`` names."""
+
+
+class ValueConformance(StoredValues, StoredPages, StoredRefusals, StoredChanges):
+    """Every promise of ``flowpersist.stores.ValueStore``, checked on the backends that the fixture ``url`` names."""

@@ -1,6 +1,7 @@
 """Servers that tests need, as the environment names them; scripts/test-setup.sh starts them."""
 
 import os
+from functools import cache
 from uuid import uuid4
 
 import neo4j
@@ -76,6 +77,7 @@ def neo4j_prefix(server):
     neo4j_drop(server("neo4j"), "CONSTRAINTS", found)
     neo4j_drop(server("neo4j"), "INDEXES", found)
     neo4j_wipe(server("neo4j"), found)
+    neo4j_driver(server("neo4j")).close()
 
 
 @pytest.fixture
@@ -88,8 +90,9 @@ def wiped_neo4j(server, neo4j_prefix):
 def neo4j_wipe(url, prefix):
     """Remove every node of a prefix."""
     labels = f"CALL db.labels() YIELD label WHERE label STARTS WITH '{prefix.capitalize()}' RETURN label"
-    for label in neo4j_run(url, labels):
-        neo4j_run(url, f"MATCH (n:`{label}`) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
+    found = "|".join(f"`{label}`" for label in neo4j_run(url, labels))
+    if found:
+        neo4j_run(url, f"MATCH (n:{found}) CALL (n) {{ DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS")
 
 
 def neo4j_drop(url, kind, prefix):
@@ -100,5 +103,11 @@ def neo4j_drop(url, kind, prefix):
 
 def neo4j_run(url, cypher):
     """The first column of what a statement returns."""
-    with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
+    with neo4j_driver(url).session() as session:
         return [first for first, *_ in session.run(cypher).values()]
+
+
+@cache
+def neo4j_driver(url):
+    """One for all tests: a connection takes as long as a test. ``neo4j_prefix`` closes it."""
+    return neo4j.GraphDatabase.driver(url)

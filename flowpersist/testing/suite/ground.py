@@ -37,6 +37,7 @@ __all__ = [
     "SOON",
     "BackendFactory",
     "Ground",
+    "Reached",
     "all_pages",
     "change",
     "fill",
@@ -62,24 +63,10 @@ LONG: Final = os.environ.get("FLOWPERSIST_LONG", "") not in {"", "0"}
 MEBIBYTE: Final = 1024 * 1024
 
 
-class Ground:
-    """A test class derives from ``BackendConformance`` and gives ``url`` or ``make_backend``; sizes may be changed."""
+class Reached:
+    """How a test reaches the store: by the fixture ``url`` or ``make_backend``, and through a proxy."""
 
     pytestmark = pytest.mark.asyncio
-
-    #: Rounds of each race, tasks that race, processes that race, processes that open the store at once.
-    race_rounds = 500 if LONG else 10
-    racers = 32
-    processes = 8 if LONG else 3
-    openers = 20 if LONG else 4
-    #: Records that are walked through while others write, and in a walk of all.
-    few = 120
-    many = 100_000 if LONG else 2_000
-    #: In bytes; less where the backend takes less.
-    largest_body = (100 if LONG else 17) * MEBIBYTE
-    #: Acknowledgements that are lost, and processes that are killed.
-    lost = 300 if LONG else 30
-    kills = 1_000 if LONG else 20
 
     @pytest.fixture
     def url(self) -> str:
@@ -117,6 +104,24 @@ class Ground:
         # Asked for once it is known that there is one.
         url: str = request.getfixturevalue("url")
         return partial(backend_from_url, rerouted(url, proxy.address))
+
+
+class Ground(Reached):
+    """A test class derives from ``BackendConformance`` and gives ``url`` or ``make_backend``; sizes may be changed."""
+
+    #: Rounds of each race, tasks that race, processes that race, processes that open the store at once.
+    race_rounds = 500 if LONG else 10
+    racers = 32
+    processes = 8 if LONG else 3
+    openers = 20 if LONG else 4
+    #: Records that are walked through while others write, and in a walk of all.
+    few = 120
+    many = 100_000 if LONG else 2_000
+    #: In bytes; less where the backend takes less.
+    largest_body = (100 if LONG else 17) * MEBIBYTE
+    #: Acknowledgements that are lost, and processes that are killed.
+    lost = 300 if LONG else 30
+    kills = 1_000 if LONG else 20
 
     @pytest_asyncio.fixture
     async def proxied(self, make_proxied: BackendFactory) -> AsyncIterator[StorageBackend]:
