@@ -25,6 +25,7 @@ from flowpersist.errors import (
 from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.answer_types import type_name
+from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
 
@@ -95,7 +96,7 @@ def _times(instance: AwaitInput[Any]) -> None:
 
 
 @frozen(init=False)
-class AwaitInput(Generic[A]):
+class AwaitInput(Forms, Generic[A]):
     """What is awaited.
 
     - ``id``: its name among tools and in queries. ``prompt``, ``title``: what a person is shown; ``shown``: JSON data

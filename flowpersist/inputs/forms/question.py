@@ -1,0 +1,67 @@
+"""What the forms need of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from returns.result import Result
+
+from flowpersist.errors import PersistenceError
+from flowpersist.inputs.action import Action
+
+__all__ = ["Question", "text_of"]
+
+
+class Question(Protocol):
+    """An ``AwaitInput``, of which the forms are made."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """What a person is asked."""
+        ...
+
+    @property
+    def title(self) -> str | None:
+        """A heading."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, object] | None:
+        """The schema of what a calling model supplies."""
+        ...
+
+    @property
+    def shown(self) -> Mapping[str, object] | None:
+        """JSON data that is shown with it."""
+        ...
+
+    @property
+    def action(self) -> Action | None:
+        """The call that the answer approves."""
+        ...
+
+    @property
+    def deadline(self) -> datetime | None:
+        """Until when."""
+        ...
+
+    @property
+    def json_schema(self) -> Mapping[str, object]:
+        """The answer's schema."""
+        ...
+
+    def fill(self, arguments: Mapping[str, object] | str) -> Result[Any, PersistenceError]:
+        """The question with a model's arguments."""
+        ...
+
+
+def text_of(asked: Question) -> str:
+    """Title and prompt in one text."""
+    return asked.prompt if asked.title is None else f"{asked.title}: {asked.prompt}"
