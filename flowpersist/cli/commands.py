@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowpersist.cli import flows, looking, upkeep, waits
+from flowpersist.cli import flows, locks, looking, signals, upkeep, waits
 from flowpersist.cli.group import Group
 from flowpersist.cli.session import Store, store_options
 
@@ -46,6 +46,8 @@ for one in (
     waits.cancel,
     waits.extend,
     waits.keys,
+    locks.lock,
+    signals.signal,
     upkeep.tick,
     upkeep.cleanup,
     upkeep.train_dictionary,

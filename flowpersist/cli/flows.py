@@ -14,7 +14,7 @@ from returns.result import Failure, Success
 from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION
-from flowpersist.cli.views import as_json, awaiting_data, receipt_data
+from flowpersist.cli.views import as_text, awaiting_data, receipt_data
 from flowpersist.cli.waits import answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
 from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
@@ -209,7 +209,7 @@ def _data(outcome: FlowOutcome) -> dict[str, object]:
 def _lines(outcome: FlowOutcome) -> list[str]:
     match outcome:
         case Completed(result, _):
-            return [result if isinstance(result, str) else as_json(result)]
+            return [as_text(result)]
         case Suspended(run_id, waits):
             lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"]
             for wait in waits:

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from flowpersist.hub.verbs import PersistenceHub
 
-__all__ = ["fields_of", "fields_taken", "json_of", "load_tools", "named", "names_a_run", "read_key"]
+__all__ = [
+    "fields_of",
+    "fields_taken",
+    "json_of",
+    "load_tools",
+    "named",
+    "names_a_run",
+    "read_key",
+    "value_of",
+]
 
 
 def read_key(text: str) -> str:
@@ -104,6 +113,11 @@ def fields_of(
             raise click.BadParameter(f"{name} is given twice", param_hint=option)
         fields[name] = _value(text, schemas.get(name), option)
     return fields
+
+
+def value_of(text: str, option: str) -> object:
+    """Read a value: JSON as JSON, any other text as text; ``-`` reads JSON from standard input."""
+    return json_of(text, option) if text == "-" else _value(text, None, option)
 
 
 def _value(text: str, schema: AwaitInput[Any] | None, option: str) -> object:

@@ -11,7 +11,7 @@ from attrs import evolve
 from flowpersist.cli.inputs import fields_of, named, read_key
 from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
-from flowpersist.cli.views import LISTED, as_json, listed_row, suspension_data, suspension_lines
+from flowpersist.cli.views import LISTED, as_text, listed_row, suspension_data, suspension_lines
 from flowpersist.hub.outcome import or_raise
 from flowpersist.lifecycle.model import Status, WaitState
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
@@ -118,4 +118,4 @@ def outcome(*, store: Store, key: str) -> None:
         return or_raise(await hub.outcome(named(read_key(key), hub)))
 
     kept = with_hub(store, verb)
-    store.show(kept, [kept if isinstance(kept, str) else as_json(kept)])
+    store.show(kept, [as_text(kept)])

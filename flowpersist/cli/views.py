@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.lifecycle.views import Receipt, Suspension, Wait
 
-__all__ = ["LISTED", "as_json", "awaiting_data", "listed_row", "receipt_data", "suspension_data", "suspension_lines"]
+__all__ = [
+    "LISTED",
+    "as_json",
+    "as_text",
+    "awaiting_data",
+    "listed_row",
+    "receipt_data",
+    "suspension_data",
+    "suspension_lines",
+]
 
 #: The columns of a list.
 LISTED: Final = ("ID", "STATUS", "AGE", "DEADLINE", "WAITS")
@@ -24,6 +33,11 @@ MOST_WHOLE: Final = 5
 def as_json(data: object) -> str:
     """JSON text for people and scripts; values without a JSON form (a date in a result) are shown as their ``str``."""
     return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+
+
+def as_text(data: object) -> str:
+    """A value for a person or a shell's variable: a text as it is, any other as JSON."""
+    return data if isinstance(data, str) else as_json(data)
 
 
 def suspension_data(suspension: Suspension) -> dict[str, object]:

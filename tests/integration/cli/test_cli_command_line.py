@@ -36,10 +36,18 @@ MULTILINE = "first line\nstatus:     completed\n\x1b[31mred"
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 
 
-@pytest.mark.parametrize("name", sorted(command.commands))
-def test_the_reference_names_each_command_and_its_options(name):
+def commands():
+    """All commands by their names, those of groups by two words."""
+    for name, one in command.commands.items():
+        yield from (((f"{name} {inner}"), of) for inner, of in getattr(one, "commands", {}).items())
+        if not hasattr(one, "commands"):
+            yield name, one
+
+
+@pytest.mark.parametrize(("name", "one"), [pytest.param(*found, id=found[0]) for found in sorted(commands())])
+def test_the_reference_names_each_command_and_its_options(name, one):
     text = REFERENCE.read_text()
-    options = {one for parameter in command.commands[name].params for one in parameter.opts if one.startswith("--")}
+    options = {option for parameter in one.params for option in parameter.opts if option.startswith("--")}
     assert f"| `{name}" in text
     assert {one for one in options if one not in text} == set()
 

@@ -1,0 +1,219 @@
+"""The stores from the shell: locks and signals."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flowpersist.cli.exits import Exit
+
+COMMAND = [sys.executable, "-m", "flowpersist"]
+#: Seconds after which a test gives up, on a machine that is busy with others.
+MOST = 60
+
+
+@pytest.fixture
+def shell(place, made):
+    """``shell("lock", "acquire", "a")`` starts a process; what a test leaves running is ended."""
+    started = []
+
+    def start(*arguments, **options):
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        process = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=place, env=dict(os.environ), **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def said(result):
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def until(found):
+    """What a function gives as soon as it is true."""
+    ends = time.monotonic() + MOST
+    while not (result := found()):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    return result
+
+
+# ---- locks
+
+
+def test_a_lease_is_renewed_and_released_by_other_processes(cli, made):
+    lease = said(cli("lock", "acquire", "repo", "--agent", "ana", "--ttl", "1m", "--json"))
+    assert (lease["path"], lease["agent"], lease["fence"], lease["type"]) == ("repo", "ana", 1, "exclusive")
+    refused = cli("lock", "acquire", "repo", "--agent", "ben")
+    assert refused.exit_code == Exit.NOT_YET
+    assert "another agent holds the lock" in refused.stderr
+    assert "ana" not in refused.stderr
+    renewed = cli("lock", "renew", "-", "--ttl", "1h", stdin=lease["lease"] + "\n")
+    (held,) = said(cli("lock", "holders", "repo", "--json"))
+    assert held["expiresAt"] > lease["expiresAt"]
+    assert held["lease"] == renewed.stdout.strip()
+    assert "ana" in cli("lock", "holders", "repo").stdout
+    assert cli("lock", "release", lease["lease"]).stdout == "released\n"
+    assert cli("lock", "release", lease["lease"]).stdout == "it had ended\n"
+    assert cli("lock", "renew", lease["lease"]).exit_code == Exit.NOT_YET
+    assert cli("lock", "holders", "repo").stdout == "nobody\n"
+    assert said(cli("lock", "acquire", "repo", "--agent", "ben", "--json"))["fence"] == 2
+
+
+def test_shared_locks_go_together(cli, made):
+    for agent in ("ana", "ben"):
+        assert cli("lock", "acquire", "repo", "--agent", agent, "--shared").exit_code == 0
+    assert len(said(cli("lock", "holders", "repo", "--json"))) == 2
+    assert cli("lock", "acquire", "repo", "--agent", "chen").exit_code == Exit.NOT_YET
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        "",
+        "nonsense",
+        "W10",
+        base64.urlsafe_b64encode(b'["a","b","c","d","e"]').decode(),
+        base64.urlsafe_b64encode(b"[" * 100_000).decode(),
+        base64.urlsafe_b64encode(b'["a","b",1,"2027-01-01T00:00:00+00:00"]').decode(),
+        "é",
+    ],
+    ids=["empty", "nonsense", "no fields", "no fence", "deep", "four fields", "no base64"],
+)
+def test_a_malformed_lease_is_refused(cli, made, lease):
+    for verb in ("renew", "release"):
+        refused = cli("lock", verb, lease)
+        assert refused.exit_code == Exit.CONFIGURATION
+        assert "Invalid LEASE: expected what `lock acquire`" in refused.stderr
+
+
+def test_a_command_runs_under_a_lock_and_gives_its_exit_code(cli, made, shell):
+    held = "lock run repo --agent ana --ttl 1m --json -- "
+    code = "import os, sys; sys.exit(int(os.environ['FLOWPERSIST_FENCE']) + 40)"
+    for fence in (1, 2):
+        assert shell(*held.split(), sys.executable, "-c", code).wait(MOST) == fence + 40
+    assert cli("lock", "holders", "repo").stdout == "nobody\n"
+    absent = shell(*held.split(), "no-such-command")
+    assert absent.wait(MOST) == 127
+    assert "no-such-command" in absent.stderr.read()
+    assert shell(*held.split(), "bash", "-c", "kill -9 $$").wait(MOST) == 137
+
+
+def test_a_command_is_ended_when_the_lease_is_lost(cli, made, shell, place):
+    script = "trap 'echo ended >ended; exit' TERM; echo begun >begun; while :; do sleep 0.1; done"
+    running = shell("lock", "run", "repo", "--agent", "ana", "--ttl", "3s", "--", "bash", "-c", script)
+    until((place / "begun").exists)
+    (held,) = said(cli("lock", "holders", "repo", "--json"))
+    assert cli("lock", "release", held["lease"]).stdout == "released\n"
+    assert running.wait(MOST) == Exit.NOT_YET
+    assert (place / "ended").exists()
+    assert "lease" in running.stderr.read()
+
+
+def test_a_command_is_ended_with_the_process_that_holds_its_lock(cli, made, shell, place):
+    script = "trap 'echo ended >ended; exit' TERM; echo begun >begun; while :; do sleep 0.1; done"
+    running = shell("lock", "run", "repo", "--agent", "ana", "--", "bash", "-c", script)
+    until((place / "begun").exists)
+    running.terminate()
+    assert running.wait(MOST) == 143
+    assert (place / "ended").exists()
+    assert cli("lock", "holders", "repo").stdout == "nobody\n"
+
+
+def test_the_lock_of_a_killed_process_is_had_when_its_lease_ends(cli, made, shell, place):
+    script = "echo $$ >begun; exec sleep 60"
+    running = shell("lock", "run", "repo", "--agent", "ana", "--ttl", "2s", "--", "bash", "-c", script)
+    process = int(until(lambda: (place / "begun").exists() and (place / "begun").read_text()))
+    running.kill()
+    lease = said(cli("lock", "acquire", "repo", "--agent", "ben", "--wait", f"{MOST}s", "--json"))
+    os.kill(process, 9)
+    assert lease["fence"] == 2
+
+
+# ---- signals
+
+
+def test_signals_are_set_read_and_cleared(cli, made):
+    assert cli("signal", "get", "COMPLETED").exit_code == Exit.NOT_FOUND
+    assert cli("signal", "all").stdout == "no signal is set\n"
+    assert cli("signal", "set", "COMPLETED").stdout == "set COMPLETED\n"
+    assert cli("signal", "get", "COMPLETED").stdout == "true\n"
+    assert said(cli("signal", "set", "ROUND", "3", "--critical", "--json"))["expiresAt"] is None
+    assert cli("signal", "set", "NOTE", "go on", "--ttl", "1h").exit_code == 0
+    assert cli("signal", "get", "NOTE").stdout == "go on\n"
+    assert cli("signal", "set", "DATA", "-", stdin='{"a": [1]}').exit_code == 0
+    assert said(cli("signal", "get", "DATA", "--json"))["value"] == {"a": [1]}
+    assert [one["key"] for one in said(cli("signal", "all", "--json"))] == ["COMPLETED", "DATA", "NOTE", "ROUND"]
+    assert cli("signal", "clear", "NOTE", "ROUND", "nothing").exit_code == 0
+    assert [one["key"] for one in said(cli("signal", "all", "--json"))] == ["COMPLETED", "DATA"]
+
+
+def test_several_signals_change_in_one_step(cli, made):
+    cli("signal", "apply", "--set", "COMPLETED=1", "--set", "QA_PASSED=true")
+    changed = ("--set", 'REJECTED=["evaluate"]', "--clear", "COMPLETED", "--clear", "QA_PASSED")
+    assert said(cli("signal", "apply", *changed, "--json")) == {
+        "set": {"REJECTED": ["evaluate"]},
+        "cleared": ["COMPLETED", "QA_PASSED"],
+    }
+    assert [one["key"] for one in said(cli("signal", "all", "--json"))] == ["REJECTED"]
+    assert cli("signal", "apply", "--set", "A=1", "--clear", "A").exit_code == Exit.CONFIGURATION
+    for wrong in ((), ("--set", "A"), ("--set", "=1"), ("--set", "A=1", "--set", "A=2")):
+        assert cli("signal", "apply", *wrong).exit_code == Exit.USAGE
+    assert [one["key"] for one in said(cli("signal", "all", "--json"))] == ["REJECTED"]
+
+
+def test_a_process_waits_for_the_signal_of_another(cli, made, shell):
+    waiting = shell("signal", "wait", "GO")
+    late = cli("signal", "wait", "GO", "--timeout", "0.1s")
+    assert late.exit_code == Exit.NOT_YET
+    assert waiting.poll() is None
+    cli("signal", "set", "GO", '"now"')
+    assert waiting.wait(MOST) == 0
+    assert waiting.stdout.read() == "now\n"
+
+
+# ---- all
+
+
+def test_a_project_sees_nothing_of_another(cli, made, monkeypatch):
+    cli("signal", "set", "A", "1", "--project", "x")
+    cli("lock", "acquire", "repo", "--agent", "ana", "--project", "x")
+    for project in ((), ("--project", "y")):
+        assert cli("signal", "get", "A", *project).exit_code == Exit.NOT_FOUND
+        assert cli("lock", "holders", "repo", *project).stdout == "nobody\n"
+    monkeypatch.setenv("FLOWPERSIST_PROJECT", "x")
+    assert cli("signal", "get", "A").stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "lock acquire a --agent a",
+        "lock holders a",
+        "signal set A",
+        "signal all",
+    ],
+)
+def test_a_store_that_is_not_there_is_not_made(cli, place, words):
+    refused = cli(*words.split())
+    assert refused.exit_code == Exit.CONFIGURATION
+    assert not list(place.glob("*.db"))
+
+
+@pytest.mark.parametrize("words", ["lock", "lock acquire", "signal set", "lock run a --agent a"])
+def test_wrong_usage_is_a_problem_document_where_json_is_asked_for(cli, made, words):
+    refused = cli(*words.split(), "--json")
+    assert refused.exit_code == Exit.USAGE
+    assert json.loads(refused.stderr)["type"] == "urn:flowpersist:error:usage"
