@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowpersist.cli import flows, locks, looking, signals, upkeep, waits
+from flowpersist.cli import features, flows, locks, looking, observations, signals, upkeep, waits
 from flowpersist.cli.group import Group
 from flowpersist.cli.session import Store, store_options
 
@@ -48,6 +48,8 @@ for one in (
     waits.keys,
     locks.lock,
     signals.signal,
+    observations.observe,
+    features.feature,
     upkeep.tick,
     upkeep.cleanup,
     upkeep.train_dictionary,

@@ -32,6 +32,7 @@ __all__ = [
     "named",
     "names_a_run",
     "read_key",
+    "read_text",
     "value_of",
 ]
 
@@ -41,6 +42,11 @@ def read_key(text: str) -> str:
     them.
     """
     return _standard_input().readline().strip() if text == "-" else text
+
+
+def read_text(text: str) -> str:
+    """Read a text as given, or for ``-`` all of standard input."""
+    return _standard_input().read() if text == "-" else text
 
 
 def _standard_input() -> TextIO:

@@ -1,4 +1,4 @@
-"""The stores from the shell: locks and signals."""
+"""The stores from the shell: locks, signals, observations and features."""
 
 from __future__ import annotations
 
@@ -184,17 +184,65 @@ def test_a_process_waits_for_the_signal_of_another(cli, made, shell):
     assert waiting.stdout.read() == "now\n"
 
 
+# ---- observations
+
+
+def test_observations_are_added_and_listed(cli, made):
+    ids = [cli("observe", "add", text, "--agent", "ana").stdout.strip() for text in ("first", "3", "-x")[:2]]
+    ids.append(said(cli("observe", "add", "--value", '{"a": 1}', "--agent", "ben", "--json"))["id"])
+    ids.append(cli("observe", "add", "-", "--agent", "ben", stdin="long text").stdout.strip())
+    assert len(set(ids)) == 4
+    found = said(cli("observe", "recent", "--json"))
+    assert [one["id"] for one in found] == ids[::-1]
+    assert [one["content"] for one in found] == ["long text", {"a": 1}, "3", "first"]
+    assert [one["content"] for one in said(cli("observe", "recent", "--agent", "ana", "-n", "1", "--json"))] == ["3"]
+    assert cli("observe", "count").stdout == "4\n"
+    assert cli("observe", "count", "--agent", "ana").stdout == "2\n"
+    times = ("2020-01-01T00:00+00:00", "2120-01-01T00:00+00:00")
+    assert len(said(cli("observe", "between", *times, "--json"))) == 4
+    assert cli("observe", "between", times[0], times[0]).stdout == "none\n"
+    assert "first" in cli("observe", "recent").stdout
+
+
+def test_the_agent_may_stand_in_the_environment(cli, made, monkeypatch):
+    assert cli("observe", "add", "x").exit_code == Exit.USAGE
+    monkeypatch.setenv("FLOWPERSIST_AGENT", "ana")
+    assert cli("observe", "add", "x").exit_code == 0
+    assert said(cli("observe", "recent", "--json"))[0]["agent"] == "ana"
+    for wrong in ((), ("x", "--value", "1"), ("--value", "{")):
+        assert cli("observe", "add", *wrong).exit_code == Exit.USAGE
+
+
+# ---- features
+
+
+def test_features_are_saved_and_loaded(cli, made):
+    assert cli("feature", "load").exit_code == Exit.NOT_FOUND
+    assert cli("feature", "history").stdout == "none\n"
+    for number in (1, 2):
+        assert cli("feature", "save", "-", stdin=json.dumps({"number": number})).exit_code == 0
+    assert said(cli("feature", "load", "--json")) == {"number": 2}
+    assert json.loads(cli("feature", "load").stdout) == {"number": 2}
+    assert said(cli("feature", "history", "-n", "5", "--json"))[0]["content"] == {"number": 2}
+    assert cli("feature", "save", "{").exit_code == Exit.USAGE
+
+
 # ---- all
 
 
 def test_a_project_sees_nothing_of_another(cli, made, monkeypatch):
     cli("signal", "set", "A", "1", "--project", "x")
     cli("lock", "acquire", "repo", "--agent", "ana", "--project", "x")
+    cli("observe", "add", "seen", "--agent", "ana", "--project", "x")
+    cli("feature", "save", "{}", "--project", "x")
     for project in ((), ("--project", "y")):
         assert cli("signal", "get", "A", *project).exit_code == Exit.NOT_FOUND
         assert cli("lock", "holders", "repo", *project).stdout == "nobody\n"
+        assert cli("observe", "count", *project).stdout == "0\n"
+        assert cli("feature", "load", *project).exit_code == Exit.NOT_FOUND
     monkeypatch.setenv("FLOWPERSIST_PROJECT", "x")
     assert cli("signal", "get", "A").stdout == "1\n"
+    assert cli("observe", "count").stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -204,6 +252,8 @@ def test_a_project_sees_nothing_of_another(cli, made, monkeypatch):
         "lock holders a",
         "signal set A",
         "signal all",
+        "observe add x --agent a",
+        "feature load",
     ],
 )
 def test_a_store_that_is_not_there_is_not_made(cli, place, words):
@@ -212,7 +262,7 @@ def test_a_store_that_is_not_there_is_not_made(cli, place, words):
     assert not list(place.glob("*.db"))
 
 
-@pytest.mark.parametrize("words", ["lock", "lock acquire", "signal set", "lock run a --agent a"])
+@pytest.mark.parametrize("words", ["lock", "lock acquire", "signal set", "observe between a b", "lock run a --agent a"])
 def test_wrong_usage_is_a_problem_document_where_json_is_asked_for(cli, made, words):
     refused = cli(*words.split(), "--json")
     assert refused.exit_code == Exit.USAGE
