@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowpersist.blocking.hubs import FlowRunner, Hub, Maintenance, open_hub
 from flowpersist.blocking.stores import (
+    Artifacts,
     ConversationManager,
     Features,
     Locks,
@@ -17,6 +18,7 @@ from flowpersist.blocking.stores import (
 from flowpersist.blocking.threads import threaded, tool
 
 __all__ = [
+    "Artifacts",
     "ConversationManager",
     "Features",
     "FlowRunner",

@@ -14,6 +14,7 @@ from flowpersist.blocking.hubs import Hub, open_hub, parts
 from flowpersist.blocking.portal import Portal
 from flowpersist.hub import HubOptions
 from flowpersist.sealed.retrying import Runtime
+from flowpersist.stores import Artifacts as AsyncArtifacts
 from flowpersist.stores import ConversationManager as AsyncConversationManager
 from flowpersist.stores import Features as AsyncFeatures
 from flowpersist.stores import Locks as AsyncLocks
@@ -25,6 +26,7 @@ from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
 
 __all__ = [
+    "Artifacts",
     "ConversationManager",
     "Features",
     "Locks",
@@ -106,7 +108,6 @@ class Observations(Blocking[AsyncObservations]):
     recent = verb(AsyncObservations.recent)
     between = verb(AsyncObservations.between)
     count = verb(AsyncObservations.count)
-    cleanup = verb(AsyncObservations.cleanup)
 
     def keeping(self, *, days: int = 7, max_entries: int = 10_000) -> Observations:
         """The same observations, for whoever adds with another retention. It holds for what is added by it.
@@ -115,6 +116,15 @@ class Observations(Blocking[AsyncObservations]):
         - ``max_entries``: how many of each agent are kept, as the newest of them says.
         """
         return Observations(self._portal, lambda: self._wrapped.keeping(days=days, max_entries=max_entries))
+
+
+class Artifacts(Blocking[AsyncArtifacts]):
+    """The artifacts of a blocking hub: ``Stores.artifacts``. ``write`` takes bytes, or an async iterator of them."""
+
+    write = verb(AsyncArtifacts.write)
+    open = iterated(AsyncArtifacts.open)
+    list = verb(AsyncArtifacts.list)
+    delete = verb(AsyncArtifacts.delete)
 
 
 class Features(Blocking[AsyncFeatures]):
@@ -237,6 +247,11 @@ class Stores(Blocking[AsyncStores]):
     def observations(self) -> Observations:
         """What agents have noted, in order."""
         return Observations(self._portal, lambda: self._wrapped.observations)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Files of any size that agents hand on."""
+        return Artifacts(self._portal, lambda: self._wrapped.artifacts)
 
     @property
     def features(self) -> Features:

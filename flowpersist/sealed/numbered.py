@@ -111,10 +111,6 @@ class NumberedLog:
         message = "others appended in between: read the last one and decide again"
         return Failure(RevisionConflict(message, records.backend.name))
 
-    async def trim_all(self) -> Result[int, PersistenceError]:
-        """Delete what is kept no longer; gives how many."""
-        return await trimmed_all(self.collection.records)
-
     async def _trim(self, appended: Appended) -> None:
         records = self.collection.records
         found = number_in(appended.name)

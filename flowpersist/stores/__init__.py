@@ -8,6 +8,7 @@ from __future__ import annotations
 from flowpersist.lifecycle.locking import Lease, LockType
 from flowpersist.lifecycle.signalling import Signal
 from flowpersist.sealed.naming import Key
+from flowpersist.stores.artifacts import Artifact, Artifacts
 from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
 from flowpersist.stores.entries import Change, Loaded, Saved
@@ -29,6 +30,8 @@ from flowpersist.stores.signals import Signals
 from flowpersist.stores.values import ValueStore
 
 __all__ = [
+    "Artifact",
+    "Artifacts",
     "Change",
     "ConversationManager",
     "FeatureVersion",

@@ -11,9 +11,8 @@ from flowpersist.backends.base import Order, Page, Range, Where
 from flowpersist.errors.arguments import check_instance, check_moment, check_whole
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.outcome import or_raise
-from flowpersist.sealed.catalogue import purge_old
 from flowpersist.sealed.listing import Asked, listing
-from flowpersist.sealed.naming import Naming, Prefix, parts_of
+from flowpersist.sealed.naming import Naming, Parts, Prefix, parts_of
 from flowpersist.sealed.numbered import NumberedLog, trimming
 from flowpersist.sealed.upkeep import count_live, register
 from flowpersist.stores.entries import Loaded
@@ -42,8 +41,7 @@ class Observations:
 
     - ``values``: where they are kept.
     - ``days``: how long each is kept.
-    - ``max_entries``: how many of each agent are kept. It holds at every 100th observation of the agent and after
-      ``cleanup``; meanwhile there may be more.
+    - ``max_entries``: how many of each agent are kept, at every 100th of the agent and after ``Stores.cleanup``.
 
     Verbs raise ``StorageError``, and where a record can't be opened ``IntegrityError``, ``EncryptionError`` or
     ``SerializationError``.
@@ -74,8 +72,8 @@ class Observations:
 
         Raises ``SerializationError`` where the content can't be kept. One that was cancelled may have been added.
         """
-        parts = parts_of(_agent(agent_id), "agent_id")
-        return or_raise(await self._log.append(parts, content, keep=self._keep, ttl=self._kept_for)).name
+        check_instance(agent_id, "agent_id", str, "a str")
+        return or_raise(await self._log.append(_of(agent_id), content, keep=self._keep, ttl=self._kept_for)).name
 
     @discreet
     async def recent(self, agent_id: str | None = None, n: int = 50) -> tuple[Observation, ...]:
@@ -85,9 +83,9 @@ class Observations:
         - ``n``: how many at most, up to 10,000.
         """
         check_whole(n, "n", most=10_000)
-        prefix = Prefix(() if agent_id is None else parts_of(_agent(agent_id), "agent_id"))
         order: Order = "created" if agent_id is None else "key"
-        return await self._found(Asked(prefix, {}, order, n, None, descending=True, values=True, skip=False), n)
+        wanted = Asked(Prefix(_of(agent_id)), {}, order, n, None, descending=True, values=True, skip=False)
+        return await self._found(wanted, n)
 
     @discreet
     async def between(self, start: datetime, end: datetime) -> tuple[Observation, ...]:
@@ -110,17 +108,10 @@ class Observations:
 
         - ``agent_id``: of one agent; None: of all.
         """
-        prefix = Prefix(() if agent_id is None else parts_of(_agent(agent_id), "agent_id"))
-        naming = or_raise(await self._values.collection.naming())
+        prefix, naming = Prefix(_of(agent_id)), or_raise(await self._values.collection.naming())
         if naming is None:
             return 0
         return or_raise(await count_live(self._values.collection.records, Where(range=naming.span(prefix).range)))[0]
-
-    @discreet
-    async def cleanup(self) -> int:
-        """Delete what is kept no longer; gives how many records went. ``Stores.cleanup`` does it too."""
-        expired = or_raise(await purge_old(self._values.collection.records, None))
-        return expired + or_raise(await self._log.trim_all())
 
     async def _found(self, wanted: Asked, most: int | None) -> tuple[Observation, ...]:
         naming = or_raise(await self._values.collection.naming())
@@ -135,9 +126,9 @@ class Observations:
         return tuple(found)
 
 
-def _agent(agent_id: object) -> str:
-    check_instance(agent_id, "agent_id", str, "a str")
-    return str(agent_id)
+def _of(agent_id: str | None) -> Parts:
+    check_instance(agent_id, "agent_id", (str, type(None)), "a str")
+    return () if agent_id is None else (agent_id,)
 
 
 def _observation(loaded: Loaded[Any], naming: Naming) -> Observation:

@@ -26,6 +26,7 @@ from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.catalogue import CollectionCatalog, collection_key, name_in, project_scope
 from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.upkeep import keep_up
+from flowpersist.stores.artifacts import ARTIFACTS, CLAIMS, PIECES, Artifacts
 from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.features import FEATURES, Features
 from flowpersist.stores.locks import LOCKS, Locks
@@ -137,6 +138,11 @@ class Stores:
     def features(self) -> Features:
         """What is to be built, and its earlier versions."""
         return self._once(FEATURES, lambda: Features(self.values(FEATURES)))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Files of any size that agents hand on."""
+        return self._once(ARTIFACTS, lambda: Artifacts(*map(self.values, (ARTIFACTS, PIECES, CLAIMS))))
 
     def _once(self, name: str, make: Callable[[], V]) -> V:
         # One for all calls: those who wait listen together, and those who append take turns.

@@ -124,8 +124,7 @@ async def test_observations_are_kept_for_some_days(stores):
     travel(stores.hub, 2 * DAY)
     assert [one.content for one in await stores.observations.recent()] == ["default", 7]
     assert (await stores.observations.count(), await stores.observations.count("a")) == (2, 1)
-    assert await stores.observations.cleanup() == 1
-    assert await stores.observations.cleanup() == 0
+    assert await stores.cleanup() == {"observations": 1}
     travel(stores.hub, 6 * DAY)
     assert await stores.observations.recent("a") == ()
     # What has expired is still there, and its number is not used again.

@@ -103,6 +103,9 @@ def stores(hub: blocking.Hub) -> None:
     assert_type(project.observations, blocking.Observations)
     assert_type(project.observations.keeping(days=1).add("coder-1", "done"), str)
     assert_type(project.observations.recent("coder-1"), tuple[Observation, ...])
+    assert_type(project.artifacts, blocking.Artifacts)
+    for piece in project.artifacts.open("report.html"):
+        assert_type(piece, bytes)
     assert_type(project.features, blocking.Features)
     assert_type(project.features.history(), tuple[FeatureVersion, ...])
     assert_type(blocking.Stores(hub).delete_project("shop"), int)

@@ -11,6 +11,8 @@ from flowpersist import Outcome, PersistenceError, RaisingHub, Suspension
 from flowpersist.backends.base import Page
 from flowpersist.hub import attempt
 from flowpersist.stores import (
+    Artifact,
+    Artifacts,
     Change,
     ConversationManager,
     Features,
@@ -117,3 +119,9 @@ async def projects(stores: Stores) -> None:
     assert_type(project.features, Features)
     assert_type(await project.features.save([{"name": "login"}], clear=True), Saved)
     assert_type(await project.features.history(3), tuple[FeatureVersion, ...])
+    assert_type(project.artifacts, Artifacts)
+    assert_type(await project.artifacts.write("report.html", b"<p>", media_type="text/html"), Artifact)
+    async for piece in project.artifacts.open("report.html"):
+        assert_type(piece, bytes)
+    assert_type(await project.artifacts.list(), tuple[Artifact, ...])
+    assert_type(await project.artifacts.delete("report.html"), bool)

@@ -19,6 +19,7 @@ from flowpersist import AwaitInput, Criteria, KeyRing, RaisingHub, Status, dynam
 from flowpersist import Maintenance as AsyncMaintenance
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.blocking import (
+    Artifacts,
     ConversationManager,
     Features,
     FlowRunner,
@@ -59,6 +60,7 @@ PAIRS = {
     RunStates: stores.run_state.RunStates,
     Observations: stores.Observations,
     Features: stores.Features,
+    Artifacts: stores.Artifacts,
     ConversationManager: stores.ConversationManager,
     Locks: stores.Locks,
     Signals: stores.Signals,

@@ -76,6 +76,7 @@ def test_nothing_is_defined_in_the_package_itself():
 
 PACKAGES = {
     "blocking": [
+        "Artifacts",
         "ConversationManager",
         "Features",
         "FlowRunner",
@@ -119,6 +120,8 @@ PACKAGES = {
     "keys": ["KeyProvider", "KeyRing", "SuspensionId", "SuspensionKey", "generate_key"],
     "sealed": ["Sealer"],
     "stores": [
+        "Artifact",
+        "Artifacts",
         "Change",
         "ConversationManager",
         "FeatureVersion",
