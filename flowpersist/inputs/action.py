@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from attrs import field, frozen
-from returns.result import Failure
+from attrs import evolve, field, frozen
+from returns.result import Failure, Result, Success
 
-from flowpersist.errors import ConfigurationError
-from flowpersist.errors.arguments import check_optional, check_str
-from flowpersist.inputs.json_schema import check_json
+from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
+from flowpersist.errors.arguments import check_instance, check_optional, check_str
+from flowpersist.inputs.json_patch import patched
+from flowpersist.inputs.json_schema import JsonSchema, check_json
 
 __all__ = ["Action"]
 
@@ -24,17 +25,20 @@ class Action:
     - ``arguments``: JSON data, as the tool would be called with.
     - ``version``: the tool's version.
     - ``policy``: the version of the policy that asks for the approval.
+    - ``schema``: the JSON Schema of the tool's arguments. An edit of them is checked against it.
     """
 
     tool: str
     arguments: Mapping[str, object] = field(factory=dict)
     version: str | None = None
     policy: str | None = None
+    schema: Mapping[str, object] | None = None
 
     def __attrs_post_init__(self) -> None:
         check_str(self.tool, "tool")
         check_optional(self.version, "version", check_str)
         check_optional(self.policy, "policy", check_str)
+        check_instance(self.schema, "schema", (Mapping, type(None)), "a mapping or None")
         if not self.tool:
             raise ConfigurationError("Invalid tool of an Action: expected a name, not an empty text", "tool")
         if not isinstance(self.arguments, Mapping):
@@ -42,14 +46,55 @@ class Action:
             raise ConfigurationError(f"Invalid arguments of {self.tool!r}: expected a mapping, not {kind}", "arguments")
         # The caller's own may change after the question was asked.
         checked = check_json(dict(self.arguments), what="the arguments")
+        self._require(checked)
+        object.__setattr__(self, "arguments", copy.deepcopy(checked.unwrap()))
+        if self.schema is not None:
+            JsonSchema.of(self.schema, what=f"the schema of {self.tool!r}")
+            object.__setattr__(self, "schema", copy.deepcopy(dict(self.schema)))
+            self._require(self.check(self.arguments))
+
+    def _require(self, checked: Result[object, PersistenceError]) -> None:
         if isinstance(checked, Failure):
             raise ConfigurationError(f"Invalid arguments of {self.tool!r}: {checked.failure()}", "arguments")
-        object.__setattr__(self, "arguments", copy.deepcopy(checked.unwrap()))
+
+    def check(self, arguments: object) -> Result[object, PersistenceError]:
+        """Whether arguments fit the tool's schema; ``InputValidationError`` names each place.
+
+        - ``arguments``: JSON data.
+        """
+        what = f"the arguments of {self.tool!r}"
+        if not isinstance(arguments, Mapping):
+            problem = Problem("", "must be an object")
+            return Failure(InputValidationError(f"{what} {problem.message}", [problem]))
+        return JsonSchema.of(self.schema or {}).check(dict(arguments), what=what)
+
+    def decided(self, answer: object) -> Result[Action | None, PersistenceError]:
+        """What was approved: the call as it was asked, or as it was edited; None where it was refused.
+
+        An edit replaces the arguments (``arguments``) or changes them (``patch``, a JSON Patch). Only a decision to
+        approve or to edit, or a plain true, approves.
+
+        - ``answer``: JSON data: a bool, or an object with ``decision``.
+        """
+        if answer is True:
+            return Success(self)
+        decision = answer.get("decision") if isinstance(answer, Mapping) else None
+        if decision == "approve":
+            return Success(self)
+        if decision != "edit" or not isinstance(answer, Mapping):
+            return Success(None)
+        return self._edited(answer).bind(self.check).map(lambda found: evolve(self, arguments=cast("Any", found)))
+
+    def _edited(self, answer: Mapping[str, Any]) -> Result[object, PersistenceError]:
+        if ("arguments" in answer) == ("patch" in answer):
+            problem = Problem("", "must have either arguments or patch, since it edits the call")
+            return Failure(InputValidationError(f"the answer {problem.message}", [problem]))
+        return Success(answer["arguments"]) if "arguments" in answer else patched(self.arguments, answer["patch"])
 
     def to_data(self) -> dict[str, object]:
         """As JSON data; what was not given is left out."""
         data: dict[str, object] = {"tool": self.tool, "arguments": dict(self.arguments)}
-        named = {"version": self.version, "policy": self.policy}
+        named = {"version": self.version, "policy": self.policy, "schema": self.schema}
         return data | {name: value for name, value in named.items() if value is not None}
 
     @classmethod

@@ -22,7 +22,7 @@ from flowpersist.errors import (
     PersistenceError,
     Problem,
 )
-from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional
+from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_moment, check_optional
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.answer_types import type_name
 from flowpersist.inputs.forms.mixin import Forms
@@ -92,6 +92,7 @@ def _texts(instance: AwaitInput[Any]) -> None:
 def _times(instance: AwaitInput[Any]) -> None:
     check_optional(instance.timeout, "timeout", check_duration)
     check_optional(instance.deadline, "deadline", check_moment)
+    check_flag(instance.approve_on_expiry, "approve_on_expiry")
     check_instance(instance.action, "action", (Action, type(None)), "an Action or None")
 
 
@@ -104,7 +105,7 @@ class AwaitInput(Forms, Generic[A]):
     - ``schema``: the answer's, a JSON Schema or a type that one is derived from; None takes any JSON value.
     - ``parameters``: the schema of what a calling model supplies; ``$name`` in prompt and title is filled from it.
     - ``default``: the answer when the deadline passes; without one the wait expires.
-    - ``action``: the call that the answer approves.
+    - ``action``: the call that the answer approves. Its default must reject it, unless ``approve_on_expiry``.
     - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
@@ -121,6 +122,7 @@ class AwaitInput(Forms, Generic[A]):
     deadline: datetime | None = None
     shown: Mapping[str, object] | None = None
     action: Action | None = None
+    approve_on_expiry: bool = False
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
     size: int = field(init=False, repr=False, eq=False)
@@ -139,6 +141,8 @@ class AwaitInput(Forms, Generic[A]):
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
         action: Action | None = None,
+        *,
+        approve_on_expiry: bool = False,
     ) -> None: ...
 
     @overload
@@ -154,6 +158,8 @@ class AwaitInput(Forms, Generic[A]):
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
         action: Action | None = None,
+        *,
+        approve_on_expiry: bool = False,
     ) -> None: ...
 
     def __init__(
@@ -168,9 +174,11 @@ class AwaitInput(Forms, Generic[A]):
         deadline: datetime | None = None,
         shown: Mapping[str, object] | None = None,
         action: Action | None = None,
+        *,
+        approve_on_expiry: bool = False,
     ) -> None:
         make: Any = getattr(self, "__attrs_init__")  # noqa: B009 - attrs makes it, unseen by pyright
-        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown, action)
+        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown, action, approve_on_expiry)
 
     def __attrs_post_init__(self) -> None:
         _own_texts(self)
@@ -188,6 +196,7 @@ class AwaitInput(Forms, Generic[A]):
             # smaller, since it is stored with the question.
             default = self.default if self.schema is None else json_form(self.default)
             self._require("default", JsonSchema.of(derived).check(default).bind(self.parse))
+            self._refuse_silence(default)
         if self.shown is not None:
             self._require("shown", check_json(self.shown, what="shown"))
         # Its mappings stay the caller's, who may change them: what was checked is what is stored.
@@ -208,6 +217,7 @@ class AwaitInput(Forms, Generic[A]):
             "parameters": None if self.parameters is None else dict(self.parameters),
             "shown": None if self.shown is None else dict(self.shown),
             "action": None if self.action is None else self.action.to_data(),
+            "approve_on_expiry": self.approve_on_expiry or None,
             "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
             "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
         }
@@ -222,6 +232,16 @@ class AwaitInput(Forms, Generic[A]):
         if isinstance(checked, Failure):
             raise ConfigurationError(f"the {name} of {self.id!r} is not valid: {checked.failure()}", name)
 
+    def _refuse_silence(self, default: object) -> None:
+        if self.action is None or self.approve_on_expiry or isinstance(self.action.decided(default), Failure):
+            return
+        if self.action.decided(default).unwrap() is not None:
+            raise ConfigurationError(
+                f"Invalid default of {self.id!r}: silence would approve the call of {self.action.tool!r}. Use a "
+                "default that rejects it, or approve_on_expiry=True",
+                "default",
+            )
+
     @property
     def json_schema(self) -> Mapping[str, object]:
         """The answer's JSON Schema; empty where any JSON value will do."""
@@ -232,7 +252,8 @@ class AwaitInput(Forms, Generic[A]):
 
         As a hub, it takes as many characters as a state may have bytes: 100 Mi, where the hub has no limits of its own.
         """
-        return JsonSchema.of(self._json_schema).check(answer, max_text=MAX_ANSWER)
+        checked = JsonSchema.of(self._json_schema).check(answer, max_text=MAX_ANSWER)
+        return checked.bind(lambda value: edit_checked(self._data, value))
 
     def parse(self, answer: object) -> Result[A, PersistenceError]:
         """The answer as a value of the schema's class; as JSON data where the schema is a mapping."""
@@ -316,6 +337,17 @@ def schema_in(data: Mapping[str, object]) -> Result[JsonSchema, PersistenceError
         return Success(JsonSchema.stored(data.get("schema", {})))
     except ConfigurationError as error:
         return Failure(_malformed(error))
+
+
+def edit_checked(data: Mapping[str, object], answer: object) -> Result[object, PersistenceError]:
+    """The answer, if what it edits of the action still fits the tool; ``data`` is what ``to_data`` gave."""
+    if not isinstance(answer, Mapping) or answer.get("decision") != "edit" or "action" not in data:
+        return Success(answer)
+    try:
+        action = Action.from_data(cast("Mapping[str, Any]", data["action"]))
+    except (TypeError, ValueError, ConfigurationError) as error:
+        return Failure(_malformed(error))
+    return action.decided(answer).map(lambda _: answer)
 
 
 def _malformed(error: Exception) -> PersistenceError:

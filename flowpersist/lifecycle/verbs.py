@@ -17,7 +17,7 @@ from flowpersist.errors import (
     PersistenceError,
     StillWaiting,
 )
-from flowpersist.inputs.await_input import schema_in
+from flowpersist.inputs.await_input import edit_checked, schema_in
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.lifecycle.changes import close, later, update_status
 from flowpersist.lifecycle.decisions import Decision, Offer, refused
@@ -92,7 +92,9 @@ def checked(wait: WaitState, value: object, *, max_text: int | None = None) -> R
     """Check a value against a wait's schema; its texts may have ``max_text`` characters in all."""
     if wait.awaiting is None:
         return ANY_VALUE.check(value, max_text=max_text)
-    return schema_in(wait.awaiting).bind(lambda schema: schema.check(value, max_text=max_text))
+    awaiting = wait.awaiting
+    checked = schema_in(awaiting).bind(lambda schema: schema.check(value, max_text=max_text))
+    return checked.bind(lambda answer: edit_checked(awaiting, answer))
 
 
 def _same(receipt: WaitReceipt, offer: Offer) -> bool:

@@ -261,6 +261,7 @@ KINDS: dict[str, list[object]] = {
     "settings": OBJECT,
     "shards": [0, -1, "5", True, HUGE],
     "action": OBJECT,
+    "approve_on_expiry": FLAG,
     "shown_digest": STR,
     "shown": [*MAPPING, {"a": object()}],
     "sleep": CALLABLE,

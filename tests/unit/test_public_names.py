@@ -119,6 +119,7 @@ PACKAGES = {
     "inputs": ["Action", "AwaitInput"],
     "keys": ["KeyProvider", "KeyRing", "SuspensionId", "SuspensionKey", "generate_key"],
     "sealed": ["Sealer"],
+    "tools": ["AwaitInputFactory", "Options", "await_input", "customer", "development", "human_in_the_loop"],
     "stores": [
         "Artifact",
         "Artifacts",

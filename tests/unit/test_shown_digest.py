@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from returns.result import Success
 
-from flowpersist import AwaitInput, ConfigurationError, RaisingHub, or_raise
+from flowpersist import AwaitInput, ConfigurationError, InputValidationError, RaisingHub, or_raise
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.errors import QuestionChanged
 from flowpersist.inputs import Action
@@ -137,3 +137,105 @@ async def test_a_default_is_recorded_with_the_digest(hub):
     travel(hub.hub, timedelta(2))
     (wait,) = (await hub.inspect(new.key)).waits
     assert wait.answered_digest == wait.digest
+
+
+# ---------------------------------------------------------------------------------------------------------------- edits
+TOOL_SCHEMA = {
+    "type": "object",
+    "properties": {"order": {"type": "integer"}, "amount": {"type": "integer", "maximum": 100}},
+    "required": ["order", "amount"],
+    "additionalProperties": False,
+}
+EDITABLE = Action("refund", {"order": 7, "amount": 20}, schema=TOOL_SCHEMA)
+DECIDED = {
+    "yes": (True, EDITABLE),
+    "no": (False, None),
+    "nothing": (None, None),
+    "a text": ("approve", None),
+    "one": (1, None),
+    "approve": ({"decision": "approve"}, EDITABLE),
+    "reject": ({"decision": "reject"}, None),
+    "unknown": ({"decision": "perhaps"}, None),
+    "arguments": (
+        {"decision": "edit", "arguments": {"order": 7, "amount": 5}},
+        Action("refund", {"order": 7, "amount": 5}, schema=TOOL_SCHEMA),
+    ),
+    "patch": (
+        {"decision": "edit", "patch": [{"op": "replace", "path": "/amount", "value": 5}]},
+        Action("refund", {"order": 7, "amount": 5}, schema=TOOL_SCHEMA),
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "action"), DECIDED.values(), ids=DECIDED)
+def test_what_was_decided(answer, action):
+    assert or_raise(EDITABLE.decided(answer)) == action
+    assert EDITABLE.arguments == {"order": 7, "amount": 20}
+
+
+def grown(count):
+    return [{"op": "copy", "from": "", "path": f"/x{at}"} for at in range(count)]
+
+
+BAD_EDITS = {
+    "nothing edited": {},
+    "both": {"arguments": {"order": 1, "amount": 1}, "patch": []},
+    "breaks the schema": {"arguments": {"order": 7, "amount": 2000}},
+    "an argument too many": {"arguments": {"order": 7, "amount": 1, "to": "me"}},
+    "no object": {"arguments": [1]},
+    "patch breaks the schema": {"patch": [{"op": "replace", "path": "/amount", "value": 2000}]},
+    "patch reaches outside": {"patch": [{"op": "add", "path": "/a/b", "value": 1}]},
+    "patch takes the root": {"patch": [{"op": "replace", "path": "", "value": 5}]},
+    "patch is no list": {"patch": {"op": "add"}},
+    "patch is no operation": {"patch": [7]},
+    "unknown operation": {"patch": [{"op": "zap", "path": "/amount"}]},
+    "a failing test": {"patch": [{"op": "test", "path": "/amount", "value": 1}]},
+    "a move into itself": {
+        "patch": [{"op": "add", "path": "/a", "value": {}}, {"op": "move", "from": "/a", "path": "/a/b"}]
+    },
+    "too many operations": {"patch": [{"op": "test", "path": "/amount", "value": 20}] * 101},
+    "grows without end": {"patch": grown(60)},
+}
+
+
+@pytest.mark.parametrize("edit", BAD_EDITS.values(), ids=BAD_EDITS)
+async def test_a_bad_edit_is_refused_and_the_wait_stays_open(hub, edit):
+    awaiting = AwaitInput(id="ok", prompt="Refund?", action=EDITABLE)
+    new = await hub.suspend("s", awaiting=awaiting)
+    answer = {"decision": "edit", **edit}
+    assert isinstance(awaiting.check(answer).failure(), InputValidationError)
+    with pytest.raises(InputValidationError):
+        await hub.answer(new.key, answer)
+    assert (await hub.inspect(new.key)).status == "waiting"
+    assert (await hub.answer(new.key, {"decision": "reject"})).outcome == "accepted"
+
+
+def test_a_patch_is_bounded_on_data_without_a_schema():
+    free = Action("free", {"list": list(range(100))})
+    assert isinstance(free.decided({"decision": "edit", "patch": grown(100)}).failure(), InputValidationError)
+
+
+def test_an_edited_call_is_another_question():
+    edited = or_raise(EDITABLE.decided({"decision": "edit", "arguments": {"order": 7, "amount": 5}}))
+    first, second = (AwaitInput(id="ok", prompt="?", action=one).to_data() for one in (EDITABLE, edited))
+    assert shown_digest(first) != shown_digest(second)
+
+
+def test_arguments_must_fit_the_tool():
+    with pytest.raises(ConfigurationError, match="Invalid arguments of 'refund'"):
+        Action("refund", {"order": "x"}, schema=TOOL_SCHEMA)
+    with pytest.raises(ConfigurationError, match="the schema of 'refund'"):
+        Action("refund", {}, schema={"type": "nonsense"})
+
+
+SILENT = {"yes": (bool, True), "approve": (None, {"decision": "approve"})}
+
+
+@pytest.mark.parametrize(("schema", "default"), SILENT.values(), ids=SILENT)
+def test_silence_never_approves_unless_that_is_said(schema, default):
+    with pytest.raises(ConfigurationError, match="silence would approve"):
+        AwaitInput(id="ok", prompt="?", schema=schema, default=default, action=CALL)
+    said = AwaitInput(id="ok", prompt="?", schema=schema, default=default, action=CALL, approve_on_expiry=True)
+    assert or_raise(AwaitInput.from_data(said.to_data())).approve_on_expiry
+    # What is not an approval of a call may have any default.
+    assert AwaitInput(id="ok", prompt="?", schema=schema, default=default).default == default

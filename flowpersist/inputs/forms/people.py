@@ -56,7 +56,9 @@ def elicitation(asked: Question, url: str | None) -> dict[str, Any]:
 
 def _beyond_mcp(one: Field) -> list[str]:
     """What of a field the flat schemas of MCP can't say."""
-    lacks = [*one.lacks, *sorted(set(one.rules) - _MCP_RULES.get(one.kind, set()))]
+    # Several choices are different ones.
+    rules = set(one.rules) - {"uniqueItems"} if one.kind == "choices" else set(one.rules)
+    lacks = [*one.lacks, *sorted(rules - _MCP_RULES.get(one.kind, set()))]
     if one.kind == "json":
         lacks = ["a nested value"]
     if one.rules.get("format", "date") not in _MCP_FORMATS:
@@ -79,7 +81,8 @@ def _mcp_property(one: Field) -> dict[str, Any]:
         return {**made, "type": "string", **({"oneOf": constants} if titled else {"enum": values})}
     if one.kind == "choices":
         items = {"anyOf": constants} if titled else {"type": "string", "enum": values}
-        return {**made, "type": "array", "items": items, **one.rules}
+        bounds = {name: value for name, value in one.rules.items() if name != "uniqueItems"}
+        return {**made, "type": "array", "items": items, **bounds}
     return {**made, "type": one.kind, **one.rules}
 
 
