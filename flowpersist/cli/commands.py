@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowpersist.cli import features, flows, locks, looking, observations, signals, upkeep, waits
+from flowpersist.cli import artifacts, features, flows, locks, looking, observations, signals, upkeep, waits
 from flowpersist.cli.group import Group
 from flowpersist.cli.session import Store, store_options
 
@@ -50,6 +50,7 @@ for one in (
     signals.signal,
     observations.observe,
     features.feature,
+    artifacts.artifact,
     upkeep.tick,
     upkeep.cleanup,
     upkeep.train_dictionary,

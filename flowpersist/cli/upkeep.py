@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
 
 if TYPE_CHECKING:
+    from flowpersist.backends.base import BackendHealth
     from flowpersist.hub.verbs import PersistenceHub
 
 __all__ = ["cleanup", "health", "keygen", "migrate", "tick", "train_dictionary"]
@@ -72,26 +74,44 @@ def train_dictionary(*, store: Store, tenant: str | None, samples: int, size: in
 
 
 @click.command(cls=Command)
+@click.option("--ping", is_flag=True, help="Ask only whether the store answers, and count nothing: for a probe.")
 @store_options
-def health(*, store: Store) -> None:
+def health(*, store: Store, ping: bool) -> None:
     """Check that the store answers; exit with 0 if it does."""
+    if ping:
+        seen = with_hub(store, _pinged)
+        store.show({"backend": seen.backend, "latencyMs": _milliseconds(seen.latency)}, [_answered(seen)])
+        return
 
     async def verb(hub: PersistenceHub) -> Health:
         return or_raise(await Maintenance(hub).health())
 
-    seen = with_hub(store, verb)
-    milliseconds = round(seen.latency.total_seconds() * 1000, 3)
+    whole = with_hub(store, verb)
     data = {
-        "backend": seen.backend,
-        "latencyMs": milliseconds,
-        "encrypted": seen.encrypted,
-        "sealed": dict(seen.sealed),
-        "unreadable": dict(seen.unreadable),
-        "warnings": list(seen.warnings),
+        "backend": whole.backend,
+        "latencyMs": _milliseconds(whole.latency),
+        "encrypted": whole.encrypted,
+        "sealed": dict(whole.sealed),
+        "unreadable": dict(whole.unreadable),
+        "stores": dict(whole.stores),
+        "warnings": list(whole.warnings),
     }
-    kept = {True: "encrypted", False: "not all encrypted", None: "none yet"}[seen.encrypted]
-    said = f"{seen.backend}: answered in {milliseconds} ms, stored records are {kept}"
-    store.show(data, [said, *(f"warning: {warning}" for warning in seen.warnings)])
+    kept = {True: "encrypted", False: "not all encrypted", None: "none yet"}[whole.encrypted]
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(whole.stores.items()))
+    lines = [f"{_answered(whole)}, stored records are {kept}", *([f"values: {counts}"] if counts else [])]
+    store.show(data, [*lines, *(f"warning: {warning}" for warning in whole.warnings)])
+
+
+async def _pinged(hub: PersistenceHub) -> BackendHealth:
+    return or_raise(await hub.suspensions.records.health())
+
+
+def _answered(seen: Health | BackendHealth) -> str:
+    return f"{seen.backend}: answered in {_milliseconds(seen.latency)} ms"
+
+
+def _milliseconds(latency: timedelta) -> float:
+    return round(latency.total_seconds() * 1000, 3)
 
 
 @click.command(cls=Command)

@@ -1,4 +1,4 @@
-"""The stores from the shell: locks, signals, observations and features."""
+"""The stores from the shell: locks, signals, observations, features and artifacts."""
 
 from __future__ import annotations
 
@@ -227,6 +227,30 @@ def test_features_are_saved_and_loaded(cli, made):
     assert cli("feature", "save", "{").exit_code == Exit.USAGE
 
 
+# ---- artifacts
+
+
+def test_artifacts_are_streamed_through_pipes(cli, made, shell, place):
+    content = os.urandom(3 * 2**20 + 1)
+    (place / "in.bin").write_bytes(content)
+    with (place / "in.bin").open("rb") as stream:
+        assert shell("artifact", "write", "a/b c", stdin=stream, text=False).wait(MOST) == 0
+    assert cli("artifact", "write", "other", "in.bin", "--media-type", "text/plain").exit_code == 0
+    listed = {one["name"]: one for one in said(cli("artifact", "list", "--json"))}
+    assert {name: one["size"] for name, one in listed.items()} == {"a/b c": len(content), "other": len(content)}
+    assert listed["other"]["mediaType"] == "text/plain"
+    assert "other" in cli("artifact", "list").stdout
+    reading = shell("artifact", "open", "a/b c", text=False)
+    assert reading.communicate(timeout=MOST)[0] == content
+    assert cli("artifact", "open", "other", "--output", "out.bin").exit_code == 0
+    assert (place / "out.bin").read_bytes() == content
+    assert cli("artifact", "delete", "other").exit_code == 0
+    for verb in ("open", "delete"):
+        assert cli("artifact", verb, "other").exit_code == Exit.NOT_FOUND
+    assert cli("artifact", "open", "other", "--output", "none.bin").exit_code == Exit.NOT_FOUND
+    assert sorted(one.name for one in place.glob("*.bin*")) == ["in.bin", "out.bin"]
+
+
 # ---- all
 
 
@@ -235,11 +259,13 @@ def test_a_project_sees_nothing_of_another(cli, made, monkeypatch):
     cli("lock", "acquire", "repo", "--agent", "ana", "--project", "x")
     cli("observe", "add", "seen", "--agent", "ana", "--project", "x")
     cli("feature", "save", "{}", "--project", "x")
+    cli("artifact", "write", "a", "-", "--project", "x", stdin="bytes")
     for project in ((), ("--project", "y")):
         assert cli("signal", "get", "A", *project).exit_code == Exit.NOT_FOUND
         assert cli("lock", "holders", "repo", *project).stdout == "nobody\n"
         assert cli("observe", "count", *project).stdout == "0\n"
         assert cli("feature", "load", *project).exit_code == Exit.NOT_FOUND
+        assert cli("artifact", "list", *project).stdout == "none\n"
     monkeypatch.setenv("FLOWPERSIST_PROJECT", "x")
     assert cli("signal", "get", "A").stdout == "1\n"
     assert cli("observe", "count").stdout == "1\n"
@@ -254,6 +280,7 @@ def test_a_project_sees_nothing_of_another(cli, made, monkeypatch):
         "signal all",
         "observe add x --agent a",
         "feature load",
+        "artifact list",
     ],
 )
 def test_a_store_that_is_not_there_is_not_made(cli, place, words):

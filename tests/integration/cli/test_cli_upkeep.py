@@ -23,6 +23,23 @@ def test_health_tells_backend_and_encryption(cli, started):
     assert data["latencyMs"] >= 0
 
 
+def test_health_counts_the_values_of_each_store(cli, started):
+    started()
+    cli("signal", "set", "A")
+    cli("observe", "add", "seen", "--agent", "ana")
+    counts = json.loads(cli("health", "--json").stdout)["stores"]
+    assert counts["signals"] == 1
+    assert f"values: {', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}" in cli("health").stdout
+
+
+def test_a_probe_asks_the_store_and_counts_nothing(cli, place):
+    refused = cli("health", "--ping")
+    assert refused.exit_code == Exit.CONFIGURATION
+    cli("migrate")
+    assert cli("health", "--ping").stdout.startswith("sqlite: answered in ")
+    assert set(json.loads(cli("health", "--ping", "--json").stdout)) == {"backend", "latencyMs"}
+
+
 def test_health_says_what_is_in_plain_text(cli, started, monkeypatch):
     monkeypatch.delenv("FLOWPERSIST_KEYS_FILE")
     started()
