@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -13,13 +14,14 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import Page, Scalar, Unreadable
 from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.hub.outcome import MISSING, or_raise
+from flowpersist.hub.watching import Watch
 from flowpersist.sealed.cards import Card, at, live, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
 from flowpersist.sealed.drafts import Decided, Found
 from flowpersist.sealed.drafts import Loaded as Sealed
 from flowpersist.sealed.listing import Item
 from flowpersist.sealed.naming import Parts, key_of
-from flowpersist.stores.entries import Loaded
+from flowpersist.stores.entries import Change, Loaded
 
 __all__ = ["SingleValues"]
 
@@ -62,6 +64,12 @@ class SingleValues(Generic[T]):
                 attributes=record.head.attributes,
             )
         )
+
+    async def changes(self, watch: Watch) -> AsyncIterator[Change[T]]:
+        """What a watch tells, as values."""
+        async with aclosing(watch.changes()) as changes:
+            async for parts, stored in changes:
+                yield Change(key_of(parts), self.of(stored))
 
     async def page(self, page: Page[Item], *, skip: bool) -> Page[Loaded[T]]:
         """The values of a page."""

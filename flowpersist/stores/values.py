@@ -28,6 +28,7 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import MISSING, or_raise
+from flowpersist.hub.watching import Watch
 from flowpersist.sealed.catalogue import purge_old
 from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.listing import Asked, Item, delete_all, listing
@@ -35,7 +36,6 @@ from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.stores.entries import Change, Loaded, Saved, Unreadables, asked, checked_attributes, saved_as
 from flowpersist.stores.single import SingleValues
-from flowpersist.stores.watching import Watch
 
 __all__ = ["ValueStore", "value_store"]
 
@@ -272,7 +272,7 @@ class ValueStore(Generic[T]):
         check_duration(poll, "poll")
         if isinstance(key, str) and not self.collection.listed:
             key = (key,)
-        return Watch(self.single, prefix_of(key, "key"), poll).changes()
+        return self.single.changes(Watch(self.collection, prefix_of(key, "key"), poll))
 
     @discreet
     async def cleanup(self, older_than: timedelta | None = None) -> int:

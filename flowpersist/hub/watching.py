@@ -1,4 +1,4 @@
-"""Watching a collection: the values as they are, and then what changes.
+"""Watching a sealed collection: the values as they are, and then what changes.
 
 A backend's notifications are hints, and polling sees states: so the last state of every key is told, and not each one
 in between. What was told is remembered, a revision for each key that is there.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -19,15 +19,14 @@ from flowpersist.errors import StorageError
 from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.wakeup import hear_changes, rung_within
 from flowpersist.sealed.cards import live
-from flowpersist.sealed.collection import Stored
+from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.listing import Asked, listing
-from flowpersist.sealed.naming import Naming, Parts, Prefix, key_of
-from flowpersist.stores.entries import Change
-from flowpersist.stores.single import SingleValues
+from flowpersist.sealed.naming import Naming, Parts, Prefix
 
-__all__ = ["Watch"]
+__all__ = ["News", "Watch"]
 
-T = TypeVar("T")
+#: The parts of a key, and what is stored under it now; None where it was deleted or has expired.
+News: TypeAlias = tuple[Parts, Stored | None]
 log = logging.getLogger("flowpersist.stores")
 #: Where the backend tells of changes, it is looked so many times more seldom.
 SELDOM: Final = 10
@@ -47,11 +46,11 @@ class _Told:
     expires_at: datetime | None
 
 
-class Watch(Generic[T]):
+class Watch:
     """One caller's watch on the keys with a prefix."""
 
-    def __init__(self, values: SingleValues[T], prefix: Prefix, poll: timedelta) -> None:
-        self._values = values
+    def __init__(self, collection: SealedCollection, prefix: Prefix, poll: timedelta) -> None:
+        self._collection = collection
         self._prefix = prefix
         self._poll = poll
         self._told: dict[str, _Told] = {}
@@ -62,7 +61,7 @@ class Watch(Generic[T]):
         self._hearing = False
         self._rung = asyncio.Event()
 
-    async def changes(self) -> AsyncIterator[Change[T]]:
+    async def changes(self) -> AsyncGenerator[News, None]:
         """See ``ValueStore.watch``."""
         listening = asyncio.ensure_future(self._listen())
         try:
@@ -75,7 +74,7 @@ class Watch(Generic[T]):
                         raise
                     log.warning("a watched collection can't be read, trying again in %s: %s", self._poll, error)
                     self._all = self._again = True
-                    await self._values.collection.records.runtime.sleep(self._poll.total_seconds())
+                    await self._collection.records.runtime.sleep(self._poll.total_seconds())
                     continue
                 await self._pause()
         finally:
@@ -83,8 +82,8 @@ class Watch(Generic[T]):
             with suppress(asyncio.CancelledError):
                 await listening
 
-    async def _news(self) -> AsyncIterator[Change[T]]:
-        naming = or_raise(await self._values.collection.naming())
+    async def _news(self) -> AsyncIterator[News]:
+        naming = or_raise(await self._collection.naming())
         if naming is None:
             return
         if self._all:
@@ -98,12 +97,12 @@ class Watch(Generic[T]):
             if name.startswith(start) and (news := await self._one(name)) is not None:
                 yield news
 
-    async def _everything(self, naming: Naming, *, again: bool) -> AsyncIterator[Change[T]]:
+    async def _everything(self, naming: Naming, *, again: bool) -> AsyncIterator[News]:
         gone = set(self._told)
         after: str | None = None
         while True:
             asked = Asked(self._prefix, {}, "key", PAGE, after, descending=False, values=again, skip=False)
-            page = or_raise(await listing(self._values.collection, naming, asked))
+            page = or_raise(await listing(self._collection, naming, asked))
             for item in page.items:
                 name = item.record.ref.key
                 gone.discard(name)
@@ -119,9 +118,9 @@ class Watch(Generic[T]):
             if (left := self._gone(name)) is not None:
                 yield left
 
-    async def _one(self, name: str) -> Change[T] | None:
+    async def _one(self, name: str) -> News | None:
         """What is to be told of one record: None where that was told already."""
-        collection = self._values.collection
+        collection = self._collection
         record = live(or_raise(collection.named(name, await collection.records.read(name, body=True))))
         if record is None:
             return self._gone(name)
@@ -131,34 +130,33 @@ class Watch(Generic[T]):
         stored = or_raise(collection.named(name, await collection.opened(record)))
         return self._of(stored) if self._prefix.holds(stored.parts) else None
 
-    def _of(self, stored: Stored) -> Change[T]:
+    def _of(self, stored: Stored) -> News:
         record = stored.record
-        loaded = self._values.of(stored)
         self._told[record.ref.key] = _Told(stored.parts, record.revision, record.head.expires_at)
-        return Change(key_of(stored.parts), loaded)
+        return stored.parts, stored
 
-    def _gone(self, name: str) -> Change[T] | None:
+    def _gone(self, name: str) -> News | None:
         told = self._told.pop(name, None)
-        return None if told is None else Change(key_of(told.parts), None)
+        return None if told is None else (told.parts, None)
 
     async def _pause(self) -> None:
         """Until something was touched, has expired, or it is time to look."""
-        runtime = self._values.collection.records.runtime
+        runtime = self._collection.records.runtime
         poll = self._poll.total_seconds() * (SELDOM if self._hearing else 1)
         ends = min((one.expires_at for one in self._told.values() if one.expires_at is not None), default=None)
-        left = poll if ends is None else (ends - self._values.collection.records.reckoned()).total_seconds()
+        left = poll if ends is None else (ends - self._collection.records.reckoned()).total_seconds()
         await rung_within(self._rung, max(NAP, min(poll, left)), runtime)
         if self._rung.is_set():
             self._rung.clear()
             return
-        now = self._values.collection.records.reckoned()
+        now = self._collection.records.reckoned()
         expired = {name for name, one in self._told.items() if one.expires_at is not None and one.expires_at <= now}
         self._touched |= expired
         self._all = self._all or not expired
 
     async def _listen(self) -> None:
         """Until cancelled: hear what changes, if the backend tells; after a lost connection all is told again."""
-        records = self._values.collection.records
+        records = self._collection.records
         await hear_changes(records, self._poll, log, begun=self._heard, changed=self._ring, lost=self._unheard)
 
     def _heard(self) -> None:
