@@ -68,6 +68,7 @@ class Signals:
 
         Raises ``SerializationError`` where the value can't be kept.
         """
+        check_id(key, "key")
         return (await self.apply({key: value}, critical=critical, ttl=ttl))[key]
 
     @discreet

@@ -58,7 +58,17 @@ from flowpersist.hub.opening import migrate
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stages import Checksum, Compress, Dictionaries, Dictionary, Encrypt
-from flowpersist.stores import ConversationManager, MemoryStateStore, Stores, ValueStore
+from flowpersist.stores import (
+    Artifacts,
+    ConversationManager,
+    Features,
+    Locks,
+    MemoryStateStore,
+    Observations,
+    Signals,
+    Stores,
+    ValueStore,
+)
 from flowpersist.stores.run_state import RunStates, SealedRunStateStore
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
@@ -82,6 +92,7 @@ async def handler(run: object) -> None:
     raise AssertionError("a run was handled")
 
 
+CALLERS = ("anthropic", "google", "langchain", "mcp", "openai", "pydantic_ai")
 #: What parameters of one kind must not be; None is added where the parameter does not take it.
 ANYTHING: list[object] = []
 DURATION = [7, "1h", True, NAN, timedelta(0), timedelta(days=-1)]
@@ -118,7 +129,33 @@ METADATA = [
 #: Attributes of values, of which one more than of metadata fit.
 ATTRIBUTES = [*METADATA[:-1], {str(n): n for n in range(65)}]
 KINDS: dict[str, list[object]] = {
+    "agent_id": NO_TEXT,
+    "allowed": [7, ("accept",)],
+    "api": CHOICE,
     "attributes": ATTRIBUTES,
+    "context_id": NO_TEXT,
+    "form": CHOICE,
+    "interrupt_id": NO_TEXT,
+    "message_id": NO_TEXT,
+    "provider": CHOICE,
+    "reference": [*NO_TEXT, ""],
+    "task_id": NO_TEXT,
+    "tool_call_id": NO_TEXT,
+    "claims": OBJECT,
+    "clear": FLAG,
+    "content": ANYTHING,
+    "critical": FLAG,
+    "days": COUNT,
+    "end": MOMENT,
+    "lock_type": CHOICE,
+    "max_entries": COUNT,
+    "media_type": NO_TEXT,
+    "n": COUNT,
+    "pieces": OBJECT,
+    "set": MAPPING,
+    "start": MOMENT,
+    "unknown_fields": CHOICE,
+    "wait": PAUSE,
     "change": CALLABLE,
     "descending": FLAG,
     "if_revision": SIZE,
@@ -301,6 +338,28 @@ KINDS: dict[str, list[object]] = {
 }
 #: Where a name means something else than elsewhere, or has been checked by its function's own meaning.
 OWN: dict[str, list[object]] = {
+    **{f"{store}.values": OBJECT for store in ("Artifacts", "Features", "Locks", "Observations", "Signals")},
+    "Artifacts.write.data": ["text", 7, 1.5],
+    "Locks.renew.lease": OBJECT,
+    "Locks.release.lease": OBJECT,
+    **{f"Locks.{verb}.{name}": [*NO_TEXT, "", "\0"] for verb in ("acquire", "held") for name in ("path", "agent_id")},
+    "Locks.holders.path": [*NO_TEXT, "", "\0"],
+    **{f"Signals.{verb}.key": [*NO_TEXT, "", "\0"] for verb in ("set", "get", "clear", "wait_for")},
+    "Signals.apply.clear": ["text", 7],
+    **{f"Artifacts.{verb}.name": NO_TEXT for verb in ("delete", "open", "write")},
+    **{f"AwaitInput.from_{one}.name": NO_TEXT for one in CALLERS},
+    **{f"AwaitInput.from_{one}.call": ANYTHING for one in CALLERS},  # what a model sends: an error of its own
+    **{f"AwaitInput.to_{one}.name": NO_TEXT for one in ("anthropic", "google", "mcp", "openai")},
+    "AwaitInput.from_agui.entry": ANYTHING,
+    "AwaitInput.from_form.data": MAPPING,
+    "AwaitInput.from_mcp_elicitation.result": ANYTHING,
+    "AwaitInput.to_a2a.at": AWARE,
+    "AwaitInput.to_mcp_elicitation.url": NO_TEXT,
+    "AwaitInput.to_slack.url": NO_TEXT,
+    **{f"AwaitInput.to_{one}.strict": ["always", 7, 1.5] for one in ("anthropic", "openai")},
+    "Signals.wait_for.timeout": PAUSE,
+    "Stores.project.name": [*NO_TEXT, ""],
+    "Stores.delete_project.name": [*NO_TEXT, ""],
     "ConversationManager.store": [7, "redis", object()],
     "ConversationManager.turn.handler": CALLABLE,
     "SealedRunStateStore.source": [7, b"x", object()],
@@ -385,7 +444,7 @@ OWN: dict[str, list[object]] = {
 #: Given to callers, and not made by them.
 GIVEN = {
     *("Event", "FlowEvent", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
-    *("Change", "Loaded", "Saved"),
+    *("Artifact", "Change", "FeatureVersion", "Lease", "Loaded", "Observation", "Saved", "Signal"),
     *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
 }
 #: For those who work on the codec and on stages themselves.
@@ -481,8 +540,10 @@ def of_class(name: str, cls: type) -> list[Subject]:
 
 
 def parts_of(cls: type) -> list[type]:
-    """The classes whose methods are the subject: a hub's verbs stand in several."""
-    return [one for one in cls.__mro__ if one is not object] if cls is PersistenceHub else [cls]
+    """The classes whose methods are the subject: those of a hub and of a question stand in several."""
+    return (
+        [one for one in cls.__mro__ if one is not object] if cls in {PersistenceHub, RaisingHub, AwaitInput} else [cls]
+    )
 
 
 SUBJECTS = subjects()
@@ -503,11 +564,16 @@ class Ground:
             RaisingHub: lambda: RaisingHub(self.hub),
             Maintenance: lambda: Maintenance(self.hub),
             FlowRunner: lambda: FlowRunner(self.hub),
-            AwaitInput: lambda: AwaitInput(id="a", prompt=""),
+            AwaitInput: lambda: AwaitInput(id="a", prompt="", schema=bool),
             KeyRing: lambda: KeyRing.generate("k"),
             Stores: lambda: Stores(self.hub),
             ValueStore: lambda: Stores(self.hub).values("n"),
             RunStates: lambda: Stores(self.hub).run_state,
+            Artifacts: lambda: Stores(self.hub).artifacts,
+            Features: lambda: Stores(self.hub).features,
+            Locks: lambda: Stores(self.hub).locks,
+            Observations: lambda: Stores(self.hub).observations,
+            Signals: lambda: Stores(self.hub).signals,
             SealedRunStateStore: lambda: MemoryStateStore(keyring=None),
             ConversationManager: lambda: ConversationManager(Stores(self.hub).run_state),
             Compress: Compress,
@@ -554,6 +620,20 @@ async def ground():
         run = or_raise(await hub.claim(new.id))
         good: dict[str, object] = {
             "a": 1,
+            "agent_id": "a",
+            "call": {},
+            "context_id": "c",
+            "entry": {},
+            "interrupt_id": "i",
+            "message_id": "m",
+            "provider": "openai",
+            "reference": "r",
+            "task_id": "t",
+            "tool_call_id": "c",
+            "content": 1,
+            "set": {},
+            "start": datetime(2026, 1, 1, tzinfo=UTC),
+            "end": datetime(2026, 1, 2, tzinfo=UTC),
             "arguments": {},
             "b": 1,
             "blobs": FileBlobStore("nowhere"),
@@ -622,6 +702,14 @@ async def ground():
             "KeyRing.keys": {},
             "PostgresStateStore.source": "postgresql://localhost/x",
             "RunStates.values": Stores(hub).values("n", str),
+            **{f"{one}.values": Stores(hub).values("n") for one in ("Artifacts", "Features", "Observations")},
+            **{f"{one}.values": Stores(hub).values("m", tuple) for one in ("Locks", "Signals")},
+            "Artifacts.pieces": Stores(hub).values("n"),
+            "Artifacts.claims": Stores(hub).values("n"),
+            **{f"Locks.{verb}.lease": await Stores(hub).locks.acquire("p", "a") for verb in ("renew", "release")},
+            **{f"Locks.{verb}.path": "p" for verb in ("acquire", "held", "holders")},
+            **{f"Signals.{verb}.key": "k" for verb in ("set", "get", "clear", "wait_for")},
+            "Signals.wait_for.timeout": timedelta(0),
             "SealedRunStateStore.source": "memory://",
             "ValueStore.single": Stores(hub).values("n").single,
             **{f"ValueStore.{verb}.key": "a" for verb in ("copy", "delete", "load", "save", "update", "watch")},

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import InputValidationError, PersistenceError, Problem
+from flowpersist.errors.arguments import check_optional, check_str
 from flowpersist.inputs.forms.narrowing import narrow
 from flowpersist.inputs.forms.providers import READERS, Outcome, RawCall
 from flowpersist.inputs.forms.tools import dialect_of
@@ -90,6 +91,7 @@ def read_call(asked: Q, provider: str, call: object, name: str | None) -> Result
     - ``call``: a mapping, or an object of the SDK.
     - ``name``: the name that the tool was given; None: the question's id.
     """
+    check_optional(name, "name", check_str)
     data = _plain(call)
     if data is None:
         return Failure(_unreadable("the tool call", "is neither a mapping nor an object of the SDK"))

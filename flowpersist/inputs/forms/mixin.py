@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast
 from returns.result import Result
 
 from flowpersist.errors import PersistenceError
-from flowpersist.errors.arguments import check_mapping, check_moment, check_optional, check_str
+from flowpersist.errors.arguments import check_items, check_mapping, check_moment, check_optional, check_str
 from flowpersist.inputs.forms import answers, people, slack, tools
 from flowpersist.inputs.forms.calls import ToolCall, read_call
 from flowpersist.inputs.forms.narrowing import Narrowed
@@ -114,6 +114,7 @@ class Forms:
         - ``tool_call_id``: of the call, for ``per_call``.
         """
         check_optional(tool_call_id, "tool_call_id", check_str)
+        check_items(allowed, "allowed", "decisions")
         return people.langchain_request(_of(self), form, tuple(allowed), tool_call_id)
 
     def to_pydantic_ai(self, tool_call_id: str) -> dict[str, Any]:
@@ -198,6 +199,7 @@ class Forms:
         - ``entry``: a mapping, or an object of the SDK.
         - ``interrupt_id``: the one that ``to_agui`` was given.
         """
+        check_str(interrupt_id, "interrupt_id")
         return answers.from_agui(interrupt_id, entry)
 
     def from_form(self, data: Mapping[str, object]) -> Result[object, PersistenceError]:
