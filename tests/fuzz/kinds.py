@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import weakref
@@ -9,9 +10,9 @@ from array import array
 from collections import ChainMap, UserDict, UserList, UserString, defaultdict, namedtuple
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PosixPath
+from pathlib import PosixPath, PurePosixPath
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, List, Literal, Optional, TypeVar  # noqa: UP035
 from uuid import UUID
 
 import msgspec
@@ -19,8 +20,20 @@ import msgspec
 if TYPE_CHECKING:
     from flowpersist.codec import TypeRegistry
 
+T = TypeVar("T")
+
 
 class Moment(dt.datetime):
+    @property
+    def year(self) -> int:
+        raise AssertionError("the codec reads by the parts of datetime")
+
+
+class Day(dt.date):
+    pass
+
+
+class Clock(dt.time):
     pass
 
 
@@ -29,14 +42,20 @@ class Span(dt.timedelta):
 
 
 class Money(Decimal):
-    pass
+    def __new__(cls, *_: object) -> Any:
+        raise AssertionError("the codec makes it by the __new__ of Decimal")
 
 
 class Part(Fraction):
-    pass
+    def __new__(cls, *_: object) -> Any:
+        raise AssertionError("the codec makes it by the parts of Fraction")
 
 
 class Folder(PosixPath):
+    pass
+
+
+class Pure(PurePosixPath):
     pass
 
 
@@ -52,7 +71,7 @@ class Space(SimpleNamespace):
     pass
 
 
-class Titled(namedtuple("Titled", "name")):  # noqa: PYI024, SLOT002 - its attributes are what is kept
+class Titled(namedtuple("Titled", "name of", defaults=[None])):  # noqa: PYI024, SLOT002 - its attributes are what is kept
     pass
 
 
@@ -66,8 +85,12 @@ class Offset(dt.tzinfo):
     def dst(self, _: object) -> None:
         return None
 
-    def tzname(self, _: object) -> None:
-        return None
+    def tzname(self, _: object) -> str:
+        return f"+{self.hours}"
+
+
+#: Subclasses of Python's own, whose own code must not run.
+SUBCLASSES = (Moment, Day, Clock, Span, Part, Folder, Pure, Identifier, Groups, Space, Titled, Money)
 
 
 class Plain:
@@ -87,7 +110,27 @@ class Record(msgspec.Struct):
         assert self.name == "record"
 
 
-CLASSES = (Record, Moment, Span, Money, Part, Folder, Identifier, Groups, Space, Titled)
+@dataclasses.dataclass(eq=False)
+class Box(Generic[T]):
+    value: Any
+
+
+class Known:
+    """Of a later release whose objects had more: what it does not declare is kept aside, and what it lacks is made."""
+
+    first: Any
+    second: Any
+
+    def lost(self) -> None: ...
+
+
+@dataclasses.dataclass(eq=False)
+class Changed:
+    first: Any
+    more: Any = dataclasses.field(default_factory=list)
+
+
+CLASSES = (Record, Box, *SUBCLASSES)
 
 
 def named(*arguments: object) -> object:
@@ -101,6 +144,8 @@ def register(types: TypeRegistry) -> None:
         types.register(cls, name=f"fuzz.{cls.__name__}")
     types.register(Offset, name="fuzz.Offset", encode=lambda zone: zone.hours, decode=Offset)
     types.register(Plain, name="fuzz.Plain", attributes=True)
+    types.register(Known, name="fuzz.Known", attributes=True, fields="tolerant", unknown_fields="keep")
+    types.register(Changed, name="fuzz.Changed", fields="tolerant", unknown_fields="keep")
     types.reference(named, name="fuzz.named")
 
 
@@ -108,12 +153,16 @@ def values(holder: Any) -> list[Any]:
     """One of each kind, most of them in a cycle; ``holder`` is an object that takes a weak reference."""
     ring: list[Any] = []
     space = Space(a=1, ring=ring)
-    titled = Titled((1,))
-    titled.of = ring
+    titled = Titled((1,), ring)
+    titled.note = ring
     moment = Moment(2026, 1, 2, 3, tzinfo=Offset(2), fold=1)
     moment.ring = ring
     plain = object.__new__(Plain)
     plain.ring = ring
+    changed = Changed(ring)
+    changed._flowpersist_unknown_fields = {"lost": ring}
+    known = Known()
+    known.first, known._flowpersist_unknown_fields = 1, {"lost": [ring]}
     kinds = [
         plain,
         Record("record", ring),
@@ -132,13 +181,24 @@ def values(holder: Any) -> list[Any]:
         titled,
         moment,
         Span(1, 2, 3),
-        Money("1.50"),
-        Part(3, 4),
+        Decimal.__new__(Money, "1.50"),
+        Fraction.__new__(Part, 3, 4),
+        Day(2026, 1, 2),
+        Clock(1, 2, 3),
+        Pure("a/b"),
+        changed,
+        known,
+        Box[int | None](ring),
         Folder("/a"),
         Identifier(int=3),
         Groups(named, {UserString("key"): ring}),
         defaultdict(Offset, {1: 2}),
-        [named, int, Money, Offset(1), list[int], dict[str, list[int]]],
+        [named, int, Money, Offset(1), list[int], dict[str, list[int]], int | None, Box[T], Box[Literal["a", 1]]],
+        [Box[list[T] | None], Optional[Box[Any]], Box[Box[Box[str]]], List[int], Literal[b"x", True]],  # noqa: UP006, UP045
     ]
     ring += kinds
-    return [ring, {Money("2"): {Span(1), Identifier(int=4), UserString("x")}}, *([one] for one in kinds)]
+    return [
+        ring,
+        {Decimal.__new__(Money, "2"): {Span(1), Identifier(int=4), UserString("x")}},
+        *([one] for one in kinds),
+    ]

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from zoneinfo import TZPATH, ZoneInfo
 
 import attrs
-import fragile
-import kinds
 import pydantic
 from returns.result import Failure, Success
 
+import fragile
+import kinds
 from flowpersist import Sealer
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.codec.decoder import decode_graph

@@ -9,11 +9,11 @@ import sys
 import warnings
 import weakref
 from array import array
-from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, namedtuple
+from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path, PosixPath, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -24,85 +24,32 @@ from pydantic import TypeAdapter
 
 from flowpersist.codec import Codec, TypeRegistry
 from flowpersist.errors import ConfigurationError, MalformedPayload, UnknownType, UnsupportedType
+from kinds import (
+    SUBCLASSES,
+    Clock,
+    Day,
+    Folder,
+    Groups,
+    Identifier,
+    Moment,
+    Money,
+    Offset,
+    Part,
+    Pure,
+    Space,
+    Span,
+    Titled,
+)
 
 
 def double(value: int) -> int:
     return 2 * value
 
 
-class Moment(dt.datetime):
-    @property
-    def year(self) -> int:
-        raise AssertionError("the codec reads by the parts of datetime")
-
-
-class Day(dt.date):
-    pass
-
-
-class Clock(dt.time):
-    pass
-
-
-class Span(dt.timedelta):
-    pass
-
-
-class Money(Decimal):
-    def __new__(cls, *_: object) -> Any:
-        raise AssertionError("the codec makes it by the __new__ of Decimal")
-
-
-class Part(Fraction):
-    def __new__(cls, *_: object) -> Any:
-        raise AssertionError("the codec makes it by the parts of Fraction")
-
-
-class Folder(PosixPath):
-    pass
-
-
-class Pure(PurePosixPath):
-    pass
-
-
-class Identifier(UUID):
-    pass
-
-
-class Groups(defaultdict[Any, Any]):
-    pass
-
-
-class Space(SimpleNamespace):
-    pass
-
-
-class Named(namedtuple("Named", "first second")):  # noqa: PYI024, SLOT002 - its __dict__ is what is tested
-    pass
-
-
-class Offset(dt.tzinfo):
-    def __init__(self, hours: int) -> None:
-        self.hours = hours
-
-    def utcoffset(self, _: object) -> dt.timedelta:
-        return dt.timedelta(hours=self.hours)
-
-    def dst(self, _: object) -> None:
-        return None
-
-    def tzname(self, _: object) -> str:
-        return f"+{self.hours}"
-
-
 @dataclass(eq=False)
 class Node:
     parent: Any = None
     children: Any = None
-
-
-SUBCLASSES = (Moment, Day, Clock, Span, Part, Folder, Pure, Identifier, Groups, Space, Named, Money)
 
 
 def registry() -> TypeRegistry:
@@ -150,7 +97,7 @@ KINDS = {
     "partial": lambda held: functools.partial(double, held, key=held),
     "partial of a class": lambda held: functools.partial(dict, a=held),
     "defaultdict": lambda held: Groups(list, a=held),
-    "namedtuple": lambda held: Named(1, held),
+    "namedtuple": lambda held: Titled(1, held),
 }
 
 
@@ -233,9 +180,9 @@ def test_numbers_of_a_subclass_are_made_without_its_code():
 
 
 def test_attributes_of_a_namedtuple_come_back():
-    one = Named(1, ())
+    one = Titled(1, ())
     one.note = [one]
-    copy = again([one, Named(3, 4)])
+    copy = again([one, Titled(3, 4)])
     assert copy[0].note[0] is copy[0]
     assert copy == [one, (3, 4)]
 
