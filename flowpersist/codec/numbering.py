@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain, count, pairwise
-from operator import countOf
+from operator import countOf, eq
 from sys import getrefcount
 from types import MemberDescriptorType
 
@@ -109,8 +109,8 @@ def are_owners(objects: list[Cell], names: Sequence[str]) -> bool:
 
 
 def runs_of(numbers: Sequence[int]) -> array[int]:
-    """Rising numbers as runs, each its first number and its length."""
-    if numbers[-1] - numbers[0] == len(numbers) - 1:
+    """Numbers as runs, each its first number and its length: mostly they rise, but for objects that are filled late."""
+    if numbers[-1] - numbers[0] == len(numbers) - 1 and all(map(eq, numbers, count(numbers[0]))):
         return numbers_of((numbers[0], len(numbers)))
     starts = [numbers[0], *(later for earlier, later in pairwise(numbers) if later != earlier + 1)]
     ends = [*(earlier for earlier, later in pairwise(numbers) if later != earlier + 1), numbers[-1]]

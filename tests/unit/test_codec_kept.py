@@ -1129,3 +1129,19 @@ def test_elements_that_hold_each_other_are_no_difference(seed):
     codec = Codec([Node, Link], verify=True)
     copy = codec.decode(codec.encode([set(nodes), Link(1)]).unwrap()).unwrap()
     assert same_graph(copy, [set(nodes), Link(1)], types=codec.types)
+
+
+class Pile(set[Any]):
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("make", [OrderedDict, Counter, dict], ids=["ordered", "counter", "dict"])
+@pytest.mark.parametrize("between", range(1, 4))
+def test_dicts_that_are_filled_late_lie_among_others(make, between):
+    """A late one is written after the others of its block, though its number is lower."""
+    for others in (1, 2, 3, 20):
+        piles = [Pile() for _ in range(between)]
+        value = [make(), *piles, make({piles[0]: 1}), *(make() for _ in range(others))]
+        codec = Codec([Pile])
+        copy = codec.decode(codec.encode(value).unwrap()).unwrap()
+        assert same_graph(copy, value, types=codec.types)
