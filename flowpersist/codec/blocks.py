@@ -310,7 +310,7 @@ def _fill_instances(block: Block, building: GraphBuilder) -> None:
     if entry.is_older:
         columns = [building.cells(column) for column in block.columns]
         for one, row in zip(block.objects, zip(*columns, strict=True), strict=True):
-            building.when_filled(list(row), field_setter(one, entry))
+            building.when_filled(list(row), partial(upgrade_instance, one, entry, fields_of(entry)))
     else:
         _fill_fields(block, entry, building)
     building.check_later(entry, block.objects)
@@ -323,40 +323,27 @@ def _fill_fields(block: Block, entry: TypeEntry, building: GraphBuilder) -> None
         plan.assign(block.objects, list(map(building.cells, block.columns)))
         return
     for name, column in zip(entry.names, block.columns, strict=False):
-        _fill_field(block, name, column, building, keeps_order=name in plan.dict_names)
+        _fill_field(block, name, column, building, plan)
 
 
-def _fill_field(block: Block, name: str, column: Column, building: GraphBuilder, *, keeps_order: bool) -> None:
+def _fill_field(block: Block, name: str, column: Column, building: GraphBuilder, plan: FieldsPlan) -> None:
     cells = building.cells(column)
     if (column.is_set and not (building.waits and column.refers)) or {Later, Absent}.isdisjoint(map(type, cells)):
-        _consume(map(object.__setattr__, block.objects, repeat(name), cells))
+        _consume(map(plan.put, block.objects, repeat(name), cells))
         return
     for one, cell in zip(block.objects, cells, strict=True):
-        if keeps_order and type(cell) is Later:
+        if type(cell) is Later and name in plan.dict_names:
             # Its place in the __dict__, which nothing hashes or keeps.
-            object.__setattr__(one, name, cell)
-        building.when_built([cell], one_setter(one, name))
+            plan.put(one, name, cell)
+        building.when_built([cell], one_setter(one, name, plan))
 
 
-def one_setter(one: Cell, name: str) -> Callable[[list[Cell]], None]:
+def one_setter(one: Cell, name: str, plan: FieldsPlan) -> Callable[[list[Cell]], None]:
     """What sets one field, unless it is one that is not set."""
 
     def fill(cells: list[Cell]) -> None:
         if cells[0] is not ABSENT:
-            object.__setattr__(one, name, cells[0])
-
-    return fill
-
-
-def field_setter(one: Cell, entry: TypeEntry) -> Callable[[list[Cell]], None]:
-    """What sets the fields of one instance; those of an older version by its upgrades."""
-    if entry.is_older:
-        return partial(upgrade_instance, one, entry, fields_of(entry))
-
-    def fill(cells: list[Cell]) -> None:
-        for name, cell in zip(entry.names, cells, strict=False):
-            if cell is not ABSENT:
-                object.__setattr__(one, name, cell)
+            plan.put(one, name, cells[0])
 
     return fill
 

@@ -28,7 +28,7 @@ from flowpersist.codec.blocks import (
     whole_objects,
 )
 from flowpersist.codec.columns import Column, TypeEntry
-from flowpersist.codec.factories import factory_of
+from flowpersist.codec.factories import set_factory
 from flowpersist.codec.fields import ASIDE
 from flowpersist.codec.groups import Group, entry_of, grouped
 from flowpersist.codec.limits import Limits
@@ -287,7 +287,7 @@ class Building:
             self.check_hashes(keys, [len(keys)])
             fill_dict(one, keys, cells[1::2])
         elif kind == kinds.DICT and isinstance(one, defaultdict) and type(one) is not defaultdict:
-            one.default_factory = factory_of(cells[-1])
+            set_factory(one, cells[-1])
             self._fill(kind, one, cells[:-1])
         elif kind == kinds.LIST:
             list.extend(one, cells)  # pyright: ignore[reportArgumentType]  # its shell is a list

@@ -151,6 +151,14 @@ class Codec:
             failed = _unencodable(error)
             failed.__cause__ = error
             return Failure(failed)
+        except Exception as error:  # noqa: BLE001 - users' classes run code while they are read and hashed
+            name = type(error).__name__
+            message = (
+                f"the value could not be encoded, because reading a part of it raised {name}; mend the class of it"
+            )
+            failed = SerializationError(f"{message}, or register it with encode= and decode=")
+            failed.__cause__ = error
+            return Failure(failed)
 
     def encode_brief(self, value: object) -> bytes | None:
         """The same bytes, if a bounded look (some tenths of a millisecond) tells that they are few; else None, whatever

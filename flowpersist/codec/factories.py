@@ -10,7 +10,7 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.references import FUNCTIONS
 from flowpersist.codec.refusals import Refused, malformed
 
-__all__ = ["check_factory", "factory_cell", "factory_of"]
+__all__ = ["check_factory", "factory_cell", "factory_of", "set_factory"]
 
 
 class Classes(Protocol):
@@ -40,9 +40,14 @@ def factory_of(cell: Cell) -> Cell:
     return factory
 
 
+def set_factory(one: defaultdict[Cell, Cell], cell: Cell) -> None:
+    """Give a defaultdict the factory of a cell."""
+    _member.__set__(one, factory_of(cell))
+
+
 def check_factory(one: defaultdict[Cell, Cell], types: Classes) -> Cell:
     """The factory of a defaultdict; ``Refused`` for one that has no name in the registry."""
-    factory = one.default_factory
+    factory = _member.__get__(one)
     if factory is None or type(factory_cell(one)) is str:
         return factory
     if isinstance(factory, type) or type(factory) in FUNCTIONS:

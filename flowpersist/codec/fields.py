@@ -5,12 +5,12 @@ A plan reads declared fields with ``attrgetter``, or from ``__dict__``, and sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from keyword import iskeyword
 from operator import attrgetter
-from types import MappingProxyType, MemberDescriptorType
+from types import GetSetDescriptorType, MappingProxyType, MemberDescriptorType, WrapperDescriptorType
 from typing import cast
 
 from attrs import Factory, field, frozen
@@ -20,7 +20,16 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.ready import ready_registry
 from flowpersist.codec.refusals import Refused, malformed
 
-__all__ = ["ASIDE", "CACHED_HASH", "FIELDS_SET", "GENERATORS", "FieldsPlan"]
+__all__ = [
+    "ASIDE",
+    "CACHED_HASH",
+    "FIELDS_SET",
+    "GENERATORS",
+    "HEAP_TYPE",
+    "FieldsPlan",
+    "hidden_value",
+    "static_member",
+]
 
 #: What attrs keeps a cached hash in; a copy starts with none.
 CACHED_HASH = "_attrs_cached_hash"
@@ -32,6 +41,10 @@ GENERATORS = frozenset({"attr._make", "attrs", "dataclasses", "pydantic.main"})
 FIELDS_SET = "__pydantic_fields_set__"
 
 
+#: CPython's Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it, static ones of the interpreter do not.
+HEAP_TYPE = 1 << 9
+#: What the interpreter's own classes have for an attribute.
+PLACES = frozenset({GetSetDescriptorType, MemberDescriptorType})
 #: Where an object has what the bytes hold and its class does not declare, if that is to be kept: by name, and for a
 #: model under FIELDS_SET the names that were given.
 ASIDE = "_flowpersist_unknown_fields"
@@ -41,8 +54,27 @@ ASIDE = "_flowpersist_unknown_fields"
 ROW_STATE = "_sa_instance_state"
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[Cell], Cell]:
-    return attrgetter(*names) if names else lambda _: ()
+def static_member(cls: type, name: str) -> object:
+    """What the class or a base has under a name, without its ``__get__``, which may say something else; else None."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _is_set_by_its_own(cls: type, name: str) -> bool:
+    return hasattr(type(static_member(cls, name)), "__set__")
+
+
+def _getter(plan: FieldsPlan) -> Callable[[Cell], Cell]:
+    names, covered = plan.names, plan.covered
+    if not covered:
+        return attrgetter(*names) if names else lambda _: ()
+
+    def get(one: Cell) -> Cell:
+        lying = vars(one)
+        if not covered <= lying.keys():
+            raise AttributeError
+        return tuple([lying[name] if name in covered else getattr(one, name) for name in names])
+
+    return get
 
 
 def _is_direct(plan: FieldsPlan) -> bool:
@@ -52,7 +84,7 @@ def _is_direct(plan: FieldsPlan) -> bool:
         return False
     if getattr(getattr(cls, "__getattr__", None), "__module__", "pydantic.main") not in GENERATORS:
         return False
-    members = [getattr(cls, name, None) for name in plan.names]
+    members = [static_member(cls, name) for name in plan.names]
     return all(type(member) is MemberDescriptorType or not hasattr(type(member), "__get__") for member in members)
 
 
@@ -76,16 +108,35 @@ def _assigner(plan: FieldsPlan) -> Callable[[list[Cell], Sequence[list[Cell]]], 
 def _dict_names(plan: FieldsPlan) -> tuple[str, ...]:
     if not plan.cls.__dictoffset__ or plan.keeps_dict:
         return ()
-    return tuple(name for name in plan.names if not hasattr(type(getattr(plan.cls, name, None)), "__set__"))
+    return tuple(name for name in plan.names if name in plan.covered or not _is_set_by_its_own(plan.cls, name))
 
 
 def _has_foreign_places(plan: FieldsPlan) -> bool:
     own: object = plan.cls.__getattribute__
     if plan.keeps_dict:
-        return False
-    members = [getattr(plan.cls, name, None) for name in plan.names]
-    foreign = any(type(one) is not MemberDescriptorType and hasattr(type(one), "__set__") for one in members)
-    return foreign or own is not object.__getattribute__
+        places = {type(static_member(plan.cls, name)) for name in plan.names}
+        return not PLACES.issuperset(places) or type(own) is not WrapperDescriptorType
+    foreign = (
+        type(static_member(plan.cls, name)) is not MemberDescriptorType and _is_set_by_its_own(plan.cls, name)
+        for name in plan.names
+        if name not in plan.covered
+    )
+    return own is not object.__getattribute__ or any(foreign)
+
+
+def _putter(plan: FieldsPlan) -> Callable[[Cell, str, Cell], None]:
+    covered = plan.covered
+    if not covered:
+        return object.__setattr__
+
+    def put(one: Cell, name: str, value: Cell) -> None:
+        if name in covered:
+            held: Cell = vars(one)
+            held[name] = value
+        else:
+            object.__setattr__(one, name, value)
+
+    return put
 
 
 @frozen
@@ -97,7 +148,8 @@ class FieldsPlan:
     interpreter's own that read as None while they are unset, which is another thing to them than None. ``parts``: the
     classes that some fields must be of. ``fault`` says of an object with all its fields what no object may have.
     ``optional``: names that an upgrade need not give, such as those of slots that are no fields. ``hidden``: places of
-    slots that the class's own attributes hide, and which must be empty.
+    slots that the class's own attributes hide, and which must be empty. ``covered``: fields that lie in ``__dict__``
+    below a descriptor of their own, which warns of them and takes no value, as pydantic has it for deprecated ones.
     """
 
     cls: type
@@ -110,6 +162,7 @@ class FieldsPlan:
     unset_is_none: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     hidden: tuple[MemberDescriptorType, ...] = ()
+    covered: frozenset[str] = frozenset()
     #: Whether each field is a place of its own in the object, and no function that may give what lies elsewhere.
     is_direct: bool = field(init=False, eq=False, default=Factory(_is_direct, takes_self=True))
     #: Whether reading or setting a field runs code of the class's own: only a trial tells whether it gives back what it
@@ -129,6 +182,8 @@ class FieldsPlan:
     assign: Callable[[list[Cell], Sequence[list[Cell]]], None] | None = field(
         init=False, eq=False, default=Factory(_assigner, takes_self=True)
     )
+    #: Sets one field.
+    put: Callable[[Cell, str, Cell], None] = field(init=False, eq=False, default=Factory(_putter, takes_self=True))
     _declared: list[str] = field(
         init=False, eq=False, default=Factory(lambda self: list(self.dict_names), takes_self=True)
     )
@@ -140,9 +195,7 @@ class FieldsPlan:
             lambda self: [(self.names.index(name), classes) for name, classes in self.parts.items()], takes_self=True
         ),
     )
-    _get: Callable[[Cell], Cell] = field(
-        init=False, eq=False, default=Factory(lambda self: _getter(self.names), takes_self=True)
-    )
+    _get: Callable[[Cell], Cell] = field(init=False, eq=False, default=Factory(_getter, takes_self=True))
 
     def shells(self, count: int) -> list[Cell]:
         """Bare objects, whose fields are not set."""
@@ -300,15 +353,21 @@ class FieldsPlan:
                 raise Refused(found, f"has a {name} that {kind}; expected {expected}")
         for one in objects if self.fault is not None or self.hidden else ():
             reason = self.fault(one) if self.fault is not None else None
-            reason = reason or next(filter(None, (_hidden_value(place, one) for place in self.hidden)), None)
+            reason = reason or hidden_value(self.hidden, one)
             if reason is not None:
                 raise Refused(one, reason)
 
 
-def _hidden_value(place: MemberDescriptorType, one: Cell) -> str | None:
-    try:
-        place.__get__(one)
-    except AttributeError:
-        return None
-    where = f"{place.__objclass__.__qualname__}.{place.__name__}"
-    return f"has a value in the slot {where}, which its class hides, so that it would be lost; rename one of the two"
+def hidden_value(places: Iterable[MemberDescriptorType], one: Cell) -> str | None:
+    """Why an object would lose what lies in a slot that its class hides; None where these are empty."""
+    for place in places:
+        try:
+            value: Cell = place.__get__(one)
+        except AttributeError:
+            continue
+        # Where the interpreter's own classes have None, nothing is set.
+        if value is not None or place.__objclass__.__flags__ & HEAP_TYPE:
+            where = f"{place.__objclass__.__qualname__}.{place.__name__}"
+            reason = f"has a value in the slot {where}, which its class hides, so that it would be lost"
+            return f"{reason}; rename one of the two"
+    return None

@@ -7,13 +7,14 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import partial
 from itertools import filterfalse
 from types import MemberDescriptorType
 from typing import Generic, cast
 
 import attrs
 
-from flowpersist.codec.fields import CACHED_HASH, GENERATORS, FieldsPlan
+from flowpersist.codec.fields import CACHED_HASH, GENERATORS, HEAP_TYPE, FieldsPlan, static_member
 from flowpersist.codec.leaves import Absent
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import (
@@ -98,8 +99,6 @@ def _is_users(cls: type) -> bool:
     return bool(cls.__flags__ & HEAP_TYPE) and not cls.__flags__ & IMMUTABLE_TYPE and cls not in CONTENTS
 
 
-#: CPython's Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it, static ones of the interpreter do not.
-HEAP_TYPE = 1 << 9
 #: Py_TPFLAGS_IMMUTABLETYPE: no class statement makes a class that has it.
 IMMUTABLE_TYPE = 1 << 8
 
@@ -147,7 +146,9 @@ def _named_plan(cls: type) -> Plan:
 
 
 def _builtin_plan(cls: type) -> Plan:
-    return BuiltinPlan(cls, _own_base(cls), tuple(dict.fromkeys(name for name, _ in _slots(cls))))
+    slots = [(name, member, static_member(cls, name) is member) for name, member in _slots(cls)]
+    seen = tuple(dict.fromkeys(name for name, _, is_seen in slots if is_seen))
+    return BuiltinPlan(cls, _own_base(cls), seen, hidden=tuple(member for _, member, is_seen in slots if not is_seen))
 
 
 def _slots(cls: type) -> Iterator[tuple[str, MemberDescriptorType]]:
@@ -165,7 +166,7 @@ def _slots(cls: type) -> Iterator[tuple[str, MemberDescriptorType]]:
 def _fields_plan(cls: type, declared: Iterable[str], **parts: Cell) -> FieldsPlan:
     """The plan for these fields and for slots that are no fields."""
     names = tuple(declared)
-    slots = [(name, member, getattr(cls, name, None) is member) for name, member in _slots(cls)]
+    slots = [(name, member, static_member(cls, name) is member) for name, member in _slots(cls)]
     hidden = tuple(member for _, member, is_seen in slots if not is_seen)
     there = tuple(name for name, _, is_seen in slots if is_seen and name not in {*names, CACHED_HASH})
     is_generic = issubclass(cls, cast("type", Generic))
@@ -196,28 +197,35 @@ def _pydantic_plan(cls: type) -> Plan:
         name: classes if type(getattr(cls, name, None)) is MemberDescriptorType else (*classes, Absent)
         for name, classes in PYDANTIC_CLASSES.items()
     }
-    return _fields_plan(cls, names, parts=parts)
+    return _fields_plan(cls, names, parts=parts, covered=frozenset(filter(partial(_is_covered, cls), names)))
+
+
+def _is_covered(cls: type, name: str) -> bool:
+    """Whether pydantic put a descriptor over a field, because it is deprecated."""
+    member = static_member(cls, name)
+    return type(member).__name__ == "_DeprecatedFieldDescriptor" and type(member).__module__.startswith("pydantic.")
 
 
 def _exception_plan(cls: type) -> Plan:
     own = _own_base(cls)
-    members = dict.fromkeys(
-        name
+    members = [
+        (name, member, static_member(cls, name) is member)
         for base in reversed(cls.__mro__)
         for name, member in vars(base).items()
         if type(member) is MemberDescriptorType and name not in INCIDENTAL_MEMBERS
-    )
+    ]
+    seen = dict.fromkeys(name for name, _, is_seen in members if is_seen)
     written = ("characters_written",) if issubclass(cls, OSError) else ()
-    names = ("args", "__cause__", "__suppress_context__", *members, *written, ATTRIBUTES)
-    unset = frozenset(name for name in members if hasattr(own, name))
+    names = ("args", "__cause__", "__suppress_context__", *seen, *written, ATTRIBUTES)
     return FieldsPlan(
         cls,
         names,
         maker=_maker(own),
         keeps_dict=True,
-        unset_is_none=unset,
+        unset_is_none=frozenset(name for name in seen if hasattr(own, name)),
         fault=_fault_of_exception,
         optional=frozenset(names),
+        hidden=tuple(member for _, member, is_seen in members if not is_seen),
     )
 
 

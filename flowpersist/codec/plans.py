@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, Flag
 from itertools import chain
 from types import MemberDescriptorType, SimpleNamespace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from attrs import Factory, field, frozen
 
 from flowpersist.codec.factories import factory_cell
-from flowpersist.codec.fields import FieldsPlan
+from flowpersist.codec.fields import FieldsPlan, hidden_value, static_member
 from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Refused, malformed
@@ -73,7 +73,7 @@ class NamedPlan:
 
     def attributes(self, one: Cell) -> list[Cell]:
         """Names and values in turn of what it has besides its fields; ``Refused`` for one that can't be set again."""
-        found: dict[Cell, Cell] = getattr(one, "__dict__", {})
+        found = _dict_of(one)
         _refuse_attributes(one, found)
         return list(chain.from_iterable(found.items()))
 
@@ -135,13 +135,15 @@ class PairPlan:
 class BuiltinPlan:
     """A subclass of one of Python's own classes: what that class holds, read by its own methods, and attributes.
 
-    ``slots``: the names of the attributes that have a place of their own; the rest are in ``__dict__``.
+    ``slots``: the names of the attributes that have a place of their own; the rest are in ``__dict__``. ``hidden``:
+    places that the class's own attributes hide, and which must be empty.
     """
 
     cls: type
     base: type
     slots: tuple[str, ...]
     names: tuple[str, ...] = ()
+    hidden: tuple[MemberDescriptorType, ...] = ()
 
     def content(self, one: Cell) -> list[Cell]:
         """What the base class holds, as cells: elements, keys and values in turn, or the one value."""
@@ -149,17 +151,20 @@ class BuiltinPlan:
 
     def attributes(self, one: Cell) -> list[Cell]:
         """Names and values in turn."""
-        found = {name: getattr(one, name) for name in self.slots if hasattr(one, name)}
-        found.update(getattr(one, "__dict__", {}))
+        found = dict(_slots_of(one, self.slots))
+        found.update(_dict_of(one))
         if issubclass(self.cls, BaseException):
             found.update((name, getattr(one, name)) for name in GROUP_ATTRIBUTES)
         return list(chain.from_iterable(found.items()))
 
     def refuse(self, one: Cell) -> None:
         """``Refused`` where one of its attributes can't be set again."""
-        own = getattr(one, "__dict__", ())
+        own = _dict_of(one)
         _refuse_attributes(one, own)
         _refuse_hidden(one, own)
+        reason = hidden_value(self.hidden, one)
+        if reason is not None:
+            raise Refused(one, reason)
 
     def set(self, one: Cell, attributes: Mapping[Cell, Cell]) -> None:
         """Set attributes from untrusted bytes on an object that has none."""
@@ -245,6 +250,23 @@ def is_built(plan: Plan) -> bool:
     return isinstance(plan, NamedPlan | PairPlan) or (isinstance(plan, BuiltinPlan) and plan.base not in _MUTABLE_BASES)
 
 
+def _dict_of(one: Cell) -> dict[Cell, Cell]:
+    # Not where there is none: the class's __getattr__ would be asked.
+    held: Cell = vars(one) if type(one).__dictoffset__ else {}
+    return cast("dict[Cell, Cell]", held)
+
+
+def _slots_of(one: Cell, names: Iterable[str]) -> Iterator[tuple[str, Cell]]:
+    """Those that are set, with their values, as the class itself has them."""
+    for name in names:
+        place = static_member(type(one), name)
+        try:
+            value: Cell = place.__get__(one) if type(place) is MemberDescriptorType else getattr(one, name)
+        except AttributeError:
+            continue
+        yield name, value
+
+
 def set_attributes(one: Cell, attributes: Mapping[Cell, Cell]) -> None:
     """Set attributes from untrusted bytes: refuse one that would hide what the class defines."""
     cls = type(one)
@@ -283,10 +305,10 @@ def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
         return "which is no text"
     if name.startswith("__") and name != ORIGINAL and not (name == NOTES and issubclass(cls, BaseException)):
         return "which is named as Python's own are"
-    member = getattr(cls, name, None)
+    member = static_member(cls, name)
     if type(member) is MemberDescriptorType:
         return None
-    if callable(member) or (hasattr(member, "__set__") and not in_dict):
+    if callable(getattr(cls, name, None)) or (hasattr(type(member), "__set__") and not in_dict):
         return f"which would hide the {name} that its class defines"
     return None if in_dict or cls.__dictoffset__ else "for which its class has no place"
 

@@ -35,7 +35,7 @@ def upgrade_instance(one: Cell, entry: TypeEntry, plan: FieldsPlan, cells: Seque
     _check_names(entry, plan.names, fields, plan.optional.union(names).difference(stored))
     try:
         for name, value in fields.items():
-            object.__setattr__(one, name, value)
+            plan.put(one, name, value)
         plan.check(one)
     except UNFIT as error:
         raise entry.registration.misfit("a field that its class does not take") from error
