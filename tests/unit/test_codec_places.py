@@ -1,4 +1,4 @@
-"""Attributes that do not lie where the class says: descriptors, hidden slots and members, what is made up when asked."""
+"""Attributes that do not lie where the class says: descriptors, hidden slots and members, what is made up on demand."""
 
 from __future__ import annotations
 
