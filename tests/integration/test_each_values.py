@@ -46,9 +46,8 @@ async def test_what_lasts_ends_a_watch():
 
 class TestValues(ValueConformance):
     @pytest.fixture
-    def url(self, backend, url):
-        # A driver that is patient would make the test of a lost connection long.
-        return url + {"mongodb": "&serverSelectionTimeoutMS=500", "neo4j": "&pool_timeout=0.5"}.get(backend, "")
+    def url(self, url):
+        return url
 
 
 class TestNotified(StoredChanges):
