@@ -14,6 +14,8 @@ import pytest
 from canaries import forms
 from flowpersist import KeyRing, Maintenance, or_raise
 from flowpersist.backends.base import RecordChange, Where
+from flowpersist.backends.kit import DelegatingBackend
+from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import (
     DeadlinePassed,
     EncryptionError,
@@ -387,6 +389,74 @@ async def test_parts_of_any_size_become_pieces_of_one_size(size):
             cut = [piece async for piece in pieces]
         assert b"".join(cut) == data
         assert [len(piece) for piece in cut[:-1]] == [size] * (len(cut) - 1)
+
+
+class Crash(BaseException):
+    """The process has died."""
+
+
+class Dying(DelegatingBackend):
+    """Dies at an operation of that number, before it is done or after, and does nothing from then on."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.left = -1
+        self.after = False
+
+    async def around(self, operation, call):
+        if operation in ("open", "close") or self.left < 0:
+            return await call()
+        self.left -= 1
+        if self.left > 0:
+            return await call()
+        if self.left == 0 and self.after:
+            await call()
+        self.left = 0
+        raise Crash
+
+
+OLD, NEW = b"o" * (PIECE_BYTES + 1), b"n" * (2 * PIECE_BYTES + 1)
+CHANGES = {
+    "write": (lambda artifacts: artifacts.write("a", parts(NEW)), {OLD, NEW}),
+    "delete": (lambda artifacts: artifacts.delete("a"), {OLD, None}),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_crash_at_any_operation_leaves_one_version_whole_and_nothing_else(change, after, tmp_path):
+    call, expected = CHANGES[change]
+    seen, operation = set(), 0
+    while True:
+        operation += 1
+        dying = Dying(backend_from_url(f"memory://{tmp_path.name}-{change}-{after}-{operation}"))
+        dying.after = after
+        async with open_test_hub(dying, keyring=RING) as hub:
+            stores = Stores(hub)
+            await stores.artifacts.write("a", OLD)
+            dying.left = operation
+            died = False
+            try:
+                await call(stores.artifacts)
+            except Crash:
+                died = True
+            dying.left = -1
+            for again in range(2):
+                try:
+                    found = await read(stores, "a")
+                except ValueNotFound:
+                    found = None
+                assert found in expected
+                pieces = 0 if found is None else -(-len(found) // PIECE_BYTES)
+                if again:
+                    assert await left(stores) == (int(found is not None), pieces, 0)
+                travel(hub, LONGER)
+                await stores.cleanup()
+            seen.add(found)
+            if not died:
+                break
+    assert seen == expected
+    assert operation > 4
 
 
 REFUSED = {
