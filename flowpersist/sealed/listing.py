@@ -17,7 +17,7 @@ from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.naming import Naming, Parts, Prefix
 
-__all__ = ["Asked", "Item", "delete_all", "listing"]
+__all__ = ["Asked", "Item", "delete_all", "listing", "walked"]
 
 PAGE: Final = 100
 
@@ -42,10 +42,6 @@ class Asked:
     values: bool
     skip: bool
     within: Range | None = None
-
-    def following(self, after: str, limit: int | None = None) -> Asked:
-        """The page after the one that ended with this cursor; of another length where one is given."""
-        return evolve(self, after=after, limit=limit or self.limit)
 
 
 @frozen
@@ -88,6 +84,27 @@ async def listing(collection: SealedCollection, naming: Naming, asked: Asked) ->
             return Success(Page(tuple(items), page.next, page.now, tuple(unreadable)))
         asked = evolve(asked, after=page.next)
     raise AssertionError
+
+
+async def walked(
+    collection: SealedCollection, asked: Asked, most: int | None = None
+) -> Result[tuple[Stored, ...], PersistenceError]:
+    """What the pages hold from the one that is asked for on, at most so many."""
+    made = await collection.naming()
+    if not isinstance(made, Success):
+        return Failure(made.failure())
+    naming: Naming | None = made.unwrap()
+    found: list[Stored] = []
+    while naming is not None:
+        listed = await listing(collection, naming, asked)
+        if not isinstance(listed, Success):
+            return Failure(listed.failure())
+        page = listed.unwrap()
+        found += [item.stored for item in page.items if item.stored is not None]
+        if page.next is None or (most is not None and len(found) >= most):
+            break
+        asked = evolve(asked, after=page.next, limit=asked.limit if most is None else most - len(found))
+    return Success(tuple(found))
 
 
 def _where(naming: Naming, asked: Asked) -> Where:

@@ -87,9 +87,8 @@ class Artifacts:
         """All artifacts, by their names."""
         found: dict[str, Artifact] = {}
         async for one in self._values.iterate():
-            manifest = or_raise(manifest_in(one.value))
-            name = str(parts_of(one.key)[0])
-            found[name] = Artifact(name, manifest.size, manifest.digest, manifest.media_type, one.updated_at)
+            name, held = str(parts_of(one.key)[0]), or_raise(manifest_in(one.value))
+            found[name] = Artifact(name, held.size, held.digest, held.media_type, one.updated_at)
         return tuple(found[name] for name in sorted(found))
 
     @discreet

@@ -10,7 +10,8 @@ from attrs import field, frozen
 from flowpersist.errors.arguments import check_flag, check_instance, check_optional, check_size, check_whole
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.outcome import or_raise
-from flowpersist.sealed.naming import parts_of
+from flowpersist.sealed.listing import Asked, walked
+from flowpersist.sealed.naming import Prefix
 from flowpersist.sealed.numbered import NumberedLog, trimming
 from flowpersist.sealed.upkeep import register
 from flowpersist.stores.entries import Saved
@@ -65,8 +66,8 @@ class Features:
         """
         check_optional(if_revision, "if_revision", check_size)
         check_flag(clear, "clear")
-        parts, keep = (_KEY,), MOST_VERSIONS
-        done = or_raise(await self._log.append(parts, content, keep=keep, after=if_revision, clear=clear))
+        appended = self._log.append((_KEY,), content, keep=MOST_VERSIONS, after=if_revision, clear=clear)
+        done = or_raise(await appended)
         return Saved(done.number, done.written.now)
 
     @discreet
@@ -82,12 +83,6 @@ class Features:
         - ``n``: how many at most, up to 100.
         """
         check_whole(n, "n", most=MOST_VERSIONS)
-        found: list[FeatureVersion] = []
-        after: str | None = None
-        while len(found) < n:
-            page = await self._values.items((_KEY,), descending=True, limit=n - len(found), after=after)
-            found += [FeatureVersion(int(parts_of(one.key)[1]), one.value, one.created_at) for one in page.items]
-            after = page.next
-            if after is None:
-                break
-        return tuple(found)
+        wanted = Asked(Prefix((_KEY,)), {}, "key", n, None, descending=True, values=True, skip=False)
+        found = or_raise(await walked(self._values.collection, wanted, n))
+        return tuple(FeatureVersion(int(one.parts[-1]), one.value, one.record.created_at) for one in found)

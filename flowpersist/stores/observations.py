@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from flowpersist.backends.base import Order, Page, Range, Where
+from flowpersist.backends.base import Order, Range, Where
 from flowpersist.errors.arguments import check_instance, check_moment, check_whole
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.outcome import or_raise
-from flowpersist.sealed.listing import Asked, listing
-from flowpersist.sealed.naming import Naming, Parts, Prefix, parts_of
+from flowpersist.sealed.collection import Stored
+from flowpersist.sealed.listing import Asked, walked
+from flowpersist.sealed.naming import Parts, Prefix
 from flowpersist.sealed.numbered import NumberedLog, trimming
 from flowpersist.sealed.upkeep import count_live, register
-from flowpersist.stores.entries import Loaded
 from flowpersist.stores.values import ValueStore
 
 __all__ = ["Observation", "Observations"]
@@ -85,7 +85,7 @@ class Observations:
         check_whole(n, "n", most=10_000)
         order: Order = "created" if agent_id is None else "key"
         wanted = Asked(Prefix(_of(agent_id)), {}, order, n, None, descending=True, values=True, skip=False)
-        return await self._found(wanted, n)
+        return tuple(map(_observation, or_raise(await walked(self._values.collection, wanted, n))))
 
     @discreet
     async def between(self, start: datetime, end: datetime) -> tuple[Observation, ...]:
@@ -100,7 +100,7 @@ class Observations:
             return ()
         within = Range("created", start.astimezone(UTC), end.astimezone(UTC))
         wanted = Asked(Prefix(), {}, "created", PAGE, None, descending=False, values=True, skip=False, within=within)
-        return await self._found(wanted, None)
+        return tuple(map(_observation, or_raise(await walked(self._values.collection, wanted))))
 
     @discreet
     async def count(self, agent_id: str | None = None) -> int:
@@ -108,22 +108,9 @@ class Observations:
 
         - ``agent_id``: of one agent; None: of all.
         """
-        prefix, naming = Prefix(_of(agent_id)), or_raise(await self._values.collection.naming())
-        if naming is None:
-            return 0
-        return or_raise(await count_live(self._values.collection.records, Where(range=naming.span(prefix).range)))[0]
-
-    async def _found(self, wanted: Asked, most: int | None) -> tuple[Observation, ...]:
-        naming = or_raise(await self._values.collection.naming())
-        found: list[Observation] = []
-        while naming is not None:
-            page = or_raise(await listing(self._values.collection, naming, wanted))
-            values: Page[Loaded[Any]] = await self._values.single.page(page, skip=False)
-            found += [_observation(one, naming) for one in values.items]
-            if page.next is None or (most is not None and len(found) >= most):
-                break
-            wanted = wanted.following(page.next, None if most is None else most - len(found))
-        return tuple(found)
+        naming, records = or_raise(await self._values.collection.naming()), self._values.collection.records
+        where = Where() if naming is None else Where(range=naming.span(Prefix(_of(agent_id))).range)
+        return or_raise(await count_live(records, where))[0]
 
 
 def _of(agent_id: str | None) -> Parts:
@@ -131,6 +118,6 @@ def _of(agent_id: str | None) -> Parts:
     return () if agent_id is None else (agent_id,)
 
 
-def _observation(loaded: Loaded[Any], naming: Naming) -> Observation:
-    parts = parts_of(loaded.key)
-    return Observation(naming.name(parts), str(parts[0]), loaded.value, loaded.created_at)
+def _observation(stored: Stored) -> Observation:
+    record = stored.record
+    return Observation(record.ref.key, str(stored.parts[0]), stored.value, record.created_at)

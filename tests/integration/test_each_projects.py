@@ -11,6 +11,7 @@ import pytest
 from canaries import forms
 from flowpersist import ConfigurationError, KeyRing, Maintenance, or_raise
 from flowpersist.backends.base import Where
+from flowpersist.backends.registry import backend_from_url
 from flowpersist.sealed.catalogue import beside, collection_key, name_in, project_scope
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
@@ -141,19 +142,26 @@ asyncio.run(main())
 async def test_maintenance_of_several_processes_removes_what_is_due_and_nothing_else(backend, url, stores):
     if backend == "memory":
         pytest.skip("one process has it")
-    for of in (stores, stores.project("p"), Stores(stores.hub, tenant="t").project("q")):
+    # What a writer that was killed hours ago has left.
+    async with open_test_hub(backend_from_url(url, clock_offset=-3 * HOUR), keyring=RING) as hub:
+        for of in everywhere(hub):
+            contents = of.artifacts._contents
+            or_raise(await contents._claimed("killed", "of an artifact"))
+            or_raise(await contents._pieces.save(("killed", 0), b"piece", None, None, {}))
+    every = everywhere(stores.hub)
+    for of in every:
         for number in range(20):
             await of.values("v", int).save(("short", number), 1, ttl=timedelta(milliseconds=1))
+            await of.observations.keeping(max_entries=7).add("a", number)
         await of.values("v", int).save("long", 1, ttl=HOUR)
+        await of.artifacts.write("a", b"content")
     arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
     running = [await asyncio.create_subprocess_exec(*arguments, stdout=-1, stderr=-1) for _ in range(3)]
     try:
         assert [await one.stdout.readline() for one in running] == [b"open\n"] * 3
-        namespaces = [f"default.values.{collection_key('v', *of)}" for of in _scopes()]
-        while True:
-            counts = [len((await stores.hub.backend.query(name, Where(), limit=99)).items) for name in namespaces]
-            if counts == [1, 1, 1]:
-                break
+        kept = {"v": 1, "observations": 7, "artifacts": 1, "artifacts.pieces": 1, "artifacts.claims": 0}
+        keys = {collection_key(name, *of): count for name, count in kept.items() for of in _scopes()}
+        while await stored_now(stores, keys) != keys:
             await asyncio.sleep(0.05)
     finally:
         for one in running:
@@ -162,8 +170,19 @@ async def test_maintenance_of_several_processes_removes_what_is_due_and_nothing_
     # A busy server may be slow.
     told = [line for text in errors for line in text.splitlines() if not line.startswith(b"slow ")]
     assert told == []
-    for of in (stores, stores.project("p"), Stores(stores.hub, tenant="t").project("q")):
+    for of in every:
         assert (await of.values("v", int).load("long")).value == 1
+        assert [one.content for one in await of.observations.recent()] == [*range(13, 20)][::-1]
+        assert [piece async for piece in of.artifacts.open("a")] == [b"content"]
+
+
+def everywhere(hub):
+    return Stores(hub), Stores(hub).project("p"), Stores(hub, tenant="t").project("q")
+
+
+async def stored_now(stores, keys):
+    pages = {key: await stores.hub.backend.query(f"default.values.{key}", Where(), limit=99) for key in keys}
+    return {key: len(page.items) for key, page in pages.items()}
 
 
 def _scopes():
