@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowpersist.blocking.hubs import FlowRunner, Hub, Maintenance, open_hub
+from flowpersist.blocking.persistent import persistent
 from flowpersist.blocking.stores import (
     Artifacts,
     ConversationManager,
@@ -11,6 +12,7 @@ from flowpersist.blocking.stores import (
     Observations,
     RunStates,
     Signals,
+    StateManager,
     Stores,
     ValueStore,
     open_stores,
@@ -28,10 +30,12 @@ __all__ = [
     "Observations",
     "RunStates",
     "Signals",
+    "StateManager",
     "Stores",
     "ValueStore",
     "open_hub",
     "open_stores",
+    "persistent",
     "threaded",
     "tool",
 ]

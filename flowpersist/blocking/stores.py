@@ -19,8 +19,9 @@ from flowpersist.stores import ConversationManager as AsyncConversationManager
 from flowpersist.stores import Features as AsyncFeatures
 from flowpersist.stores import Locks as AsyncLocks
 from flowpersist.stores import Observations as AsyncObservations
-from flowpersist.stores import RunStateStore, StoreConfig
+from flowpersist.stores import RunStateStore, StateInfo, StoreConfig
 from flowpersist.stores import Signals as AsyncSignals
+from flowpersist.stores import StateManager as AsyncStateManager
 from flowpersist.stores import Stores as AsyncStores
 from flowpersist.stores import ValueStore as AsyncValueStore
 from flowpersist.stores.run_state import RunStates as AsyncRunStates
@@ -33,6 +34,7 @@ __all__ = [
     "Observations",
     "RunStates",
     "Signals",
+    "StateManager",
     "Stores",
     "ValueStore",
     "open_stores",
@@ -201,6 +203,36 @@ def _collection(
     return as_if(forwarded, method)
 
 
+class StateManager(Blocking[AsyncStateManager[T]], Generic[T]):
+    """``flowpersist.stores.StateManager`` of a blocking hub: ``Stores.state``. Its ``merge``, ``default`` and
+    ``validate`` run on the hub's event loop, where they can't use the hub.
+    """
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store can't be reached, and work goes on in memory."""
+        return self._wrapped.degraded
+
+    @property
+    def info(self) -> StateInfo | None:
+        """Of the state that was last loaded from the store or saved there; None where there was none."""
+        return self._wrapped.info
+
+    load = verb(AsyncStateManager[T].load)
+    save = verb(AsyncStateManager[T].save)
+    edit = entered(AsyncStateManager[T].edit)
+    close = verb(AsyncStateManager[T].close)
+
+
+def _managed(
+    method: Callable[Concatenate[AsyncStores, P], AsyncStateManager[T]],
+) -> Callable[Concatenate[Blocking[AsyncStores], P], StateManager[T]]:
+    def forwarded(self: Blocking[AsyncStores], /, *args: P.args, **kwargs: P.kwargs) -> StateManager[T]:
+        return StateManager(self._portal, lambda: method(self._wrapped, *args, **kwargs))
+
+    return as_if(forwarded, method)
+
+
 def _project(
     method: Callable[Concatenate[AsyncStores, P], AsyncStores],
 ) -> Callable[Concatenate[Blocking[AsyncStores], P], Stores]:
@@ -227,6 +259,7 @@ class Stores(Blocking[AsyncStores]):
     project = _project(AsyncStores.project)
     delete_project = verb(AsyncStores.delete_project)
     cleanup = verb(AsyncStores.cleanup)
+    state = _managed(AsyncStores.state)
 
     @property
     def run_state(self) -> RunStates:

@@ -21,7 +21,9 @@ __all__ = ["discreet", "forgetting"]
 F = TypeVar("F", bound=Callable[..., Any])
 OURS: Final = "flowpersist"
 #: What our own frames call with our own values. Drivers are not among them: they get sealed bytes.
-THEIRS: Final = frozenset({"attr", "attrs", "click", "cryptography", "msgpack", "returns", "tenacity", "zstandard"})
+THEIRS: Final = frozenset(
+    {"attr", "attrs", "click", "cryptography", "msgpack", "returns", "stamina", "tenacity", "zstandard"}
+)
 MOST_EXCEPTIONS: Final = 256
 
 

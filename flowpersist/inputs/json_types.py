@@ -23,7 +23,7 @@ from flowpersist.errors import ConfigurationError, InputValidationError, Persist
 from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
 from flowpersist.inputs.schema_problems import MAX_PROBLEMS, escaped
 
-__all__ = ["Kind", "json_form", "schema_of", "structure"]
+__all__ = ["Kind", "conforming", "is_pydantic", "json_form", "schema_of", "structure", "unless_refused"]
 
 T = TypeVar("T")
 #: A class, or what ``typing`` makes of classes.
@@ -56,7 +56,7 @@ def _derived(kind: Kind) -> object:
     own = getattr(kind, "model_json_schema", None)
     if callable(own):
         return own()
-    return _adapter(kind).json_schema() if _is_pydantic(kind) else msgspec.json.schema(kind)
+    return _adapter(kind).json_schema() if is_pydantic(kind) else msgspec.json.schema(kind)
 
 
 def structure(value: object, kind: TypeForm[T], *, what: str = "the answer") -> Result[T, PersistenceError]:
@@ -65,15 +65,46 @@ def structure(value: object, kind: TypeForm[T], *, what: str = "the answer") -> 
     ``InputValidationError`` where the type's own rules refuse it, whatever they raise: their text may hold the value,
     so that the problems name the places and the kinds of refusal only.
     """
+    return unless_refused(lambda: _structured(value, kind), value, _name(kind), what=what)
+
+
+def conforming(value: T, kind: Kind, *, what: str) -> Result[T, PersistenceError]:
+    """The value, where the rules of its type still take what it consists of: it may have been changed since it was
+    made. ``InputValidationError`` as ``structure`` has it.
+    """
+    if not is_pydantic(kind):
+        return structure(json_form(value), kind, what=what).map(lambda _: value)
+    adapter = _adapter(kind)
+    # By the fields' own names: their aliases may differ in either direction.
+    name = _name(kind)
+
+    def dump() -> object:
+        return adapter.dump_python(value, round_trip=True, by_alias=False, warnings=False)
+
+    def validate(parts: object) -> T:
+        adapter.validate_python(parts, by_alias=False, by_name=True)
+        return value
+
+    return unless_refused(dump, value, name, what=what).bind(
+        lambda parts: unless_refused(lambda: validate(parts), parts, name, what=what)
+    )
+
+
+def unless_refused(call: Callable[[], T], value: object, name: str, *, what: str) -> Result[T, PersistenceError]:
+    """What a user's rules give for a value, or ``InputValidationError`` where they raise."""
     try:
-        return Success(_structured(value, kind))
+        return Success(call())
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a validator is the user's code, and runs to its end here: even
         # a SystemExit or a CancelledError is what it raised by itself.
-        problems = list(_problems(error, value, str(getattr(kind, "__name__", "its class"))[:100]))
+        problems = list(_problems(error, value, name))
     where = problems[0].pointer[:200] or "(root)"
     return Failure(InputValidationError(f"{what} is refused: {where}: {problems[0].message}", problems))
+
+
+def _name(kind: Kind) -> str:
+    return str(getattr(kind, "__name__", "its class"))[:100]
 
 
 def _structured(value: object, kind: Kind) -> Any:  # noqa: ANN401 - of the kind
@@ -81,7 +112,7 @@ def _structured(value: object, kind: Kind) -> Any:  # noqa: ANN401 - of the kind
     if callable(own):
         # As JSON, in which a strict model too takes a date as text.
         return own(json.dumps(value))
-    if _is_pydantic(kind):
+    if is_pydantic(kind):
         return _adapter(kind).validate_json(json.dumps(value))
     return msgspec.convert(value, kind, str_keys=True)
 
@@ -218,7 +249,7 @@ def _new_adapter(kind: Kind) -> Any:  # noqa: ANN401 - as above
 _kept_adapter = functools.lru_cache(maxsize=256)(_new_adapter)
 
 
-def _is_pydantic(kind: Kind) -> bool:
+def is_pydantic(kind: Kind) -> bool:
     """Whether a part of a type is pydantic's: nobody else runs its rules."""
     if "pydantic" not in sys.modules:
         return False

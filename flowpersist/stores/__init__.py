@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flowpersist.lifecycle.locking import Lease, LockType
 from flowpersist.lifecycle.signalling import Signal
+from flowpersist.sealed.marked import StateInfo
 from flowpersist.sealed.naming import Key
 from flowpersist.stores.artifacts import Artifact, Artifacts
 from flowpersist.stores.config import StoreConfig
@@ -16,6 +17,7 @@ from flowpersist.stores.features import Features, FeatureVersion
 from flowpersist.stores.locks import Locks
 from flowpersist.stores.observations import Observation, Observations
 from flowpersist.stores.opening import Stores, open_stores
+from flowpersist.stores.persistent import PersistentOptions, persistent
 from flowpersist.stores.run_state import (
     FileStateStore,
     MemoryStateStore,
@@ -27,6 +29,7 @@ from flowpersist.stores.run_state import (
     run_state_store,
 )
 from flowpersist.stores.signals import Signals
+from flowpersist.stores.state import StateManager, StateOptions
 from flowpersist.stores.values import ValueStore
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "MemoryStateStore",
     "Observation",
     "Observations",
+    "PersistentOptions",
     "PostgresStateStore",
     "RedisStateStore",
     "RunStateStore",
@@ -52,11 +56,15 @@ __all__ = [
     "Signal",
     "Signals",
     "SqliteStateStore",
+    "StateInfo",
+    "StateManager",
+    "StateOptions",
     "StoreConfig",
     "Stores",
     "ValueStore",
     "VersionedRunStateStore",
     "open_stores",
+    "persistent",
     "run_state_store",
     "run_state_store_from_env",
 ]

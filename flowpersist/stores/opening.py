@@ -25,6 +25,7 @@ from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.sealed.catalogue import CollectionCatalog, collection_key, name_in, project_scope
 from flowpersist.sealed.collection import SealedCollection
+from flowpersist.sealed.naming import Key
 from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stores.artifacts import ARTIFACTS, CLAIMS, PIECES, Artifacts
 from flowpersist.stores.config import StoreConfig
@@ -34,6 +35,7 @@ from flowpersist.stores.observations import OBSERVATIONS, Observations
 from flowpersist.stores.run_state import COLLECTION, RunStates
 from flowpersist.stores.signals import SIGNALS, Signals
 from flowpersist.stores.single import SingleValues
+from flowpersist.stores.state import StateManager, StateOptions
 from flowpersist.stores.values import ValueStore
 
 __all__ = ["Stores", "open_stores"]
@@ -118,6 +120,15 @@ class Stores:
     def run_state(self) -> RunStates:
         """The run states: a text for each subject."""
         return RunStates(self.values(COLLECTION, str))
+
+    def state(self, key: Key, cls: type[T] = _ANY, **options: Unpack[StateOptions]) -> StateManager[T]:
+        """The manager of one state, of the collection ``state``.
+
+        - ``key``: a text, or a tuple of texts and integers. Managers of one key share the state.
+        - ``cls``: the class of the state.
+        - ``options``: those of ``StateManager``.
+        """
+        return StateManager(self, key, cls=cls, **options)
 
     @property
     def locks(self) -> Locks:

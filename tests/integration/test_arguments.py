@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from returns.result import Success
+from typing_extensions import is_typeddict
 
 import flowpersist
 import flowpersist.codec
@@ -66,6 +67,7 @@ from flowpersist.stores import (
     MemoryStateStore,
     Observations,
     Signals,
+    StateManager,
     Stores,
     ValueStore,
 )
@@ -172,6 +174,14 @@ KINDS: dict[str, list[object]] = {
     "unreadable": CHOICE,
     "values": MAPPING,
     "where": ATTRIBUTES,
+    "attribute": TEXT,
+    "checkpoint_every": [*COUNT, timedelta(0), timedelta(-1)],
+    "merge": CALLABLE,
+    "retry": ["text", 7, [ValueError]],
+    "save_on_error": FLAG,
+    "schema_version": COUNT[:-1],
+    "strict": FLAG,
+    "validate": ["text", 7, handler, {"type": "nonsense"}],
     "aliases": ["name", 7, [1]],
     "allow_unsafe_ferretdb": FLAG,
     "acquire_timeout": [*DURATION, timedelta.max],
@@ -400,6 +410,12 @@ OWN: dict[str, list[object]] = {
     "RaisingHub.renew.run": OBJECT,
     "RaisingHub.suspend_next.run": OBJECT,
     "SqliteBackend.path": [7, b"x", object()],
+    "StateManager.by": NO_TEXT,
+    "StateManager.cls": [7, "name", object(), int | None],
+    "StateManager.default": CALLABLE,
+    "StateManager.edit.current": CALLABLE,
+    "StateManager.store": [7, b"x", {}, object()],
+    "persistent.store": [7, b"x", {}, object()],
     "StoreConfig.connection_string": [7, b"x", "redis://h/0", object()],
     "StoreConfig.from_env.prefix": STR,
     "StoreConfig.type": ["oracle", "", 7, b"sqlite"],
@@ -444,7 +460,7 @@ OWN: dict[str, list[object]] = {
 #: Given to callers, and not made by them.
 GIVEN = {
     *("Event", "FlowEvent", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
-    *("Artifact", "Change", "FeatureVersion", "Lease", "Loaded", "Observation", "Saved", "Signal"),
+    *("Artifact", "Change", "FeatureVersion", "Lease", "Loaded", "Observation", "Saved", "Signal", "StateInfo"),
     *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
 }
 #: For those who work on the codec and on stages themselves.
@@ -525,7 +541,7 @@ def subjects() -> list[Subject]:
 def of_class(name: str, cls: type) -> list[Subject]:
     if issubclass(cls, BaseException) or getattr(cls, "_is_protocol", False) or hasattr(cls, "__members__"):
         return []
-    if cls is HubOptions:
+    if is_typeddict(cls):
         return []
     made = [] if name in GIVEN or cls is PersistenceHub else [Subject(name, cls)]
     if cls in BACKENDS or cls in {ClaimCheckBackend, FileBlobStore} or (name in GIVEN and cls is not PersistenceHub):
@@ -574,6 +590,7 @@ class Ground:
             Locks: lambda: Stores(self.hub).locks,
             Observations: lambda: Stores(self.hub).observations,
             Signals: lambda: Stores(self.hub).signals,
+            StateManager: lambda: Stores(self.hub).state("a"),
             SealedRunStateStore: lambda: MemoryStateStore(keyring=None),
             ConversationManager: lambda: ConversationManager(Stores(self.hub).run_state),
             Compress: Compress,
@@ -714,6 +731,11 @@ async def ground():
             "ValueStore.single": Stores(hub).values("n").single,
             **{f"ValueStore.{verb}.key": "a" for verb in ("copy", "delete", "load", "save", "update", "watch")},
             "open_stores.url": "memory://",
+            "persistent.key": "a",
+            "persistent.store": "memory://",
+            "StateManager.key": "a",
+            "StateManager.store": "memory://",
+            "Stores.state.key": "a",
             "StoreConfig.from_env.prefix": "NAME",
             "SuspensionKey.id": SuspensionId(bytes(16)),
             "SuspensionKey.secret": bytes(32),

@@ -11,7 +11,7 @@ from attrs import frozen
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
 from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
 from flowpersist.hub import Cleanup, Health, Tick
-from flowpersist.stores import Change, FeatureVersion, Lease, Loaded, Observation, Saved, Signal
+from flowpersist.stores import Change, FeatureVersion, Lease, Loaded, Observation, Saved, Signal, StateInfo
 
 APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
 
@@ -129,3 +129,22 @@ def coordination(hub: blocking.Hub) -> None:
     assert_type(stores.signals.wait_for("DONE", timeout=timedelta(seconds=1)), Signal | None)
     for state in stores.signals.watch():
         assert_type(state, dict[str, Signal])
+
+
+def kept(hub: blocking.Hub) -> None:
+    """A state, and a function that has one."""
+    manager = blocking.Stores(hub).state("k", Order)
+    assert_type(manager, blocking.StateManager[Order])
+    assert_type(manager.load(), Order | None)
+    assert_type(manager.info, StateInfo | None)
+    with manager.edit() as order:
+        assert_type(order, Order)
+
+
+@blocking.persistent(key="k", store="sqlite:///flows.db")
+def add(order: Order, article: str) -> str:
+    """A function whose state is loaded and saved."""
+    return order.article + article
+
+
+assert_type(add("!"), str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, assert_never, assert_type
 
 from attrs import evolve, frozen
@@ -27,10 +28,13 @@ from flowpersist.stores import (
     Saved,
     Signal,
     Signals,
+    StateInfo,
+    StateManager,
     Stores,
     ValueStore,
     VersionedRunStateStore,
     open_stores,
+    persistent,
     run_state_store,
 )
 
@@ -125,3 +129,46 @@ async def projects(stores: Stores) -> None:
         assert_type(piece, bytes)
     assert_type(await project.artifacts.list(), tuple[Artifact, ...])
     assert_type(await project.artifacts.delete("report.html"), bool)
+
+
+async def states(stores: Stores) -> None:
+    """A manager gives the class of its state, and a decorated function lacks its state."""
+    manager = StateManager("sqlite:///agents.db", "k", cls=Order, merge=lambda base, ours, theirs: base or theirs)
+    assert_type(manager, StateManager[Order])
+    assert_type(await manager.load(), Order | None)
+    assert_type(manager.info, StateInfo | None)
+    async with manager.edit(save_on_error=True) as order:
+        assert_type(order, Order)
+    assert_type(stores.state("k", Order, strict=True), StateManager[Order])
+    assert_type(stores.state("k"), StateManager[Any])
+
+    @persistent(key="k", store=stores, cls=Order)
+    async def add(order: Order, euros: int) -> str:
+        return str(order.euros + euros)
+
+    assert_type(await add(5), str)
+
+    @persistent(key="k", store="sqlite:///agents.db", checkpoint_every=5, retry=OSError, by="ana")
+    async def count(seen: list[int], most: int) -> AsyncIterator[int]:
+        for number in range(most):
+            seen.append(number)
+            yield number
+
+    async for one in count(5):
+        assert_type(one, int)
+
+
+class Session:
+    """Whose attribute is the state."""
+
+    order: Order
+
+    @persistent(key=lambda self: "k", store="sqlite:///agents.db", attribute="order")
+    async def pay(self, euros: int) -> int:
+        """A method."""
+        return self.order.euros - euros
+
+
+async def methods(session: Session) -> None:
+    """A method of an attribute's state stays as it is."""
+    assert_type(await session.pay(5), int)
