@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpersist.integrations._dtypes import AnyDtype, describe, fields_of, parse, shape_of
-from flowpersist.integrations._refusals import malformed, once, spend, unsupported
+from flowpersist.integrations._packages import Pair, register_pairs
+from flowpersist.integrations._refusals import exactly, malformed, once, spend, unsupported
 
 if TYPE_CHECKING:
     from flowpersist.codec import TypeRegistry
@@ -161,30 +162,13 @@ def _pack_time(scalar: np.datetime64 | np.timedelta64) -> tuple[object, int]:
     return (describe(scalar.dtype), int(scalar.view(np.int64)))
 
 
-def _number(cell: object) -> int:
-    if type(cell) is not int:
-        raise malformed("a number is none")
-    return cell
-
-
-def _truth(cell: object) -> np.bool_:
-    if type(cell) is not bool:
-        raise malformed("a truth value is none")
-    return np.bool_(cell)
-
-
 def _time(cls: type[np.generic]) -> Callable[[Any], Any]:
     def load(cell: Any) -> object:  # noqa: ANN401 - any cell
         described, ticks = cell
-        return _exactly(cls, np.array(_number(ticks), np.int64).view(parse(described))[()])
+        scalar = np.array(exactly(int, ticks, "a number of ticks is none"), np.int64).view(parse(described))[()]
+        return exactly(cls, scalar, f"a {cls.__name__} is none")
 
     return load
-
-
-def _exactly(cls: type, scalar: object) -> object:
-    if type(scalar) is not cls:
-        raise malformed(f"a {cls.__name__} is none")
-    return scalar
 
 
 def _inexact(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[Any], object]]:
@@ -192,29 +176,17 @@ def _inexact(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[
     dtype = np.dtype(cls).newbyteorder("<")
 
     def load(cell: Any) -> object:  # noqa: ANN401 - any cell
-        if type(cell) is not bytes or len(cell) != dtype.itemsize:
+        if len(exactly(bytes, cell, f"a {cls.__name__} is no bytes")) != dtype.itemsize:
             raise malformed(f"a {cls.__name__} has another number of bytes")
         return np.frombuffer(cell, dtype).astype(cls)[0]
 
     return (lambda scalar: np.asarray(scalar, dtype).tobytes()), load
 
 
-def _text(cell: object) -> np.str_:
-    if type(cell) is not str:
-        raise malformed("a str_ is none")
-    return np.str_(cell)
-
-
-def _binary(cell: object) -> np.bytes_:
-    if type(cell) is not bytes:
-        raise malformed("a bytes_ is none")
-    return np.bytes_(cell)
-
-
 def _pair(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[Any], Any]]:
     """How a scalar class is encoded and decoded."""
     if issubclass(cls, np.integer) and not issubclass(cls, np.timedelta64):
-        return int, lambda cell: cls(_number(cell))
+        return int, lambda cell: cls(exactly(int, cell, f"a {cls.__name__} is none"))
     if issubclass(cls, np.inexact):
         return _inexact(cls)
     if issubclass(cls, np.datetime64 | np.timedelta64):
@@ -223,18 +195,24 @@ def _pair(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[Any
 
 
 _OTHERS: dict[type[np.generic], tuple[Callable[[Any], object], Callable[[Any], Any]]] = {
-    np.bool_: (bool, _truth),
+    np.bool_: (bool, lambda cell: np.bool_(exactly(bool, cell, "a bool_ is none"))),
     # An element of an array of texts drops trailing NULs when it is made, but a scalar may have some.
-    np.str_: (str.__str__, _text),
-    np.bytes_: (bytes, _binary),
-    np.void: (lambda scalar: pack(np.asarray(scalar)), lambda cell: _exactly(np.void, unpack(cell)[()])),
+    np.str_: (str.__str__, lambda cell: np.str_(exactly(str, cell, "a str_ is none"))),
+    np.bytes_: (bytes, lambda cell: np.bytes_(exactly(bytes, cell, "a bytes_ is none"))),
+    np.void: (
+        lambda scalar: pack(np.asarray(scalar)),
+        lambda cell: exactly(np.void, unpack(cell)[()], "a void is none"),
+    ),
 }
+
+
+#: Made once, so that the same registration again is the same.
+PAIRS: tuple[Pair, ...] = (
+    (np.ndarray, pack, unpack),
+    *((cls, *_pair(cls)) for cls in SCALARS),
+)
 
 
 def register(types: TypeRegistry) -> TypeRegistry:
     """Add arrays and scalars to a registry."""
-    types.register(np.ndarray, name="numpy.ndarray", encode=pack, decode=unpack)
-    for cls in SCALARS:
-        encode, decode = _pair(cls)
-        types.register(cls, name=f"numpy.{cls.__name__}", encode=encode, decode=decode)
-    return types
+    return register_pairs(types, "numpy", PAIRS)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from flowpersist.errors import MalformedPayload
-from flowpersist.integrations._refusals import malformed, unsupported
+from flowpersist.integrations._refusals import exactly, malformed, unsupported
 
 __all__ = ["AnyDtype", "describe", "fields_of", "parse", "shape_of"]
 
@@ -128,18 +128,12 @@ def _structured(size: object, aligned: object, fields: Any, deepest: int) -> Any
         raise malformed("a structured dtype does not say whether it is aligned")
     (item_size,) = whole_numbers([size])
     made: dict[str, Any] = {
-        "names": [_text(field[0]) for field in fields],
+        "names": [exactly(str, field[0], "the name of a field is no text") for field in fields],
         "offsets": whole_numbers([field[1] for field in fields]),
         "formats": [_dtype(field[2], deepest) for field in fields],
         "itemsize": item_size,
     }
-    titles = [_text(field[3]) if len(field) > 3 else None for field in fields]  # noqa: PLR2004 - the title
+    titles = [exactly(str, field[3], "the title of a field is no text") if len(field) > 3 else None for field in fields]  # noqa: PLR2004 - the title
     if any(titles):
         made["titles"] = titles
     return np.dtype(made, align=aligned)  # type: ignore[call-overload,no-any-return]  # its TypedDict lacks None
-
-
-def _text(cell: object) -> str:
-    if type(cell) is not str:
-        raise malformed("the name or title of a field is no text")
-    return cell

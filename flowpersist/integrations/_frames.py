@@ -33,7 +33,8 @@ from flowpersist.integrations._columns import (
     write_columns,
 )
 from flowpersist.integrations._labels import checked_labels, checked_name, own_level
-from flowpersist.integrations._refusals import malformed, once, spend, unsupported
+from flowpersist.integrations._packages import Pair, register_pairs
+from flowpersist.integrations._refusals import exactly, malformed, once, spend, unsupported
 
 if TYPE_CHECKING:
     from flowpersist.codec import TypeRegistry
@@ -222,13 +223,7 @@ def _unpack_period(cell: Any) -> pd.Period:  # noqa: ANN401 - any cell
 
 def _scalar(cls: type, load: Callable[[Any], object]) -> Callable[[Any], Any]:
     # Some texts and numbers mean NaT, which is of a class of its own.
-    def exactly(cell: Any) -> object:  # noqa: ANN401 - any cell
-        scalar = load(cell)
-        if type(scalar) is not cls:
-            raise malformed(f"a {cls.__name__} is none")
-        return scalar
-
-    return exactly
+    return lambda cell: exactly(cls, load(cell), f"a {cls.__name__} is none")
 
 
 INDEXES: tuple[type[Any], ...] = (
@@ -239,7 +234,7 @@ INDEXES: tuple[type[Any], ...] = (
     pd.IntervalIndex,
     pd.CategoricalIndex,
 )
-PAIRS: tuple[tuple[Any, Callable[[Any], object], Callable[[Any], Any]], ...] = (
+PAIRS: tuple[Pair, ...] = (
     (pd.DataFrame, _pack_frame, _unpack_frame),
     (pd.Series, _pack_series, _unpack_series),
     *((cls, _pack_index, _unpack_index(cls)) for cls in INDEXES),
@@ -256,6 +251,4 @@ PAIRS: tuple[tuple[Any, Callable[[Any], object], Callable[[Any], Any]], ...] = (
 
 def register(types: TypeRegistry) -> TypeRegistry:
     """Add frames, series, indexes and scalars to a registry."""
-    for cls, encode, decode in PAIRS:
-        types.register(cls, name=f"pandas.{cls.__name__}", encode=encode, decode=decode)
-    return types
+    return register_pairs(types, "pandas", PAIRS)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowpersist.codec import TypeRegistry
 from flowpersist.integrations._refusals import missing
 
-__all__ = ["classes_of", "made_of_pair", "modules"]
+__all__ = ["Pair", "classes_of", "made_of_pair", "modules", "register_pairs"]
+
+#: A class, and how its objects are encoded and decoded.
+Pair: TypeAlias = tuple[type[Any], Callable[[Any], object], Callable[[Any], Any]]
 
 
 def modules(extra: str, *names: str) -> tuple[Any, ...]:
@@ -28,6 +31,13 @@ def classes_of(base: type, *packages: str, attributes: tuple[str, ...] = ()) -> 
     for package in packages:
         found |= TypeRegistry.package(package, base=base)
     return TypeRegistry.tree(*(one.cls for one in found), attributes=attributes, fields="tolerant")
+
+
+def register_pairs(types: TypeRegistry, package: str, pairs: Iterable[Pair]) -> TypeRegistry:
+    """Add the classes of a package by functions that stand in a table, under the names that the package gives them."""
+    for cls, encode, decode in pairs:
+        types.register(cls, name=f"{package}.{cls.__name__}", encode=encode, decode=decode)
+    return types
 
 
 @cache

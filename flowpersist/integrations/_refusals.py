@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from flowpersist.errors import ConfigurationError, MalformedPayload, UnsupportedType
 
-__all__ = ["malformed", "missing", "once", "spend", "unsupported"]
+__all__ = ["exactly", "malformed", "missing", "once", "spend", "unsupported"]
+
+T = TypeVar("T")
 
 
 def missing(extra: str, *packages: str, error: ModuleNotFoundError) -> ConfigurationError:
@@ -25,6 +29,13 @@ def unsupported(what: str, remedy: str) -> UnsupportedType:
 def malformed(what: str) -> MalformedPayload:
     """The error for bytes that no ``encode=`` of these modules has written."""
     return MalformedPayload(f"the bytes are not what was encoded: {what}; restore them from where they were kept whole")
+
+
+def exactly(cls: type[T], cell: object, what: str) -> T:
+    """A cell of this very class; ``malformed`` for another, of which ``what`` says what it is."""
+    if type(cell) is not cls:
+        raise malformed(what)
+    return cell
 
 
 def once() -> bytearray:

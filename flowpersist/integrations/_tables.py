@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from flowpersist.integrations._packages import Pair, register_pairs
 from flowpersist.integrations._refusals import malformed, once, spend, unsupported
 from flowpersist.integrations._streams import read, write
 
@@ -60,27 +61,18 @@ def _unpack_table(cell: Any) -> pa.Table:  # noqa: ANN401 - any cell
     return table
 
 
-def _pack_batch(batch: pa.RecordBatch) -> bytes:
-    return write(batch.schema, [batch])
-
-
 def _unpack_batch(cell: object) -> pa.RecordBatch:
     _, (batch,) = read(cell)
     return batch
 
 
-def _pack_schema(schema: pa.Schema) -> bytes:
-    return write(schema, [])
-
-
-def _unpack_schema(cell: object) -> pa.Schema:
-    schema, _ = read(cell)
-    return schema
+PAIRS: tuple[Pair, ...] = (
+    (pa.Table, _pack_table, _unpack_table),
+    (pa.RecordBatch, lambda batch: write(batch.schema, [batch]), _unpack_batch),
+    (pa.Schema, lambda schema: write(schema, []), lambda cell: read(cell)[0]),
+)
 
 
 def register(types: TypeRegistry) -> TypeRegistry:
     """Add tables, record batches and schemas to a registry."""
-    types.register(pa.Table, name="pyarrow.Table", encode=_pack_table, decode=_unpack_table)
-    types.register(pa.RecordBatch, name="pyarrow.RecordBatch", encode=_pack_batch, decode=_unpack_batch)
-    types.register(pa.Schema, name="pyarrow.Schema", encode=_pack_schema, decode=_unpack_schema)
-    return types
+    return register_pairs(types, "pyarrow", PAIRS)

@@ -16,7 +16,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
     """Add ``pyarrow.Table``, ``RecordBatch`` and ``Schema`` to a registry, which is given back.
 
     They come back with their types, metadata and chunks. ``ConfigurationError`` where pyarrow is missing, or one of
-    these classes is registered already.
+    these classes is registered with other arguments.
     """
     try:
         from flowpersist.integrations import _tables  # noqa: PLC0415 - pyarrow is an extra

@@ -17,7 +17,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
 
     An array comes back with its dtype (byte order, units, fields and their places), shape, writability, and the order
     of C or Fortran; a view, as an array of its own. ``ConfigurationError`` where numpy is missing, or one of its
-    classes is registered already.
+    classes is registered with other arguments.
     """
     try:
         from flowpersist.integrations import _arrays  # noqa: PLC0415 - numpy is an extra

@@ -16,7 +16,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
     """Add ``DataFrame``, ``Series``, all kinds of ``Index`` and pandas' scalars to a registry, which is given back.
 
     They come back with their dtypes, labels, names, frequencies, flags and attributes. ``ConfigurationError`` where
-    pandas or pyarrow is missing, or one of these classes is registered already.
+    pandas or pyarrow is missing, or one of these classes is registered with other arguments.
     """
     try:
         from flowpersist.integrations import _frames  # noqa: PLC0415 - pandas is an extra

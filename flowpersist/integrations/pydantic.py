@@ -9,7 +9,7 @@ from typing import Any
 from flowpersist.codec import TypeRegistry
 from flowpersist.codec.discovery import classes_below
 from flowpersist.integrations._packages import made_of_pair, modules
-from flowpersist.integrations._refusals import malformed, unsupported
+from flowpersist.integrations._refusals import exactly, malformed, unsupported
 
 __all__ = ["register"]
 
@@ -64,9 +64,7 @@ def _secret(secret: Any) -> object:  # noqa: ANN401 - as above
 @cache
 def _secret_of(cls: Any, kind: type) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
     def load(value: Any) -> Any:  # noqa: ANN401 - as above
-        if type(value) is not kind:
-            raise malformed("a secret is of another class")
-        return cls(value)
+        return cls(exactly(kind, value, "a secret is of another class"))
 
     return load
 

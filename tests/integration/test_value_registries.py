@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -135,3 +137,23 @@ def test_bytes_that_are_no_url_are_malformed():
     types.register(ShopUrl, encode=lambda _: "no url", decode=str, name=f"{__name__}.ShopUrl")
     data = Codec(types).encode(VALUES[2]).unwrap()
     assert isinstance(Codec(TYPES).decode(data).failure(), MalformedPayload)
+
+
+REGISTRIES = (
+    *("numpy", "pandas", "arrow", "langchain", "openai", "anthropic", "pydantic_ai", "openai_agents", "mcp"),
+    *("google_genai", "pydantic", "msgspec", "dateutil", "pytz", "sqlmodel"),
+)
+
+
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_a_ready_registry_is_called_twice_and_merged_with_itself(name):
+    register = import_module(f"flowpersist.integrations.{name}").register
+    types = register(TypeRegistry())
+    count = len(types)
+    register(types)
+    assert len(types) == len(types | register(TypeRegistry())) == count
+
+
+def test_every_ready_registry_is_tested():
+    place = Path(import_module("flowpersist.integrations").__file__).parent
+    assert {file.stem for file in place.glob("[a-z]*.py")} == set(REGISTRIES)
