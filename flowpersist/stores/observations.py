@@ -13,7 +13,7 @@ from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.outcome import or_raise
 from flowpersist.sealed.collection import Stored
 from flowpersist.sealed.listing import Asked, walked
-from flowpersist.sealed.naming import Parts, Prefix
+from flowpersist.sealed.naming import Parts, Prefix, parts_of
 from flowpersist.sealed.numbered import NumberedLog, trimming
 from flowpersist.sealed.upkeep import count_live, register
 from flowpersist.stores.values import ValueStore
@@ -115,7 +115,7 @@ class Observations:
 
 def _of(agent_id: str | None) -> Parts:
     check_instance(agent_id, "agent_id", (str, type(None)), "a str")
-    return () if agent_id is None else (agent_id,)
+    return () if agent_id is None else parts_of(agent_id, "agent_id")
 
 
 def _observation(stored: Stored) -> Observation:

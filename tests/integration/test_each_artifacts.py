@@ -277,23 +277,31 @@ async def damage(stores, how):
         await backend.delete(second.ref if how == "the last missing" else first.ref)
 
 
-@pytest.mark.parametrize(
-    "how", ["flipped", "cut", "swapped", "exchanged bodies", "the first missing", "the last missing"]
-)
-@pytest.mark.parametrize("keyring", [RING, None], ids=["sealed", "plain"])
-async def test_damaged_pieces_are_refused(how, keyring, url):
+HOW = ("flipped", "cut", "swapped", "exchanged bodies", "the first missing", "the last missing")
+
+
+async def refuse_damaged(stores, how):
     data = [os.urandom(PIECE_BYTES), os.urandom(PIECE_BYTES)]
-    async with open_test_hub(url, keyring=keyring) as hub:
-        stores = Stores(hub)
-        await stores.artifacts.write("a", parts(*data))
-        await damage(stores, how)
-        seen: list[bytes] = []
-        with pytest.raises(IntegrityError):
-            await collect(stores, seen)
-        assert seen == data[: len(seen)]
-        # It is mended by being written again.
-        await stores.artifacts.write("a", b"again")
-        assert (await read(stores, "a"), await left(stores)) == (b"again", (1, 1, 0))
+    await stores.artifacts.write("a", parts(*data))
+    await damage(stores, how)
+    seen: list[bytes] = []
+    with pytest.raises(IntegrityError):
+        await collect(stores, seen)
+    assert seen == data[: len(seen)]
+    # It is mended by being written again.
+    await stores.artifacts.write("a", b"again")
+    assert (await read(stores, "a"), await left(stores)) == (b"again", (1, 1, 0))
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_damaged_pieces_are_refused(how, stores):
+    await refuse_damaged(stores, how)
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_damaged_pieces_are_refused_without_a_keyring(how):
+    async with open_test_hub(keyring=None) as hub:
+        await refuse_damaged(Stores(hub), how)
 
 
 async def test_pieces_of_another_digest_and_damaged_manifests_are_refused_and_replaced(stores):

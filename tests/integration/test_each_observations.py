@@ -303,6 +303,7 @@ async def test_postgresql_reads_content_in_clear_as_jsonb(server, prefix):
 
 REFUSED = {
     "an agent that is no text": (lambda s: s.observations.add(5, 1), TypeError),
+    "an agent of over a megabyte": (lambda s: s.observations.add("a" * (2**20 + 1), 1), StateTooLarge),
     "content of no known class": (lambda s: s.observations.add("a", object()), SerializationError),
     "no days": (lambda s: s.observations.keeping(days=0), ConfigurationError),
     "negative days": (lambda s: s.observations.keeping(days=-1), ConfigurationError),

@@ -50,33 +50,62 @@ async def test_projects_see_nothing_of_each_other(stores):
     assert (await stores.project("a").project("b").values("v", str).load("k")).value == "b"
 
 
+async def fill(stores, text):
+    """Something in every store."""
+    for name in ("v", "w"):
+        await stores.values(name, str).save((text, 2), text * 1000)
+    await stores.values("listed", str, listed=True).save("k", text)
+    await stores.run_state.save_state(text, text)
+    await stores.observations.add(text, {"n": text})
+    await stores.features.save([text])
+    await stores.artifacts.write(text, text.encode(), media_type=text)
+    await stores.signals.set(text, text, critical=True)
+    await stores.locks.acquire(text, text)
+
+
+async def found_in(stores, text):
+    """What of it is there."""
+    return [
+        *[(await stores.values(name, str).load((text, 2))).value[: len(text)] for name in ("v", "w")],
+        *[item.value for item in (await stores.values("listed", str, listed=True).items("k")).items],
+        await stores.run_state.load_state(text),
+        *[one.content["n"] for one in await stores.observations.recent()],
+        *(await stores.features.load()),
+        *[piece.decode() async for piece in stores.artifacts.open(text)],
+        *(await stores.signals.all()),
+        *[lease.agent_id for lease in await stores.locks.holders(text)],
+    ]
+
+
 async def test_a_deleted_project_leaves_nothing_and_takes_nothing_along(backend, url, stored):
     async with open_test_hub(url, keyring=RING) as hub:
         stores = Stores(hub)
-        ours, others = (
-            stores.project(PROJECT),
-            (stores.project("other"), stores, Stores(hub, tenant="t").project(PROJECT)),
-        )
-        for scoped in (ours, *others):
-            for name in ("v", "w"):
-                await scoped.values(name, str).save("k", "small")
-                await scoped.values(name, str).save(("k", 2), "large" * 10_000)
-        scope = project_scope(None, PROJECT)
-        assert await stores.delete_project(PROJECT) == 4
+        others = {"other": stores.project("other"), "none": stores, "t": Stores(hub, tenant="t").project(PROJECT)}
+        for text, scoped in {PROJECT: stores.project(PROJECT), **others}.items():
+            await fill(scoped, text)
+            assert await found_in(scoped, text) == [text] * 9
+        assert await stores.delete_project(PROJECT) >= 10
         assert await stores.delete_project(PROJECT) == 0
         assert await stores.delete_project("never saved to") == 0
-        for name in ("v", "w"):
-            assert await ours.values(name, str).load("k") is None
-            assert (
-                await hub.backend.query(f"default.values.{collection_key(name, None, scope)}", Where(), limit=9)
-            ).items == ()
-            for scoped in others:
-                assert (await scoped.values(name, str).load("k")).value == "small"
-                assert len((await scoped.values(name, str).load(("k", 2))).value) == 50_000
-        if backend == "memory":
-            return
-        found = await stored()
-        assert [name for name, form in forms(PROJECT).items() if form in found] == []
+        for text, scoped in others.items():
+            assert await found_in(scoped, text) == [text] * 9
+        scope = project_scope(None, PROJECT)
+        left = (await hub.backend.query("default.collections", Where(), limit=500)).items
+        assert [record.ref.key for record in left if scope in record.ref.key] == []
+        names = {name_in(record.ref.key) for record in left}
+        assert len(names) >= 11
+        for name in names:
+            namespace = f"default.values.{collection_key(name, None, scope)}"
+            assert (await hub.backend.query(namespace, Where(), limit=9)).items == ()
+        ours = stores.project(PROJECT)
+        assert (await ours.observations.recent(), await ours.features.load(), await ours.artifacts.list()) == (
+            (),
+            None,
+            (),
+        )
+        if backend != "memory":
+            found = await stored()
+            assert [name for name, form in forms(PROJECT).items() if form in found] == []
 
 
 async def test_what_is_saved_after_a_project_was_deleted_is_there_for_all(stores):
