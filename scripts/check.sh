@@ -17,7 +17,7 @@ check mypy
 # The wheel holds pyright itself; it must not look for a newer one.
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 check pyright --pythonpath "$venv/bin/python"
 check lint-imports --no-cache
-check shellcheck scripts/*.sh scripts/servers/*.sh .ci/run
+check shellcheck scripts/*.sh scripts/servers/*.sh examples/orchestrator/*.sh .ci/run
 
 [ ${#failed[@]} -eq 0 ] || fail "Failed: ${failed[*]}"
 say "All checks passed"

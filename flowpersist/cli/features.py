@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -46,14 +46,15 @@ def save(*, store: Store, content: str, if_revision: int | None, project: str | 
 def load(*, store: Store, project: str | None) -> None:
     """Print the document; exit code 5 if nothing is saved."""
 
-    async def verb(stores: Stores) -> Any:  # noqa: ANN401 - the document
-        found = await stores.features.load()
-        if found is None:
+    async def verb(stores: Stores) -> FeatureVersion:
+        # Not `load`, which gives None for a document that is null, too.
+        versions = await stores.features.history(1)
+        if not versions:
             raise ValueNotFound("no features are saved in this project")
-        return found
+        return versions[0]
 
     found = with_stores(store, project, verb)
-    store.show(found, [as_text(found)])
+    store.show(found.content, [as_text(found.content)])
 
 
 @feature.command(cls=Command)

@@ -142,6 +142,27 @@ def test_the_lock_of_a_killed_process_is_had_when_its_lease_ends(cli, made, shel
     assert lease["fence"] == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("acquire", "a", "--agent", "a", "--ttl", "365d"), Exit.CONFIGURATION),
+        (("acquire", "a", "--agent", "a", "--ttl", "0"), Exit.USAGE),
+        (("acquire", "", "--agent", "a"), Exit.CONFIGURATION),
+        (("acquire", "a", "--agent", ""), Exit.CONFIGURATION),
+        (("acquire", "a" * 5000, "--agent", "a"), Exit.CONFIGURATION),
+        (("acquire", "a", "--agent", "a", "--project", ""), Exit.CONFIGURATION),
+        (("run", "a", "--agent", "a", "--ttl", "365d", "--", "touch", "begun"), Exit.CONFIGURATION),
+    ],
+    ids=["ttl of a year", "no ttl", "no path", "no agent", "long path", "no project", "run"],
+)
+def test_a_lock_that_no_store_can_hold_is_refused(cli, made, place, words, code):
+    refused = cli("lock", *words)
+    assert refused.exit_code == code
+    assert "Invalid" in refused.stderr
+    assert not (place / "begun").exists()
+    assert cli("lock", "holders", "a").stdout == "nobody\n"
+
+
 # ---- signals
 
 
@@ -225,6 +246,9 @@ def test_features_are_saved_and_loaded(cli, made):
     assert json.loads(cli("feature", "load").stdout) == {"number": 2}
     assert said(cli("feature", "history", "-n", "5", "--json"))[0]["content"] == {"number": 2}
     assert cli("feature", "save", "{").exit_code == Exit.USAGE
+    assert cli("feature", "save", "{}", "--if-revision", "1").exit_code == Exit.STORAGE
+    assert cli("feature", "save", "null", "--if-revision", "2").stdout == "saved revision 3\n"
+    assert cli("feature", "load").stdout == "null\n"
 
 
 # ---- artifacts
