@@ -5,12 +5,12 @@ What is imported here is public; every other module of the package may change.
 
 from __future__ import annotations
 
+from flowpersist.backends.store_config import StoreConfig
 from flowpersist.lifecycle.locking import Lease, LockType
 from flowpersist.lifecycle.signalling import Signal
 from flowpersist.sealed.marked import StateInfo
 from flowpersist.sealed.naming import Key
 from flowpersist.stores.artifacts import Artifact, Artifacts
-from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.conversation import ConversationManager, run_state_store_from_env
 from flowpersist.stores.entries import Change, Loaded, Saved
 from flowpersist.stores.features import Features, FeatureVersion

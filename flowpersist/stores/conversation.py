@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Final, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
+from flowpersist.backends.store_config import store_url
 from flowpersist.errors import RevisionConflict
 from flowpersist.errors.arguments import check_callable, check_instance, check_mapping, check_pause
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions
 from flowpersist.sealed.retrying import Runtime
-from flowpersist.stores.config import store_url
 from flowpersist.stores.run_state import RunStateStore, SealedRunStateStore, VersionedRunStateStore, run_state_store
 
 __all__ = ["ConversationManager", "run_state_store_from_env"]

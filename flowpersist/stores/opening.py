@@ -10,6 +10,7 @@ from typing import Any, Final, Unpack
 from typing_extensions import TypeVar
 
 from flowpersist.backends.base import StorageBackend, check_text
+from flowpersist.backends.store_config import StoreConfig
 from flowpersist.errors.arguments import (
     check_class,
     check_flag,
@@ -28,7 +29,6 @@ from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.naming import Key
 from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stores.artifacts import ARTIFACTS, CLAIMS, PIECES, Artifacts
-from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.features import FEATURES, Features
 from flowpersist.stores.locks import LOCKS, Locks
 from flowpersist.stores.observations import OBSERVATIONS, Observations

@@ -17,6 +17,7 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeVar, is_typeddict
 
 from flowpersist.backends.base import StorageBackend
+from flowpersist.backends.store_config import StoreConfig
 from flowpersist.codec import Codec
 from flowpersist.codec.versions import VersionedCodec
 from flowpersist.errors import ConfigurationError, PersistenceError, RevisionConflict
@@ -37,7 +38,6 @@ from flowpersist.sealed.encoding import encoded, in_thread_if_large
 from flowpersist.sealed.keeping import KeptValue
 from flowpersist.sealed.marked import Held, MarkedValue, StateInfo
 from flowpersist.sealed.naming import Key, parts_of
-from flowpersist.stores.config import StoreConfig
 from flowpersist.stores.values import ValueStore
 
 __all__ = ["StateManager", "StateOptions", "StateSource", "late"]
