@@ -26,14 +26,22 @@ class Renewing:
 
     When the lease is lost the block is cancelled, and the error that said so is raised in place of the cancellation.
     ``renewal`` renews once for another ``lease``, and gives None where that could not be tried for no fault of the
-    lease; ``what`` is what is leased, in the words of a message that holds no secret; ``store`` names the backend.
+    lease; ``what`` is what is leased, in the words of a message that holds no secret; ``store`` names the backend;
+    ``left`` is what is left of the lease at the beginning, if that is not all of it.
     """
 
     def __init__(
-        self, renewal: Callable[[], Awaitable[Outcome[Any] | None]], lease: timedelta, what: str, store: str
+        self,
+        renewal: Callable[[], Awaitable[Outcome[Any] | None]],
+        lease: timedelta,
+        what: str,
+        store: str,
+        *,
+        left: timedelta | None = None,
     ) -> None:
         self._renewal = renewal
         self._lease = lease
+        self._left = lease if left is None else left
         self._what = what
         self._store = store
         self._finished = asyncio.Event()
@@ -63,7 +71,7 @@ class Renewing:
             raise RuntimeError(msg)
         self._body = task
         self._cancelling = task.cancelling()
-        self._ends = asyncio.get_running_loop().time() + self._lease.total_seconds()
+        self._ends = asyncio.get_running_loop().time() + self._left.total_seconds()
         self._renewer = asyncio.create_task(self._renew(), name=f"renew {self._what}")
         return self
 
@@ -103,7 +111,7 @@ class Renewing:
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = self._lease.total_seconds() / RENEWALS
+        pause = min(self._lease, self._left).total_seconds() / RENEWALS
         while not self.finished:
             await asyncio.sleep(pause)
             started = loop.time()

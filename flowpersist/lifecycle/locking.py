@@ -38,10 +38,10 @@ LockType: TypeAlias = Literal["exclusive", "shared"]
 #: A lock as it is stored: the version, the last fence, and the stakes.
 Content: TypeAlias = tuple[Any, ...]
 VERSION: Final = 1
-#: How long a place is kept for one that waits and does not renew it.
-PLACE: Final = timedelta(seconds=15)
-#: What is left of a place when it is renewed.
-RENEWED_AT: Final = PLACE * 2 / 3
+#: How long a place is kept for one that waits and does not renew it: the first one's, and for each that waits in front
+#: as much longer. So a dead one holds up hardly anybody, and a long line does not spend its time on renewals.
+PLACE: Final = timedelta(seconds=6)
+PLACE_BEHIND: Final = timedelta(milliseconds=250)
 #: Between two looks of one who waits far behind.
 LONGEST: Final = timedelta(seconds=1)
 MOST_STAKES: Final = 1000
@@ -188,12 +188,14 @@ def taken(lock: Lock, now: datetime, ask: Ask, *, waits: bool) -> Result[Step[Le
 def _placed(
     lock: Lock, now: datetime, ask: Ask, place: Stake | None, waiting: Waiting
 ) -> Result[Step[Lease | Waiting], PersistenceError]:
-    if place is not None and place.until - now > RENEWED_AT:
+    length = PLACE + waiting.position * PLACE_BEHIND
+    # Renewed after a third, so that two renewals may fail.
+    if place is not None and place.until - now > length * 2 / 3:
         return Success(Step(waiting))
     if place is None and len(lock.stakes) >= MOST_STAKES:
         message = f"{MOST_STAKES} agents hold the lock or wait for it, and more can't; try again later"
         return Failure(LockBusy(message, waiting.busy.retry_at, waiting.busy.holder))
-    kept = Stake(ask.agent, ask.shared, ask.claim, now + PLACE) if place is None else evolve(place, until=now + PLACE)
+    kept = Stake(ask.agent, ask.shared, ask.claim, now + length) if place is None else evolve(place, until=now + length)
     return Success(Step(waiting, lock.changed(place, kept).content))
 
 

@@ -72,7 +72,7 @@ class Locks:
         - ``agent_id``: who takes it. If it holds the lock already, it gets the same lease with a later end.
         - ``lock_type``: ``exclusive``, or ``shared``, which goes together with other shared ones.
         - ``ttl``: the length of the lease, by the store's clock; at most 30 days.
-        - ``wait``: how long to wait at most; None: not at all. The place of one that died ends after 15 seconds.
+        - ``wait``: how long to wait at most; None: not at all. The place of one that died ends by itself.
 
         Raises ``LockBusy``, which tells who holds the lock and until when.
         """
@@ -152,9 +152,10 @@ class Locks:
         with forgetting():
             lease = await self.acquire(path, agent_id, lock_type=lock_type, ttl=ttl, wait=wait)
             what, overdue = f"the lock of fence {lease.fence}", False
-            store = self._collection.records.backend.name
+            records = self._collection.records
+            left, store = lease.expires_at - records.reckoned(), records.backend.name
             try:
-                async with Renewing(lambda: attempt(self.renew(lease, ttl)), ttl, what, store) as renewing:
+                async with Renewing(lambda: attempt(self.renew(lease, ttl)), ttl, what, store, left=left) as renewing:
                     yield lease
                     overdue = renewing.overdue
             finally:
