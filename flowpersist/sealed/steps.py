@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError
-from flowpersist.sealed.cards import Card, at, live
+from flowpersist.sealed.cards import Card, live
 from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.naming import Parts
@@ -70,7 +70,7 @@ class Steps(Generic[H]):
             draft: Draft[Card] = evolve(made.unwrap().draft({}, step.expires_at), not_after=step.not_after)
             return draft.giving(step.result)
 
-        return (await self.collection.records.update(name, decide, body=True)).result
+        return self.collection.named(name, (await self.collection.records.update(name, decide, body=True)).result)
 
     async def look(self, parts: Parts) -> Result[H, PersistenceError]:
         """What is there. Reading a collection that nobody has saved to writes nothing."""
@@ -80,14 +80,13 @@ class Steps(Generic[H]):
         made = naming.unwrap()
         if made is None:
             return self._read(None, self.collection.records.reckoned())
-        read = await self.collection.records.read(made.name(parts), body=True)
-        if not isinstance(read, Success):
-            return Failure(read.failure())
-        return await self._found(parts, read.unwrap())
+        name = made.name(parts)
+        read = await self.collection.records.read(name, body=True)
+        found = Failure(read.failure()) if isinstance(read, Failure) else await self._found(parts, read.unwrap())
+        return self.collection.named(name, found)
 
     async def _found(self, parts: Parts, found: Found[Card]) -> Result[H, PersistenceError]:
         record = live(found)
         if record is None:
             return self._read(None, found.now)
-        content = (await self.collection.opened(record, parts)).bind(lambda one: self._read(one.value, found.now))
-        return content.alt(lambda error: at(error, record.ref))
+        return (await self.collection.opened(record, parts)).bind(lambda one: self._read(one.value, found.now))

@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from datetime import timedelta
 
 import pytest
 
+from cancelling import CancelledAt, Hesitant
 from flowpersist import AwaitInput, Maintenance, Status, or_raise
 from flowpersist.backends.base import Where
-from flowpersist.backends.memory import MemoryBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 MOST_AWAITS = 60
-
-
-class Hesitant(MemoryBackend):
-    """A memory backend that can be cancelled before each call, and between a put and its acknowledgement."""
-
-    async def get(self, ref, *, body=True):
-        await asyncio.sleep(0)
-        read = await super().get(ref, body=body)
-        await asyncio.sleep(0)
-        return read
-
-    async def put(self, ref, change, *, if_revision, not_after=None):
-        await asyncio.sleep(0)
-        written = await super().put(ref, change, if_revision=if_revision, not_after=not_after)
-        await asyncio.sleep(0)
-        return written
-
-    async def query(self, namespace, where, **options):
-        await asyncio.sleep(0)
-        return await super().query(namespace, where, **options)
-
-
-class CancelledAt:
-    """Awaits a coroutine, and throws ``CancelledError`` into it where it awaits for the ``at``-th time.
-
-    As a task's cancellation does: the future that it waits for is cancelled, then the error is thrown.
-    """
-
-    def __init__(self, coroutine, at):
-        self.coroutine, self.at, self.reached = coroutine, at, False
-
-    def __await__(self) -> Generator[object, None, object]:
-        count, error = 0, None
-        while True:
-            try:
-                waits_for = self.coroutine.send(None) if error is None else self.coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            count, error = count + 1, None
-            if count == self.at:
-                self.reached = True
-                if waits_for is not None:
-                    waits_for._asyncio_future_blocking = False
-                    waits_for.cancel()
-                error = asyncio.CancelledError()
-            else:
-                try:
-                    yield waits_for
-                except asyncio.CancelledError as cancelled:
-                    error = cancelled
 
 
 @pytest.fixture(params=["memory", "sqlite"])
