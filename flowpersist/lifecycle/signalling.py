@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -10,10 +10,12 @@ from attrs import astuple, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.codec import Codec
-from flowpersist.errors import MalformedPayload, PersistenceError, StateTooLarge, UnsupportedVersion
+from flowpersist.errors import ConfigurationError, MalformedPayload, PersistenceError, StateTooLarge, UnsupportedVersion
+from flowpersist.errors.arguments import check_items, check_mapping
+from flowpersist.sealed.naming import check_id
 from flowpersist.sealed.steps import Step
 
-__all__ = ["Signal", "SignalSet", "applied", "bounded", "live_signals", "shown"]
+__all__ = ["Signal", "SignalSet", "applied", "bounded", "checked_keys", "live_signals", "shown"]
 
 VERSION: Final = 1
 MOST_SIGNALS: Final = 1000
@@ -57,10 +59,10 @@ def live_signals(
         version, signals = content
         if version != VERSION:
             return Failure(UnsupportedVersion("the signals were written by a later release; upgrade flowpersist"))
-        found = {key: SetSignal(*fields) for key, fields in signals.items()}
+        found = ((key, SetSignal(*fields)) for key, fields in signals.items())
+        return Success({key: one for key, one in found if one.expires_at is None or now < one.expires_at})
     except (TypeError, ValueError, AttributeError):
         return Failure(MalformedPayload("the signals can't be read; restore the record from a backup"))
-    return Success({key: one for key, one in found.items() if one.expires_at is None or now < one.expires_at})
 
 
 def applied(
@@ -98,3 +100,15 @@ def shown(key: str, one: SetSignal, codec: Codec) -> Result[Signal, PersistenceE
     """A signal with its value."""
     decoded = codec.decode(one.value)
     return decoded.map(lambda value: Signal(key, value, one.expires_at is None, one.set_at, one.expires_at))
+
+
+def checked_keys(values: Mapping[str, object], clear: Iterable[str]) -> frozenset[str]:
+    """The keys to clear, where values are set in the same step."""
+    check_mapping(values, "set")
+    check_items(clear, "clear", "keys")
+    cleared = [*clear]
+    for key in (*values, *cleared):
+        check_id(key, "key")
+    if not values.keys().isdisjoint(cleared):
+        raise ConfigurationError("Invalid clear: expected keys that are not set in the same call", "clear")
+    return frozenset(cleared)

@@ -1,7 +1,4 @@
-"""``Locks``: which of several agents may change what, by leases that end by the store's clock.
-
-What may follow what is decided by ``lifecycle.locking``; here it is read, decided, put, and waited for.
-"""
+"""``Locks``: which of several agents may change what. ``lifecycle.locking`` says what may follow what."""
 
 from __future__ import annotations
 
@@ -41,8 +38,7 @@ class Locks:
     """The locks of a collection, one for each path. ``Stores.locks`` makes it.
 
     An agent is one holder, whatever task or process asks for it: what it holds, it gets again. Paths and agents are 1
-    to 4096 bytes of UTF-8 without NUL. Every verb raises ``StorageError``, and where a lock can't be opened
-    ``IntegrityError``, ``EncryptionError`` or ``SerializationError``. After ``UnknownOutcome`` repeat the verb.
+    to 4096 bytes of UTF-8 without NUL. Verbs raise what those of ``ValueStore`` do; after ``UnknownOutcome`` repeat.
 
     - ``values``: the collection.
     - ``poll``: how often the first who waits looks; ten times as long where the backend tells of changes.
@@ -72,7 +68,7 @@ class Locks:
         - ``agent_id``: who takes it. If it holds the lock already, it gets the same lease with a later end.
         - ``lock_type``: ``exclusive``, or ``shared``, which goes together with other shared ones.
         - ``ttl``: the length of the lease, by the store's clock; at most 30 days.
-        - ``wait``: how long to wait at most; None: not at all. The place of one that died ends by itself.
+        - ``wait``: how long to wait at most; None: not at all.
 
         Raises ``LockBusy``, which tells who holds the lock and until when.
         """
@@ -151,8 +147,7 @@ class Locks:
         """
         with forgetting():
             lease = await self.acquire(path, agent_id, lock_type=lock_type, ttl=ttl, wait=wait)
-            what, overdue = f"the lock of fence {lease.fence}", False
-            records = self._collection.records
+            what, overdue, records = f"the lock of fence {lease.fence}", False, self._collection.records
             left, store = lease.expires_at - records.reckoned(), records.backend.name
             try:
                 async with Renewing(lambda: attempt(self.renew(lease, ttl)), ttl, what, store, left=left) as renewing:

@@ -1,6 +1,4 @@
-"""``Signals``: what agents tell each other by keys. All of a collection stand in one record, so that several change in
-one compare-and-set.
-"""
+"""``Signals``: what agents tell each other by keys. All are one record, so that several change in one step."""
 
 from __future__ import annotations
 
@@ -10,19 +8,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from flowpersist.errors import ConfigurationError
-from flowpersist.errors.arguments import (
-    check_duration,
-    check_flag,
-    check_instance,
-    check_items,
-    check_mapping,
-    check_pause,
-)
+from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_pause
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.wakeup import Bell
-from flowpersist.lifecycle.signalling import Signal, SignalSet, applied, bounded, live_signals, shown
+from flowpersist.lifecycle.signalling import Signal, SignalSet, applied, bounded, checked_keys, live_signals, shown
 from flowpersist.sealed.encoding import encoded
 from flowpersist.sealed.naming import check_id
 from flowpersist.sealed.steps import Steps
@@ -41,8 +31,7 @@ class Signals:
     """The signals of a collection. ``Stores.signals`` makes it.
 
     A key is 1 to 4096 bytes of UTF-8 without NUL, a value what the hub's codec takes, at most 64 KiB of it; at most
-    1,000 signals are set. Every verb raises ``StorageError``, and where the signals can't be opened
-    ``IntegrityError``, ``EncryptionError`` or ``SerializationError``.
+    1,000 signals are set. Verbs raise what those of ``ValueStore`` do.
 
     - ``values``: the collection.
     - ``poll``: how often who waits or watches looks; ten times as long where the backend tells of changes.
@@ -92,18 +81,12 @@ class Signals:
 
         Raises ``ConfigurationError`` for a key in both, and ``SerializationError``.
         """
-        check_mapping(set, "set")
-        check_items(clear, "clear", "keys")
-        keys = [*clear]
-        for key in (*set, *keys):
-            check_id(key, "key")
-        if not set.keys().isdisjoint(keys):
-            raise ConfigurationError("Invalid clear: expected keys that are not set in the same call", "clear")
+        keys = checked_keys(set, clear)
         check_flag(critical, "critical")
         check_duration(ttl, "ttl", most=MOST_TTL)
         codec, lasting = self._collection.records.sealer.codec, None if critical else ttl
         values = {key: or_raise(await encoded(codec, value, bounded)) for key, value in set.items()}
-        step = self._steps.step(_ALL, lambda before, now: applied(before, now, values, {*keys}, lasting))
+        step = self._steps.step(_ALL, lambda before, now: applied(before, now, values, keys, lasting))
         after, _ = or_raise(await step)
         return self._shown(after, values)
 

@@ -105,7 +105,7 @@ async def test_apply_is_all_or_none_whenever_its_process_is_killed(url):
     """Whoever looks meanwhile, and after it was killed, sees the signals of one call and no others."""
     async with open_stores(url, keyring=RING) as stores:
         last = 0
-        for turn in range(20 if LONG else 2):
+        for turn in range(20 if LONG else 1):
             running = await asyncio.create_subprocess_exec(sys.executable, "-c", FLIPPING, url, RING.export())
             try:
                 seen = set()

@@ -13,13 +13,16 @@ import pytest
 
 from flowpersist import Backoff, Codec, Criteria, Limits, PersistenceHub, RaisingHub, Status, blocking, open_hub
 from flowpersist.hub.outcome import or_raise
-from flowpersist.stores import ValueStore
+from flowpersist.stores import Locks, Signals, ValueStore
 
 VERBS = [one for name, one in inspect.getmembers(PersistenceHub, inspect.isfunction) if not name.startswith("_")]
-#: The arguments of ``keys`` and ``iterate`` are those of ``items``.
-ALIKE = {"__init__", "keys", "iterate"}
+#: The arguments of ``keys`` and ``iterate`` are those of ``items``, and those of ``held`` those of ``acquire``.
+ALIKE = {"__init__", "keys", "iterate", "held"}
 STORED = [
-    one for name, one in inspect.getmembers(ValueStore, inspect.isfunction) if name[0] != "_" and name not in ALIKE
+    one
+    for kind in (ValueStore, Locks, Signals)
+    for name, one in inspect.getmembers(kind, inspect.isfunction)
+    if name[0] != "_" and name not in ALIKE
 ]
 MADE = [Backoff, Criteria, Limits]
 
