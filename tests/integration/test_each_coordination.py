@@ -281,7 +281,7 @@ async def test_who_waits_for_a_signal_gets_it(stores):
 
 
 async def test_a_watch_tells_what_is_set_and_every_last_state(stores):
-    signals = stores.signals
+    signals = Signals(stores.values("signals", tuple), poll=SOON)
     async with aclosing(signals.watch()) as states:
         assert await anext(states) == {}
         first = await signals.set("a", 1)
