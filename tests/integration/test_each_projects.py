@@ -121,6 +121,20 @@ async def test_what_is_saved_after_a_project_was_deleted_is_there_for_all(stores
     assert await Stores(stores.hub).delete_project("p") == 2
 
 
+async def test_a_project_outlives_the_key_that_it_was_made_with(stores):
+    values = stores.project("p").values("v", int)
+    await values.save("a", 1)
+    (old,) = RING.kids
+    ring = RING.add("k2", b"2" * 32).promote("k2")
+    stores.hub.use_keyring(ring)
+    await values.update("a", lambda value: value + 1)
+    stores.hub.use_keyring(ring.retire(old))
+    for again in (values, Stores(stores.hub).project("p").values("v", int)):
+        assert (await again.load("a")).value == 2
+        await again.save("b", 3)
+    assert await Stores(stores.hub).delete_project("p") == 2
+
+
 async def test_reading_in_a_project_writes_nothing(stores):
     scoped = stores.project("p")
     assert await scoped.values("v", int).load("k") is None

@@ -796,6 +796,22 @@ def test_a_call_that_is_interrupted_before_the_loop_knows_of_it_ends(monkeypatch
     portal.close()
 
 
+def test_observations_features_and_artifacts_of_a_project(hub):
+    project = Stores(hub).project("p")
+    project.observations.keeping(days=1).add("a", 1)
+    project.observations.add("a", 2)
+    assert [one.content for one in project.observations.recent("a")] == [2, 1]
+    project.features.save([1], clear=True)
+    assert (project.features.load(), project.features.history()[0].revision) == ([1], 1)
+    assert project.features.namespace.endswith(".features")
+    project.artifacts.write("log", b"x" * 2_000_000)
+    assert [len(piece) for piece in project.artifacts.open("log")] == [2**20, 2_000_000 - 2**20]
+    assert [one.size for one in project.artifacts.list()] == [2_000_000]
+    assert Stores(hub).artifacts.list() == ()
+    assert set(project.cleanup().values()) == {0}
+    assert Stores(hub).delete_project("p") == 6
+
+
 def test_a_lock_is_held_and_a_signal_waited_for(hub):
     stores_ = Stores(hub)
     with stores_.locks.held("a", "ann") as lease:
