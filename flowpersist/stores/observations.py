@@ -108,8 +108,9 @@ class Observations:
 
         - ``agent_id``: of one agent; None: of all.
         """
-        naming, records = or_raise(await self._values.collection.naming()), self._values.collection.records
-        where = Where() if naming is None else Where(range=naming.span(Prefix(_of(agent_id))).range)
+        prefix, records = Prefix(_of(agent_id)), self._values.collection.records
+        naming = or_raise(await self._values.collection.naming())
+        where = Where() if naming is None else Where(range=naming.span(prefix).range)
         return or_raise(await count_live(records, where))[0]
 
 
