@@ -21,7 +21,7 @@ from hashlib import sha256
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, List, Literal, NamedTuple  # noqa: UP035 - as List below
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -122,6 +122,9 @@ NAMES: dict[str, Any] = {
     "MappingProxyType": MappingProxyType,
     "SimpleNamespace": SimpleNamespace,
     "weakref": weakref,
+    "Any": Any,
+    "List": List,  # noqa: UP006 - another expression than list
+    "Literal": Literal,
     **{one.__name__: one for one in CLASSES},
     **{one.__name__: one for one in (Counter, OrderedDict, defaultdict, deque, Decimal, Fraction, UUID, ZoneInfo)},
     **{one.__name__: one for one in (ip_address, ip_interface, ip_network, PurePosixPath, PureWindowsPath, Path)},
@@ -273,6 +276,10 @@ SOURCES["standard"] = {
     "arrays": "value = [array('d', [1.5]), array('q', [-1]), array('H'), array('u', 'text')]",
     "functions and classes": "value = [double, Node, int, Money, dt.datetime]",
     "aliases": "value = [list[int], dict[str, tuple[Node, list[int]]]]",
+    "type expressions": (
+        "value = [list[int | None], int | list[Node], Literal['a', 1, True, None, b'x', Colour.RED], list[Any], "
+        "dict[str, List[int]], tuple[int, ...], tuple[()]]"
+    ),
     "a partial": "held = []\nvalue = partial(double, held, key=held)\nheld.append(value)",
     "weak references": "node = Node('a')\nnode.link = weakref.ref(node)\nvalue = [node, weakref.ref(double)]",
     "factories": "value = [defaultdict(double, a=1), defaultdict(Node), Groups(list, a=1), Groups(double)]",
