@@ -33,7 +33,7 @@ def backend(request):
 def environ(url):
     bare = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPERSIST_")}
     path = os.pathsep.join((str(Path(sys.executable).parent), bare["PATH"]))
-    settings = {"FLOWPERSIST_URL": url, "FLOWPERSIST_KEYS": RING.export(), "ORCHESTRATOR_LEASE": "4"}
+    settings = {"FLOWPERSIST_URL": url, "FLOWPERSIST_KEYS": RING.export(), "ORCHESTRATOR_LEASE": "8"}
     return {**bare, **settings, "PATH": path}
 
 
@@ -83,12 +83,13 @@ async def test_the_project_is_signed_off_though_a_coder_is_killed(url, environ):
     assert [place(text) for text in story] == sorted(place(text) for text in story)
     claims = [CLAIM.fullmatch(line).groups() for line in lines if CLAIM.fullmatch(line)]
     ((_, _, lost, _, fence),) = [one for one in claims if one[0] == "coder-1"]
-    (again,) = [one for one in claims if one[1:4] == ("finishes", lost, "1")]
-    assert again[0] in {"coder-2", "coder-3"}
-    assert int(again[4]) > int(fence)
+    # More than once, where a busy server took longer than a lease.
+    again = [one for one in claims if one[1:4] == ("finishes", lost, "1")]
+    assert {one[0] for one in again} <= {"coder-2", "coder-3"}
+    assert min(int(one[4]) for one in again) > int(fence)
     assert {one[2] for one in claims if one[1:4:2] == ("finishes", "1")} == FILES
     assert {one[2] for one in claims if one[3] == "2"} == {"evaluate.py"}
-    assert re.fullmatch(rf"refused +coder-1's late write: {lost} was written under fence \d, .*", lines[-2])
+    assert re.fullmatch(rf"refused +coder-1's late write: {lost} was written under fence \d+, .*", lines[-2])
     assert lines[-1] == "signed off after 2 rounds"
     await signed_off(url)
 
