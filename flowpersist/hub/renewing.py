@@ -111,9 +111,10 @@ class Renewing:
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = min(self._lease, self._left).total_seconds() / RENEWALS
+        left = self._left
         while not self.finished:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(left.total_seconds() / RENEWALS)
+            left = self._lease
             started = loop.time()
             match await self._renewed():
                 case Success(_):

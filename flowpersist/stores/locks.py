@@ -79,24 +79,25 @@ class Locks:
             return await self._steps.step((path,), lambda lock, now: locking.taken(lock, now, wish, waits=waits))
 
         try:
-            asked = or_raise(await ask(waits=bool(wait)))
-            if isinstance(asked, locking.Waiting) and wait:
+            result = await ask(waits=bool(wait))
+            if wait and not isinstance(result.value_or(None), Lease):
                 name = or_raise(await self._collection.made_naming()).name((path,))
                 pause = lambda last: self._poll if last is None else last.pause(self._poll)  # noqa: E731
                 async with aclosing(self._bell.looks(name, ask, pause, wait)) as looks:
                     async for asked in looks:
                         if isinstance(asked, Lease):
                             return asked
-                asked = or_raise(await ask(waits=False))
+                result = await ask(waits=False)
         except asyncio.CancelledError:
             # Where this does not succeed, the place and the lease end by themselves.
             with suppress(TimeoutError):
                 async with asyncio.timeout(GIVING_UP):
                     await self._steps.step((path,), lambda lock, _: Success(locking.dropped(lock, wish.claim)))
             raise
-        if isinstance(asked, Lease):
-            return asked
-        raise asked.busy
+        last = or_raise(result)
+        if isinstance(last, Lease):
+            return last
+        raise last.busy
 
     @discreet
     async def renew(self, lease: Lease, ttl: timedelta = TTL) -> Lease:

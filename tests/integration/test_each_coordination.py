@@ -19,6 +19,7 @@ from flowpersist import ConfigurationError, KeyRing, Maintenance, or_raise
 from flowpersist.backends.base import Capability, RecordChange, Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import (
+    BackendUnavailable,
     IntegrityError,
     LeaseLost,
     LockBusy,
@@ -433,6 +434,19 @@ async def test_who_waits_is_woken_and_needs_no_poll(backend, url):
                 assert set(await anext(states)) == {"OTHER", "DONE"}
                 asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, signals.clear("OTHER"))
                 assert set(await anext(states)) == {"DONE"}
+
+
+async def test_who_is_about_to_wait_minds_no_failure_that_passes(url):
+    faulty = FaultyBackend(backend_from_url(url))
+    async with open_test_hub(faulty, keyring=RING, runtime=Runtime(attempts=1)) as hub:
+        locks = Stores(hub).locks
+        await locks.release(await locks.acquire("a", "ann"))
+        for operation in ("get", "put"):
+            faulty.fail(operation)
+            with pytest.raises(BackendUnavailable):
+                await locks.acquire("a", "ann")
+            faulty.fail(operation, times=3)
+            assert await locks.release(await locks.acquire("a", "ann", wait=HOUR))
 
 
 async def test_who_waits_outlasts_a_store_that_fails_for_a_while(url):
