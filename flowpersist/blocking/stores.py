@@ -20,6 +20,7 @@ from flowpersist.stores import Features as AsyncFeatures
 from flowpersist.stores import Locks as AsyncLocks
 from flowpersist.stores import Observations as AsyncObservations
 from flowpersist.stores import RunStateStore, StateInfo, StoreConfig
+from flowpersist.stores import Sessions as AsyncSessions
 from flowpersist.stores import Signals as AsyncSignals
 from flowpersist.stores import StateManager as AsyncStateManager
 from flowpersist.stores import Stores as AsyncStores
@@ -33,6 +34,7 @@ __all__ = [
     "Locks",
     "Observations",
     "RunStates",
+    "Sessions",
     "Signals",
     "StateManager",
     "Stores",
@@ -244,6 +246,37 @@ def _project(
     return as_if(forwarded, method)
 
 
+class Sessions(Blocking[AsyncSessions]):
+    """The sessions, identities and profiles of people on a blocking hub: ``Stores.sessions``."""
+
+    get_state = verb(AsyncSessions.get_state)
+    save_state = verb(AsyncSessions.save_state)
+    list_states = verb(AsyncSessions.list_states)
+    delete_state = verb(AsyncSessions.delete_state)
+    get_context = verb(AsyncSessions.get_context)
+    save_context = verb(AsyncSessions.save_context)
+    list_contexts = verb(AsyncSessions.list_contexts)
+    delete_context = verb(AsyncSessions.delete_context)
+    get_identity = verb(AsyncSessions.get_identity)
+    get_identities = verb(AsyncSessions.get_identities)
+    save_identity = verb(AsyncSessions.save_identity)
+    list_identities = verb(AsyncSessions.list_identities)
+    delete_identity = verb(AsyncSessions.delete_identity)
+    get_user = verb(AsyncSessions.get_user)
+    save_user = verb(AsyncSessions.save_user)
+    list_users = verb(AsyncSessions.list_users)
+    delete_user = verb(AsyncSessions.delete_user)
+    get_session = verb(AsyncSessions.get_session)
+    save_session = verb(AsyncSessions.save_session)
+    list_sessions = verb(AsyncSessions.list_sessions)
+    delete_session = verb(AsyncSessions.delete_session)
+    resume_session = verb(AsyncSessions.resume_session)
+    export = iterated(AsyncSessions.export)
+    import_ = verb(AsyncSessions.import_)
+    forget = verb(AsyncSessions.forget)
+    cleanup = verb(AsyncSessions.cleanup)
+
+
 class Stores(Blocking[AsyncStores]):
     """``flowpersist.stores.Stores`` on a blocking hub.
 
@@ -265,6 +298,11 @@ class Stores(Blocking[AsyncStores]):
     def run_state(self) -> RunStates:
         """The run states: a text for each subject."""
         return RunStates(self._portal, lambda: self._wrapped.run_state)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions, identities and profiles of people."""
+        return Sessions(self._portal, lambda: self._wrapped.sessions)
 
     @property
     def locks(self) -> Locks:

@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar, cast
 
 from returns.result import Failure
 
-__all__ = ["discreet", "forgetting"]
+__all__ = ["discreet", "discreet_verbs", "forgetting"]
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 OURS: Final = "flowpersist"
 #: What our own frames call with our own values. Drivers are not among them: they get sealed bytes.
@@ -50,6 +51,14 @@ def discreet(verb: F) -> F:
             return _begun(verb, self, args, kwargs)
 
     return cast("F", called)
+
+
+def discreet_verbs(kind: type[T]) -> type[T]:
+    """A class whose public async methods are all ``discreet``."""
+    for name, method in list(vars(kind).items()):
+        if not name.startswith("_") and inspect.iscoroutinefunction(method):
+            setattr(kind, name, discreet(method))
+    return kind
 
 
 def _begun(verb: Callable[..., Any], hub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -17,7 +17,7 @@ from flowpersist.errors import PersistenceError, StorageError
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.retrying import Runtime
 
-__all__ = ["Alarm", "Bell", "hear_changes", "rung_within"]
+__all__ = ["Alarm", "Bell", "hear_changes", "hearing", "rung_within"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,24 @@ async def hear_changes(
             level = logging.DEBUG
         lost()
         await records.runtime.sleep(pause.total_seconds())
+
+
+@asynccontextmanager
+async def hearing(
+    records: SealedRecords[Any],
+    *,
+    begun: Callable[[], object],
+    changed: Callable[[str], object],
+    lost: Callable[[], object],
+) -> AsyncIterator[None]:
+    """Listen in the background for the length of an ``async with`` block, with the arguments of ``hear_changes``."""
+    hear = hear_changes(records, LISTEN_AGAIN, log, begun=begun, changed=changed, lost=lost)
+    listening = asyncio.create_task(hear, name="listen to changes of records")
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.wait({listening})
 
 
 class Alarm:

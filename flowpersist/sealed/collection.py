@@ -96,6 +96,10 @@ class SealedCollection(NamedCollection):
         sealed = self._sealing(name, parts)
         return await encoded(self.records.sealer.codec, value, sealed)
 
+    async def recoded(self, name: str, parts: Parts, value: bytes) -> Result[Content, PersistenceError]:
+        """The same of a value that is encoded already."""
+        return await in_thread_if_large(self._sealing(name, parts), value)
+
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
         sealer, context = self.records.sealer, record_context(self.records.ref(name), None)
@@ -278,7 +282,7 @@ class SealedCollection(NamedCollection):
         if not isinstance(naming, Success):
             return Failure(naming.failure())
         name, card = naming.unwrap().name(target), stored.record.head
-        content = await in_thread_if_large(self._sealing(name, target), stored.value)
+        content = await self.recoded(name, target, stored.value)
         if not isinstance(content, Success):
             return Failure(content.failure())
         draft = content.unwrap().draft(card.attributes, card.expires_at)

@@ -130,11 +130,16 @@ class SealedRecords(Generic[H]):
             return Failure(error)
 
     async def update(
-        self, key: str, decide: Callable[[Found[H]], Awaitable[Decided[H, T]]], *, body: bool = False
+        self,
+        key: str,
+        decide: Callable[[Found[H]], Awaitable[Decided[H, T]]],
+        *,
+        body: bool = False,
+        find: Callable[[], Awaitable[Result[Found[H], PersistenceError]]] | None = None,
     ) -> Updated[H, T]:
-        """Read, decide, put; again from the start where somebody else came first or a deadline passed in between."""
+        """Read, or ``find`` it, decide, put; again where somebody else came first or a deadline passed in between."""
         for conflict in range(1, MAX_CONFLICTS + 1):
-            read = await self.read(key, body=body)
+            read = await (self.read(key, body=body) if find is None else find())
             if not isinstance(read, Success):
                 return Updated(Failure(read.failure()))
             found = read.unwrap()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flowpersist.backends.store_config import StoreConfig
 from flowpersist.lifecycle.locking import Lease, LockType
+from flowpersist.lifecycle.session_records import ContextRecord, IdentityRecord, Session, StateRecord, UserRecord
 from flowpersist.lifecycle.signalling import Signal
 from flowpersist.sealed.marked import StateInfo
 from flowpersist.sealed.naming import Key
@@ -28,6 +29,8 @@ from flowpersist.stores.run_state import (
     VersionedRunStateStore,
     run_state_store,
 )
+from flowpersist.stores.session_database import DatabaseType, SessionDatabase, create_database
+from flowpersist.stores.sessions import Sessions
 from flowpersist.stores.signals import Signals
 from flowpersist.stores.state import StateManager, StateOptions
 from flowpersist.stores.values import ValueStore
@@ -36,10 +39,13 @@ __all__ = [
     "Artifact",
     "Artifacts",
     "Change",
+    "ContextRecord",
     "ConversationManager",
+    "DatabaseType",
     "FeatureVersion",
     "Features",
     "FileStateStore",
+    "IdentityRecord",
     "Key",
     "Lease",
     "Loaded",
@@ -53,16 +59,22 @@ __all__ = [
     "RedisStateStore",
     "RunStateStore",
     "Saved",
+    "Session",
+    "SessionDatabase",
+    "Sessions",
     "Signal",
     "Signals",
     "SqliteStateStore",
     "StateInfo",
     "StateManager",
     "StateOptions",
+    "StateRecord",
     "StoreConfig",
     "Stores",
+    "UserRecord",
     "ValueStore",
     "VersionedRunStateStore",
+    "create_database",
     "open_stores",
     "persistent",
     "run_state_store",

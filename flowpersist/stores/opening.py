@@ -33,6 +33,7 @@ from flowpersist.stores.features import FEATURES, Features
 from flowpersist.stores.locks import LOCKS, Locks
 from flowpersist.stores.observations import OBSERVATIONS, Observations
 from flowpersist.stores.run_state import COLLECTION, RunStates
+from flowpersist.stores.sessions import SESSIONS, Sessions
 from flowpersist.stores.signals import SIGNALS, Signals
 from flowpersist.stores.single import SingleValues
 from flowpersist.stores.state import StateManager, StateOptions
@@ -129,6 +130,11 @@ class Stores:
         - ``options``: those of ``StateManager``.
         """
         return StateManager(self, key, cls=cls, **options)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions, identities and profiles of people."""
+        return Sessions(self.values(SESSIONS, dict))
 
     @property
     def locks(self) -> Locks:

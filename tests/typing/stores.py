@@ -15,7 +15,9 @@ from flowpersist.stores import (
     Artifact,
     Artifacts,
     Change,
+    ContextRecord,
     ConversationManager,
+    DatabaseType,
     Features,
     FeatureVersion,
     Key,
@@ -26,13 +28,19 @@ from flowpersist.stores import (
     Observations,
     RunStateStore,
     Saved,
+    Session,
+    SessionDatabase,
+    Sessions,
     Signal,
     Signals,
     StateInfo,
     StateManager,
+    StateRecord,
     Stores,
+    UserRecord,
     ValueStore,
     VersionedRunStateStore,
+    create_database,
     open_stores,
     persistent,
     run_state_store,
@@ -158,7 +166,7 @@ async def states(stores: Stores) -> None:
         assert_type(one, int)
 
 
-class Session:
+class Till:
     """Whose attribute is the state."""
 
     order: Order
@@ -169,6 +177,27 @@ class Session:
         return self.order.euros - euros
 
 
-async def methods(session: Session) -> None:
+async def methods(till: Till) -> None:
     """A method of an attribute's state stays as it is."""
-    assert_type(await session.pay(5), int)
+    assert_type(await till.pay(5), int)
+
+
+async def sessions(stores: Stores) -> None:
+    """Each kind has its class, and a database is opened by both keywords."""
+    assert_type(stores.sessions, Sessions)
+    db = await create_database(DatabaseType.SQLITE, connection_string="sessions.db")
+    _ = assert_type(db, SessionDatabase)
+    async with create_database("memory") as other:
+        _ = assert_type(other, SessionDatabase)
+    state = await db.save_state(StateRecord("ana", "s", "asked"))
+    assert_type(state, StateRecord)
+    assert_type(await db.get_state("ana", "s"), StateRecord | None)
+    assert_type(await db.list_users(limit=5), Page[UserRecord])
+    session = await db.resume_session("ana")
+    assert_type(session, Session)
+    assert_type(session.context, ContextRecord | None)
+    assert_type(await db.get_session(user_id="ana", session_id="s"), Session | None)
+    async for line in db.export("ana"):
+        assert_type(line, str)
+    assert_type(await db.import_(db.export("ana")), int)
+    assert_type(await db.forget("ana"), bool)
