@@ -30,9 +30,10 @@ from flowpersist.backends.base import StorageBackend
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_instance
 
-__all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "schemes", "schemes_of"]
+__all__ = ["ENTRY_POINTS", "BackendFactory", "BackendUrl", "backend_from_url", "backend_of", "schemes", "schemes_of"]
 
 ENTRY_POINTS: Final = "flowpersist.backends"
+_PACKAGE: Final = "flowpersist.backends"
 
 
 @frozen
@@ -44,7 +45,7 @@ class _BuiltIn:
 
     def load(self) -> BackendFactory:
         try:
-            factory: BackendFactory = import_module(f"flowpersist.backends.{self.module}").from_url
+            factory: BackendFactory = import_module(f"{_PACKAGE}.{self.module}").from_url
         except ImportError as error:
             if self.extra is None:
                 raise
@@ -103,6 +104,21 @@ def backend_from_url(url: str, *, clock_offset: timedelta = timedelta(0)) -> Sto
     backend = factory(parsed)
     backend.clock_offset += clock_offset
     return backend
+
+
+def backend_of(module: str, source: object) -> StorageBackend:
+    """A backend of this package by its module's name, not yet open: that of a server by a URL or by what its driver
+    connects with, another one by its path or name.
+
+    Raises ``ConfigurationError`` for a URL of another backend.
+    """
+    schemes = schemes_of(module)
+    if not isinstance(source, str) or _BUILT_IN[schemes[0]].extra is None:
+        made: StorageBackend = getattr(import_module(f"{_PACKAGE}.{module}"), f"{module.capitalize()}Backend")(source)
+        return made
+    if source.partition(":")[0] not in schemes:
+        raise ConfigurationError(f"Invalid source: expected a URL that begins with {schemes[0]}://", "source")
+    return backend_from_url(source)
 
 
 def _loaded(scheme: str) -> BackendFactory:

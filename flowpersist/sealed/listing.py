@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Order, Page, Range, Record, Scalar, Unreadable, Where
-from flowpersist.errors import PersistenceError
+from flowpersist.backends.base import (
+    MAX_ATTRIBUTES,
+    ORDERS,
+    Order,
+    Page,
+    Range,
+    Record,
+    Scalar,
+    Unreadable,
+    Where,
+    check_scalar,
+    check_text,
+)
+from flowpersist.errors import ConfigurationError, PersistenceError
+from flowpersist.errors.arguments import (
+    check_choice,
+    check_flag,
+    check_mapping,
+    check_optional,
+    check_str,
+    check_whole,
+    out_of_range,
+)
 from flowpersist.sealed.cards import Card, at, is_live, key_in
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.naming import Naming, Parts, Prefix
+from flowpersist.sealed.naming import Key, Naming, Parts, Prefix, prefix_of
 
-__all__ = ["Asked", "Item", "delete_all", "listing", "walked"]
+__all__ = ["Asked", "Item", "Unreadables", "asked", "checked_attributes", "delete_all", "listing", "walked"]
 
+Unreadables: TypeAlias = Literal["raise", "skip"]
+#: What makes a value of what is stored.
+Making: TypeAlias = Callable[[Stored], Result[Any, PersistenceError]]
 PAGE: Final = 100
 
 #: So often a page is filled up where what was found is not meant, before it comes short with a cursor.
@@ -46,15 +70,18 @@ class Asked:
 
 @frozen
 class Item:
-    """A key, its record, and what is stored of it where values were asked for."""
+    """A key, its record, and where values were asked for what is stored of it, and what was made of that."""
 
     parts: Parts
     record: Loaded[Card]
     stored: Stored | None
+    value: Any = None
 
 
-async def listing(collection: SealedCollection, naming: Naming, asked: Asked) -> Result[Page[Item], PersistenceError]:
-    """A page of what is live, has the prefix and the attributes."""
+async def listing(
+    collection: SealedCollection, naming: Naming, asked: Asked, made: Making = Success
+) -> Result[Page[Item], PersistenceError]:
+    """A page of what is live, has the prefix and the attributes. What ``made`` refuses can't be read either."""
     items: list[Item] = []
     unreadable: list[Unreadable] = []
     where = _where(naming, asked)
@@ -72,7 +99,7 @@ async def listing(collection: SealedCollection, naming: Naming, asked: Asked) ->
         page = listed.unwrap()
         unreadable += page.unreadable
         for record in page.items:
-            opened = await _opened(collection, record, page, asked)
+            opened = await _opened(collection, record, page, asked, made)
             if isinstance(opened, Failure):
                 unreadable.append(Unreadable(record.ref, opened.failure()))
             elif (item := opened.unwrap()) is not None:
@@ -114,7 +141,7 @@ def _where(naming: Naming, asked: Asked) -> Where:
 
 
 async def _opened(
-    collection: SealedCollection, record: Record, page: Page[Record], asked: Asked
+    collection: SealedCollection, record: Record, page: Page[Record], asked: Asked, made: Making
 ) -> Result[Item | None, PersistenceError]:
     """The item of a record; None where it has expired, or is of another prefix or other attributes."""
     loaded = collection.records.loaded(record, page.now)
@@ -129,17 +156,29 @@ async def _opened(
         return Success(None)
     if card.key is not None and not asked.values:
         return key_in(card.key).map(lambda parts: _item(asked, parts, found, None))
+    return await _whole(collection, found, asked, made)
+
+
+async def _whole(
+    collection: SealedCollection, found: Loaded[Card], asked: Asked, made: Making
+) -> Result[Item | None, PersistenceError]:
+    """The same with what is stored, whose body may have to be read yet."""
     if found.has_body and found.body is None:
-        read = await collection.records.read(record.ref.key, body=True)
+        read = await collection.records.read(found.ref.key, body=True)
         if not isinstance(read, Success):
             return Failure(read.failure())
         again = read.unwrap()
         if again.record is None or not is_live(again.record.head, again.now):
             return Success(None)
         found = again.record
-    return (await collection.opened(found, decode=asked.values)).map(
-        lambda stored: _item(asked, stored.parts, stored.record, stored)
-    )
+    opened = await collection.opened(found, decode=asked.values)
+    if not isinstance(opened, Success):
+        return Failure(opened.failure())
+    stored: Stored = opened.unwrap()
+    item = _item(asked, stored.parts, stored.record, stored)
+    if item is None or not asked.values:
+        return Success(item)
+    return made(stored).map(lambda value: evolve(item, value=value))
 
 
 def _item(asked: Asked, parts: Parts, record: Loaded[Card], stored: Stored | None) -> Item | None:
@@ -166,3 +205,37 @@ async def delete_all(collection: SealedCollection, naming: Naming, prefix: Prefi
         if page.next is None:
             return Success(deleted)
         wanted = evolve(wanted, after=page.next)
+
+
+def checked_attributes(attributes: Mapping[str, Scalar] | None, name: str = "attributes") -> dict[str, Scalar]:
+    """Attributes that every store can hold; ``ConfigurationError`` names what it can't."""
+    if attributes is None:
+        return {}
+    check_mapping(attributes, name)
+    if len(attributes) > MAX_ATTRIBUTES:
+        out_of_range(name, f"at most {MAX_ATTRIBUTES} attributes", len(attributes))
+    try:
+        return {check_text(one, "a name"): check_scalar(value, "a value") for one, value in attributes.items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"Invalid {name}: {error}", name) from None
+
+
+def asked(
+    prefix: Key | tuple[()],
+    where: Mapping[str, Scalar] | None,
+    order: Order,
+    descending: bool,  # noqa: FBT001
+    limit: int,
+    after: str | None,
+    unreadable: Unreadables,
+    *,
+    values: bool,
+) -> Asked:
+    """What a caller asks of a page, checked."""
+    check_choice(order, "order", ORDERS)
+    check_flag(descending, "descending")
+    check_whole(limit, "limit", most=10_000)
+    check_optional(after, "after", check_str)
+    check_choice(unreadable, "unreadable", ("raise", "skip"))
+    skip = unreadable == "skip"
+    return Asked(prefix_of(prefix), checked_attributes(where, "where"), order, limit, after, descending, values, skip)

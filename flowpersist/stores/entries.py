@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
-from flowpersist.backends.base import MAX_ATTRIBUTES, ORDERS, Order, Scalar, Written, check_scalar, check_text
-from flowpersist.errors import ConfigurationError
-from flowpersist.errors.arguments import (
-    check_choice,
-    check_flag,
-    check_mapping,
-    check_optional,
-    check_str,
-    check_whole,
-    out_of_range,
-)
-from flowpersist.sealed.listing import Asked
-from flowpersist.sealed.naming import Key, prefix_of
+from flowpersist.backends.base import Scalar, Written
+from flowpersist.sealed.naming import Key
 
-__all__ = ["Change", "Loaded", "Saved", "Unreadables", "asked", "checked_attributes", "saved_as"]
+__all__ = ["Change", "Loaded", "Saved", "saved_as"]
 
-Unreadables: TypeAlias = Literal["raise", "skip"]
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -65,37 +53,3 @@ class Change(Generic[T_co]):
 
     key: Key = field(repr=False)
     loaded: Loaded[T_co] | None
-
-
-def checked_attributes(attributes: Mapping[str, Scalar] | None, name: str = "attributes") -> dict[str, Scalar]:
-    """Attributes that every store can hold; ``ConfigurationError`` names what it can't."""
-    if attributes is None:
-        return {}
-    check_mapping(attributes, name)
-    if len(attributes) > MAX_ATTRIBUTES:
-        out_of_range(name, f"at most {MAX_ATTRIBUTES} attributes", len(attributes))
-    try:
-        return {check_text(one, "a name"): check_scalar(value, "a value") for one, value in attributes.items()}
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"Invalid {name}: {error}", name) from None
-
-
-def asked(
-    prefix: Key | tuple[()],
-    where: Mapping[str, Scalar] | None,
-    order: Order,
-    descending: bool,  # noqa: FBT001
-    limit: int,
-    after: str | None,
-    unreadable: Unreadables,
-    *,
-    values: bool,
-) -> Asked:
-    """What a caller asks of a page, checked."""
-    check_choice(order, "order", ORDERS)
-    check_flag(descending, "descending")
-    check_whole(limit, "limit", most=10_000)
-    check_optional(after, "after", check_str)
-    check_choice(unreadable, "unreadable", ("raise", "skip"))
-    skip = unreadable == "skip"
-    return Asked(prefix_of(prefix), checked_attributes(where, "where"), order, limit, after, descending, values, skip)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, Unpack, runtime_checkable
 
 from flowpersist.backends.base import StorageBackend
-from flowpersist.backends.registry import backend_from_url, schemes_of
-from flowpersist.errors import ConfigurationError
+from flowpersist.backends.registry import backend_from_url, backend_of
 from flowpersist.errors.arguments import check_instance, check_optional, check_pause, check_size, check_str
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions, check_options, open_hub
@@ -194,35 +192,35 @@ class MemoryStateStore(SealedRunStateStore):
     """Run states in this process's memory. ``store``: the same for all who name it; empty: one of its own."""
 
     def __init__(self, store: str = "", **options: Unpack[HubOptions]) -> None:
-        super().__init__(_made("memory", "MemoryBackend", store), **options)
+        super().__init__(backend_of("memory", store), **options)
 
 
 class FileStateStore(SealedRunStateStore):
     """Run states in files below a directory, which is made where it is not there."""
 
     def __init__(self, directory: str | Path, **options: Unpack[HubOptions]) -> None:
-        super().__init__(_made("filesystem", "FilesystemBackend", directory), **options)
+        super().__init__(backend_of("filesystem", directory), **options)
 
 
 class SqliteStateStore(SealedRunStateStore):
     """Run states in a SQLite database, by its path."""
 
     def __init__(self, path: str | Path, **options: Unpack[HubOptions]) -> None:
-        super().__init__(_made("sqlite", "SqliteBackend", path), **options)
+        super().__init__(backend_of("sqlite", path), **options)
 
 
 class PostgresStateStore(SealedRunStateStore):
     """Run states in PostgreSQL, by a URL or a pool of asyncpg, which stays open."""
 
     def __init__(self, source: str | Any, **options: Unpack[HubOptions]) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(_server("postgres", "PostgresBackend", source), **options)
+        super().__init__(backend_of("postgres", source), **options)
 
 
 class RedisStateStore(SealedRunStateStore):
     """Run states in Redis, by a URL or a client of redis.asyncio, which stays open."""
 
     def __init__(self, source: str | Any, **options: Unpack[HubOptions]) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(_server("redis", "RedisBackend", source), **options)
+        super().__init__(backend_of("redis", source), **options)
 
 
 def run_state_store(url: str, **options: Unpack[HubOptions]) -> SealedRunStateStore:
@@ -235,18 +233,3 @@ def run_state_store(url: str, **options: Unpack[HubOptions]) -> SealedRunStateSt
     """
     check_str(url, "url")
     return SealedRunStateStore(url, **options)
-
-
-def _made(module: str, name: str, *arguments: object) -> StorageBackend:
-    # A backend is imported, with its driver, where it is asked for.
-    backend: StorageBackend = getattr(import_module(f"flowpersist.backends.{module}"), name)(*arguments)
-    return backend
-
-
-def _server(module: str, name: str, source: object) -> StorageBackend:
-    if not isinstance(source, str):
-        return _made(module, name, source)
-    schemes = schemes_of(module)
-    if source.partition(":")[0] not in schemes:
-        raise ConfigurationError(f"Invalid source: expected a URL that begins with {schemes[0]}://", "source")
-    return backend_from_url(source)

@@ -11,15 +11,14 @@ from typing import Any, Generic, TypeVar
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Page, Scalar, Unreadable
+from flowpersist.backends.base import Scalar
 from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.hub.watching import Watch
-from flowpersist.sealed.cards import Card, at, live, timely
+from flowpersist.sealed.cards import Card, live, timely
 from flowpersist.sealed.collection import SealedCollection, Stored, expiry
 from flowpersist.sealed.drafts import Decided, Found
 from flowpersist.sealed.drafts import Loaded as Sealed
-from flowpersist.sealed.listing import Item
 from flowpersist.sealed.naming import Parts, key_of
 from flowpersist.stores.entries import Change, Loaded
 
@@ -70,22 +69,6 @@ class SingleValues(Generic[T]):
         async with aclosing(watch.changes()) as changes:
             async for parts, stored in changes:
                 yield Change(key_of(parts), self.of(stored))
-
-    async def page(self, page: Page[Item], *, skip: bool) -> Page[Loaded[T]]:
-        """The values of a page."""
-        items: list[Loaded[T]] = []
-        unreadable = list(page.unreadable)
-        for item in page.items:
-            if item.stored is None:
-                continue
-            result = self.loaded(item.stored)
-            if isinstance(result, Success):
-                items.append(result.unwrap())
-            elif skip:
-                unreadable.append(Unreadable(item.record.ref, result.failure()))
-            else:
-                raise at(result.failure(), item.record.ref)
-        return Page(tuple(items), page.next, page.now, tuple(unreadable))
 
     async def update(
         self,

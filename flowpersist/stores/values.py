@@ -31,10 +31,10 @@ from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.hub.watching import Watch
 from flowpersist.sealed.catalogue import purge_old
 from flowpersist.sealed.collection import SealedCollection
-from flowpersist.sealed.listing import Asked, Item, delete_all, listing
+from flowpersist.sealed.listing import Asked, Item, Unreadables, asked, checked_attributes, delete_all, listing
 from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
-from flowpersist.stores.entries import Change, Loaded, Saved, Unreadables, asked, checked_attributes, saved_as
+from flowpersist.stores.entries import Change, Loaded, Saved, saved_as
 from flowpersist.stores.single import SingleValues
 
 __all__ = ["ValueStore", "value_store"]
@@ -231,7 +231,7 @@ class ValueStore(Generic[T]):
         """
         wanted = asked(prefix, where, order, descending, limit, after, unreadable, values=True)
         page = await self._page(wanted)
-        return await self.single.page(page, skip=wanted.skip)
+        return Page(tuple(item.value for item in page.items), page.next, page.now, page.unreadable)
 
     async def iterate(
         self,
@@ -287,7 +287,7 @@ class ValueStore(Generic[T]):
         naming = or_raise(await self.collection.naming())
         if naming is None:
             return Page((), None, self.collection.records.reckoned())
-        return or_raise(await listing(self.collection, naming, asked))
+        return or_raise(await listing(self.collection, naming, asked, self.single.loaded))
 
 
 def value_store(
