@@ -36,7 +36,7 @@ __all__ = [
 
 LockType: TypeAlias = Literal["exclusive", "shared"]
 #: A lock as it is stored: the version, the last fence, and the stakes.
-Content: TypeAlias = tuple[Any, ...]
+Content: TypeAlias = list[Any]
 VERSION: Final = 1
 #: How long a place is kept for one that waits and does not renew it: the first one's, and for each that waits in front
 #: as much longer. So a dead one holds up hardly anybody, and a long line does not spend its time on renewals.
@@ -138,7 +138,8 @@ class Lock:
     @property
     def content(self) -> Content:
         """As it is stored."""
-        return (VERSION, self.fence, tuple(astuple(stake) for stake in self.stakes))
+        # Lists, since the codec writes these in the event loop.
+        return [VERSION, self.fence, [list(astuple(stake)) for stake in self.stakes]]
 
     def changed(self, before: Stake | None, after: Stake | None) -> Self:
         """The same with another stake in the place of one, at the end where there was none, or without it."""

@@ -84,7 +84,7 @@ def applied(
         return Success(Step((after, False)))
     ends = [one.expires_at for one in after.values()]
     last = max((end for end in ends if end is not None), default=now)
-    content: Any = (VERSION, {key: astuple(one) for key, one in after.items()})
+    content: Any = [VERSION, {key: list(astuple(one)) for key, one in after.items()}]
     return Success(Step((after, gone), content, None if None in ends else last))
 
 

@@ -44,8 +44,8 @@ class Locks:
     - ``poll``: how often the first who waits looks; ten times as long where the backend tells of changes.
     """
 
-    def __init__(self, values: ValueStore[tuple[object, ...]], *, poll: timedelta = POLL) -> None:
-        check_instance(values, "values", ValueStore, "a ValueStore of tuple")
+    def __init__(self, values: ValueStore[list[object]], *, poll: timedelta = POLL) -> None:
+        check_instance(values, "values", ValueStore, "a ValueStore of list")
         check_duration(poll, "poll")
         self._collection = values.collection
         self._steps = Steps(values.collection, locking.Lock.of)

@@ -139,12 +139,12 @@ class Stores:
     @property
     def locks(self) -> Locks:
         """The locks of agents."""
-        return self._once(LOCKS, lambda: Locks(self.values(LOCKS, tuple)))
+        return self._once(LOCKS, lambda: Locks(self.values(LOCKS, list)))
 
     @property
     def signals(self) -> Signals:
         """The signals of agents."""
-        return self._once(SIGNALS, lambda: Signals(self.values(SIGNALS, tuple)))
+        return self._once(SIGNALS, lambda: Signals(self.values(SIGNALS, list)))
 
     @property
     def observations(self) -> Observations:

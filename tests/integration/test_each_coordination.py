@@ -282,7 +282,7 @@ async def test_who_waits_for_a_signal_gets_it(stores):
 
 
 async def test_a_watch_tells_what_is_set_and_every_last_state(stores):
-    signals = Signals(stores.values("signals", tuple), poll=SOON)
+    signals = Signals(stores.values("signals", list), poll=SOON)
     async with aclosing(signals.watch()) as states:
         assert await anext(states) == {}
         first = await signals.set("a", 1)
@@ -392,7 +392,7 @@ AGENTS = {"x1": "exclusive", "x2": "exclusive", "s1": "shared", "s2": "shared", 
 
 async def test_nobody_starves(stores):
     """Of agents that ask again as soon as they have released, none is passed over and over, whatever it asks for."""
-    locks = Locks(stores.values("locks", tuple), poll=timedelta(milliseconds=5))
+    locks = Locks(stores.values("locks", list), poll=timedelta(milliseconds=5))
     rounds = 1000 if LONG else 4
     granted, passed = [], Counter()
 
@@ -417,8 +417,8 @@ async def test_who_waits_is_woken_and_needs_no_poll(backend, url):
         if Capability.NOTIFICATIONS not in hub.backend.capabilities:
             pytest.skip("it tells nothing of changes")
         stores = Stores(hub)
-        locks = Locks(stores.values("locks", tuple), poll=HOUR)
-        signals = Signals(stores.values("signals", tuple), poll=HOUR)
+        locks = Locks(stores.values("locks", list), poll=HOUR)
+        signals = Signals(stores.values("signals", list), poll=HOUR)
         async with asyncio.timeout(30):
             lease = await locks.acquire("a", "ann")
             waiting = asyncio.create_task(locks.acquire("a", "ben", wait=HOUR))
