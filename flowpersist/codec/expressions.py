@@ -19,7 +19,7 @@ from flowpersist.codec.packing import Cell
 from flowpersist.codec.references import ReferencePlan
 from flowpersist.codec.refusals import Halted, Refused, malformed
 
-__all__ = ["ALIASES", "EXPRESSIONS", "Grammar", "Members", "parsed"]
+__all__ = ["ALIASES", "EXPRESSIONS", "METADATA", "Grammar", "Members", "parsed"]
 
 #: The classes of aliases of classes.
 ALIASES: frozenset[type] = frozenset({types.GenericAlias, type(typing.Generic[typing.TypeVar("T")])})  # type: ignore[index]
@@ -32,6 +32,8 @@ MOST_BRACKETS = 64
 MOST_QUOTES = 128
 MOST_DEPTH = 8
 
+#: Where pydantic's models have what they are a parametrization of.
+METADATA = "__pydantic_generic_metadata__"
 #: The keys of forms with parts.
 PIPE, UNION, LITERAL, PARAMETER, PARAMETERS, BYTES, MEMBER = "|", "Union", "Literal", "T", "[]", "bytes", "enum"
 #: Forms without parts: their key is ``typing``.
@@ -102,7 +104,7 @@ class Grammar:
         if plain is not None:
             return {TYPING: plain}
         if isinstance(one, type) and type(one) not in ALIASES:
-            return self._name(one, owner)
+            return self._class(one, owner)
         if len(within) >= MOST_DEPTH:
             raise Refused(owner, f"has a type expression over {MOST_DEPTH} deep; use a flatter one")
         return self._form(one, owner, within)
@@ -127,6 +129,14 @@ class Grammar:
         if special in _SPECIAL and _SPECIAL[special].__origin__ is origin:
             return {special: parts}
         return [self._name(origin, owner), *parts]
+
+    def _class(self, one: Cell, owner: Cell) -> Cell:
+        """The name of a class, or the tree of a parametrization of a model, which is a class of its own."""
+        if (vars(one).get(METADATA) or {}).get("args"):
+            registration = self.members.by_class(one)
+            if registration is not None and registration.name.startswith("["):
+                return json.loads(registration.name)
+        return self._name(one, owner)
 
     def _name(self, one: Cell, owner: Cell) -> str:
         try:
@@ -161,8 +171,7 @@ class Grammar:
         if tree is None:
             return None
         if type(tree) is list:
-            origin, *parts = [self.made(part) for part in tree] or [None]
-            return _alias(origin, tuple(parts))
+            return self._made_class(*tree)
         if type(tree) is not dict:
             return self.names.load(tree)
         if len(tree) != 1:
@@ -173,6 +182,16 @@ class Grammar:
         if type(parts) is not list:
             raise malformed("a form of a type expression has no parts")
         return self._made_form(key, parts)
+
+    def _made_class(self, name: Cell = None, *parts: Cell) -> Cell:
+        origin = self.made(name)
+        if not isinstance(origin, type) or METADATA not in vars(origin):
+            return _alias(origin, tuple([self.made(part) for part in parts]))
+        # Found among those that there are: to make one would run pydantic's code.
+        found = self.members.by_name(json.dumps([name, *parts]))
+        if found is None:
+            raise malformed("an alias is of no class")
+        return found.cls
 
     def _made_form(self, key: str, parts: list[Cell]) -> Cell:
         if key == LITERAL:

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 from attrs import frozen
 
-from flowpersist.codec.expressions import EXPRESSIONS, Grammar, parsed
+from flowpersist.codec.expressions import EXPRESSIONS, METADATA, Grammar, parsed
 from flowpersist.codec.members import MemberPlan
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.planning import plan_for
@@ -30,7 +30,6 @@ __all__ = ["ALIAS", "COVERED", "EXPRESSIONS", "AliasPlan", "Grammar", "covered_m
 ALIAS = "typing.GenericAlias"
 #: One class of those that go by each of these names.
 COVERED: dict[str, type] = {REFERENCE: type, ALIAS: types.GenericAlias}
-METADATA = "__pydantic_generic_metadata__"
 
 
 class Classes(Protocol):
@@ -97,7 +96,11 @@ def named_model(name: str, registry: Classes, grammar: Grammar) -> Registration 
         origin, *arguments = parsed(name)
         found = registry.by_name(origin) if type(origin) is str and not origin.startswith("[") else None
         wanted = tuple([grammar.made(part) for part in arguments])
-    except (ValueError, TypeError, LookupError, AttributeError, Halted):
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    except Halted as halted:
+        if isinstance(halted.error, UnknownType):
+            raise
         return None
     if found is None:
         return None

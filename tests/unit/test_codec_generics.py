@@ -168,6 +168,39 @@ def test_a_model_is_parametrized_by_an_expression(argument):
     assert type(again(cls.model_construct(value=None))) is cls
 
 
+def test_a_parametrized_model_is_a_parameter():
+    inner = Model[int](value=1)
+    pages = [Model[Model[int]](value=inner), Model[list[Model[int | None]]](value=[Model[int | None](value=None)])]
+    copies = again([*pages, Box[Model[int]](inner), Box[Model[int]]])
+    assert [type(copy) for copy in copies[:2]] == [Model[Model[int]], Model[list[Model[int | None]]]]
+    assert type(copies[0].value) is Model[int]
+    assert copies[2].__orig_class__ == copies[3] == Box[Model[int]]
+
+
+def test_a_parametrized_model_that_is_not_there_is_an_unknown_type():
+    data = CODEC.encode(Box[Model[int]]).unwrap()
+    forged = data.replace(b"builtins.int", b"builtins.set")
+    assert isinstance(CODEC.decode(forged).failure(), UnknownType)
+    for text in (b'["X", "int"]', b"[]", b'{"typing": "Any"}'):
+        assert isinstance(CODEC.decode(data.replace(b'"builtins.int"', text.ljust(14))).failure(), PersistenceError)
+
+
+def test_nested_models_take_no_more_time_than_their_text():
+    text = '["tests.unit.test_codec_generics.Model", ' * 30 + '"builtins.int"' + "]" * 30
+    calls = []
+
+    class Counted(TypeRegistry):
+        def by_name(self, name):
+            calls.append(name)
+            return super().by_name(name)
+
+    types = Counted(Model)
+    plan: Any = types.by_class(type(Box[int])).plan
+    with pytest.raises(Exception, match="has not made"):
+        plan.load(text)
+    assert len(calls) < 200
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "class without a name": (UnknownType, "UnknownType"),
     "variable of another class": (V, "~V"),
