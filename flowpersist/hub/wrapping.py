@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_duration, check_optional, check_whole, mistyped
+from flowpersist.errors.secrecy import forgetting
 from flowpersist.hub.outcome import attempt
 
 __all__ = ["Args", "Checkpoint", "Kwargs", "Retry", "Wrapping"]
@@ -91,7 +92,8 @@ class Wrapping:
                 async with run(args, kwargs) as (given, save), _Saving(self.every, save):
                     return await function(*given, **kwargs)
 
-            return await self.retry(once)()
+            with forgetting():
+                return await self.retry(once)()
 
         return result
 
@@ -115,9 +117,10 @@ class Wrapping:
                         if isinstance(self.every, int) and number % self.every == 0:
                             await save()
 
-            async with aclosing(self.retry(once)()) as made:
-                async for item in made:
-                    yield item
+            with forgetting():
+                async with aclosing(self.retry(once)()) as made:
+                    async for item in made:
+                        yield item
 
         return items
 
@@ -141,4 +144,4 @@ class _Saving:
         while True:
             await asyncio.sleep(every.total_seconds())
             saved = await attempt(self._save())
-            saved.alt(lambda error: log.warning("a checkpoint was not saved: %s", error))
+            saved.alt(lambda error: log.warning("a checkpoint of a state was not saved (%s)", error.code))

@@ -66,8 +66,8 @@ class _States:
     @asynccontextmanager
     async def run(self, args: Args, kwargs: Kwargs) -> AsyncIterator[tuple[Args, Checkpoint]]:
         """The block of one call; gives its arguments with the state, and what saves that."""
-        manager, name = self.manager(self.key(*args, **kwargs) if callable(self.key) else self.key), self.attribute
-        current = None if name is None else partial(getattr, args[0], name, None)
+        key, name = self.key(*args, **kwargs) if callable(self.key) else self.key, self.attribute
+        manager, current = self.manager(key), None if name is None else partial(getattr, args[0], name, None)
         async with manager.edit(save_on_error=self.save_on_error, current=current) as state:
             if name is not None:
                 setattr(args[0], name, state)

@@ -185,24 +185,23 @@ class StateManager(Generic[S]):
         """
         check_flag(save_on_error, "save_on_error")
         check_optional(current, "current", check_callable)
-        async with self._edits:
-            with forgetting():
+        with forgetting():
+            async with self._edits:
                 held = or_raise(await self._kept.current())
                 loaded = await self._state(held)
                 state = self._first(current) if loaded is None else loaded
-                self._base = held
-            self._editing = True
-            try:
-                yield state
-            except BaseException:
-                if save_on_error:
-                    saved = await attempt(self.save(state if current is None else current()))
-                    saved.alt(lambda error: log.warning("a state was not saved after its block raised: %s", error))
-                raise
-            else:
-                await self.save(state if current is None else current())
-            finally:
-                self._editing = False
+                self._base, self._editing = held, True
+                try:
+                    yield state
+                except BaseException:
+                    if save_on_error:
+                        saved = await attempt(self.save(state if current is None else current()))
+                        saved.alt(lambda error: log.warning("a state was not saved after a failure (%s)", error.code))
+                    raise
+                else:
+                    await self.save(state if current is None else current())
+                finally:
+                    self._editing = False
 
     @discreet
     async def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import random
 import sys
 from datetime import date, timedelta
 from typing import Annotated, TypedDict
@@ -409,6 +410,49 @@ async def test_closing_saves_what_is_in_memory_or_says_that_it_could_not(faulty)
     await manager.close()
     await manager.close()
     assert await faulty.state("a", Agent).load() == Agent(1)
+
+
+@pytest.mark.parametrize("seed", range(200 if LONG else 20))
+async def test_whatever_fails_nothing_that_was_saved_is_lost(seed):
+    """Managers that merge add words of their own while puts and gets fail, replies are lost and saves are cancelled."""
+    chance = random.Random(seed)
+    backend = FaultyBackend(backend_from_url("memory://"))
+    async with open_test_hub(backend, keyring=RING, runtime=RUNTIME) as hub:
+        managers = [Stores(hub).state("a", set, merge=lambda _, ours, theirs: ours | theirs) for _ in range(3)]
+        added = set()
+
+        async def work(name, manager):
+            for number in range(12):
+                word = f"{name}-{number}"
+
+                async def add(word=word):
+                    async with manager.edit() as words:
+                        words.add(word)
+                        await asyncio.sleep(chance.choice([0, 0, 0.001]))
+
+                task = asyncio.ensure_future(add())
+                if chance.random() < 0.15:
+                    await asyncio.sleep(chance.choice([0, 0.001]))
+                    task.cancel()
+                await asyncio.wait({task})
+                if not task.cancelled():
+                    task.result()
+                    added.add(word)
+
+        async def spoil():
+            while True:
+                operation = chance.choice(["get", "put"])
+                (backend.lose if chance.random() < 0.5 else backend.fail)(operation, times=chance.choice([1, 1, 5]))
+                await asyncio.sleep(0.002)
+
+        spoiling = asyncio.ensure_future(spoil())
+        await asyncio.gather(*(work(name, one) for name, one in zip("abc", managers, strict=True)))
+        spoiling.cancel()
+        restore(backend)
+        await until(lambda: not any(one.degraded for one in managers))
+        found = await managers[0].load()
+        assert added <= found
+        assert all([await one.load() == found for one in managers])
 
 
 async def test_a_connection_that_is_cut(backend, url):

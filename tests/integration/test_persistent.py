@@ -7,6 +7,7 @@ import inspect
 import os
 import signal
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from datetime import timedelta
@@ -116,7 +117,7 @@ async def test_an_invalid_state_of_a_function_that_raises_gives_way_to_its_error
 
     with pytest.raises(Boom):
         await spoil(True)
-    assert "a state was not saved after its block raised" in caplog.text
+    assert "a state was not saved after a failure (invalid-input)" in caplog.text
     with pytest.raises(InputValidationError):
         await spoil(False)
     assert await kept(stores) is None
@@ -157,6 +158,65 @@ async def test_another_who_was_first_is_told_or_merged(stores):
             assert (await kept(stores, "m")).count == 12
 
 
+def our_locals(error):
+    """What the frames of ours hold, of an error and of what is chained to it."""
+    texts = []
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        texts += [repr(one.f_locals) for one in frames if os.sep + "flowpersist" + os.sep in one.f_code.co_filename]
+        error = error.__cause__ or error.__context__
+    return "".join(texts)
+
+
+def spoiled(tally, words):
+    tally.words += words
+    tally.count = {words[0]: 1}
+
+
+async def through_a_function(stores, words, error):
+    @persistent(key="k", store=stores, cls=Tally, checkpoint_every=timedelta(milliseconds=1))
+    async def function(tally, words):
+        spoiled(tally, words)
+        await asyncio.sleep(0.05)
+        raise error
+
+    await function(words)
+
+
+async def through_a_generator(stores, words, error):
+    @persistent(key="k", store=stores, cls=Tally, checkpoint_every=1)
+    async def generator(tally, words):
+        yield spoiled(tally, words)
+        raise error
+
+    async for _ in generator(words):
+        pass
+
+
+async def through_a_block(stores, words, error):
+    async with stores.state("k", Tally).edit(save_on_error=True) as tally:
+        spoiled(tally, words)
+        raise error
+
+
+async def through_the_end_of_a_block(stores, words, error):
+    async with stores.state("k", Tally).edit() as tally:
+        spoiled(tally, words)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [through_a_function, through_a_generator, through_a_block, through_the_end_of_a_block],
+    ids=lambda one: one.__name__,
+)
+async def test_neither_frames_of_ours_nor_logs_hold_a_state(stores, caplog, way):
+    canary = "canary-of-a-state"
+    with pytest.raises((Boom, InputValidationError)) as raised:
+        await way(stores, [canary], Boom())
+    assert canary not in our_locals(raised.value)
+    assert canary not in caplog.text
+
+
 # -------------------------------------------------------------------------------------------------------------- retries
 
 
@@ -189,6 +249,12 @@ async def test_retries_after_a_class_or_as_a_function_says(stores):
             with pytest.raises(Boom):
                 await fail()
     assert len(tried) == 9
+
+
+def test_without_stamina_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stamina", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'flowpersist\[retry\]'"):
+        persistent(key="k", store="memory://", retry=Boom)
 
 
 # ----------------------------------------------------------------------------------------------------------- generators
