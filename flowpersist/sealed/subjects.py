@@ -22,7 +22,7 @@ from flowpersist.sealed.cards import Card, at
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.intents import INTENT, Intent, Intents
-from flowpersist.sealed.naming import Naming, Parts, Prefix
+from flowpersist.sealed.naming import Naming, Parts, Prefix, parts_of
 
 __all__ = ["Parted", "SubjectRecords"]
 
@@ -36,6 +36,8 @@ _Change: TypeAlias = Callable[[Parted, datetime], Result[tuple[Parted | None, T]
 VERSION: Final = "version"
 CREATED: Final = "created_at"
 UPDATED: Final = "updated_at"
+#: What a key is called that is too long.
+IDS: Final = "ids"
 FORMAT: Final = 1
 _FORMAT: Final = "format"
 
@@ -63,6 +65,7 @@ class SubjectRecords:
 
     async def load(self, key: Parts) -> Result[Parted, PersistenceError]:
         """The parts of a record, none where it is not there. One round trip, none where it was kept."""
+        parts_of(key, IDS)
         naming = await self.collection.naming()
         if not isinstance(naming, Success) or (made := naming.unwrap()) is None:
             return naming.map(lambda _: {})
@@ -77,6 +80,7 @@ class SubjectRecords:
 
         A part of a version other than 0 replaces only that version, else ``RevisionConflict``.
         """
+        parts_of(key, IDS)
         backend = self.collection.records.backend.name
 
         def change(parts: Parted, now: datetime) -> Result[tuple[Parted | None, Parted], PersistenceError]:
@@ -95,6 +99,7 @@ class SubjectRecords:
 
     async def drop(self, key: Parts, part: str) -> Result[bool, PersistenceError]:
         """Remove one part of a record, with the last one the record; False where there was none."""
+        parts_of(key, IDS)
 
         def change(parts: Parted, _: datetime) -> Result[tuple[Parted | None, bool], PersistenceError]:
             left = {name: one for name, one in parts.items() if name != part}
@@ -138,7 +143,7 @@ class SubjectRecords:
 
     async def delete(self, key: Parts) -> Result[bool, PersistenceError]:
         """Remove a record; False where there was none."""
-        settled = await self.settle(key[1])
+        settled = await self.settle(parts_of(key, IDS)[1])
         if not isinstance(settled, Success) or (naming := settled.unwrap()[0]) is None:
             return settled.map(lambda _: False)
         name = naming.name(key)
@@ -161,6 +166,7 @@ class SubjectRecords:
     async def forget(self, subject: str) -> Result[bool, PersistenceError]:
         """Remove all that is of a subject: nothing of it is found from the moment at which the intent stands."""
         check_instance(subject, self._of, str, "a str")
+        parts_of(subject, IDS)
         naming = await self.collection.naming()
         if not isinstance(naming, Success) or (made := naming.unwrap()) is None:
             return naming.map(lambda _: False)
@@ -175,6 +181,7 @@ class SubjectRecords:
         made, codec = naming.unwrap(), self.collection.records.sealer.codec
         encoded: dict[Parts, bytes] = {}
         for key, value in values.items():
+            parts_of(key, IDS)
             data = codec.encode({_FORMAT: FORMAT, **value})
             if not isinstance(data, Success):
                 return Failure(data.failure())
@@ -232,6 +239,8 @@ class SubjectRecords:
         One round trip for what is left to be done, and one for the page.
         """
         records = self.collection.records
+        if subject is not None:
+            parts_of(subject, IDS)
         settled = await self.settle(subject)
         if not isinstance(settled, Success) or (naming := settled.unwrap()[0]) is None:
             return settled.map(lambda _: Page((), None, records.reckoned()))

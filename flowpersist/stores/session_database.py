@@ -75,6 +75,6 @@ def create_database(
     check_options(options)
     if type not in set(DatabaseType):
         raise ConfigurationError(f"Invalid type: expected one of {', '.join(DatabaseType)}", "type")
-    is_postgres = connection_string.strip().lower().startswith("postgres")
-    kind = ("postgres" if is_postgres else "sqlite") if type == DatabaseType.SQL else str(type)
+    sql = "postgres" if connection_string.strip().lower().startswith("postgres") else "sqlite"
+    kind = sql if type == DatabaseType.SQL else str(type)
     return SessionDatabase(store_url(kind, connection_string), cache, tenant, options)

@@ -34,11 +34,10 @@ LINES: Final = Form("flowpersist.sessions", 1, RECORDS)
 class Sessions:
     """The sessions, identities and users on an open hub: ``Stores.sessions``. ``create_database`` opens one of its own.
 
-    Ids are texts; a database sees keyed digests of them. ``get_…`` gives None where there is none. ``save_…`` gives the
-    record as it was saved: one that was read replaces only the version that it was read as, else ``RevisionConflict``;
-    one that was made replaces any. ``list_…`` gives pages: ``limit`` records at most, after the cursor ``after``.
-    ``delete_…`` gives False where there was none. Every verb raises ``StorageError``, and where a record can't be
-    opened ``IntegrityError``, ``EncryptionError`` or ``SerializationError``.
+    ``get_…`` gives None where there is none, ``delete_…`` False. ``save_…`` gives the record as it was saved: one that
+    was read replaces only the version that it was read as, else ``RevisionConflict``; one that was made replaces any.
+    ``list_…`` gives pages: ``limit`` records at most, after the cursor ``after``. Every verb raises ``StorageError``,
+    and where a record can't be opened ``IntegrityError``, ``EncryptionError`` or ``SerializationError``.
     """
 
     def __init__(self, values: ValueStore[dict[str, Any]]) -> None:
