@@ -287,6 +287,29 @@ SOURCES["standard"] = {
     "a datetime of a subclass": "value = Moment(2026, 1, 1, tzinfo=dt.timezone.utc)\nvalue.note = [value]",
 }
 
+SOURCES["typed"] = {
+    "an instance": "value = Node('a', {'b': [Label(1)]})",
+    "a shared list": "shared = ['x']\nvalue = [shared, {'a': shared}, Node('b', shared)]",
+    "a shared instance": "one = Node('a')\nvalue = {'all': [one, Node('b', one)], 'last': one}",
+    "many references": "value = [[[n] for n in range(100)] for _ in range(3)]\nvalue += value[0][:2] + value[2][-2:]",
+    "a shared tuple": "shared = ((), 1)\nvalue = [shared, (shared, ())]",
+    "texts in a set": "value = [{'b', '', 'ab', '\\u00e9', '\\U0001f600', '\\uffff'}, set()]",
+    "members": "value = {'of': (Colour.RED, Colour.BLUE), 'rights': [Right.WRITE, Right.READ | Right.WRITE]}",
+    "bytes that look like a timestamp": "value = [b'\\xd6\\xff\\0\\0\\0\\0', UUID(int=0xD6FF << 64), -1]",
+    "thirty-two levels": "value = ()\nfor number in range(31):\n    value = [value]",
+    "thirty-three levels": "value = ()\nfor number in range(32):\n    value = [value]",
+    "messages": (
+        "first = Node('user', [Label('text', 'Refund order 7.')])\n"
+        "value = {'messages': [first, Node('tool', first)], 'at': dt.datetime(2026, 1, 1), 'cost': Decimal('0.10')}"
+    ),
+}
+#: The same values as tables of objects, which a key that is no text makes of them.
+SOURCES["tables"] = {
+    f"{kind}, {name}": f"{source}\nvalue = {{0: value}}"
+    for kind in ("leaves", "containers")
+    for name, source in SOURCES[kind].items()
+}
+
 
 def made(source: str) -> object:
     """The value that a source leaves."""

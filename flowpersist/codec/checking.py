@@ -38,7 +38,7 @@ REMEDY: Final = "leave it out, or register its class with encode= and decode="
 def unsupported_class(root: Cell, cls: type, types: TypeRegistry) -> UnsupportedType:
     """The error for a value that holds objects of a class that is not registered: it names all such classes."""
     problems = list(_unless_changed(root, types, missing_classes))
-    if class_name(cls) not in {one.type for one in problems}:
+    if len(problems) < MOST_PROBLEMS and class_name(cls) not in {one.type for one in problems}:
         problems.append(StateProblem(None, class_name(cls), *_told(cls, types, _packages(types))))
     return _unsupported(problems)
 

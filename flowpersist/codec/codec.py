@@ -10,16 +10,16 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.codec.checking import problems_in, unsupported_class, unsupported_value
 from flowpersist.codec.collector import collector_paused
-from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.encoder import Encoded, encode_document, encode_graph
+from flowpersist.codec.encoder import Encoded, encode_document
+from flowpersist.codec.forms import decode_any, encode_short
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_changed
 from flowpersist.codec.registry import TypeRegistry
 from flowpersist.codec.remedies import class_name
-from flowpersist.codec.small import decode_small, encode_small
-from flowpersist.codec.trees import decode_tree, encode_tree, is_tree
+from flowpersist.codec.trees import encode_tree
 from flowpersist.codec.trial import refuse_loss
+from flowpersist.codec.typed_writing import encode_typed
 from flowpersist.codec.watching import Watch
 from flowpersist.errors import (
     MalformedPayload,
@@ -100,7 +100,7 @@ class Codec:
 
     def _encoded(self, value: object) -> bytes:
         data = encode_tree(value, self.limits) if self.verify else None
-        data = data or encode_small(value, self._written, self.limits)
+        data = data or encode_typed(value, self._written, self.limits)
         suspects: Sequence[Cell] = ()
         if data is None:
             encoded = encode_document(value, self._written, self.limits)
@@ -111,12 +111,7 @@ class Codec:
 
     def _watched(self, value: object) -> Watched:
         try:
-            watch = Watch()
-            tree = encode_tree(value, self.limits, watch)
-            if tree is None:
-                encoded = encode_document(value, self._written, self.limits, watched=True)
-            else:
-                encoded = Encoded(tree, watch, ())
+            encoded = self._short(value) or encode_document(value, self._written, self.limits, watched=True)
         except (ValueError, LookupError, StopIteration) as error:
             # Parts that were read one after the other do not fit each other.
             raise Halted(state_changed()) from error
@@ -124,6 +119,16 @@ class Codec:
         if self.verify or encoded.suspects:
             self._try(value, encoded, watched)
         return watched
+
+    def _short(self, value: object) -> Encoded | None:
+        watch = Watch()
+        data = encode_tree(value, self.limits, watch)
+        if data is not None:
+            return Encoded(data, watch, ())
+        data = encode_typed(value, self._written, self.limits)
+        if data is None:
+            return None
+        return Encoded(data, Watch.of_document(lambda: encode_typed(value, self._written, self.limits) == data), ())
 
     def _try(self, value: object, encoded: Encoded, watched: Watched) -> None:
         try:
@@ -165,16 +170,13 @@ class Codec:
         there is to say of the value.
         """
         try:
-            tree = encode_tree(value, self.limits, brief=True)
-            if tree is not None and not self.verify:
-                return tree
-            with collector_paused():
-                brief = tree or encode_small(value, self._written, self.limits, brief=True)
-                if brief is not None and self.verify:
+            brief = encode_short(value, self._written, self.limits, brief=True)
+            if brief is not None and self.verify:
+                with collector_paused():
                     refuse_loss(value, brief, (), self.types, self.limits)
-                return brief
         except Exception:  # noqa: BLE001 - what the error is a sign of is for encode to say
             return None
+        return brief
 
     def check(self, value: object) -> tuple[StateProblem, ...]:
         """All that keeps a value from being encoded; nothing where ``encode`` takes it.
@@ -201,14 +203,7 @@ class Codec:
         check_bytes(data, "data")
         try:
             with collector_paused():
-                if is_tree(data):
-                    return Success(decode_tree(data, self.types, self.limits))
-                small = decode_small(data, self.types, self.limits)
-                value, size = small or decode_graph(data, self.types, self.limits)
-                if size > self.limits.max_depth:
-                    # Nothing but another walk tells how deep the value is; it is a setting that few lower.
-                    encode_graph(value, self.types, self.limits)
-                return Success(value)
+                return Success(decode_any(data, self.types, self.limits))
         except Halted as halted:
             return Failure(halted.error)
         except (MalformedPayload, UnknownType) as error:

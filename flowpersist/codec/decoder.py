@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 from flowpersist.codec import kinds
 from flowpersist.codec.building import Building
 from flowpersist.codec.columns import Column, ColumnReader, TypeEntry
+from flowpersist.codec.entries import are_different_texts, read_entries
 from flowpersist.codec.factories import factory_of
 from flowpersist.codec.limits import Limits
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.parts import Block, Section
 from flowpersist.codec.reading import Reader
 from flowpersist.codec.refusals import Halted, malformed, too_many_nodes
-from flowpersist.codec.registry import Registration, TypeRegistry
-from flowpersist.codec.remedies import packages_of, register_named, shown
-from flowpersist.errors import UnknownType, UnsupportedVersion
+from flowpersist.codec.registry import TypeRegistry
+from flowpersist.errors import UnsupportedVersion
 
 __all__ = ["decode_graph", "decode_table"]
 
@@ -48,7 +47,7 @@ class _Decoder:
         self._version()
         if parts != PARTS:
             raise malformed("a document has a wrong number of parts")
-        self._columns.types = list(self._types(iter(self._reader.cells())))
+        self._columns.types = read_entries(self._reader.cells(), self._registry)
         count = self._reader.integer()
         if count > self._reader.size:
             raise malformed("the counts are larger than the bytes behind them")
@@ -72,35 +71,6 @@ class _Decoder:
                     f"{message}, which this release reads; use the release that wrote it, or a later one"
                 )
             )
-
-    def _types(self, cells: Iterator[Cell]) -> Iterator[TypeEntry]:
-        for name in cells:
-            version, fields = next(cells, None), next(cells, None)
-            if type(name) is not str or type(version) is not int or type(fields) is not int or fields < 0:
-                raise malformed("a class lacks its name, version or number of fields")
-            names = tuple(islice(cells, fields))
-            if len(names) != fields or not _are_different_texts(names):
-                raise malformed("a class lacks a field, or has one twice")
-            yield TypeEntry(self._registered(name, version), version, names)
-
-    def _registered(self, name: str, version: int) -> Registration:
-        found = self._registry.by_name(name)
-        if found is None:
-            message = f"the bytes hold an object of class {shown(name)}, which is not registered"
-            registered = packages_of(one.cls for one in self._registry)
-            raise Halted(UnknownType(f"{message}; {register_named(name, registered)}"))
-        step = found.missing_upgrade(version)
-        if version > found.version or version < 1 or step is not None:
-            lacking = (
-                "is later than that"
-                if step is None
-                else f"nothing upgrades from version {step}; register it in upgrades="
-            )
-            message = (
-                f"the bytes hold version {version} of {name}, of which version {found.version} is registered: {lacking}"
-            )
-            raise Halted(UnknownType(message))
-        return found
 
     def _entry(self) -> TypeEntry:
         number = self._reader.integer()
@@ -170,7 +140,7 @@ class _Decoder:
 
     def _records(self, count: int) -> tuple[Block, int]:
         shape = tuple(self._reader.cells())
-        if not _are_different_texts(shape):
+        if not are_different_texts(shape):
             raise malformed("a dict holds a key twice, or one that is not a string")
         columns = self._several(len(shape), count)
         return Block(kinds.RECORD, count, columns=columns, shape=shape), 1 + len(shape)
@@ -210,10 +180,6 @@ class _Decoder:
             raise malformed("a class has a number beyond the table of classes")
         found = [entries[number] for number in classes]
         return Section(codes, numbers, found, lengths, self._columns.read(sum(lengths)))
-
-
-def _are_different_texts(names: tuple[Cell, ...]) -> bool:
-    return {str}.issuperset(map(type, names)) and len(set(names)) == len(names)
 
 
 PARTS = 8

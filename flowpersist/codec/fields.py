@@ -11,7 +11,6 @@ from itertools import chain
 from keyword import iskeyword
 from operator import attrgetter
 from types import GetSetDescriptorType, MappingProxyType, MemberDescriptorType, WrapperDescriptorType
-from typing import cast
 
 from attrs import Factory, field, frozen
 
@@ -88,21 +87,21 @@ def _is_direct(plan: FieldsPlan) -> bool:
     return all(type(member) is MemberDescriptorType or not hasattr(type(member), "__get__") for member in members)
 
 
-def _assigner(plan: FieldsPlan) -> Callable[[list[Cell], Sequence[list[Cell]]], None] | None:
+def _assigners(plan: FieldsPlan) -> dict[str, Cell]:
     own: object = plan.cls.__setattr__
     names = plan.names
     plain = own is object.__setattr__ and plan.is_direct and not plan.keeps_dict
     if not plain or not names or not all(name.isidentifier() and not iskeyword(name) for name in names):
-        return None
+        return {}
     # Compiled, as dataclasses and attrs do: an assignment to a name that stands in code is five times as fast as
     # setattr. The names are those that the registered class declares; bytes have no part in it.
-    targets = ", ".join(f"one.{name}" for name in names)
-    code = (
-        f"def assign(objects, columns):\n    for one, {targets} in zip(objects, *columns, strict=True):\n        pass\n"
+    targets = "".join(f"one.{name}, " for name in names)
+    many = (
+        f"def many(objects, columns):\n    for one, {targets} in zip(objects, *columns, strict=True):\n        pass\n"
     )
     made: dict[str, Cell] = {}
-    exec(code, {}, made)  # noqa: S102 - see above
-    return cast("Callable[[list[Cell], Sequence[list[Cell]]], None]", made["assign"])
+    exec(f"{many}def single(one, cells):\n    {targets} = cells\n", {}, made)  # noqa: S102 - see above
+    return made
 
 
 def _dict_names(plan: FieldsPlan) -> tuple[str, ...]:
@@ -178,9 +177,14 @@ class FieldsPlan:
             lambda self: bool(self.names) and self.dict_names == self.names and not self.hidden, takes_self=True
         ),
     )
+    _assigners: dict[str, Cell] = field(init=False, eq=False, repr=False, default=Factory(_assigners, takes_self=True))
     #: Sets all fields of many objects, each a column, by assignment; None where assignment is not the class's default.
     assign: Callable[[list[Cell], Sequence[list[Cell]]], None] | None = field(
-        init=False, eq=False, default=Factory(_assigner, takes_self=True)
+        init=False, eq=False, default=Factory(lambda self: self._assigners.get("many"), takes_self=True)
+    )
+    #: The same of one object, whose fields are given one after the other.
+    assign_one: Callable[[Cell, list[Cell]], None] | None = field(
+        init=False, eq=False, default=Factory(lambda self: self._assigners.get("single"), takes_self=True)
     )
     #: Sets one field.
     put: Callable[[Cell, str, Cell], None] = field(init=False, eq=False, default=Factory(_putter, takes_self=True))
@@ -239,12 +243,21 @@ class FieldsPlan:
                 return list(attributes.values())
         return self.read([one])
 
-    def read_plain(self, one: Cell) -> list[Cell] | None:
-        """The same; None where the fields are in another order than the declared one, or may not come back."""
-        if self.in_dict and not self.is_doubtful:
-            attributes = vars(one)
-            if list(attributes) == self._declared:
-                return list(attributes.values())
+    def plain_reader(self) -> Callable[[Cell], list[Cell] | None]:
+        """What reads one object so; it gives None where the fields are in another order than the declared one, or may
+        not come back.
+        """
+        if not self.in_dict or self.is_doubtful or self.parts or self.fault is not None:
+            return self._read_plain
+        declared, otherwise = self._declared, self._read_plain
+
+        def read(one: Cell) -> list[Cell] | None:
+            attributes = one.__dict__
+            return list(attributes.values()) if list(attributes) == declared else otherwise(one)
+
+        return read
+
+    def _read_plain(self, one: Cell) -> list[Cell] | None:
         if self.parts and not (self.hidden or self.is_doubtful):
             found = self._read_model(one)
             if found is not None:

@@ -33,13 +33,15 @@ __all__ = [
     "MOST_LEVELS",
     "PLAIN_TYPES",
     "Cell",
+    "extension",
     "pack_cells",
+    "pack_document",
     "pack_floats",
     "pack_one",
     "pack_tree",
     "unpack_cells",
-    "unpack_document",
     "unpack_tree",
+    "unpack_typed",
 ]
 
 #: A value of any class: what the codec carries without looking into it.
@@ -52,12 +54,11 @@ SURROGATE_STR = 2
 
 FLOAT = 8
 
+#: A value of an extension type, to be packed in a document: its code and its bytes.
+extension: Final = msgspec.msgpack.Ext
 _fast = msgspec.msgpack.Encoder()
 _fast_texts = msgspec.msgpack.Decoder(list[bool | int | float | str | None])
 _fast_bytes = msgspec.msgpack.Decoder(list[bool | int | float | bytes | None])
-_Column: TypeAlias = list[int | bytes | list[int | bytes | list[int | bytes]]]
-_Section: TypeAlias = tuple[bytes, _Column]
-_fast_documents = msgspec.msgpack.Decoder(tuple[int, bytes, int, list[None], _Section, _Section, _Section, _Column])
 #: How deep lists and dicts are nested in a tree. Each level more doubles the time that it takes to make the decoder.
 MOST_LEVELS: Final = 10
 
@@ -130,6 +131,37 @@ def unpack_tree(data: memoryview) -> Cell:
         raise malformed("a tree holds what is no text, number, list or dict with text keys") from error
 
 
+def pack_document(version: int, types: bytes, tree: Cell) -> bytes | None:
+    """The document of a typed tree; None where it holds an integer beyond 64 bits or a lone surrogate."""
+    try:
+        return _fast.encode((version, types, tree))
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
+def unpack_typed(
+    data: memoryview,
+    most: int,
+    listed: Callable[[list[Cell]], Cell],
+    mapped: Callable[[dict[Cell, Cell]], Cell],
+    extended: Callable[[int, bytes], Cell],
+) -> Cell:
+    """One nested value, of which each array, map and extension passes through its hook once it is whole.
+
+    No array or map has more than ``most`` elements: room for them is made before they are read. The keys of maps are
+    str and bytes. What the library takes for a timestamp passes no hook.
+    """
+    return msgpack.unpackb(
+        data,
+        raw=False,
+        list_hook=listed,
+        object_hook=mapped,
+        ext_hook=extended,
+        max_array_len=most,
+        max_map_len=most,
+    )
+
+
 def array_header(length: int) -> bytes:
     """What an array of this length begins with."""
     if length < 1 << 4:
@@ -143,6 +175,11 @@ def _extension(code: int, data: bytes) -> Cell:
     if code == SURROGATE_STR:
         return data.decode("utf-8", "surrogatepass")
     raise malformed(f"extension type {code} is unknown")
+
+
+def unpack_numbers(data: bytes) -> array[int]:
+    """Unsigned numbers of 32 bits."""
+    return little_endian(array("I", data))
 
 
 def _only_once() -> Callable[[list[Cell]], list[Cell]]:
@@ -173,16 +210,6 @@ def unpack_cells(data: memoryview, count: int, limits: Limits) -> list[Cell]:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
     return _unpack_slowly(data, count, limits)
-
-
-def unpack_document(data: bytes) -> Cell:
-    """The parts of a document without blocks; any other is an error of msgspec's."""
-    return _fast_documents.decode(data)
-
-
-def unpack_numbers(data: bytes) -> array[int]:
-    """Unsigned numbers of 32 bits."""
-    return little_endian(array("I", data))
 
 
 def _unpack_slowly(data: memoryview, count: int, limits: Limits) -> list[Cell]:

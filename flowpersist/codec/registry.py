@@ -61,7 +61,8 @@ class TypeRegistry:
     def __init__(self, *classes: type) -> None:
         self._by_class: dict[type, Registration] = {}
         self._by_name: dict[str, Registration] = {}
-        self._lists: dict[bytes, tuple[Registration, ...]] = {}
+        self._lists: dict[bytes, Cell] = {}
+        self._held: dict[type, Cell] = {}
         self._references = References()
         check_classes(classes, "classes", "classes, one after the other")
         for cls in classes:
@@ -235,6 +236,7 @@ class TypeRegistry:
         self._by_class[new.cls] = new
         self._by_name.update(dict.fromkeys((new.name, *new.aliases), new))
         self._lists.clear()
+        self._held.clear()
 
     def _check_names(self, new: Registration) -> None:
         names = (new.name, *new.aliases)
@@ -289,16 +291,25 @@ class TypeRegistry:
     def __len__(self) -> int:
         return len(self._by_class)
 
-    def remembered(self, encoded: bytes) -> tuple[Registration, ...] | None:
-        """The list that ``remember`` was given for these bytes."""
+    def remembered(self, encoded: bytes) -> Cell | None:
+        """What ``remember`` was given for these bytes."""
         return self._lists.get(encoded)
 
-    def remember(self, encoded: bytes, found: Iterable[Registration]) -> tuple[Registration, ...]:
-        """Keep a list of registrations under the bytes that name them, until another class is registered."""
+    def remember(self, encoded: bytes, found: T) -> T:
+        """Keep what is known of a list of classes under the bytes that name them, until another one is registered."""
         if len(self._lists) >= MOST_LISTS:
             self._lists.clear()
-        kept = self._lists[encoded] = tuple(found)
-        return kept
+        self._lists[encoded] = found
+        return found
+
+    def remembered_class(self, cls: type) -> Cell | None:
+        """What ``remember_class`` was given for this class."""
+        return self._held.get(cls)
+
+    def remember_class(self, cls: type, found: T) -> T:
+        """Keep what is known of a class until another one is registered."""
+        self._held[cls] = found
+        return found
 
     def by_class(self, cls: type) -> Registration | None:
         """What is registered for this class, or known of it without."""

@@ -15,6 +15,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Final
 
 from flowpersist.codec import kinds
+from flowpersist.codec.counting import counted
 from flowpersist.codec.encoder import encode_graph
 from flowpersist.codec.numbering import ALONE, COUNTS_OWNERS
 from flowpersist.codec.packing import MOST_LEVELS, Cell, pack_tree, unpack_tree
@@ -166,49 +167,10 @@ def decode_tree(data: bytes, types: TypeRegistry, limits: Limits) -> Cell:
     if size > MOST_BYTES:
         raise malformed("a tree is longer than one may be")
     view = memoryview(data)[len(HEAD) :]
-    if size > limits.max_nodes and _counted(view, limits.max_nodes) > limits.max_nodes:
+    if size > limits.max_nodes and counted(view, limits.max_nodes) > limits.max_nodes:
         raise Halted(too_many_nodes(limits))
     value = unpack_tree(view)
     if size > min(limits.max_depth, limits.max_str):
         # Nothing but another walk tells how deep the value is and how long its texts are; few lower these limits.
         encode_graph(value, types, limits)
     return value
-
-
-#: For the first byte of each list, dict and other value: its length, or less than zero how many bytes tell that.
-_LISTS: Final = {**{0x90 + length: length for length in range(16)}, 0xDC: -2, 0xDD: -4}
-_DICTS: Final = {**{0x80 + length: length for length in range(16)}, 0xDE: -2, 0xDF: -4}
-_OTHERS: Final = {
-    **{0xA0 + length: length for length in range(32)},
-    **dict(zip(range(0xCA, 0xD4), (4, 8, 1, 2, 4, 8, 1, 2, 4, 8), strict=True)),
-    **dict(zip(range(0xD9, 0xDC), (-1, -2, -4), strict=True)),
-}
-
-
-def _counted(data: memoryview, most: int) -> int:
-    """How many values there are, but for keys; some more than ``most`` where there are so many. What is broken is for
-    the library to find.
-    """
-    at = found = 0
-    #: For each list and dict that is open, how many values are left, and whether it is a dict.
-    open_ones = [(1, False)]
-    while open_ones and at < len(data) and found <= most:
-        left, is_dict = open_ones.pop()
-        if not left:
-            continue
-        open_ones.append((left - 1, is_dict))
-        found += not (is_dict and left % 2 == 0)
-        first = data[at]
-        length = _LISTS.get(first, _DICTS.get(first, _OTHERS.get(first, 0)))
-        at += 1
-        if length < 0:
-            width = -length
-            length = int.from_bytes(data[at : at + width], "big")
-            at += width
-        if first in _LISTS:
-            open_ones.append((length, False))
-        elif first in _DICTS:
-            open_ones.append((2 * length, True))
-        else:
-            at += length
-    return found

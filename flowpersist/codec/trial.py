@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from flowpersist.codec.decoder import decode_table
 from flowpersist.codec.encoder import encode_graph, encode_table
+from flowpersist.codec.forms import decode_any, encode_short, is_short
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import FieldsPlan, PairPlan
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass
 from flowpersist.codec.sameness import Difference, difference
-from flowpersist.codec.trees import decode_tree, encode_tree, is_tree
 
 if TYPE_CHECKING:
     from flowpersist.codec.limits import Limits
@@ -32,8 +32,8 @@ def refuse_loss(value: Cell, data: bytes, suspects: Sequence[Cell], types: TypeR
     """
     table: list[Cell] = []
     try:
-        if is_tree(data):
-            copy = decode_tree(data, types, limits)
+        if is_short(data):
+            copy = decode_any(data, types, limits)
         else:
             copy, table = decode_table(data, types, limits)
     except Halted as halted:
@@ -60,7 +60,7 @@ def _copies(
 def _bytes(copy: Cell, types: TypeRegistry, limits: Limits) -> bytes | None:
     """The same graph gives the same bytes, but for the order of sets that hash by identity."""
     try:
-        return encode_tree(copy, limits) or encode_graph(copy, types, limits)
+        return encode_short(copy, types, limits) or encode_graph(copy, types, limits)
     except (Halted, Refused, RefusedClass):
         return None
 

@@ -24,6 +24,8 @@ __all__ = ["Watch"]
 
 #: Values made by users' functions that are compared by their bytes; what is over is taken for unchanged.
 MOST_COMPARED: Final = 64
+#: Cells of a value that is written anew, or somewhat more: each takes longer than one that is compared.
+SMALL: Final = 2**14
 #: How cells are compared with those that were read first.
 Comparing: TypeAlias = Callable[[list[Cell], list[Cell]], bool]
 LEAVES: Final = frozenset({str, bytes, bytearray, int, bool, complex, type(None)})
@@ -41,6 +43,13 @@ class Watch:
     calls: bool = False
     _checks: list[Callable[[Comparing], bool]] = field(factory=list)
     _pairs: list[Callable[[], tuple[Cell, Cell]]] = field(factory=list)
+
+    @classmethod
+    def of_document(cls, is_same: Callable[[], bool]) -> Watch:
+        """Of a small value, which is written anew to tell whether the bytes are the same."""
+        watch = cls()
+        watch._add(SMALL, lambda _: is_same())
+        return watch
 
     def unchanged(self, encode: Callable[[Cell], bytes | None], *, strictly: bool) -> bool:
         """Whether all that was read is there still, or what is equal to it. ``encode`` gives the bytes of a value.

@@ -118,7 +118,12 @@ def denotes_offset(zone: dt.tzinfo | None, types: ZoneClasses | None = None) -> 
         return True
     if is_fixed_offset(type(zone)) and _registered(zone, types) is None:
         zone = equal_timezone(zone)
-    return type(zone) is dt.timezone and not _zone_name(zone)
+    return type(zone) is dt.timezone and not _zone_name(zone) and not _is_below_a_second(zone.utcoffset(None))
+
+
+def _is_below_a_second(offset: dt.timedelta) -> bool:
+    """Whether it is one that CPython reads in ISO 8601 as none at all."""
+    return bool(offset) and abs(offset) < dt.timedelta(seconds=1)
 
 
 def _zone_name(zone: dt.timezone) -> str:

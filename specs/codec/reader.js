@@ -40,6 +40,48 @@ const MOST_BYTES = 2 ** 24;
 const TREE = [0x92, VERSION];
 const unpackTree = (bytes) => decode(bytes, { extensionCodec: new ExtensionCodec(), useBigInt64: true, mapKeyConverter: textKey });
 
+// A typed tree: besides those, bins, and maps of one entry whose key is a bin; extensions of leaves, members and references.
+const TYPED = [0x93, VERSION];
+const MOST_TYPED_BYTES = 2 ** 18;
+const MOST_CELLS = 2 ** 11;
+const MARKS = ["tuple", "set"];
+const [REFERENCE, MEMBER, FIRST_LEAF] = [3, 4, 32];
+const LEAVES_OF_TABLES = [1, 14];
+const NUMBERED_LEAVES = [2, 3, 7, 12, 13];
+const BINARY_LEAVES = [10, 25, 26];
+const MARK = "m";
+
+function typedCodec(types) {
+  const codec = new ExtensionCodec();
+  const refuse = () => { throw new Error("not of the codec's format: a timestamp"); };
+  codec.register({ type: -1, encode: () => null, decode: refuse });
+  codec.register({ type: REFERENCE, encode: () => null, decode: (bytes) => new Reference(bytes.reduce((sum, byte) => 256 * sum + byte, 0)) });
+  codec.register({ type: MEMBER, encode: () => null, decode: (bytes) => {
+    const [number] = fixed(plainValues(bytes), 2, "a member");
+    whole(number, types.length, "a class");
+    return LEAF;
+  } });
+  for (let code = 1; code <= LEAF_CODES; code++) {
+    if (!LEAVES_OF_TABLES.includes(code)) {
+      codec.register({ type: FIRST_LEAF + code, encode: () => null, decode: (bytes) => leaf(code, bytes) });
+    }
+  }
+  return codec;
+}
+
+function leaf(code, bytes) {
+  if (NUMBERED_LEAVES.includes(code)) fixed(plainValues(bytes), PLAIN_VALUES_OF_LEAF[code] ?? 1, "a leaf");
+  else if (!BINARY_LEAVES.includes(code)) new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  return LEAF;
+}
+
+const typedKey = (key) => (key instanceof Uint8Array ? `${MARK}${mark(key)}` : textKey(key));
+
+function mark(key) {
+  check(key.length === 1, "a mark is one byte");
+  return key[0];
+}
+
 function textKey(key) {
   check(typeof key === "string", "the keys of a tree are texts");
   return `k${key}`;
@@ -137,6 +179,60 @@ class Tree {
     const number = this.objects.size;
     this.objects.set(number, { kind: Array.isArray(value) ? "list" : "dict", type: null, cells: [] });
     level.push([number, value]);
+    return new Reference(number);
+  }
+}
+
+// Objects are numbered as they end.
+class Typed {
+  constructor(bytes) {
+    check(bytes.length <= MOST_TYPED_BYTES, "a typed tree is not longer than it may be");
+    const width = { 0xc4: 1, 0xc5: 2, 0xc6: 4 }[bytes[TYPED.length]];
+    check(width, "a typed tree begins with its classes");
+    const start = TYPED.length + 1 + width;
+    const end = start + bytes.subarray(TYPED.length + 1, start).reduce((sum, byte) => 256 * sum + byte, 0);
+    check(end <= bytes.length, "the classes end within the document");
+    this.types = classes(plainValues(bytes.subarray(start, end)));
+    this.objects = new Map();
+    const options = {
+      extensionCodec: typedCodec(this.types), useBigInt64: true, mapKeyConverter: typedKey, maxArrayLength: MOST_CELLS, maxMapLength: MOST_CELLS,
+    };
+    this.root = this.cell(decode(bytes.subarray(end), options));
+    this.count = this.objects.size;
+  }
+
+  cell(value) {
+    if (isPlain(value) || value === LEAF) return value;
+    if (value instanceof Reference) {
+      check(this.objects.has(value.number), "a reference is to an object that has ended");
+      return value;
+    }
+    if (Array.isArray(value)) return this.ended("list", null, value.map((cell) => this.cell(cell)));
+    check(Object.getPrototypeOf(value) === Object.prototype, "a typed tree holds no other extension type");
+    const keys = Object.keys(value);
+    if (keys.length !== 1 || !keys[0].startsWith(MARK)) {
+      check(keys.every((key) => !key.startsWith(MARK)), "a dict has no mark");
+      return this.ended("dict", null, Object.values(value).map((cell) => this.cell(cell)));
+    }
+    return this.marked(Number(keys[0].slice(MARK.length)), value[keys[0]]);
+  }
+
+  marked(number, cells) {
+    check(Array.isArray(cells), "the cells of an object are an array");
+    const found = cells.map((cell) => this.cell(cell));
+    if (number < MARKS.length) {
+      check(number === 0 || areTexts(found), "a set holds different texts");
+      return this.ended(MARKS[number], null, found);
+    }
+    check(number - MARKS.length < this.types.length, "a class");
+    const [type, fields] = this.types[number - MARKS.length];
+    check(found.length === fields.length, "an object has the fields of its class");
+    return this.ended("instance", type, found);
+  }
+
+  ended(kind, type, cells) {
+    const number = this.objects.size;
+    this.objects.set(number, { kind, type, cells });
     return new Reference(number);
   }
 }
@@ -313,7 +409,8 @@ const numbersIn = (cells) => cells.filter((cell) => cell instanceof Reference).m
 
 for (const file of process.argv.slice(2)) {
   const bytes = readFileSync(file);
-  const walked = TREE.every((byte, place) => bytes[place] === byte) ? new Tree(bytes) : new Document(bytes);
+  const begins = (head) => head.every((byte, place) => bytes[place] === byte);
+  const walked = begins(TREE) ? new Tree(bytes) : begins(TYPED) ? new Typed(bytes) : new Document(bytes);
   console.log(JSON.stringify(numbersIn([walked.root])[0] ?? null));
   for (let number = 0; number < walked.count; number++) {
     const { kind, type, cells } = walked.objects.get(number);

@@ -50,7 +50,19 @@ PARTS = (
     {},
     msgpack.ExtType(1, b"\x80" * 9),
     msgpack.ExtType(5, b""),
+    msgpack.ExtType(3, b"\0\0"),
+    msgpack.ExtType(3, b"\0\1"),
+    msgpack.ExtType(4, b"\x92\0\xa3RED"),
+    msgpack.ExtType(43, b"1.5"),
+    msgpack.Timestamp(1),
+    {b"\0": []},
+    {b"\2": [1, {b"\3": [None, ""]}]},
+    {"a": 1},
 )
+
+
+#: The keys of maps that stand for objects.
+MARKS = tuple([bytes((number,)) for number in range(12)])
 
 
 def altered(random: Random, data: bytes, other: bytes) -> bytes:
@@ -127,11 +139,32 @@ def _changed(random: Random, part: Any, donor: Any) -> Any:
         else:
             _rearrange(random, part, donor)
         return part
+    if isinstance(part, dict) and part and random.random() < 0.9:
+        return _changed_map(random, part, donor)
+    if isinstance(part, msgpack.ExtType) and random.random() < 0.8:
+        return _changed_extension(random, part, donor)
     if isinstance(part, bytes) and part:
         return _changed_bin(random, part, donor)
     if type(part) is int:
         return random.choice((part + 1, max(part - 1, 0), 2 * part, random.choice(INTERESTING), random.randrange(32)))
     return random.choice((*PARTS, *INTERESTING, _any_part(random, donor)))
+
+
+def _changed_map(random: Random, part: dict[Any, Any], donor: Any) -> dict[Any, Any]:
+    """A map with another value, another key, or one entry more."""
+    key = random.choice(list(part))
+    if random.random() < 0.7:
+        return {**part, key: _changed(random, part[key], donor)}
+    other = random.choice((*MARKS, "a", ""))
+    if random.random() < 0.5:
+        return {**part, other: part[key]}
+    return {other if one == key else one: value for one, value in part.items()}
+
+
+def _changed_extension(random: Random, part: Any, donor: Any) -> Any:
+    if random.random() < 0.3:
+        return msgpack.ExtType(random.randrange(60), part.data)
+    return msgpack.ExtType(part.code, _changed_bin(random, part.data or b"\0", donor))
 
 
 def _rearrange(random: Random, parts: list[Any], donor: Any) -> None:

@@ -27,7 +27,9 @@ import kinds
 from flowpersist import Sealer
 from flowpersist.codec import Codec, Limits, TypeRegistry
 from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.small import decode_small
+from flowpersist.codec.encoder import encode_graph
+from flowpersist.codec.typed_reading import decode_typed
+from flowpersist.codec.typed_writing import encode_typed
 from flowpersist.errors import PersistenceError
 from flowpersist.testing import same_graph
 
@@ -322,16 +324,16 @@ def codec(data: bytes) -> None:
     with watched():
         outcome = CODEC.decode(data)
     _harmless(outcome)
-    _is_read_in_one_way(data)
+    _has_one_meaning(outcome)
 
 
-def _is_read_in_one_way(data: bytes) -> None:
-    """What the reader of small documents takes, the general one takes for the same."""
-    small = decode_small(data, CODEC.types, LIMITS)
-    if small is not None:
-        value, size = decode_graph(data, CODEC.types, LIMITS)
-        assert small[1] == size
-        assert same_graph(small[0], value, types=CODEC.types)
+def _has_one_meaning(outcome: Result[object, PersistenceError]) -> None:
+    """What a typed tree holds, a table of objects holds too."""
+    value = outcome.value_or(None)
+    typed = encode_typed(value, CODEC.types, LIMITS)
+    if typed is not None:
+        whole, _ = decode_graph(encode_graph(value, CODEC.types, LIMITS), CODEC.types, LIMITS)
+        assert same_graph(decode_typed(typed, CODEC.types, LIMITS), whole, types=CODEC.types)
 
 
 def sealer(data: bytes) -> None:

@@ -465,7 +465,13 @@ GIVEN = {
 }
 #: For those who work on the codec and on stages themselves.
 INNER = {
-    *("TypeRegistry.remember", "TypeRegistry.remembered", "Codec.encode_brief", "Sealer.stages"),
+    *(
+        "TypeRegistry.remember",
+        "TypeRegistry.remembered",
+        "TypeRegistry.remember_class",
+        "TypeRegistry.remembered_class",
+    ),
+    *("Codec.encode_brief", "Sealer.stages"),
     *("Dictionary.decompressor", "KeyProvider.keyring"),
 }
 BACKENDS = [

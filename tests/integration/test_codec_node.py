@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections import OrderedDict, deque
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,6 +129,13 @@ def cyclic_state() -> Any:
     return [first, mapped, held, pair, queue, {first}, frozenset({(first, 1)}), OrderedDict(a=queue), bytearray(b"x")]
 
 
+def typed_state() -> Any:
+    shared = [1, {"b": b"x", "1": None}]
+    last = Step("last", (), [shared])
+    steps = [Step(f"step {number}", last, (number, shared)) for number in range(3)]
+    return {"steps": steps, "at": datetime(2026, 1, 1, tzinfo=UTC), "texts": {"b", "a"}, "again": [last, shared, 1j]}
+
+
 def many() -> Any:
     """Enough of each kind for blocks."""
     steps = [Step(f"step {number}") for number in range(40)]
@@ -144,8 +152,18 @@ def many() -> Any:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "text", [], {"a": [1, ()]}, cyclic_state(), [cyclic_state(), cyclic_state()], many()],
-    ids=["a leaf", "a text", "an empty list", "a small tree", "cycles", "cycles twice", "blocks"],
+    [
+        None,
+        "text",
+        [],
+        {"a": [1, {"1": []}]},
+        typed_state(),
+        {0: typed_state()},
+        cyclic_state(),
+        [cyclic_state(), cyclic_state()],
+        many(),
+    ],
+    ids=["a leaf", "a text", "an empty list", "a tree", "a typed tree", "a table", "cycles", "cycles twice", "blocks"],
 )
 def test_a_reader_from_the_specification_alone_lists_the_same_graph(value, reader, tmp_path):
     ran = read(reader, Codec(types=TYPES).encode(value).unwrap(), tmp_path)
@@ -174,8 +192,21 @@ def test_it_reads_every_vector(reader, tmp_path):
 
 
 def test_it_refuses_what_is_none(reader, tmp_path):
-    data = Codec().encode([[1], {"a": ()}]).unwrap()
-    for broken in (b"", data[:-1], data + b"\0", data.replace(b"\x98\x02", b"\x98\x03", 1), b"\x80"):
+    data = Codec().encode([[1], {0: ()}]).unwrap()
+    typed = Codec().encode([[1], {"a": ()}]).unwrap()
+    wrong = [
+        b"\x93\x02\xc4\x01\x90" + one
+        for one in (b"\x81\xc4\x01\x02\x90", b"\x91\xd4\x03\0", b"\xd4\x05\0", b"\xd6\xff0000")
+    ]
+    for broken in (
+        b"",
+        data[:-1],
+        data + b"\0",
+        data.replace(b"\x98\x02", b"\x98\x03", 1),
+        b"\x80",
+        typed[:-1],
+        *wrong,
+    ):
         ran = read(reader, broken, tmp_path)
         assert ran.returncode != 0
         assert "Error" in ran.stderr

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from returns.result import Failure, Success
 
 from flowpersist.codec import Codec, Limits, TypeRegistry
-from flowpersist.codec.decoder import decode_graph
-from flowpersist.codec.encoder import encode_graph
-from flowpersist.codec.small import decode_small, encode_small
 from flowpersist.errors import PersistenceError
 from flowpersist.testing import assert_round_trips, same_graph, values
 
@@ -51,25 +48,6 @@ SEEDS = [
 @settings(max_examples=150, deadline=None, suppress_health_check=SLOW_DATA)
 def test_any_graph_goes_both_ways(value):
     assert_round_trips(value, types=TYPES)
-
-
-@given(values(instances=Couple), st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW_DATA)
-def test_small_values_and_documents_mean_the_same_either_way(value, data):
-    limits = CODEC.limits
-    small = encode_small(value, TYPES, limits)
-    for document in filter(None, (encode_graph(value, TYPES, limits), small)):
-        whole, size = decode_graph(document, TYPES, limits)
-        assert same_graph(whole, value, types=TYPES)
-        plain = decode_small(document, TYPES, limits)
-        assert plain is None or (plain[1] == size and same_graph(plain[0], value, types=TYPES))
-        changed = bytearray(document)
-        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-        plain = decode_small(bytes(changed), TYPES, limits)
-        if plain is not None:
-            whole, size = decode_graph(bytes(changed), TYPES, limits)
-            assert plain[1] == size
-            assert same_graph(plain[0], whole, types=TYPES)
 
 
 @given(values(), values())

@@ -247,9 +247,12 @@ def test_a_factory_may_be_a_registered_class():
 
 def test_a_list_of_classes_is_remembered_until_another_is_registered():
     types = TypeRegistry(First)
-    assert types.remember(b"one", types) == types.remembered(b"one") == tuple(types)
+    known = tuple(types)
+    assert types.remember(b"one", known) is types.remembered(b"one") is known
+    assert types.remember_class(First, known) is types.remembered_class(First) is known
     types.register(Second)
     assert types.remembered(b"one") is None
+    assert types.remembered_class(First) is None
 
 
 def test_few_lists_of_classes_are_remembered():

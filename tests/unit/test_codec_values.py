@@ -536,3 +536,14 @@ def test_what_a_class_holds_for_its_objects_is_one_object():
     made.held = [0]
     first, [[second]] = again([some, [[others]]], made)
     assert first[3].held is second[5].held
+
+
+@pytest.mark.parametrize("microseconds", [1, -1, 999_999, -999_999, 1_000_000, -1_000_001])
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: {1: one}], ids=["typed tree", "table"])
+def test_an_offset_below_a_second_is_kept(microseconds, wrap):
+    zone = dt.timezone(dt.timedelta(microseconds=microseconds))
+    for moment in (dt.datetime(2026, 1, 1, tzinfo=zone), dt.time(1, tzinfo=zone)):
+        value = wrap(moment)
+        copy = Codec().decode(Codec().encode(value).unwrap()).unwrap()
+        assert copy == value
+        assert same_graph(copy, value)
