@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures.thread  # noqa: F401 - its hook at exit is registered before ours, and runs after it
 import os
 import threading
 from collections.abc import Awaitable, Callable

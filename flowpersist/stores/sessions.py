@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flowpersist.backends.base import Page
 from flowpersist.errors import ConfigurationError, ValueNotFound
-from flowpersist.errors.arguments import check_instance
+from flowpersist.errors.arguments import check_instance, check_items
 from flowpersist.errors.secrecy import discreet_verbs, forgetting
 from flowpersist.hub.outcome import or_raise
 from flowpersist.lifecycle.session_records import (
@@ -160,6 +160,8 @@ class Sessions:
 
         Raises ``MalformedPayload`` where lines are missing or damaged, ``UnsupportedVersion``, and ``StateTooLarge``.
         """
+        if not isinstance(lines, AsyncIterable):
+            check_items(lines, "lines", "lines")
         return await import_lines(self.records, LINES, lines)
 
     async def forget(self, user_id: str) -> bool:

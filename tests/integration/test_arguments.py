@@ -63,12 +63,17 @@ from flowpersist.stores import (
     Artifacts,
     ConversationManager,
     Features,
+    IdentityRecord,
     Locks,
     MemoryStateStore,
     Observations,
+    Session,
+    Sessions,
     Signals,
     StateManager,
+    StateRecord,
     Stores,
+    UserRecord,
     ValueStore,
 )
 from flowpersist.stores.run_state import RunStates, SealedRunStateStore
@@ -94,6 +99,7 @@ async def handler(run: object) -> None:
     raise AssertionError("a run was handled")
 
 
+RECORDS = ("ContextRecord", "IdentityRecord", "StateRecord", "UserRecord")
 CALLERS = ("anthropic", "google", "langchain", "mcp", "openai", "pydantic_ai")
 #: What parameters of one kind must not be; None is added where the parameter does not take it.
 ANYTHING: list[object] = []
@@ -132,6 +138,17 @@ METADATA = [
 ATTRIBUTES = [*METADATA[:-1], {str(n): n for n in range(65)}]
 KINDS: dict[str, list[object]] = {
     "agent_id": NO_TEXT,
+    "cache": DURATION,
+    "category": NO_TEXT,
+    "entries": ["text", 7],
+    "identity": OBJECT,
+    "identity_id": NO_TEXT,
+    "lines": [7, True],
+    "profile": ANYTHING,
+    "session": OBJECT,
+    "session_id": NO_TEXT,
+    "user": OBJECT,
+    "user_id": NO_TEXT,
     "allowed": [7, ("accept",)],
     "api": CHOICE,
     "attributes": ATTRIBUTES,
@@ -349,6 +366,16 @@ KINDS: dict[str, list[object]] = {
 #: Where a name means something else than elsewhere, or has been checked by its function's own meaning.
 OWN: dict[str, list[object]] = {
     **{f"{store}.values": OBJECT for store in ("Artifacts", "Features", "Locks", "Observations", "Signals")},
+    "Sessions.values": OBJECT,
+    **{f"{one}.{name}": ANYTHING for one in RECORDS for name in ("created_at", "updated_at", "version")},  # given back
+    "StateRecord.state": NO_TEXT,
+    "StateRecord.data": ANYTHING,
+    "IdentityRecord.data": ANYTHING,
+    "IdentityRecord.name": NO_TEXT,
+    "create_database.type": ["oracle", 7, "", b"sqlite"],
+    "create_database.connection_string": [7, b"x", "redis://h/0"],
+    "Sessions.save_state.state": OBJECT,
+    "Sessions.save_context.context": OBJECT,
     "Artifacts.write.data": ["text", 7, 1.5],
     "Locks.renew.lease": OBJECT,
     "Locks.release.lease": OBJECT,
@@ -460,7 +487,19 @@ OWN: dict[str, list[object]] = {
 #: Given to callers, and not made by them.
 GIVEN = {
     *("Event", "FlowEvent", "NewSuspension", "Page", "PersistenceHub", "Receipt", "Resumption", "Suspension", "Wait"),
-    *("Artifact", "Change", "FeatureVersion", "Lease", "Loaded", "Observation", "Saved", "Signal", "StateInfo"),
+    *(
+        "Artifact",
+        "Change",
+        "Session",
+        "SessionDatabase",
+        "FeatureVersion",
+        "Lease",
+        "Loaded",
+        "Observation",
+        "Saved",
+        "Signal",
+        "StateInfo",
+    ),
     *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
 }
 #: For those who work on the codec and on stages themselves.
@@ -472,7 +511,7 @@ INNER = {
         "TypeRegistry.remembered_class",
     ),
     *("Codec.encode_brief", "Sealer.stages"),
-    *("Dictionary.decompressor", "KeyProvider.keyring"),
+    *("Dictionary.decompressor", "KeyProvider.keyring", "Session.found"),
 }
 BACKENDS = [
     MemoryBackend,
@@ -596,6 +635,7 @@ class Ground:
             Locks: lambda: Stores(self.hub).locks,
             Observations: lambda: Stores(self.hub).observations,
             Signals: lambda: Stores(self.hub).signals,
+            Sessions: lambda: Stores(self.hub).sessions,
             StateManager: lambda: Stores(self.hub).state("a"),
             SealedRunStateStore: lambda: MemoryStateStore(keyring=None),
             ConversationManager: lambda: ConversationManager(Stores(self.hub).run_state),
@@ -644,6 +684,13 @@ async def ground():
         good: dict[str, object] = {
             "a": 1,
             "agent_id": "a",
+            "identity": IdentityRecord("u", "i", "n"),
+            "identity_id": "i",
+            "lines": [],
+            "session": Session(StateRecord("u", "s", "open")),
+            "session_id": "s",
+            "user": UserRecord("u"),
+            "user_id": "u",
             "call": {},
             "context_id": "c",
             "entry": {},
@@ -727,6 +774,9 @@ async def ground():
             "RunStates.values": Stores(hub).values("n", str),
             **{f"{one}.values": Stores(hub).values("n") for one in ("Artifacts", "Features", "Observations")},
             **{f"{one}.values": Stores(hub).values("m", tuple) for one in ("Locks", "Signals")},
+            "Sessions.values": Stores(hub).values("d", dict),
+            "create_database.type": "memory",
+            "StateRecord.state": "open",
             "Artifacts.pieces": Stores(hub).values("n"),
             "Artifacts.claims": Stores(hub).values("n"),
             **{f"Locks.{verb}.lease": await Stores(hub).locks.acquire("p", "a") for verb in ("renew", "release")},
