@@ -23,7 +23,7 @@ from flowpersist.codec.plans import BuiltinPlan, FieldsPlan, NamedPlan, PairPlan
 from flowpersist.codec.registry import Registration
 from flowpersist.codec.vocabulary import IMMUTABLE, Roles
 from flowpersist.codec.watching import Watch
-from flowpersist.codec.weak import held_rows, weak_rows
+from flowpersist.codec.weak import hashed_dead, held_rows, weak_rows
 from flowpersist.codec.weights import HashGuard
 
 __all__ = ["Gathering"]
@@ -361,6 +361,7 @@ class Gathering:
 
     def settle_weak(self, is_found: Callable[[Cell], bool]) -> None:
         """Take weak references, once it is known which objects are held otherwise."""
+        self.doubtful += hashed_dead(self._weak_rows, self.candidates)
         self.candidates += held_rows(self._weak_rows, is_found)
 
     def _subclass(self, registration: Registration, plan: BuiltinPlan) -> Gatherer:

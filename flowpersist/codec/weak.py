@@ -12,7 +12,10 @@ from flowpersist.codec.refusals import Refused
 from flowpersist.codec.registration import Registration
 from flowpersist.codec.watching import Watch
 
-__all__ = ["held_rows", "weak_rows"]
+__all__ = ["hashed_dead", "held_rows", "weak_rows"]
+
+#: Kinds of rows that hash what they hold.
+HASHING_KINDS = frozenset({kinds.SET, kinds.DICT, kinds.FROZENSET})
 
 
 def weak_rows(
@@ -35,3 +38,10 @@ def held_rows(rows: Iterable[Row], is_found: Callable[[Cell], bool]) -> Iterable
             reason = "refers weakly to an object that nothing else in the value holds, so that it would be gone"
             raise Refused(row.one, f"{reason}; hold it otherwise too, or leave the reference out")
         yield row
+
+
+def hashed_dead(rows: Iterable[Row], candidates: Iterable[Row]) -> list[Cell]:
+    """A reference that is dead, where something is hashed: it keeps the hash that it had, and a copy has none."""
+    if not any(candidate.kind in HASHING_KINDS for candidate in candidates):
+        return []
+    return [row.one for row in rows if row.cells[0] is None][:1]

@@ -6,6 +6,7 @@ Each row was once accepted and lost, or accepted and unreadable.
 from __future__ import annotations
 
 import enum
+import gc
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -1145,3 +1146,34 @@ def test_dicts_that_are_filled_late_lie_among_others(make, between):
         codec = Codec([Pile])
         copy = codec.decode(codec.encode(value).unwrap()).unwrap()
         assert same_graph(copy, value, types=codec.types)
+
+
+class HashedByState:
+    """Nothing tells what its hash reads."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __getstate__(self) -> Any:
+        return dict(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return hash(self.held)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda one: {one: 1}, lambda one: [{one}], lambda one: frozenset([one])], ids=["dict", "set", "frozenset"]
+)
+def test_a_key_that_is_hashed_by_a_dead_reference_is_refused(make):
+    node = Node()
+    key = HashedByState(weakref.ref(node))
+    value = make(key)
+    codec = Codec([HashedByState, Node])
+    assert isinstance(codec.encode([node, value]), Success)
+    del node
+    gc.collect()
+    assert isinstance(codec.encode(value).failure(), UnsupportedType)
+    assert isinstance(codec.encode([key]), Success)
