@@ -41,8 +41,7 @@ class Gathering:
 
     What can be placed only when all is known stands in ``candidates``, its cells told to ``note``: immutable objects
     that hold immutable ones, and what hashes objects. ``recursing`` are the objects that are freed by recursion,
-    ``encoded`` those of extensions, each with what it was encoded as; ``doubtful`` some of each class of which only a
-    trial tells whether its fields come back.
+    ``encoded`` those of extensions with what each was encoded as; ``doubtful`` some of which only a trial tells more.
     """
 
     def __init__(
