@@ -183,7 +183,8 @@ class _Sorter:
     def _is_unsure(self, row: Row) -> bool:
         """Whether users' code makes, restores or hashes what this row holds."""
         if row.kind == kinds.STATE:
-            return hasattr(type(row.one), "__setstate__")
+            # Also attributes are taken from its state as that is then: a dict in a cycle may be empty still.
+            return True
         hashed = row.cells[::2] if row.kind == kinds.DICT else row.cells
         return row.kind not in HASHING_KINDS or not all(map(_is_hashed_by_identity, set(map(type, hashed))))
 

@@ -1177,3 +1177,30 @@ def test_a_key_that_is_hashed_by_a_dead_reference_is_refused(make):
     gc.collect()
     assert isinstance(codec.encode(value).failure(), UnsupportedType)
     assert isinstance(codec.encode([key]), Success)
+
+
+class StateOfSlots:
+    """Without a ``__setstate__``: its attributes are taken from the state when that is handed over."""
+
+    __slots__ = ("__dict__", "first")
+
+    def __getstate__(self) -> Any:
+        return dict(vars(self)) or None, {"first": self.first}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda one: frozenset([one]), lambda one: frozenset([(one, 1)]), lambda one: {one: 1}],
+    ids=["frozenset", "tuple", "dict"],
+)
+def test_a_state_whose_dict_is_not_filled_in_time_is_not_lost(make):
+    one = StateOfSlots()
+    one.first, one.other = make(one), one
+    codec = Codec([StateOfSlots])
+    match codec.encode([one, one]):
+        case Success(data):
+            copy: Any = codec.decode(data).unwrap()
+            assert same_graph(copy[0], one, types=codec.types)
+            assert next(iter(copy[0].first)) in (copy[0], (copy[0], 1))
+        case refused:
+            assert isinstance(refused.failure(), UnsupportedType)
