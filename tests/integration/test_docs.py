@@ -12,6 +12,7 @@ import pytest
 
 import flowpersist
 from flowpersist import blocking, dynamicflow, errors, stages, stores, testing
+from flowpersist.blocking.portal import _close_all
 from flowpersist.cli.commands import command as command_line
 from flowpersist.lifecycle import Status
 from flowpersist.settings import Settings
@@ -48,7 +49,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for setting in Settings.__annotations__:
         monkeypatch.delenv(f"FLOWPERSIST_{setting.upper()}", raising=False)
-    return tmp_path
+    yield tmp_path
+    # What a function has opened by itself stays open until the process ends.
+    _close_all()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)

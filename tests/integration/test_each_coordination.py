@@ -647,4 +647,5 @@ async def test_what_is_cancelled_at_any_await_holds_nothing_and_waits_for_nothin
             travel(hub, MINUTE)
             assert await stores.locks.holders("a") == tuple(held)
             assert await places(stores.locks, "a") == len(held)
-    assert reached >= 3
+    # What SQLite's threads have done meanwhile is not waited for.
+    assert reached >= (3 if place == "memory" else 1)

@@ -18,6 +18,7 @@ import stamina
 
 from flowpersist import ConfigurationError, InputValidationError, KeyRing, blocking
 from flowpersist.backends.memory import MemoryBackend
+from flowpersist.blocking.portal import _close_all
 from flowpersist.errors import RevisionConflict
 from flowpersist.hub import Runtime
 from flowpersist.stores import StateManager, Stores, persistent
@@ -36,6 +37,13 @@ class Tally:
 
 class Boom(Exception):
     """What a function of these tests raises."""
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    # What a function has opened by itself stays open until the process ends.
+    _close_all()
 
 
 @pytest.fixture
