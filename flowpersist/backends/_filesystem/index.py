@@ -232,7 +232,7 @@ class FileIndex:
     def replace_shard(self, prefix: str, records: Iterable[Stored]) -> None:
         """Rebuild the entries of a shard."""
         with self._transaction() as connection:
-            connection.execute(SQL["remove_shard"], (prefix,))
+            connection.execute(SQL["remove_shard"], {"shard": prefix})
             connection.executemany(SQL["add"], [_row_of(stored) for stored in records])
 
     def bodies(self) -> dict[str, list[str | None]]:

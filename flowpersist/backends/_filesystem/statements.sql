@@ -49,7 +49,7 @@ delete from entries where digest = ? and revision < ?;
 
 -- name: remove_shard
 -- A shard is all digests of one prefix: from it, up to the prefix followed by a letter after all hex digits.
-delete from entries where digest >= ?1 and digest < ?1 || 'g';
+delete from entries where digest >= :shard and digest < :shard || 'g';
 
 -- name: all
 select digest, body from entries;
