@@ -101,7 +101,7 @@ decide "${packages[$last]}" "${reviewers[$((last % 4))]}"
 try flowpersist resume "${keys[$last]}" --tools examples/licence_review.py "${answer[@]}" | tee "$work/resume.out"
 sed -n '/^# Licence review/,$p' "$work/resume.out" >"$work/report.md"
 
-say "Who answers again is told the truth"
+say "Answering a used key reports how the wait ended"
 decide "${packages[0]}" dora
 refused 6 flowpersist answer "${keys[0]}" "${answer[@]}"
 try flowpersist list
