@@ -216,8 +216,9 @@ class _Sorter:
         match self._plan(type(one)):
             case FieldsPlan() as plan:
                 return plan.read_one(one)
-            case NamedPlan():
-                return tuple.__iter__(one)
+            case NamedPlan() as plan:
+                attributes = plan.attributes(one) if plan.cls.__dictoffset__ else ()
+                return chain(tuple.__iter__(one), attributes)
             case BuiltinPlan() as plan:
                 return chain(plan.attributes(one), plan.content(one))
         return (one.start, one.stop, one.step) if type(one) is slice else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import gc
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -1204,3 +1204,29 @@ def test_a_state_whose_dict_is_not_filled_in_time_is_not_lost(make):
             assert next(iter(copy[0].first)) in (copy[0], (copy[0], 1))
         case refused:
             assert isinstance(refused.failure(), UnsupportedType)
+
+
+class Extended(namedtuple("Extended", "first")):  # noqa: PYI024, SLOT002 - its attributes are what is tested
+    pass
+
+
+class Looped:
+    """Kept by functions; its loader copies what it is given."""
+
+
+def looped(parts):
+    one = object.__new__(Looped)
+    vars(one).update(parts)
+    return one
+
+
+def test_a_cycle_behind_an_attribute_of_a_named_tuple_is_refused_as_elsewhere():
+    """Cycles were looked for among its fields alone, so an object came back empty."""
+    types = TypeRegistry(Extended)
+    types.register(Looped, encode=lambda one: dict(vars(one)), decode=looped)
+    one, extended = Looped(), Extended(1)
+    one.first, extended.second = one, one
+    for value in (Extended(one), extended):
+        assert "would not come back as it is" in str(Codec(types).encode(value).failure())
+    one.first = 2
+    assert vars(Codec(types).decode(Codec(types).encode(extended).unwrap()).unwrap().second) == {"first": 2}
