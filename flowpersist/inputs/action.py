@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
@@ -14,7 +14,11 @@ from flowpersist.errors.arguments import check_instance, check_optional, check_s
 from flowpersist.inputs.json_patch import patched
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 
-__all__ = ["Action"]
+__all__ = ["DECISIONS", "Action", "Decision"]
+
+#: What a person may decide about a call.
+Decision: TypeAlias = Literal["approve", "edit", "reject", "respond"]
+DECISIONS: Final = ("approve", "edit", "reject", "respond")
 
 
 @frozen

@@ -233,9 +233,10 @@ class AwaitInput(Forms, Generic[A]):
             raise ConfigurationError(f"the {name} of {self.id!r} is not valid: {checked.failure()}", name)
 
     def _refuse_silence(self, default: object) -> None:
-        if self.action is None or self.approve_on_expiry or isinstance(self.action.decided(default), Failure):
+        if self.action is None or self.approve_on_expiry:
             return
-        if self.action.decided(default).unwrap() is not None:
+        decided = self.action.decided(default)
+        if isinstance(decided, Success) and decided.unwrap() is not None:
             raise ConfigurationError(
                 f"Invalid default of {self.id!r}: silence would approve the call of {self.action.tool!r}. Use a "
                 "default that rejects it, or approve_on_expiry=True",

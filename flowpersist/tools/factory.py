@@ -8,9 +8,9 @@ from typing import Any, Final, TypedDict, Unpack
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_items, check_mapping, check_optional
-from flowpersist.inputs.action import Action
+from flowpersist.inputs.action import Action, Decision
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.tools.schemas import Decision, array, decision, options, record, rows, without_none
+from flowpersist.tools.schemas import array, decision, options, record, rows, without_none
 
 __all__ = ["AwaitInputFactory", "Options", "await_input"]
 

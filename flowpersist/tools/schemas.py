@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_choice, check_items
+from flowpersist.inputs.action import DECISIONS, Decision
 
-__all__ = ["DECISIONS", "Decision", "Schema", "array", "decision", "options", "record", "rows", "without_none"]
+__all__ = ["Schema", "array", "decision", "options", "record", "rows", "without_none"]
 
 Schema: TypeAlias = dict[str, Any]
-Decision: TypeAlias = Literal["approve", "edit", "reject", "respond"]
-DECISIONS: Final = ("approve", "edit", "reject", "respond")
 _COMMENT: Final = {"type": "string", "title": "Comment", "maxLength": 10_000}
 
 

@@ -473,3 +473,10 @@ def test_forms_are_the_callers_own():
         schema["properties"].clear()
     assert SHIP.parameters == PARAMETERS
     assert SHIP.to_mcp()["inputSchema"]["properties"]
+
+
+def test_a_definition_that_refers_to_itself_by_an_escaped_name_is_found():
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/a~1b"}}}
+    tree = AwaitInput(id="tree", prompt="?", parameters={**node, "$defs": {"a/b": node}})
+    assert tree.to_openai()["strict"] is True
+    assert "strict" not in tree.to_anthropic()

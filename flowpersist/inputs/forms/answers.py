@@ -10,19 +10,16 @@ from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import InputValidationError, PersistenceError, Problem
+from flowpersist.inputs.action import DECISIONS
 from flowpersist.inputs.forms.fields import ANSWER, Field, fields_of, is_flat
-from flowpersist.inputs.forms.question import Question
+from flowpersist.inputs.forms.question import Question, members_of
 
 __all__ = ["Reply", "from_agui", "from_elicitation", "from_html", "from_langchain"]
 
 _TRUE: Final = frozenset({"true", "on", "1", "yes"})
 _FALSE: Final = frozenset({"false", "off", "0", "no", ""})
-_DECISIONS: Final = {
-    "approve": (),
-    "edit": ("edited_action",),
-    "reject": (),
-    "respond": ("message",),
-}
+#: What LangChain's decisions need.
+_NEEDED: Final = {"edit": "edited_action", "respond": "message"}
 
 
 @frozen
@@ -39,7 +36,7 @@ class Reply:
 
 def from_elicitation(asked: Question, result: object) -> Result[Reply, PersistenceError]:
     """The result of an elicitation by a form."""
-    data = _mapping(result)
+    data = members_of(result) or {}
     kinds: dict[object, Literal["answered", "declined", "cancelled"]] = {"decline": "declined", "cancel": "cancelled"}
     action = data.get("action")
     if action in kinds:
@@ -52,7 +49,7 @@ def from_elicitation(asked: Question, result: object) -> Result[Reply, Persisten
 
 def from_agui(interrupt_id: str, entry: object) -> Result[Reply, PersistenceError]:
     """One entry of ``resume``."""
-    data = _mapping(entry)
+    data = members_of(entry) or {}
     if data.get("interruptId", data.get("interrupt_id")) != interrupt_id:
         return Failure(_invalid("/interruptId", "is not the id of the interrupt"))
     if data.get("status") == "cancelled":
@@ -67,13 +64,13 @@ def from_langchain(decision: object) -> Result[Mapping[str, Any], PersistenceErr
 
     - ``decision``: of LangChain's middleware.
     """
-    data = _mapping(decision)
+    data = members_of(decision) or {}
     kind = data.get("type")
-    if kind not in _DECISIONS:
-        return Failure(_invalid("/type", f"must be one of {', '.join(_DECISIONS)}"))
-    for name in _DECISIONS[kind]:
-        if name not in data:
-            return Failure(_invalid(f"/{name}", f"is missing: a decision to {kind} needs it"))
+    if kind not in DECISIONS:
+        return Failure(_invalid("/type", f"must be one of {', '.join(DECISIONS)}"))
+    needed = _NEEDED.get(kind)
+    if needed is not None and needed not in data:
+        return Failure(_invalid(f"/{needed}", f"is missing: a decision to {kind} needs it"))
     made: dict[str, Any] = {"decision": kind}
     if kind == "edit":
         edited = data["edited_action"]
@@ -130,14 +127,6 @@ def _of_text(one: Field, text: str) -> Result[tuple[object, ...], PersistenceErr
 
 def _unwrapped(asked: Question, made: dict[str, object]) -> object:
     return made if is_flat(asked.json_schema) else made.get(ANSWER)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    dump = getattr(value, "model_dump", None)
-    dumped = dump(mode="json", by_alias=True) if callable(dump) else None
-    return dumped if isinstance(dumped, dict) else {}
 
 
 def _invalid(pointer: str, what: str) -> PersistenceError:

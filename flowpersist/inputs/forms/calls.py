@@ -16,6 +16,7 @@ from flowpersist.errors import InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import check_optional, check_str
 from flowpersist.inputs.forms.narrowing import narrow
 from flowpersist.inputs.forms.providers import READERS, Outcome, RawCall
+from flowpersist.inputs.forms.question import members_of
 from flowpersist.inputs.forms.tools import dialect_of
 from flowpersist.inputs.json_schema import MAX_TEXT, check_json
 
@@ -92,7 +93,7 @@ def read_call(asked: Q, provider: str, call: object, name: str | None) -> Result
     - ``name``: the name that the tool was given; None: the question's id.
     """
     check_optional(name, "name", check_str)
-    data = _plain(call)
+    data = _members(call)
     if data is None:
         return Failure(_unreadable("the tool call", "is neither a mapping nor an object of the SDK"))
     found = READERS[provider](data)
@@ -121,13 +122,7 @@ def _unreadable(subject: str, what: str) -> PersistenceError:
     return InputValidationError(f"{subject} {what}", [Problem("", what)])
 
 
-def _plain(call: object) -> Mapping[str, Any] | None:
-    """The fields of a call."""
-    if isinstance(call, Mapping):
-        return call
-    dump = getattr(call, "model_dump", None)
-    if callable(dump):
-        dumped = dump(mode="json", by_alias=True)
-        return dumped if isinstance(dumped, dict) else None
-    fields = getattr(call, "__dict__", None)
-    return dict(fields) if isinstance(fields, dict) else None
+def _members(call: object) -> Mapping[str, Any] | None:
+    """The members of a call, which may be a dataclass too."""
+    found, own = members_of(call), getattr(call, "__dict__", None)
+    return dict(own) if found is None and isinstance(own, dict) else found

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-__all__ = ["ANSWER", "Field", "fields_of", "is_flat", "resolved", "rules_beyond"]
+from flowpersist.inputs.forms.references import resolved
+
+__all__ = ["ANSWER", "Field", "fields_of", "is_flat", "rules_beyond"]
 
 #: The name of the only field where the answer is not an object.
 ANSWER: Final = "answer"
@@ -104,23 +106,6 @@ def _field(name: str, given: object, root: Mapping[str, Any], *, required: bool)
 
 def _lacks(node: Mapping[str, Any], rules: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(node) - set(rules) - set(_TEXTS) - _IDLE))
-
-
-def resolved(given: object, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema without a reference, or a composition of one member, at its root."""
-    node = given if isinstance(given, Mapping) else {}
-    for _ in range(64):
-        reference, members = node.get("$ref"), node.get("allOf")
-        if isinstance(reference, str) and reference.startswith("#/$defs/"):
-            name = reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
-            found = root.get("$defs", {}).get(name, {})
-            beside = {key: one for key, one in node.items() if key != "$ref"}
-            node = {**found, **beside} if isinstance(found, Mapping) else beside
-        elif isinstance(members, list) and len(members) == 1 and isinstance(members[0], Mapping):
-            node = {**members[0], **{key: one for key, one in node.items() if key != "allOf"}}
-        else:
-            break
-    return node
 
 
 def _without_null(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -10,10 +10,11 @@ from returns.result import Result
 
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import check_items, check_mapping, check_moment, check_optional, check_str
+from flowpersist.inputs.action import Decision
 from flowpersist.inputs.forms import answers, people, slack, tools
 from flowpersist.inputs.forms.calls import ToolCall, read_call
 from flowpersist.inputs.forms.narrowing import Narrowed
-from flowpersist.inputs.forms.people import Decision, LangchainForm
+from flowpersist.inputs.forms.people import LangchainForm
 from flowpersist.inputs.forms.question import Question
 from flowpersist.inputs.forms.tools import Strict
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from attrs import field, frozen
 
 from flowpersist.inputs.forms.dialects import Dialect
 from flowpersist.inputs.forms.limits import Narrowing, Node, over
+from flowpersist.inputs.forms.references import defined, definition_name
 from flowpersist.inputs.forms.restoring import restored
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.inputs.schema_problems import escaped
@@ -51,7 +51,6 @@ _STRUCTURE: Final = frozenset(
 _TEXTS: Final = frozenset({"title", "description"})
 #: These decide how a node is made, whatever its type.
 _FIRST: Final = ("$ref", "allOf", "enum", "const")
-_DEFINITION: Final = re.compile(r"#/\$defs/([^/]+)")
 _LOOK_AROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 _SAID_UP_TO: Final = 200
 
@@ -104,10 +103,10 @@ class _Narrower:
 
     def root(self) -> Node:
         node = dict(self._root)
-        found = _DEFINITION.fullmatch(str(node.get("$ref", "")))
-        if found is not None and isinstance(self._definition(found.group(1)), Mapping):
+        found = defined(node.get("$ref"), self._root)
+        if isinstance(found, Mapping):
             # A strict form has an object at its root, not a reference.
-            node = {**node, **self._definition(found.group(1))}
+            node = {**node, **found}
             del node["$ref"]
         if node.get("type", "object") != "object" or {"anyOf", "oneOf", "allOf", "enum", "const", "$ref"} & set(node):
             self._blocks("", "type", "the root must be an object, and no union")
@@ -120,9 +119,6 @@ class _Narrower:
                 name: self._node(one, f"/$defs/{escaped(name)}") for name, one in self._definitions.items()
             }
         return made
-
-    def _definition(self, name: str) -> Any:  # noqa: ANN401 - a schema
-        return self._definitions.get(name.replace("~1", "/").replace("~0", "~"))
 
     def _is_recursive(self) -> bool:
         reached = {name: set(_references(one)) for name, one in self._definitions.items()}
@@ -172,8 +168,7 @@ class _Narrower:
         return self._described(node if isinstance(node, Mapping) else {}, pointer, {}, frozenset())
 
     def _reference(self, node: Mapping[str, Any], pointer: str) -> Node:
-        found = _DEFINITION.fullmatch(str(node["$ref"]))
-        if found is None or self._definition(found.group(1)) is None:
+        if defined(node["$ref"], self._root) is None:
             self._blocks(pointer, "$ref", "must refer to a definition of $defs")
         if (_RULES | _STRUCTURE - _TEXTS - {"$ref", "$defs"}) & set(node):
             self._blocks(pointer, "$ref", "must stand alone")
@@ -357,9 +352,9 @@ def _said(keyword: str, value: object) -> str:
 
 def _references(node: object) -> Iterator[str]:
     if isinstance(node, Mapping):
-        found = _DEFINITION.fullmatch(str(node.get("$ref", "")))
-        if found is not None:
-            yield found.group(1)
+        name = definition_name(node.get("$ref"))
+        if name is not None:
+            yield name
         for one in node.values():
             yield from _references(one)
     elif isinstance(node, list):

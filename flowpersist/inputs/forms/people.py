@@ -9,11 +9,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_choice
+from flowpersist.inputs.action import DECISIONS, Decision
 from flowpersist.inputs.forms.fields import Field, fields_of, rules_beyond
 from flowpersist.inputs.forms.question import Question, text_of
 
 __all__ = [
-    "Decision",
     "LangchainForm",
     "a2a_event",
     "agui_interrupt",
@@ -23,9 +23,7 @@ __all__ = [
     "pydantic_ai_requests",
 ]
 
-Decision: TypeAlias = Literal["approve", "edit", "reject", "respond"]
 LangchainForm: TypeAlias = Literal["batched", "per_call", "inbox"]
-DECISIONS: Final = ("approve", "edit", "reject", "respond")
 _MCP_FORMATS: Final = frozenset({"date", "date-time", "email", "uri"})
 _MCP_RULES: Final = {
     "string": {"minLength", "maxLength", "format"},

@@ -11,7 +11,7 @@ from returns.result import Result
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.action import Action
 
-__all__ = ["Question", "text_of"]
+__all__ = ["Question", "members_of", "text_of"]
 
 
 class Question(Protocol):
@@ -65,3 +65,12 @@ class Question(Protocol):
 def text_of(asked: Question) -> str:
     """Title and prompt in one text."""
     return asked.prompt if asked.title is None else f"{asked.title}: {asked.prompt}"
+
+
+def members_of(given: object) -> Mapping[str, Any] | None:
+    """The members of a mapping, or of a pydantic model as an SDK makes them; None for anything else."""
+    if isinstance(given, Mapping):
+        return given
+    dump = getattr(given, "model_dump", None)
+    dumped = dump(mode="json", by_alias=True) if callable(dump) else None
+    return dumped if isinstance(dumped, dict) else None

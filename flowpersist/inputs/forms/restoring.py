@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from flowpersist.errors import InputValidationError, Problem
+from flowpersist.inputs.forms.references import resolved
 from flowpersist.inputs.json_schema import JsonSchema
 
 __all__ = ["restored"]
@@ -35,7 +36,7 @@ class _Restorer:
         if self._left < 0:
             problem = Problem("", "takes too many steps to be read: its schema has unions within unions")
             raise InputValidationError(f"the answer {problem.message}", [problem])
-        node = self._resolved(schema)
+        node = resolved(schema, self._root)
         if not isinstance(value, dict | list):
             return value
         members = node.get("anyOf") or node.get("oneOf")
@@ -57,19 +58,6 @@ class _Restorer:
             if self._fits(candidate, member):
                 return candidate
         return value
-
-    def _resolved(self, schema: object) -> Mapping[str, Any]:
-        node = schema if isinstance(schema, Mapping) else _ANY
-        for _ in range(64):
-            reference, members = node.get("$ref"), node.get("allOf")
-            if isinstance(reference, str) and reference.startswith("#/$defs/"):
-                name = reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
-                node = self._root.get("$defs", _ANY).get(name, _ANY)
-            elif isinstance(members, list) and len(members) == 1:
-                node = {**members[0], **{key: one for key, one in node.items() if key != "allOf"}}
-            else:
-                break
-        return node
 
     def _fits(self, value: object, schema: object) -> bool:
         if isinstance(schema, bool):

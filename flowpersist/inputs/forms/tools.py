@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, TypeAlias
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_choice, check_flag
 from flowpersist.inputs.forms.dialects import ANTHROPIC, GOOGLE, OPENAI, Dialect
-from flowpersist.inputs.forms.fields import resolved
 from flowpersist.inputs.forms.narrowing import Narrowed, narrow
 from flowpersist.inputs.forms.question import Question, text_of
+from flowpersist.inputs.forms.references import resolved
 
 __all__ = ["Strict", "anthropic_tool", "dialect_of", "google_tool", "mcp_tool", "narrowed", "openai_tool"]
 
