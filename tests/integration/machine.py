@@ -9,6 +9,7 @@ import pytest
 #: What tests of the whole go through, from a hub's verb down to the server's tables.
 SERVERS = ("postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 BACKENDS = ("sqlite", "filesystem", *SERVERS)
+WITH_MEMORY = ("memory", *BACKENDS)
 #: Debian keeps what only an administrator runs out of many users' PATH.
 ADMINISTRATOR = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 

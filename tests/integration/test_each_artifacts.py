@@ -28,14 +28,14 @@ from flowpersist.errors import (
 from flowpersist.sealed.pieces import GRACE, PIECE_BYTES, cut_into_pieces
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 RING = KeyRing.generate()
 NAME = "canary-artifact-4Mz8Hy2Bq6Rj"
 LONGER = GRACE + timedelta(minutes=1)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -32,10 +32,10 @@ from flowpersist.hub import Runtime, attempt
 from flowpersist.stores import Lease, Locks, Signals, Stores
 from flowpersist.testing import open_test_hub, travel
 from flowpersist.testing.faults import FaultyBackend
+from machine import WITH_MEMORY
 
 log = logging.getLogger(__name__)
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -49,7 +49,7 @@ class Verdict:
     text: str
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

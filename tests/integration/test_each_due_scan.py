@@ -20,16 +20,16 @@ from flowpersist.lifecycle.indexing import schema
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
+from machine import WITH_MEMORY
 
 HOUR = timedelta(hours=1)
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 DEFAULT = AwaitInput(id="confirm", prompt="Ship it?", schema=bool, default=False)
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 #: Of each, how many statuses a claim looks at.
 STATUSES = 3
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -26,16 +26,16 @@ from flowpersist.hub.worker import Backoff
 from flowpersist.keys.suspension_key import SuspensionId, generate_key
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
+from machine import WITH_MEMORY
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(weeks=1)
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 DEFAULT = AwaitInput(id="confirm", prompt="Ship it?", schema=bool, default=False)
 POLL = timedelta(seconds=0.002)
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

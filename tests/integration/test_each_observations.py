@@ -21,15 +21,15 @@ from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflic
 from flowpersist.sealed.numbered import first_kept
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
 RING = KeyRing.generate()
 DAY = timedelta(days=1)
 AGENT = "canary-agent-7Yp2Xs5Kd8Wn"
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -12,15 +12,15 @@ import pytest
 from flowpersist import KeyRing
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
 KEYS = 100_000 if LONG else 400
 PAGE = 100 if LONG else 50
 RING = KeyRing.generate()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -15,15 +15,15 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.sealed.catalogue import beside, collection_key, name_in, project_scope
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 RING = KeyRing.generate()
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 PROJECT = "canary-project-9Gk3Tz7Qw1Lp"
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

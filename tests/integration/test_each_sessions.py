@@ -29,8 +29,8 @@ from flowpersist.stores import (
 )
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 TYPES = {"filesystem": "file", "redis_cluster": "redis"}
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
 #: Whose calls take long: not all that may be cut is cut there in both ways, unless there is time.
@@ -47,7 +47,7 @@ class Basket:
     items: tuple[str, ...]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

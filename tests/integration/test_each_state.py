@@ -37,9 +37,9 @@ from flowpersist.stores import StateManager, StoreConfig, Stores
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
+from machine import WITH_MEMORY
 from own_servers import own_server
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
 RING = KeyRing.generate()
 
@@ -58,7 +58,7 @@ async def briefly(seconds):
 RUNTIME = Runtime(attempts=1, sleep=briefly, slow=timedelta(minutes=1))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -21,8 +21,8 @@ from flowpersist.sealed.retrying import Runtime
 from flowpersist.sealed.unreadable import FIRST, MOST, REASONS, SILENCE, UnreadableRecords
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
 #: More than a page of those that are due, and than one of the patrol.
 MANY = 130
@@ -34,7 +34,7 @@ class Order:
     number: int
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

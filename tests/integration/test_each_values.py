@@ -14,12 +14,12 @@ from flowpersist.testing import open_test_hub
 from flowpersist.testing.conformance import ValueConformance
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.suite.stored_changes import StoredChanges
+from machine import WITH_MEMORY
 
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 RING = KeyRing.generate()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 

@@ -34,16 +34,16 @@ from flowpersist.stores import (
     run_state_store_from_env,
 )
 from flowpersist.testing import open_test_hub
+from machine import WITH_MEMORY
 
 ROOT = Path(__file__).parents[2]
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
-BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "redis_cluster", "mongodb", "neo4j")
 RING = KeyRing.generate()
 ODD = ["", "ana", "a\0b", "\ud800", "ä" * 100, "../../etc", "x" * 2**20]
 BY_HAND = "by hand"
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WITH_MEMORY)
 def backend(request):
     return request.param
 
@@ -64,7 +64,7 @@ async def store(backend, url):
         yield opened
 
 
-@pytest.fixture(params=[*BACKENDS, BY_HAND])
+@pytest.fixture(params=[*WITH_MEMORY, BY_HAND])
 async def any_store(request, prefix):
     if request.param == BY_HAND:
         made = by_hand(request.getfixturevalue("server")("redis"), prefix)
