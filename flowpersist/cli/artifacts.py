@@ -52,7 +52,7 @@ def write(*, store: Store, name: str, file: str, media_type: str | None, project
 @project_option
 @store_options
 def open_artifact(*, store: Store, name: str, output: Path | None, project: str | None) -> None:
-    """Print the artifact NAME to standard output, or write it to a file; exit code 5 if there is none.
+    """Print the artifact NAME to standard output, or write it to a file; exit code 5 if it does not exist.
 
     Standard output gets each part once it is checked. If a later part is damaged, the exit code is 9.
     """
@@ -92,7 +92,7 @@ def list_artifacts(*, store: Store, project: str | None) -> None:
 @project_option
 @store_options
 def delete(*, store: Store, name: str, project: str | None) -> None:
-    """Delete the artifact NAME; exit code 5 if there is none."""
+    """Delete the artifact NAME; exit code 5 if it does not exist."""
 
     async def verb(stores: Stores) -> bool:
         return await stores.artifacts.delete(name)

@@ -100,7 +100,7 @@ def renew(*, store: Store, token: str, ttl: timedelta, project: str | None) -> N
 @project_option
 @store_options
 def release(*, store: Store, token: str, project: str | None) -> None:
-    """Release a LEASE; - reads it from standard input. A lease that has ended is no error."""
+    """Release a LEASE; - reads it from standard input. Succeeds if the lease has already ended."""
     lease = read_lease(token)
 
     async def verb(stores: Stores) -> bool:

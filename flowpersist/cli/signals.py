@@ -90,7 +90,7 @@ def all_signals(*, store: Store, project: str | None) -> None:
 @project_option
 @store_options
 def clear(*, store: Store, keys: tuple[str, ...], project: str | None) -> None:
-    """Clear signals, all of them in one step. One that is not set is no error."""
+    """Clear signals, all of them in one step. Succeeds for signals that are not set."""
 
     async def verb(stores: Stores) -> object:
         return await stores.signals.apply({}, clear=keys)

@@ -17,7 +17,7 @@ from flowpersist.errors import PersistenceError, StorageError
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.retrying import Runtime
 
-__all__ = ["Alarm", "Bell", "hear_changes", "hearing", "rung_within"]
+__all__ = ["SELDOM", "Alarm", "Bell", "hear_changes", "hearing", "rung_within"]
 
 T = TypeVar("T")
 

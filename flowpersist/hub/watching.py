@@ -17,7 +17,7 @@ from attrs import frozen
 
 from flowpersist.errors import StorageError
 from flowpersist.hub.outcome import or_raise
-from flowpersist.hub.wakeup import hear_changes, rung_within
+from flowpersist.hub.wakeup import SELDOM, hear_changes, rung_within
 from flowpersist.sealed.cards import live
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.listing import Asked, listing
@@ -28,8 +28,6 @@ __all__ = ["News", "Watch"]
 #: The parts of a key, and what is stored under it now; None where it was deleted or has expired.
 News: TypeAlias = tuple[Parts, Stored | None]
 log = logging.getLogger("flowpersist.stores")
-#: Where the backend tells of changes, it is looked so many times more seldom.
-SELDOM: Final = 10
 #: Of records that were touched; where there are more, all are looked at.
 MOST: Final = 10_000
 PAGE: Final = 200
