@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Any, Final, Generic, cast, overload
+from functools import partial
+from typing import Any, Final, Generic, Unpack, cast, overload
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 from typing_extensions import TypeForm, TypeVar
 
-from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
 from flowpersist.codec import Limits, TypeRegistry
-from flowpersist.errors import (
-    ConfigurationError,
-    InputValidationError,
-    MalformedPayload,
-    PersistenceError,
-    Problem,
-)
-from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_moment, check_optional
+from flowpersist.errors import ConfigurationError, MalformedPayload, PersistenceError
+from flowpersist.errors.arguments import check_instance
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.answer_types import type_name
+from flowpersist.inputs.details import DETAILS, NO_DEFAULT, Details, check_id, check_texts, check_times, own_text
+from flowpersist.inputs.filling import checked_arguments, filled_texts
 from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
@@ -32,68 +26,11 @@ from flowpersist.inputs.json_types import json_form, schema_of, structure
 __all__ = ["NO_DEFAULT", "AwaitInput"]
 
 A = TypeVar("A", default=Any)
-#: ``$name`` in a prompt or title; ``$$`` is a literal ``$``.
-_PLACEHOLDER: Final = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
-_KINDS: Final = {"prompt": str, "title": str | None, "parameters": Mapping | None, "shown": Mapping | None}
-_MAPPING: Final = "a mapping or None"
-_TAKES: Final = {"prompt": "a str", "title": "a str or None", "parameters": _MAPPING, "shown": _MAPPING}
 MICROSECOND: Final = timedelta(microseconds=1)
-#: Characters of the texts that people are shown, of the arguments that a model supplies, and of it all as JSON.
-MAX_PROMPT: Final = 64 * 1024
-MAX_TITLE: Final = 4 * 1024
-MAX_ARGUMENTS: Final = 1024 * 1024
+#: Characters of it all as JSON.
 MAX_SIZE: Final = 1024 * 1024
 #: Of the texts of an answer, which is kept as a state is.
 MAX_ANSWER: Final = Limits().max_bytes
-#: Of the names that are missing among arguments.
-MAX_NAMED: Final = 5
-
-
-class NoDefault(Enum):
-    """The type of ``NO_DEFAULT``: None would be a default."""
-
-    NO_DEFAULT = "no default"
-
-
-NO_DEFAULT: Final = NoDefault.NO_DEFAULT
-
-
-def _named(given: object) -> None:
-    # It stands among the attributes of the record.
-    takes = f"a str of 1 to {MAX_TEXT_BYTES} bytes of UTF-8 without NUL"
-    try:
-        named = bool(check_text(given, "id"))
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes} ({error})", "id") from None
-    if not named:
-        raise ConfigurationError(f"Invalid id of an AwaitInput: expected {takes}, not an empty one", "id")
-
-
-def _own_texts(instance: AwaitInput[Any]) -> None:
-    """Texts of subclasses, as template engines give, as what they are."""
-    for name in ("id", "prompt", "title"):
-        given = getattr(instance, name)
-        if isinstance(given, str) and type(given) is not str:
-            object.__setattr__(instance, name, str.__str__(given))
-
-
-def _texts(instance: AwaitInput[Any]) -> None:
-    for name, kind in _KINDS.items():
-        given = getattr(instance, name)
-        if not isinstance(given, kind):
-            message = f"Invalid {name} of {instance.id!r}: expected {_TAKES[name]}, not {type(given).__name__}"
-            raise ConfigurationError(message, name)
-    for name, text, most in (("prompt", instance.prompt, MAX_PROMPT), ("title", instance.title or "", MAX_TITLE)):
-        if len(text) > most or isinstance(check_json(text), Failure):
-            message = f"Invalid {name} of {instance.id!r}: expected at most {most} characters of Unicode"
-            raise ConfigurationError(message, name)
-
-
-def _times(instance: AwaitInput[Any]) -> None:
-    check_optional(instance.timeout, "timeout", check_duration)
-    check_optional(instance.deadline, "deadline", check_moment)
-    check_flag(instance.approve_on_expiry, "approve_on_expiry")
-    check_instance(instance.action, "action", (Action, type(None)), "an Action or None")
 
 
 @frozen(init=False)
@@ -129,67 +66,33 @@ class AwaitInput(Forms, Generic[A]):
 
     # By hand, since a checker finds what a Literal or a union makes of A only where no mapping is in its way.
     @overload
-    def __init__(
-        self,
-        id: str,
-        prompt: str,
-        schema: TypeForm[A],
-        title: str | None = None,
-        parameters: Mapping[str, object] | None = None,
-        default: object = NO_DEFAULT,
-        timeout: timedelta | None = None,
-        deadline: datetime | None = None,
-        shown: Mapping[str, object] | None = None,
-        action: Action | None = None,
-        *,
-        approve_on_expiry: bool = False,
-    ) -> None: ...
+    def __init__(self, id: str, prompt: str, schema: TypeForm[A], **details: Unpack[Details]) -> None: ...
 
     @overload
     def __init__(
-        self,
-        id: str,
-        prompt: str,
-        schema: Mapping[str, object] | None = None,
-        title: str | None = None,
-        parameters: Mapping[str, object] | None = None,
-        default: object = NO_DEFAULT,
-        timeout: timedelta | None = None,
-        deadline: datetime | None = None,
-        shown: Mapping[str, object] | None = None,
-        action: Action | None = None,
-        *,
-        approve_on_expiry: bool = False,
+        self, id: str, prompt: str, schema: Mapping[str, object] | None = None, **details: Unpack[Details]
     ) -> None: ...
 
-    def __init__(
-        self,
-        id: str,
-        prompt: str,
-        schema: object = None,
-        title: str | None = None,
-        parameters: Mapping[str, object] | None = None,
-        default: object = NO_DEFAULT,
-        timeout: timedelta | None = None,
-        deadline: datetime | None = None,
-        shown: Mapping[str, object] | None = None,
-        action: Action | None = None,
-        *,
-        approve_on_expiry: bool = False,
-    ) -> None:
+    def __init__(self, id: str, prompt: str, schema: object = None, **details: Unpack[Details]) -> None:
+        unknown = sorted(set(details) - set(DETAILS))
+        if unknown:
+            msg = f"unexpected arguments of an AwaitInput: {', '.join(unknown)}"
+            raise TypeError(msg)
         make: Any = getattr(self, "__attrs_init__")  # noqa: B009 - attrs makes it, unseen by pyright
-        make(id, prompt, schema, title, parameters, default, timeout, deadline, shown, action, approve_on_expiry)
+        if "title" in details:
+            details["title"] = own_text(details["title"])
+        make(own_text(id), own_text(prompt), schema, **details)
 
     def __attrs_post_init__(self) -> None:
-        _own_texts(self)
-        _named(self.id)
-        _texts(self)
+        check_id(self.id)
+        given = {name: getattr(self, name) for name in ("prompt", *DETAILS)}
+        check_texts(self.id, given)
         derived = {} if self.schema is None else schema_of(self.schema)
         object.__setattr__(self, "_json_schema", derived)
         JsonSchema.of(derived, what=f"the schema of {self.id!r}")
         if self.parameters is not None:
             JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
-        _times(self)
+        check_times(given)
         default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked. Its bound is
@@ -269,42 +172,10 @@ class AwaitInput(Forms, Generic[A]):
         """With ``$name`` in prompt and title replaced by the arguments, a mapping or its JSON text, once they are
         checked.
         """
-        return self._arguments(arguments).bind(self._filled)
-
-    def _arguments(self, arguments: Mapping[str, object] | str) -> Result[Mapping[str, object], PersistenceError]:
-        if isinstance(arguments, str):
-            if len(arguments) > MAX_ARGUMENTS:
-                return Failure(_bad_arguments(self.id, f"are over {MAX_ARGUMENTS} characters"))
-            try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError):
-                return Failure(_bad_arguments(self.id, "are not valid JSON"))
-        if not isinstance(arguments, Mapping):
-            return Failure(_bad_arguments(self.id, "must be an object"))
-        schema = JsonSchema.of(self._parameters)
-        checked = schema.check(dict(arguments), what=f"the arguments of {self.id!r}")
-        return cast("Result[Mapping[str, object], PersistenceError]", checked)
-
-    @property
-    def _parameters(self) -> Mapping[str, object]:
-        return cast("Mapping[str, object]", self._data.get("parameters") or {"type": "object"})
-
-    def _filled(self, arguments: Mapping[str, object]) -> Result[AwaitInput[A], PersistenceError]:
-        names = dict.fromkeys(name for text in (self.prompt, self.title or "") for name in _names(text))
-        missing = [name for name in names if name not in arguments]
-        if missing:
-            more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
-            return Failure(_bad_arguments(self.id, f"lack {', '.join(missing[:MAX_NAMED])}{more}"))
-        texts = {"$": "$"} | {name: _text(arguments[name]) for name in names}
-        for what, text, most in (("prompt", self.prompt, MAX_PROMPT), ("title", self.title or "", MAX_TITLE)):
-            if _filled_size(text, texts) > most:
-                return Failure(_bad_arguments(self.id, f"make the {what} longer than {most} characters"))
-
-        def value(found: re.Match[str]) -> str:
-            return texts[found.group(1)]
-
-        title = None if self.title is None else _PLACEHOLDER.sub(value, self.title)
-        return Success(evolve(cast("Any", self), prompt=_PLACEHOLDER.sub(value, self.prompt), title=title))
+        parameters = cast("Mapping[str, object]", self._data.get("parameters") or {"type": "object"})
+        texts = (self.prompt, self.title)
+        filled = checked_arguments(self.id, parameters, arguments).bind(partial(filled_texts, self.id, texts))
+        return filled.map(lambda new: evolve(cast("Any", self), prompt=new[0], title=new[1]))
 
     def to_data(self, types: TypeRegistry | None = None) -> dict[str, object]:
         """As JSON data, the way a suspension keeps it. Of the schema's type the name is kept, by which ``types`` have
@@ -353,21 +224,3 @@ def edit_checked(data: Mapping[str, object], answer: object) -> Result[object, P
 
 def _malformed(error: Exception) -> PersistenceError:
     return MalformedPayload(f"not an AwaitInput that this release can read ({type(error).__name__})")
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in _PLACEHOLDER.findall(text) if name != "$"]
-
-
-def _filled_size(text: str, texts: Mapping[str, str]) -> int:
-    """How long a text becomes, before it is made: a name may stand in it thousands of times."""
-    found = _PLACEHOLDER.finditer(text)
-    return len(text) + sum(len(texts[one.group(1)]) - len(one.group()) for one in found)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _bad_arguments(name: str, what: str) -> PersistenceError:
-    return InputValidationError(f"the arguments of {name!r} {what}", [Problem("", what)])

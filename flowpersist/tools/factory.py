@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final, TypedDict, Unpack
+from datetime import timedelta
+from typing import Any, Final, Unpack
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_items, check_mapping, check_optional
 from flowpersist.inputs.action import Action, Decision
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.details import CommonDetails
 from flowpersist.tools.schemas import array, decision, options, record, rows, without_none
 
 __all__ = ["AwaitInputFactory", "Options", "await_input"]
@@ -17,24 +18,15 @@ __all__ = ["AwaitInputFactory", "Options", "await_input"]
 _VERDICTS: Final = ("approve", "reject")
 
 
-class Options(TypedDict, total=False):
-    """What every ready question takes beside its own.
+class Options(CommonDetails, total=False):
+    """What every ready question takes beside its own: the keyword arguments of ``AwaitInput``, and these.
 
     - ``id``: its name; left out: that of the kind of question.
-    - ``title``: a heading.
-    - ``shown``: JSON data that is shown with it.
-    - ``default``: the answer where nobody answers in time.
-    - ``expires_in``: how long it waits from the pause on; ``deadline``: until when.
-    - ``parameters``: the schema of what a calling model supplies for ``$name`` in the texts.
+    - ``expires_in``: how long it waits from the pause on; the same as ``timeout``.
     """
 
     id: str
-    title: str | None
-    shown: Mapping[str, object] | None
-    default: object
     expires_in: timedelta | None
-    deadline: datetime | None
-    parameters: Mapping[str, object] | None
 
 
 class AwaitInputFactory:
@@ -152,7 +144,6 @@ class AwaitInputFactory:
         *,
         allow: Sequence[Decision] = ("approve", "edit", "reject", "respond"),
         explain_rejection: bool = False,
-        approve_on_expiry: bool = False,
         **more: Unpack[Options],
     ) -> AwaitInput[Any]:
         """A decision on a call: the answer is ``{"decision": …, "comment": …}``. ``action.decided(answer)`` gives the
@@ -163,13 +154,12 @@ class AwaitInputFactory:
         - ``allow``: the decisions that a person may take. An edit has ``arguments``, which replace those of the call,
           or ``patch``, a JSON Patch of them. A response is a ``comment`` in the place of the tool's result.
         - ``explain_rejection``: whether a rejection needs a comment.
-        - ``approve_on_expiry``: whether the ``default`` may approve.
         - ``more``: see ``Options``.
         """
         check_items(allow, "allow", "decisions")
         allowed: list[Decision] = [one for one in allow if action is not None or one != "edit"]
         schema = decision(allowed, None if action is None else action.schema, explained=explain_rejection)
-        return _made("approval", prompt, schema, more, action=action, approve_on_expiry=approve_on_expiry)
+        return _made("approval", prompt, schema, more, action=action)
 
     def document_review(
         self, prompt: str, document: Mapping[str, object] | None = None, **more: Unpack[Options]
@@ -292,24 +282,16 @@ def _made(
     *,
     shown: Mapping[str, object] | None = None,
     action: Action | None = None,
-    approve_on_expiry: bool = False,
 ) -> AwaitInput[Any]:
-    unknown = sorted(set(more) - set(Options.__annotations__))
-    if unknown:
-        msg = f"unexpected arguments: {', '.join(unknown)}"
-        raise TypeError(msg)
-    fields: dict[str, Any] = {name: value for name, value in more.items() if name != "expires_in"}
-    fields.setdefault("id", kind)
+    details: dict[str, Any] = {**more, "action": action}
+    name = details.pop("id", kind)
+    if "expires_in" in details:
+        if details.get("timeout") is not None:
+            raise ConfigurationError("Invalid timeout: expected either expires_in or timeout", "timeout")
+        details["timeout"] = details.pop("expires_in")
     if shown is not None:
-        fields["shown"] = {**(fields.get("shown") or {}), **shown}
-    made: AwaitInput[Any] = AwaitInput(
-        prompt=prompt,
-        schema=schema,
-        timeout=more.get("expires_in"),
-        action=action,
-        approve_on_expiry=approve_on_expiry,
-        **fields,
-    )
+        details["shown"] = {**(more.get("shown") or {}), **shown}
+    made: AwaitInput[Any] = AwaitInput(name, prompt, schema, **details)
     return made
 
 

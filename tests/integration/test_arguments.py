@@ -57,6 +57,7 @@ from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.hub.opening import migrate
 from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.inputs.details import DETAILS
 from flowpersist.sealed.retrying import Runtime
 from flowpersist.stages import Checksum, Compress, Dictionaries, Dictionary, Encrypt
 from flowpersist.stores import (
@@ -558,6 +559,10 @@ class Subject:
             found.pop("options")
             hints = inspect.signature(open_hub).parameters
             found.update({name: hints[name] for name in HubOptions.__annotations__})
+        if "details" in found:
+            found.pop("details")
+            hints = inspect.signature(AwaitInput.__attrs_init__).parameters
+            found.update({name: hints[name] for name in DETAILS})
         return found
 
     def wrong(self, name: str, parameter: inspect.Parameter) -> list[object]:

@@ -11,7 +11,8 @@ from returns.result import Success
 
 from flowpersist import AwaitInput, ConfigurationError, InputValidationError, or_raise
 from flowpersist.errors import MalformedPayload
-from flowpersist.inputs.await_input import MAX_PROMPT, MAX_SIZE, MAX_TITLE
+from flowpersist.inputs.await_input import MAX_SIZE
+from flowpersist.inputs.details import MAX_PROMPT, MAX_TITLE
 from flowpersist.inputs.json_types import schema_of
 from flowpersist.testing.hubs import open_test_hub
 

@@ -132,7 +132,7 @@ def test_what_makes_no_sense_is_refused(make):
 
 
 def test_an_unknown_argument_is_refused():
-    with pytest.raises(TypeError, match="unexpected arguments: quorums"):
+    with pytest.raises(TypeError, match="unexpected arguments of an AwaitInput: quorums"):
         await_input.confirmation("?", quorums=2)
 
 
