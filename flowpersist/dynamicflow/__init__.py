@@ -8,7 +8,8 @@ from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
 from flowpersist.dynamicflow.runner import FlowRunner
-from flowpersist.dynamicflow.tools import Cancellation, Join, Tool, ToolContext, tool
+from flowpersist.dynamicflow.tools import Join, Tool, tool
+from flowpersist.inputs.tool_context import Cancellation, ToolContext
 
 __all__ = [
     "Accepted",

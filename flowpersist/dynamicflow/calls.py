@@ -15,10 +15,11 @@ from returns.result import Failure
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS
 from flowpersist.dynamicflow.prompts import spell_out
-from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, ToolContext
+from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool
 from flowpersist.dynamicflow.values import resolve
 from flowpersist.hub.cancellation import is_fault
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.tool_context import ToolContext
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition

@@ -23,7 +23,6 @@ from flowpersist.dynamicflow.budgets import LARGEST, MAX_DEPTH, MAX_FILLED_VALUE
 from flowpersist.dynamicflow.outcomes import RAISED
 
 __all__ = [
-    "TEXT_CLASSES",
     "WALK_ERRORS",
     "Flat",
     "Known",
@@ -39,8 +38,6 @@ __all__ = [
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _TIMES: Final = (datetime, date, time)
 _TEXTS: Final = (UUID, Decimal, PurePath)
-#: The classes that have no JSON form except as a text or a value.
-TEXT_CLASSES: Final = (*_TIMES, *_TEXTS, Enum)
 #: The values visited between two pauses.
 SLICE: Final = 1000
 #: The size of a container with at least this many values is cached.

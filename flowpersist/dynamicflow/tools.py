@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
-from flowpersist.dynamicflow.signatures import Signature, signature_of
 from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import (
     check_callable,
@@ -27,53 +24,14 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import JsonSchema
+from flowpersist.inputs.signatures import Signature, signature_of
+from flowpersist.inputs.tool_context import ToolContext
 
-__all__ = ["AWAIT_INPUT", "Cancellation", "Join", "Tool", "ToolContext", "Toolbox", "tool"]
+__all__ = ["AWAIT_INPUT", "Join", "Tool", "Toolbox", "tool"]
 
 #: The id of the built-in tool.
 AWAIT_INPUT: Final = "await_input"
 Function: TypeAlias = Callable[..., Awaitable[object]]
-
-_log = logging.getLogger("flowpersist.dynamicflow.tools")
-
-
-class Cancellation:
-    """Whether a tool should stop. For work in threads, since work on the event loop is cancelled directly."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    @property
-    def requested(self) -> bool:
-        """Whether the run was cancelled, its lease was lost, or the attempt took too long."""
-        return self._event.is_set()
-
-    def request(self) -> None:
-        """Ask the tool to stop. Twice: a no-op."""
-        self._event.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block the thread until the tool should stop, at most this many seconds; gives whether it should."""
-        return self._event.wait(timeout)
-
-
-@frozen
-class ToolContext:
-    """Where a tool is called from. ``path`` distinguishes iterations of one step; ``attempt`` counts from 1.
-
-    ``key`` is the same for the same attempt, also when it is repeated after a crash, and differs for each attempt of
-    the step or of an enclosing step: use it as the idempotency key of external effects.
-    """
-
-    run_id: str
-    step_id: str
-    path: str
-    attempt: int
-    key: str = field(
-        default=Factory(lambda self: f"{self.run_id}/{self.path}/{self.attempt}", takes_self=True), kw_only=True
-    )
-    logger: logging.Logger = field(default=_log, repr=False)
-    cancellation: Cancellation = field(factory=Cancellation, repr=False)
 
 
 @frozen(eq=False)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeAlias, get_args, get_type_hints
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Final, TypeAlias, get_args, get_type_hints
+from uuid import UUID
 
 import attrs
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.dynamicflow.plain import TEXT_CLASSES
 from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.inputs import json_types
 
 __all__ = ["Signature", "signature_of"]
+
+#: The classes that have no JSON form except as a text or a value.
+TEXT_CLASSES: Final = (datetime, date, time, UUID, Decimal, PurePath, Enum)
 
 #: An annotation: a class, or a type from ``typing``.
 _Kind: TypeAlias = Any
