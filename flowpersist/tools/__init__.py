@@ -5,7 +5,21 @@ What is imported here is public; every other module of the package may change.
 
 from __future__ import annotations
 
+from flowpersist.tools.calls import Call
 from flowpersist.tools.factory import AwaitInputFactory, Options, await_input
 from flowpersist.tools.families import customer, development, human_in_the_loop
+from flowpersist.tools.standing import Approvals
+from flowpersist.tools.standing_rules import PolicyUse, StandingApproval
 
-__all__ = ["AwaitInputFactory", "Options", "await_input", "customer", "development", "human_in_the_loop"]
+__all__ = [
+    "Approvals",
+    "AwaitInputFactory",
+    "Call",
+    "Options",
+    "PolicyUse",
+    "StandingApproval",
+    "await_input",
+    "customer",
+    "development",
+    "human_in_the_loop",
+]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from returns.result import Success
 
 from flowpersist import open_hub
+from flowpersist.tools import Approvals, Call
 
 
 async def raced(hub, keys, tasks, me):
@@ -54,12 +55,19 @@ async def held(hub, key):
     await asyncio.sleep(3600)
 
 
+async def used(hub, tool, calls):
+    """Takes uses of standing approvals, several at a time; the numbers of those that it got."""
+    approvals = Approvals(hub)
+    taken = await asyncio.gather(*(approvals.use(Call(tool, {"amount": n})) for n in range(calls)))
+    return [use.number for use in taken if use is not None]
+
+
 async def main():
     arguments = json.loads(sys.stdin.readline())
     async with open_hub(sys.argv[1]) as hub:
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()
-        told = await {"race": raced, "drain": drained, "hold": held}[sys.argv[2]](hub, **arguments)
+        told = await {"race": raced, "drain": drained, "hold": held, "use": used}[sys.argv[2]](hub, **arguments)
         print(json.dumps(told), flush=True)  # noqa: T201
 
 
