@@ -25,6 +25,7 @@ from typing import Any
 
 from flowpersist import AwaitInput, Criteria, RaisingHub, Suspension, or_raise
 from flowpersist.inputs import Action
+from flowpersist.inputs.forms import CallBatch, CallFailure, read_calls
 from flowpersist.tools import await_input
 
 Message = dict[str, Any]
@@ -65,16 +66,17 @@ def model(provider: str, messages: list[Message]) -> Message:
     return {"role": "assistant", "content": f"Done after {len(results)} results"}
 
 
-def calls_of(provider: str, message: Message) -> list[tuple[str, str, Mapping[str, object], Any]]:
-    """The calls of a message: id, tool, arguments, and the call itself, which makes the results."""
-    found = []
-    for raw in message["tool_calls" if provider == "openai" else "content"]:
-        name = raw["function"]["name"] if provider == "openai" else raw["name"]
-        asked = question(name)
-        call = or_raise(asked.from_openai(raw) if provider == "openai" else asked.from_anthropic(raw))
-        arguments = json.loads(call.arguments) if isinstance(call.arguments, str) else call.arguments
-        found.append((str(call.id), name, arguments, call))
-    return found
+def batch_of(provider: Any, message: Message) -> CallBatch[AwaitInput[Any]]:  # noqa: ANN401 - of the command line
+    """The calls of a message, and the messages with their results."""
+    return or_raise(read_calls(provider, message, [question(tool) for tool in TOOLS]))
+
+
+def calls_of(batch: CallBatch[AwaitInput[Any]]) -> list[tuple[str, str, Mapping[str, object]]]:
+    """The calls: id, tool, arguments."""
+    return [
+        (id_, call.name, json.loads(call.arguments) if isinstance(call.arguments, str) else call.arguments)
+        for id_, call in batch.calls.items()
+    ]
 
 
 def perform(key: str, tool: str, arguments: Mapping[str, object]) -> str:
@@ -91,7 +93,7 @@ async def start(hub: RaisingHub, name: str, provider: str) -> Suspension:
     messages: list[Message] = [{"role": "user", "content": "Order 7 arrived broken"}]
     messages.append(model(provider, messages))
     results, awaiting = {}, {}
-    for id_, tool, arguments, _ in calls_of(provider, messages[-1]):
+    for id_, tool, arguments in calls_of(batch_of(provider, messages[-1])):
         schema, needs_approval = TOOLS[tool]
         if needs_approval:
             action = Action(tool, arguments, schema=schema)
@@ -146,19 +148,19 @@ async def go_on(hub: RaisingHub, name: str) -> str:
         return str(await hub.outcome(suspension.id))
     async with hub.running(suspension.id, lease=LEASE, expect=dict) as run:
         provider, messages = run.state["provider"], run.state["messages"]
-        replies = []
-        for id_, tool, arguments, call in calls_of(provider, messages[-1]):
-            if id_ in run.state["results"]:
-                replies.append(call.result(run.state["results"][id_]))
+        batch = batch_of(provider, messages[-1])
+        outcomes: dict[str, object] = dict(run.state["results"])
+        for id_, tool, arguments in calls_of(batch):
+            if id_ in outcomes:
                 continue
             action = Action(tool, arguments, schema=TOOLS[tool][0])
             answer: Any = run.answers[id_]
             approved = or_raise(action.decided(answer))
             if approved is None:
-                replies.append(call.failure(f"a person refused this call: {answer.get('comment', '')}"))
+                outcomes[id_] = CallFailure(f"a person refused this call: {answer.get('comment', '')}")
             else:
-                replies.append(call.result(perform(f"{name}:{id_}", tool, approved.arguments)))
-        messages += replies if provider == "openai" else [{"role": "user", "content": replies}]
+                outcomes[id_] = perform(f"{name}:{id_}", tool, approved.arguments)
+        messages += or_raise(batch.results(outcomes))
         said = str(model(provider, messages)["content"])
         await hub.complete(run, {"said": said, "messages": messages})
     return json.dumps({"said": said, "messages": messages})

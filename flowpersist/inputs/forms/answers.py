@@ -14,7 +14,7 @@ from flowpersist.inputs.action import DECISIONS
 from flowpersist.inputs.forms.fields import ANSWER, Field, fields_of, is_flat
 from flowpersist.inputs.forms.question import Question, members_of
 
-__all__ = ["Reply", "from_agui", "from_elicitation", "from_html", "from_langchain"]
+__all__ = ["Reply", "from_adk", "from_agui", "from_elicitation", "from_html", "from_langchain", "from_strands"]
 
 _TRUE: Final = frozenset({"true", "on", "1", "yes"})
 _FALSE: Final = frozenset({"false", "off", "0", "no", ""})
@@ -57,6 +57,36 @@ def from_agui(interrupt_id: str, entry: object) -> Result[Reply, PersistenceErro
     if data.get("status") != "resolved":
         return Failure(_invalid("/status", "must be resolved or cancelled"))
     return Success(Reply("answered", data.get("payload")))
+
+
+def from_strands(interrupt_id: str, content: object) -> Result[Reply, PersistenceError]:
+    """A content block with the response to an interrupt, as an agent is resumed with it."""
+    response = (members_of(content) or {}).get("interruptResponse")
+    if not isinstance(response, Mapping) or "response" not in response:
+        return Failure(_invalid("/interruptResponse", "must be an object with interruptId and response"))
+    if response.get("interruptId") != interrupt_id:
+        return Failure(_invalid("/interruptResponse/interruptId", "is not the id of the interrupt"))
+    return Success(Reply("answered", response["response"]))
+
+
+def from_adk(asked: Question, response: object) -> Result[Reply, PersistenceError]:
+    """The response to a ``RequestInput``, or a ``ToolConfirmation`` where the question has an action."""
+    data = members_of(response) or {}
+    if set(data) == {"response"}:
+        # ADK's client wraps what it sends as JSON text.
+        text = data["response"]
+        try:
+            inner = json.loads(text) if isinstance(text, str) else text
+        except (ValueError, RecursionError):
+            # A text of the person's own.
+            inner = text
+    else:
+        inner = dict(data) if data or isinstance(response, Mapping) else response
+    if asked.action is None or not isinstance(inner, Mapping) or "confirmed" not in inner:
+        return Success(Reply("answered", inner))
+    if not isinstance(inner["confirmed"], bool):
+        return Failure(_invalid("/confirmed", "must be true or false"))
+    return Success(Reply("answered", {"decision": "approve" if inner["confirmed"] else "reject"}))
 
 
 def from_langchain(decision: object) -> Result[Mapping[str, Any], PersistenceError]:

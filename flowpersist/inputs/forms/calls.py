@@ -16,11 +16,11 @@ from flowpersist.errors import InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import check_optional, check_str
 from flowpersist.inputs.forms.narrowing import narrow
 from flowpersist.inputs.forms.providers import READERS, Outcome, RawCall
-from flowpersist.inputs.forms.question import members_of
+from flowpersist.inputs.forms.question import call_members
 from flowpersist.inputs.forms.tools import dialect_of
 from flowpersist.inputs.json_schema import MAX_TEXT, check_json
 
-__all__ = ["ToolCall", "read_call"]
+__all__ = ["ToolCall", "call_of", "read_call"]
 
 Q = TypeVar("Q")
 _MAX_ID: Final = 512
@@ -46,6 +46,8 @@ class ToolCall(Generic[Q]):
 
     def filled(self) -> Result[Q, PersistenceError]:
         """The question with the model's arguments; ``InputValidationError`` where they break ``parameters``."""
+        if self._asked is None:
+            return Failure(_unreadable("the tool call", f"is of {self.name[:100]!r}, which has no question"))
         arguments: Any = self.arguments
         if self._provider in _NULLS and self._asked.parameters is not None:
             read = _decoded(arguments, self._asked.id)
@@ -93,24 +95,37 @@ def read_call(asked: Q, provider: str, call: object, name: str | None) -> Result
     - ``name``: the name that the tool was given; None: the question's id.
     """
     check_optional(name, "name", check_str)
-    data = _members(call)
+    expected = getattr(asked, "id", None) if name is None else name
+    read: Result[ToolCall[Q], PersistenceError] = call_of(provider, call, {expected: asked})
+    if isinstance(read, Success) and read.unwrap().name != expected:
+        return Failure(_unreadable("the tool call", f"is not of the tool {expected!r}"))
+    return read
+
+
+def call_of(provider: str, call: object, asked: Mapping[Any, object]) -> Result[ToolCall[Any], PersistenceError]:
+    """A call of any tool, with its question if it has one; ``InputValidationError`` where it is not a call.
+
+    - ``provider``: one of ``READERS``.
+    - ``call``: a mapping, or an object of the SDK.
+    - ``asked``: the questions by the names of their tools.
+    """
+    data = call_members(call)
     if data is None:
         return Failure(_unreadable("the tool call", "is neither a mapping nor an object of the SDK"))
     found = READERS[provider](data)
     if found is None:
         return Failure(_unreadable("the tool call", f"is not in the form of {provider}"))
-    expected = getattr(asked, "id", None) if name is None else name
-    problem = _problem(found, expected)
+    problem = _problem(found)
     if problem is not None:
         return Failure(_unreadable(*problem))
-    return Success(ToolCall(found.id, found.name, found.arguments, asked, provider, found))
+    return Success(ToolCall(found.id, found.name, found.arguments, asked.get(found.name), provider, found))
 
 
-def _problem(call: RawCall, expected: str | None) -> tuple[str, str] | None:
+def _problem(call: RawCall) -> tuple[str, str] | None:
     if call.id is not None and (not isinstance(call.id, str) or not 0 < len(call.id) <= _MAX_ID):
         return "the id of the tool call", f"is not a text of 1 to {_MAX_ID} characters"
-    if call.name != expected:
-        return "the tool call", f"is not of the tool {expected!r}"
+    if not isinstance(call.name, str):
+        return "the name of the tool call", "is not a text"
     if isinstance(call.arguments, Mapping) and isinstance(check_json(dict(call.arguments)), Failure):
         return "the arguments of the tool call", "are not JSON data"
     if not isinstance(call.arguments, Mapping | str):
@@ -120,9 +135,3 @@ def _problem(call: RawCall, expected: str | None) -> tuple[str, str] | None:
 
 def _unreadable(subject: str, what: str) -> PersistenceError:
     return InputValidationError(f"{subject} {what}", [Problem("", what)])
-
-
-def _members(call: object) -> Mapping[str, Any] | None:
-    """The members of a call, which may be a dataclass too."""
-    found, own = members_of(call), getattr(call, "__dict__", None)
-    return dict(own) if found is None and isinstance(own, dict) else found

@@ -126,6 +126,24 @@ class Forms:
         check_str(tool_call_id, "tool_call_id")
         return people.pydantic_ai_requests(_of(self), tool_call_id)
 
+    def to_strands(self, interrupt_id: str, *, name: str | None = None) -> dict[str, Any]:
+        """The fields of an ``Interrupt`` of Strands.
+
+        - ``interrupt_id``: of the interrupt; not the key.
+        - ``name``: of the interrupt; None: ``id``.
+        """
+        check_str(interrupt_id, "interrupt_id")
+        check_optional(name, "name", check_str)
+        return people.strands_interrupt(_of(self), interrupt_id, name)
+
+    def to_adk(self, interrupt_id: str) -> dict[str, Any]:
+        """A ``RequestInput`` of Google's Agent Development Kit.
+
+        - ``interrupt_id``: of the interrupt; not the key.
+        """
+        check_str(interrupt_id, "interrupt_id")
+        return people.adk_request(_of(self), interrupt_id)
+
     def to_slack(self, reference: str, *, url: str | None = None) -> dict[str, Any]:
         """``text`` and ``blocks`` of a Slack message: buttons for yes and no or up to five choices, else a link.
 
@@ -202,6 +220,22 @@ class Forms:
         """
         check_str(interrupt_id, "interrupt_id")
         return answers.from_agui(interrupt_id, entry)
+
+    def from_strands(self, content: object, interrupt_id: str) -> Result[answers.Reply, PersistenceError]:
+        """A content block that answers an interrupt.
+
+        - ``content``: ``{"interruptResponse": {"interruptId": …, "response": …}}``.
+        - ``interrupt_id``: the one that ``to_strands`` was given.
+        """
+        check_str(interrupt_id, "interrupt_id")
+        return answers.from_strands(interrupt_id, content)
+
+    def from_adk(self, response: object) -> Result[answers.Reply, PersistenceError]:
+        """The response to a ``RequestInput``; a ``ToolConfirmation`` decides about the question's action.
+
+        - ``response``: JSON data, or ``{"response": JSON text}``, as ADK's client wraps it.
+        """
+        return answers.from_adk(_of(self), response)
 
     def from_form(self, data: Mapping[str, object]) -> Result[object, PersistenceError]:
         """The answer that a form was sent with; the hub checks it against the schema.

@@ -1,4 +1,6 @@
-"""A question in the forms in which people are asked: MCP elicitation, AG-UI, A2A, LangChain, pydantic-ai, HTML."""
+"""A question in the forms in which people are asked: MCP elicitation, AG-UI, A2A, LangChain, pydantic-ai,
+Strands, ADK, HTML.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,13 @@ from flowpersist.inputs.forms.question import Question, text_of
 __all__ = [
     "LangchainForm",
     "a2a_event",
+    "adk_request",
     "agui_interrupt",
     "elicitation",
     "html_form",
     "langchain_request",
     "pydantic_ai_requests",
+    "strands_interrupt",
 ]
 
 LangchainForm: TypeAlias = Literal["batched", "per_call", "inbox"]
@@ -157,6 +161,25 @@ def pydantic_ai_requests(asked: Question, tool_call_id: str) -> dict[str, Any]:
     empty: dict[str, Any] = {"calls": [], "approvals": []}
     metadata = {"prompt": text_of(asked), **_data(asked)}
     return {**empty, group: [part], "metadata": {tool_call_id: metadata}}
+
+
+def strands_interrupt(asked: Question, interrupt_id: str, name: str | None) -> dict[str, Any]:
+    """The fields of a Strands ``Interrupt``, whose reason is JSON data of any form."""
+    schema = copy.deepcopy(dict(asked.json_schema))
+    reason = {"prompt": asked.prompt, "title": asked.title, "schema": schema, **_data(asked)}
+    given = {key: value for key, value in reason.items() if value is not None}
+    return {"id": interrupt_id, "name": asked.id if name is None else name, "reason": given}
+
+
+def adk_request(asked: Question, interrupt_id: str) -> dict[str, Any]:
+    """A ``RequestInput`` of Google's ADK."""
+    made: dict[str, Any] = {
+        "interruptId": interrupt_id,
+        "message": text_of(asked),
+        "responseSchema": copy.deepcopy(dict(asked.json_schema)),
+    }
+    data = _data(asked)
+    return {**made, "payload": data} if data else made
 
 
 def html_form(asked: Question) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from returns.result import Result
 from flowpersist.errors import PersistenceError
 from flowpersist.inputs.action import Action
 
-__all__ = ["Question", "members_of", "text_of"]
+__all__ = ["Question", "call_members", "members_of", "text_of"]
 
 
 class Question(Protocol):
@@ -74,3 +74,9 @@ def members_of(given: object) -> Mapping[str, Any] | None:
     dump = getattr(given, "model_dump", None)
     dumped = dump(mode="json", by_alias=True) if callable(dump) else None
     return dumped if isinstance(dumped, dict) else None
+
+
+def call_members(given: object) -> Mapping[str, Any] | None:
+    """As ``members_of``, and the fields of a dataclass too: some SDKs have calls and messages as such."""
+    found, own = members_of(given), getattr(given, "__dict__", None)
+    return dict(own) if found is None and isinstance(own, dict) else found
