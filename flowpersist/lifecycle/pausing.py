@@ -16,7 +16,7 @@ def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
 
 
 def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime) -> tuple[WaitState, ...]:
-    """Close the named waits. Of an answer that was not delivered yet, only a receipt stays."""
+    """Close the named waits. Of an answer only a receipt stays, also of one that the holder was given: it asks anew."""
     unknown = sorted(set(names) - {wait.name for wait in waits})
     if unknown:
         msg = f"Invalid superseded: the run has no such wait: {', '.join(unknown)}"
@@ -25,7 +25,7 @@ def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime)
 
 
 def _superseded(wait: WaitState, now: datetime) -> WaitState:
-    if wait.open or (wait.undelivered and wait.answer is not None):
+    if wait.open or wait.answer is not None:
         return replace(wait, status=WaitStatus.SUPERSEDED, closed_at=wait.closed_at or now)
     return wait
 

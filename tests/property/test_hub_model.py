@@ -342,8 +342,8 @@ class Model:
         fresh = [wait for wait in copy.deepcopy(waits) if wait.needed or not kept]
         if {wait.name for wait in kept} & {wait.name for wait in fresh}:
             return ("raised", "ValueError")
-        for wait in stay:
-            if wait.key in dropped and wait.status != "expired":
+        for wait in run.waits:
+            if wait.key in dropped and wait.status in {"open", "answered"}:
                 wait.status = "superseded"
         run.old.update({wait.key: wait for wait in run.waits if wait not in kept})
         run.done.append((fence, "suspend_next"))
