@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from flowpersist.errors import ConfigurationError
@@ -12,6 +12,8 @@ from flowpersist.inputs.action import DECISIONS, Decision
 __all__ = ["Schema", "array", "decision", "options", "record", "rows", "without_none"]
 
 Schema: TypeAlias = dict[str, Any]
+_DEFINITIONS: Final = ("$defs", "definitions")
+_REFERS: Final = ("$ref", "$dynamicRef", "$id", "$anchor")
 _COMMENT: Final = {"type": "string", "title": "Comment", "maxLength": 10_000}
 
 
@@ -56,15 +58,43 @@ def decision(allowed: Iterable[Decision], arguments: Mapping[str, object] | None
     if not chosen:
         raise ConfigurationError(f"Invalid allow: expected at least one of {', '.join(DECISIONS)}", "allow")
     properties: Schema = {"decision": {"type": "string", "enum": chosen}, "comment": _COMMENT}
+    definitions: Schema = {}
     if "edit" in chosen:
-        properties["arguments"] = {"type": "object"} if arguments is None else dict(arguments)
+        properties["arguments"], definitions = _embedded(arguments)
         properties["patch"] = {"type": "array", "maxItems": 100, "items": {"type": "object"}}
     needing = [one for one in ("reject", "respond") if one in chosen and (explained or one == "respond")]
-    made = record(properties, ["decision"])
+    made = {**record(properties, ["decision"]), **definitions}
     if needing:
         made["if"] = {"properties": {"decision": {"enum": needing}}}
         made["then"] = {"required": ["comment"], "properties": {"comment": {"minLength": 1}}}
     return made
+
+
+def _embedded(arguments: Mapping[str, object] | None) -> tuple[Schema, Schema]:
+    """A schema of arguments as part of another one, and its definitions, which stand at the root of that.
+
+    One that refers to another part of itself would refer to the wrong one: any object is taken in its place, since an
+    edit is checked against the tool's schema too.
+    """
+    if arguments is None:
+        return {"type": "object"}, {}
+    inner = {name: value for name, value in arguments.items() if name not in _DEFINITIONS}
+    definitions = {name: arguments[name] for name in _DEFINITIONS if name in arguments}
+    places = tuple(f"#/{name}/" for name in definitions)
+    if all(isinstance(one, str) and one.startswith(places) for one in _references([inner, definitions])):
+        return inner, definitions
+    return {"type": "object"}, {}
+
+
+def _references(value: object) -> Iterator[object]:
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping):
+            yield from (part[name] for name in _REFERS if name in part)
+            pending += part.values()
+        elif isinstance(part, list):
+            pending += part
 
 
 def rows(keys: Sequence[str], allowed: Sequence[str]) -> Schema:

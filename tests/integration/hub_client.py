@@ -9,11 +9,13 @@ import asyncio
 import json
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 from returns.result import Success
 
 from flowpersist import open_hub
-from flowpersist.tools import Approvals, Call
+from flowpersist.hub import attempt
+from flowpersist.tools import Approvals, Call, ToolContext, approve
 
 
 async def raced(hub, keys, tasks, me):
@@ -62,12 +64,57 @@ async def used(hub, tool, calls):
     return [use.number for use in taken if use is not None]
 
 
+def paying(hub, ledger, lease, stop=None):
+    """A guarded tool that writes what it does; it stops for ever before that (``before``) or after it (``after``)."""
+
+    async def stopped(place):
+        if stop == place:
+            print(json.dumps("stopped"), flush=True)  # noqa: T201
+            await asyncio.sleep(3600)
+
+    async def pay(to: str, amount: int, context: ToolContext) -> str:
+        with Path(ledger).open("a") as lines:
+            lines.write(json.dumps([to, amount, context.key]) + "\n")
+        await stopped("after")
+        return f"paid {amount}"
+
+    async def valid(call):
+        await stopped("before")
+        return True
+
+    return approve(pay, hub=hub, lease=timedelta(seconds=lease), still_valid=valid)
+
+
+async def asked(hub, ledger, arguments, tasks):
+    """Asks for the same call several times at once; the keys of what waits."""
+    guarded = paying(hub, ledger, 30)
+    waiting = await asyncio.gather(*(guarded.call(arguments, requested_by="agent") for _ in range(tasks)))
+    return [str(one.key) for one in waiting]
+
+
+async def resumed(hub, ledger, key, tasks, lease=30, stop=None):
+    """Resumes a decided call several times at once; the results, or the errors' names."""
+    guarded = paying(hub, ledger, lease, stop)
+    told = await asyncio.gather(*(attempt(guarded.resume(key)) for _ in range(tasks)))
+    return [one.unwrap() if isinstance(one, Success) else type(one.failure()).__name__ for one in told]
+
+
+COMMANDS = {
+    "race": raced,
+    "drain": drained,
+    "hold": held,
+    "use": used,
+    "ask": asked,
+    "go on": resumed,
+}
+
+
 async def main():
     arguments = json.loads(sys.stdin.readline())
     async with open_hub(sys.argv[1]) as hub:
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()
-        told = await {"race": raced, "drain": drained, "hold": held, "use": used}[sys.argv[2]](hub, **arguments)
+        told = await COMMANDS[sys.argv[2]](hub, **arguments)
         print(json.dumps(told), flush=True)  # noqa: T201
 
 

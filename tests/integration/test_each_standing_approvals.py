@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,8 +12,7 @@ from flowpersist.errors import ConfigurationError, ValueNotFound
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Approvals, Call
 
-PROCESSES = 8 if os.environ.get("FLOWPERSIST_LONG") == "1" else 3
-CALLS, USES = 50, 20
+PROCESSES, CALLS, USES = 8, 50, 20
 HOUR = timedelta(hours=1)
 
 
