@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from flowpersist.errors.arguments import mistyped
 from flowpersist.tools.described import AnyTool, function_tool
 
 __all__ = ["described"]
 
-_TAKES = "an async function, what @tool made, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai"
+_TAKES: Final = "an async function"
 
 
 def described(
@@ -20,6 +20,6 @@ def described(
     schema: Mapping[str, object] | None,
 ) -> AnyTool:
     """The tool as ``approve`` sees it. ``TypeError`` where it is none."""
-    if not callable(tool) or not hasattr(tool, "__code__"):
+    if not hasattr(tool, "__code__"):
         mistyped("tool", _TAKES, tool)
     return function_tool(tool, name, description, schema)
