@@ -296,7 +296,7 @@ def approve(
 ) -> Guarded[..., Any]:
     """Guard a tool: a call that ``when`` matches waits until a person has approved exactly that call.
 
-    - ``tool``: an async function.
+    - ``tool``: an async function, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai.
     - ``hub``: where calls wait, and where standing approvals are kept.
     - ``when``: which calls need an approval: a function of a ``Call``, plain or async, that gives a bool; a JSON Schema
       of their arguments; True (all) or False (none). Where it raises, or gives anything but False, a person is asked.
