@@ -4,6 +4,9 @@ short.
 
 import asyncio
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -199,3 +202,38 @@ async def test_a_log_that_has_no_room_refuses_the_write(backend, root, monkeypat
     assert not list(root.rglob("*.new"))
     assert await put(backend, "a", "y") == 1
     assert await keys(backend, "y") == ["a"]
+
+
+@pytest.fixture
+def switching():
+    """Threads that take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_of_a_pool_note_and_remove_entries_at_once(root, switching):
+    """Each notes what it writes, with the removals of all; none is lost, and none finds them gone."""
+    root.mkdir()
+    index = file_index.FileIndex(root / "index.db", timedelta(seconds=10))
+    header = b'{"namespace":"n","key":"a","created":1,"updated":1,"due":null,"nonce":null,"attributes":"{}"}'
+    try:
+        with index._log.still(timedelta(seconds=1)) as handle:
+            file_index.begin_anew(handle)
+
+        def write(number):
+            for revision in range(1, 1501):
+                with index.noting() as note:
+                    note(f"{number:064}", revision, header)
+                index.remove_below(f"{number:064}", revision)
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(write, number) for number in range(8)]:
+                done.result()
+        assert index._noted == 12000
+        index.enter()
+        found = index._reader.execute("select digest, revision from entries order by digest").fetchall()
+        assert found == [(f"{number:064}", 1500) for number in range(8)]
+    finally:
+        index.close()

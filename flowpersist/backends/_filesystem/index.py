@@ -8,7 +8,6 @@ import logging
 import re
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -73,8 +72,10 @@ class FileIndex:
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._writer, self._reader = self._connected()
+        # The pool's threads write records of different shards at once.
+        self._counting = threading.Lock()
         self._noted = 0
-        self._outdated: deque[tuple[bytes, int]] = deque()
+        self._outdated: list[tuple[bytes, int]] = []
 
     def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
@@ -163,7 +164,8 @@ class FileIndex:
                         handle,
                         [*(b'["%b",%d]' % one for one in over), b'["%b",%d,%b]' % (digest.encode(), revision, header)],
                     )
-                self._noted += 1
+                with self._counting:
+                    self._noted += 1
 
             yield note
 
@@ -171,16 +173,19 @@ class FileIndex:
         """Remove a record's entries of earlier revisions after its record was written. This happens with the next
         batch, since queries ignore these entries.
         """
-        self._outdated.append((digest.encode(), revision))
+        with self._counting:
+            self._outdated.append((digest.encode(), revision))
 
     @contextmanager
     def _over(self) -> Iterator[list[tuple[bytes, int]]]:
         """The removals that take effect if the transaction succeeds."""
-        taken = [self._outdated.popleft() for _ in range(len(self._outdated))]
+        with self._counting:
+            taken, self._outdated = self._outdated, []
         try:
             yield taken
         except BaseException:
-            self._outdated.extend(taken)
+            with self._counting:
+                self._outdated.extend(taken)
             raise
 
     @property
@@ -190,7 +195,8 @@ class FileIndex:
 
     def enter(self) -> None:
         """Add the logged entries of all processes."""
-        self._noted = 0
+        with self._counting:
+            self._noted = 0
         with self._read() as connection:
             if not self._outdated and self._log.is_read(_log_position(connection)):
                 return

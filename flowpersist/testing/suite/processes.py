@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import pkgutil
-from multiprocessing.context import ForkServerContext
+import queue
+import time
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Final
 
 import pytest
@@ -15,6 +17,10 @@ from flowpersist.backends.base import Capability, StorageBackend
 from flowpersist.testing.suite.ground import PATIENCE
 
 __all__ = ["CONTEXT", "need_processes", "run_processes"]
+
+
+#: Seconds between looks at whether a process has failed.
+LOOK: Final = 0.5
 
 
 def _context() -> ForkServerContext:
@@ -35,13 +41,25 @@ async def run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> list[A
     for process in processes:
         process.start()
     try:
-        return [await asyncio.to_thread(results.get, timeout=PATIENCE) for _ in processes]
+        return [await asyncio.to_thread(_next_result, results, processes) for _ in processes]
     finally:
         for process in processes:
             await asyncio.to_thread(process.join, PATIENCE)
             process.close()
         results.close()
         await asyncio.to_thread(results.join_thread)
+
+
+def _next_result(results: Any, processes: list[ForkServerProcess]) -> object:  # noqa: ANN401 - a queue of the context
+    """What some process gives next. It fails as soon as one has failed, not only when patience has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return results.get(timeout=LOOK)
+        except queue.Empty:
+            codes = [process.exitcode for process in processes if process.exitcode]
+            assert not codes, f"a process failed with exit code {codes[0]}: its output says why"
+            assert time.monotonic() < deadline, f"no process gave a result within {PATIENCE:g} s"
 
 
 def need_processes(backend: StorageBackend) -> None:
