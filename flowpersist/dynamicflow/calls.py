@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
     from flowpersist.dynamicflow.ir import Node, ToolCall
 
-__all__ = ["call"]
+__all__ = ["arguments_of", "call", "come", "invoke"]
 
 log = logging.getLogger("flowpersist.dynamicflow")
 
@@ -34,28 +34,26 @@ async def call(context: Context, node: Node, operation: ToolCall, place: StepPos
     """Call the tool, or await an answer if it is one that awaits."""
     tool = context.toolbox.get(operation.tool)
     if isinstance(tool, Tool):
-        arguments = await _arguments(context, node, operation, place, tool.takes)
+        arguments = await arguments_of(context, node, operation, place, tool.takes)
         return (
-            arguments
-            if isinstance(arguments, Failed)
-            else await _invoke(context, node, tool, place, arguments, attempt)
+            arguments if isinstance(arguments, Failed) else await invoke(context, node, tool, place, arguments, attempt)
         )
-    come = _come(context, node, place)
-    if come is not None and (come is not PENDING or place.path not in context.asked):
-        return come
+    found = come(context, node, place)
+    if found is not None and (found is not PENDING or place.path not in context.asked):
+        return found
     if tool is None and operation.tool != AWAIT_INPUT:
         return context.failed(node, f"the tool {operation.tool!r} is not registered with this runner", operation.tool)
     awaited = await _awaited(context, node, operation, place, tool)
     if isinstance(awaited, Failed):
         return awaited
-    if come is PENDING:
+    if found is PENDING:
         if not context.asks_otherwise(place.path, awaited):
-            return come
+            return found
         context.give_up(place.path)
     return context.register(node, place, awaited)
 
 
-def _come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
+def come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
     """The result of the wait, if it is open already or has ended. A wait is identified by its path."""
     if place.path in context.answers:
         # Used once, as an expired wait is: a further attempt of the enclosing step asks again.
@@ -75,7 +73,7 @@ async def _awaited(
     if registered is None:
         made = spell_out(operation.arguments, node.id, context.resolver(node, place))
     else:
-        arguments = await _arguments(context, node, operation, place, _parameters(registered))
+        arguments = await arguments_of(context, node, operation, place, _parameters(registered))
         if isinstance(arguments, Failed):
             return arguments
         made = registered.fill(arguments)
@@ -97,7 +95,7 @@ def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> Await
     return evolve(cast("Any", awaiting), timeout=timedelta(seconds=seconds))
 
 
-async def _arguments(
+async def arguments_of(
     context: Context, node: Node, operation: ToolCall, place: StepPosition, takes: tuple[str, ...] | None
 ) -> Mapping[str, object] | Failed:
     """The tool's input: the step's arguments, or else the previous step's result."""
@@ -153,9 +151,10 @@ def _joined(context: Context, node: Node, tool: str, previous: Done) -> Done | F
         return context.failed(node, f"the join from {join.from_tool!r} to {tool!r} failed: {_said(error)}", tool, error)
 
 
-async def _invoke(
+async def invoke(
     context: Context, node: Node, tool: Tool, place: StepPosition, arguments: Mapping[str, object], attempt: int
 ) -> StepOutcome:
+    """Call a tool with these arguments, once they are checked."""
     checked = tool.check_input(arguments)
     if isinstance(checked, Failure):
         return context.blamed(node, checked.failure(), tool.id)

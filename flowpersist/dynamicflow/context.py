@@ -59,10 +59,11 @@ class StepPosition:
 class Context(ABC):
     """One leg of a run. ``waits`` are its new waits, ``waiting`` the paths of all waits.
 
-    ``answers`` and ``expired`` hold by path what has arrived since the last leg; ``open`` holds by path the waits that
-    the run has already, with the bytes that each takes of ``room``. The waits of a branch that is given up are removed,
-    with their answers. ``asked`` are the digests of what the open waits show, for the case that another document now
-    shows something else.
+    ``answers`` and ``expired`` hold by path what has arrived since the last leg, ``givers`` who gave an answer and the
+    digest of what they were shown; ``renewed`` are the answered waits whose question is asked anew. ``open`` holds by
+    path the waits that the run has already, with the bytes that each takes of ``room``. The waits of a branch that is
+    given up are removed, with their answers. ``asked`` are the digests of what the open waits show, for the case that
+    another document now shows something else.
     """
 
     flow: Flow
@@ -70,6 +71,7 @@ class Context(ABC):
     run_id: str
     input: object = field(repr=False)
     answers: dict[str, object] = field(factory=dict, repr=False)
+    givers: Mapping[str, tuple[str | None, str | None]] = field(factory=dict)
     expired: set[str] = field(factory=set)
     open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
@@ -78,6 +80,7 @@ class Context(ABC):
     tracebacks: Tracebacks = field(factory=Tracebacks)
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
+    renewed: set[str] = field(factory=set)
     #: The task that runs the flow, and how often it had been cancelled when the walk began.
     home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
     #: Whether a wait did not fit in this walk, and whether another one has been removed since.

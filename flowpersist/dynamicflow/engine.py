@@ -28,7 +28,7 @@ __all__ = ["Engine", "RetryPause", "backoff"]
 
 #: Gives the seconds before the next attempt from the number of failed attempts.
 RetryPause = Callable[[int], float]
-_KEPT_ON_RETRY: Final = frozenset({"failures", "error"})
+_KEPT_ON_RETRY: Final = frozenset({"approved", "failures", "error"})
 
 
 def backoff(failures: int) -> float:
@@ -133,7 +133,7 @@ class Engine(Context):
             _forget(place.frame)
             self.give_up(place.path)
             place.frame["failures"] = failures + 1
-            if failures >= node.retries:
+            if failures >= node.retries or outcome.final:
                 place.frame["error"] = failure_of(outcome.error)
                 return outcome
             try:

@@ -129,7 +129,7 @@ class Legs:
         if isinstance(outcome, Failed):
             return await self._fail(run, outcome.error, current)
         # A wait that was asked again has the name of the wait that it replaces.
-        superseded = {name for name in carried if name not in engine.open or name in engine.waits}
+        superseded = {name for name in carried if name not in engine.open or name in engine.waits} | engine.renewed
         return await self._pause(run, state, engine, superseded)
 
     async def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
@@ -164,6 +164,7 @@ class Legs:
             run_id=run_id_of(run.suspension),
             input=state["input"],
             answers=dict(run.answers),
+            givers={wait.name: (wait.answered_by, wait.answered_digest) for wait in run.suspension.waits},
             expired=set(run.expired),
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),

@@ -8,6 +8,7 @@ from attrs import evolve
 
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.calls import call
+from flowpersist.dynamicflow.guarded import call_guarded
 from flowpersist.dynamicflow.ir import (
     Block,
     Conditional,
@@ -25,6 +26,7 @@ from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, 
 from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import text_of
 from flowpersist.dynamicflow.scope import Scope
+from flowpersist.dynamicflow.tools import Tool
 from flowpersist.dynamicflow.values import collection, evaluate, holds
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
     operation = node.operation
     match operation:
         case ToolCall():
+            tool = context.toolbox.get(operation.tool)
+            if isinstance(tool, Tool) and tool.guard is not None:
+                return await call_guarded(context, node, operation, tool, tool.guard, place, attempt)
             return await call(context, node, operation, place, attempt)
         case Sequence():
             return await context.block(operation.steps, place)

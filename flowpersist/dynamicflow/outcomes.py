@@ -30,9 +30,10 @@ class Done:
 
 @frozen
 class Failed:
-    """A step has failed and used all its attempts."""
+    """A step has failed and used all its attempts, or a ``final`` one has: no further attempt may be made of it."""
 
     error: FlowError
+    final: bool = False
 
 
 class Pending(Enum):

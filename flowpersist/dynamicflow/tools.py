@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.ir import Flow
@@ -23,6 +23,7 @@ from flowpersist.errors.arguments import (
     mistyped,
 )
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.guarding import ToolGuard
 from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.inputs.signatures import Signature, signature_of
 from flowpersist.inputs.tool_context import ToolContext
@@ -36,7 +37,8 @@ Function: TypeAlias = Callable[..., Awaitable[object]]
 
 @frozen(eq=False)
 class Tool:
-    """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one.
+    """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one, and
+    ``flowpersist.tools.approve`` gives it a ``guard``, which says which calls wait for an approval.
 
     Raises ``ConfigurationError`` for an invalid schema.
     """
@@ -48,6 +50,7 @@ class Tool:
     output_schema: Mapping[str, object] = field(repr=False)
     function: Function = field(repr=False)
     signature: Signature = field(repr=False)
+    guard: ToolGuard | None = field(default=None, repr=False)
     _input: JsonSchema = field(init=False, repr=False, eq=False)
     _output: JsonSchema = field(init=False, repr=False, eq=False)
 
@@ -87,8 +90,12 @@ class Tool:
         return InputValidationError(f"the output of {self.id!r} {said}", [Problem("", said)])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
-        """Call the function without the schemas, for example in its own tests."""
-        return self.function(*args, **kwargs)
+        """Call the function without the schemas, for example in its own tests; a guarded one as its guard does."""
+        return self.function(*args, **kwargs) if self.guard is None else self.guard.called(args, kwargs)
+
+    def guarded_by(self, guard: ToolGuard) -> Tool:
+        """The same tool with a guard."""
+        return evolve(self, guard=guard)
 
     async def call(self, arguments: Mapping[str, object], context: ToolContext) -> object:
         """Call the function with arguments from ``check_input``, and with the context if it has a parameter for it."""

@@ -32,8 +32,8 @@ from flowpersist.tools.factory import Options
 from flowpersist.tools.recognizing import described
 from flowpersist.tools.requests import Requests
 from flowpersist.tools.standing import Approvals
-from flowpersist.tools.terms import Terms, version_of
-from flowpersist.tools.waiting import Going, Waiting, digest_of_question, metadata_of, of_another
+from flowpersist.tools.terms import Terms, digest_of_question, version_of
+from flowpersist.tools.waiting import Going, Waiting, metadata_of, of_another
 
 __all__ = ["ApprovalOptions", "Guarded", "approve"]
 
@@ -58,7 +58,8 @@ class Guarded(Generic[P, T]):
     """
 
     def __init__(self, terms: Terms, hub: PersistenceHub, tenant: str | None, lease: timedelta) -> None:
-        self._terms = terms
+        #: Under which its calls are made.
+        self.terms = terms
         self.hub = hub
         self._tenant = tenant
         self._lease = lease
@@ -75,7 +76,7 @@ class Guarded(Generic[P, T]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T | str | Rejected | ApprovalNeeded:
         """``call`` with Python's arguments."""
-        return await self.call(self._terms.tool.given(args, kwargs))
+        return await self.call(self.terms.tool.given(args, kwargs))
 
     @discreet
     async def call(
@@ -102,8 +103,8 @@ class Guarded(Generic[P, T]):
         check_mapping(arguments, "arguments")
         check_optional(requested_by, "requested_by", check_text)
         check_optional(scope, "scope", check_text)
-        call = or_raise(self._terms.call(dict(arguments), requested_by, scope))
-        if not await self._terms.rule.asks(call):
+        call = or_raise(self.terms.call(dict(arguments), requested_by, scope))
+        if not await self.terms.rule.asks(call):
             return await self._directly(call, f"call-{self.hub.runtime.entropy(16).hex()}", extra)
         asked: T | str | Rejected | ApprovalNeeded = await self._asked(call, extra)
         return asked
@@ -159,10 +160,10 @@ class Guarded(Generic[P, T]):
         return made
 
     async def _invoke(self, call: Call, context: ToolContext, extra: object) -> Any:  # noqa: ANN401 - the tool's own
-        return await self._terms.tool.invoke(call.arguments, context, extra)
+        return await self.terms.tool.invoke(call.arguments, context, extra)
 
     async def _asked(self, call: Call, extra: object) -> Any:  # noqa: ANN401 - the tool's own
-        question = self._terms.question(call)
+        question = self.terms.question(call)
         data = question.to_data()
         timeless = {name: value for name, value in data.items() if name not in {"timeout", "deadline"}}
         request = digest_of({"call": call.digest, "by": call.requested_by, "scope": call.scope, "question": timeless})
@@ -230,7 +231,7 @@ class Guarded(Generic[P, T]):
         async def invoke(call: Call, context: ToolContext) -> Any:  # noqa: ANN401 - the tool's own
             return await self._invoke(call, context, extra)
 
-        result = await Going(self.hub, self._terms, run, invoke).on(waiting)
+        result = await Going(self.hub, self.terms, run, invoke).on(waiting)
         if not isinstance(result, ApprovalNeeded):
             await self._requests.forget(waiting.request, waiting.token)
         return result
@@ -296,7 +297,7 @@ def approve(
 ) -> Guarded[..., Any]:
     """Guard a tool: a call that ``when`` matches waits until a person has approved exactly that call.
 
-    - ``tool``: an async function, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai.
+    - ``tool``: an async function, what ``@tool`` made, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai.
     - ``hub``: where calls wait, and where standing approvals are kept.
     - ``when``: which calls need an approval: a function of a ``Call``, plain or async, that gives a bool; a JSON Schema
       of their arguments; True (all) or False (none). Where it raises, or gives anything but False, a person is asked.

@@ -24,7 +24,17 @@ Arguments: TypeAlias = Mapping[str, object]
 
 
 class Guard(Protocol):
-    """Calls a tool if it may be called; gives what came of it."""
+    """Calls a tool if it may be called; gives what came of it. A ``Guarded``."""
+
+    @property
+    def terms(self) -> Any:  # noqa: ANN401 - the Terms, which know tools
+        """Under which terms."""
+        ...
+
+    @property
+    def approvals(self) -> Any:  # noqa: ANN401 - the Approvals, as above
+        """The standing approvals."""
+        ...
 
     async def call(self, arguments: Arguments, *, extra: object = None) -> object:
         """Call it with JSON data. ``extra``: what the ecosystem passes beside the arguments."""

@@ -8,13 +8,15 @@ from typing import Any, Final
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import mistyped
 from flowpersist.tools.described import AnyTool, function_tool
+from flowpersist.tools.flows import FlowTool
 from flowpersist.tools.natives import LangChainTool, OpenAIAgentsTool, PydanticAITool
 
 __all__ = ["described"]
 
-_TAKES: Final = "an async function, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai"
-#: The attributes that only tools of one ecosystem have.
+_TAKES: Final = "an async function, what @tool made, or a tool of the OpenAI Agents SDK, LangChain or pydantic-ai"
+#: The attributes that only tools of one kind have.
 _NATIVE: Final[Mapping[tuple[str, ...], Callable[[Any], AnyTool]]] = {
+    ("guarded_by", "check_input"): FlowTool.of,
     ("on_invoke_tool", "params_json_schema"): OpenAIAgentsTool.of,
     ("ainvoke", "tool_call_schema"): LangChainTool.of,
     ("function_schema", "prepare_tool_def"): PydanticAITool.of,

@@ -14,11 +14,12 @@ from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import JsonSchema
+from flowpersist.lifecycle.shown import digest_text, shown_digest
 from flowpersist.tools.calls import Call, Check, Rule, digest_of, said
 from flowpersist.tools.described import AnyTool
 from flowpersist.tools.factory import await_input
 
-__all__ = ["Decided", "Stale", "Terms", "version_of"]
+__all__ = ["Decided", "Stale", "Terms", "digest_of_question", "version_of"]
 
 #: Characters of the digest that stands for a version.
 _DIGITS: Final = 16
@@ -140,3 +141,8 @@ class Terms:
         if told is True:
             return None
         return "the precondition is no longer met" if told is False else f"the precondition {told}"
+
+
+def digest_of_question(data: Mapping[str, object]) -> str:
+    """The digest of what is shown, as the wait has it; the question is given as data."""
+    return str(digest_text(shown_digest(data)))

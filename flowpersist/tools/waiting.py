@@ -12,11 +12,10 @@ from flowpersist.errors import KeyValidationError, MalformedPayload, Persistence
 from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.inputs.tool_context import ToolContext
-from flowpersist.lifecycle.shown import digest_text, shown_digest
 from flowpersist.lifecycle.views import Resumption, Suspension, Wait
 from flowpersist.tools.approved import ApprovalNeeded, Rejected
 from flowpersist.tools.calls import Call
-from flowpersist.tools.terms import Decided, Stale, Terms
+from flowpersist.tools.terms import Decided, Stale, Terms, digest_of_question
 
 __all__ = ["KIND", "Waiting", "metadata_of", "of_another"]
 
@@ -131,11 +130,6 @@ class Going:
         names = {wait.name for wait in self.run.suspension.waits}
         asked = await self.hub.suspend_next(self.run, state.content(), awaiting=question, superseded=names)
         return ApprovalNeeded(call.tool, or_raise(asked), stale.reason)
-
-
-def digest_of_question(data: Mapping[str, object]) -> str:
-    """The digest of what is shown, as the wait has it."""
-    return str(digest_text(shown_digest(data)))
 
 
 def _digests(wait: Wait) -> set[str | None]:

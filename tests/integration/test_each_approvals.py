@@ -10,9 +10,11 @@ import signal
 from datetime import timedelta
 
 import pytest
+from returns.result import Success
 
 from clients import all_at_once, client
 from flowpersist import Criteria, KeyRing, Maintenance, RaisingHub, Status, or_raise
+from flowpersist.dynamicflow import FlowRunner, tool
 from flowpersist.errors import (
     AlreadyResumed,
     InputValidationError,
@@ -385,3 +387,23 @@ async def test_a_call_that_is_being_made_is_not_made_beside_it(here):
             await other
     end.set()
     assert await going == "done"
+
+
+async def test_a_flow_waits_for_the_approval_of_its_step(hub):
+    made = []
+
+    @tool()
+    async def ship(order: int, context: ToolContext) -> str:
+        made.append((order, context.key))
+        return f"shipped {order}"
+
+    document = {"name": "shipping", "flow": [{"id": "send", "tool": "ship", "args": {"order": "$input.order"}}]}
+    runner = FlowRunner(hub, tools=[approve(ship, hub=hub, when={"properties": {"order": {"minimum": 5}}}).tool])
+    assert or_raise(await runner.start(document, input={"order": 1})).result == "shipped 1"
+    (wait,) = or_raise(await runner.start(document, input={"order": 7})).waits
+    assert len(made) == 1
+    await hub.answer(wait.key, {"decision": "edit", "arguments": {"order": 8}}, by="ann")
+    told = await asyncio.gather(*(runner.resume(wait.key) for _ in range(4)))
+    results = [one.unwrap().result for one in told if isinstance(one, Success)]
+    assert results == ["shipped 8"]
+    assert [order for order, _ in made] == [1, 8]

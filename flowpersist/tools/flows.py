@@ -1,0 +1,100 @@
+"""What ``@tool`` made, guarded: in a flow the run itself waits for the approval, outside it is as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import MalformedPayload, PersistenceError
+from flowpersist.hub.outcome import attempt, or_raise
+from flowpersist.inputs.guarding import Approved, Asking, Refused, Responded, Settled
+from flowpersist.inputs.tool_context import ToolContext
+from flowpersist.tools.calls import Call
+from flowpersist.tools.described import Arguments, FunctionTool, Guard
+from flowpersist.tools.terms import Stale, digest_of_question
+
+__all__ = ["FlowTool"]
+
+
+@frozen(eq=False)
+class FlowTool(FunctionTool):
+    """A ``Tool`` of DynamicFlow. ``own`` is it."""
+
+    own: Any
+
+    @classmethod
+    def of(cls, own: Any) -> FlowTool:  # noqa: ANN401 - a Tool: this layer does not know its class
+        """The tool as it describes itself."""
+        return cls(own.id, own.description, own.input_schema, own.function, own.signature, own)
+
+    async def invoke(self, arguments: Arguments, context: ToolContext, extra: object) -> Any:  # noqa: ANN401 - the tool's own
+        """See ``AnyTool``."""
+        del extra
+        return await self.own.call(or_raise(self.own.check_input(arguments)), context)
+
+    def guarded(self, guard: Guard) -> Any:  # noqa: ANN401 - a Tool
+        """See ``AnyTool``."""
+        return self.own.guarded_by(FlowGuard(self, guard))
+
+
+@frozen(eq=False)
+class FlowGuard:
+    """See ``ToolGuard``."""
+
+    tool: FlowTool
+    guard: Guard
+
+    async def begin(self, arguments: Mapping[str, object], *, scope: str) -> Result[Asking | None, PersistenceError]:
+        """See ``ToolGuard``."""
+        made = self.guard.terms.call(arguments, None, scope)
+        if isinstance(made, Failure):
+            return Failure(made.failure())
+        call = made.unwrap()
+        if not await self.guard.terms.rule.asks(call):
+            return Success(None)
+        used = await attempt(self.guard.approvals.use(call))
+        if isinstance(used, Failure):
+            return Failure(used.failure())
+        return Success(None) if used.unwrap() is not None else await self._asking(call)
+
+    async def settle(
+        self, content: Mapping[str, Any], answer: object, *, by: str | None, digest: str | None
+    ) -> Result[Settled, PersistenceError]:
+        """See ``ToolGuard``."""
+        terms = self.guard.terms
+        try:
+            asked, shown = Call(**content["call"]), content["shown"]
+        except (TypeError, KeyError):
+            return Failure(MalformedPayload("the state of a flow holds no call that waits for an approval"))
+        decided = terms.decided(asked, answer)
+        if isinstance(decided, Failure):
+            return await self._anew(asked, Stale("the edit does not fit the tool's schema", by))
+        decision = decided.unwrap()
+        if decision.call is None:
+            said = decision.comment
+            return Success(Responded(said or "") if decision.decision == "respond" else Refused(said))
+        reason = "another question was answered" if digest not in {None, shown} else None
+        reason = reason or await terms.stale(asked, decision.call)
+        if reason is not None:
+            return await self._anew(asked, Stale(reason, by, decision.call.arguments))
+        return Success(Approved(decision.call.arguments))
+
+    def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+        """See ``ToolGuard``."""
+        return self.guard.call(self.tool.given(args, kwargs))
+
+    async def _anew(self, asked: Call, stale: Stale) -> Result[Settled, PersistenceError]:
+        terms = self.guard.terms
+        asking = await self._asking(evolve(asked, version=terms.version, policy=terms.policy), stale)
+        return asking.map(lambda made: made)
+
+    async def _asking(self, call: Call, stale: Stale | None = None) -> Result[Asking, PersistenceError]:
+        try:
+            question = self.guard.terms.question(call, stale)
+        except PersistenceError as error:
+            return Failure(error)
+        named = asdict(call, recurse=False) | {"arguments": dict(call.arguments)}
+        return Success(Asking(question, {"call": named, "shown": digest_of_question(question.to_data())}))
