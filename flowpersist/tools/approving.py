@@ -150,7 +150,7 @@ class Guarded(Generic[P, T]):
         async def handle(run: Resumption[Any]) -> object:
             return await self._go_on(run, None)
 
-        criteria = Criteria(metadata=metadata_of(self.name))
+        criteria = Criteria(metadata=metadata_of(self.name, self._tenant))
         await self.hub.work(handle, criteria, concurrency=concurrency, lease=self._lease, poll=poll)
 
     # ------------------------------------------------------------------------------------------------------------ call
@@ -191,7 +191,7 @@ class Guarded(Generic[P, T]):
             await self.hub.suspend(
                 waiting.content(),
                 awaiting=question,
-                metadata=metadata_of(self.name),
+                metadata=metadata_of(self.name, self._tenant),
                 tenant=self._tenant,
                 idempotency_key=_idempotency(waiting.token),
                 by=waiting.call.requested_by,
@@ -217,7 +217,7 @@ class Guarded(Generic[P, T]):
 
     async def _resumed(self, key: KeyLike, reply: Reply, extra: object) -> Any:  # noqa: ANN401 - the tool's own
         async def refusal(suspension: Suspension) -> Any:  # noqa: ANN401 - an error, or None
-            return of_another(suspension, self.name)
+            return of_another(suspension, self.name, self._tenant)
 
         async def claim() -> Any:  # noqa: ANN401 - an outcome
             return await claim_unless(self.hub, refusal, key, reply, lease=self._lease)

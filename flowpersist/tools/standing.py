@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,6 +25,7 @@ from flowpersist.tools.standing_rules import PolicyUse, StandingApproval
 
 __all__ = ["Approvals"]
 
+log = logging.getLogger("flowpersist.tools")
 GRANTS: Final = "approvals"
 USES: Final = "approval_uses"
 
@@ -164,6 +166,7 @@ class Approvals:
                 if grant.covers(call) and grant.revoked_at is None and grant.used != grant.uses:
                     use = await self._taken(grant.id, call)
                     if use is not None:
+                        log.info("a call of %s is made by %s, use %d", call.tool, use.by, use.number)
                         return use
         return None
 

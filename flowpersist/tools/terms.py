@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 from returns.result import Result
 
-from flowpersist.errors import PersistenceError
+from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.action import Action
@@ -95,7 +95,9 @@ class Terms:
         return {"id": self.tool.name, **self.options}
 
     def question(self, call: Call, stale: Stale | None = None) -> AwaitInput[Any]:
-        """What a person is asked. Raises ``InputValidationError`` where the prompt names a missing argument."""
+        """What a person is asked. Raises ``InputValidationError`` where the prompt names a missing argument, and where
+        the arguments are too large to be shown.
+        """
         texts = AwaitInput(
             id="prompt",
             prompt=f"Call {self.tool.name.replace('$', '$$')}?" if self.prompt is None else self.prompt,
@@ -110,7 +112,13 @@ class Terms:
         }
         shown = {**(self.options.get("shown") or {}), **{name: one for name, one in told.items() if one is not None}}
         more = {**self._named, "title": filled.title, "shown": shown or None}
-        return await_input.approval(filled.prompt, self.action(call), **more)
+        try:
+            return await_input.approval(filled.prompt, self.action(call), **more)
+        except ConfigurationError as error:
+            # The terms were tried when they were made, so that it is the call's arguments.
+            problem = Problem("", f"can't be shown to a person: {error}")
+            message = f"the arguments of {call.tool!r} {problem.message}"
+            raise InputValidationError(message, [problem]) from None
 
     def action(self, call: Call) -> Action:
         """The call as it is shown and decided."""

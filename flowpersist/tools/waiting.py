@@ -23,20 +23,22 @@ KIND: Final = "approval"
 VERSION: Final = 1
 
 
-def metadata_of(tool: str) -> dict[str, str]:
-    """What marks the suspensions of one tool's approvals."""
-    return {"kind": KIND, "tool": tool}
+def metadata_of(tool: str, tenant: str | None) -> dict[str, str]:
+    """What marks the suspensions of one tool's approvals, those of a tenant or those without one."""
+    return {"kind": KIND, "tool": tool, "tenant": tenant or ""}
 
 
-def of_another(suspension: Suspension, tool: str) -> PersistenceError | None:
-    """The error where a suspension is no approval of this tool."""
-    metadata = suspension.metadata
+def of_another(suspension: Suspension, tool: str, tenant: str | None) -> PersistenceError | None:
+    """The error where a suspension is no approval of this tool and tenant."""
+    metadata, id_ = suspension.metadata, suspension.id
     if metadata.get("kind") != KIND:
-        return KeyValidationError(f"Invalid key: expected one of an approval, and {suspension.id} is none")
-    if metadata.get("tool") == tool:
-        return None
-    named = f"{suspension.id} is an approval of {metadata.get('tool')!r}"
-    return KeyValidationError(f"Invalid key: expected one of an approval of {tool!r}, and {named}: resume it with that")
+        return KeyValidationError(f"Invalid key: expected one of an approval, and {id_} is none")
+    if metadata.get("tool") != tool:
+        named = f"{id_} is an approval of {metadata.get('tool')!r}: resume it with that"
+        return KeyValidationError(f"Invalid key: expected one of an approval of {tool!r}, and {named}")
+    if suspension.tenant != tenant:
+        return KeyValidationError(f"Invalid key: expected one of the tenant of {tool!r}, and {id_} is another's")
+    return None
 
 
 @frozen

@@ -213,6 +213,28 @@ async def test_a_key_of_something_else_is_refused_and_stays_as_it_was(hub):
     assert [one.status for one in (await hub.query()).items] == ["waiting", "waiting"]
 
 
+async def test_the_approvals_of_tenants_are_apart(hub):
+    ours, theirs = approve(pay, hub=hub, tenant="a"), approve(pay, hub=hub, tenant="b")
+    neither = approve(pay, hub=hub)
+    waiting = [await one(to="bo", amount=5) for one in (ours, theirs, neither)]
+    assert len({one.id for one in waiting}) == 3
+    await ours.approvals.grant("pay", by="ann", arguments={"amount": 7}, uses=9)
+    assert await ours(to="bo", amount=7) == "paid 7"
+    for other in (theirs, neither):
+        assert isinstance(await other(to="bo", amount=7), ApprovalNeeded)
+        with pytest.raises(KeyValidationError, match="tenant"):
+            await other.resume(waiting[0].key, answer={"decision": "approve"})
+    assert await ours.resume(waiting[0].key, answer={"decision": "approve"}) == "paid 5"
+
+
+async def test_arguments_that_are_too_large_to_be_shown_are_refused(hub):
+    guarded = approve(pay, hub=hub)
+    with pytest.raises(InputValidationError, match="can't be shown"):
+        await guarded(to="\x01" * 200_000, amount=5)
+    with pytest.raises(InputValidationError, match="arguments of 'pay'"):
+        await guarded(to="b" * 3_000_000, amount=5)
+
+
 async def test_a_prompt_that_names_a_missing_argument_is_refused(hub):
     guarded = approve(pay, hub=hub, prompt="Pay by $when?")
     with pytest.raises(InputValidationError, match="when"):
