@@ -29,7 +29,7 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
     blocks_of,
 )
-from flowpersist.dynamicflow.naming import RESERVED
+from flowpersist.dynamicflow.naming import INDEX, RESERVED
 from flowpersist.dynamicflow.prompts import references_of_call
 from flowpersist.dynamicflow.references import Reference
 from flowpersist.errors import FlowError, PersistenceError
@@ -88,14 +88,14 @@ class _Checker:
             case Parallel():
                 return self.results(self.block(block, visible) for block in blocks)
             case Reduce():
-                named = visible | {operation.name, operation.accumulator}
+                named = visible | {operation.name, operation.accumulator, INDEX}
                 return self.results(self.block(block, named) for block in blocks)
             case Loop():
                 return self.loop(node, operation, visible)
             case Map():
-                self.block(operation.body, visible | {operation.name})
+                self.block(operation.body, visible | {operation.name, INDEX})
             case Filter():
-                self.expression(operation.condition, node, visible | {operation.name})
+                self.expression(operation.condition, node, visible | {operation.name, INDEX})
             case ToolCall():
                 pass
         return _NONE
@@ -106,7 +106,7 @@ class _Checker:
 
     def loop(self, node: Node, operation: Loop, visible: _Names) -> _Names:
         """A loop's iteration can use what the previous one has set, later steps included."""
-        seen = visible | self.names_within(operation.body)
+        seen = visible | self.names_within(operation.body) | {INDEX}
         if operation.condition is None:
             seen |= {operation.name}
         else:
@@ -127,8 +127,10 @@ class _Checker:
 
     def check(self, reference: Reference, node: Node, visible: _Names) -> None:
         root = reference.root
-        if root in RESERVED or root in visible:
+        if root in visible or (root in RESERVED and root != INDEX):
             return
+        if root == INDEX:
+            self.refuse(node, reference, "is the number of an iteration, and this step is in none")
         if root not in self._made:
             self.refuse(node, reference, "is neither a variable nor a step of the document: check its spelling")
         maker = self._made[root]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -29,6 +30,7 @@ MAX_VALUES: Final = 100_000
 #: The most steps in the document, at all depths together.
 MAX_STEPS: Final = 2_000
 VERSION: Final = "1.0"
+BYTE_ORDER_MARK: Final = "\ufeff"
 UNNAMED: Final = "(unnamed document)"
 
 #: The types of a document: an object, or its JSON text.
@@ -78,11 +80,23 @@ def _parse(source: Source) -> Result[object, PersistenceError]:
     if len(source) > MAX_BYTES:
         return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", UNNAMED)
     try:
-        return Success(json.loads(source))
+        text = source if isinstance(source, bytes) else source.removeprefix(BYTE_ORDER_MARK)
+        return Success(json.loads(text, object_pairs_hook=_object))
     except (ValueError, RecursionError) as error:
         failure = FlowError(f"the document is not JSON: {error}; pass a JSON object or its text", UNNAMED)
         failure.__cause__ = error
         return Failure(failure)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys differ: of two equal ones a parser would drop one without a word."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key in made if counts[key] > 1)
+        msg = f"an object has the key {twice[:100]!r} twice: remove one of them"
+        raise ValueError(msg)
+    return made
 
 
 def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:

@@ -1,10 +1,13 @@
 """Conditions: parsed and evaluated here, without Python's ``eval``, within bounds on size, depth and work.
 
-From the lowest precedence: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <=``, then references,
-numbers, strings, ``true false null``, parentheses and functions. A value counts as true unless it is null, false, 0,
-empty text, or an empty list or mapping. ``==`` and ``===`` are the same: equal in JSON type and value (1 equals 1.0,
-and is not true). ``<`` and the like compare numbers with numbers and texts with texts. ``&&`` and ``||`` evaluate their
-right side only if the left side does not decide.
+From the lowest precedence: ``|| or``, ``&& and``, ``! not``, then one of ``== === != !== > >= < <= in`` or ``not in``,
+``+ -``, ``* / %``, a sign, then references, numbers, strings, ``true false null``, parentheses and functions. A value
+counts as true unless it is null, false, 0, empty text, or an empty list or mapping. ``==`` and ``===`` are the same:
+equal in JSON type and value (1 equals 1.0, and is not true). ``<`` and the like compare numbers with numbers and texts
+with texts. ``&&`` and ``||`` evaluate their right side only if the left side does not decide.
+
+``+`` adds numbers, and joins a text with a text, number, true or false. ``/`` of integers is an integer where it comes
+out even, ``%`` has the sign of the left number, as in JavaScript.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import Budget, OverBudgetError
-from flowpersist.dynamicflow.operations import COMPARISONS, FUNCTIONS, OPERATIONS, truth
+from flowpersist.dynamicflow.operations import COMPARISONS, FUNCTIONS, MAX_NUMBER, OPERATIONS, truth
 from flowpersist.dynamicflow.references import REFERENCE_PATTERN, Reference, Resolve, parse_reference
 from flowpersist.errors import FlowError, PersistenceError
 
@@ -25,17 +28,16 @@ __all__ = ["Expression", "evaluate", "parse", "truth"]
 
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 40
-MAX_NUMBER: Final = 1e300
 
 _TOKEN: Final = re.compile(
     rf"""\s*(?:
       (?P<reference>{REFERENCE_PATTERN})
-    | (?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d{{1,3}})?)
+    | (?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}})?)
     | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
-    | (?P<word>[A-Za-z_]\w*)
-    | (?P<operator>===|!==|==|!=|>=|<=|&&|\|\||[><!(),])
+    | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<operator>===|!==|==|!=|>=|<=|&&|\|\||[><!(),+\-*/%])
     )""",
-    re.VERBOSE | re.ASCII,
+    re.VERBOSE,
 )
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 _SYNONYMS: Final = {"and": "&&", "or": "||", "not": "!", "===": "==", "!==": "!="}
@@ -57,7 +59,15 @@ class Call:
     arguments: tuple[Term, ...]
 
 
-Term: TypeAlias = Literal | Reference | Call
+@frozen
+class Chain:
+    """Operators of one precedence from left to right: a first operand, and further ones with their operators."""
+
+    first: Term
+    rest: tuple[tuple[str, Term], ...]
+
+
+Term: TypeAlias = Literal | Reference | Call | Chain
 
 
 @frozen
@@ -152,11 +162,52 @@ class _Parser:
         return once if count % 2 else Call("!", (once,))
 
     def compared(self) -> Term:
-        left = self.primary()
+        left = self.sum()
         for symbol in COMPARISONS:
             if self.take(symbol):
-                return Call(symbol, (left, self.primary()))
+                return Call(symbol, (left, self.sum()))
+        if self.take("in"):
+            return Call("contains", (self.sum(), left))
+        if self.take_not_in():
+            return Call("!", (Call("contains", (self.sum(), left)),))
         return left
+
+    def take_not_in(self) -> bool:
+        """Whether ``not in`` follows. A ``not`` alone can't follow a value."""
+        if not self.take("!"):
+            return False
+        self.need("in")
+        return True
+
+    def sum(self) -> Term:
+        return self.chained(("+", "-"), self.product)
+
+    def product(self) -> Term:
+        return self.chained(("*", "/", "%"), self.signed)
+
+    def chained(self, symbols: tuple[str, ...], part: Callable[[], Term]) -> Term:
+        first = part()
+        rest: list[tuple[str, Term]] = []
+        while True:
+            symbol = next((one for one in symbols if self.take(one)), None)
+            if symbol is None:
+                return Chain(first, tuple(rest)) if rest else first
+            rest.append((symbol, part()))
+
+    def signed(self) -> Term:
+        negative, signs = False, 0
+        while True:
+            if self.take("-"):
+                negative = not negative
+            elif not self.take("+"):
+                break
+            signs += 1
+        node = self.primary()
+        if not signs:
+            return node
+        if isinstance(node, Literal) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+            return Literal(-node.value if negative else node.value)
+        return Call("sign -" if negative else "sign +", (node,))
 
     def primary(self) -> Term:
         if self._next >= len(self.tokens):
@@ -243,10 +294,18 @@ def evaluate(
 
 
 def _value(node: Term, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
-    if isinstance(node, Literal):
-        return Success(node.value)
-    if isinstance(node, Reference):
-        return resolve(node)
+    match node:
+        case Literal():
+            return Success(node.value)
+        case Reference():
+            return resolve(node)
+        case Chain():
+            return _chained(node, resolve, budget)
+        case Call():
+            return _called(node, resolve, budget)
+
+
+def _called(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
     if node.name in {"&&", "||"}:
         return _joined(node, resolve, budget)
     if node.name == "exists":
@@ -258,6 +317,18 @@ def _value(node: Term, resolve: Resolve, budget: Budget) -> Result[object, Persi
             return value
         values.append(value.unwrap())
     return OPERATIONS[node.name](budget, *values)
+
+
+def _chained(node: Chain, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:
+    found = _value(node.first, resolve, budget)
+    for symbol, operand in node.rest:
+        if isinstance(found, Failure):
+            return found
+        right = _value(operand, resolve, budget)
+        if isinstance(right, Failure):
+            return right
+        found = OPERATIONS[symbol](budget, found.unwrap(), right.unwrap())
+    return found
 
 
 def _joined(node: Call, resolve: Resolve, budget: Budget) -> Result[object, PersistenceError]:

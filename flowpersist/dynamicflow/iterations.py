@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
+from flowpersist.dynamicflow.naming import INDEX
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
+from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.values import collection, holds, resolve
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
 
     async def iterate(index: int) -> StepOutcome:
         item = items[index]
-        return await context.iteration(operation.body, place, f"[{index}]", {operation.name: item}, Done(item))
+        return await context.iteration(
+            operation.body, place, f"[{index}]", {operation.name: item, INDEX: index}, Done(item)
+        )
 
     stopped = await _FanOut(len(items), iterate, operation.concurrency).all()
     if stopped is not None:
@@ -128,7 +132,7 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
         frame.update(next=0, value=initial.value)
     while frame["next"] < len(items):
         index = frame["next"]
-        variables = {operation.name: items[index], operation.accumulator: frame["value"]}
+        variables = {operation.name: items[index], operation.accumulator: frame["value"], INDEX: index}
         outcome = await context.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
         if not isinstance(outcome, Done):
             return outcome
@@ -154,7 +158,9 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
             return goes_on
         if not goes_on:
             return Done(results)
-        variables = {} if operation.condition is not None else {operation.name: items[len(results)]}
+        variables: dict[str, object] = {INDEX: len(results)}
+        if operation.condition is None:
+            variables[operation.name] = items[len(results)]
         outcome = await _turn(context, operation, _after(place, results), variables)
         if not isinstance(outcome, Done):
             return outcome
@@ -167,7 +173,10 @@ def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition,
     turns = len(place.frame["results"])
     if f"[{turns}]" in place.frame.get("sub", {}):
         return True
-    more = turns < count if operation.condition is None else holds(context, node, operation.condition, place)
+    if operation.condition is None:
+        more: bool | Failed = turns < count
+    else:
+        more = holds(context, node, operation.condition, evolve(place, scope=Scope(place.scope, {INDEX: turns})))
     if more is True and turns >= operation.limit:
         return context.failed(
             node, f"has not ended after {operation.limit} iterations: raise 'maxIterations', or correct its condition"

@@ -11,10 +11,12 @@ from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.forms import Draft, every
 from flowpersist.errors import FlowError
 
-__all__ = ["RESERVED", "check_name", "name_steps"]
+__all__ = ["INDEX", "RESERVED", "check_name", "name_steps"]
 
+#: The number of an iteration, from 0.
+INDEX: Final = "index"
 #: The reserved names of references.
-RESERVED: Final = frozenset({"input", "previousOutput"})
+RESERVED: Final = frozenset({INDEX, "input", "previousOutput"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", re.ASCII)
 
@@ -34,7 +36,7 @@ def _given(draft: Draft, document: Document, taken: set[str]) -> str:
     if not isinstance(given, str) or not _ID.fullmatch(given) or given in RESERVED:
         _refuse(
             f"Invalid id {given!r} of {draft.where}: expected letters, digits, '_' and '-', at most 100, "
-            f"and not {' or '.join(sorted(RESERVED))}",
+            f"and none of {', '.join(sorted(RESERVED))}",
             document,
             draft.label,
         )
@@ -63,7 +65,7 @@ def check_name(value: object, what: str, draft: Draft, document: Document) -> st
     if not isinstance(value, str) or not _NAME.fullmatch(value) or value in RESERVED:
         _refuse(
             f"Invalid {what} {value!r} of step {draft.id!r}: expected a variable's name of letters, digits, '_' "
-            f"and '-', which begins with no digit and is not {' or '.join(sorted(RESERVED))}",
+            f"and '-', which begins with no digit and is none of {', '.join(sorted(RESERVED))}",
             document,
             draft.id,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final, TypeAlias, cast
@@ -12,9 +14,10 @@ from flowpersist.dynamicflow.budgets import SLOW, Budget
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.inputs.json_schema import matches_pattern
 
-__all__ = ["COMPARISONS", "FUNCTIONS", "OPERATIONS", "same", "truth"]
+__all__ = ["COMPARISONS", "FUNCTIONS", "MAX_NUMBER", "OPERATIONS", "same", "truth"]
 
-
+#: Numbers beyond it come near to what a float can't hold.
+MAX_NUMBER: Final = 1e300
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -143,6 +146,66 @@ def _matches(budget: Budget, text: object, pattern: object) -> Result[object, Pe
     return found.alt(lambda error: FlowError(f"matches: {error}"))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _within(name: str, number: float) -> Result[object, PersistenceError]:
+    if not -MAX_NUMBER <= number <= MAX_NUMBER:
+        return Failure(FlowError(f"the result of {name} is beyond {MAX_NUMBER:g}"))
+    return Success(number)
+
+
+def _arithmetic(name: str, compute: Callable[[Any, Any], Any]) -> Operator:
+    def computed(budget: Budget, left: object, right: object) -> Result[object, PersistenceError]:
+        if not _is_number(left) or not _is_number(right):
+            return _unfit(name, left, right)
+        budget.spend(1)
+        if name in {"/", "%"} and not right:
+            return Failure(FlowError(f"{name} by 0 has no result: check the divisor first"))
+        try:
+            return _within(name, compute(left, right))
+        except OverflowError:
+            return Failure(FlowError(f"the result of {name} is beyond {MAX_NUMBER:g}"))
+
+    return computed
+
+
+def _divided(left: float, right: float) -> float:
+    if isinstance(left, int) and isinstance(right, int) and left % right == 0:
+        return left // right
+    return left / right
+
+
+def _remainder(left: float, right: float) -> float:
+    if isinstance(left, int) and isinstance(right, int):
+        return abs(left) % abs(right) * (-1 if left < 0 else 1)
+    return math.fmod(left, right)
+
+
+def _plus(budget: Budget, left: object, right: object) -> Result[object, PersistenceError]:
+    """The sum of numbers, or the text of both where one is a text."""
+    if _is_number(left) and _is_number(right):
+        return _sum(budget, left, right)
+    if not isinstance(left, str) and not isinstance(right, str):
+        return _unfit("+", left, right)
+    texts: list[str] = []
+    for value in (left, right):
+        if not isinstance(value, str | int | float):
+            return _unfit("+", left, right)
+        texts.append(value if isinstance(value, str) else json.dumps(value))
+    budget.spend(1, len(texts[0]) + len(texts[1]))
+    return Success("".join(texts))
+
+
+def _signed(name: str, negative: bool) -> Operator:  # noqa: FBT001 - of the table below
+    def signed(_budget: Budget, value: object) -> Result[object, PersistenceError]:
+        number = cast("float", value)
+        return Success(-number if negative else number) if _is_number(value) else _unfit(name, value)
+
+    return signed
+
+
 Operator: TypeAlias = Callable[..., Result[object, PersistenceError]]
 
 #: The name of each function: the number of its arguments, and the function.
@@ -165,7 +228,15 @@ COMPARISONS: Final[dict[str, Operator]] = {
     ">": _ordering(">", operator.gt),
     "<": _ordering("<", operator.lt),
 }
+_sum: Final = _arithmetic("+", operator.add)
 OPERATIONS: Final[dict[str, Operator]] = {
+    "+": _plus,
+    "-": _arithmetic("-", operator.sub),
+    "*": _arithmetic("*", operator.mul),
+    "/": _arithmetic("/", _divided),
+    "%": _arithmetic("%", _remainder),
+    "sign -": _signed("-", negative=True),
+    "sign +": _signed("+", negative=False),
     "!": lambda _budget, value: Success(not truth(value)),
     **COMPARISONS,
     **{name: work for name, (_, work) in FUNCTIONS.items()},

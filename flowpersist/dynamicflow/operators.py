@@ -23,6 +23,7 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
+from flowpersist.dynamicflow.naming import INDEX
 from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import text_of
 from flowpersist.dynamicflow.scope import Scope
@@ -101,9 +102,9 @@ async def _filter(context: Context, node: Node, operation: Filter, place: StepPo
     if isinstance(items, Failed):
         return items
     kept: list[object] = []
-    for item in items:
+    for index, item in enumerate(items):
         await context.pace()
-        within = evolve(place, scope=Scope(place.scope, {operation.name: item}))
+        within = evolve(place, scope=Scope(place.scope, {operation.name: item, INDEX: index}))
         held = holds(context, node, operation.condition, within)
         if isinstance(held, Failed):
             return held

@@ -1,5 +1,5 @@
-"""References: ``$name``, ``$step.output.items.0.title``, ``$input``, ``$previousOutput``, ``$.field``; ``$$`` is a
-literal ``$``.
+"""References: ``$name``, ``$step.output.items.0.title``, ``$input``, ``$previousOutput``, ``$.field``,
+``$name["any key"]``; ``$$`` is a literal ``$``.
 
 A string that begins with ``$`` is a reference as a whole and resolves to the value itself; ``fill_text`` replaces
 references inside a text. Following a path reads keys of mappings, items of lists, and declared fields of dataclasses
@@ -9,12 +9,13 @@ and attrs classes: never any other attribute.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import MAX_FILLED, OverBudgetError
@@ -30,25 +31,48 @@ MAX_VALUES: Final = 10_000
 
 #: A hyphen is allowed within a name, not at its end: ``$from-$to`` are two references.
 _NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+#: A key below the root may have letters of any script.
+_KEY = r"[^\W\d](?:[\w-]*\w)?"
+#: The same in a text, where a Latin word ends before a letter of another script: in ``$o.amountを``
+#: the key is ``amount``.
+_LATIN = r"A-Za-zÀ-ÖØ-öø-ɏ"
+_TEXT_KEY = rf"(?:[{_LATIN}_](?:[{_LATIN}0-9_-]*[{_LATIN}0-9_])?|(?![{_LATIN}])[^\W\d]\w*)"
 _INDEX = r"[0-9]{1,9}"
-_PATH = rf"(?:\.(?:{_NAME}|{_INDEX})|\[{_INDEX}\])*"
-#: The pattern of a reference in any text, also in expressions.
-REFERENCE_PATTERN: Final = rf"\$(?:{_NAME}{_PATH}|\.(?:{_NAME}|{_INDEX}){_PATH})"
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+
+
+def _pattern(key: str) -> str:
+    path = rf"(?:\.(?:{key}|{_INDEX})|\[(?:{_INDEX}|{_QUOTED})\])*"
+    return rf"\$(?:{_NAME}{path}|\.(?:{key}|{_INDEX}){path})"
+
+
+#: The pattern of a reference as a whole, also in expressions.
+REFERENCE_PATTERN: Final = _pattern(_KEY)
 _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
-_IN_TEXT: Final = re.compile(rf"\$\$|{REFERENCE_PATTERN}")
-_PARTS: Final = re.compile(rf"{_NAME}|{_INDEX}")
+_IN_TEXT: Final = re.compile(rf"\$\$|{_pattern(_TEXT_KEY)}")
+_PARTS: Final = re.compile(rf"\[(?P<quoted>{_QUOTED})\]|(?P<index>{_INDEX})(?![\w-])|(?P<key>{_KEY}|{_INDEX})")
+_PLAIN_KEY: Final = re.compile(_KEY)
 _MISSING: Final = object()
 
 
 @frozen
 class Reference:
-    """A root name and the path below it; ``$.field`` has the root ``previousOutput``."""
+    """A root name and the path below it. ``$.field`` is ``short`` for ``$previousOutput.field``, or for a name in scope
+    where there is no such field.
+    """
 
     root: str
     path: tuple[str | int, ...] = ()
+    short: bool = field(default=False, eq=False)
 
     def __str__(self) -> str:
-        return "$" + ".".join((self.root, *(str(part) for part in self.path)))
+        return f"${self.root}{''.join(_written(part) for part in self.path)}"
+
+
+def _written(part: str | int) -> str:
+    if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) or part.isdecimal():
+        return f".{part}"
+    return f"[{json.dumps(part, ensure_ascii=False)}]"
 
 
 Resolve: TypeAlias = Callable[[Reference], Result[object, PersistenceError]]
@@ -58,17 +82,24 @@ def parse_reference(text: str) -> Result[Reference, PersistenceError]:
     """Parse a text that is one reference."""
     if len(text) > MAX_REFERENCE or not _REFERENCE.fullmatch(text):
         shown = text if len(text) <= 80 else text[:80] + "…"  # noqa: PLR2004
-        message = f"Invalid reference {shown!r}: expected $name.path, or $$ for a literal $"
+        message = f"Invalid reference {shown!r}: expected $name.path, $name['key'], or $$ for a literal $"
         return Failure(FlowError(message, reference=shown))
     return Success(_reference(text))
 
 
 def _reference(text: str) -> Reference:
-    # "007" is a key; as the number 7 it would not be found again.
-    parts = tuple(int(part) if part.isdigit() and str(int(part)) == part else part for part in _PARTS.findall(text))
+    parts = tuple(_part(found) for found in _PARTS.finditer(text))
     if text.startswith("$."):
-        return Reference("previousOutput", parts)
+        return Reference("previousOutput", parts, short=True)
     return Reference(str(parts[0]), parts[1:])
+
+
+def _part(found: re.Match[str]) -> str | int:
+    quoted, index = found["quoted"], found["index"]
+    if quoted is not None:
+        return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
+    # "007" is a key; as the number 7 it would not be found again.
+    return int(index) if index is not None and str(int(index)) == index else found[0]
 
 
 def follow(value: object, path: Sequence[str | int]) -> Result[object, PersistenceError]:

@@ -64,7 +64,18 @@ class Resolver:
         if root == "input":
             return self.input, path
         if root == "previousOutput":
-            return self.previous, path
+            return self._short(path) if reference.short else (self.previous, path)
+        return self._named(root, path)
+
+    def _short(self, path: tuple[str | int, ...]) -> tuple[object, tuple[str | int, ...]]:
+        """A field of the step before, or the name in scope where it has no such field."""
+        if isinstance(references.follow(self.previous, path[:1]), Failure):
+            named = self._named(str(path[0]), path[1:])
+            if named[0] is not _MISSING:
+                return named
+        return self.previous, path
+
+    def _named(self, root: str, path: tuple[str | int, ...]) -> tuple[object, tuple[str | int, ...]]:
         found = self.scope.find(root)
         if found is None:
             return _MISSING, path

@@ -57,6 +57,11 @@ async def hang() -> None:
 ITEMS = {"m": 3, "l": 2}
 
 
+def height(step):
+    """How many levels of steps it has, itself included."""
+    return 1 + max((height(one) for block in step[2] for one in block), default=0)
+
+
 def written(step):
     """The step as a document has it."""
     kind, name, blocks, options = step
@@ -70,7 +75,8 @@ def written(step):
     if kind == "must":
         return {**common, "tool": "must", "args": {"value": f"${options['of']}"}}
     if kind == "p":
-        return {**common, "parallel": inner, **({"timeout": 5000} if options.get("hangs") else {})}
+        # What stands around another one has the longer timeout: of two that pass at once either may be first.
+        return {**common, "parallel": inner, **({"timeout": 5 * 100 ** height(step)} if options.get("hangs") else {})}
     if kind == "m":
         return {**common, "map": [1, 2, 3], "with": inner[0], "concurrency": 3}
     if kind == "l":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import enum
+import math
 
 import attrs
 import pytest
@@ -38,6 +39,7 @@ VALUES = {
     "items": [{"price": 10}, {"price": 2.5}],
     "order": Order(7, ["a"]),
     "step-1": {"output": {"0": "zero"}},
+    "odd": {"a.b": 1, "it's": 2, "日本": 3, "": 4, "größe": 5},
 }
 
 
@@ -100,10 +102,88 @@ def evaluate(text):
         ("$items.0 == $items.1", False),
         ("$order == $order", True),
         ("$order or false", True),
+        ("1 + 2 * 3", 7),
+        ("(1 + 2) * 3", 9),
+        ("10 - 2 - 3", 5),
+        ("$n-1", Failure),
+        ("$n - 1", 2),
+        ("$n -1", 2),
+        ("-$n + 1", -2),
+        ("- -$n", 3),
+        ("+$n", 3),
+        ("-(2 - 5)", 3),
+        ("2 * -3", -6),
+        ("6 / 3", 2),
+        ("7 / 2", 3.5),
+        ("9007199254740993 / 1", 9007199254740993),
+        ("7 % 3", 1),
+        ("-7 % 3", -1),
+        ("7 % -3", 1),
+        ("-7.5 % 2", -1.5),
+        ("$items.0.price + $items.1.price > 12", True),
+        ("1 + 1 == 2 and 2 < 1 + 2", True),
+        ("'Dear ' + $name + '!'", "Dear Ann!"),
+        ("'no. ' + $n", "no. 3"),
+        ("1 + 2 + 'a'", "3a"),
+        ("'a' + 1.5 + $yes", "a1.5true"),
+        ("2 in $items", False),
+        ("$items.0 in $items", True),
+        ("'nn' in $name", True),
+        ("'price' in $items.0", True),
+        ("'x' not in $name", True),
+        ("not 'x' in $name", True),
+        ("$n + 1 in $empty", False),
+        ("'in' in 'inside'", True),
+        ("$odd['a.b']", 1),
+        ('$odd["a.b"] + 1', 2),
+        ("$odd['it\\'s'] == 2", True),
+        ("$odd.日本 == 3", True),
+        ("$odd['']", 4),
+        ("$odd.größe", 5),
     ],
 )
 def test_values(text, value):
+    if value is Failure:
+        # A hyphen within a name belongs to it.
+        assert "no n-1" in str(evaluate(text).failure())
+    else:
+        assert evaluate(text) == Success(value)
+        assert type(evaluate(text).unwrap()) is type(value)
+
+
+@given(
+    st.recursive(
+        st.integers(-50, 50).map(lambda number: (str(number) if number >= 0 else f"({number})", number)),
+        lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map(
+            lambda one: (
+                f"({one[0][0]} {one[1]} {one[2][0]})",
+                {"+": one[0][1] + one[2][1], "-": one[0][1] - one[2][1], "*": one[0][1] * one[2][1]}[one[1]],
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_whole_numbers_are_computed_exactly(made):
+    text, value = made
     assert evaluate(text) == Success(value)
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-*/%"), st.integers(1, 9)), max_size=30), st.integers(-9, 9))
+def test_operators_of_one_precedence_go_from_left_to_right(rest, first):
+    text = f"{first} " + " ".join(f"{symbol} {number}" for symbol, number in rest)
+    groups = [[first]]
+    for symbol, number in rest:
+        if symbol in "+-":
+            groups.append([number if symbol == "+" else -number])
+        elif symbol == "*":
+            groups[-1][0] *= number
+        elif symbol == "/":
+            left = groups[-1][0]
+            groups[-1][0] = left // number if isinstance(left, int) and left % number == 0 else left / number
+        else:
+            groups[-1][0] = math.fmod(groups[-1][0], number)
+    # A sum of floats depends on its order by the last digit.
+    assert evaluate(text).unwrap() == pytest.approx(sum(one[0] for one in groups), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +208,13 @@ def test_values(text, value):
         "$n; $n",
         "$n = 3",
         "lambda: 1",
+        "1 +",
+        "* 2",
+        "1 not 2",
+        "1 not in",
+        "$n['open",
+        "$n[open]",
+        "- " * 3000 + "1",
         "(" * 60 + "1" + ")" * 60,
         "length(" * 60 + "1" + ")" * 60,
         "1 or " * 2000 + "1",
@@ -158,6 +245,19 @@ def test_what_can_not_be_read_is_a_failure(text):
         "$name.upper",
         "$items.7",
         "$items.price",
+        "1 / 0",
+        "1 % 0",
+        "1.5 % 0",
+        "$yes + 1",
+        "$none + 'a'",
+        "$empty + $empty",
+        "'a' - 'b'",
+        "-$name",
+        "+$yes",
+        "1e200 * 1e200",
+        "1 in 2",
+        "1 in 'a'",
+        "$odd['missing']",
     ],
 )
 def test_what_does_not_go_together_is_a_failure_that_says_so(text):
@@ -205,6 +305,12 @@ def test_arbitrary_tokens_never_raise(tokens):
         ("$a[0].b", Reference("a", (0, "b"))),
         ("$.field.x", Reference("previousOutput", ("field", "x"))),
         ("$step-1.output", Reference("step-1", ("output",))),
+        ("$a['b.c'][0]", Reference("a", ("b.c", 0))),
+        ('$a["it\'s"].d', Reference("a", ("it's", "d"))),
+        ("$a['\\'\\\\']", Reference("a", ("'\\",))),
+        ("$a.日本.x", Reference("a", ("日本", "x"))),
+        ("$.größe", Reference("previousOutput", ("größe",))),
+        ("$a['0']", Reference("a", ("0",))),
     ],
 )
 def test_references(text, reference):

@@ -62,3 +62,25 @@ def test_nothing_else_is_read(value, path):
 
 def test_too_many_arguments_are_refused():
     assert "limits" in str(resolve_all([1] * 100_001, spelled).failure())
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("$o.amountを払う", "<$o.amount>を払う"),
+        ("$o.日本 ", "<$o.日本> "),
+        ("$o.größe.", "<$o.größe>."),
+        ("$o['a b'] und", '<$o["a b"]> und'),
+        ('$o["a.b"][0]!', '<$o["a.b"].0>!'),
+        ("$o[x]", "<$o>[x]"),
+        ("$amount円", "<$amount>円"),
+    ],
+)
+def test_a_reference_in_a_text_ends_with_its_word(text, filled):
+    assert fill_text(text, spelled) == Success(filled)
+
+
+@pytest.mark.parametrize("path", [("a", 0, "b.c"), ("日本",), ("it's", ""), ('"', "\\"), ("007", "x-y"), ("-",)])
+def test_a_reference_as_text_is_read_as_the_same(path):
+    reference = Reference("root", path)
+    assert parse_reference(str(reference)) == Success(reference)
