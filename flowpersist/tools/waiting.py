@@ -67,7 +67,7 @@ class Waiting:
             fields = dict(content)
             if fields.pop("format") == VERSION:
                 return Success(cls(**{**fields, "call": Call(**fields["call"])}))
-        except (TypeError, KeyError):
+        except (TypeError, KeyError, ValueError):
             pass
         return Failure(MalformedPayload("the state of a suspension is no call that waits for an approval"))
 

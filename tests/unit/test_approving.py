@@ -11,9 +11,17 @@ import pytest
 import pytest_asyncio
 
 from flowpersist import RaisingHub, or_raise
-from flowpersist.errors import ConfigurationError, InputValidationError, KeyValidationError, SuspensionCancelled
+from flowpersist.errors import (
+    ConfigurationError,
+    InputValidationError,
+    KeyValidationError,
+    MalformedPayload,
+    SuspensionCancelled,
+)
 from flowpersist.testing.hubs import open_test_hub
 from flowpersist.tools import ApprovalNeeded, Call, Rejected, ToolContext, approve, await_input
+from flowpersist.tools.terms import digest_of_question
+from flowpersist.tools.waiting import Waiting, metadata_of
 
 MADE: list[object] = []
 
@@ -211,6 +219,33 @@ async def test_a_key_of_something_else_is_refused_and_stays_as_it_was(hub):
     with pytest.raises(KeyValidationError):
         await approve(pay, hub=hub).resume("no key")
     assert [one.status for one in (await hub.query()).items] == ["waiting", "waiting"]
+
+
+async def test_an_answer_to_a_question_about_another_call_approves_nothing(hub):
+    """Whoever may answer can write the head, where the question is, and not the state."""
+    guarded = approve(pay, hub=hub)
+    terms = guarded.terms
+    meant, shown = (or_raise(terms.call({"to": "bo", "amount": n}, None, None)) for n in (9000, 1))
+    digest = digest_of_question(terms.question(meant).to_data())
+    state = Waiting(meant, "pay", digest, "request", "token").content()
+    forged = await hub.suspend(state, awaiting=terms.question(shown), metadata=metadata_of("pay", None))
+    asked = await guarded.resume(forged.key, answer={"decision": "approve"}, by="ann")
+    assert isinstance(asked, ApprovalNeeded)
+    assert "another question" in asked.stale
+    assert asked.suspension.open_waits[0].awaiting.action.arguments["amount"] == 9000
+    assert MADE == []
+
+
+@pytest.mark.parametrize(
+    "state", [{}, [], "text", {"format": 2}, {"format": 1}, {"format": 1, "call": {}}], ids=range(6)
+)
+async def test_a_state_that_is_no_call_is_named_and_stays(hub, state):
+    guarded = approve(pay, hub=hub)
+    call = or_raise(guarded.terms.call({"to": "bo", "amount": 1}, None, None))
+    odd = await hub.suspend(state, awaiting=guarded.terms.question(call), metadata=metadata_of("pay", None))
+    with pytest.raises(MalformedPayload):
+        await guarded.resume(odd.key, answer={"decision": "approve"}, by="ann")
+    assert MADE == []
 
 
 async def test_the_approvals_of_tenants_are_apart(hub):
