@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from clients import all_at_once
 from flowpersist import KeyRing, RaisingHub
+from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import ConfigurationError, ValueNotFound
+from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Approvals, Call
 
@@ -136,3 +139,45 @@ async def test_an_unknown_id_is_named(id):
                 await ask
         with pytest.raises(ValueNotFound):
             await recorded(approvals, id)
+
+
+async def test_no_use_is_taken_once_a_revocation_has_returned(url):
+    ring = KeyRing.generate()
+    async with RaisingHub.open(url, keyring=ring) as one, RaisingHub.open(url, keyring=ring) as other:
+        doors = [Approvals(one), Approvals(other)]
+        grant = await doors[0].grant("pay", by="ann", arguments={}, uses=1000)
+        revoked = asyncio.Event()
+
+        async def uses(door):
+            taken = 0
+            while await door.use(Call("pay", {"amount": 1})) is not None:
+                taken += 1
+                if taken == 4:
+                    revoked.set()
+            return taken
+
+        users = [asyncio.create_task(uses(door)) for door in doors]
+        await revoked.wait()
+        ended = await doors[1].revoke(grant.id, by="bo")
+        assert [await door.use(Call("pay", {"amount": 1})) for door in doors] == [None, None]
+        taken = sum(await asyncio.gather(*users))
+        found = await recorded(doors[0], grant.id)
+        assert len(found) == taken == ended.used == (await doors[0].get(grant.id)).used
+        assert max(use.at for use in found) <= ended.revoked_at
+
+
+async def test_a_lost_acknowledgement_neither_takes_a_use_twice_nor_loses_one(url):
+    faulty = FaultyBackend(backend_from_url(url))
+    async with open_test_hub(faulty) as hub:
+        approvals = Approvals(hub)
+        grant = await approvals.grant("pay", by="ann", arguments={}, uses=30)
+        numbers = []
+        for turn in range(40):
+            if turn % 3 == 0:
+                faulty.lose("put")
+            if turn % 7 == 0:
+                faulty.fail("get")
+            use = await approvals.use(Call("pay", {"amount": turn}))
+            numbers += [] if use is None else [use.number]
+        assert numbers == list(range(1, 31))
+        assert [use.number for use in await recorded(approvals, grant.id)] == numbers

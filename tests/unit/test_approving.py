@@ -299,3 +299,24 @@ def test_the_digest_of_a_call_tells_calls_apart():
         Call("pay", {"amount": 5, "to": "bo"}, None, "p"),
     ]
     assert len({call.digest, *(one.digest for one in others)}) == 6
+
+
+async def test_a_call_that_is_cancelled_leaves_its_approval_to_the_next(hub):
+    began, calls = asyncio.Event(), []
+
+    async def slow(context: ToolContext) -> str:
+        calls.append(context.key)
+        began.set()
+        await asyncio.sleep(0 if len(calls) > 1 else 60)
+        return "done"
+
+    guarded = approve(slow, hub=hub)
+    waiting = await guarded.call({})
+    await hub.answer(waiting.key, {"decision": "approve"}, by="ann")
+    going = asyncio.create_task(guarded.resume(waiting.key))
+    await began.wait()
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert await guarded.resume(waiting.key) == "done"
+    assert calls == [f"{waiting.id}/1"] * 2
