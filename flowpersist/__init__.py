@@ -27,12 +27,12 @@ from flowpersist.errors import (
     SuspensionExpired,
     SuspensionNotFound,
 )
+from flowpersist.hub.events import Event
 from flowpersist.hub.lease import hold
 from flowpersist.hub.maintenance import Maintenance
 from flowpersist.hub.opening import FROM_ENV, HubOptions, open_hub
 from flowpersist.hub.outcome import Outcome, or_raise
 from flowpersist.hub.raising import RaisingHub
-from flowpersist.hub.transactions import Event
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput

@@ -70,6 +70,10 @@ def wait_data(wait: Wait) -> dict[str, object]:
         "answeredAt": moment(wait.answered_at),
         "digest": wait.digest,
         "answeredDigest": wait.answered_digest,
+        "level": wait.level,
+        "escalatedTo": list(wait.escalated_to),
+        "nextReminder": moment(wait.next_reminder),
+        "nextEscalation": moment(wait.next_escalation),
         "awaiting": awaiting_data(wait.awaiting),
     }
 
@@ -155,9 +159,20 @@ def _wait_lines(wait: Wait, width: int | None) -> list[str]:
     if wait.awaiting is None:
         return lines
     lines += indented(wait.awaiting.prompt, "  ", width)
+    for line in _scheduled(wait):
+        lines += indented(line, "  ", width)
     if wait.status is WaitStatus.OPEN:
         lines += indented(f"answer: {json.dumps(wait.awaiting.json_schema, ensure_ascii=False)}", "  ", width)
     return lines
+
+
+def _scheduled(wait: Wait) -> list[str]:
+    facts = {
+        "escalated to": ", ".join(wait.escalated_to) or None,
+        "next reminder": moment(wait.next_reminder),
+        "next escalation": moment(wait.next_escalation),
+    }
+    return [f"{name}: {value}" for name, value in facts.items() if value is not None]
 
 
 def _standing(wait: Wait) -> str:

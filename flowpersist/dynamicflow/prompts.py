@@ -14,6 +14,7 @@ from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_prob
 from flowpersist.dynamicflow.tools import AWAIT_INPUT
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.schedule import schedule_fields
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import ToolCall
@@ -24,7 +25,8 @@ __all__ = ["references_of_call", "spell_out"]
 
 #: The fields that are texts, in which ``$name`` is replaced by a value's text.
 _TEXTS: Final = ("prompt", "title")
-_FIELDS: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
+_ASKED: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
+_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation")
 
 
 def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:
@@ -79,8 +81,8 @@ def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError
 
 
 def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the times of a document: a timeout in milliseconds, as everywhere in it, and a deadline in ISO 8601."""
-    times: dict[str, Any] = {}
+    """Convert the times of a document: durations in milliseconds, as everywhere in it, and a deadline in ISO 8601."""
+    times = schedule_fields(fields, timedelta(milliseconds=1))
     if fields.get("timeout") is not None:
         times["timeout"] = timedelta(milliseconds=fields["timeout"])
     if fields.get("deadline") is not None:

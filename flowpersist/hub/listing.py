@@ -23,10 +23,12 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import Order, Page, Range, Record, Scalar, Unreadable, Where
 from flowpersist.errors import EncryptionError, InputValidationError, PersistenceError, Problem
 from flowpersist.hub.due import due_heads, due_pages
+from flowpersist.hub.refreshing import refresh
 from flowpersist.hub.transactions import Suspensions
-from flowpersist.lifecycle.changes import TICK, due_at, later, present, purge_at
+from flowpersist.lifecycle.changes import due_at, present, purge_at
 from flowpersist.lifecycle.indexing import EXPIRING, matches, order_of, where
 from flowpersist.lifecycle.model import Head, Status
+from flowpersist.lifecycle.moments import TICK, later
 from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
 from flowpersist.sealed.drafts import Loaded
 
@@ -284,7 +286,7 @@ async def refresh_due(suspensions: Suspensions, statuses: Sequence[Status] = CHA
             if not isinstance(found, Success):
                 return Failure(found.failure())
             key = found.unwrap().ref.key
-            result = await suspensions.refresh(key)
+            result = await refresh(suspensions, key)
             if isinstance(result, Failure):
                 log.error("suspension %s could not be brought up to date: %s", key, result.failure())
             elif result.unwrap():

@@ -35,9 +35,10 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.base import HubDefaults
+from flowpersist.hub.events import Event
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.hub.side_records import SideRecords, answers_of, receipts_of, side_schemas
-from flowpersist.hub.transactions import Authorizer, Event, Suspensions
+from flowpersist.hub.transactions import Authorizer, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema

@@ -13,7 +13,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.codec import TypeRegistry
-from flowpersist.errors import IdempotencyConflict, PersistenceError
+from flowpersist.errors import ConfigurationError, IdempotencyConflict, PersistenceError
 from flowpersist.errors.arguments import (
     check_aware,
     check_choice,
@@ -23,9 +23,12 @@ from flowpersist.errors.arguments import (
     out_of_range,
 )
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.schedule import needs_deadline
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.changes import in_utc, later, update_status
+from flowpersist.lifecycle.changes import update_status
 from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
+from flowpersist.lifecycle.moments import in_utc, later
+from flowpersist.lifecycle.scheduling import opened_schedule
 from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.sealed.drafts import Loaded, record_context
 from flowpersist.sealed.encoding import encoded
@@ -68,9 +71,10 @@ class Planned:
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "shown", None if data is None else shown_digest(data))
 
-    def opened(self, deadline: datetime | None) -> WaitState:
+    def opened(self, deadline: datetime | None, now: datetime) -> WaitState:
         """The open wait."""
-        return WaitState(self.name, self.secret, 1, self.data, deadline, shown=self.shown)
+        schedule = opened_schedule(self.data, now)
+        return WaitState(self.name, self.secret, 1, self.data, deadline, shown=self.shown, schedule=schedule)
 
 
 @frozen
@@ -85,7 +89,7 @@ class Plan:
 
     def opened(self, now: datetime) -> tuple[WaitState, ...]:
         """Its waits, opened at ``now``."""
-        return tuple(wait.opened(self._deadline(wait.awaiting, now)) for wait in self.waits)
+        return tuple(wait.opened(self._deadline(wait.awaiting, now), now) for wait in self.waits)
 
     def question(self) -> bytes:
         """The digest of what is asked: names, texts, schemas, defaults and ``until``. Not until when, which a caller
@@ -142,7 +146,19 @@ def plan(
         Planned(check_text(name, "the name of a wait in awaiting"), entropy(32), item, types)
         for name, item in named.items()
     )
+    if timeout is None and deadline is None and default_timeout is None:
+        _require_deadlines(named)
     return Plan(waits, until, timeout, deadline, default_timeout)
+
+
+def _require_deadlines(named: Mapping[str, AwaitInput[Any] | None]) -> None:
+    for name, item in named.items():
+        if item is None or item.timeout is not None or item.deadline is not None:
+            continue
+        what = needs_deadline({"reminders": item.reminders, "escalation": item.escalation})
+        if what is not None:
+            message = f"Invalid {what} of the wait {name!r}: it has no deadline; give it a timeout or a deadline"
+            raise ConfigurationError(message, what)
 
 
 def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:

@@ -6,8 +6,6 @@ authorizer, decides by a pure transition, and puts the result under the head's r
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, TypeAlias, TypeVar
@@ -25,7 +23,7 @@ from flowpersist.errors import (
 from flowpersist.errors.arguments import check_optional
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.authorizing import Authorizer, authorized
-from flowpersist.hub.cancellation import is_cancelled, is_fault
+from flowpersist.hub.events import Event, Observer, event_of
 from flowpersist.hub.large_answers import AnswerWrites
 from flowpersist.hub.side_records import SideRecords
 from flowpersist.hub.unknown_keys import UnknownKeys
@@ -36,21 +34,19 @@ from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
     MAX_RECEIPTS,
     Head,
-    Status,
     WaitReceipt,
     WaitState,
-    WaitStatus,
     find,
     replace,
     secret_digest,
 )
 from flowpersist.lifecycle.refusals import not_found
-from flowpersist.lifecycle.views import Suspension, Wait, suspension_of, wait_of
+from flowpersist.lifecycle.scheduling import ladder
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["Authorizer", "Event", "Snapshot", "Suspensions"]
+__all__ = ["Authorizer", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
 #: Bytes that a head keeps free for claims, an error and a reason (each of at most 1000 characters).
@@ -60,25 +56,9 @@ ROOM: Final = 12 * 1024
 ROOM_OF_ANSWER: Final = 1536
 ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
+#: For a reminder, and for each step of the ladder, that was not delivered yet.
+ROOM_OF_NOTICE: Final = 96
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
-log = logging.getLogger("flowpersist.hub")
-
-
-@frozen
-class Event:
-    """Something that became durable: which verb, on which suspension, as it stands after it.
-
-    ``opened`` are the waits that it opened, whose keys ``hub.keys(event.suspension.id)`` gives by their names, and
-    ``expired`` those that turned out to have ended without an answer. Time's own changes are the verbs ``tick`` and,
-    where it ended the suspension, ``expire``, by ``system``.
-    """
-
-    verb: str
-    suspension: Suspension
-    by: str | None
-    at: datetime
-    opened: tuple[Wait, ...] = ()
-    expired: tuple[Wait, ...] = ()
 
 
 @frozen
@@ -111,7 +91,7 @@ class Suspensions:
         self.prefix = prefix
         self.tracebacks = tracebacks
         self._authorizer = authorizer
-        self._on_event = on_event
+        self.observer = Observer(on_event, tracebacks)
         self._unknown_keys = UnknownKeys(records, side_records)
 
     def parse(self, named: KeyLike) -> Result[SuspensionKey | SuspensionId, PersistenceError]:
@@ -197,23 +177,8 @@ class Suspensions:
         if done is not None:
             done(updated.result)
         if updated.draft is not None and updated.found is not None:
-            await self._report(verb, by, updated.draft.head, updated.found)
+            await self.report(verb, by, updated.draft.head, updated.found)
         return updated
-
-    async def refresh(self, key: str) -> Result[bool, PersistenceError]:
-        """Write what time has changed, and repair attributes that differ from the head; False if there was nothing."""
-
-        async def decide(found: Found[Head]) -> Decided[Head, bool]:
-            draft = None if found.record is None else self.refreshed(found.record, found.now)
-            return Success(False) if draft is None else draft
-
-        return (await self.update("tick", "system", key, decide)).result
-
-    def refreshed(self, record: Loaded[Head], now: datetime) -> Draft[Head, bool] | None:
-        """The record to write if time has changed it, or its attributes differ from the head; else None."""
-        head = present(record.head, now)
-        draft = self.draft(head, Success(True), before=head)
-        return draft if head is not record.head or _differs(record, draft) else None
 
     async def remove(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
         """Delete a closed suspension after its side records; False if somebody else deleted or changed it."""
@@ -320,36 +285,10 @@ class Suspensions:
         moved = head.moved_receipts + len(over)
         return Success(replace(head, receipts=head.receipts[len(over) :], moved_receipts=moved))
 
-    async def _report(self, verb: str, by: str | None, head: Head, found: Found[Head]) -> None:
-        if self._on_event is None:
-            return
-        event = event_of(verb, by, head, found)
-        try:
-            returned = self._on_event(event)
-            if inspect.isawaitable(returned):
-                await returned
-        except BaseException as error:
-            if not is_fault(error, cancelled=is_cancelled()):
-                raise
-            # The write is durable, so an error of the observer must not turn it into a failure.
-            self.tracebacks.log(log, error, "on_event raised for %s on suspension %s", event.verb, head.id)
-
-
-def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event:
-    """The event of a head that became durable, compared with the head before."""
-    before = None if found.record is None else found.record.head
-    stood = {} if before is None else {wait.secret: wait.status for wait in before.waits}
-    opened = (wait for wait in head.waits if wait.open and wait.secret not in stood)
-    ended = (w for w in head.waits if w.status is WaitStatus.EXPIRED and stood.get(w.secret) is not WaitStatus.EXPIRED)
-    over = verb == "tick" and head.status is Status.EXPIRED and (before is None or not before.status.closed)
-    return Event(
-        "expire" if over else verb,
-        suspension_of(head),
-        by,
-        found.now,
-        tuple(wait_of(wait) for wait in opened),
-        tuple(wait_of(wait) for wait in ended),
-    )
+    async def report(self, verb: str, by: str | None, head: Head, found: Found[Head]) -> None:
+        """Tell the observer of a head that became durable."""
+        if self.observer.on_event is not None:
+            await self.observer.told(event_of(verb, by, head, found))
 
 
 def record_key(key: SuspensionKey | SuspensionId) -> str:
@@ -371,13 +310,13 @@ def _room(head: Head) -> int:
     if head.status.closed:
         return 0
     waits = head.open_waits
-    return ROOM + ROOM_OF_WAIT * len(waits) + ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_default, waits))
+    answers = ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_default, waits))
+    return ROOM + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
+
+
+def _of_notices(wait: WaitState) -> int:
+    return 0 if wait.schedule is None else ROOM_OF_NOTICE * (len(ladder(wait)) + 1)
 
 
 def _of_default(wait: WaitState) -> int:
     return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
-
-
-def _differs(record: Loaded[Head], draft: Draft[Head, bool]) -> bool:
-    copies = {name: value for name, value in draft.attributes.items() if value is not None}
-    return record.due_at != draft.due_at or dict(record.attributes) != copies

@@ -28,6 +28,7 @@ from flowpersist.hub.cancellation import is_cancelled, is_fault
 from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
+from flowpersist.hub.refreshing import refresh, refreshed
 from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot, Suspensions
 from flowpersist.hub.wakeup import Alarm
@@ -149,12 +150,12 @@ async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: Pers
 
 async def _pass_over(suspensions: Suspensions, due: Due) -> None:
     # The index may be behind the head: once it is corrected, the record no longer blocks the start of the queue.
-    if not suspensions.refreshed(due.record, due.record.now):
+    if not refreshed(suspensions, due.record, due.record.now):
         return
-    refreshed = await suspensions.refresh(due.record.ref.key)
-    if isinstance(refreshed, Failure):
+    settled = await refresh(suspensions, due.record.ref.key)
+    if isinstance(settled, Failure):
         due.keep()
-        log.warning("run %s could not be brought up to date: %s", due.record.ref.key, refreshed.failure())
+        log.warning("run %s could not be brought up to date: %s", due.record.ref.key, settled.failure())
 
 
 async def claim_expired(

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.schedule import Escalation
 
-__all__ = ["Action", "AwaitInput"]
+__all__ = ["Action", "AwaitInput", "Escalation"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, Unpack, cast, overload
@@ -22,6 +22,7 @@ from flowpersist.inputs.filling import checked_arguments, filled_texts
 from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
+from flowpersist.inputs.schedule import Escalation, OnExpiry, check_schedule, schedule_data, schedule_fields
 
 __all__ = ["NO_DEFAULT", "AwaitInput"]
 
@@ -44,6 +45,9 @@ class AwaitInput(Forms, Generic[A]):
     - ``default``: the answer when the deadline passes; without one the wait expires.
     - ``action``: the call that the answer approves. Its default must reject it, unless ``approve_on_expiry``.
     - ``timeout`` from the pause, ``deadline``: until when; ``suspend``'s own override both.
+    - ``on_expiry``: what the deadline does: ``default`` (needs one), ``expire`` (takes none) or ``escalate`` (goes to
+    the next step, after the last one as if left out). ``reminders``: at most 16 offsets before the deadline;
+    ``escalation``: at most 16 ``Escalation`` steps.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
     ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.
@@ -60,6 +64,9 @@ class AwaitInput(Forms, Generic[A]):
     shown: Mapping[str, object] | None = None
     action: Action | None = None
     approve_on_expiry: bool = False
+    on_expiry: OnExpiry | None = None
+    reminders: Sequence[timedelta] = ()
+    escalation: Sequence[Escalation] = ()
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
     size: int = field(init=False, repr=False, eq=False)
@@ -93,6 +100,9 @@ class AwaitInput(Forms, Generic[A]):
         if self.parameters is not None:
             JsonSchema.of(self.parameters, what=f"the parameters of {self.id!r}")
         check_times(given)
+        check_schedule(self.id, given, has_default=self.default is not NO_DEFAULT)
+        object.__setattr__(self, "reminders", tuple(sorted(self.reminders, reverse=True)))
+        object.__setattr__(self, "escalation", tuple(self.escalation))
         default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked. Its bound is
@@ -125,6 +135,7 @@ class AwaitInput(Forms, Generic[A]):
             "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
         }
         given = {name: value for name, value in data.items() if value is not None}
+        given |= schedule_data({name: getattr(self, name) for name in ("on_expiry", "reminders", "escalation")})
         if self.schema is not None:
             given["schema"] = dict(self._json_schema)
         if default is not NO_DEFAULT:
@@ -198,7 +209,7 @@ class AwaitInput(Forms, Generic[A]):
                 made["action"] = Action.from_data(made["action"])
             if "deadline" in made:
                 made["deadline"] = datetime.fromisoformat(made["deadline"])
-            return Success(cast("AwaitInput[object]", cls(**made)))
+            return Success(cast("AwaitInput[object]", cls(**made | schedule_fields(made))))
         except (TypeError, ValueError, OverflowError, ConfigurationError) as error:
             return Failure(_malformed(error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict, TypeVar, cast, get_type_hints
@@ -14,6 +14,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_moment, check_optional
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.json_schema import check_json
+from flowpersist.inputs.schedule import Escalation, OnExpiry
 
 __all__ = [
     "DETAILS",
@@ -57,6 +58,9 @@ class CommonDetails(TypedDict, total=False):
     deadline: datetime | None
     shown: Mapping[str, object] | None
     approve_on_expiry: bool
+    on_expiry: OnExpiry | None
+    reminders: Sequence[timedelta]
+    escalation: Sequence[Escalation]
 
 
 class Details(CommonDetails, total=False):

@@ -7,53 +7,42 @@ happens one microsecond later.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus, replace
+from flowpersist.lifecycle.moments import TICK, later
+from flowpersist.lifecycle.scheduling import escalated, ladder, next_reminder, next_step, notice_due, reminded
 
-__all__ = ["close", "due_at", "in_utc", "later", "next_change", "pending", "present", "purge_at", "update_status"]
+__all__ = ["close", "due_at", "next_change", "pending", "present", "purge_at", "update_status"]
 
-TICK: Final = timedelta(microseconds=1)
 SYSTEM: Final = "system"
-#: The last moment that differs from never: two days before the end of the calendar, so that any zone can show it.
-END: Final = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
-
-
-def later(moment: datetime, pause: timedelta) -> datetime:
-    """``moment + pause``, or ``END`` where the calendar ends before."""
-    try:
-        return min(moment + pause, END)
-    except OverflowError:
-        return END
-
-
-def in_utc(moment: datetime) -> datetime:
-    """An aware datetime in UTC, within what can be reckoned with; one of a subclass as a datetime."""
-    try:
-        utc = moment.astimezone(UTC)
-        return min(datetime.combine(utc.date(), utc.time(), UTC), END)
-    except OverflowError:
-        return END if moment.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
 def next_change(head: Head) -> datetime | None:
     """The last instant at which the head is as it stands; None if time alone changes nothing."""
     if head.status.closed:
         return head.lease_until
-    moments = [wait.deadline for wait in head.waits if wait.open and wait.deadline is not None]
+    moments = [moment for wait in head.waits if wait.open and (moment := _next_moment(wait)) is not None]
     if head.lease_until is not None:
         moments.append(head.lease_until)
     return min(moments, default=None)
 
 
+def _next_moment(wait: WaitState) -> datetime | None:
+    if wait.schedule is None:
+        return wait.deadline
+    moments = (wait.deadline, next_step(wait), next_reminder(wait))
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
 def due_at(head: Head) -> datetime | None:
-    """The next moment at which the record is due: for a change, a claim, or its deletion."""
+    """The next moment at which the record is due: for a change, a claim, a notice, or its deletion."""
     purged = purge_at(head)
     if purged is not None and not pending(head):
         return purged
     change = next_change(head)
-    moments = [head.claimable_at, None if change is None else change + TICK]
+    moments = [head.claimable_at, None if change is None else change + TICK, notice_due(head)]
     return min((moment for moment in moments if moment is not None), default=None)
 
 
@@ -68,7 +57,9 @@ def pending(head: Head) -> bool:
 
 
 def present(head: Head, now: datetime) -> Head:
-    """The head as of ``now``. Each round ends a wait or a lease, so the number of rounds is bounded."""
+    """The head as of ``now``. Each round ends a wait or a lease, or passes one of a wait's few reminders and steps, so
+    the number of rounds is bounded.
+    """
     while (moment := next_change(head)) is not None and now > moment:
         head = _advance(head, moment)
     return head
@@ -78,14 +69,28 @@ def _advance(head: Head, moment: datetime) -> Head:
     if head.status.closed:
         # The lease of the expiry's handler has ended.
         return replace(head, claim_id=None, lease_until=None, claimable_at=moment)
-    waits = tuple(_expire(wait, moment) if wait.open and wait.deadline == moment else wait for wait in head.waits)
+    waits = tuple(_passed(wait, moment) if wait.open else wait for wait in head.waits)
     head = update_status(replace(head, waits=waits, updated_at=moment), moment)
     if head.lease_until == moment and not head.status.closed:
         head = end_lease(head, moment)
     return head
 
 
+def _passed(wait: WaitState, moment: datetime) -> WaitState:
+    """The wait once the moment is over."""
+    if wait.deadline == moment:
+        return _expire(wait, moment)
+    if wait.schedule is not None and next_step(wait) == moment:
+        return escalated(wait, wait.schedule, moment)
+    if wait.schedule is not None and next_reminder(wait) == moment:
+        return reminded(wait, wait.schedule, moment)
+    return wait
+
+
 def _expire(wait: WaitState, moment: datetime) -> WaitState:
+    escalates = wait.awaiting is not None and wait.awaiting.get("on_expiry") == "escalate"
+    if escalates and wait.schedule is not None and wait.schedule.level < len(ladder(wait)):
+        return escalated(wait, wait.schedule, moment)
     default = _default(wait)
     if default is None:
         return replace(wait, status=WaitStatus.EXPIRED, closed_at=moment)

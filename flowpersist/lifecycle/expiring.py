@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 
 from returns.result import Success
 
-from flowpersist.lifecycle.changes import later, pending
+from flowpersist.lifecycle.changes import pending
 from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.model import Head, Status, replace
+from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.refusals import busy, closed_error
 
 __all__ = ["expire"]

@@ -12,7 +12,7 @@ from flowpersist.backends.base import Scalar
 from flowpersist.errors import (
     UnreadAnswers,
 )
-from flowpersist.lifecycle.changes import close, later, update_status
+from flowpersist.lifecycle.changes import close, update_status
 from flowpersist.lifecycle.decisions import Decision, Holder, refused
 from flowpersist.lifecycle.model import (
     MAX_FINISHED,
@@ -23,6 +23,7 @@ from flowpersist.lifecycle.model import (
     WaitState,
     replace,
 )
+from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import carried, check_names, supersede, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
 

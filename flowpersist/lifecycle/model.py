@@ -34,6 +34,8 @@ __all__ = [
     "FinishedVerb",
     "Head",
     "MovedReceipt",
+    "Notice",
+    "Schedule",
     "Status",
     "Taken",
     "Until",
@@ -146,6 +148,32 @@ class Answer(HeadPart, frozen=True):
         return fingerprint(self.value) if self.reference is None else self.reference.fingerprint
 
 
+class Notice(HeadPart, frozen=True):
+    """A reminder or a step of the ladder that has come and that ``on_event`` is still to be told of.
+
+    ``at`` is when it came, ``level`` how many steps had been reached then. ``tries`` counts who took it to deliver it;
+    nobody else takes it before ``taken_until``.
+    """
+
+    verb: Literal["remind", "escalate"]
+    at: datetime
+    level: int
+    tries: int = 0
+    taken_until: datetime | None = None
+
+
+class Schedule(HeadPart, frozen=True):
+    """What has become of a wait's reminders and ladder. ``level`` counts the steps that were reached, the last one at
+    ``escalated_at``. Reminders up to ``reminded_at`` have passed.
+    """
+
+    opened_at: datetime
+    reminded_at: datetime
+    level: int = 0
+    escalated_at: datetime | None = None
+    notices: tuple[Notice, ...] = ()
+
+
 class WaitState(HeadPart, frozen=True):
     """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
 
@@ -164,6 +192,8 @@ class WaitState(HeadPart, frozen=True):
     closed_at: datetime | None = None
     delivery: int | None = None
     shown: bytes | None = None
+    #: None without reminders and escalation.
+    schedule: Schedule | None = None
 
     @property
     def open(self) -> bool:

@@ -19,7 +19,7 @@ from flowpersist.errors import (
 )
 from flowpersist.inputs.await_input import edit_checked, schema_in
 from flowpersist.inputs.json_schema import JsonSchema
-from flowpersist.lifecycle.changes import close, later, update_status
+from flowpersist.lifecycle.changes import close, update_status
 from flowpersist.lifecycle.decisions import Decision, Offer, refused
 from flowpersist.lifecycle.model import (
     Answer,
@@ -32,8 +32,10 @@ from flowpersist.lifecycle.model import (
     fingerprint,
     replace,
 )
+from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import wait_receipt
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, question_changed
+from flowpersist.lifecycle.scheduling import moved
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
 
@@ -239,6 +241,6 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
         return refused(head, closed_error(head, target))
     if target is not None and (isinstance(target, WaitReceipt) or not target.open):
         return refused(head, ended_error(head, target))
-    waits = (replace(w, deadline=deadline) if w.open and (target is None or w is target) else w for w in head.waits)
+    waits = (moved(w, deadline, now) if w.open and (target is None or w is target) else w for w in head.waits)
     extended = replace(head, waits=tuple(waits), updated_at=now)
     return Decision(extended, Success(extended))

@@ -17,6 +17,7 @@ from flowpersist.errors.arguments import check_choice, check_instance, check_mom
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
+from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
 
 __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
@@ -38,6 +39,9 @@ class Wait:
     """One thing that is awaited, and how it stands.
 
     ``digest`` is that of what is shown with it, ``answered_digest`` that of what was shown to whoever answered.
+    ``level`` counts the steps of its ladder that were reached, and ``escalated_to`` are those that it has gone to.
+    ``next_reminder`` and ``next_escalation`` are when the next ones come, None where none does (or, of a step, only
+    with the deadline).
     """
 
     name: str
@@ -48,6 +52,10 @@ class Wait:
     _data: Mapping[str, object] | None = field(repr=False, alias="data")
     digest: str | None = None
     answered_digest: str | None = None
+    level: int = 0
+    escalated_to: tuple[str, ...] = ()
+    next_reminder: datetime | None = None
+    next_escalation: datetime | None = None
 
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:
@@ -275,6 +283,10 @@ def wait_of(state: WaitState) -> Wait:
         data=state.awaiting,
         digest=digest_text(state.shown),
         answered_digest=None if answer is None else digest_text(answer.shown),
+        level=0 if state.schedule is None else state.schedule.level,
+        escalated_to=escalated_to(state),
+        next_reminder=next_reminder(state) if state.open else None,
+        next_escalation=next_step(state) if state.open else None,
     )
 
 
