@@ -23,14 +23,15 @@ def next_change(head: Head) -> datetime | None:
     """The last instant at which the head is as it stands; None if time alone changes nothing."""
     if head.status.closed:
         return head.lease_until
-    moments = [moment for wait in head.waits if wait.open and (moment := _next_moment(wait)) is not None]
+    moments = [moment for wait in head.waits if wait.open and (moment := _next_moment(head, wait)) is not None]
     if head.lease_until is not None:
         moments.append(head.lease_until)
     return min(moments, default=None)
 
 
-def _next_moment(wait: WaitState) -> datetime | None:
-    if wait.schedule is None:
+def _next_moment(head: Head, wait: WaitState) -> datetime | None:
+    # Nobody is to be told anything of a run that is being cancelled.
+    if wait.schedule is None or head.cancelling:
         return wait.deadline
     moments = (wait.deadline, next_step(wait), next_reminder(wait))
     return min((moment for moment in moments if moment is not None), default=None)
