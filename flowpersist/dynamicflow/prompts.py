@@ -75,7 +75,8 @@ def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError
     if not isinstance(fields.get("schema"), Mapping | None):
         return _refused(step, "have an invalid 'schema': expected a JSON Schema object")
     try:
-        return Success(AwaitInput(**{"id": step, **fields, **_times(fields)}))
+        given: dict[str, Any] = {"id": step, **fields, **_times(fields)}
+        return Success(AwaitInput(**given))
     except (ConfigurationError, TypeError, ValueError, OverflowError) as error:
         return _refused(step, f"are not usable: {error}")
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
+from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError
@@ -26,46 +27,51 @@ __all__ = ["refresh", "refreshed"]
 
 log = logging.getLogger("flowpersist.hub")
 Taken: TypeAlias = tuple[WaitState, Notice]
-NOTHING: Final[tuple[Taken, ...]] = ()
+
+
+@frozen
+class Refreshed:
+    """The record to put (None: nothing has changed), the notices to deliver, and those that were given up."""
+
+    draft: Draft[Head, bool] | None
+    taken: Sequence[Taken]
+    given_up: Sequence[Taken]
 
 
 async def refresh(suspensions: Suspensions, key: str) -> Result[bool, PersistenceError]:
     """Write what time has changed, repair attributes that differ from the head, and deliver what has come; False if
     there was nothing.
     """
-    taken, given_up = NOTHING, NOTHING
+    decided: list[Refreshed] = []
 
     async def decide(found: Found[Head]) -> Decided[Head, bool]:
-        nonlocal taken, given_up
         if found.record is None:
             return Success(False)
-        draft, taken, given_up = _refreshed(suspensions, found.record, found.now)
-        return Success(False) if draft is None else draft
+        decided.append(_refreshed(suspensions, found.record, found.now))
+        return decided[-1].draft or Success(False)
 
     updated = await suspensions.records.update(key, decide)
     if updated.draft is None or updated.found is None or updated.before is None:
         return updated.result
-    head, now = updated.draft.head, updated.found.now
-    for wait, notice in given_up:
+    head, now, made = updated.draft.head, updated.found.now, decided[-1]
+    for wait, notice in made.given_up:
         _log_given_up(head, wait, notice)
-    if not (taken or given_up) or _stands(head) != _stands(updated.before.head):
+    if not (made.taken or made.given_up) or _stands(head) != _stands(updated.before.head):
         await suspensions.report("tick", SYSTEM, head, updated.found)
-    await _deliver(suspensions, key, head, taken, now)
+    await _deliver(suspensions, key, head, made.taken, now)
     return updated.result
 
 
 def refreshed(suspensions: Suspensions, record: Loaded[Head], now: datetime) -> bool:
     """Whether ``refresh`` would write something."""
-    return _refreshed(suspensions, record, now)[0] is not None
+    return _refreshed(suspensions, record, now).draft is not None
 
 
-def _refreshed(
-    suspensions: Suspensions, record: Loaded[Head], now: datetime
-) -> tuple[Draft[Head, bool] | None, tuple[Taken, ...], tuple[Taken, ...]]:
+def _refreshed(suspensions: Suspensions, record: Loaded[Head], now: datetime) -> Refreshed:
     head, taken, given_up = take_notices(present(record.head, now), now)
     draft: Draft[Head, bool] = suspensions.draft(head, Success(True), before=head)
     changed = head is not record.head or _differs(record, draft)
-    return (draft if changed else None), taken, given_up
+    return Refreshed(draft if changed else None, taken, given_up)
 
 
 def _differs(record: Loaded[Head], draft: Draft[Head, bool]) -> bool:

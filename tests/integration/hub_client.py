@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 from returns.result import Success
 
-from flowpersist import open_hub
+from flowpersist import Maintenance, open_hub
 from flowpersist.hub import attempt
 from flowpersist.tools import Approvals, Call, ToolContext, approve
 
@@ -99,6 +101,33 @@ async def resumed(hub, ledger, key, tasks, lease=30, stop=None):
     return [one.unwrap() if isinstance(one, Success) else type(one.failure()).__name__ for one in told]
 
 
+class Listener:
+    """What ``on_event`` was told of deliveries; it kills its process at one of them, before that is recorded."""
+
+    def __init__(self):
+        self.told = []
+        self.last = None
+
+    def __call__(self, event):
+        if event.delivery is not None:
+            self.told.append([event.delivery.id, event.verb, str(event.suspension.id), event.delivery.attempt])
+            if len(self.told) == self.last:
+                print(json.dumps(self.told), flush=True)  # noqa: T201
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+LISTENER = Listener()
+
+
+async def ticked(hub, minutes, last=None):
+    """Ticks so many minutes ahead, twice; what it delivered."""
+    hub.backend.clock_offset += timedelta(minutes=minutes)
+    LISTENER.last = last
+    for _ in range(2):
+        (await Maintenance(hub).tick()).unwrap()
+    return LISTENER.told
+
+
 COMMANDS = {
     "race": raced,
     "drain": drained,
@@ -106,12 +135,13 @@ COMMANDS = {
     "use": used,
     "ask": asked,
     "go on": resumed,
+    "tick": ticked,
 }
 
 
 async def main():
     arguments = json.loads(sys.stdin.readline())
-    async with open_hub(sys.argv[1]) as hub:
+    async with open_hub(sys.argv[1], on_event=LISTENER) as hub:
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()
         told = await COMMANDS[sys.argv[2]](hub, **arguments)

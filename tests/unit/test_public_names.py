@@ -102,6 +102,7 @@ PACKAGES = {
         "Authorizer",
         "Backoff",
         "Cleanup",
+        "Delivery",
         "Event",
         "Health",
         "HubOptions",
@@ -119,7 +120,7 @@ PACKAGES = {
         "open_hub",
         "or_raise",
     ],
-    "inputs": ["Action", "AwaitInput"],
+    "inputs": ["Action", "AwaitInput", "Escalation"],
     "keys": ["KeyProvider", "KeyRing", "SuspensionId", "SuspensionKey", "generate_key"],
     "sealed": ["Sealer"],
     "tools": [
