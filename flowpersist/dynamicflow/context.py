@@ -22,6 +22,7 @@ from flowpersist.dynamicflow.state import Frame
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled
+from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ class Context(ABC):
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")
+        counted = lacks_deadline(awaited)
+        if counted is not None:
+            return self.failed(node, f"its {counted} count from a deadline: give it a timeout or a deadline")
         if not self.open or (size <= self.room and len(self.open) < MAX_OPEN):
             self.room -= size
             self.open[place.path] = size

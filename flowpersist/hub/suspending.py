@@ -23,7 +23,7 @@ from flowpersist.errors.arguments import (
     out_of_range,
 )
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.schedule import needs_deadline
+from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.changes import update_status
 from flowpersist.lifecycle.model import UNTIL, Head, Status, Until, WaitState, check_metadata, fingerprint
@@ -153,9 +153,7 @@ def plan(
 
 def _require_deadlines(named: Mapping[str, AwaitInput[Any] | None]) -> None:
     for name, item in named.items():
-        if item is None or item.timeout is not None or item.deadline is not None:
-            continue
-        what = needs_deadline({"reminders": item.reminders, "escalation": item.escalation})
+        what = None if item is None else lacks_deadline(item)
         if what is not None:
             message = f"Invalid {what} of the wait {name!r}: it has no deadline; give it a timeout or a deadline"
             raise ConfigurationError(message, what)

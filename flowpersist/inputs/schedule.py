@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias, cast
 
 from attrs import field, frozen
 
@@ -17,7 +17,7 @@ from flowpersist.backends.base import MAX_TEXT_BYTES, check_text
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_duration, check_optional
 
-__all__ = ["Escalation", "OnExpiry", "check_schedule", "needs_deadline", "schedule_data", "schedule_fields"]
+__all__ = ["Escalation", "OnExpiry", "check_schedule", "lacks_deadline", "schedule_data", "schedule_fields"]
 
 OnExpiry: TypeAlias = Literal["default", "expire", "escalate"]
 ON_EXPIRY: Final = ("default", "expire", "escalate")
@@ -119,11 +119,29 @@ def _refuse(what: str, name: str, why: str) -> NoReturn:
     raise ConfigurationError(f"Invalid {what} of {name!r}: {why}", what)
 
 
-def needs_deadline(given: Mapping[str, Any]) -> str | None:
-    """The argument that makes no sense without a deadline; None if there is none. ``given`` has the arguments."""
-    if given["reminders"]:
+class Scheduled(Protocol):
+    """What is asked of an ``AwaitInput`` here."""
+
+    @property
+    def timeout(self) -> timedelta | None: ...
+
+    @property
+    def deadline(self) -> datetime | None: ...
+
+    @property
+    def reminders(self) -> Sequence[timedelta]: ...
+
+    @property
+    def escalation(self) -> Sequence[Escalation]: ...
+
+
+def lacks_deadline(awaiting: Scheduled) -> str | None:
+    """The argument that counts from a deadline, where the question has none of its own; else None."""
+    if awaiting.timeout is not None or awaiting.deadline is not None:
+        return None
+    if awaiting.reminders:
         return "reminders"
-    return "escalation" if given["escalation"] and given["escalation"][0].after is None else None
+    return "escalation" if awaiting.escalation and awaiting.escalation[0].after is None else None
 
 
 def schedule_data(given: Mapping[str, Any]) -> dict[str, object]:

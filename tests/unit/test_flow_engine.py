@@ -399,6 +399,19 @@ async def test_prompts_are_filled_in():
     assert run.awaited["ok"].shown == {"order": {"id": 7}}
 
 
+async def test_a_question_of_a_document_may_have_reminders_and_a_ladder():
+    ladder = [{"to": ["lead"], "timeout": 5000}, {"to": ["cto"], "timeout": 9000}]
+    run = Run(ask("q", timeout=7000, reminders=[1000, 2000], escalation=ladder, on_expiry="escalate"))
+    await run.walk()
+    asked = run.awaited["q"]
+    assert [one.total_seconds() for one in asked.reminders] == [2, 1]
+    assert [(step.to, step.timeout.total_seconds()) for step in asked.escalation] == [(("lead",), 5), (("cto",), 9)]
+    for broken in ({"reminders": [1.5]}, {"reminders": 7}, {"escalation": ["lead"]}, {"on_expiry": "approve"}):
+        assert (await failure(ask("q", timeout=7000, **broken))).step == "q"
+    error = await failure(ask("q", reminders=[1000]))
+    assert (error.step, "give it a timeout or a deadline" in error.message) == ("q", True)
+
+
 async def test_a_registered_await_input_is_a_tool():
     run = Run({"id": "a", "tool": "approve"})
     assert await run.walk() is PENDING

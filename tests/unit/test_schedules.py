@@ -9,12 +9,14 @@ import pytest
 import pytest_asyncio
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_raise
+from flowpersist.cli.views import suspension_lines, wait_data
 from flowpersist.errors import ConfigurationError, MalformedPayload
 from flowpersist.inputs import Escalation
 from flowpersist.testing.hubs import open_test_hub, travel
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
+WEEK = timedelta(weeks=1)
 LEAD = Escalation(after=4 * HOUR, to=("lead",))
 CTO = Escalation(after=24 * HOUR, to=("cto", "lead"))
 NEXT = Escalation(to=("lead",), timeout=2 * HOUR)
@@ -299,6 +301,19 @@ async def test_a_run_that_is_being_cancelled_reminds_of_nothing(store):
     or_raise(await hub.claim(new.id, lease=99 * HOUR))
     or_raise(await hub.cancel(new.id))
     assert await store.verbs(5 * HOUR + MINUTE) == ["answer", "claim", "cancel"]
+
+
+async def test_the_command_shows_what_comes_next(store):
+    new = or_raise(await store.hub.suspend(1, awaiting=asked(reminders=(HOUR,), escalation=(LEAD, CTO), timeout=WEEK)))
+    await store.after(5 * HOUR)
+    seen = or_raise(await store.hub.inspect(new.id))
+    reminder, step = ((new.created_at + pause).isoformat() for pause in (WEEK - HOUR, 24 * HOUR))
+    data = wait_data(seen.waits[0])
+    shown = {"level": 1, "escalatedTo": ["lead"], "nextReminder": reminder, "nextEscalation": step}
+    assert {name: data[name] for name in shown} == shown
+    lines = "\n".join(suspension_lines(seen, None))
+    for line in ("escalated to: lead", f"next reminder: {reminder}", f"next escalation: {step}"):
+        assert line in lines
 
 
 # --------------------------------------------------------------------------------------------------------- who is told
