@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 
 from flowpersist import AwaitInput, Maintenance, Status, or_raise
@@ -63,7 +64,8 @@ async def handlers(hub):
 
 
 async def observers(hub):
-    hub.suspensions._on_event = lambda event: burst(CANARY + event.verb)
+    told = hub.suspensions.observer
+    hub.suspensions.observer = evolve(told, on_event=lambda event: burst(CANARY + event.verb))
     or_raise(await hub.suspend(1))
 
 
