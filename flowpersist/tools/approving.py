@@ -168,7 +168,7 @@ class Guarded(Generic[P, T]):
         timeless = {name: value for name, value in data.items() if name not in {"timeout", "deadline"}}
         request = digest_of({"call": call.digest, "by": call.requested_by, "scope": call.scope, "question": timeless})
         token = await self._requests.look(request)
-        standing = None if token is None else await self._standing(token)
+        standing = None if token is None else await self._standing(token, call.requested_by)
         closed = standing is not None and standing.status.closed
         if standing is not None and not closed and standing.status is not Status.WAITING:
             return await self._resumed(standing.id, Reply(MISSING, call.requested_by, None), extra)
@@ -198,10 +198,10 @@ class Guarded(Generic[P, T]):
             )
         )
 
-    async def _standing(self, token: str) -> Suspension | None:
+    async def _standing(self, token: str, by: str | None) -> Suspension | None:
         """What stands under a token; None where it is not made yet."""
         id_ = SuspensionId.derive(self.hub.defaults.namespace, self._tenant, _idempotency(token))
-        found = await self.hub.inspect(id_)
+        found = await self.hub.inspect(id_, by=by)
         if isinstance(found, Failure) and isinstance(found.failure(), SuspensionNotFound):
             return None
         return or_raise(found)

@@ -58,7 +58,10 @@ class FlowGuard:
         used = await attempt(self.guard.approvals.use(call))
         if isinstance(used, Failure):
             return Failure(used.failure())
-        return Success(None) if used.unwrap() is not None else await self._asking(call)
+        if used.unwrap() is not None:
+            return Success(None)
+        asking = self._asking(call)
+        return Failure(asking.failure()) if isinstance(asking, Failure) else Success(asking.unwrap())
 
     async def settle(
         self, content: Mapping[str, Any], answer: object, *, by: str | None, digest: str | None
@@ -71,7 +74,7 @@ class FlowGuard:
             return Failure(MalformedPayload("the state of a flow holds no call that waits for an approval"))
         decided = terms.decided(asked, answer)
         if isinstance(decided, Failure):
-            return await self._anew(asked, Stale("the edit does not fit the tool's schema", by))
+            return self._anew(asked, Stale("the edit does not fit the tool's schema", by))
         decision = decided.unwrap()
         if decision.call is None:
             said = decision.comment
@@ -79,19 +82,19 @@ class FlowGuard:
         reason = "another question was answered" if digest not in {None, shown} else None
         reason = reason or await terms.stale(asked, decision.call)
         if reason is not None:
-            return await self._anew(asked, Stale(reason, by, decision.call.arguments))
+            return self._anew(asked, Stale(reason, by, decision.call.arguments))
         return Success(Approved(decision.call.arguments))
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         """See ``ToolGuard``."""
         return self.guard.call(self.tool.given(args, kwargs))
 
-    async def _anew(self, asked: Call, stale: Stale) -> Result[Settled, PersistenceError]:
+    def _anew(self, asked: Call, stale: Stale) -> Result[Settled, PersistenceError]:
         terms = self.guard.terms
-        asking = await self._asking(evolve(asked, version=terms.version, policy=terms.policy), stale)
-        return asking.map(lambda made: made)
+        asking = self._asking(evolve(asked, version=terms.version, policy=terms.policy), stale)
+        return Failure(asking.failure()) if isinstance(asking, Failure) else Success(asking.unwrap())
 
-    async def _asking(self, call: Call, stale: Stale | None = None) -> Result[Asking, PersistenceError]:
+    def _asking(self, call: Call, stale: Stale | None = None) -> Result[Asking, PersistenceError]:
         try:
             question = self.guard.terms.question(call, stale)
         except PersistenceError as error:
