@@ -23,6 +23,7 @@ from flowpersist.dynamicflow.ir import (
     Operation,
     Parallel,
     Reduce,
+    Retry,
     Sequence,
     Switch,
     ToolCall,
@@ -42,6 +43,10 @@ _MAX_BOUND: Final = 1_000_000
 #: In milliseconds, about 300 years: the longest time that timedelta and deadlines support.
 _MAX_TIMEOUT: Final = 10**13
 _MAX_TOOL_BYTES: Final = 128
+#: In milliseconds: a run keeps its lease while it pauses before an attempt.
+_MAX_DELAY: Final = 60 * 60 * 1000
+_RETRY_FIELDS: Final = ("attempts", "delay", "backoff", "maxDelay", "on")
+_BACKOFFS: Final = {"exponential": 2.0, "fixed": 1.0}
 
 
 @frozen
@@ -96,6 +101,18 @@ class _Building:
         value = self.draft.fields.get(name, default)
         return self.whole(value, name, least, most)
 
+    def seconds(self, value: object, written: str, most: int) -> float:
+        """Milliseconds of the document as seconds."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            self.refuse(f"Invalid {written!r}: expected a number of milliseconds from 0 to {most}, got {value!r}")
+        return value / 1000
+
+    def flag(self, name: str) -> bool:
+        value = self.draft.fields.get(name, False)
+        if not isinstance(value, bool):
+            self.refuse(f"Invalid {name!r}: expected true or false, got {value!r}")
+        return value
+
     def whole(self, value: object, written: str, least: int, most: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             self.refuse(f"Invalid {written!r}: expected a whole number from {least} to {most}, got {value!r}")
@@ -112,7 +129,7 @@ def build(draft: Draft, document: Document) -> Node:
         operation=operation,
         output=_output(building),
         timeout=_timeout(building),
-        retries=building.whole(draft.common.get("retry") or 0, "retry", 0, _MAX_RETRIES),
+        retry=_retry(building),
         on_error=building.block("onError"),
         description=description if isinstance(description, str) else None,
     )
@@ -131,6 +148,31 @@ def _timeout(building: _Building) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:
         building.refuse(f"'timeout' must be a number of milliseconds over 0 and at most {_MAX_TIMEOUT}")
     return value / 1000
+
+
+def _retry(building: _Building) -> Retry:
+    given = building.draft.common.get("retry")
+    if not isinstance(given, Mapping):
+        return Retry(building.whole(given or 0, "retry", 0, _MAX_RETRIES))
+    unknown = sorted(set(given) - set(_RETRY_FIELDS))
+    if unknown:
+        building.refuse(f"'retry' has the unknown field {unknown[0]!r}: it takes {', '.join(_RETRY_FIELDS)}")
+    factor = given.get("backoff", "exponential")
+    if not isinstance(factor, str) or factor not in _BACKOFFS:
+        building.refuse("Invalid 'retry.backoff': expected 'exponential' or 'fixed'")
+    return Retry(
+        attempts=building.whole(given.get("attempts"), "retry.attempts", 0, _MAX_RETRIES),
+        delay=building.seconds(given["delay"], "retry.delay", _MAX_DELAY) if "delay" in given else None,
+        factor=_BACKOFFS[factor],
+        longest=building.seconds(given.get("maxDelay", _MAX_DELAY), "retry.maxDelay", _MAX_DELAY),
+        on=_classes(building, given.get("on", [])),
+    )
+
+
+def _classes(building: _Building, given: object) -> frozenset[str]:
+    if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
+        building.refuse("Invalid 'retry.on': expected a list of names of error classes, such as 'TimeoutError'")
+    return frozenset(given)
 
 
 def _tool(building: _Building) -> Operation:
@@ -191,13 +233,12 @@ def _map(building: _Building) -> Operation:
         building.needed_block("body", "with"),
         building.name("as", "item"),
         _concurrency(building),
+        building.flag("continueOnError"),
     )
 
 
 def _concurrency(building: _Building) -> int:
-    parallel = building.draft.fields.get("parallel", False)
-    if not isinstance(parallel, bool):
-        building.refuse("'parallel' of a map must be true or false")
+    parallel = building.flag("parallel")
     return building.number("concurrency", PARALLEL if parallel else 1, 1, _MAX_CONCURRENCY)
 
 
@@ -227,7 +268,17 @@ def _loop(building: _Building) -> Operation:
 
 def _parallel(building: _Building) -> Operation:
     names = [name for name in building.draft.blocks if name.startswith("[")]
-    return Parallel(tuple(building.block(name) for name in names))
+    return Parallel(tuple(building.block(name) for name in names), _needed(building, len(names)))
+
+
+def _needed(building: _Building, branches: int) -> int | None:
+    """How many branches must finish; None: all."""
+    until = building.draft.fields.get("until", "all")
+    if isinstance(until, Mapping) and set(until) == {"count"}:
+        return building.whole(until["count"], "until.count", 1, branches)
+    if until not in ("all", "any"):
+        building.refuse("Invalid 'until': expected 'all', 'any' or {\"count\": n}")
+    return None if until == "all" else 1
 
 
 def _sequence(building: _Building) -> Operation:

@@ -60,7 +60,8 @@ def come(context: Context, node: Node, place: StepPosition) -> StepOutcome | Non
         return Done(context.answers.pop(place.path))
     if place.path in context.expired:
         context.expired.discard(place.path)
-        return context.failed(node, "no answer came before the deadline, and there is no default")
+        message = "no answer came before the deadline, and there is no default"
+        return context.failed(node, message, cause=TimeoutError(message))
     if place.path in context.open:
         context.wait(place)
         return PENDING

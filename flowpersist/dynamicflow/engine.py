@@ -22,7 +22,7 @@ from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
 from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.ir import Block, Node
+    from flowpersist.dynamicflow.ir import Block, Node, Retry
 
 __all__ = ["Engine", "RetryPause", "backoff"]
 
@@ -133,14 +133,19 @@ class Engine(Context):
             _forget(place.frame)
             self.give_up(place.path)
             place.frame["failures"] = failures + 1
-            if failures >= node.retries or outcome.final:
+            if failures >= node.retry.attempts or outcome.final or not _repeats(node.retry, outcome.error):
                 place.frame["error"] = failure_of(outcome.error)
                 return outcome
             try:
-                pause = max(0.0, float(self.backoff(failures + 1)))
+                pause = max(0.0, float(self._pause(node.retry, failures + 1)))
             except RAISED as error:  # The user's function may raise anything.
                 return self.failed(node, f"the runner's backoff function failed ({type(error).__name__})", cause=error)
             await asyncio.sleep(pause)
+
+    def _pause(self, retry: Retry, failures: int) -> float:
+        if retry.delay is None:
+            return self.backoff(failures)
+        return min(retry.delay * retry.factor ** (failures - 1), retry.longest)
 
     async def _attempt(self, node: Node, place: StepPosition, attempt: int) -> StepOutcome:
         scope = Scope(place.scope)
@@ -151,8 +156,8 @@ class Engine(Context):
                 outcome = await operators.operate(self, node, inner, attempt)
                 if isinstance(outcome, Done):
                     outcome = await self.bounded(node, outcome.value, "its result") or outcome
-        except TimeoutError:
-            return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s")
+        except TimeoutError as error:
+            return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s", cause=error)
         if isinstance(outcome, Done):
             _settle(place.frame, outcome, scope.steps, scope.variables)
         return outcome
@@ -165,6 +170,19 @@ class Engine(Context):
             del scope.variables["error"]
             _settle(place.frame, outcome, scope.steps, scope.variables)
         return outcome
+
+
+def _repeats(retry: Retry, error: FlowError) -> bool:
+    """Whether a failure is of a class that is tried again: that of the error, or of what it was caused by."""
+    if not retry.on:
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind in type(cause).__mro__:
+            if kind.__name__ in retry.on or f"{kind.__module__}.{kind.__qualname__}" in retry.on:
+                return True
+        cause = cause.__cause__
+    return False
 
 
 def _below(around: str, name: str) -> str:

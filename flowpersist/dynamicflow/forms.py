@@ -33,6 +33,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
         "as": ("as",),
         "concurrency": ("concurrency",),
         "parallel": ("parallel",),
+        "continueOnError": ("continueOnError",),
     },
     "reduce": {
         "over": ("reduce", "over"),
@@ -49,7 +50,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
         "as": ("as",),
         "maxIterations": ("maxIterations",),
     },
-    "parallel": {"branches": ("parallel", "branches")},
+    "parallel": {"branches": ("parallel", "branches"), "until": ("until",)},
     "sequence": {"steps": ("sequence", "steps")},
     "conditional": {
         "condition": ("condition",),

@@ -27,6 +27,7 @@ __all__ = [
     "Operation",
     "Parallel",
     "Reduce",
+    "Retry",
     "Sequence",
     "Switch",
     "ToolCall",
@@ -74,12 +75,15 @@ class Filter:
 
 @frozen
 class Map:
-    """Run a block for each item. ``concurrency`` bounds how many run at once; 1: one after another."""
+    """Run a block for each item. ``concurrency`` bounds how many run at once; 1: one after another. ``keep_errors``: an
+    item that fails has its error as its result.
+    """
 
     over: object
     body: Block
     name: str
     concurrency: int
+    keep_errors: bool = False
 
 
 @frozen
@@ -106,9 +110,10 @@ class Loop:
 
 @frozen
 class Parallel:
-    """Run several blocks at once."""
+    """Run several blocks at once, until ``needed`` of them have finished; None: all."""
 
     branches: tuple[Block, ...]
+    needed: int | None = None
 
 
 @frozen
@@ -122,14 +127,30 @@ Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce |
 
 
 @frozen
+class Retry:
+    """Further attempts after a failed one: how many, and the pause before each.
+
+    The pause before the first of them is ``delay`` seconds, and each further one ``factor`` times as long, up to
+    ``longest``; None: as the runner has it. Only a failure by one of the classes that ``on`` names is tried again; an
+    empty one names all.
+    """
+
+    attempts: int = 0
+    delay: float | None = None
+    factor: float = 2.0
+    longest: float = 5.0
+    on: frozenset[str] = frozenset()
+
+
+@frozen
 class Node:
-    """A step. ``timeout`` (seconds) bounds one attempt; ``retries`` is the number of attempts after the first."""
+    """A step. ``timeout`` (seconds) bounds one attempt."""
 
     id: str
     operation: Operation
     output: str | None = None
     timeout: float | None = None
-    retries: int = 0
+    retry: Retry = Retry()
     on_error: Block = ()
     description: str | None = None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field
+from attrs import evolve
 
+from flowpersist.dynamicflow.fan_out import FanOut, first_of, settle_failure
 from flowpersist.dynamicflow.naming import INDEX
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
+from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.values import collection, holds, resolve
@@ -29,12 +28,13 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
         return items
 
     async def iterate(index: int) -> StepOutcome:
-        item = items[index]
-        return await context.iteration(
-            operation.body, place, f"[{index}]", {operation.name: item, INDEX: index}, Done(item)
-        )
+        names = {operation.name: items[index], INDEX: index}
+        outcome = await context.iteration(operation.body, place, f"[{index}]", names, Done(items[index]))
+        if isinstance(outcome, Failed) and operation.keep_errors:
+            return settle_failure(context, place, f"[{index}]", outcome)
+        return outcome
 
-    stopped = await _FanOut(len(items), iterate, operation.concurrency).all()
+    stopped = await FanOut(len(items), iterate, operation.concurrency).all()
     if stopped is not None:
         return stopped
     return Done(await _gathered(context, place, _frames(place.frame, len(items))))
@@ -55,68 +55,27 @@ async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) 
 
 
 async def run_parallel(context: Context, operation: Parallel, place: StepPosition) -> StepOutcome:
-    """Run all branches at once; gives a list in the order of the document."""
+    """Run all branches at once; gives a list in the order of the document, with None for what was given up."""
     count = len(operation.branches)
+    needed = count if operation.needed is None else operation.needed
 
     async def run(index: int) -> StepOutcome:
         return await context.iteration(operation.branches[index], place, f"[{index}]", {}, place.previous)
 
-    stopped = await _FanOut(count, run, count).all()
-    if stopped is not None:
-        return stopped
-    frames = _frames(place.frame, count)
-    for frame in frames:
-        place.scope.steps.update(frame.get("steps", {}))
-    return Done([frame["result"] for frame in frames])
+    if needed < count:
+        outcome = await first_of(context, place, count, needed, run)
+    else:
+        stopped = await FanOut(count, run, count).all()
+        outcome = Done([frame["result"] for frame in _frames(place.frame, count)]) if stopped is None else stopped
+    if isinstance(outcome, Done):
+        for frame in place.frame["sub"].values():
+            place.scope.steps.update(frame.get("steps", {}))
+    return outcome
 
 
 def _frames(frame: Frame, count: int) -> list[Frame]:
     within = frame.get("sub", {})
     return [within[f"[{index}]"] for index in range(count)]
-
-
-class _Stopped(Exception):
-    """A signal between the workers of one fan-out; never reported as an error."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed)
-        self.failed = failed
-
-
-@define
-class _FanOut:
-    """Several iterations or branches, with a bound on how many run at once. One that waits makes room for the next,
-    unless they run one after another. The first failure ends the others.
-    """
-
-    count: int
-    run: Callable[[int], Awaitable[StepOutcome]]
-    concurrency: int
-    _pending: bool = field(default=False, init=False)
-
-    async def all(self) -> Failed | Pending | None:
-        """Run all. None if all have finished."""
-        indexes = iter(range(self.count))
-        failed: list[Failed] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.concurrency, self.count)):
-                    group.create_task(self._work(indexes))
-        except* _Stopped as stopped:
-            failed.extend(error.failed for error in stopped.exceptions if isinstance(error, _Stopped))
-        if failed:
-            return failed[0]
-        return PENDING if self._pending else None
-
-    async def _work(self, indexes: Iterator[int]) -> None:
-        for index in indexes:
-            outcome = await self.run(index)
-            if isinstance(outcome, Failed):
-                raise _Stopped(outcome)
-            if isinstance(outcome, Pending):
-                self._pending = True
-                if self.concurrency == 1:
-                    return
 
 
 async def run_reduce(context: Context, node: Node, operation: Reduce, place: StepPosition) -> StepOutcome:

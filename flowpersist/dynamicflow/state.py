@@ -15,6 +15,7 @@ absent::
     waiting     it awaits an answer, under its path as the wait's name
     branch      which branch was taken
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn
+    won         of a parallel that needs some branches: the numbers of those that have finished, the first one first
     next, value, results    of a reduce or loop: the next index, the accumulator, the results so far
 
 A finished step needs no inner frames, so they are removed.

@@ -76,7 +76,13 @@ def written(step):
         return {**common, "tool": "must", "args": {"value": f"${options['of']}"}}
     if kind == "p":
         # What stands around another one has the longer timeout: of two that pass at once either may be first.
-        return {**common, "parallel": inner, **({"timeout": 5 * 100 ** height(step)} if options.get("hangs") else {})}
+        until = {"until": {"count": options["needed"]}} if "needed" in options else {}
+        return {
+            **common,
+            **until,
+            "parallel": inner,
+            **({"timeout": 5 * 100 ** height(step)} if options.get("hangs") else {}),
+        }
     if kind == "m":
         return {**common, "map": [1, 2, 3], "with": inner[0], "concurrency": 3}
     if kind == "l":
@@ -120,6 +126,8 @@ class Writer:
         if kind == "p" and self.draw(st.integers(0, 5)) == 0:
             options["hangs"] = True
             blocks[-1] += self.leaf("hang")
+        elif kind == "p" and self.draw(st.booleans()):
+            options["needed"] = self.draw(st.integers(1, len(blocks)))
         return [(kind, self.name(kind), blocks, options)]
 
 
@@ -168,23 +176,27 @@ class ModelBlock:
 
 
 class ModelMany:
-    """Blocks side by side, or one after another."""
+    """Blocks side by side, of which some must be done, or one after another."""
 
-    def __init__(self, blocks, path, at_once):
+    def __init__(self, blocks, path, at_once, needed=None):
         self.blocks = [ModelBlock(block, f"{path}[{index}]") for index, block in enumerate(blocks)]
-        self.at_once = at_once
+        self.at_once, self.needed = at_once, len(blocks) if needed is None else needed
+        self.failed = set()
 
     def advance(self, told, answers):
         outcomes = []
         for block in self.blocks:
-            outcomes.append(block.advance(told, answers))
+            outcomes.append("failed" if block in self.failed else block.advance(told, answers))
+            if outcomes[-1] == "failed":
+                self.failed.add(block)
             if not self.at_once and isinstance(outcomes[-1], str):
                 return outcomes[-1]
-        named = {outcome for outcome in outcomes if isinstance(outcome, str)}
-        return next((how for how in ("failed", "pending") if how in named), ("done", "some result"))
+        if sum(not isinstance(outcome, str) for outcome in outcomes) >= self.needed:
+            return ("done", "some result")
+        return "failed" if len(self.blocks) - len(self.failed) < self.needed else "pending"
 
     def alive(self):
-        found = [block.alive() for block in self.blocks]
+        found = [[] if block in self.failed else block.alive() for block in self.blocks]
         return list(itertools.chain(*found)) if self.at_once else next((one for one in found if one), [])
 
 
@@ -206,7 +218,8 @@ def body_of(step, path):
     if kind == "ask":
         return ModelAsk(step, path)
     if kind in {"p", "m"}:
-        return ModelMany(blocks if kind == "p" else blocks * ITEMS["m"], path, at_once=True)
+        needed = step[3].get("needed")
+        return ModelMany(blocks if kind == "p" else blocks * ITEMS["m"], path, at_once=True, needed=needed)
     if kind == "l":
         return ModelMany(blocks * ITEMS["l"], path, at_once=False)
     return ModelBlock(blocks[0], path) if kind == "s" else ModelLeaf(step)
@@ -349,6 +362,7 @@ def asks(name, **options):
 LEFT = [("p", "p", [[asks("a"), ("boom", "b", [], {})], [asks("q")]], {"handler": [asks("h")]})]
 RETRIED = [("p", "p", [[asks("a"), ("must", "u", [], {"of": "a"})], [asks("q")]], {"retry": 2})]
 EXPIRING = [("p", "p", [[asks("a", expires=True)], [asks("q")]], {"retry": 1, "handler": [asks("h")]})]
+RACED = [("p", "p", [[asks("a")], [asks("q")], [("boom", "b", [], {})]], {"needed": 1}), asks("z")]
 TIMED = [("p", "p", [[asks("a"), ("hang", "n", [], {})], [asks("q")]], {"hangs": True, "handler": [asks("h")]})]
 
 
@@ -372,8 +386,8 @@ async def compared(block, data):
 #: For the documents that are spelt out: the answer that is given to the first question, or None where it expires.
 @pytest.mark.parametrize(
     ("block", "event"),
-    [(LEFT, "yes"), (RETRIED, "no"), (EXPIRING, None), (TIMED, "yes")],
-    ids=["a branch fails", "an attempt fails", "a sibling expires", "a timeout passes"],
+    [(LEFT, "yes"), (RETRIED, "no"), (EXPIRING, None), (TIMED, "yes"), (RACED, "yes")],
+    ids=["a branch fails", "an attempt fails", "a sibling expires", "a timeout passes", "one of several is enough"],
 )
 def test_a_branch_that_is_given_up_takes_its_questions_along(block, event):
     with asyncio.Runner(loop_factory=IdleLoop) as loop:

@@ -1,0 +1,126 @@
+"""Iterations and branches that run at once: how many, until when, and what becomes of those that are given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
+from flowpersist.dynamicflow.state import failure_of, sub_frame
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.context import Context, StepPosition
+
+__all__ = ["FanOut", "first_of", "settle_failure"]
+
+
+class _Ended(Exception):
+    """A signal between the workers of one fan-out; never reported as an error. ``failed`` is None where enough have
+    finished.
+    """
+
+    def __init__(self, failed: Failed | None) -> None:
+        super().__init__(failed)
+        self.failed = failed
+
+
+@define
+class FanOut:
+    """Several iterations or branches, with a bound on how many run at once. One that waits makes room for the next,
+    unless they run one after another. The first failure ends the others, and so does ``enough``, which is asked after
+    each that has finished or failed.
+    """
+
+    count: int
+    run: Callable[[int], Awaitable[StepOutcome]]
+    concurrency: int
+    #: What a finished or failed one means for the others: True ends them, a failure fails them all.
+    judge: Callable[[int, Done | Failed], bool | Failed] = field(
+        default=lambda _, outcome: outcome if isinstance(outcome, Failed) else False
+    )
+    _pending: bool = field(default=False, init=False)
+
+    async def all(self) -> Failed | Pending | None:
+        """Run all. None if all, or enough of them, have finished."""
+        indexes = iter(range(self.count))
+        ended: list[Failed | None] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.concurrency, self.count)):
+                    group.create_task(self._work(indexes))
+        except* _Ended as signals:
+            ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+        if ended:
+            return ended[0]
+        return PENDING if self._pending else None
+
+    async def _work(self, indexes: Iterator[int]) -> None:
+        for index in indexes:
+            outcome = await self.run(index)
+            if isinstance(outcome, Pending):
+                self._pending = True
+                if self.concurrency == 1:
+                    return
+                continue
+            verdict = self.judge(index, outcome)
+            if isinstance(verdict, Failed):
+                raise _Ended(verdict)
+            if verdict:
+                raise _Ended(None)
+
+
+@define
+class _Race:
+    """The first ``needed`` of ``count`` branches to finish; fails when so many can finish no more."""
+
+    count: int
+    needed: int
+    #: The numbers of those that have finished, the first one first; it is a part of the frame.
+    won: list[int]
+    _lost: set[int] = field(factory=set, init=False)
+
+    def judge(self, index: int, outcome: Done | Failed) -> bool | Failed:
+        if isinstance(outcome, Failed):
+            self._lost.add(index)
+            return outcome if self.count - len(self._lost) < self.needed else False
+        if index not in self.won and len(self.won) < self.needed:
+            self.won.append(index)
+        return len(self.won) == self.needed
+
+
+async def first_of(
+    context: Context, place: StepPosition, count: int, needed: int, run: Callable[[int], Awaitable[StepOutcome]]
+) -> StepOutcome:
+    """Run ``count`` branches until ``needed`` have finished, and give the others up with their waits.
+
+    Gives a list by branch, with None for each that was given up.
+    """
+    won: list[int] = place.frame.setdefault("won", [])
+
+    async def branch(index: int) -> StepOutcome:
+        outcome = await run(index)
+        if isinstance(outcome, Failed):
+            context.give_up(f"{place.path}[{index}]")
+        return outcome
+
+    if len(won) < needed:
+        stopped = await FanOut(count, branch, count, _Race(count, needed, won).judge).all()
+        if stopped is not None:
+            return stopped
+    for index in range(count):
+        if index not in won:
+            context.give_up(f"{place.path}[{index}]")
+            place.frame["sub"].pop(f"[{index}]", None)
+    return Done([place.frame["sub"][f"[{index}]"]["result"] if index in won else None for index in range(count)])
+
+
+def settle_failure(context: Context, place: StepPosition, label: str, failed: Failed) -> Done:
+    """The error of one iteration in the place of its result, which is kept as one."""
+    context.give_up(place.path + label)
+    frame = sub_frame(place.frame, label)
+    frame.clear()
+    frame["result"] = {"error": failure_of(failed.error)}
+    return Done(frame["result"])
