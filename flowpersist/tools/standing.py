@@ -153,6 +153,23 @@ class Approvals:
         return found
 
     @discreet
+    async def forget(self, id: str) -> int:
+        """Delete a standing approval that has ended, and the records of its uses; gives how many uses it had.
+
+        - ``id``: its id.
+
+        Raises ``ValueNotFound``, and ``ConfigurationError`` for one that is live: revoke it first.
+        """
+        grant = await self.get(id)
+        if grant.status(self._grants.collection.records.reckoned()) == "live":
+            raise ConfigurationError(f"Invalid id: expected one that has ended, and {id!r:.200} is live", "id")
+        parts = _parts(id)
+        # The uses go first: those that are left after a crash are found by the same id.
+        await self._log.delete_many(parts)
+        await self._grants.delete(parts)
+        return grant.used
+
+    @discreet
     async def use(self, call: Call) -> PolicyUse | None:
         """Take one use of a standing approval that covers the call, and record it; None where none does.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from returns.result import Success
 
 from flowpersist import Maintenance, open_hub
+from flowpersist.dynamicflow import FlowRunner, tool
 from flowpersist.hub import attempt
 from flowpersist.tools import Approvals, Call, ToolContext, approve
 
@@ -66,8 +67,8 @@ async def used(hub, tool, calls):
     return [use.number for use in taken if use is not None]
 
 
-def paying(hub, ledger, lease, stop=None):
-    """A guarded tool that writes what it does; it stops for ever before that (``before``) or after it (``after``)."""
+def payments(ledger, stop=None):
+    """A tool that writes what it does, and its precondition. The process stops for ever before that, or after it."""
 
     async def stopped(place):
         if stop == place:
@@ -84,7 +85,27 @@ def paying(hub, ledger, lease, stop=None):
         await stopped("before")
         return True
 
+    return pay, valid
+
+
+def paying(hub, ledger, lease, stop=None):
+    """The tool, guarded."""
+    pay, valid = payments(ledger, stop)
     return approve(pay, hub=hub, lease=timedelta(seconds=lease), still_valid=valid)
+
+
+PAYING = {"name": "paying", "flow": [{"id": "send", "tool": "pay", "args": {"to": "bo", "amount": "$input.amount"}}]}
+
+
+async def flowed(hub, ledger, key, lease=30, stop=None):
+    """Begins a flow whose step is the guarded tool (the key of what waits), or goes on with it (its result)."""
+    pay, valid = payments(ledger, stop)
+    guarded = approve(tool()(pay), hub=hub, still_valid=valid)
+    runner = FlowRunner(hub, tools=[guarded.tool], lease=timedelta(seconds=lease))
+    if key is None:
+        return str((await runner.start(PAYING, input={"amount": 500})).unwrap().waits[0].key)
+    told = await runner.resume(key)
+    return told.unwrap().result if isinstance(told, Success) else type(told.failure()).__name__
 
 
 async def asked(hub, ledger, arguments, tasks):
@@ -135,6 +156,7 @@ COMMANDS = {
     "use": used,
     "ask": asked,
     "go on": resumed,
+    "flow": flowed,
     "tick": ticked,
 }
 

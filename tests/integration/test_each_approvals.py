@@ -106,13 +106,16 @@ async def test_a_process_that_is_killed_leaves_the_call_to_the_next(url, tmp_pat
     async with RaisingHub.open(url, keyring=ring) as hub:
         [[key]] = await all_at_once(url, ring, "ask", [{"ledger": str(ledger), "arguments": CALL, "tasks": 1}])
         await hub.answer(key, APPROVE, by="ann")
-        async with asyncio.timeout(60), client(url, ring, "go on", key=key, stop=place, lease=LEASE, **going) as killed:
+        async with (
+            asyncio.timeout(120),
+            client(url, ring, "go on", key=key, stop=place, lease=LEASE, **going) as killed,
+        ):
             killed.stdin.write(b"go\n")
             assert json.loads(await killed.stdout.readline()) == "stopped"
             killed.send_signal(signal.SIGKILL)
             await killed.wait()
         told = "SuspensionBusy"
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while told == "SuspensionBusy":
                 [[told]] = await all_at_once(url, ring, "go on", [{"key": key, **going}])
         assert told == "paid 500"
@@ -120,6 +123,28 @@ async def test_a_process_that_is_killed_leaves_the_call_to_the_next(url, tmp_pat
         suspension = await hub.inspect(key)
         assert {line[2] for line in lines(ledger)} == {f"{suspension.id}/1"}
         assert suspension.status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_flow_whose_process_is_killed_makes_the_approved_call(url, tmp_path, place):
+    ring, ledger = KeyRing.generate(), tmp_path / "ledger"
+    going = {"ledger": str(ledger)}
+    async with RaisingHub.open(url, keyring=ring) as hub:
+        [key] = await all_at_once(url, ring, "flow", [{"key": None, **going}])
+        await hub.answer(key, {"decision": "edit", "arguments": {"to": "bo", "amount": 400}}, by="ann")
+        async with asyncio.timeout(120), client(url, ring, "flow", key=key, stop=place, lease=LEASE, **going) as killed:
+            killed.stdin.write(b"go\n")
+            assert json.loads(await killed.stdout.readline()) == "stopped"
+            killed.send_signal(signal.SIGKILL)
+            await killed.wait()
+        told = "SuspensionBusy"
+        async with asyncio.timeout(120):
+            while told == "SuspensionBusy":
+                [told] = await all_at_once(url, ring, "flow", [{"key": key, **going}])
+        assert told == "paid 400"
+        assert [amount for _, amount, _ in lines(ledger)] == [400] * (1 if place == "before" else 2)
+        assert len({key for *_, key in lines(ledger)}) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- decisions
@@ -299,7 +324,7 @@ async def test_a_worker_goes_on_with_what_was_decided(here, payments):
     await here.suspend("not an approval")
     for key in keys[:2]:
         await here.answer(key, APPROVE, by="ann")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         working = asyncio.create_task(guarded.work(poll=timedelta(milliseconds=20)))
         while len(payments.made) < 2:
             await asyncio.sleep(0.01)

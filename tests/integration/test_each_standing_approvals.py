@@ -85,6 +85,22 @@ async def test_what_has_ended_covers_nothing_and_is_listed(hub):
     assert {one.id for one in await approvals.list()} == {brief.id, once.id, gone.id, live.id}
 
 
+async def test_what_has_ended_is_forgotten_with_its_uses(hub):
+    approvals = Approvals(hub)
+    grant, other = [await approvals.grant("pay", by="ann", arguments={"a": n}, uses=40) for n in (1, 2)]
+    for number in range(40):
+        await approvals.use(Call("pay", {"a": 1 + number % 2}))
+    with pytest.raises(ConfigurationError, match="live"):
+        await approvals.forget(grant.id)
+    await approvals.revoke(grant.id, by="ann")
+    assert await approvals.forget(grant.id) == 20
+    assert [one.id for one in await approvals.list()] == [other.id]
+    assert {use.approval for use in await recorded(approvals)} == {other.id}
+    assert len(await recorded(approvals)) == 20
+    with pytest.raises(ValueNotFound):
+        await approvals.forget(grant.id)
+
+
 OTHERS = {
     "another tool": Call("refund", {"amount": 5}, "1", "p"),
     "another version": Call("pay", {"amount": 5}, "2", "p"),
