@@ -18,7 +18,7 @@ from flowpersist.errors import (
     MalformedPayload,
     SuspensionCancelled,
 )
-from flowpersist.testing.hubs import open_test_hub
+from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import ApprovalNeeded, Call, Rejected, ToolContext, approve, await_input
 from flowpersist.tools.terms import digest_of_question
 from flowpersist.tools.waiting import Waiting, metadata_of
@@ -219,6 +219,25 @@ async def test_a_key_of_something_else_is_refused_and_stays_as_it_was(hub):
     with pytest.raises(KeyValidationError):
         await approve(pay, hub=hub).resume("no key")
     assert [one.status for one in (await hub.query()).items] == ["waiting", "waiting"]
+
+
+async def test_the_options_of_a_question_are_its_own(hub):
+    """Identical requests wait together whenever they come, and silence rejects."""
+    silence = {"decision": "reject", "comment": "nobody decided"}
+    options = {"expires_in": timedelta(days=1), "reminders": [timedelta(hours=1)], "default": silence}
+    guarded = approve(pay, hub=hub, allow=["approve", "reject"], explain_rejection=True, title="$to", **options)
+    waiting = await guarded(to="bo", amount=5)
+    travel(hub.hub, timedelta(hours=23))
+    assert (await guarded(to="bo", amount=5)).key == waiting.key
+    asked = waiting.suspension.open_waits[0].awaiting
+    assert (asked.title, asked.reminders) == ("bo", (timedelta(hours=1),))
+    for refused in ({"decision": "edit", "arguments": {"to": "bo", "amount": 1}}, {"decision": "reject"}):
+        with pytest.raises(InputValidationError):
+            await guarded.resume(waiting.key, answer=refused)
+    travel(hub.hub, timedelta(hours=2))
+    told = await guarded.resume(waiting.key)
+    assert (told, told.by) == (Rejected("pay", waiting.id, "nobody decided", "system"), "system")
+    assert MADE == []
 
 
 async def test_an_answer_to_a_question_about_another_call_approves_nothing(hub):
