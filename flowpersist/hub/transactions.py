@@ -56,8 +56,9 @@ ROOM: Final = 12 * 1024
 ROOM_OF_ANSWER: Final = 1536
 ANSWERERS: Final = 8
 ROOM_OF_WAIT: Final = 144
-#: For a reminder, and for each step of the ladder, that was not delivered yet.
-ROOM_OF_NOTICE: Final = 96
+#: For a reminder and for each step of the ladder that are still to come, and for taking what has come.
+ROOM_OF_NOTICE: Final = 72
+ROOM_OF_TAKING: Final = 16
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 
 
@@ -315,7 +316,10 @@ def _room(head: Head) -> int:
 
 
 def _of_notices(wait: WaitState) -> int:
-    return 0 if wait.schedule is None else ROOM_OF_NOTICE * (len(ladder(wait)) + 1)
+    if wait.schedule is None:
+        return 0
+    coming = 1 + len(ladder(wait)) - wait.schedule.level
+    return ROOM_OF_NOTICE * coming + ROOM_OF_TAKING * len(wait.schedule.notices)
 
 
 def _of_default(wait: WaitState) -> int:

@@ -7,12 +7,15 @@ from datetime import timedelta
 
 import pytest
 import pytest_asyncio
+from returns.result import Success
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_raise
 from flowpersist.cli.views import suspension_lines, wait_data
+from flowpersist.dynamicflow import FlowRunner
 from flowpersist.errors import ConfigurationError, MalformedPayload
 from flowpersist.inputs import Escalation
 from flowpersist.testing.hubs import open_test_hub, travel
+from flowpersist.tools import await_input
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -314,6 +317,48 @@ async def test_the_command_shows_what_comes_next(store):
     lines = "\n".join(suspension_lines(seen, None))
     for line in ("escalated to: lead", f"next reminder: {reminder}", f"next escalation: {step}"):
         assert line in lines
+
+
+async def test_a_question_of_a_flow_is_reminded_of_and_escalated():
+    events, ladder = [], [{"to": ["lead"], "timeout": 3_600_000}]
+    arguments = {"prompt": "Ship?", "timeout": 7_200_000, "reminders": [1_800_000], "default": "no"}
+    step = {"id": "ask", "tool": "await_input", "args": {**arguments, "escalation": ladder, "on_expiry": "escalate"}}
+    async with open_test_hub(on_event=events.append) as hub:
+        runner = FlowRunner(hub)
+        run = or_raise(await runner.start({"name": "ship", "version": "1.0", "flow": [step]}))
+        for _ in range(3):
+            travel(hub, HOUR - MINUTE)
+            or_raise(await Maintenance(hub).tick())
+        assert [event.verb for event in events if event.delivery] == ["remind", "escalate", "remind"]
+        assert or_raise(await hub.inspect(run.waits[0].key)).status is Status.WAITING
+        travel(hub, HOUR)
+        outcome = or_raise(await runner.resume(run.waits[0].key))
+    assert outcome.result == "no"
+
+
+def test_ready_questions_take_them():
+    question = await_input.confirmation("Ship?", reminders=(HOUR,), escalation=(LEAD,), expires_in=6 * HOUR)
+    assert (question.reminders, question.escalation, question.timeout) == ((HOUR,), (LEAD,), 6 * HOUR)
+
+
+async def test_a_head_has_room_for_all_that_may_come_at_once(caplog):
+    """Of as many waits as a pause takes with their ladders, all steps come while nobody delivers them."""
+    steps = [Escalation(to=(f"level {n}",), after=(n + 1) * MINUTE) for n in range(16)]
+    question = asked(reminders=(HOUR,), escalation=steps, timeout=2 * HOUR, shown={"text": "x" * 4000})
+    async with open_test_hub(compression="none") as hub:
+        fits = [n for n in range(8, 64, 8) if isinstance(await hub.suspend(1, awaiting=named(question, n)), Success)]
+        new = or_raise(await hub.suspend(1, awaiting=named(question, max(fits))))
+        assert fits[-1] < 56
+        travel(hub, 90 * MINUTE)
+        assert or_raise(await Maintenance(hub).tick()).updated == 1 + len(fits)
+        for name, key in new.keys.items():
+            or_raise(await hub.answer(key, True, by=name))
+        assert or_raise(await hub.resume(new.id)).answers == dict.fromkeys(new.keys, True)
+    assert "could not be brought up to date" not in caplog.text
+
+
+def named(question, count):
+    return {f"wait {number}": question for number in range(count)}
 
 
 # --------------------------------------------------------------------------------------------------------- who is told
