@@ -29,6 +29,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -44,6 +45,7 @@ from flowpersist.backends.kit import (
     Selection,
     check_deadline,
     check_put,
+    check_puts,
     check_refs,
     check_revision,
     check_unwritten,
@@ -51,13 +53,14 @@ from flowpersist.backends.kit import (
     from_micros,
     host_clock,
     position_of,
+    put_each,
     revised,
     selection,
     to_micros,
     uninterrupted,
     unreadable,
 )
-from flowpersist.errors import BackendUnavailable, ConfigurationError
+from flowpersist.errors import BackendUnavailable, ConfigurationError, PersistenceError
 
 T = TypeVar("T")
 NAME = "journal"
@@ -244,6 +247,12 @@ class JournalBackend:
             return made
 
         return await self._run(write)
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[Written | PersistenceError, ...]:
+        """See ``StorageBackend``."""
+        check_puts(puts)
+        self._home.check()
+        return await put_each(self.put, puts)
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""

@@ -18,6 +18,7 @@ from flowpersist.backends.base import (
     Notifying,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -28,6 +29,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
+from flowpersist.errors import PersistenceError
 
 __all__ = ["DelegatingBackend"]
 
@@ -116,6 +118,10 @@ class DelegatingBackend:
         return await self.around(
             "put", lambda: self.inner.put(ref, change, if_revision=if_revision, not_after=not_after)
         )
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[Written | PersistenceError, ...]:
+        """See ``StorageBackend``."""
+        return await self.around("put_many", lambda: self.inner.put_many(puts))
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""

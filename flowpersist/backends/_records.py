@@ -27,6 +27,7 @@ __all__ = [
     "NamespaceSchema",
     "Order",
     "Page",
+    "Put",
     "Range",
     "Read",
     "Reads",
@@ -49,7 +50,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_HEAD_BYTES: Final = 256 * 1024
-#: References of one ``get_many``.
+#: References of one ``get_many``, puts of one ``put_many``.
 MAX_REFS: Final = 1000
 #: What the bodies of one page may take together. A page with bodies has at least one record, however large its body is.
 MAX_BODIES_BYTES: Final = 16 * 1024 * 1024
@@ -240,6 +241,16 @@ class Written:
 
     revision: int
     now: datetime
+
+
+@frozen
+class Put:
+    """One put of several: the arguments of ``put``."""
+
+    ref: RecordRef
+    change: RecordChange
+    if_revision: int | None = None
+    not_after: datetime | None = None
 
 
 @frozen

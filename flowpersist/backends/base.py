@@ -36,6 +36,7 @@ from flowpersist.backends._records import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Range,
     Read,
     Reads,
@@ -50,6 +51,7 @@ from flowpersist.backends._records import (
     check_scalar,
     check_text,
 )
+from flowpersist.errors import PersistenceError
 
 __all__ = [
     "KEEP",
@@ -71,6 +73,7 @@ __all__ = [
     "Notifying",
     "Order",
     "Page",
+    "Put",
     "Range",
     "Read",
     "Reads",
@@ -160,6 +163,16 @@ class StorageBackend(Protocol):
         ``UnknownOutcome``: the acknowledgement was lost. A repeat with the same write id that finds itself
         done gives ``RevisionConflict``, also without a revision: the caller reads, and knows its own write id. A repeat
         without a revision that finds another writer's change writes again.
+        """
+        ...
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[Written | PersistenceError, ...]:
+        """Do several puts of different records, at most ``MAX_REFS``, each as ``put`` does it and for itself. Gives, in
+        their order, what each has made, or the error that ``put`` would raise: one that fails costs the others nothing.
+
+        No transaction: others may see some of them before the rest, and after a crash or ``UnknownOutcome`` any of them
+        may be done. Raises ``ValueError`` for two puts of one record, and ``StorageError`` where it concerns all of
+        them.
         """
         ...
 

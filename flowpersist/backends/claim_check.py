@@ -33,6 +33,7 @@ from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision
+from flowpersist.backends._putting import PutResult, check_puts, put_each
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends.base import (
     BackendHealth,
@@ -43,6 +44,7 @@ from flowpersist.backends.base import (
     Notifying,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -182,6 +184,40 @@ class ClaimCheckBackend(DelegatingBackend):
             if before is not None:
                 await bodies.drop(ref.namespace, before)
             return written
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. Small bodies together, after one read of what stands there; large ones one by one,
+        some at the same time.
+        """
+        check_puts(puts)
+        large = [place for place, put in enumerate(puts) if self._is_apart(put)]
+        small = sorted(set(range(len(puts))) - set(large))
+        async with self._using() as bodies:
+            done = await self._put_small(bodies, [puts[place] for place in small])
+            others = await put_each(self.put, [puts[place] for place in large])
+        results = dict(zip((*small, *large), (*done, *others), strict=True))
+        return tuple(results[place] for place in range(len(puts)))
+
+    async def _put_small(self, bodies: Bodies, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        if not puts:
+            return ()
+        replacing = [put for put in puts if put.if_revision != 0 and isinstance(put.change.body, bytes | None)]
+        reads = await self.inner.get_many([put.ref for put in replacing], body=False) if replacing else None
+        standing = dict(zip((put.ref for put in replacing), () if reads is None else reads.records, strict=True))
+        claims = {
+            put.ref: await self._reading.removable(record)
+            for put in replacing
+            if isinstance(record := standing[put.ref], Record) and put.if_revision in {None, record.revision}
+        }
+        results = await self.inner.put_many(puts)
+        for put, result in zip(puts, results, strict=True):
+            claim = claims.get(put.ref)
+            if claim is not None and isinstance(result, Written):
+                await bodies.drop(put.ref.namespace, claim)
+        return results
+
+    def _is_apart(self, put: Put) -> bool:
+        return isinstance(put.change.body, bytes) and self._apart(put.change.body)
 
     def _apart(self, body: bytes) -> bool:
         return len(body) > self.from_bytes or len(body) == CLAIM_BYTES

@@ -35,6 +35,7 @@ from flowpersist.backends._matching import Selection, check_put, check_refs, ind
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import unreadable
 from flowpersist.backends._pages import One, fitting, one_of, split, still_there
+from flowpersist.backends._putting import PutResult, check_puts, ended
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import BackendUrl
@@ -44,6 +45,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -166,9 +168,17 @@ class FilesystemBackend:
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
-        written = await self._run(lambda opened: opened.shards.put(ref, change, if_revision, not_after))
+        written = await self._run(partial(_put, put=Put(ref, change, if_revision, not_after)))
         self._enter_overdue()
         return written
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. Each is a file; several are flushed at the same time."""
+        check_puts(puts)
+        self._home.check()
+        results = await ended([self._run(partial(_put, put=put)) for put in puts])
+        self._enter_overdue()
+        return results
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
@@ -269,6 +279,10 @@ def _enter(opened: _Opened) -> None:
 
 def _declare(opened: _Opened, namespace: NamespaceSchema) -> None:
     opened.shards.index.declare(namespace.indexed)
+
+
+def _put(opened: _Opened, put: Put) -> Written:
+    return opened.shards.put(put.ref, put.change, put.if_revision, put.not_after)
 
 
 def _hits(opened: _Opened, asked: Selection) -> list[Entry]:

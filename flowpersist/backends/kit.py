@@ -35,6 +35,7 @@ from flowpersist.backends._outcomes import (
     unreadable,
 )
 from flowpersist.backends._pages import completed, fitting, one_of
+from flowpersist.backends._putting import check_puts, put_each
 from flowpersist.backends._threads import uninterrupted
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "check_deadline",
     "check_following",
     "check_put",
+    "check_puts",
     "check_refs",
     "check_revision",
     "check_unwritten",
@@ -61,6 +63,7 @@ __all__ = [
     "page_of",
     "place_in",
     "position_of",
+    "put_each",
     "read_as",
     "revised",
     "selection",

@@ -33,6 +33,7 @@ from flowpersist.backends._memory.shelf import Shelf
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten, revised
 from flowpersist.backends._pages import one_of
+from flowpersist.backends._putting import PutResult, check_puts, settled
 from flowpersist.backends._url import BackendUrl
 from flowpersist.backends.base import (
     BackendHealth,
@@ -40,6 +41,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -146,21 +148,32 @@ class MemoryBackend:
         check_put(if_revision, not_after)
         store = self._ready()
         with store.lock:
-            records = store.records(ref.namespace)
-            old = records.get(ref.key)
-            if old is not None:
-                _sound(ref, old)
-            check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
-            if if_revision is None and old is not None:
-                check_unwritten(NAME, ref, old.write_id, change.write_id)
-            now = self._now()
-            check_deadline(NAME, ref, now, not_after)
-            revision = check_following(NAME, ref, store.floor if old is None else old.revision)
-            body = applied(change.body, None if old is None else old.body, None)
-            made = revised(ref, old, change, revision, now, None if body is None else len(body))
-            records.put(made if body is None else evolve(made, body=body))
-            store.tell(ref)
-            return Written(revision, now)
+            return self._put(store, Put(ref, change, if_revision, not_after))
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. One critical section."""
+        check_puts(puts)
+        store = self._ready()
+        with store.lock:
+            return tuple(settled(partial(self._put, store), put) for put in puts)
+
+    def _put(self, store: _Store, put: Put) -> Written:
+        ref, change, if_revision = put.ref, put.change, put.if_revision
+        records = store.records(ref.namespace)
+        old = records.get(ref.key)
+        if old is not None:
+            _sound(ref, old)
+        check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
+        if if_revision is None and old is not None:
+            check_unwritten(NAME, ref, old.write_id, change.write_id)
+        now = self._now()
+        check_deadline(NAME, ref, now, put.not_after)
+        revision = check_following(NAME, ref, store.floor if old is None else old.revision)
+        body = applied(change.body, None if old is None else old.body, None)
+        made = revised(ref, old, change, revision, now, None if body is None else len(body))
+        records.put(made if body is None else evolve(made, body=body))
+        store.tell(ref)
+        return Written(revision, now)
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""

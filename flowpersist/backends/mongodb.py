@@ -40,6 +40,7 @@ from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pe
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
+from flowpersist.backends._putting import PutResult, check_puts, put_each
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, SETTING, BackendUrl, check_prefix
 from flowpersist.backends.base import (
@@ -48,6 +49,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -219,6 +221,14 @@ class MongodbBackend:
         opened = self._ready()
         check_body(NAME, ref, change.body, self.largest_body)
         return await self._underway.uninterrupted(records.put(opened.context, ref, change, if_revision, not_after))
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. Some at the same time: no command of the server's tells of several updates which of
+        them it has made.
+        """
+        check_puts(puts)
+        self._ready()
+        return await put_each(self.put, puts)
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``. If cancelled, the deletion still finishes."""

@@ -32,10 +32,12 @@ from flowpersist.backends._neo4j.link import Link, Sessions, Within
 from flowpersist.backends._neo4j.naming import Names
 from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.schema import POPULATION, migrate, missing
+from flowpersist.backends._neo4j.several import put_many
 from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import ConnectionLimits, Target, check_at, connected, target_of
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_body
+from flowpersist.backends._putting import PutResult, apart, check_puts
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl, check_prefix
 from flowpersist.backends.base import (
@@ -44,6 +46,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -222,6 +225,18 @@ class Neo4jBackend:
         check_body(NAME, ref, change.body, self.largest_body)
         with self._using() as link:
             return await self._store.put(link, ref, change, if_revision, not_after, self._offset)
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. One round trip for those of each form that have no revision and whose attributes are
+        no nodes of the graph; the others some at the same time.
+        """
+        check_puts(puts)
+        results: dict[int, PutResult] = {}
+        taken = apart(results, puts, lambda it: check_body(NAME, it.ref, it.change.body, self.largest_body))
+        with self._using() as link:
+            done = await put_many(self._store, link, [puts[place] for place in taken], self._offset)
+        results.update(zip(taken, done, strict=True))
+        return tuple(results[place] for place in range(len(puts)))
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""

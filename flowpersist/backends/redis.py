@@ -20,27 +20,24 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from flowpersist.backends._clock import timed
-from flowpersist.backends._damage import check_following, left_standing, named
+from flowpersist.backends._damage import left_standing
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._options import check_options
-from flowpersist.backends._outcomes import check_body, check_revision, unreadable, written_already
+from flowpersist.backends._outcomes import check_revision
 from flowpersist.backends._pages import One, completed
+from flowpersist.backends._putting import PutResult, check_puts
 from flowpersist.backends._redis import health
 from flowpersist.backends._redis import schema as schemas
 from flowpersist.backends._redis.changes import keys, subscribed
 from flowpersist.backends._redis.errors import NAME, mapped
-from flowpersist.backends._redis.layout import Layout, Tag, offset_arguments, server_time, time_from_text
+from flowpersist.backends._redis.layout import Layout, Tag, server_time
 from flowpersist.backends._redis.pages import page
-from flowpersist.backends._redis.records import (
-    LAST_REVISION,
-    number,
-    put_call,
-    upload_of,
-)
+from flowpersist.backends._redis.putting import Putting, standing
 from flowpersist.backends._redis.scripts import REMOVE
 from flowpersist.backends._redis.several import Replies, commands_of, read_all
 from flowpersist.backends._redis.source import Client, OpenStore, Source
@@ -53,6 +50,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -61,7 +59,7 @@ from flowpersist.backends.base import (
     Where,
     Written,
 )
-from flowpersist.errors import BackendUnavailable, DeadlinePassed
+from flowpersist.errors import BackendUnavailable
 from flowpersist.errors.arguments import check_whole
 
 __all__ = ["RedisBackend", "from_url"]
@@ -211,15 +209,19 @@ class RedisBackend:
     ) -> Written:
         """See ``StorageBackend``. One round trip. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
-        check_body(NAME, ref, change.body, self.largest_body)
         with self._using() as store:
-            upload = upload_of(store.layout.tag(ref), ref, change)
-            conditions = if_revision, not_after
-            offset = offset_arguments(self.clock_offset)
-            call = put_call(store.layout, ref, change, upload, conditions, offset, self._channel(store, ref.namespace))
-            with mapped():
-                reply = await run(store.wire, call, writing=True, before=upload.commands)
-            return _written(ref, if_revision, reply)
+            return await self._putting(store).one(Put(ref, change, if_revision, not_after))
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. One round trip; on a cluster one to each node's shards, at once. Several where the
+        bodies take more than ``MAX_BODIES_BYTES``. The server may serve others between two of them.
+        """
+        check_puts(puts)
+        with self._using() as store:
+            return await self._putting(store).several(puts)
+
+    def _putting(self, store: OpenStore) -> Putting:
+        return Putting(store.wire, store.layout, self.clock_offset, self.largest_body, partial(self._channel, store))
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""
@@ -232,7 +234,7 @@ class RedisBackend:
             with mapped():
                 (outcome,) = await run(store.wire, call, writing=True)
             if outcome not in {_MISSING, _REMOVED}:
-                check_revision(NAME, ref, _standing(ref, outcome), if_revision)
+                check_revision(NAME, ref, standing(ref, outcome), if_revision)
             return bool(outcome == _REMOVED)
 
     async def query(
@@ -335,33 +337,6 @@ def _capabilities(*, notify: bool, durable: bool) -> frozenset[Capability]:
     if durable:
         always.add(Capability.DURABLE)
     return frozenset(always)
-
-
-def _standing(ref: RecordRef, text: bytes) -> int:
-    """The revision of a record as a script gives it; ``IntegrityError`` for a damaged one."""
-    try:
-        found = number(text)
-    except ValueError:
-        found = -1
-    if not 0 <= found <= LAST_REVISION:
-        raise unreadable(NAME, named(ref))
-    return found
-
-
-def _written(ref: RecordRef, if_revision: int | None, reply: Sequence[bytes]) -> Written:
-    outcome, revision, now = reply
-    if outcome == b"repeated":
-        raise written_already(NAME, ref)
-    if outcome in {b"conflict", b"damaged"}:
-        check_revision(NAME, ref, _standing(ref, revision if outcome == b"conflict" else outcome), if_revision)
-    if outcome == b"last":
-        check_following(NAME, ref, LAST_REVISION, last=LAST_REVISION)
-    if outcome == b"late":
-        raise DeadlinePassed(f"the deadline for writing record {ref.key} has passed; nothing was written", NAME)
-    if outcome == b"no-body":
-        message = f"the body of record {ref.key} was removed before its record was written; try again"
-        raise BackendUnavailable(message, NAME, True)
-    return Written(int(revision), time_from_text(now))
 
 
 def from_url(url: BackendUrl) -> RedisBackend:

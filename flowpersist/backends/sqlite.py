@@ -23,6 +23,7 @@ from flowpersist.backends._damage import left_standing
 from flowpersist.backends._home import Home, Reach
 from flowpersist.backends._matching import check_put, check_refs, indexed_attributes, selection
 from flowpersist.backends._options import check_options
+from flowpersist.backends._putting import PutResult, check_puts, ended
 from flowpersist.backends._sql import mapped
 from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.checkpoints import Checkpointer
@@ -40,6 +41,7 @@ from flowpersist.backends.base import (
     NamespaceSchema,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -185,10 +187,19 @@ class SqliteBackend:
     ) -> Written:
         """See ``StorageBackend``. If cancelled, the write may still happen."""
         check_put(if_revision, not_after)
+        return await self._putting(Put(ref, change, if_revision, not_after))
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. In transactions of up to 64."""
+        check_puts(puts)
+        return await ended([self._putting(put) for put in puts])
+
+    def _putting(self, put: Put) -> asyncio.Future[Written]:
+        ref, change, if_revision, not_after = put.ref, put.change, put.if_revision, put.not_after
         size = len(change.body) if isinstance(change.body, bytes) else 0
         if if_revision == 0:
-            return await self._writing(Insert(self._tables, ref, change, not_after, self._now), size)
-        return await self._writing(
+            return self._writing(Insert(self._tables, ref, change, not_after, self._now), size)
+        return self._writing(
             lambda connection: rows.put(connection, self._tables, ref, change, if_revision, not_after, self._now()),
             size,
         )

@@ -7,7 +7,7 @@ head and what into the body, and how a time to live becomes a moment of the stor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -53,7 +53,6 @@ T = TypeVar("T")
 HEAD_VALUE_BYTES: Final = 8 * 1024
 #: What says that a record can't be opened, and not which one.
 _OF_RECORDS: Final = (IntegrityError, EncryptionError, SerializationError, CompressionError)
-AT_A_TIME: Final = 16
 
 
 @frozen
@@ -238,7 +237,7 @@ class SealedCollection(NamedCollection):
         clear: bool = False,
     ) -> Result[Written, PersistenceError]:
         """Put a value at a revision, as ``standing_at`` takes it."""
-        ready = await self._ready(parts, value, clear=clear)
+        ready = await self.ready(parts, value, clear=clear)
         if not isinstance(ready, Success):
             return Failure(ready.failure())
         name, content = ready.unwrap()
@@ -246,25 +245,9 @@ class SealedCollection(NamedCollection):
             name, lambda now: content.draft(attributes, expiry(now, ttl)), if_revision, timed=bool(ttl)
         )
 
-    async def save_many(
-        self, values: Iterable[tuple[Parts, object]], ttl: timedelta | None, attributes: Mapping[str, Scalar]
-    ) -> list[Result[Written, PersistenceError]]:
-        """Put several values whatever stands there, each for itself; all are tried."""
-        limiter = asyncio.Semaphore(AT_A_TIME)
-
-        async def save(parts: Parts, value: object) -> Result[Written, PersistenceError]:
-            async with limiter:
-                return await self.save(parts, value, None, ttl, attributes)
-
-        results = await asyncio.gather(*(save(*one) for one in values), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if not isinstance(result, BaseException)]
-
     async def replace(self, parts: Parts, value: object, revision: int) -> Result[Written, PersistenceError]:
         """Put a value in the place of a revision, where no value ever expires: that needs no read."""
-        ready = await self._ready(parts, value)
+        ready = await self.ready(parts, value)
         if not isinstance(ready, Success):
             return Failure(ready.failure())
         name, content = ready.unwrap()
@@ -292,9 +275,10 @@ class SealedCollection(NamedCollection):
         """The error of a key that has no value."""
         return ValueNotFound(f"there is no value of that key in {self.name!r}; save one, or pass a default")
 
-    async def _ready(
+    async def ready(
         self, parts: Parts, value: object, *, clear: bool = False
     ) -> Result[tuple[str, Content], PersistenceError]:
+        """The name of a key's record, and its content."""
         naming = await self.made_naming()
         if not isinstance(naming, Success):
             return Failure(naming.failure())
@@ -325,25 +309,44 @@ class SealedCollection(NamedCollection):
         records = self.records
         if not timed:
             return await records.put(name, draft(None), revision=None)
+        present = await self.present()
+        if not isinstance(present, Success):
+            return Failure(present.failure())
+        reading, started = present.unwrap()
+        written = await records.put(name, draft(reading.reckoned(started)), revision=None)
+        return await self.mended(name, draft, written, present.unwrap())
+
+    async def present(self) -> Result[tuple[Reading, float], PersistenceError]:
+        """A reading of the store's clock that is near enough to reckon by, and this process's moment."""
+        records = self.records
         reading, started = records.reading, records.runtime.monotonic()
-        if reading is None or not reading.sharp:
-            seen = await records.health()
-            if not isinstance(seen, Success):
-                return Failure(seen.failure())
-            reading = Reading(seen.unwrap().now, started, records.runtime.monotonic())
-            started = reading.received
-        first = draft(reading.reckoned(started))
-        written = await records.put(name, first, revision=None)
+        if reading is not None and reading.sharp:
+            return Success((reading, started))
+        seen = await records.health()
+        if not isinstance(seen, Success):
+            return Failure(seen.failure())
+        received = records.runtime.monotonic()
+        return Success((Reading(seen.unwrap().now, started, received), received))
+
+    async def mended(
+        self,
+        name: str,
+        draft: Callable[[datetime | None], Draft[Card]],
+        written: Result[Written, PersistenceError],
+        present: tuple[Reading, float],
+    ) -> Result[Written, PersistenceError]:
+        """What a put by a reckoned present made, put right where the store's clock was moved since it was read."""
+        records, (reading, started) = self.records, present
         if not isinstance(written, Success):
             return written
         stood = written.unwrap()
         if reading.fits(Reading(stood.now, started, records.runtime.monotonic())):
             return written
-        # The store's clock was moved since it was last read.
-        again = evolve(draft(stood.now), body=KEEP)
-        mended = await records.put(name, again, revision=stood.revision, mark=marked(first.body, NO_BODY))
-        overtaken = isinstance(mended, Failure) and isinstance(mended.failure(), RevisionConflict)
-        return written if overtaken else mended
+        right = draft(stood.now)
+        mark = marked(right.body, NO_BODY)
+        again = await records.put(name, evolve(right, body=KEEP), revision=stood.revision, mark=mark)
+        overtaken = isinstance(again, Failure) and isinstance(again.failure(), RevisionConflict)
+        return written if overtaken else again
 
 
 def expiry(now: datetime | None, ttl: timedelta | None) -> datetime | None:

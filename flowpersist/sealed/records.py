@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from flowpersist.backends.base import (
     BackendHealth,
     Order,
     Page,
+    Put,
     Record,
     RecordChange,
     RecordRef,
@@ -193,6 +194,40 @@ class SealedRecords(Generic[H]):
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
         the write id. Without a revision the draft replaces whatever is there, and keeps no body: ``ValueError``.
         """
+        made = self._change(key, draft, revision, mark)
+        if not isinstance(made, Success):
+            return Failure(made.failure())
+        put = made.unwrap()
+        sent = self.runtime.monotonic()
+        try:
+            written = await self._store.put(put.ref, put.change, if_revision=revision, not_after=draft.not_after)
+        except PersistenceError as error:
+            return Failure(error)
+        self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
+        return Success(written)
+
+    async def put_many(self, drafts: Mapping[str, Draft[H, Any]]) -> dict[str, Result[Written, PersistenceError]]:
+        """Put drafts by their keys whatever stands there, each for itself, as ``put`` does without a revision."""
+        results: dict[str, Result[Written, PersistenceError]] = {}
+        puts: list[Put] = []
+        for key, draft in drafts.items():
+            made = self._change(key, draft, None, NO_BODY)
+            if isinstance(made, Success):
+                puts.append(made.unwrap())
+            else:
+                results[key] = Failure(made.failure())
+        for start in range(0, len(puts), MAX_REFS):
+            some = puts[start : start + MAX_REFS]
+            sent = self.runtime.monotonic()
+            for put, one in zip(some, await self._store.put_many(some), strict=True):
+                if isinstance(one, Written):
+                    self._reading = self._latest = Reading(one.now, sent, self.runtime.monotonic())
+                results[put.ref.key] = Success(one) if isinstance(one, Written) else Failure(one)
+        return results
+
+    def _change(
+        self, key: str, draft: Draft[H, Any], revision: int | None, mark: bytes
+    ) -> Result[Put, PersistenceError]:
         if revision is None and draft.body is KEEP:
             raise ValueError("a put without a revision gives a body, or None: the head would not fit the one there")
         ref = self.ref(key)
@@ -206,13 +241,7 @@ class SealedRecords(Generic[H]):
             body=draft.body,
             due_at=draft.due_at,
         )
-        sent = self.runtime.monotonic()
-        try:
-            written = await self._store.put(ref, change, if_revision=revision, not_after=draft.not_after)
-        except PersistenceError as error:
-            return Failure(error)
-        self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
-        return Success(written)
+        return Success(Put(ref, change, revision, draft.not_after))
 
     async def delete(self, key: str, *, revision: int | None) -> Result[bool, PersistenceError]:
         """Remove one record at one revision, None: at any."""

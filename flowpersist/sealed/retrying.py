@@ -9,16 +9,16 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from flowpersist.backends.base import RecordChange, RecordRef, StorageBackend, Written
+from flowpersist.backends.base import Put, RecordChange, RecordRef, StorageBackend, Written
 from flowpersist.backends.kit import DelegatingBackend
-from flowpersist.errors import DeadlinePassed, RevisionConflict, StorageError, UnknownOutcome
+from flowpersist.errors import DeadlinePassed, PersistenceError, RevisionConflict, StorageError, UnknownOutcome
 from flowpersist.errors.arguments import check_callable, check_instance, check_pause, check_whole
 
 __all__ = ["RetryingBackend", "Runtime"]
@@ -28,7 +28,7 @@ T = TypeVar("T")
 log = logging.getLogger("flowpersist.sealed")
 _ONCE: Final = frozenset({"open", "close", "ping"})
 #: The operations whose slowness is logged, by the log's words.
-_TIMED: Final = {"get": "load", "get_many": "load", "put": "save", "query": "query"}
+_TIMED: Final = {"get": "load", "get_many": "load", "put": "save", "put_many": "save", "query": "query"}
 
 
 @frozen
@@ -117,7 +117,7 @@ class RetryingBackend(DelegatingBackend):
             try:
                 return await self.inner.put(ref, change, if_revision=revision, not_after=not_after)
             except RevisionConflict:
-                mine = await self._mine(ref, change.write_id) if doubtful else None
+                mine = await self.mine(ref, change.write_id) if doubtful else None
                 if mine is None:
                     raise
                 return mine
@@ -134,7 +134,22 @@ class RetryingBackend(DelegatingBackend):
                 raise
             raise unknown from error
 
-    async def _mine(self, ref: RecordRef, write_id: str) -> Written | None:
+    async def put_many(self, puts: Sequence[Put]) -> tuple[Written | PersistenceError, ...]:
+        """See ``StorageBackend``. Those that failed transiently are put again together; lost acknowledgements are
+        cleared up as by ``put``.
+        """
+        started = self.runtime.monotonic()
+        several = _Several(tuple(puts), self)
+        try:
+            await self._retried(several.attempt)
+        except StorageError as error:
+            return several.given_up(error)
+        finally:
+            self._log_if_slow("put_many", started)
+        return several.results()
+
+    async def mine(self, ref: RecordRef, write_id: str) -> Written | None:
+        """What an earlier attempt of that write has made, if it is what stands there."""
         read = await self._retried(lambda: self.inner.get(ref, body=False))
         if read.record is None or read.record.write_id != write_id:
             return None
@@ -180,6 +195,60 @@ class RetryingBackend(DelegatingBackend):
                 took * 1000,
                 limit * 1000,
             )
+
+
+@define(eq=False)
+class _Several:
+    """Several puts that are tried until each has come to its end."""
+
+    puts: tuple[Put, ...]
+    backend: RetryingBackend
+    ended: dict[int, Written | PersistenceError] = field(factory=dict)
+    #: Those whose earlier attempt may have been done, and what last left an outcome open.
+    doubtful: set[int] = field(factory=set)
+    unknown: dict[int, UnknownOutcome] = field(factory=dict)
+
+    async def attempt(self) -> None:
+        """Put what has not come to its end; raises a transient error where something is left."""
+        places = [place for place in range(len(self.puts)) if place not in self.ended]
+        several = [self.puts[place] for place in places]
+        try:
+            results = await self.backend.inner.put_many(several)
+        except StorageError as error:
+            results = (error,) * len(places)
+        left = [await self._left(*it) for it in zip(places, results, strict=True)]
+        transient = next((error for error in left if error is not None), None)
+        if transient is not None:
+            raise transient
+
+    async def _left(self, place: int, result: Written | PersistenceError) -> PersistenceError | None:
+        """The transient error of a put that is to be tried again; what has ended is entered."""
+        if isinstance(result, PersistenceError) and _transient(result):
+            self.doubtful.add(place)
+            if isinstance(result, UnknownOutcome):
+                self.unknown[place] = result
+            return result
+        if isinstance(result, RevisionConflict) and place in self.doubtful:
+            put = self.puts[place]
+            try:
+                result = await self.backend.mine(put.ref, put.change.write_id) or result
+            except StorageError as error:
+                result = self.unknown.get(place, error)
+        elif place in self.unknown and isinstance(result, PersistenceError) and not isinstance(result, DeadlinePassed):
+            # That a later attempt failed does not tell whether an earlier one was done.
+            result = self.unknown[place]
+        self.ended[place] = result
+        return None
+
+    def given_up(self, error: StorageError) -> tuple[Written | PersistenceError, ...]:
+        """The results, where the last attempt failed with an error."""
+        for place in range(len(self.puts)):
+            self.ended.setdefault(place, self.unknown.get(place, error))
+        return self.results()
+
+    def results(self) -> tuple[Written | PersistenceError, ...]:
+        """In the order of the puts."""
+        return tuple(self.ended[place] for place in range(len(self.puts)))
 
 
 def _transient(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.listing import Asked, Item, Unreadables, asked, checked_attributes, delete_all, listing
 from flowpersist.sealed.naming import Key, key_of, parts_of, prefix_of
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.several import save_many
 from flowpersist.stores.entries import Change, Loaded, Saved, saved_as
 from flowpersist.stores.single import SingleValues
 
@@ -169,8 +170,9 @@ class ValueStore(Generic[T]):
         ttl: timedelta | None = None,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> dict[Key, Saved]:
-        """Make several values durable, each for itself: no transaction. Where one fails the others are saved all the
-        same, and the first failure is raised; repeat the call.
+        """Make several values durable, each for itself: no transaction. One round trip for up to 1,000 of them where
+        the backend has one. Where one fails the others are saved all the same, and the first failure is raised; repeat
+        the call.
 
         - ``values``: by key.
         - ``ttl``: as ``save`` takes it.
@@ -182,7 +184,7 @@ class ValueStore(Generic[T]):
         for value in values.values():
             self.single.check(value, "values")
         wanted = [(parts_of(key), value) for key, value in values.items()]
-        results = await self.collection.save_many(wanted, ttl, given)
+        results = await save_many(self.collection, wanted, ttl, given)
         return {key: saved_as(or_raise(result)) for key, result in zip(values, results, strict=True)}
 
     @discreet

@@ -35,6 +35,7 @@ from flowpersist.testing.suite.powers import Powers
 from flowpersist.testing.suite.queries import Queries
 from flowpersist.testing.suite.races import Races
 from flowpersist.testing.suite.several import Several
+from flowpersist.testing.suite.several_puts import SeveralPuts
 from flowpersist.testing.suite.sizes import Sizes
 from flowpersist.testing.suite.stored_changes import StoredChanges
 from flowpersist.testing.suite.stored_pages import StoredPages
@@ -52,6 +53,7 @@ class BackendConformance(
     Values,
     Queries,
     Several,
+    SeveralPuts,
     Clocks,
     Sizes,
     Races,

@@ -26,7 +26,9 @@ from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutc
 __all__ = ["FaultyBackend"]
 
 T = TypeVar("T")
-OPERATIONS: Final = frozenset({"open", "close", "get", "get_many", "put", "delete", "query", "purge", "ping"})
+OPERATIONS: Final = frozenset(
+    {"open", "close", "get", "get_many", "put", "put_many", "delete", "query", "purge", "ping"}
+)
 
 
 @define

@@ -102,6 +102,14 @@ FOREACH (_ IN CASE WHEN made AND NOT done THEN [1] ELSE [] END | DELETE r)
 RETURN done, CASE WHEN done THEN found + 1 ELSE found END AS revision, now, <late> AS late,
   coalesce(NOT made AND old[4] = $lines[1], false) AS repeated, made AND found IS NULL AS maimed, won AND NOT done AS moved
 
+// name: upsert_records
+// Several of them, each with its own parameters; several.py fills in the statement above.
+UNWIND $puts AS given
+CALL (given) {
+<upsert_record>
+}
+RETURN given.place AS place, done, revision, now, late, repeated, maimed, moved
+
 // name: late
 // A node that others refer to may have been locked until the deadline had passed: an error undoes the statement.
 CASE WHEN done AND datetime.realtime().epochMillis * 1000 + $offset > $last THEN now / 0 END

@@ -35,6 +35,8 @@ NAME: Final = "neo4j"
 PART_BYTES: Final = 1024 * 1024
 _TAG_BYTES: Final = 8
 _LINES: Final = 8
+#: The deadline of a put that has none.
+_NEVER: Final = 2**62
 Parameters: TypeAlias = dict[str, Any]
 
 
@@ -53,6 +55,13 @@ def _parts(body: bytes) -> list[bytes]:
 
 def _attributes(attributes: Mapping[str, Scalar]) -> Parameters:
     return {f"{ATTRIBUTE}{name}": value for name, value in attributes.items() if plain(name)}
+
+
+def conditions(ref: RecordRef, not_after: datetime | None, offset: int, *, alone: bool) -> Parameters:
+    """The parameters of every put. ``alone``: it is a transaction of its own."""
+    latest = _NEVER if not_after is None else to_micros(not_after)
+    # A statement that waited past its deadline raises an error, which would end the transaction that it is part of.
+    return {"namespace": ref.namespace, "offset": offset, "not_after": latest, "last": latest if alone else _NEVER}
 
 
 def inserted(ref: RecordRef, change: RecordChange) -> Parameters:

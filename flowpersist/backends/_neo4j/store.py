@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._clock import from_micros
 from flowpersist.backends._damage import (
     check_following,
     check_patience,
@@ -32,7 +32,7 @@ from flowpersist.backends._neo4j.naming import (
     shard,
 )
 from flowpersist.backends._neo4j.places import Found, bounds, key_of, position_in, purgeable, stands, whole
-from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, changed, inserted, upserted
+from flowpersist.backends._neo4j.rows import NAME, Parameters, Torn, changed, conditions, inserted, upserted
 from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
 from flowpersist.backends._pages import One, completed, one_of
 from flowpersist.backends._scalars import entry_text
@@ -55,7 +55,6 @@ from flowpersist.errors import DeadlinePassed, IntegrityError, StorageError
 __all__ = ["Store"]
 
 _TEXTS: Final = loaded("records.cypher")
-_NEVER: Final = 2**62
 #: How often a write is repeated that found a node without properties: it is being deleted, or it is damaged.
 _LOOKS_AGAIN: Final = 10
 #: A torn read is repeated this often without a lock, then once with the record's lock.
@@ -79,22 +78,22 @@ class Store:
 
     def __init__(self, names: Names, graph: Graph) -> None:
         self._names = names
-        self._mapped = graph.relations
+        self.mapped = graph.relations
         self._graph = graph.parts()
-        self._text = cache(self._filled)
+        self.text = cache(self._filled)
 
     def _filled(self, name: str, *parts: str, **others: str) -> str:
         """Fill a statement with only those of its optional parts that are named."""
         optional = dict.fromkeys((*_OPTIONAL, *self._graph), "")
         optional["late"] = "null"
-        if not self._mapped:
+        if not self.mapped:
             parts = tuple(part for part in parts if part not in _OF_GRAPH)
         optional.update({part: self._graph.get(part) or _TEXTS.get(part, "") for part in parts})
         return self._names.fill(_TEXTS[name], **optional, **others)
 
     async def now(self, link: Link, offset: int) -> datetime:
         """The server's clock."""
-        ((now,),) = await link.run(self._text("read_clock"), {"offset": offset}, writes=False)
+        ((now,),) = await link.run(self.text("read_clock"), {"offset": offset}, writes=False)
         return from_micros(now)
 
     # ------------------------------------------------------------------------------------------------- one record
@@ -103,7 +102,7 @@ class Store:
         """Read until all parts are of one revision, at last with the record's lock."""
         parameters = {"namespace": ref.namespace, "key": ordered(ref.key), "offset": offset}
         for lock in _LOOKS:
-            text = self._text("read_record" if body else "read_standing", *(["lock"] if lock else []))
+            text = self.text("read_record" if body else "read_standing", *(["lock"] if lock else []))
             rows = await link.run(text, parameters, writes=False)
             if not rows:
                 # The server sometimes gives no row for a record that is deleted while it is read.
@@ -121,7 +120,7 @@ class Store:
         """Read several records by one statement; one that changed meanwhile is read again."""
         keys = [{"namespace": ref.namespace, "key": ordered(ref.key)} for ref in refs]
         given = {"refs": keys, "offset": offset, "body": body}
-        rows: Rows = await link.run(self._text("read_records"), given, writes=False) if refs else []
+        rows: Rows = await link.run(self.text("read_records"), given, writes=False) if refs else []
         found: list[list[list[Any]]] = [[] for _ in refs]
         for row in rows:
             found[row[1]].append(row)
@@ -152,14 +151,7 @@ class Store:
         offset: int,
     ) -> Written:
         """Compare the revision, and set what changes."""
-        given = {
-            "namespace": ref.namespace,
-            "offset": offset,
-            "not_after": _NEVER if not_after is None else to_micros(not_after),
-            # A statement that waited past its deadline raises an error, which would end the transaction that it is part
-            # of.
-            "last": _NEVER if not_after is None or not link.alone else to_micros(not_after),
-        }
+        given = conditions(ref, not_after, offset, alone=link.alone)
         late = f"the deadline for writing record {ref.key} has passed; nothing was written"
         try:
             rows = await self._written(link, ref, change, if_revision, given)
@@ -194,9 +186,9 @@ class Store:
     async def _insert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
         parameters = inserted(ref, change)
         parts = ["write_body"] if parameters["parts"] else []
-        if any(f"{ATTRIBUTE}{name}" in parameters["properties"] for name in self._mapped):
+        if any(f"{ATTRIBUTE}{name}" in parameters["properties"] for name in self.mapped):
             parts += ["relate_new", "late"]
-        text = self._text("insert_record", *parts)
+        text = self.text("insert_record", *parts)
         rows = await link.run(text, {**given, **parameters, "shard": shard(ref)}, writes=True)
         if rows[0][-1]:
             raise maimed()
@@ -212,13 +204,13 @@ class Store:
         if change.body is not KEEP:
             parts.append("drop_body")
         if isinstance(change.attributes, Keep):
-            return await link.run(self._text("change_record", *parts), parameters, writes=True)
+            return await link.run(self.text("change_record", *parts), parameters, writes=True)
         parts.append("drop_attributes")
         if not with_body:
-            rows = await link.run(self._text("change_record", *parts, "unmoved"), parameters, writes=True)
+            rows = await link.run(self.text("change_record", *parts, "unmoved"), parameters, writes=True)
             if not rows or not decided(rows)[-1]:
                 return rows
-        return await link.run(self._text("change_record", *parts, *_MOVING), parameters, writes=True)
+        return await link.run(self.text("change_record", *parts, *_MOVING), parameters, writes=True)
 
     async def _upsert(self, link: Link, ref: RecordRef, change: RecordChange, given: Parameters) -> Rows:
         """With the statement that changes no relationships, unless the change needs them or sends a body."""
@@ -229,7 +221,7 @@ class Store:
         if isinstance(change.attributes, Keep):
             return await self._upserted(link, ref, parts, parameters)
         parts.append("drop_attributes")
-        if "parts" not in parameters and not any(name in (change.attributes or {}) for name in self._mapped):
+        if "parts" not in parameters and not any(name in (change.attributes or {}) for name in self.mapped):
             rows = await self._upserted(link, ref, [*parts, "unmoved"], parameters)
             if not decided(rows)[-1]:
                 return rows
@@ -239,7 +231,7 @@ class Store:
         rows: Rows = []
         for attempt in range(_LOOKS_AGAIN):
             await again(attempt)
-            rows = await link.run(self._text("upsert_record", *parts), parameters, writes=True)
+            rows = await link.run(self.text("upsert_record", *parts), parameters, writes=True)
             done, revision, *_, repeated, maimed, _ = decided(rows)
             if repeated:
                 raise written_already(NAME, ref)
@@ -257,7 +249,7 @@ class Store:
             "expected": if_revision,
             "shard": shard(ref),
         }
-        text = self._text("delete_record", "find_related", *_LOCKED, "drop_orphans")
+        text = self.text("delete_record", "find_related", *_LOCKED, "drop_orphans")
         for attempt in range(_LOOKS_AGAIN):
             await again(attempt)
             rows = await link.run(text, parameters, writes=True)
@@ -328,7 +320,7 @@ class Store:
         columns = ["namespace", *attribute, place]
         values = ["$namespace", *(["$value"] if attribute else [])]
         conditions = "".join(f"r.{column} = {value} AND " for column, value in zip(columns, values, strict=False))
-        return self._text(
+        return self.text(
             "read_page",
             index=", ".join(columns),
             conditions=conditions,
@@ -370,6 +362,6 @@ class Store:
             "namespace": namespace,
             "purged": [{"key": key, "revision": revision} for key, revision in keyed],
         }
-        text = self._text("purge_records", "find_related", "gather_related", *_LOCKED, "drop_orphans")
+        text = self.text("purge_records", "find_related", "gather_related", *_LOCKED, "drop_orphans")
         ((purged,),) = await link.run(text, parameters, writes=True)
         return int(purged)

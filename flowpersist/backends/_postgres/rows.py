@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from datetime import datetime
 from functools import partial
-from typing import Final
 
-from asyncpg import InvalidTextRepresentationError
 from asyncpg import Record as Row
 from attrs import evolve, frozen
 
-from flowpersist.backends._clock import from_micros, to_micros
+from flowpersist.backends._clock import from_micros
 from flowpersist.backends._damage import Found, found_in, page_of, place_in, read_as, wider
 from flowpersist.backends._matching import Selection
-from flowpersist.backends._outcomes import body_missing, check_deadline, check_revision, unreadable, written_already
+from flowpersist.backends._outcomes import body_missing, check_revision, unreadable
 from flowpersist.backends._pages import One, completed, one_of
 from flowpersist.backends._postgres import selections
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
-from flowpersist.backends._scalars import attributes_from_text, attributes_to_text
-from flowpersist.backends.base import KEEP, Keep, Page, Read, Reads, Record, RecordChange, RecordRef, Written
-from flowpersist.errors import DeadlinePassed, RevisionConflict
+from flowpersist.backends._scalars import attributes_from_text
+from flowpersist.backends.base import Page, Read, Reads, Record, RecordRef
+from flowpersist.errors import RevisionConflict
 
-__all__ = ["Row", "Store", "delete", "one", "page", "purge", "put", "read", "read_many"]
-
-
-#: What the server says of a write that had to wait until its deadline had passed (statements.sql).
-LATE: Final = "flowpersist: late"
-_DROPPING: Final = "upsert_record_and_drop_body"
+__all__ = ["Row", "Store", "delete", "one", "page", "purge", "read", "read_many"]
 
 
 @frozen
@@ -80,97 +71,6 @@ async def read(connection: Link, store: Store, ref: RecordRef, *, body: bool) ->
     if row["key"] is None:
         return Read(None, now)
     return Read(_of_page(ref, row, row["data"] if body else None, whole=body), now)
-
-
-async def put(
-    connection: Link,
-    store: Store,
-    ref: RecordRef,
-    change: RecordChange,
-    if_revision: int | None,
-    not_after: datetime | None,
-) -> Written:
-    """Compare, and set what changes."""
-    deadline = None if not_after is None else to_micros(not_after)
-    common = (store.offset, ref.namespace, ref.key, store.channel, change.write_id, deadline)
-    name, arguments = _statement(change, if_revision)
-    # In a transaction of the user's, missing the deadline must not spoil what else they do in it.
-    inside = deadline is not None and connection.is_in_transaction()
-    try:
-        async with connection.transaction() if inside else nullcontext():
-            row = await one(connection, store.layout.sql[name], *common, *arguments)
-            if name == _DROPPING and not row["done"]:
-                row = await _upsert_in_two(connection, store, ref, (*common, *arguments))
-    except InvalidTextRepresentationError as error:
-        if LATE not in str(error):
-            raise
-        message = f"the deadline for writing record {ref.key} has passed; nothing was written"
-        raise DeadlinePassed(message, NAME) from error
-    if row["done"]:
-        return Written(row["revision"], from_micros(row["now"]))
-    if if_revision is None:
-        check_deadline(NAME, ref, from_micros(row["now"]), not_after)
-        raise written_already(NAME, ref)
-    raise await _refusal(connection, store, ref, row, if_revision, not_after)
-
-
-async def _upsert_in_two(connection: Link, store: Store, ref: RecordRef, arguments: tuple[object, ...]) -> Row:
-    """What drops the body of a record that another has just written: a statement does not see that one's body."""
-    async with connection.transaction():
-        row = await one(connection, store.layout.sql["upsert_record_alone"], *arguments)
-        if row["done"]:
-            await connection.execute(store.layout.sql["drop_body_of"], ref.namespace, ref.key)
-    return row
-
-
-def _due(due_at: datetime | Keep | None) -> int | None:
-    return None if due_at is None or isinstance(due_at, Keep) else to_micros(due_at)
-
-
-def _statement(change: RecordChange, if_revision: int | None) -> tuple[str, tuple[object, ...]]:
-    if if_revision is None:
-        return _upsert(change)
-    return _insertion(change) if if_revision == 0 else _alteration(change, if_revision)
-
-
-def _upsert(change: RecordChange) -> tuple[str, tuple[object, ...]]:
-    stays = tuple(part is KEEP for part in (change.due_at, change.attributes, change.head))
-    _, (*parts, _) = _insertion(evolve(change, body=None))
-    if isinstance(change.body, bytes):
-        return "upsert_record_and_body", (*parts, *stays, len(change.body), change.body)
-    return ("upsert_record" if change.body is KEEP else _DROPPING), (*parts, *stays)
-
-
-def _insertion(change: RecordChange) -> tuple[str, tuple[object, ...]]:
-    attributes = {} if change.attributes is None or isinstance(change.attributes, Keep) else change.attributes
-    head = b"" if change.head is None or change.head is KEEP else change.head
-    parts = (_due(change.due_at), attributes_to_text(attributes), head)
-    if isinstance(change.body, bytes):
-        return "insert_record_and_body", (*parts, len(change.body), change.body)
-    return "insert_record", (*parts, None)
-
-
-def _alteration(change: RecordChange, if_revision: int) -> tuple[str, tuple[object, ...]]:
-    attributes = None if isinstance(change.attributes, Keep) else attributes_to_text(change.attributes or {})
-    head = None if isinstance(change.head, Keep) else change.head or b""
-    parts = (if_revision, change.due_at is KEEP, _due(change.due_at), attributes, head)
-    if isinstance(change.body, bytes):
-        return "change_record_and_body", (*parts, len(change.body), change.body)
-    return ("change_record" if change.body is KEEP else "change_record_and_drop_body"), parts
-
-
-async def _refusal(
-    connection: Link, store: Store, ref: RecordRef, row: Row, expected: int, not_after: datetime | None
-) -> Exception:
-    """Why a write was refused. Where it waited for another one, the snapshot of its statement is older than the row
-    that it was compared with, and still shows the revision that was expected: then another look tells.
-    """
-    if (row["revision"] or 0) == expected and not_after is not None:
-        row = await one(connection, store.layout.sql["read_standing"], store.offset, ref.namespace, ref.key)
-    check_revision(NAME, ref, row["revision"] or 0, expected)
-    check_deadline(NAME, ref, from_micros(row["now"]), not_after)
-    message = f"record {ref.key} was changed by another at this moment: read it and decide again"
-    return RevisionConflict(message, NAME)
 
 
 async def delete(connection: Link, store: Store, ref: RecordRef, if_revision: int | None) -> bool:

@@ -12,12 +12,14 @@ from attrs import evolve, field, mutable
 from flowpersist.backends._clock import from_micros, timed
 from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._outcomes import check_body
-from flowpersist.backends._postgres import rows
+from flowpersist.backends._postgres import putting, rows
 from flowpersist.backends._postgres.layout import NAME, Layout, Link
+from flowpersist.backends._putting import PutResult, apart, check_puts
 from flowpersist.backends.base import (
     BackendHealth,
     Order,
     Page,
+    Put,
     Read,
     Reads,
     Record,
@@ -85,9 +87,21 @@ class Verbs:
         check_put(if_revision, not_after)
         check_body(NAME, ref, change.body, self.largest_body)
         store = self._store(ref.namespace)
-        return await self._run(
-            lambda connection: rows.put(connection, store, ref, change, if_revision, not_after), writes=True
-        )
+        it = Put(ref, change, if_revision, not_after)
+        return await self._run(lambda connection: putting.put(connection, store, it), writes=True)
+
+    async def put_many(self, puts: Sequence[Put]) -> tuple[PutResult, ...]:
+        """See ``StorageBackend``. One round trip for those of each kind, such as new ones with a body; several where
+        the bodies take more than ``MAX_BODIES_BYTES``.
+        """
+        check_puts(puts)
+        results: dict[int, PutResult] = {}
+        taken = apart(results, puts, lambda it: check_body(NAME, it.ref, it.change.body, self.largest_body))
+        stores = {it.ref.namespace: self._store(it.ref.namespace) for it in puts}
+        several = [puts[place] for place in taken]
+        done = await self._run(lambda connection: putting.put_many(connection, stores, several), writes=True)
+        results.update(zip(taken, done, strict=True))
+        return tuple(results[place] for place in range(len(puts)))
 
     async def delete(self, ref: RecordRef, *, if_revision: int | None = None) -> bool:
         """See ``StorageBackend``."""

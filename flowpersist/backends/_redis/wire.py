@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -20,7 +21,7 @@ from redis.exceptions import (
 from flowpersist.backends._redis.connections import Command, ConnectionLimits, ConnectionPool, connection_factory
 from flowpersist.backends._redis.errors import NAME, is_elsewhere
 from flowpersist.backends._redis.scripts import Call
-from flowpersist.errors import BackendUnavailable, UnknownOutcome
+from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
 
 __all__ = ["ClusterWire", "ServerWire", "Wire", "raised", "run", "run_all"]
 
@@ -39,6 +40,10 @@ class Wire(Protocol):
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         """Send commands whose keys share a key's tag; see ``ConnectionPool.exchange``."""
+        ...
+
+    async def exchange_each(self, key: bytes, units: Sequence[Sequence[Command]], *, writing: bool) -> list[list[Any]]:
+        """The same for units of commands, each for itself: its replies."""
         ...
 
     async def lone(self) -> AbstractConnection:
@@ -75,6 +80,10 @@ class ServerWire:
         """See ``Wire``."""
         return await self._pool.exchange(commands, writing=writing)
 
+    async def exchange_each(self, key: bytes, units: Sequence[Sequence[Command]], *, writing: bool) -> list[list[Any]]:
+        """See ``Wire``."""
+        return _split(units, await self.exchange(key, list(chain.from_iterable(units)), writing=writing))
+
     async def lone(self) -> AbstractConnection:
         """See ``Wire``."""
         return await self._pool.lone()
@@ -108,15 +117,37 @@ class ClusterWire:
 
     async def exchange(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         """See ``Wire``. Follows slots that have moved, and waits for slots that are being moved."""
+        (replies,) = await self._served(key, [commands], writing=writing)
+        if isinstance(replies, PersistenceError):
+            raise replies
+        return replies
+
+    async def exchange_each(self, key: bytes, units: Sequence[Sequence[Command]], *, writing: bool) -> list[list[Any]]:
+        """See ``Wire``. While a slot is being moved some keys are here and some there: what was served is not sent
+        again.
+        """
+        served = await self._served(key, units, writing=writing)
+        return [
+            [mine] * len(unit) if isinstance(mine, PersistenceError) else mine
+            for unit, mine in zip(units, served, strict=True)
+        ]
+
+    async def _served(
+        self, key: bytes, units: Sequence[Sequence[Command]], *, writing: bool
+    ) -> list[list[Any] | PersistenceError]:
+        served: dict[int, list[Any]] = {}
         for attempt in range(REDIRECTIONS):
-            replies = await self._tried(key, commands, writing=writing)
-            elsewhere = [reply for reply in replies if is_elsewhere(reply)]
+            left = [at for at in range(len(units)) if at not in served]
+            tried = [units[at] for at in left]
+            replies = _split(tried, await self._tried(key, list(chain.from_iterable(tried)), writing=writing))
+            elsewhere = {at: it for at, mine in zip(left, replies, strict=True) for it in mine if is_elsewhere(it)}
+            served.update({at: mine for at, mine in zip(left, replies, strict=True) if at not in elsewhere})
             if not elsewhere:
-                return replies
-            self._learn(elsewhere[0])
+                break
+            self._learn(next(iter(elsewhere.values())))
             await asyncio.sleep(PAUSE * attempt)
         message = f"the {NAME} cluster is still moving these records to another node; try again"
-        raise BackendUnavailable(message, NAME, True)
+        return [served.get(at) or BackendUnavailable(message, NAME, True) for at in range(len(units))]
 
     async def _tried(self, key: bytes, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         await self._refreshed()
@@ -171,9 +202,14 @@ class ClusterWire:
         return [[place] for place in range(len(keys))]
 
 
+def _split(units: Sequence[Sequence[Command]], replies: Sequence[Any]) -> list[list[Any]]:
+    left = iter(replies)
+    return [list(islice(left, len(unit))) for unit in units]
+
+
 def raised(reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
     """Give a reply, or raise it if it is an error."""
-    if isinstance(reply, ResponseError):
+    if isinstance(reply, ResponseError | PersistenceError):
         raise reply
     return reply
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowpersist.backends.base import StorageBackend, Where, Written
+from flowpersist.backends.base import Put, StorageBackend, Where, Written
 from flowpersist.errors import BackendUnavailable, RevisionConflict
 from flowpersist.testing.suite.ground import (
     NAMESPACE,
@@ -196,6 +196,7 @@ class Races(Ground):
                 backend.get(ref("a")),
                 backend.get_many([ref("a")]),
                 backend.put(ref("a"), change(), if_revision=0),
+                backend.put_many([Put(ref("a"), change())]),
                 backend.delete(ref("a"), if_revision=1),
                 backend.query(NAMESPACE, Where(), limit=1),
                 backend.purge(NAMESPACE, Where(), limit=1),
