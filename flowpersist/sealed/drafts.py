@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from returns.result import Result, Success
 from typing_extensions import TypeVar
 
-from flowpersist.backends.base import KEEP, Keep, RecordRef, Scalar, Written
+from flowpersist.backends.base import KEEP, Keep, Record, RecordRef, Scalar, Written
 from flowpersist.errors import PersistenceError
 from flowpersist.sealed.envelope import mark_of
 from flowpersist.sealed.heads import NO_BODY
@@ -42,6 +42,23 @@ class Loaded(Generic[H]):
     created_at: datetime
     updated_at: datetime
     now: datetime
+
+    @classmethod
+    def of(cls, record: Record, head: H, mark: bytes, now: datetime) -> Loaded[H]:
+        """A record with its head, and the mark that stands in it."""
+        return cls(
+            ref=record.ref,
+            revision=record.revision,
+            head=head,
+            attributes=record.attributes,
+            due_at=record.due_at,
+            body=record.body,
+            body_size=record.body_size,
+            mark=mark,
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+            now=now,
+        )
 
     @property
     def has_body(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -96,7 +96,7 @@ class SealedRecords(Generic[H]):
             read = await self._store.get(self.ref(key), body=body)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = self._latest = Reading(read.now, sent, self.runtime.monotonic())
+        self._heard(read.now, sent)
         return self._found(read.record, read.now)
 
     async def read_many(
@@ -125,10 +125,7 @@ class SealedRecords(Generic[H]):
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
-        try:
-            return Success(await self.backend.ping())
-        except PersistenceError as error:
-            return Failure(error)
+        return await _tried(self.backend.ping())
 
     async def update(
         self,
@@ -194,40 +191,33 @@ class SealedRecords(Generic[H]):
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
         the write id. Without a revision the draft replaces whatever is there, and keeps no body: ``ValueError``.
         """
-        made = self._change(key, draft, revision, mark)
+        made = self.sealed_put(key, draft, revision, mark)
         if not isinstance(made, Success):
             return Failure(made.failure())
-        put = made.unwrap()
-        sent = self.runtime.monotonic()
+        put, sent = made.unwrap(), self.runtime.monotonic()
         try:
             written = await self._store.put(put.ref, put.change, if_revision=revision, not_after=draft.not_after)
         except PersistenceError as error:
             return Failure(error)
-        self._reading = self._latest = Reading(written.now, sent, self.runtime.monotonic())
+        self._heard(written.now, sent)
         return Success(written)
 
-    async def put_many(self, drafts: Mapping[str, Draft[H, Any]]) -> dict[str, Result[Written, PersistenceError]]:
-        """Put drafts by their keys whatever stands there, each for itself, as ``put`` does without a revision."""
-        results: dict[str, Result[Written, PersistenceError]] = {}
-        puts: list[Put] = []
-        for key, draft in drafts.items():
-            made = self._change(key, draft, None, NO_BODY)
-            if isinstance(made, Success):
-                puts.append(made.unwrap())
-            else:
-                results[key] = Failure(made.failure())
-        for start in range(0, len(puts), MAX_REFS):
-            some = puts[start : start + MAX_REFS]
-            sent = self.runtime.monotonic()
-            for put, one in zip(some, await self._store.put_many(some), strict=True):
-                if isinstance(one, Written):
-                    self._reading = self._latest = Reading(one.now, sent, self.runtime.monotonic())
-                results[put.ref.key] = Success(one) if isinstance(one, Written) else Failure(one)
-        return results
+    async def put_all(self, puts: Sequence[Put]) -> tuple[Written | PersistenceError, ...]:
+        """Put what ``sealed_put`` has made, each for itself."""
+        sent = self.runtime.monotonic()
+        written = await self._store.put_many(puts)
+        told = max((one.now for one in written if isinstance(one, Written)), default=None)
+        if told is not None:
+            self._heard(told, sent)
+        return written
 
-    def _change(
-        self, key: str, draft: Draft[H, Any], revision: int | None, mark: bytes
+    def _heard(self, now: datetime, sent: float) -> None:
+        self._reading = self._latest = Reading(now, sent, self.runtime.monotonic())
+
+    def sealed_put(
+        self, key: str, draft: Draft[H, Any], revision: int | None, mark: bytes = NO_BODY
     ) -> Result[Put, PersistenceError]:
+        """A draft as the backend takes it, with the arguments of ``put``."""
         if revision is None and draft.body is KEEP:
             raise ValueError("a put without a revision gives a body, or None: the head would not fit the one there")
         ref = self.ref(key)
@@ -245,26 +235,15 @@ class SealedRecords(Generic[H]):
 
     async def delete(self, key: str, *, revision: int | None) -> Result[bool, PersistenceError]:
         """Remove one record at one revision, None: at any."""
-        try:
-            return Success(await self._store.delete(self.ref(key), if_revision=revision))
-        except PersistenceError as error:
-            return Failure(error)
+        return await _tried(self._store.delete(self.ref(key), if_revision=revision))
 
     async def purge(self, where: Where, *, limit: int) -> Result[int, PersistenceError]:
         """Remove at most ``limit`` records; gives how many."""
-        try:
-            return Success(await self._store.purge(self.namespace, where, limit=limit))
-        except PersistenceError as error:
-            return Failure(error)
+        return await _tried(self._store.purge(self.namespace, where, limit=limit))
 
     async def sweep(self) -> Result[int, PersistenceError]:
         """Remove what crashes have left in the store, if it is time to; gives how many pieces."""
-        if not isinstance(self.backend, Sweeping):
-            return Success(0)
-        try:
-            return Success(await self.backend.sweep())
-        except PersistenceError as error:
-            return Failure(error)
+        return await _tried(self.backend.sweep()) if isinstance(self.backend, Sweeping) else Success(0)
 
     async def page(
         self,
@@ -411,18 +390,11 @@ class SealedRecords(Generic[H]):
         head = self._heads.decode(opened.unwrap())
         if not isinstance(head, Success):
             return Failure(head.failure())
-        return Success(
-            Loaded(
-                ref=record.ref,
-                revision=record.revision,
-                head=head.unwrap(),
-                attributes=record.attributes,
-                due_at=record.due_at,
-                body=record.body,
-                body_size=record.body_size,
-                mark=mark_in(opened.unwrap()),
-                created_at=record.created_at,
-                updated_at=record.updated_at,
-                now=now,
-            )
-        )
+        return Success(Loaded.of(record, head.unwrap(), mark_in(opened.unwrap()), now))
+
+
+async def _tried(operation: Awaitable[T]) -> Result[T, PersistenceError]:
+    try:
+        return Success(await operation)
+    except PersistenceError as error:
+        return Failure(error)

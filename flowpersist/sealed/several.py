@@ -11,12 +11,13 @@ from typing import Final
 from attrs import define, field
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import MAX_BODIES_BYTES, MAX_REFS, Scalar, Written
+from flowpersist.backends.base import MAX_BODIES_BYTES, MAX_REFS, Put, Scalar, Written
 from flowpersist.errors import PersistenceError
 from flowpersist.sealed.cards import Card
 from flowpersist.sealed.collection import Content, SealedCollection, expiry
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.naming import Parts
+from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["save_many"]
 
@@ -73,7 +74,7 @@ class _Step:
         reading = None if present is None else present.unwrap()
         now = None if reading is None else reading[0].reckoned(reading[1])
         made = {name: self._draft(content, now) for name, (_, content) in contents.items()}
-        for name, written in (await self.collection.records.put_many(made)).items():
+        for name, written in (await _put(self.collection.records, made)).items():
             place, content = contents[name]
             right = written
             if reading is not None:
@@ -82,3 +83,19 @@ class _Step:
 
     def _draft(self, content: Content, now: datetime | None) -> Draft[Card]:
         return content.draft(self.attributes, expiry(now, self.ttl))
+
+
+async def _put(
+    records: SealedRecords[Card], drafts: Mapping[str, Draft[Card]]
+) -> dict[str, Result[Written, PersistenceError]]:
+    results: dict[str, Result[Written, PersistenceError]] = {}
+    puts: list[Put] = []
+    for key, draft in drafts.items():
+        made = records.sealed_put(key, draft, None)
+        if isinstance(made, Success):
+            puts.append(made.unwrap())
+        else:
+            results[key] = Failure(made.failure())
+    for put, one in zip(puts, await records.put_all(puts), strict=True):
+        results[put.ref.key] = Success(one) if isinstance(one, Written) else Failure(one)
+    return results

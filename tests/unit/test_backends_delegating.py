@@ -10,6 +10,7 @@ from flowpersist.backends.base import (
     Joining,
     Migrating,
     Notifying,
+    Put,
     RecordChange,
     RecordRef,
     StorageBackend,
@@ -54,6 +55,8 @@ async def test_every_operation_is_forwarded_and_runs_through_around():
     await backend.open([])
     revision = (await backend.put(REF, RecordChange("w"), if_revision=0)).revision
     assert (await backend.get(REF, body=False)).record.revision == revision
+    (again,) = await backend.put_many([Put(REF, RecordChange("w-2"), revision)])
+    revision = again.revision
     assert len((await backend.query("n", Where(), limit=1)).items) == 1
     assert await backend.delete(REF, if_revision=revision)
     assert await backend.purge("n", Where(), limit=1) == 0
@@ -61,7 +64,7 @@ async def test_every_operation_is_forwarded_and_runs_through_around():
     backend.clock_offset += timedelta(hours=1)
     assert backend.inner.clock_offset == timedelta(hours=1)
     await backend.close()
-    assert backend.seen == ["open", "put", "get", "query", "delete", "purge", "ping", "close"]
+    assert backend.seen == ["open", "put", "get", "put_many", "query", "delete", "purge", "ping", "close"]
 
 
 async def test_a_put_without_a_revision_whose_acknowledgement_was_lost_is_done_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -13,7 +14,8 @@ import pytest
 from flowpersist import Codec, KeyRing, Limits, Maintenance, or_raise
 from flowpersist.backends.base import StorageBackend
 from flowpersist.backends.kit import DelegatingBackend
-from flowpersist.errors import RevisionConflict, StateTooLarge, ValueNotFound
+from flowpersist.errors import RevisionConflict, SerializationError, StateTooLarge, ValueNotFound
+from flowpersist.sealed.naming import Key
 from flowpersist.stores import Stores, open_stores
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.testing.suite.ground import LONG, BackendFactory
@@ -224,6 +226,21 @@ class StoredValues(StoreGround):
         assert set(saved) == {"a", ("b", 2)}
         loaded = await values.load_many(["a", ("b", 2), "c"])
         assert {key: one and one.value for key, one in loaded.items()} == {"a": 1, ("b", 2): 2, "c": None}
+        expires = there(loaded["a"]).expires_at
+        assert expires is not None
+        assert abs(expires - saved["a"].at - HOUR) < SECOND
+        assert await values.save_many({}) == {}
+        # Of two names of one key the later one is there.
+        await values.save_many({"a": 3, ("a",): 4, "d": 5})
+        loaded = await values.load_many(["a", "d"])
+        assert [one and (one.value, one.expires_at) for one in loaded.values()] == [(4, None), (5, None)]
+
+    async def test_of_many_one_that_can_not_be_saved_costs_the_others_nothing(self, stores: Stores) -> None:
+        values = stores.values("v", object)
+        with pytest.raises(SerializationError):
+            await values.save_many({"a": 1, "bad": lambda: None, "b": 2})
+        loaded = await values.load_many(["a", "bad", "b"])
+        assert [one and one.value for one in loaded.values()] == [1, None, 2]
 
     async def test_what_calls_cost(self, make_backend: BackendFactory) -> None:
         counting = Counting(make_backend())
@@ -241,7 +258,15 @@ class StoredValues(StoreGround):
                 assert await cost(values.save("k1", value)) == {"put": 1}
                 assert await cost(values.save("k1", value, ttl=HOUR)) == {"put": 1}
                 assert await cost(values.load("k1")) == {"get": 1}
-            await values.save_many({f"k{number}": number for number in range(20)})
+            for ttl in (HOUR, None):
+                assert await cost(values.save_many({f"k{n}": n for n in range(20)}, ttl=ttl)) == {"put_many": 1}
+            # Bodies of more than 16 MiB are put in steps.
+            large: dict[Key, object] = {
+                f"large{number}": random.Random(number).randbytes(1_000_000) for number in range(20)
+            }
+            assert await cost(values.save_many(large)) == {"put_many": 2}
+            loaded = await values.load_many(large)
+            assert {key: one and one.value for key, one in loaded.items()} == large
             assert await cost(values.items("k", descending=True, limit=1)) == {"query": 1}
             assert await cost(values.items("k", descending=True, limit=10)) == {"query": 1}
             assert await cost(values.keys("k")) == {"query": 1}
