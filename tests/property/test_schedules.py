@@ -141,6 +141,10 @@ def test_the_present_does_not_depend_on_who_looked_before(made, until, looks):
     assert head == present(at_once, START + until * MINUTE)
 
 
+def sum_of(parts):
+    return [move for part in parts for move in part]
+
+
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("wait"), st.integers(1, 20)),
@@ -150,9 +154,11 @@ MOVES = st.lists(
     ),
     max_size=24,
 )
+#: An end, and a tick after it.
+ENDS = st.sampled_from([[], [("end", "answer"), ("tick", True)], [("end", "cancel"), ("tick", True)]])
 
 
-@given(plans(), MOVES)
+@given(plans(), st.tuples(MOVES, ENDS).map(sum_of))
 def test_each_comes_once_in_order_and_none_after_the_end(made, moves):
     """Some ticks end before they have recorded what they delivered: only that is delivered again, under its id."""
     head, now, ended = made.head(), START, False

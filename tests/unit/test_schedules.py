@@ -171,6 +171,13 @@ async def test_a_reminder_before_the_pause_is_passed_over(store):
     assert await store.verbs(90 * MINUTE) == []
 
 
+async def test_a_reminder_stays_where_the_new_deadline_has_none_ahead(store):
+    new = or_raise(await store.hub.suspend(1, awaiting=asked(reminders=(HOUR,), timeout=2 * HOUR)))
+    travel(store.hub, 90 * MINUTE)
+    or_raise(await store.hub.extend(new.key, timeout=50 * MINUTE))
+    assert await store.verbs(MINUTE) == ["extend", "remind"]
+
+
 @pytest.mark.parametrize("how", ["answered", "cancelled", "superseded", "completed"])
 async def test_what_has_ended_reminds_of_nothing(store, how):
     hub, question = store.hub, asked(reminders=(HOUR,), escalation=(LEAD,), timeout=6 * HOUR)
@@ -297,13 +304,17 @@ async def test_other_branches_are_reminded_of_while_the_run_goes_on(store):
     assert await store.verbs(20 * HOUR) == ["suspend_next", "extend", "escalate"]
 
 
-async def test_a_run_that_is_being_cancelled_reminds_of_nothing(store):
+@pytest.mark.parametrize("cancelled", ["before it came", "before it was delivered"])
+async def test_a_run_that_is_being_cancelled_reminds_of_nothing(store, cancelled):
     hub, question = store.hub, asked(reminders=(HOUR,), timeout=6 * HOUR)
     new = or_raise(await hub.suspend(1, awaiting={"a": asked(), "b": question}, until="each"))
     or_raise(await hub.answer(new.keys["a"], True))
     or_raise(await hub.claim(new.id, lease=99 * HOUR))
+    pauses = [timedelta(0), 5 * HOUR + MINUTE]
+    first, second = pauses if cancelled == "before it came" else reversed(pauses)
+    travel(hub, first)
     or_raise(await hub.cancel(new.id))
-    assert await store.verbs(5 * HOUR + MINUTE) == ["answer", "claim", "cancel"]
+    assert await store.verbs(second) == ["answer", "claim", "cancel"]
 
 
 async def test_the_command_shows_what_comes_next(store):
