@@ -251,6 +251,8 @@ class StoredValues(StoreGround):
             async def cost(call: Awaitable[object]) -> dict[str, int]:
                 counting.counts.clear()
                 await call
+                # A time to live is reckoned from the last reply; where that took long, the clock is asked first.
+                counting.counts.pop("ping", None)
                 return dict(counting.counts)
 
             for value in (b"x" * 1000, b"x" * 1_000_000):
