@@ -29,7 +29,10 @@ __all__ = ["cleanup", "health", "keygen", "migrate", "tick", "train_dictionary"]
 @click.command(cls=Command)
 @store_options
 def tick(*, store: Store) -> None:
-    """Apply what is due: expiries, defaults, lapsed leases. Run it from a timer if no worker runs."""
+    """Apply what is due: expiries, defaults, lapsed leases. Run it from a timer if no worker runs.
+
+    It can't deliver reminders and escalations: for these, tick in a process whose hub has on_event.
+    """
 
     async def verb(hub: PersistenceHub) -> Tick:
         return or_raise(await Maintenance(hub).tick())

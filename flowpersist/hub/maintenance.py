@@ -44,7 +44,9 @@ MORE_VALUES: Final = "the stores hold more values than were counted"
 
 @frozen
 class Tick:
-    """What a tick did: how many suspensions had changed with time (expiries, defaults, ended leases)."""
+    """What a tick did: how many suspensions had changed with time (expiries, defaults, ended leases) or had something
+    to be delivered.
+    """
 
     updated: int
 
@@ -86,7 +88,11 @@ class Maintenance:
         self._hub = hub
 
     async def tick(self) -> Outcome[Tick]:
-        """Put what time has changed: expiries, defaults, ended leases. Verbs behave the same without it."""
+        """Put what time has changed: expiries, defaults, ended leases. Verbs behave the same without it.
+
+        Reminders and escalations that have come are delivered to ``on_event`` of this hub, each by one of all processes
+        that tick.
+        """
         return as_outcome((await refresh_due(self._hub.suspensions)).map(Tick))
 
     async def cleanup(

@@ -123,7 +123,8 @@ async def open_hub(
     - ``default_timeout``: how long waits stay open that name no timeout; None: they never expire.
     - ``retention``: how long closed suspensions are kept, so that late callers learn how they ended.
     - ``authorizer``: asked before each verb whether it is allowed.
-    - ``on_event``: called with an ``Event`` after each durable change.
+    - ``on_event``: called with an ``Event`` after each durable change, and to deliver reminders and escalations, which
+      a hub that ticks or works can't do without it.
     - ``public_url``: where people answer; ``NewSuspension.link`` appends the key.
     - ``runtime``: the clock, randomness, retries, and how long a call takes before it is logged as slow.
     - ``settings``: a ``Settings``, in place of the environment.
