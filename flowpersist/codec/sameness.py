@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from itertools import chain
 from math import copysign, isnan
 from typing import TypeAlias
@@ -325,4 +326,7 @@ def _exactly(leaf: Cell) -> object:
     """What tells a leaf from others that may be equal to it."""
     if isinstance(leaf, Decimal):
         return leaf.as_tuple()
+    if isinstance(leaf, int | Fraction):
+        # The interpreter writes no number of more digits than its limit.
+        return leaf
     return (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, range) else (leaf, repr(leaf))

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.plans import BuiltinPlan, obstacle
-from flowpersist.codec.refusals import Halted, malformed
+from flowpersist.codec.refusals import Halted, Refused, malformed
 from flowpersist.errors import UnknownType
 
 __all__ = ["StructPlan", "is_struct", "struct_plan"]
@@ -52,6 +52,16 @@ class StructPlan(BuiltinPlan):
     def shell(self) -> Cell:
         """A struct whose fields are to be set."""
         return sys.modules["msgspec"].Struct.__copy__(self.template)
+
+    def refuse(self, one: Cell) -> None:
+        """``Refused`` where one of its attributes can't be set again, or one of its fields has been deleted."""
+        super().refuse(one)
+        for name, place in self.places.items():
+            try:
+                place.__get__(one)
+            except AttributeError:
+                reason = f"lacks its field {name!r}, which was deleted"
+                raise Refused(one, f"{reason}; a struct is kept with all its fields: set it") from None
 
     def set(self, one: Cell, attributes: Mapping[Cell, Cell]) -> None:
         """Set all fields; ``Halted`` where they are not those of the class."""

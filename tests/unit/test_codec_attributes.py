@@ -245,3 +245,16 @@ def test_a_struct_with_other_fields_says_so():
     older = TypeRegistry()
     older.register(msgspec.defstruct("Record", ["name"]), name="r")
     assert isinstance(Codec(older).decode(Codec(newer).encode(Record("a")).unwrap()).failure(), SerializationError)
+
+
+@pytest.mark.parametrize("types", [{}, {"fields": "tolerant"}], ids=["plain", "tolerant"])
+@pytest.mark.parametrize("name", ["name", "more", "last"])
+def test_a_struct_of_which_a_field_was_deleted_is_refused(name, types):
+    one = Open("a")
+    delattr(one, name)
+    registry = TypeRegistry()
+    registry.register(Open, **types)
+    error = Codec(registry).encode([one]).failure()
+    assert isinstance(error, UnsupportedType)
+    assert error.path == "state[0]"
+    assert repr(name) in str(error)

@@ -547,3 +547,19 @@ def test_an_offset_below_a_second_is_kept(microseconds, wrap):
         copy = Codec().decode(Codec().encode(value).unwrap()).unwrap()
         assert copy == value
         assert same_graph(copy, value)
+
+
+class Count(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [int, Count, Fraction, lambda digits: Fraction(1, digits)],
+    ids=["int", "subclass", "numerator", "denominator"],
+)
+def test_a_number_of_more_digits_than_python_writes_is_verified_too(make):
+    value = {make(10**5000): [make(10**5000)]}
+    codec = Codec(TypeRegistry(Count), verify=True)
+    assert same_graph(codec.decode(codec.encode(value).unwrap()).unwrap(), value, types=codec.types)
+    assert not same_graph({make(10**5000): [make(10**5000 + 1)]}, value, types=codec.types)
