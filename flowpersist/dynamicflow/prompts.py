@@ -26,7 +26,8 @@ __all__ = ["references_of_call", "spell_out"]
 #: The fields that are texts, in which ``$name`` is replaced by a value's text.
 _TEXTS: Final = ("prompt", "title")
 _ASKED: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
-_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation")
+_LABELS: Final = ("risk", "priority", "metadata", "ui", "redact", "checks")
+_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation", *_LABELS)
 
 
 def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:

@@ -7,13 +7,14 @@ runs, so that the event loop goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
 
-from attrs import evolve, frozen
-from returns.result import Result
+from attrs import evolve, field, frozen
+from returns.result import Result, Success
 
 from flowpersist.errors import PersistenceError
+from flowpersist.hub.answer_checks import AnswerChecks
 from flowpersist.inputs.answer_types import AnswerTypes
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
@@ -38,8 +39,11 @@ class Given:
 
     offer: Offer
     types: AnswerTypes
+    checks: AnswerChecks
     #: The most characters of all its texts together.
     max_text: int
+    #: What the hub's checks said, by their names: a decision that is made again does not ask them again.
+    _said: dict[tuple[str, ...], Result[object, PersistenceError]] = field(factory=dict, init=False, repr=False)
 
     async def examined(self, head: Head, target: Target) -> Offer:
         """The offer in its JSON form, checked against the wait that it would answer."""
@@ -48,8 +52,20 @@ class Given:
         # The schema of what is awaited may have to be compiled, so its size counts too.
         small = _is_small(self.offer.value) and (wait is None or _is_small(wait.awaiting))
         if kind is None and small:
-            return _examined(self.offer, wait, None, self.max_text)
-        return await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
+            offer = _examined(self.offer, wait, None, self.max_text)
+        else:
+            offer = await asyncio.to_thread(_examined, self.offer, wait, kind, self.max_text)
+        return await self._checked(offer, wait)
+
+    async def _checked(self, offer: Offer, wait: WaitState | None) -> Offer:
+        """The offer after the hub's checks that its wait names."""
+        named = {} if wait is None or wait.awaiting is None else wait.awaiting
+        names = tuple(cast("Sequence[str]", named.get("checks", ())))
+        if not names or not isinstance(offer.checked, Success):
+            return offer
+        if names not in self._said:
+            self._said[names] = await self.checks.asked(names, offer.checked.unwrap())
+        return evolve(offer, checked=self._said[names])
 
 
 def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -> Offer:

@@ -16,6 +16,7 @@ from flowpersist.errors.arguments import (
     check_optional,
     check_str,
 )
+from flowpersist.hub.answer_checks import AnswerChecks
 from flowpersist.hub.answering import Given, own_copy
 from flowpersist.hub.due import Queues
 from flowpersist.hub.suspending import (
@@ -57,10 +58,18 @@ class HubDefaults:
 class HubBase:
     """A hub without verbs."""
 
-    def __init__(self, suspensions: Suspensions, defaults: HubDefaults, dictionaries: DictionaryStore) -> None:
+    def __init__(
+        self,
+        suspensions: Suspensions,
+        defaults: HubDefaults,
+        dictionaries: DictionaryStore,
+        checks: AnswerChecks = AnswerChecks(),  # noqa: B008 - frozen
+    ) -> None:
         self.suspensions = suspensions
         self.defaults = defaults
         self.dictionaries = dictionaries
+        #: What answers must pass, by the names that AwaitInputs give.
+        self.checks = checks
         #: The classes of schemas that this process has: their rules check answers too.
         self.answer_types = AnswerTypes(suspensions.records.sealer.codec.types)
         #: The runs that this process holds: finishing one stops its renewals.
@@ -119,7 +128,7 @@ class HubBase:
         check_optional(shown_digest, "shown_digest", check_str)
         # One answer may be as large as a state.
         most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
-        return Given(Offer(own_copy(value), by, answer_id, shown=shown_digest), self.answer_types, most)
+        return Given(Offer(own_copy(value), by, answer_id, shown=shown_digest), self.answer_types, self.checks, most)
 
     def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:
         held = self.holds.get((run.suspension.id, run.fence))

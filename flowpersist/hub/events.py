@@ -55,18 +55,18 @@ def event_of(verb: str, by: str | None, head: Head, found: Found[Head]) -> Event
     over = verb == "tick" and head.status is Status.EXPIRED and (before is None or not before.status.closed)
     return Event(
         "expire" if over else verb,
-        suspension_of(head),
+        suspension_of(head, masked=True),
         by,
         found.now,
-        tuple(wait_of(wait) for wait in opened),
-        tuple(wait_of(wait) for wait in ended),
-        tuple(wait_of(wait) for wait in defaulted),
+        tuple(wait_of(wait, masked=True) for wait in opened),
+        tuple(wait_of(wait, masked=True) for wait in ended),
+        tuple(wait_of(wait, masked=True) for wait in defaulted),
     )
 
 
 def notice_event(head: Head, wait: WaitState, notice: Notice, now: datetime) -> Event:
     """The event of a reminder or an escalation that was taken to be delivered."""
-    return Event(notice.verb, suspension_of(head), SYSTEM, now, delivery=delivery_of(wait, notice))
+    return Event(notice.verb, suspension_of(head, masked=True), SYSTEM, now, delivery=delivery_of(wait, notice))
 
 
 @frozen

@@ -89,7 +89,7 @@ async def _shown(
     if not matches(criteria, head) or not _in_time(criteria, head):
         return ()
     allowed = await suspensions.allowed("query", head, by)
-    return (suspension_of(head),) if isinstance(allowed, Success) else ()
+    return (suspension_of(head, masked=True),) if isinstance(allowed, Success) else ()
 
 
 def _in_time(criteria: Criteria, head: Head) -> bool:

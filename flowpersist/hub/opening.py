@@ -27,6 +27,7 @@ from flowpersist.errors.arguments import (
     check_flag,
     check_instance,
     check_items,
+    check_mapping,
     check_pause,
     check_size,
     check_str,
@@ -34,6 +35,7 @@ from flowpersist.errors.arguments import (
     out_of_range,
 )
 from flowpersist.errors.tracebacks import Tracebacks
+from flowpersist.hub.answer_checks import AnswerChecks, Check
 from flowpersist.hub.base import HubDefaults
 from flowpersist.hub.events import Event
 from flowpersist.hub.large_answers import LargeAnswers
@@ -85,6 +87,7 @@ class HubOptions(TypedDict, total=False):
     debug: bool | FromEnvironment
     create: bool
     verify: bool
+    checks: Mapping[str, Check]
 
 
 @asynccontextmanager
@@ -109,6 +112,7 @@ async def open_hub(
     debug: bool | FromEnvironment = FROM_ENV,
     create: bool = True,
     verify: bool = False,
+    checks: Mapping[str, Check] = MappingProxyType({}),
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block. What is left out comes from the environment.
 
@@ -133,6 +137,8 @@ async def open_hub(
     - ``debug``: whether exceptions of handlers, tools and observers are logged with messages that may hold state.
     - ``create``: False refuses a store that does not exist or lacks a part of this release's schema, and makes nothing.
     - ``verify``: decode each value that is stored, and compare it, before it is stored.
+    - ``checks``: functions that answers must pass, by the names that AwaitInputs give: each is given the answer, and
+      returns None, a text, or Problems. They may be coroutine functions, and have 10 seconds together.
 
     Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
     What was opened is closed at the end of the block, a backend that was passed in too.
@@ -176,7 +182,7 @@ async def open_hub(
             loaded = await trained.load()
             if isinstance(loaded, Failure):
                 raise loaded.failure()
-        yield PersistenceHub(suspensions, defaults, trained)
+        yield PersistenceHub(suspensions, defaults, trained, AnswerChecks(dict(checks), suspensions.tracebacks))
     finally:
         await backend.close()
 
@@ -255,6 +261,14 @@ def _check_public_url(url: object, name: str) -> None:
         out_of_range(name, PUBLIC_URL_TAKES, "another")
 
 
+def _check_checks(checks: object, name: str) -> None:
+    check_mapping(checks, name)
+    given: Mapping[object, object] = checks  # type: ignore[assignment]
+    for key, check in given.items():
+        check_text(key, f"a name in {name}")
+        check_callable(check, f"{name}[{key!r}]")
+
+
 def _of(kinds: type | tuple[type, ...], takes: str) -> Callable[[object, str], None]:
     return lambda value, name: check_instance(value, name, kinds, takes)
 
@@ -280,6 +294,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
         "blobs_from": check_size,
         "create": check_flag,
         "verify": check_flag,
+        "checks": _check_checks,
         "debug": check_flag,
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from attrs import evolve, field, frozen
@@ -13,6 +13,7 @@ from flowpersist.errors import ConfigurationError, InputValidationError, Persist
 from flowpersist.errors.arguments import check_instance, check_optional, check_str
 from flowpersist.inputs.json_patch import patched
 from flowpersist.inputs.json_schema import JsonSchema, check_json
+from flowpersist.inputs.redaction import check_pointers, masked
 
 __all__ = ["DECISIONS", "Action", "Decision"]
 
@@ -21,7 +22,7 @@ Decision: TypeAlias = Literal["approve", "edit", "reject", "respond"]
 DECISIONS: Final = ("approve", "edit", "reject", "respond")
 
 
-@frozen
+@frozen(repr=False)
 class Action:
     """The call that a person approves. It is part of the question's digest: another call is another question.
 
@@ -30,6 +31,7 @@ class Action:
     - ``version``: the tool's version.
     - ``policy``: the version of the policy that asks for the approval.
     - ``schema``: the JSON Schema of the tool's arguments. An edit of them is checked against it.
+    - ``redact``: JSON pointers of the arguments that are masked where the call is not shown to be decided.
     """
 
     tool: str
@@ -37,6 +39,7 @@ class Action:
     version: str | None = None
     policy: str | None = None
     schema: Mapping[str, object] | None = None
+    redact: Sequence[str] = ()
 
     def __attrs_post_init__(self) -> None:
         check_str(self.tool, "tool")
@@ -52,6 +55,7 @@ class Action:
         checked = check_json(dict(self.arguments), what="the arguments")
         self._require(checked)
         object.__setattr__(self, "arguments", copy.deepcopy(checked.unwrap()))
+        object.__setattr__(self, "redact", check_pointers(self.redact, "redact", self.arguments))
         if self.schema is not None:
             JsonSchema.of(self.schema, what=f"the schema of {self.tool!r}")
             object.__setattr__(self, "schema", copy.deepcopy(dict(self.schema)))
@@ -95,10 +99,20 @@ class Action:
             return Failure(InputValidationError(f"the answer {problem.message}", [problem]))
         return Success(answer["arguments"]) if "arguments" in answer else patched(self.arguments, answer["patch"])
 
+    def __repr__(self) -> str:
+        arguments = masked(self.arguments, self.redact)
+        return f"Action(tool={self.tool!r}, arguments={arguments!r}, version={self.version!r}, policy={self.policy!r})"
+
+    def masked(self) -> Action:
+        """The same with what it redacts masked. It has no schema, which the masked arguments need not fit."""
+        arguments = masked(self.arguments, self.redact)
+        return evolve(self, arguments=arguments, schema=None, redact=()) if self.redact else self
+
     def to_data(self) -> dict[str, object]:
         """As JSON data; what was not given is left out."""
         data: dict[str, object] = {"tool": self.tool, "arguments": dict(self.arguments)}
-        named = {"version": self.version, "policy": self.policy, "schema": self.schema}
+        redact = list(self.redact) or None
+        named = {"version": self.version, "policy": self.policy, "schema": self.schema, "redact": redact}
         return data | {name: value for name, value in named.items() if value is not None}
 
     @classmethod

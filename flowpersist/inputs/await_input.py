@@ -22,6 +22,8 @@ from flowpersist.inputs.filling import checked_arguments, filled_texts
 from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
+from flowpersist.inputs.labels import Risk, check_labels, labels_data
+from flowpersist.inputs.redaction import check_pointers, masked_question
 from flowpersist.inputs.schedule import Escalation, OnExpiry, check_schedule, schedule_data, schedule_fields
 
 __all__ = ["NO_DEFAULT", "AwaitInput"]
@@ -34,7 +36,7 @@ MAX_SIZE: Final = 1024 * 1024
 MAX_ANSWER: Final = Limits().max_bytes
 
 
-@frozen(init=False)
+@frozen(init=False, repr=False)
 class AwaitInput(Forms, Generic[A]):
     """What is awaited.
 
@@ -48,6 +50,12 @@ class AwaitInput(Forms, Generic[A]):
     - ``on_expiry``: what the deadline does: ``default`` (needs one), ``expire`` (takes none) or ``escalate`` (goes to
     the next step, after the last one as if left out). ``reminders``: at most 16 offsets before the deadline;
     ``escalation``: at most 16 ``Escalation`` steps.
+    - ``risk``: ``low``, ``medium``, ``high`` or ``critical``; ``priority``: 0 to 100, the higher the more urgent;
+    ``metadata``: at most 32 entries. They are sealed with the question.
+    - ``ui``: hints for a form, by JSON pointer of the answer: ``label``, ``help``, ``placeholder``, ``widget`` and
+    ``order``.
+    - ``redact``: JSON pointers of ``shown`` that are masked in lists, events, notifications and as text.
+    - ``checks``: names of the hub's checks that an answer must pass too; a default is not asked.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
     ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.
@@ -67,6 +75,12 @@ class AwaitInput(Forms, Generic[A]):
     on_expiry: OnExpiry | None = None
     reminders: Sequence[timedelta] = ()
     escalation: Sequence[Escalation] = ()
+    risk: Risk | None = None
+    priority: int | None = None
+    metadata: Mapping[str, str | int | float | bool] | None = None
+    ui: Mapping[str, Mapping[str, object]] | None = None
+    redact: Sequence[str] = ()
+    checks: Sequence[str] = ()
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
     size: int = field(init=False, repr=False, eq=False)
@@ -103,6 +117,8 @@ class AwaitInput(Forms, Generic[A]):
         check_schedule(self.id, given, has_default=self.default is not NO_DEFAULT)
         object.__setattr__(self, "reminders", tuple(sorted(self.reminders, reverse=True)))
         object.__setattr__(self, "escalation", tuple(self.escalation))
+        check_labels(self.id, given, derived)
+        object.__setattr__(self, "checks", tuple(self.checks))
         default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked. Its bound is
@@ -112,6 +128,7 @@ class AwaitInput(Forms, Generic[A]):
             self._refuse_silence(default)
         if self.shown is not None:
             self._require("shown", check_json(self.shown, what="shown"))
+        object.__setattr__(self, "redact", check_pointers(self.redact, "redact", self.shown))
         # Its mappings stay the caller's, who may change them: what was checked is what is stored.
         text = json.dumps(self._given(default), ensure_ascii=False)
         if len(text) > MAX_SIZE:
@@ -136,6 +153,7 @@ class AwaitInput(Forms, Generic[A]):
         }
         given = {name: value for name, value in data.items() if value is not None}
         given |= schedule_data({name: getattr(self, name) for name in ("on_expiry", "reminders", "escalation")})
+        given |= labels_data({name: getattr(self, name) for name in DETAILS})
         if self.schema is not None:
             given["schema"] = dict(self._json_schema)
         if default is not NO_DEFAULT:
@@ -156,6 +174,19 @@ class AwaitInput(Forms, Generic[A]):
                 "default that rejects it, or approve_on_expiry=True",
                 "default",
             )
+
+    def __repr__(self) -> str:
+        given = masked_question(self._data)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def masked(self) -> AwaitInput[A]:
+        """The same with what it redacts masked, to be shown where it is not answered. It has no default then."""
+        made = masked_question(self._data)
+        if made is self._data:
+            return self
+        action = None if self.action is None else self.action.masked()
+        changes = {"shown": made.get("shown"), "action": action, "redact": ()}
+        return evolve(cast("Any", self), **changes, default=NO_DEFAULT, on_expiry=None)
 
     @property
     def json_schema(self) -> Mapping[str, object]:

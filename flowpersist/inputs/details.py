@@ -14,6 +14,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_moment, check_optional
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.json_schema import check_json
+from flowpersist.inputs.labels import Risk
 from flowpersist.inputs.schedule import Escalation, OnExpiry
 
 __all__ = [
@@ -61,6 +62,12 @@ class CommonDetails(TypedDict, total=False):
     on_expiry: OnExpiry | None
     reminders: Sequence[timedelta]
     escalation: Sequence[Escalation]
+    risk: Risk | None
+    priority: int | None
+    metadata: Mapping[str, str | int | float | bool] | None
+    ui: Mapping[str, Mapping[str, object]] | None
+    redact: Sequence[str]
+    checks: Sequence[str]
 
 
 class Details(CommonDetails, total=False):

@@ -15,6 +15,7 @@ from flowpersist.backends.base import check_text
 from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedType
 from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.redaction import masked_question
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
@@ -247,16 +248,16 @@ def check_run(run: object) -> None:
     check_instance(run, "run", Resumption, "the Resumption that a claim gave")
 
 
-def suspension_of(head: Head) -> Suspension:
-    """The public view of a head."""
-    return Suspension(**_view(head))
+def suspension_of(head: Head, *, masked: bool = False) -> Suspension:
+    """The public view of a head; with ``masked`` its questions have what they redact masked."""
+    return Suspension(**_view(head, masked=masked))
 
 
-def _view(head: Head) -> dict[str, Any]:
+def _view(head: Head, *, masked: bool = False) -> dict[str, Any]:
     return {
         "id": head.id,
         "status": head.status,
-        "waits": tuple(wait_of(state) for state in head.waits),
+        "waits": tuple(wait_of(state, masked=masked) for state in head.waits),
         "sequence": head.sequence,
         "until": head.until,
         "metadata": dict(head.metadata),
@@ -271,16 +272,17 @@ def _view(head: Head) -> dict[str, Any]:
     }
 
 
-def wait_of(state: WaitState) -> Wait:
-    """The public view of a wait."""
+def wait_of(state: WaitState, *, masked: bool = False) -> Wait:
+    """The public view of a wait; ``masked`` where it is not shown to be answered."""
     answer = state.answer
+    data = state.awaiting
     return Wait(
         name=state.name,
         status=state.status,
         deadline=state.deadline,
         answered_by=None if answer is None else answer.by,
         answered_at=None if answer is None else answer.at,
-        data=state.awaiting,
+        data=masked_question(data) if masked and data is not None else data,
         digest=digest_text(state.shown),
         answered_digest=None if answer is None else digest_text(answer.shown),
         level=0 if state.schedule is None else state.schedule.level,

@@ -359,6 +359,7 @@ KINDS: dict[str, list[object]] = {
     "url": [7, b"x", Path("flows.db"), object()],
     "value": ANYTHING,
     "verify": FLAG,
+    "checks": [*MAPPING, {"a": 7}, {7: str}],
     "version": COUNT[:-1],
     "cls": [7, "name", object()],
     "classes": [7, "name", object()],
@@ -415,6 +416,12 @@ OWN: dict[str, list[object]] = {
     "AwaitInput.deadline": MOMENT,
     "AwaitInput.fill.arguments": ANYTHING,  # what a calling model sends: an error of its own
     "AwaitInput.from_data.data": ANYTHING,  # what was stored: MalformedPayload
+    "AwaitInput.checks": ["iban", 7, [7], [""], ["a", "a"], ["\0"]],
+    "AwaitInput.metadata": ["text", 7, {7: 1}, {"a": []}, {"a": "\ud800"}, {str(number): 1 for number in range(33)}],
+    "AwaitInput.priority": [-1, 101, "5", 1.5, True],
+    "AwaitInput.redact": ["/a", 7, [7], ["a"], ["/missing"]],
+    "AwaitInput.risk": CHOICE,
+    "AwaitInput.ui": [*MAPPING, {"/missing": {}}, {"": 7}, {"": {"colour": "red"}}, {"": {"widget": []}}],
     "AwaitInput.id": [*STORED, ""],
     "AwaitInput.to_data.types": OBJECT,
     "Backoff.first": PAUSE,

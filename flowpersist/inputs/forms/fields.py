@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from flowpersist.inputs.forms.references import resolved
 
-__all__ = ["ANSWER", "Field", "fields_of", "is_flat", "rules_beyond"]
+__all__ = ["ANSWER", "Field", "field_pointer", "fields_of", "is_flat", "rules_beyond"]
 
 #: The name of the only field where the answer is not an object.
 ANSWER: Final = "answer"
@@ -59,6 +59,11 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
         return (_field(ANSWER, schema, schema, required=True),)
     required = root.get("required", ())
     return tuple(_field(name, one, schema, required=name in required) for name, one in root["properties"].items())
+
+
+def field_pointer(name: str) -> str:
+    """The JSON pointer of a field's value within the answer."""
+    return "" if name == ANSWER else "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def is_flat(schema: Mapping[str, Any]) -> bool:

@@ -76,7 +76,7 @@ class Forms:
         - ``url``: the page of the question. None: ``ConfigurationError`` where a form can't carry it.
         """
         check_optional(url, "url", check_str)
-        return people.elicitation(_of(self), url)
+        return people.elicitation(_masked(self), url)
 
     def to_agui(self, interrupt_id: str, *, tool_call_id: str | None = None) -> dict[str, Any]:
         """An interrupt of AG-UI, for the ``interrupts`` of a ``RUN_FINISHED`` event.
@@ -86,7 +86,7 @@ class Forms:
         """
         check_str(interrupt_id, "interrupt_id")
         check_optional(tool_call_id, "tool_call_id", check_str)
-        return people.agui_interrupt(_of(self), interrupt_id, tool_call_id)
+        return people.agui_interrupt(_masked(self), interrupt_id, tool_call_id)
 
     def to_a2a(self, task_id: str, context_id: str, message_id: str, *, at: datetime | None = None) -> dict[str, Any]:
         """A ``TaskStatusUpdateEvent`` of A2A, in its JSON form: the task needs input.
@@ -98,7 +98,7 @@ class Forms:
         for what, text in (("task_id", task_id), ("context_id", context_id), ("message_id", message_id)):
             check_str(text, what)
         check_optional(at, "at", check_moment)
-        return people.a2a_event(_of(self), task_id, context_id, message_id, at)
+        return people.a2a_event(_masked(self), task_id, context_id, message_id, at)
 
     def to_langchain(
         self,
@@ -134,7 +134,7 @@ class Forms:
         """
         check_str(interrupt_id, "interrupt_id")
         check_optional(name, "name", check_str)
-        return people.strands_interrupt(_of(self), interrupt_id, name)
+        return people.strands_interrupt(_masked(self), interrupt_id, name)
 
     def to_adk(self, interrupt_id: str) -> dict[str, Any]:
         """A ``RequestInput`` of Google's Agent Development Kit.
@@ -142,7 +142,7 @@ class Forms:
         - ``interrupt_id``: of the interrupt; not the key.
         """
         check_str(interrupt_id, "interrupt_id")
-        return people.adk_request(_of(self), interrupt_id)
+        return people.adk_request(_masked(self), interrupt_id)
 
     def to_slack(self, reference: str, *, url: str | None = None) -> dict[str, Any]:
         """``text`` and ``blocks`` of a Slack message: buttons for yes and no or up to five choices, else a link.
@@ -151,7 +151,7 @@ class Forms:
         - ``url``: the page of the question. None: ``ConfigurationError`` where buttons can't carry it.
         """
         check_optional(url, "url", check_str)
-        return slack.slack_message(_of(self), reference, url)
+        return slack.slack_message(_masked(self), reference, url)
 
     def to_form(self) -> dict[str, Any]:
         """Title, prompt, what is shown, and the fields of the answer with their widgets and HTML attributes."""
@@ -248,3 +248,8 @@ class Forms:
 
 def _of(forms: Forms) -> Question:
     return cast("Question", forms)
+
+
+def _masked(forms: Forms) -> Question:
+    """The question for where it is told of, and not answered under the hub's own eyes."""
+    return cast("Question", cast("Any", forms).masked())

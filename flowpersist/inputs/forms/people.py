@@ -5,6 +5,7 @@ Strands, ADK, HTML.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -12,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_choice
 from flowpersist.inputs.action import DECISIONS, Decision
-from flowpersist.inputs.forms.fields import Field, fields_of, rules_beyond
+from flowpersist.inputs.forms.fields import Field, field_pointer, fields_of, rules_beyond
 from flowpersist.inputs.forms.question import Question, text_of
 
 __all__ = [
@@ -184,8 +185,15 @@ def adk_request(asked: Question, interrupt_id: str) -> dict[str, Any]:
 
 def html_form(asked: Question) -> dict[str, Any]:
     """Title, prompt, what is shown, and the fields of the answer, for a page that draws a form of them."""
-    fields = [_html_field(one) for one in fields_of(asked.json_schema)]
+    fields = [_hinted(_html_field(one), asked.ui or {}) for one in fields_of(asked.json_schema)]
+    # Those without an order stand after those with one, as the schema has them.
+    fields.sort(key=lambda one: one.pop("order", math.inf))
     return {"title": asked.title, "prompt": asked.prompt, **_data(asked), "fields": fields}
+
+
+def _hinted(made: dict[str, Any], ui: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """A field with the hints that the question gives for it."""
+    return {**made, **ui.get(field_pointer(made["name"]), {})}
 
 
 _WIDGETS: Final = {

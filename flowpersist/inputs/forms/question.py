@@ -43,6 +43,11 @@ class Question(Protocol):
         ...
 
     @property
+    def ui(self) -> Mapping[str, Mapping[str, object]] | None:
+        """Hints for a form, by JSON pointer of the answer."""
+        ...
+
+    @property
     def action(self) -> Action | None:
         """The call that the answer approves."""
         ...
