@@ -84,7 +84,7 @@ def _check_names(name: str, checks: Sequence[str]) -> None:
 
 
 def _check_hints(name: str, ui: Mapping[Any, Any], schema: Mapping[str, Any]) -> None:
-    fields = {field_pointer(one.name) for one in fields_of(schema)}
+    fields = {field_pointer(one.name, schema) for one in fields_of(schema)}
     orders: set[object] = set()
     for pointer, hints in ui.items():
         where = f"Invalid ui of {name!r}: {pointer!r}"

@@ -188,7 +188,7 @@ async def test_an_answer_that_comes_while_its_attempt_is_given_up_counts_for_not
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_the_digest_is_that_of_the_specification(vector):
     awaiting = vector["awaiting"]
-    shown = {name: awaiting[name] for name in ("prompt", "title", "shown", "schema") if name in awaiting}
+    shown = {name: awaiting[name] for name in ("prompt", "title", "shown", "schema", "ui") if name in awaiting}
     assert canonical_json(shown) == vector["canonical"]
     assert f"sha256:{hashlib.sha256(vector['canonical'].encode()).hexdigest()}" == vector["digest"]
     # The second one is remembered.

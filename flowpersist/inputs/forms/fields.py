@@ -61,9 +61,10 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     return tuple(_field(name, one, schema, required=name in required) for name, one in root["properties"].items())
 
 
-def field_pointer(name: str) -> str:
+def field_pointer(name: str, schema: Mapping[str, Any]) -> str:
     """The JSON pointer of a field's value within the answer."""
-    return "" if name == ANSWER else "/" + name.replace("~", "~0").replace("/", "~1")
+    # A property may have the name that stands for an answer which is no object.
+    return "" if not is_flat(schema) else "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def is_flat(schema: Mapping[str, Any]) -> bool:

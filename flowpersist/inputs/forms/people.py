@@ -185,15 +185,15 @@ def adk_request(asked: Question, interrupt_id: str) -> dict[str, Any]:
 
 def html_form(asked: Question) -> dict[str, Any]:
     """Title, prompt, what is shown, and the fields of the answer, for a page that draws a form of them."""
-    fields = [_hinted(_html_field(one), asked.ui or {}) for one in fields_of(asked.json_schema)]
+    fields = [_hinted(asked, _html_field(one)) for one in fields_of(asked.json_schema)]
     # Those without an order stand after those with one, as the schema has them.
     fields.sort(key=lambda one: one.pop("order", math.inf))
     return {"title": asked.title, "prompt": asked.prompt, **_data(asked), "fields": fields}
 
 
-def _hinted(made: dict[str, Any], ui: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+def _hinted(asked: Question, made: dict[str, Any]) -> dict[str, Any]:
     """A field with the hints that the question gives for it."""
-    return {**made, **ui.get(field_pointer(made["name"]), {})}
+    return {**made, **(asked.ui or {}).get(field_pointer(made["name"], asked.json_schema), {})}
 
 
 _WIDGETS: Final = {
