@@ -38,6 +38,7 @@ __all__ = [
     "project_scope",
     "purge_all",
     "purge_old",
+    "scope_in",
     "scoped_secret",
 ]
 
@@ -88,6 +89,11 @@ def name_in(key: str) -> str:
     return key.partition(".")[2] if key.startswith(_SCOPED) else key.partition(_SCOPED)[0]
 
 
+def scope_in(key: str) -> str | None:
+    """The project's scope in a catalogue's key; None where it is of no project."""
+    return key[len(_SCOPED) :].partition(".")[0] if key.startswith(_SCOPED) else None
+
+
 def beside(key: str, name: str) -> str:
     """The catalogue's key of the collection of that name, of the same tenant and project as that of ``key``."""
     own = len(name_in(key))
@@ -114,16 +120,20 @@ class CollectionCatalog:
     """The collections of a hub's namespace; ``of`` are the records of its suspensions."""
 
     def __init__(self, of: SealedRecords[Any]) -> None:
-        self._of = of
+        self.of = of
         self._records = FollowingRecords(of, f"{of.namespace}.collections", Collection, purpose="collection")
 
     def namespace(self, key: str) -> str:
         """Where the records of the collection of that key stand."""
-        return f"{self._of.namespace}.values.{key}"
+        return f"{self.of.namespace}.values.{key}"
 
     async def find(self, name: str, tenant: str | None) -> Result[Collection | None, PersistenceError]:
         """A collection, or None where nobody has made it."""
-        records, key = self._records.now, collection_key(name, tenant)
+        return await self.read(collection_key(name, tenant))
+
+    async def read(self, key: str) -> Result[Collection | None, PersistenceError]:
+        """The collection of a key, or None. Of a project's collection the secret is not here."""
+        records = self._records.now
         read = await records.read(key)
         if isinstance(read, Failure) and not isinstance(read.failure(), StorageError):
             return Failure(at(read.failure(), records.ref(key)))
@@ -146,7 +156,7 @@ class CollectionCatalog:
     @property
     def kid(self) -> str | None:
         """The key that seals now."""
-        keyring = self._of.sealer.keyring
+        keyring = self.of.sealer.keyring
         return None if keyring is None else keyring.primary
 
     async def reseal(self, name: str, tenant: str | None) -> Result[None, PersistenceError]:
@@ -186,7 +196,7 @@ class CollectionCatalog:
 
     def records(self, key: str) -> SealedRecords[Any]:
         """The records of the collection of that key, which are not opened by it."""
-        of = self._of
+        of = self.of
         return SealedRecords(of.backend, of.sealer, self.namespace(key), Collection, runtime=of.runtime)
 
     async def remove(self, scope: str) -> Result[int, PersistenceError]:

@@ -15,16 +15,25 @@ from typing import Any, Final, TypeAlias, TypeVar
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Record, Where
-from flowpersist.errors import MalformedPayload, PersistenceError, RevisionConflict, StorageError, UnsupportedVersion
+from flowpersist.errors import (
+    EncryptionError,
+    MalformedPayload,
+    PersistenceError,
+    RevisionConflict,
+    StorageError,
+    UnsupportedVersion,
+)
 from flowpersist.errors.arguments import check_instance
 from flowpersist.sealed.caching import RecordCache
 from flowpersist.sealed.cards import Card, at
+from flowpersist.sealed.catalogue import scope_in
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.intents import INTENT, Intent, Intents
 from flowpersist.sealed.naming import Naming, Parts, Prefix, parts_of
+from flowpersist.sealed.upkeep import KeptUp, Upkeep
 
-__all__ = ["Parted", "SubjectRecords"]
+__all__ = ["Parted", "SubjectRecords", "settling"]
 
 T = TypeVar("T")
 #: Contents of parts, by their names.
@@ -279,6 +288,27 @@ class SubjectRecords:
             message = f"the value has version {version}, and this release reads {FORMAT}; upgrade flowpersist"
             return Failure(self._at(name, UnsupportedVersion(message)))
         return Success({part: one for part, one in value.items() if part != _FORMAT})
+
+
+def settling(kinds: tuple[str, ...], of: str) -> Upkeep:
+    """The upkeep of such a collection: what was cut is done to its end.
+
+    That opens intents, which are sealed as values are. A process whose keyring has not their key leaves them to others.
+    """
+
+    async def settle(one: KeptUp) -> Result[int, PersistenceError]:
+        found = await one.catalog.read(one.key)
+        made = found.value_or(None)
+        if made is not None:
+            scope = scope_in(one.key)
+            collection = SealedCollection(
+                one.catalog.of, made.name, listed=made.listed, tenant=made.tenant, scope=scope
+            )
+            found = (await SubjectRecords(collection, kinds, of).settle(None)).map(lambda _: None)
+        sealed_otherwise = isinstance(found, Failure) and isinstance(found.failure(), EncryptionError)
+        return Success(0) if sealed_otherwise else found.map(lambda _: 0)
+
+    return settle
 
 
 def _intent(naming: Naming, subject: str | int) -> tuple[str, Parts]:

@@ -71,10 +71,13 @@ class Features:
         return Saved(done.number, done.written.now)
 
     @discreet
-    async def load(self) -> Any:  # noqa: ANN401 - what was saved
-        """The content of the newest version; None where there is none. One round trip."""
+    async def load(self, default: Any = None) -> Any:  # noqa: ANN401 - what was saved
+        """The content of the newest version. One round trip.
+
+        - ``default``: what is given where nothing was saved. A value of your own tells that from a saved None.
+        """
         versions = await self.history(1)
-        return versions[0].content if versions else None
+        return versions[0].content if versions else default
 
     @discreet
     async def history(self, n: int = 20) -> tuple[FeatureVersion, ...]:

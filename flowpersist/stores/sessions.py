@@ -20,7 +20,8 @@ from flowpersist.lifecycle.session_records import (
 )
 from flowpersist.sealed.lines import Form, export_lines, import_lines
 from flowpersist.sealed.parts import PartView
-from flowpersist.sealed.subjects import SubjectRecords
+from flowpersist.sealed.subjects import SubjectRecords, settling
+from flowpersist.sealed.upkeep import register
 from flowpersist.stores.values import ValueStore
 
 __all__ = ["SESSIONS", "Sessions"]
@@ -28,6 +29,7 @@ __all__ = ["SESSIONS", "Sessions"]
 SESSIONS: Final = "sessions"
 KINDS: Final = tuple({one.kind: 0 for one in RECORDS.values()})
 LINES: Final = Form("flowpersist.sessions", 1, RECORDS)
+register(SESSIONS, settling(KINDS, "user_id"))
 
 
 @discreet_verbs

@@ -236,6 +236,8 @@ async def test_no_agent_and_no_content_stands_in_clear(backend, url, stored, cap
 async def test_features_have_versions(stores):
     features = stores.features
     assert (await features.load(), await features.history()) == (None, ())
+    nothing = object()
+    assert await features.load(nothing) is nothing
     first = await features.save({"name": "login", "passes": False})
     second = await features.save({"name": "login", "passes": True}, if_revision=first.revision)
     for stale in (0, first.revision, second.revision + 1):

@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 
 import attrs
 import pytest
+from returns.result import Success
 
 from canaries import forms
-from flowpersist import KeyRing
+from flowpersist import KeyRing, Maintenance, or_raise
+from flowpersist.backends.base import Where
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import RevisionConflict, ValueNotFound
+from flowpersist.sealed.intents import INTENT
 from flowpersist.sealed.naming import Prefix
 from flowpersist.stores import (
     ContextRecord,
@@ -336,6 +339,41 @@ async def test_to_forget_is_all_or_none_wherever_it_is_cut(backend, url, lost):
 
         await cut_at_every_step(url, lambda sessions: sessions.forget(ANA), check, lost=lost)
         assert finished.count(1) >= len(finished) - 1
+
+
+async def test_maintenance_finishes_what_was_cut_once_in_any_number_of_processes(backend, url):
+    """Of every tenant and project, and without the key that opens it nothing is done and nothing fails."""
+    cut = CutBackend(backend_from_url(url), 10_000, lost=False)
+    async with open_test_hub(cut, keyring=RING, types=[Basket]) as hub:
+        several = [Stores(hub).sessions, Stores(hub, tenant="acme").sessions, Stores(hub).project("p").sessions]
+        for sessions in several:
+            await fill_briefly(sessions)
+            await sessions.save_user(UserRecord("ben"))
+            cut.left = 2
+            with pytest.raises(Cut):
+                await sessions.forget(ANA)
+            cut.left = 10_000
+    async with open_test_hub(url, keyring=KeyRing.generate()) as strange:
+        await Maintenance(strange).cleanup_stores()
+    async with open_test_hub(url, keyring=RING) as hub, open_test_hub(url, keyring=RING) as other:
+        several = [Stores(hub).sessions, Stores(hub, tenant="acme").sessions, Stores(hub).project("p").sessions]
+        left = [await intents(sessions) for sessions in several]
+        assert left == [1, 1, 1]
+        done = await asyncio.gather(*(Maintenance(one).cleanup_stores() for one in (hub, other)))
+        assert all(isinstance(one, Success) for one in done), done
+        assert [await intents(sessions) for sessions in several] == [0, 0, 0]
+        for sessions in several:
+            assert await sessions.cleanup() == 0
+            assert await sessions.get_user("ben") is not None
+            await nothing_is_left(sessions)
+
+
+async def intents(sessions):
+    """How many stand in the store."""
+    collection = sessions.records.collection
+    naming = or_raise(await collection.naming())
+    where = Where(range=naming.span(Prefix((INTENT,))).range)
+    return len(or_raise(await collection.records.listed(where, limit=9)).items)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["not done", "not heard of"])
