@@ -37,6 +37,8 @@ S = TypeVar("S")
 GRAPHS = int(os.environ.get("FLOWPERSIST_KEPT_GRAPHS", "1500"))
 #: Names that attributes are given: of fields, of slots, of methods, and of neither.
 NAMES: tuple[Any, ...] = ("first", "second", "extra", "index", "keys", "double", "__hide__", "name", "args", 5)
+#: Slots for what is computed again: hashes, and the cached property of an attrs class.
+COMPUTED = frozenset({"_attrs_cached_hash", "__msgspec_cached_hash__", "double"})
 LEAVES: tuple[Any, ...] = (None, True, 0, 1, 2.5, float("nan"), "a", "first", b"x", 2**70, 1j, ..., "")
 
 
@@ -276,16 +278,28 @@ CODEC = Codec(types=TYPES)
 class Program:
     """What bytes say, one after the other; nothing follows the last."""
 
+    leaves: tuple[Any, ...] = LEAVES
+
     def __init__(self, code: bytes) -> None:
         self._code = iter(code)
         self.made: list[Any] = []
+
+    @property
+    def makers(self) -> Any:
+        """How objects are made."""
+        return MAKERS
+
+    @property
+    def changes(self) -> Any:
+        """What is done to objects that are made."""
+        return CHANGES
 
     def number(self, below: int) -> int:
         return next(self._code, 0) % (below or 1)
 
     def cell(self) -> Any:
-        at = self.number(len(self.made) + len(LEAVES))
-        return self.made[at] if at < len(self.made) else LEAVES[at - len(self.made)]
+        at = self.number(len(self.made) + len(self.leaves))
+        return self.made[at] if at < len(self.made) else self.leaves[at - len(self.made)]
 
     def cells(self) -> list[Any]:
         return [self.cell() for _ in range(self.number(4))]
@@ -294,7 +308,7 @@ class Program:
         for _ in range(2 + self.number(12)):
             self.attempt(make_one)
         for _ in range(self.number(24)):
-            self.attempt(CHANGES[self.number(len(CHANGES))])
+            self.attempt(self.changes[self.number(len(self.changes))])
         return self.made[:] if self.number(2) else self.made[-1] if self.made else None
 
     def attempt(self, step: Callable[[Program], Any]) -> None:
@@ -376,7 +390,7 @@ MAKERS: tuple[Callable[[Program], Any], ...] = (
 
 
 def make_one(program: Program) -> None:
-    program.made.append(MAKERS[program.number(len(MAKERS))](program))
+    program.made.append(program.makers[program.number(len(program.makers))](program))
 
 
 def some(program: Program) -> Any:
@@ -414,11 +428,13 @@ CHANGES = (*[set_attribute] * 4, *[put_attribute] * 2, drop_attribute, compute, 
 
 def raw(one: Any) -> Iterator[tuple[Any, Any]]:
     """What an object has, looked at without the codec: its attributes in their order, and its slots."""
-    dropped = {"double"} if isinstance(one, Identical) else set()
-    yield from ((name, value) for name, value in getattr(one, "__dict__", {}).items() if name not in dropped)
+    computed = isinstance(getattr(type(one), "double", None), cached_property)
+    held = getattr(one, "__dict__", {}).items()
+    yield from ((name, value) for name, value in held if not (computed and name == "double"))
     for base in type(one).__mro__:
         for name, member in vars(base).items():
-            if type(member) is MemberDescriptorType and base.__module__ == __name__ and name != "_attrs_cached_hash":
+            is_ours = "test_codec_kept" in base.__module__
+            if type(member) is MemberDescriptorType and is_ours and name not in COMPUTED:
                 try:
                     yield (base, name), member.__get__(one)
                 except AttributeError:
@@ -437,21 +453,21 @@ def check_raw(comparison: _Comparison, parts: _Parts, pairs: list[tuple[Any, Any
                 assert comparison._forth.get(id(value)) is copy, one
 
 
-def check(value: Any) -> str:
-    match CODEC.encode(value):
+def check(value: Any, codec: Codec = CODEC) -> str:
+    match codec.encode(value):
         case Failure(error):
             assert isinstance(error, SerializationError), error
             return type(error).__name__
         case Success(data):
-            copy = CODEC.decode(data).unwrap()
-            parts = _Parts(Roles(TYPES))
+            copy = codec.decode(data).unwrap()
+            parts = _Parts(Roles(codec.types))
             comparison = _Comparison(parts, {})
             assert comparison.run(value, copy) is None
             pairs = [
                 (one, comparison._forth[id(one)]) for one, _ in parts._read.values() if id(one) in comparison._forth
             ]
             check_raw(comparison, parts, pairs)
-            assert CODEC.verifying().encode(value) == Success(data)
+            assert codec.verifying().encode(value) == Success(data)
             return "kept"
     raise AssertionError
 
