@@ -314,7 +314,7 @@ class Program:
     def attempt(self, step: Callable[[Program], Any]) -> None:
         try:
             step(self)
-        except (TypeError, AttributeError, ValueError, LookupError, RecursionError, StopIteration):
+        except (TypeError, AttributeError, ValueError, LookupError, RecursionError, NotImplementedError, StopIteration):
             return
 
 
