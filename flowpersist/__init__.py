@@ -36,6 +36,7 @@ from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import Principal
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle import Criteria, NewSuspension, Receipt, Resumption, Status, Suspension, Wait
@@ -62,6 +63,7 @@ __all__ = [
     "Page",
     "PersistenceError",
     "PersistenceHub",
+    "Principal",
     "RaisingHub",
     "Receipt",
     "Resumption",

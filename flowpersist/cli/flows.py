@@ -15,7 +15,7 @@ from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION
 from flowpersist.cli.views import as_text, awaiting_data, receipt_data
-from flowpersist.cli.waits import answer_options, given_answer
+from flowpersist.cli.waits import actor, answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
 from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
 from flowpersist.hub.outcome import MISSING, or_raise
@@ -89,17 +89,19 @@ def resume(
     value: str | None,
     fields: tuple[str, ...],
     by: str | None,
+    roles: tuple[str, ...],
     shown_digest: str | None,
     tools: tuple[str, ...],
     wait: bool,
 ) -> None:
     """Answer, if an answer is given, and continue the flow; KEY is - to read it from standard input."""
     given = given_answer(value, fields)
+    who = actor(by, roles)
 
     async def go_on(runner: FlowRunner) -> FlowOutcome:
         found = named(read_key(key), runner.hub)
         value = await given.read(runner.hub, found) if given else MISSING
-        return or_raise(await runner.resume(found, answer=value, by=by, shown_digest=shown_digest))
+        return or_raise(await runner.resume(found, answer=value, by=who, shown_digest=shown_digest))
 
     _go(store, tools, go_on, wait=wait)
 

@@ -12,6 +12,7 @@ from flowpersist.lifecycle.model import WaitStatus
 if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.lifecycle.views import Receipt, Suspension, Wait
+    from flowpersist.lifecycle.voting import Tally
 
 __all__ = [
     "LISTED",
@@ -75,7 +76,30 @@ def wait_data(wait: Wait) -> dict[str, object]:
         "nextReminder": moment(wait.next_reminder),
         "nextEscalation": moment(wait.next_escalation),
         "awaiting": awaiting_data(wait.awaiting),
+        **_people(wait),
     }
+
+
+def _people(wait: Wait) -> dict[str, object]:
+    """Who may answer a wait, and the votes, where the question says so."""
+    asked = wait.awaiting
+    named = {} if asked is None else {"assignees": list(asked.assignees), "groups": list(asked.groups)}
+    votes = {} if wait.tally is None else {"quorum": tally_data(wait.tally)}
+    return {**{name: names for name, names in named.items() if names}, **votes}
+
+
+def tally_data(tally: Tally) -> dict[str, object]:
+    """How a quorum stands, as JSON data."""
+    votes = [{"by": vote.by, "decision": vote.decision, "at": moment(vote.at)} for vote in tally.votes]
+    return {"needed": tally.needed, "missing": tally.missing, "of": list(tally.of), "veto": tally.veto, "votes": votes}
+
+
+def tally_text(tally: Tally) -> str:
+    """How a quorum stands, in one line."""
+    votes = ", ".join(f"{vote.by}: {vote.decision or 'answered'}" for vote in tally.votes) or "no votes"
+    missing = f", {tally.missing} more needed" if tally.missing else ""
+    of = f" of {', '.join(tally.of)}" if tally.missing and tally.of else ""
+    return f"{votes} ({tally.needed} must agree{missing}{of})"
 
 
 def awaiting_data(awaiting: AwaitInput[object] | None) -> dict[str, object] | None:
@@ -102,6 +126,7 @@ def receipt_data(receipt: Receipt) -> dict[str, object]:
         "by": receipt.by,
         "answerId": receipt.answer_id,
         "digest": receipt.digest,
+        **({} if receipt.tally is None else {"quorum": tally_data(receipt.tally)}),
     }
 
 
@@ -161,6 +186,11 @@ def _wait_lines(wait: Wait, width: int | None) -> list[str]:
     lines += indented(wait.awaiting.prompt, "  ", width)
     for line in _scheduled(wait):
         lines += indented(line, "  ", width)
+    may = [*wait.awaiting.assignees, *(f"members of {group}" for group in wait.awaiting.groups)]
+    if may:
+        lines += indented(f"may answer: {', '.join(may)}", "  ", width)
+    if wait.tally is not None:
+        lines += indented(f"votes: {tally_text(wait.tally)}", "  ", width)
     if wait.status is WaitStatus.OPEN:
         lines += indented(f"answer: {json.dumps(wait.awaiting.json_schema, ensure_ascii=False)}", "  ", width)
     return lines

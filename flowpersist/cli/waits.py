@@ -14,10 +14,11 @@ from flowpersist.cli.inputs import fields_of, fields_taken, json_of, named, read
 from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
-from flowpersist.cli.views import receipt_data, suspension_data
+from flowpersist.cli.views import receipt_data, suspension_data, tally_text
 from flowpersist.errors import SuspensionClosed
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By, Principal
 from flowpersist.lifecycle.model import WaitState
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
     from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
     from flowpersist.lifecycle.views import Receipt, Suspension
 
-__all__ = ["Given", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]
+__all__ = ["Given", "actor", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]
 
 ANSWER = (
     click.option("--value", metavar="JSON", help="The answer as JSON; - reads it from standard input."),
     click.option("--set", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the answer; repeat it."),
     click.option("--by", help="The person who answers; recorded and shown, not verified."),
+    click.option("--role", "roles", metavar="ROLE", multiple=True, help="A role of that person; repeat it."),
     click.option("--shown-digest", metavar="DIGEST", help="Answer only if the question still has this digest."),
 )
 
@@ -70,6 +72,16 @@ def _awaiting(wait: WaitState | None) -> AwaitInput[Any] | None:
     return None if isinstance(read, Failure) else read.unwrap()
 
 
+def actor(by: str | None, roles: tuple[str, ...]) -> By | None:
+    """Who answers, by ``--by`` and ``--role``."""
+    if not roles:
+        return by
+    if by is None:
+        msg = "give --by with --role: the person who has it"
+        raise click.UsageError(msg)
+    return Principal(by, roles=roles)
+
+
 def given_answer(value: str | None, fields: tuple[str, ...]) -> Given:
     """The answer of ``--value`` or ``--set``; false if neither is given."""
     if value is not None and fields:
@@ -92,6 +104,7 @@ def answer(
     value: str | None,
     fields: tuple[str, ...],
     by: str | None,
+    roles: tuple[str, ...],
     shown_digest: str | None,
     answer_id: str | None,
 ) -> None:
@@ -101,13 +114,16 @@ def answer(
         msg = "give the answer: --value JSON, or --set NAME=VALUE for each field"
         raise click.UsageError(msg)
 
+    who = actor(by, roles)
+
     async def verb(hub: PersistenceHub) -> Receipt:
         token = read_key(key)
         value = await given.read(hub, token)
-        return or_raise(await hub.answer(token, value, by=by, answer_id=answer_id, shown_digest=shown_digest))
+        return or_raise(await hub.answer(token, value, by=who, answer_id=answer_id, shown_digest=shown_digest))
 
     receipt = with_hub(store, verb, writes=True)
-    store.show(receipt_data(receipt), [f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}"])
+    votes = [] if receipt.tally is None else [f"votes: {tally_text(receipt.tally)}"]
+    store.show(receipt_data(receipt), [f"{receipt.outcome}: {receipt.wait} of {receipt.suspension_id}", *votes])
 
 
 @click.command(cls=Command)

@@ -27,7 +27,8 @@ __all__ = ["references_of_call", "spell_out"]
 _TEXTS: Final = ("prompt", "title")
 _ASKED: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
 _LABELS: Final = ("risk", "priority", "metadata", "ui", "redact", "checks")
-_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation", *_LABELS)
+_PEOPLE: Final = ("assignees", "groups", "quorum", "answerable_by")
+_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation", *_LABELS, *_PEOPLE)
 
 
 def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:

@@ -37,6 +37,7 @@ from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By, subject_of
 from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, Suspension, WaitStatus
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class FlowRunner:
         *,
         answer: object = MISSING,
         document: Source | None = None,
-        by: str | None = None,
+        by: By | None = None,
         shown_digest: str | None = None,
     ) -> Outcome[FlowOutcome]:
         """Answer one wait and run on, until the run is done or awaits other answers.
@@ -140,7 +141,7 @@ class FlowRunner:
         *,
         answer: object = MISSING,
         document: Source | None = None,
-        by: str | None = None,
+        by: By | None = None,
         shown_digest: str | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``resume``, with the events while they happen."""
@@ -299,10 +300,10 @@ class FlowRunner:
         return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())
 
 
-def _check_answer(document: object, by: object, shown_digest: object) -> None:
+def _check_answer(document: object, by: By | None, shown_digest: object) -> None:
     check_optional(shown_digest, "shown_digest", check_str)
     check_optional(document, "document", check_source)
-    check_optional(by, "by", check_text)
+    check_optional(subject_of(by), "by", check_text)
 
 
 def _check(document: object, run_id: object) -> None:

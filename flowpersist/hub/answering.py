@@ -82,7 +82,7 @@ def _examined(offer: Offer, wait: WaitState | None, kind: Kind, max_text: int) -
 
 
 async def delivered(
-    head: Head, stored: Mapping[str, object], awaiting: AwaitInput[Any] | None
+    head: Head, stored: Mapping[bytes, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
     """The answers for the holder of the run; instances of a class are made in a thread, where its own code runs."""
     if awaiting is None:

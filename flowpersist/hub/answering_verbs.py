@@ -27,6 +27,7 @@ from flowpersist.hub.suspending import (
 from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By, subject_of
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.views import (
@@ -47,7 +48,7 @@ class Reply:
     """An answer, or none: its value, who gives it, and the digest of what they were shown."""
 
     value: object = field(repr=False)
-    by: str | None
+    by: By | None
     shown_digest: str | None
 
 
@@ -60,7 +61,7 @@ class AnsweringVerbs(HubBase):
         key: KeyLike,
         value: object,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
     ) -> Outcome[Receipt]:
@@ -86,7 +87,7 @@ class AnsweringVerbs(HubBase):
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         expect: type[S] = ANY_CLASS,
@@ -111,7 +112,7 @@ class AnsweringVerbs(HubBase):
 
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
-            decision = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=by)
+            decision = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=subject_of(by))
             return await taken(self.suspensions, seen, decision, expect, awaiting)
 
         return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
@@ -122,7 +123,7 @@ class AnsweringVerbs(HubBase):
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
@@ -173,7 +174,7 @@ class AnsweringVerbs(HubBase):
         return as_outcome(await self.suspensions.transact("claim", key, decide, by=given.offer.by, body=True))
 
     @discreet
-    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Outcome[Suspension]:
+    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: By | None = None) -> Outcome[Suspension]:
         """Close a waiting or answered suspension; a running one is cancelled at its next renewal, pause or release.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -190,7 +191,7 @@ class AnsweringVerbs(HubBase):
 
     @discreet
     async def extend(
-        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: By | None = None
     ) -> Outcome[Suspension]:
         """Move the deadline of the key's wait, or by id of all open ones.
 

@@ -28,6 +28,7 @@ from flowpersist.hub.transactions import Suspensions
 from flowpersist.inputs.answer_types import AnswerTypes
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_TEXT
+from flowpersist.inputs.people import By, Principal, subject_of
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.decisions import Offer
@@ -124,11 +125,13 @@ class HubBase:
         self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
         return planned
 
-    def _given(self, value: object, by: str | None, answer_id: str | None, shown_digest: str | None) -> Given:
+    def _given(self, value: object, by: By | None, answer_id: str | None, shown_digest: str | None) -> Given:
         check_optional(shown_digest, "shown_digest", check_str)
         # One answer may be as large as a state.
         most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
-        return Given(Offer(own_copy(value), by, answer_id, shown=shown_digest), self.answer_types, self.checks, most)
+        principal = by if isinstance(by, Principal) else None
+        offer = Offer(own_copy(value), subject_of(by), answer_id, shown=shown_digest, principal=principal)
+        return Given(offer, self.answer_types, self.checks, most)
 
     def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:
         held = self.holds.get((run.suspension.id, run.fence))

@@ -20,7 +20,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.due import due_heads
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
+from flowpersist.lifecycle.model import Answer, AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.views import given
 from flowpersist.sealed.drafts import Draft, Loaded
@@ -65,16 +65,17 @@ class LargeAnswers:
         written = await self.records.put(key, draft, revision=0)
         return written.map(lambda _: AnswerReference(name, mark))
 
-    async def values(self, head: Head) -> Result[Mapping[str, object], PersistenceError]:
-        """The values of the answers that have their own records, by wait, among those of this pause."""
-        values: dict[str, object] = {}
+    async def values(self, head: Head) -> Result[Mapping[bytes, object], PersistenceError]:
+        """The values of the answers and votes that have their own records, by their names, among those of this
+        pause.
+        """
+        values: dict[bytes, object] = {}
         for wait in given(head):
-            reference = _reference(wait)
-            if reference is not None:
+            for reference in _references(wait):
                 value = await self._value(head, wait.name, reference)
                 if not isinstance(value, Success):
                     return Failure(value.failure())
-                values[wait.name] = value.unwrap()
+                values[reference.name] = value.unwrap()
         return Success(values)
 
     async def _value(self, head: Head, wait: str, reference: AnswerReference) -> Result[object, PersistenceError]:
@@ -161,28 +162,29 @@ class AnswerWrites:
         """The head, with references in place of new answers that do not fit in it."""
         known = {wait.secret for wait in before.waits if wait.answer is not None}
         new = [w for w in head.waits if w.answer is not None and w.answer.reference is None and w.secret not in known]
-        for wait in new:
-            own = _weight(wait)
-            if own > LARGE or (own > REFERENCE and size_of(head) > FULL):
-                made = await self._separated(head, wait, own, now)
+        stood = {wait.secret: wait.votes for wait in before.waits}
+        voted = [w for w in head.waits if w.answer is None and w.votes and w.votes != stood.get(w.secret)]
+        for wait in (*new, *voted):
+            answer = _newest(wait)
+            own = 0 if answer is None else _weight(answer.value)
+            if answer is not None and (own > LARGE or (own > REFERENCE and size_of(head) > FULL)):
+                made = await self._separated(head, wait.secret, answer, own, now)
                 if not isinstance(made, Success):
                     return Failure(made.failure())
-                fitting = made.unwrap()
+                fitting = _with_newest(wait, made.unwrap())
                 head = replace(head, waits=tuple(fitting if one is wait else one for one in head.waits))
         return Success(head)
 
     async def _separated(
-        self, head: Head, wait: WaitState, own: int, now: datetime
-    ) -> Result[WaitState, PersistenceError]:
-        answer, written = wait.answer, self._written.get(wait.secret)
-        if answer is None:
-            return Success(wait)
+        self, head: Head, secret: bytes, answer: Answer, own: int, now: datetime
+    ) -> Result[Answer, PersistenceError]:
+        written = self._written.get(secret)
         if written is None or now > written.at + GRACE / 4:
             made = await self.answers.store(head, answer.value, own, now)
             if not isinstance(made, Success):
                 return Failure(made.failure())
-            written = self._written[wait.secret] = _Written(made.unwrap(), now)
-        return Success(replace(wait, answer=replace(answer, value=None, reference=written.reference)))
+            written = self._written[secret] = _Written(made.unwrap(), now)
+        return Success(replace(answer, value=None, reference=written.reference))
 
     @property
     def not_after(self) -> datetime | None:
@@ -199,9 +201,20 @@ class AnswerWrites:
         await self.answers.delete(suspension, {one.reference.name for one in self._written.values()} - named)
 
 
-def _weight(wait: WaitState) -> int:
+def _newest(wait: WaitState) -> Answer | None:
+    """The answer of a wait, else its newest vote."""
+    return wait.votes[-1].answer if wait.answer is None and wait.votes else wait.answer
+
+
+def _with_newest(wait: WaitState, answer: Answer) -> WaitState:
+    if wait.answer is not None:
+        return replace(wait, answer=answer)
+    return replace(wait, votes=(*wait.votes[:-1], replace(wait.votes[-1], answer=answer)))
+
+
+def _weight(value: object) -> int:
     """A measure of an answer's size, in a time that depends on the number of its values alone."""
-    pending: list[object] = [None if wait.answer is None else wait.answer.value]
+    pending: list[object] = [value]
     weight = 0
     while pending:
         item = pending.pop()
@@ -216,11 +229,12 @@ def _weight(wait: WaitState) -> int:
 
 def names_in(head: Head) -> frozenset[bytes]:
     """The names of the large answers of a head."""
-    return frozenset([one.name for one in map(_reference, head.waits) if one is not None])
+    return frozenset([one.name for wait in head.waits for one in _references(wait)])
 
 
-def _reference(wait: WaitState) -> AnswerReference | None:
-    return None if wait.answer is None else wait.answer.reference
+def _references(wait: WaitState) -> list[AnswerReference]:
+    given = [wait.answer, *(vote.answer for vote in wait.votes)] if wait.votes else [wait.answer]
+    return [one.reference for one in given if one is not None and one.reference is not None]
 
 
 def _key(suspension: SuspensionId, name: bytes) -> str:

@@ -16,6 +16,7 @@ from flowpersist.hub.suspending import Awaiting
 from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Until
@@ -61,7 +62,7 @@ class RaisingHub(RaisingAnswers):
         idempotency_key: str | None = None,
         idempotency_digest: str | bytes | None = None,
         key: KeyLike | None = None,
-        by: str | None = None,
+        by: By | None = None,
         verify: bool = False,
     ) -> NewSuspension:
         """Make a state durable, and give the keys that resume it.
@@ -97,7 +98,7 @@ class RaisingHub(RaisingAnswers):
         metadata: Mapping[str, Scalar] | None = None,
         tenant: str | None = None,
         idempotency_key: str | None = None,
-        by: str | None = None,
+        by: By | None = None,
     ) -> NewSuspension:
         """Make the keys before the state is there.
 
@@ -117,12 +118,12 @@ class RaisingHub(RaisingAnswers):
         )
 
     @discreet
-    async def inspect(self, key: KeyLike, *, by: str | None = None) -> Suspension:
+    async def inspect(self, key: KeyLike, *, by: By | None = None) -> Suspension:
         """The suspension as of now."""
         return or_raise(await self.hub.inspect(key, by=by))
 
     @discreet
-    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Mapping[str, SuspensionKey]:
+    async def keys(self, id: SuspensionId, *, by: By | None = None) -> Mapping[str, SuspensionKey]:
         """The keys of a suspension's open waits, by name."""
         return or_raise(await self.hub.keys(id, by=by))
 
@@ -252,7 +253,7 @@ class RaisingHub(RaisingAnswers):
         )
 
     @discreet
-    async def outcome(self, key: KeyLike, *, by: str | None = None) -> object:
+    async def outcome(self, key: KeyLike, *, by: By | None = None) -> object:
         """What ``complete`` stored.
 
         Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
@@ -260,7 +261,7 @@ class RaisingHub(RaisingAnswers):
         return or_raise(await self.hub.outcome(key, by=by))
 
     @discreet
-    async def failure(self, key: KeyLike, *, by: str | None = None) -> object:
+    async def failure(self, key: KeyLike, *, by: By | None = None) -> object:
         """Why a run has failed: the ``why`` of ``fail``.
 
         Raises ``StillWaiting``, ``SuspensionClosed`` and ``SerializationError``.
@@ -274,7 +275,7 @@ class RaisingHub(RaisingAnswers):
         *,
         limit: int = 100,
         after: str | None = None,
-        by: str | None = None,
+        by: By | None = None,
     ) -> Page[Suspension]:
         """A page of suspensions.
 

@@ -12,6 +12,7 @@ from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSIN
 from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By
 from flowpersist.lifecycle.views import Receipt, Resumption, Suspension
 
 __all__ = ["RaisingAnswers"]
@@ -30,7 +31,7 @@ class RaisingAnswers:
         key: KeyLike,
         value: object,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
     ) -> Receipt:
@@ -46,7 +47,7 @@ class RaisingAnswers:
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         expect: type[S] = ANY_CLASS,
@@ -69,7 +70,7 @@ class RaisingAnswers:
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
@@ -102,7 +103,7 @@ class RaisingAnswers:
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,
@@ -127,7 +128,7 @@ class RaisingAnswers:
                 yield or_raise(outcome)
 
     @discreet
-    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: str | None = None) -> Suspension:
+    async def cancel(self, key: KeyLike, reason: str | None = None, *, by: By | None = None) -> Suspension:
         """Close a suspension, or have a running one close at its next step.
 
         Raises ``SuspensionClosed``.
@@ -136,7 +137,7 @@ class RaisingAnswers:
 
     @discreet
     async def extend(
-        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: str | None = None
+        self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: By | None = None
     ) -> Suspension:
         """Move a deadline.
 

@@ -19,6 +19,7 @@ from flowpersist.hub.base import HubBase
 from flowpersist.hub.listing import query
 from flowpersist.hub.outcome import Outcome, as_outcome
 from flowpersist.hub.transactions import KeyLike, Snapshot
+from flowpersist.inputs.people import By, subject_of
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.model import Head, Status
@@ -37,7 +38,7 @@ class ReadingVerbs(HubBase):
     """``inspect``, ``keys``, ``outcome``, ``failure`` and ``query``."""
 
     @discreet
-    async def inspect(self, key: KeyLike, *, by: str | None = None) -> Outcome[Suspension]:
+    async def inspect(self, key: KeyLike, *, by: By | None = None) -> Outcome[Suspension]:
         """The suspension as of now. Nothing is written, and the state is not read.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -48,7 +49,7 @@ class ReadingVerbs(HubBase):
         )
 
     @discreet
-    async def keys(self, id: SuspensionId, *, by: str | None = None) -> Outcome[Mapping[str, SuspensionKey]]:
+    async def keys(self, id: SuspensionId, *, by: By | None = None) -> Outcome[Mapping[str, SuspensionKey]]:
         """The keys of a suspension's open waits, by name, to send them again or after a worker has paused it.
 
         It takes the id alone, so that the holder of one key does not get the others. Code of this process can open the
@@ -62,7 +63,7 @@ class ReadingVerbs(HubBase):
         return as_outcome(seen.map(lambda found: self._new(found.head).keys))
 
     @discreet
-    async def outcome(self, key: KeyLike, *, by: str | None = None) -> Outcome[object]:
+    async def outcome(self, key: KeyLike, *, by: By | None = None) -> Outcome[object]:
         """What ``complete`` stored, None where that was nothing; ``StillWaiting`` before it.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -79,7 +80,7 @@ class ReadingVerbs(HubBase):
         return as_outcome(await self.suspensions.transact("outcome", key, decide, by=by, body=True))
 
     @discreet
-    async def failure(self, key: KeyLike, *, by: str | None = None) -> Outcome[object]:
+    async def failure(self, key: KeyLike, *, by: By | None = None) -> Outcome[object]:
         """Why a run has failed: the ``why`` of ``fail``, None where there was none. Else as ``outcome``.
 
         - ``key``: the key, its text, or the suspension's id.
@@ -102,7 +103,7 @@ class ReadingVerbs(HubBase):
         *,
         limit: int = 100,
         after: str | None = None,
-        by: str | None = None,
+        by: By | None = None,
     ) -> Outcome[Page[Suspension]]:
         """A page of suspensions, the oldest first.
 
@@ -117,8 +118,9 @@ class ReadingVerbs(HubBase):
         check_criteria(criteria)
         check_whole(limit, "limit")
         check_optional(after, "after", check_str)
-        check_optional(by, "by", check_text)
-        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=by))
+        actor = subject_of(by)
+        check_optional(actor, "by", check_text)
+        return as_outcome(await query(self.suspensions, criteria, limit=limit, after=after, by=actor))
 
 
 def _no_outcome(head: Head) -> PersistenceError:

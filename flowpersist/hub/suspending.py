@@ -23,6 +23,7 @@ from flowpersist.errors.arguments import (
     out_of_range,
 )
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By, Principal, Quorum, principal_data
 from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.changes import update_status
@@ -40,8 +41,10 @@ __all__ = [
     "Plan",
     "SealedState",
     "check_digest",
+    "check_requester",
     "check_superseded",
     "plan",
+    "requester_of",
     "same_request",
     "same_state",
     "seal_state",
@@ -183,6 +186,28 @@ def check_superseded(names: object) -> frozenset[str]:
     return frozenset(names)
 
 
+def requester_of(by: By | None) -> Mapping[str, object] | None:
+    """Whoever asks, as a head keeps it."""
+    if isinstance(by, Principal):
+        return principal_data(by)
+    return {"subject": by} if by else None
+
+
+def check_requester(plan: Plan, requester: str | None) -> None:
+    """Refuse a quorum that the others can't reach, where whoever asks is one of its assignees."""
+    for wait in plan.waits:
+        asked = wait.awaiting
+        if asked is None or not isinstance(quorum := asked.quorum, Quorum):
+            continue
+        voters = quorum.voters(asked.assignees, asked.groups, requester)
+        if voters is not None and voters < quorum.votes:
+            message = (
+                f"Invalid quorum of {wait.name!r}: it takes {quorum.votes} votes, and without whoever asks there are "
+                f"{voters} assignees; name more, or use Quorum(self_approval=True)"
+            )
+            raise ConfigurationError(message, "quorum")
+
+
 @frozen
 class Facts:
     """The facts of a suspension that never change. ``fresh``: its id is random, so nobody else uses it."""
@@ -197,8 +222,15 @@ class Facts:
         if self.tenant is not None:
             check_text(self.tenant, "tenant")
 
-    def head(self, plan: Plan, now: datetime, status: Status, mark: bytes | None) -> Head:
-        """A new suspension; ``mark`` is the sealed digest of its state."""
+    def head(
+        self,
+        plan: Plan,
+        now: datetime,
+        status: Status,
+        mark: bytes | None,
+        requester: Mapping[str, object] | None = None,
+    ) -> Head:
+        """A new suspension; ``mark`` is the sealed digest of its state, ``requester`` who asks."""
         head = Head(
             id=self.id,
             tenant=self.tenant,
@@ -211,6 +243,7 @@ class Facts:
             waits=plan.opened(now),
             fingerprint=mark,
             question=None if self.fresh else plan.question(),
+            requester=requester,
         )
         return update_status(head, now)
 

@@ -26,12 +26,15 @@ from flowpersist.hub.suspending import (
     Plan,
     SealedState,
     check_digest,
+    check_requester,
     check_superseded,
+    requester_of,
     same_request,
     same_state,
     seal_state,
 )
 from flowpersist.hub.transactions import KeyLike, Snapshot
+from flowpersist.inputs.people import By, subject_of
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
@@ -65,7 +68,7 @@ class SuspendingVerbs(HubBase):
         idempotency_key: str | None = None,
         idempotency_digest: str | bytes | None = None,
         key: KeyLike | None = None,
-        by: str | None = None,
+        by: By | None = None,
         verify: bool = False,
     ) -> Outcome[NewSuspension]:
         """Make a state durable, and give the keys that resume it.
@@ -123,7 +126,7 @@ class SuspendingVerbs(HubBase):
         metadata: Mapping[str, Scalar] | None = None,
         tenant: str | None = None,
         idempotency_key: str | None = None,
-        by: str | None = None,
+        by: By | None = None,
     ) -> Outcome[NewSuspension]:
         """Make the keys before the state exists; ``suspend(state, key=…)`` brings it. Answers that come early are kept.
 
@@ -210,21 +213,24 @@ class SuspendingVerbs(HubBase):
         return Facts(new, metadata or {}, tenant, self.defaults.retention, fresh=idempotency_key is None)
 
     async def _create(
-        self, verb: str, facts: Facts, planned: Plan, state: SealedState | None, by: str | None
+        self, verb: str, facts: Facts, planned: Plan, state: SealedState | None, by: By | None
     ) -> Outcome[NewSuspension]:
         status = Status.RESERVED if state is None else Status.WAITING
+        actor, requester = subject_of(by), requester_of(by)
+        check_requester(planned, actor)
 
         async def decide(found: Found[Head]) -> Decided[Head, NewSuspension]:
             if found.record is not None:
-                return await self._again(verb, found.record, planned, state, by)
-            head = facts.head(planned, found.now, status, None if state is None else state.fingerprint)
-            allowed = await self.suspensions.allowed(verb, head, by)
+                return await self._again(verb, found.record, planned, state, actor)
+            mark = None if state is None else state.fingerprint
+            head = facts.head(planned, found.now, status, mark, requester)
+            allowed = await self.suspensions.allowed(verb, head, actor)
             if isinstance(allowed, Failure):
                 return Failure(allowed.failure())
             body = None if state is None else state.body
             return self.suspensions.draft(head, Success(self._new(head)), before=None, body=body)
 
-        updated = await self.suspensions.update(verb, by, str(facts.id), decide, new=facts.fresh)
+        updated = await self.suspensions.update(verb, actor, str(facts.id), decide, new=facts.fresh)
         return as_outcome(updated.result)
 
     async def _again(
@@ -237,7 +243,7 @@ class SuspendingVerbs(HubBase):
         return same.map(lambda _: self._new(head, answered=True))
 
     async def _fill(
-        self, key: KeyLike, state: object, instead: str | bytes | None, by: str | None, *, verify: bool
+        self, key: KeyLike, state: object, instead: str | bytes | None, by: By | None, *, verify: bool
     ) -> Outcome[NewSuspension]:
         async def decide(seen: Snapshot) -> Decision[NewSuspension]:
             records = self.suspensions.records
@@ -249,7 +255,7 @@ class SuspendingVerbs(HubBase):
             if seen.head.fingerprint is not None:
                 same = same_state(records, seen.record, sealed.unwrap())
                 return Decision(seen.head, same.map(lambda _: self._new(seen.head, answered=True)))
-            decision = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint)
+            decision = verbs.fill(seen.head, seen.now, sealed.unwrap().fingerprint, requester_of(by))
             return decision.map(partial(self._new, answered=True), body=sealed.unwrap().body)
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))

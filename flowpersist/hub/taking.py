@@ -39,7 +39,7 @@ async def taken(
     answers = await delivered(decision.head, stored.unwrap(), awaiting)
     if not isinstance(answers, Success):
         return refused(seen.head, answers.failure())
-    return decision.map(lambda head: resumption_of(head, fitting.unwrap(), answers.unwrap()))
+    return decision.map(lambda head: resumption_of(head, fitting.unwrap(), answers.unwrap(), stored.unwrap()))
 
 
 def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:

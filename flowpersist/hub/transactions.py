@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
@@ -25,8 +25,10 @@ from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.authorizing import Authorizer, authorized
 from flowpersist.hub.events import Event, Observer, event_of
 from flowpersist.hub.large_answers import AnswerWrites
+from flowpersist.hub.room import grown, more_answers, room_of
 from flowpersist.hub.side_records import SideRecords
 from flowpersist.hub.unknown_keys import UnknownKeys
+from flowpersist.inputs.people import By, subject_of
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.decisions import Decision
@@ -41,24 +43,12 @@ from flowpersist.lifecycle.model import (
     secret_digest,
 )
 from flowpersist.lifecycle.refusals import not_found
-from flowpersist.lifecycle.scheduling import ladder
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated
-from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["Authorizer", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
-#: Bytes that a head keeps free for claims, an error and a reason (each of at most 1000 characters).
-ROOM: Final = 12 * 1024
-#: Bytes that it keeps free for the reference to a large answer, its giver and its id; for at most so many waits, since
-#: not all of them will be as long.
-ROOM_OF_ANSWER: Final = 1536
-ANSWERERS: Final = 8
-ROOM_OF_WAIT: Final = 144
-#: For a reminder and for each step of the ladder that are still to come, and for taking what has come.
-ROOM_OF_NOTICE: Final = 72
-ROOM_OF_TAKING: Final = 16
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 
 
@@ -106,8 +96,9 @@ class Suspensions:
             return Failure(KeyValidationError(f"Invalid key of {named.id}: expected the prefix {self.prefix!r}"))
         return Success(named)
 
-    async def look(self, verb: str, named: KeyLike, *, by: str | None = None) -> Result[Snapshot, PersistenceError]:
+    async def look(self, verb: str, named: KeyLike, *, by: By | None = None) -> Result[Snapshot, PersistenceError]:
         """Read a suspension as of now, without writing what time has changed."""
+        by = subject_of(by)
         check_optional(by, "by", check_text)
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
@@ -124,11 +115,12 @@ class Suspensions:
         named: KeyLike,
         decide: Callable[[Snapshot], Awaitable[Decision[T]]],
         *,
-        by: str | None = None,
+        by: By | None = None,
         body: bool = False,
         done: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Result[T, PersistenceError]:
         """Run one verb on one suspension."""
+        actor = subject_of(by)
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
@@ -136,12 +128,12 @@ class Suspensions:
         writes = AnswerWrites(self.side_records.answers)
 
         async def decided(found: Found[Head]) -> Decided[Head, T]:
-            seen = await self._present(verb, key, found, by)
+            seen = await self._present(verb, key, found, actor)
             if not isinstance(seen, Success):
                 return Failure(seen.failure())
             return await self._put_or_give(seen.unwrap(), await decide(seen.unwrap()), writes)
 
-        updated = await self.update(verb, by, record_key(key), decided, body=body, done=done)
+        updated = await self.update(verb, actor, record_key(key), decided, body=body, done=done)
         await self._cleaned_up(key, writes, updated)
         return updated.result
 
@@ -206,7 +198,7 @@ class Suspensions:
         """
         bounds = (not_after, None if before is None else next_change(before))
         not_after = min((bound for bound in bounds if bound is not None), default=None)
-        room = _room(head) if before is None or _grown(head, before) else 0
+        room = room_of(head) if before is None or grown(head, before) else 0
         return Draft(
             head=head,
             attributes=attributes_of(head),
@@ -264,7 +256,7 @@ class Suspensions:
         if decision.head is seen.head:
             return decision.result
         fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
-        if isinstance(fitting, Success) and _answered(decision.head) > _answered(seen.head):
+        if isinstance(fitting, Success) and more_answers(decision.head, seen.head):
             fitting = await writes.separated(fitting.unwrap(), seen.head, seen.now)
         if not isinstance(fitting, Success):
             return Failure(fitting.failure())
@@ -295,32 +287,3 @@ class Suspensions:
 def record_key(key: SuspensionKey | SuspensionId) -> str:
     """The key of a suspension's record: its id."""
     return str(key.id if isinstance(key, SuspensionKey) else key)
-
-
-def _grown(head: Head, before: Head) -> bool:
-    """Whether a caller has added an answer or new waits. What time and holders add is bounded."""
-    return head.sequence > before.sequence or _answered(head) > _answered(before)
-
-
-def _answered(head: Head) -> int:
-    return len([wait for wait in head.waits if wait.answer is not None])
-
-
-def _room(head: Head) -> int:
-    """The bytes of a head that must stay free, so that the run can be claimed, ended and cancelled after an answer."""
-    if head.status.closed:
-        return 0
-    waits = head.open_waits
-    answers = ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_default, waits))
-    return ROOM + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
-
-
-def _of_notices(wait: WaitState) -> int:
-    if wait.schedule is None:
-        return 0
-    coming = 1 + len(ladder(wait)) - wait.schedule.level
-    return ROOM_OF_NOTICE * coming + ROOM_OF_TAKING * len(wait.schedule.notices)
-
-
-def _of_default(wait: WaitState) -> int:
-    return size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0

@@ -33,6 +33,7 @@ from flowpersist.hub.suspending_verbs import SuspendingVerbs
 from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.worker import Backoff, Worker, claim_each, running
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import (
     Criteria,
@@ -85,7 +86,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs
         key: KeyLike,
         value: object = MISSING,
         *,
-        by: str | None = None,
+        by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
         lease: timedelta = DEFAULT_LEASE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, Unpack, cast, overload
@@ -23,6 +23,7 @@ from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
 from flowpersist.inputs.labels import Risk, check_labels, labels_data
+from flowpersist.inputs.people import PERSONS, Kind, Quorum, checked_people, people_data
 from flowpersist.inputs.redaction import check_pointers, masked_question
 from flowpersist.inputs.schedule import Escalation, OnExpiry, check_schedule, schedule_data, schedule_fields
 
@@ -56,6 +57,9 @@ class AwaitInput(Forms, Generic[A]):
     ``order``.
     - ``redact``: JSON pointers of ``shown`` that are masked in lists, events, notifications and as text.
     - ``checks``: names of the hub's checks that an answer must pass too; a default is not asked.
+    - ``assignees``, ``groups``: who may answer, by subject or by a role; everybody where neither is given.
+    - ``quorum``: how many people must agree: a number, a ``Quorum``, or its data.
+    - ``answerable_by``: the kinds of principals that may answer.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
     ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.
@@ -81,6 +85,10 @@ class AwaitInput(Forms, Generic[A]):
     ui: Mapping[str, Mapping[str, object]] | None = None
     redact: Sequence[str] = ()
     checks: Sequence[str] = ()
+    assignees: Collection[str] = ()
+    groups: Collection[str] = ()
+    quorum: Quorum | int | Mapping[str, object] | None = None
+    answerable_by: Collection[Kind] = PERSONS
     _json_schema: Mapping[str, object] = field(init=False, repr=False, eq=False)
     _data: Mapping[str, object] = field(init=False, repr=False, eq=False)
     size: int = field(init=False, repr=False, eq=False)
@@ -119,6 +127,8 @@ class AwaitInput(Forms, Generic[A]):
         object.__setattr__(self, "escalation", tuple(self.escalation))
         check_labels(self.id, given, derived)
         object.__setattr__(self, "checks", tuple(self.checks))
+        for what, people in checked_people(self.id, given).items():
+            object.__setattr__(self, what, people)
         default: object = NO_DEFAULT
         if self.default is not NO_DEFAULT:
             # As an answer: an instance of the schema's class will do, and the class's own rules are asked. Its bound is
@@ -151,6 +161,7 @@ class AwaitInput(Forms, Generic[A]):
             "timeout": None if self.timeout is None else self.timeout // MICROSECOND,
             "deadline": None if self.deadline is None else self.deadline.astimezone(UTC).isoformat(),
         }
+        data |= people_data(self.assignees, self.groups, self.quorum, self.answerable_by)
         given = {name: value for name, value in data.items() if value is not None}
         given |= schedule_data({name: getattr(self, name) for name in ("on_expiry", "reminders", "escalation")})
         given |= labels_data({name: getattr(self, name) for name in DETAILS})

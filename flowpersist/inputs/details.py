@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypedDict, TypeVar, cast, get_type_hints
@@ -15,6 +15,7 @@ from flowpersist.errors.arguments import check_duration, check_flag, check_insta
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.json_schema import check_json
 from flowpersist.inputs.labels import Risk
+from flowpersist.inputs.people import Kind, Quorum
 from flowpersist.inputs.schedule import Escalation, OnExpiry
 
 __all__ = [
@@ -68,6 +69,10 @@ class CommonDetails(TypedDict, total=False):
     ui: Mapping[str, Mapping[str, object]] | None
     redact: Sequence[str]
     checks: Sequence[str]
+    assignees: Collection[str]
+    groups: Collection[str]
+    quorum: Quorum | int | Mapping[str, object] | None
+    answerable_by: Collection[Kind]
 
 
 class Details(CommonDetails, total=False):

@@ -12,9 +12,8 @@ from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.errors import (
     PersistenceError,
 )
-from flowpersist.lifecycle.model import (
-    Head,
-)
+from flowpersist.inputs.people import Principal
+from flowpersist.lifecycle.model import Head
 
 __all__ = ["Decision", "Holder", "Offer", "refused"]
 
@@ -45,7 +44,7 @@ class Offer:
 
     ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
     ``digest`` is that of the value, where it is known. ``shown`` is the digest of the question that it was given to, as
-    callers see it; None: the caller does not say.
+    callers see it; None: the caller does not say. ``principal`` is who gives it, where more than ``by`` was said.
     """
 
     value: object = field(repr=False)
@@ -54,11 +53,17 @@ class Offer:
     checked: Result[object, PersistenceError] | None = field(default=None, repr=False)
     digest: bytes | None = field(default=None, repr=False)
     shown: str | None = None
+    principal: Principal | None = None
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("by", self.by), ("answer_id", self.answer_id)):
             if text is not None:
                 check_text(text, what)
+
+    @property
+    def who(self) -> Principal | None:
+        """Who gives it; None where nobody is named."""
+        return Principal(self.by) if self.principal is None and self.by else self.principal
 
 
 @frozen

@@ -31,6 +31,7 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 __all__ = [
     "Answer",
     "AnswerReference",
+    "CastVote",
     "FinishedVerb",
     "Head",
     "MovedReceipt",
@@ -131,7 +132,7 @@ class Answer(HeadPart, frozen=True):
     """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt.
 
     Where the value has a record of its own, ``reference`` names that, and ``value`` is None. ``shown`` is the digest of
-    what its wait showed then.
+    what its wait showed then, ``who`` a principal as data (None: ``by`` is all that was said).
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"value"})
@@ -141,6 +142,7 @@ class Answer(HeadPart, frozen=True):
     answer_id: str | None
     shown: bytes | None = None
     reference: AnswerReference | None = None
+    who: Mapping[str, object] | None = None
 
     @property
     def fingerprint(self) -> bytes:
@@ -174,11 +176,22 @@ class Schedule(HeadPart, frozen=True):
     notices: tuple[Notice, ...] = ()
 
 
+class CastVote(HeadPart, frozen=True):
+    """A vote: the answer (None: it is the wait's own, which this vote decided), its decision where it has one, and what
+    it is for (None: it rejects). Votes agree where that is equal.
+    """
+
+    hidden: ClassVar[frozenset[str]] = frozenset({"ballot"})
+    answer: Answer | None
+    decision: str | None
+    ballot: bytes | None
+
+
 class WaitState(HeadPart, frozen=True):
     """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
 
     ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer, ``shown`` the
-    digest of what is shown (None: no answer is needed).
+    digest of what is shown (None: no answer is needed), ``votes`` those of a quorum, the newest last.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"secret", "awaiting"})
@@ -194,6 +207,7 @@ class WaitState(HeadPart, frozen=True):
     shown: bytes | None = None
     #: None without reminders and escalation.
     schedule: Schedule | None = None
+    votes: tuple[CastVote, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -214,8 +228,8 @@ class WaitState(HeadPart, frozen=True):
 class WaitReceipt(HeadPart, frozen=True):
     """The receipt of a wait of an earlier pause, some 125 bytes: it tells the holder of its key how the wait ended.
 
-    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, and ``shown`` the
-    digest of what it was given to.
+    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, ``shown`` the
+    digest of what it was given to, and ``voted`` whether a quorum took it.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"digest", "answer"})
@@ -228,6 +242,7 @@ class WaitReceipt(HeadPart, frozen=True):
     answer_id: str | None
     answer: bytes | None
     shown: bytes | None = None
+    voted: bool = False
 
 
 class MovedReceipt(HeadPart, frozen=True):
@@ -285,6 +300,8 @@ class Head(HeadPart, frozen=True):
     fingerprint: bytes | None = None
     #: The digest of what was asked, if the suspension has an idempotency key.
     question: bytes | None = None
+    #: Who asked, a principal as data.
+    requester: Mapping[str, object] | None = None
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:

@@ -52,4 +52,5 @@ def wait_receipt(wait: WaitState, now: datetime) -> WaitReceipt:
         answer_id=None if given is None else given.answer_id,
         answer=None if given is None else given.fingerprint,
         shown=None if given is None else given.shown,
+        voted=bool(wait.votes),
     )

@@ -7,6 +7,7 @@ while others are missing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,10 +20,12 @@ from flowpersist.errors import (
 )
 from flowpersist.inputs.await_input import edit_checked, schema_in
 from flowpersist.inputs.json_schema import JsonSchema
+from flowpersist.inputs.people import Quorum, principal_data, quorum_in
 from flowpersist.lifecycle.changes import close, update_status
 from flowpersist.lifecycle.decisions import Decision, Offer, refused
 from flowpersist.lifecycle.model import (
     Answer,
+    CastVote,
     Head,
     Status,
     Taken,
@@ -34,17 +37,21 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import wait_receipt
+from flowpersist.lifecycle.permitting import may_answer, may_vote
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, question_changed
 from flowpersist.lifecycle.scheduling import moved
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
+from flowpersist.lifecycle.voting import answer_of, ballot_of, decides
 
 __all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill", "take", "wanted"]
 
 ANY_VALUE = JsonSchema.of({})
 
 
-def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Decision[Head]:
+def fill(
+    head: Head, waits_at: datetime, fingerprint: bytes | None, requester: Mapping[str, object] | None = None
+) -> Decision[Head]:
     """A reserved suspension gets its state: it waits, or is answered at once by what came early."""
     if head.status.closed:
         return refused(head, closed_error(head, None))
@@ -53,7 +60,14 @@ def fill(head: Head, waits_at: datetime, fingerprint: bytes | None) -> Decision[
             head, AlreadyResumed(f"suspension {head.id} has its state already; reserve another", head.status)
         )
     waiting = update_status(
-        replace(head, status=Status.WAITING, fingerprint=fingerprint, updated_at=waits_at), waits_at
+        replace(
+            head,
+            status=Status.WAITING,
+            fingerprint=fingerprint,
+            updated_at=waits_at,
+            requester=head.requester or requester,
+        ),
+        waits_at,
     )
     return Decision(waiting, Success(waiting))
 
@@ -65,8 +79,11 @@ def answer(head: Head, target: Target, offer: Offer, now: datetime) -> Decision[
     wait = _only_open(head) if target is None else target
     if wait is None:
         return refused(head, ambiguous(head))
+    denied = may_answer(head, wait, offer)
+    if denied is not None:
+        return refused(head, denied)
     if not wait.open:
-        return _answer_late(head, wait, same=_same(wait_receipt(wait, now), offer))
+        return _answer_late(head, wait, same=_said(wait, offer, now))
     return _accept(head, wait, offer, now)
 
 
@@ -76,8 +93,36 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Decisio
     found = checked(wait, offer.value) if offer.checked is None else offer.checked
     if isinstance(found, Failure):
         return refused(head, found.failure())
-    given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown)
-    answered = replace(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now)
+    who = None if offer.principal is None else principal_data(offer.principal)
+    given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown, who=who)
+    quorum = quorum_in(wait.awaiting)
+    if quorum is not None:
+        return _vote(head, wait, quorum, offer, given)
+    return _answered(head, wait, given, ())
+
+
+def _vote(head: Head, wait: WaitState, quorum: Quorum, offer: Offer, given: Answer) -> Decision[Receipt]:
+    """Record a vote. The same again is a repeat; another one of the same subject replaces it."""
+    own = next((one for one in wait.votes if one.answer is not None and one.answer.by == given.by), None)
+    if own is not None and own.answer is not None and _repeats(own.answer, offer, given.fingerprint):
+        return Decision(head, Success(receipt_of(head, wait, "replayed", given=own.answer)))
+    others = tuple(one for one in wait.votes if one is not own)
+    denied = may_vote(head, wait, offer, others)
+    if denied is not None:
+        return refused(head, denied)
+    decision, ballot = ballot_of(wait.awaiting, given.value)
+    votes = (*others, CastVote(given, decision, ballot))
+    if decides(head, wait, quorum, votes):
+        return _answered(head, wait, given, (*others, CastVote(None, decision, ballot)))
+    voted = replace(wait, votes=votes)
+    waits = tuple(voted if other is wait else other for other in head.waits)
+    after = replace(head, waits=waits, updated_at=given.at)
+    return Decision(after, Success(receipt_of(after, voted, "pending", given=given)))
+
+
+def _answered(head: Head, wait: WaitState, given: Answer, votes: tuple[CastVote, ...]) -> Decision[Receipt]:
+    now = given.at
+    answered = replace(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now, votes=votes)
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = update_status(replace(head, waits=waits, updated_at=now), now)
     pending = head.until == "all" and any(other.needed for other in after.waits)
@@ -105,9 +150,27 @@ def _same(receipt: WaitReceipt, offer: Offer) -> bool:
         return False
     if offer.answer_id is not None and offer.answer_id == receipt.answer_id:
         return True
-    if _shown_otherwise(receipt.shown, offer):
+    if _shown_otherwise(receipt.shown, offer) or (receipt.voted and offer.by != receipt.by):
         return False
-    return (digest_of(offer.value) if offer.digest is None else offer.digest) == receipt.answer
+    return _digest(offer) == receipt.answer
+
+
+def _said(wait: WaitState, offer: Offer, now: datetime) -> bool:
+    """Whether the offer repeats the answer of a wait that has ended, or one of its votes."""
+    if quorum_in(wait.awaiting) is None:
+        return _same(wait_receipt(wait, now), offer)
+    given = (answer_of(wait, vote) for vote in wait.votes)
+    digest = _digest(offer)
+    return any(one is not None and one.by == offer.by and _repeats(one, offer, digest) for one in given)
+
+
+def _repeats(given: Answer, offer: Offer, digest: bytes | None) -> bool:
+    """Whether the offer repeats the own vote that was recorded: by its id, or by its value."""
+    return (offer.answer_id is not None and offer.answer_id == given.answer_id) or digest == given.fingerprint
+
+
+def _digest(offer: Offer) -> bytes | None:
+    return digest_of(offer.value) if offer.digest is None else offer.digest
 
 
 def _shown_otherwise(shown: bytes | None, offer: Offer) -> bool:

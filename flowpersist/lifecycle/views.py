@@ -15,11 +15,13 @@ from flowpersist.backends.base import check_text
 from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedType
 from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import Principal
 from flowpersist.inputs.redaction import masked_question
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
+from flowpersist.lifecycle.model import Answer, Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
+from flowpersist.lifecycle.voting import Tally, principal_of, tally_of, value_of
 
 __all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
 
@@ -43,6 +45,7 @@ class Wait:
     ``level`` counts the steps of its ladder that were reached, and ``escalated_to`` are those that it has gone to.
     ``next_reminder`` and ``next_escalation`` are when the next ones come, None where none does (or, of a step, only
     with the deadline).
+    ``principal`` is who answered, as they were named then. ``tally`` says how its quorum stands; None without one.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Wait:
     escalated_to: tuple[str, ...] = ()
     next_reminder: datetime | None = None
     next_escalation: datetime | None = None
+    principal: Principal | None = None
+    tally: Tally | None = None
 
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:
@@ -70,7 +75,7 @@ class Suspension:
     """A suspended run as of the moment of the call: never its state, never a key.
 
     ``sequence`` counts its pauses from 1; ``attempt`` the claims since the last pause. ``deadline`` is the earliest of
-    its open waits'. ``reason`` is what cancel was given, ``error`` what release or fail was.
+    its open waits'. ``reason`` is what cancel was given, ``error`` what release or fail was. ``requested_by`` made it.
     """
 
     id: SuspensionId
@@ -87,6 +92,7 @@ class Suspension:
     reason: str | None
     error: str | None
     attempt: int
+    requested_by: str | None = field(default=None, kw_only=True)
 
     @property
     def open_waits(self) -> tuple[Wait, ...]:
@@ -134,7 +140,8 @@ class NewSuspension(Suspension):
 @frozen
 class Receipt:
     """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are
-    needed). ``digest`` is that of what was shown with the question that it was given to.
+    needed). ``digest`` is that of what was shown with the question that it was given to, ``principal`` who gave it as
+    they were named then, and ``tally`` says how a quorum stands.
     """
 
     outcome: str
@@ -144,6 +151,8 @@ class Receipt:
     by: str | None
     answer_id: str | None
     digest: str | None = None
+    principal: Principal | None = None
+    tally: Tally | None = None
 
 
 @frozen
@@ -151,7 +160,8 @@ class Resumption(Generic[S, A_co]):
     """A run that the caller holds now: its state, the new answers by wait, and the fence that its verbs carry.
 
     Answers are JSON data, or where ``awaiting`` was named to the verb that took the run, of its schema's class.
-    ``expired`` names the waits that ended without an answer. ``(suspension.id, sequence)`` is the stable key for
+    ``expired`` names the waits that ended without an answer. ``principals`` has those who answered, and ``tallies`` the
+    votes of quorums, by wait. ``(suspension.id, sequence)`` is the stable key for
     effects outside: it is the same for every attempt.
     """
 
@@ -162,6 +172,8 @@ class Resumption(Generic[S, A_co]):
     suspension: Suspension
     fence: int
     claim_id: str | None
+    principals: Mapping[str, Principal] = field(factory=dict)
+    tallies: Mapping[str, Tally] = field(factory=dict)
 
     @property
     def attempt(self) -> int:
@@ -269,6 +281,7 @@ def _view(head: Head, *, masked: bool = False) -> dict[str, Any]:
         "reason": head.reason,
         "error": head.error,
         "attempt": head.attempt,
+        "requested_by": None if head.requester is None else head.requester["subject"],
     }
 
 
@@ -289,6 +302,8 @@ def wait_of(state: WaitState, *, masked: bool = False) -> Wait:
         escalated_to=escalated_to(state),
         next_reminder=next_reminder(state) if state.open else None,
         next_escalation=next_step(state) if state.open else None,
+        principal=principal_of(answer),
+        tally=tally_of(state),
     )
 
 
@@ -301,14 +316,15 @@ def new_suspension_of(
     return NewSuspension(**_view(head), keys=keys, public_url=public_url)
 
 
-def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str) -> Receipt:
-    """The receipt of a wait that has ended."""
+def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str, *, given: Answer | None = None) -> Receipt:
+    """The receipt of a wait that has ended, or of a vote that was given."""
     if isinstance(wait, WaitReceipt):
         return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id, digest_text(wait.shown))
-    answer = wait.answer
+    answer, tally = given or wait.answer, tally_of(wait)
     if answer is None:
-        return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None)
-    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id, digest_text(answer.shown))
+        return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None, tally=tally)
+    digest, who = digest_text(answer.shown), principal_of(answer)
+    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id, digest, who, tally)
 
 
 def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...]:
@@ -322,15 +338,16 @@ def given(head: Head) -> Sequence[WaitState]:
 
 
 def answers_of(
-    head: Head, stored: Mapping[str, object], awaiting: AwaitInput[Any] | None
+    head: Head, stored: Mapping[bytes, object], awaiting: AwaitInput[Any] | None
 ) -> Result[Mapping[str, object], PersistenceError]:
     """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named.
-    ``stored`` has the values that do not stand in the head.
+    ``stored`` has the values that do not stand in the head, by the names of their records.
     """
-    answered = [wait for wait in given(head) if wait.answer is not None]
     answers: dict[str, object] = {}
-    for wait in answered:
-        value = stored.get(wait.name, None if wait.answer is None else wait.answer.value)
+    for wait in given(head):
+        if wait.answer is None:
+            continue
+        value = value_of(wait.answer, stored)
         made = Success(value) if awaiting is None else _made(wait, value, awaiting)
         if not isinstance(made, Success):
             return Failure(made.failure())
@@ -348,9 +365,13 @@ def _made(wait: WaitState, value: object, awaiting: AwaitInput[Any]) -> Result[o
     return Failure(UnexpectedType(message, "answer"))
 
 
-def resumption_of(head: Head, state: S, answers: Mapping[str, object]) -> Resumption[S, Any]:
+def resumption_of(
+    head: Head, state: S, answers: Mapping[str, object], stored: Mapping[bytes, object]
+) -> Resumption[S, Any]:
     """The run as its holder gets it."""
     ended = given(head)
+    answerers = {wait.name: principal_of(wait.answer) for wait in ended}
+    tallies = {wait.name: tally_of(wait, stored) for wait in ended}
     return Resumption(
         state=state,
         answers=answers,
@@ -359,4 +380,6 @@ def resumption_of(head: Head, state: S, answers: Mapping[str, object]) -> Resump
         suspension=suspension_of(head),
         fence=head.fence,
         claim_id=head.claim_id,
+        principals={name: who for name, who in answerers.items() if who is not None},
+        tallies={name: one for name, one in tallies.items() if one is not None},
     )

@@ -5,6 +5,7 @@ What is imported here is public; every other module of the package may change.
 
 from __future__ import annotations
 
+from flowpersist.inputs.people import Quorum
 from flowpersist.inputs.tool_context import ToolContext
 from flowpersist.tools.approved import ApprovalNeeded, Rejected
 from flowpersist.tools.approving import ApprovalOptions, Guarded, approve
@@ -23,6 +24,7 @@ __all__ = [
     "Guarded",
     "Options",
     "PolicyUse",
+    "Quorum",
     "Rejected",
     "StandingApproval",
     "ToolContext",

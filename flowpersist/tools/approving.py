@@ -20,6 +20,7 @@ from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import running
 from flowpersist.inputs.action import Decision
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import By
 from flowpersist.inputs.tool_context import ToolContext
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import Status
@@ -115,7 +116,7 @@ class Guarded(Generic[P, T]):
         key: KeyLike,
         *,
         answer: object = MISSING,
-        by: str | None = None,
+        by: By | None = None,
         shown_digest: str | None = None,
         extra: object = None,
     ) -> T | str | Rejected | ApprovalNeeded:

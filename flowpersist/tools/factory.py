@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Unpack
 
@@ -11,6 +11,7 @@ from flowpersist.errors.arguments import check_items, check_mapping, check_optio
 from flowpersist.inputs.action import Action, Decision
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.details import CommonDetails
+from flowpersist.inputs.people import quorum_of
 from flowpersist.tools.schemas import array, decision, options, record, rows, without_none
 
 __all__ = ["AwaitInputFactory", "Options", "await_input"]
@@ -23,10 +24,12 @@ class Options(CommonDetails, total=False):
 
     - ``id``: its name; left out: that of the kind of question.
     - ``expires_in``: how long it waits from the pause on; the same as ``timeout``.
+    - ``of``: the groups and subjects whose votes a ``quorum`` counts.
     """
 
     id: str
     expires_in: timedelta | None
+    of: Collection[str]
 
 
 class AwaitInputFactory:
@@ -289,6 +292,8 @@ def _made(
         if details.get("timeout") is not None:
             raise ConfigurationError("Invalid timeout: expected either expires_in or timeout", "timeout")
         details["timeout"] = details.pop("expires_in")
+    if "of" in details:
+        details["quorum"] = quorum_of(details.get("quorum"), details.pop("of"))
     if shown is not None:
         details["shown"] = {**(more.get("shown") or {}), **shown}
     made: AwaitInput[Any] = AwaitInput(name, prompt, schema, **details)

@@ -41,6 +41,21 @@ async def raced(hub, keys, tasks, me):
     return [row for rows in await asyncio.gather(*(one(task) for task in range(tasks))) for row in rows]
 
 
+async def voted(hub, key, voters, value, stop=None):
+    """Each voter votes, at once; what became of it. After ``stop`` of them, say so and stop for ever."""
+
+    async def one(by):
+        told = await hub.answer(key, value, by=by)
+        return [by, told.unwrap().outcome if isinstance(told, Success) else type(told.failure()).__name__]
+
+    if stop is not None:
+        for by in voters[:stop]:
+            await one(by)
+        print(json.dumps("stopped"), flush=True)  # noqa: T201
+        await asyncio.sleep(3600)
+    return await asyncio.gather(*(one(by) for by in voters))
+
+
 async def drained(hub, limit):
     """Claims what is due until nothing is left."""
     taken = []
@@ -151,6 +166,7 @@ async def ticked(hub, minutes, last=None):
 
 COMMANDS = {
     "race": raced,
+    "vote": voted,
     "drain": drained,
     "hold": held,
     "use": used,

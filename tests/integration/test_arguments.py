@@ -112,6 +112,8 @@ COUNT = [0, -1, "5", 1.5, True, NAN, HUGE]
 SIZE = [-1, "5", 1.5, True, NAN, HUGE]
 FLAG = [1, "yes", 0.0]
 STORED = [*NO_TEXT, "\0", "\ud800", LONG]
+NAMED = [*STORED, ""]
+NAMES = ["ann", 7, {"a": 1}, ["a", "a"], *([one] for one in NAMED)]
 TEXT = [*NO_TEXT, "\ud800"]
 STR = NO_TEXT
 MAPPING = ["text", 7, ["a"], b"x"]
@@ -330,6 +332,16 @@ KINDS: dict[str, list[object]] = {
     "shards": [0, -1, "5", True, HUGE],
     "action": OBJECT,
     "approve_on_expiry": FLAG,
+    "answerable_by": [[], "person", ["robot"], 7, ["person", "person"]],
+    "assignees": NAMES,
+    "groups": NAMES,
+    "quorum": [0, -1, True, "2", 1.5, {}, {"votes": 0}, [2]],
+    "authenticated_at": MOMENT,
+    "issuer": NAMED,
+    "method": NAMED,
+    "on_behalf_of": NAMED,
+    "roles": NAMES,
+    "subject": NAMED,
     "shown_digest": STR,
     "shown": [*MAPPING, {"a": object()}],
     "sleep": CALLABLE,
@@ -370,6 +382,8 @@ KINDS: dict[str, list[object]] = {
 }
 #: Where a name means something else than elsewhere, or has been checked by its function's own meaning.
 OWN: dict[str, list[object]] = {
+    "Principal.kind": ["robot", 7],
+    "Principal.name": NAMED,
     **{f"{store}.values": OBJECT for store in ("Artifacts", "Features", "Locks", "Observations", "Signals")},
     "Sessions.values": OBJECT,
     **{f"{one}.{name}": ANYTHING for one in RECORDS for name in ("created_at", "updated_at", "version")},  # given back
@@ -779,6 +793,7 @@ async def ground():
             "values": {},
         }
         own: dict[str, object] = {
+            "Principal.subject": "ann",
             "TypeRegistry.package.base": AwaitInput,
             "TypeRegistry.reference.one": plain,
             "TypeRegistry.subclasses.base": AwaitInput,

@@ -1,0 +1,66 @@
+"""The bytes of a head that must stay free, so that what comes later fits in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flowpersist.inputs.people import quorum_in
+from flowpersist.lifecycle.model import CastVote, Head, WaitState
+from flowpersist.lifecycle.scheduling import ladder
+from flowpersist.sealed.heads import size_of
+
+__all__ = ["grown", "more_answers", "room_of"]
+
+#: Bytes that a head keeps free for claims, an error and a reason (each of at most 1000 characters).
+ROOM: Final = 12 * 1024
+#: Bytes that it keeps free for the reference to a large answer, its giver and its id; for at most so many waits, since
+#: not all of them will be as long.
+ROOM_OF_ANSWER: Final = 1536
+ANSWERERS: Final = 8
+ROOM_OF_WAIT: Final = 144
+#: For a reminder and for each step of the ladder that are still to come, and for taking what has come.
+ROOM_OF_NOTICE: Final = 72
+ROOM_OF_TAKING: Final = 16
+#: Bytes for a vote that a quorum still needs.
+ROOM_OF_VOTE: Final = 512
+
+
+def grown(head: Head, before: Head) -> bool:
+    """Whether a caller has added an answer or new waits. What time and holders add is bounded."""
+    return head.sequence > before.sequence or more_answers(head, before)
+
+
+def more_answers(head: Head, before: Head) -> bool:
+    """Whether a caller has added an answer or a vote."""
+    return _answered(head) > _answered(before) or _votes(head) != _votes(before)
+
+
+def _answered(head: Head) -> int:
+    return len([wait for wait in head.waits if wait.answer is not None])
+
+
+def _votes(head: Head) -> list[tuple[CastVote, ...]]:
+    return [wait.votes for wait in head.waits if wait.votes]
+
+
+def room_of(head: Head) -> int:
+    """The bytes of a head that must stay free, so that the run can be claimed, ended and cancelled after an answer."""
+    if head.status.closed:
+        return 0
+    waits = head.open_waits
+    answers = ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_wait, waits))
+    return ROOM + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
+
+
+def _of_notices(wait: WaitState) -> int:
+    if wait.schedule is None:
+        return 0
+    coming = 1 + len(ladder(wait)) - wait.schedule.level
+    return ROOM_OF_NOTICE * coming + ROOM_OF_TAKING * len(wait.schedule.notices)
+
+
+def _of_wait(wait: WaitState) -> int:
+    """The bytes for a default and for the votes that are needed."""
+    default = size_of(wait.awaiting["default"]) if wait.awaiting is not None and "default" in wait.awaiting else 0
+    quorum = quorum_in(wait.awaiting)
+    return default if quorum is None else default + ROOM_OF_VOTE * max(0, quorum.votes - len(wait.votes))
