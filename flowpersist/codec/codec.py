@@ -202,8 +202,7 @@ class Codec:
         """
         check_bytes(data, "data")
         try:
-            with collector_paused():
-                return Success(decode_any(data, self.types, self.limits))
+            return Success(decode_any(data, self.types, self.limits))
         except Halted as halted:
             return Failure(halted.error)
         except (MalformedPayload, UnknownType) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.decoder import decode_graph
 from flowpersist.codec.encoder import encode_graph
 from flowpersist.codec.packing import Cell
@@ -36,6 +37,11 @@ def decode_any(data: bytes, types: TypeRegistry, limits: Limits) -> Cell:
     """The value of any document. Whatever is wrong with the bytes raises."""
     if is_tree(data):
         return decode_tree(data, types, limits)
+    with collector_paused():
+        return _decode_objects(data, types, limits)
+
+
+def _decode_objects(data: bytes, types: TypeRegistry, limits: Limits) -> Cell:
     if is_typed(data):
         return decode_typed(data, types, limits)
     value, size = decode_graph(data, types, limits)

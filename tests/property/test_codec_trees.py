@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -117,6 +118,27 @@ def test_one_object_in_two_of_many_places_makes_a_graph(count, width, first, sec
     other.pop()
     value.append(kept[0] if kept else value[first % count])
     assert encode_tree(value, LIMITS) is None
+
+
+def test_a_small_value_that_holds_itself_is_no_tree():
+    holder: dict[str, Any] = {"parts": [1, "a"]}
+    holder["parts"].append(holder)
+    assert encode_tree(holder, LIMITS) is None
+    assert encode_tree(holder["parts"], LIMITS) is None
+
+
+def test_the_collector_does_not_run_while_many_empty_lists_are_made():
+    """It would take ten times as long as to make them."""
+    data = CODEC.encode([[] for _ in range(100_000)]).unwrap()
+    started: list[str] = []
+    gc.callbacks.append(lambda phase, _: started.append(phase))
+    try:
+        copy = CODEC.decode(data).unwrap()
+    finally:
+        gc.callbacks.pop()
+    assert copy == [[]] * 100_000
+    assert started.count("start") <= 2
+    assert gc.isenabled()
 
 
 def test_what_is_held_elsewhere_is_a_tree_all_the_same():
