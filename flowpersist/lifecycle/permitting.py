@@ -9,7 +9,8 @@ from flowpersist.errors import PermissionDenied, PersistenceError
 from flowpersist.inputs.people import PERSONS, Principal, Quorum, persons_of, principal_from, quorum_in
 from flowpersist.lifecycle.decisions import Offer
 from flowpersist.lifecycle.model import CastVote, Head, WaitState
-from flowpersist.lifecycle.voting import MAX_VOTES, answer_of, principal_of
+from flowpersist.lifecycle.scheduling import escalated_to
+from flowpersist.lifecycle.voting import MAX_VOTES, answer_of, entitled, principal_of
 
 __all__ = ["may_answer", "may_vote"]
 
@@ -30,7 +31,7 @@ def may_answer(head: Head, wait: WaitState, offer: Offer) -> PersistenceError | 
     if kind not in kinds:
         return _denied(head, wait, f"answers of {_listed(kinds)}, not of a principal whose kind is {kind}")
     quorum = quorum_in(asked)
-    assignees, groups = asked.get("assignees", ()), asked.get("groups", ())
+    assignees, groups = entitled(wait)
     if who is None and (assignees or groups or quorum is not None):
         return _denied(head, wait, "answers of a named person only: say by whom it is")
     if who is None:
@@ -41,8 +42,9 @@ def may_answer(head: Head, wait: WaitState, offer: Offer) -> PersistenceError | 
 
 
 def _voter(head: Head, wait: WaitState, quorum: Quorum, who: Principal) -> PersistenceError | None:
-    if quorum.of and who.subject not in quorum.of and set(who.roles).isdisjoint(quorum.of):
-        return _denied(head, wait, f"votes of {_listed(quorum.of)}")
+    of = (*quorum.of, *escalated_to(wait))
+    if quorum.of and who.subject not in of and set(who.roles).isdisjoint(of):
+        return _denied(head, wait, f"votes of {_listed(of)}")
     requester = None if head.requester is None else principal_from(head.requester)
     if not quorum.self_approval and requester is not None and persons_of(requester) & persons_of(who):
         return _denied(head, wait, "votes of others than whoever asked")

@@ -16,9 +16,21 @@ from returns.result import Success
 from flowpersist.inputs.action import DECISIONS, Action
 from flowpersist.inputs.people import Principal, Quorum, principal_from, quorum_in
 from flowpersist.lifecycle.model import Answer, CastVote, Head, WaitState, fingerprint
+from flowpersist.lifecycle.scheduling import escalated_to
 from flowpersist.lifecycle.shown import digest_text
 
-__all__ = ["MAX_VOTES", "Tally", "Vote", "answer_of", "ballot_of", "decides", "principal_of", "tally_of", "value_of"]
+__all__ = [
+    "MAX_VOTES",
+    "Tally",
+    "Vote",
+    "answer_of",
+    "ballot_of",
+    "decides",
+    "entitled",
+    "principal_of",
+    "tally_of",
+    "value_of",
+]
 
 #: Of one wait.
 MAX_VOTES: Final = 100
@@ -67,6 +79,18 @@ def answer_of(wait: WaitState, vote: CastVote) -> Answer | None:
     return wait.answer if vote.answer is None else vote.answer
 
 
+def entitled(wait: WaitState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The assignees and groups that may answer, both empty where anybody may. Those that the wait was escalated to are
+    among both, since their names may be subjects or groups.
+    """
+    asked = cast("Mapping[str, Any]", wait.awaiting or {})
+    assignees, groups = tuple(asked.get("assignees", ())), tuple(asked.get("groups", ()))
+    if not (assignees or groups):
+        return (), ()
+    further = escalated_to(wait)
+    return (*assignees, *further), (*groups, *further)
+
+
 def ballot_of(awaiting: Mapping[str, Any] | None, value: object) -> tuple[str | None, bytes | None]:
     """The decision that an answer is, and what it is for; no decision for an answer of another form."""
     if type(value) is bool:
@@ -95,9 +119,8 @@ def decides(head: Head, wait: WaitState, quorum: Quorum, votes: Sequence[CastVot
     same = len([one for one in votes if one.ballot == ballot])
     if ballot is not None:
         return same >= quorum.votes
-    asked = cast("Mapping[str, Any]", wait.awaiting or {})
     requester = None if head.requester is None else str(head.requester["subject"])
-    voters = quorum.voters(asked.get("assignees", ()), asked.get("groups", ()), requester)
+    voters = quorum.voters(*entitled(wait), requester)
     return quorum.veto or (voters is not None and voters - same < quorum.votes)
 
 
@@ -110,8 +133,8 @@ def tally_of(wait: WaitState, values: Mapping[bytes, object] | None = None) -> T
         return None
     ballots = [vote.ballot for vote in wait.votes if vote.ballot is not None]
     most = max((ballots.count(one) for one in ballots), default=0)
-    asked = cast("Mapping[str, Any]", wait.awaiting or {})
-    of = quorum.of or (*asked.get("assignees", ()), *asked.get("groups", ()))
+    assignees, groups = entitled(wait)
+    of = dict.fromkeys((*quorum.of, *escalated_to(wait)) if quorum.of else (*assignees, *groups))
     votes = tuple(_vote(wait, vote, values) for vote in wait.votes)
     return Tally(votes, quorum.votes, quorum.votes - most if wait.open else 0, tuple(of), quorum.veto)
 

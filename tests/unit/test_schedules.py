@@ -9,13 +9,13 @@ import pytest
 import pytest_asyncio
 from returns.result import Success
 
-from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_raise
+from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Principal, Status, or_raise
 from flowpersist.cli.views import suspension_lines, wait_data
 from flowpersist.dynamicflow import FlowRunner
-from flowpersist.errors import ConfigurationError, MalformedPayload
+from flowpersist.errors import ConfigurationError, MalformedPayload, PermissionDenied
 from flowpersist.inputs import Escalation
 from flowpersist.testing.hubs import open_test_hub, travel
-from flowpersist.tools import await_input
+from flowpersist.tools import Quorum, await_input
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -370,6 +370,36 @@ async def test_a_head_has_room_for_all_that_may_come_at_once(caplog):
 
 def named(question, count):
     return {f"wait {number}": question for number in range(count)}
+
+
+BOSS = Principal("bo", roles=["lead"])
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [{"assignees": ["ann"]}, {"groups": ["ops"]}, {"quorum": Quorum(1, of=["ops"])}],
+    ids=["assignees", "groups", "quorum"],
+)
+@pytest.mark.parametrize("by", ["lead", BOSS], ids=["subject", "role"])
+async def test_people_of_a_step_may_answer_once_it_is_reached(store, rules, by):
+    new = or_raise(await store.hub.suspend(1, awaiting=asked(escalation=(LEAD, CTO), **rules)))
+    travel(store.hub, 4 * HOUR - MINUTE)
+    assert isinstance((await store.hub.answer(new.key, True, by=by)).failure(), PermissionDenied)
+    travel(store.hub, 2 * MINUTE)
+    assert isinstance((await store.hub.answer(new.key, True, by="cto")).failure(), PermissionDenied)
+    assert or_raise(await store.hub.answer(new.key, True, by=by)).outcome == "accepted"
+
+
+async def test_people_of_a_step_keep_a_quorum_from_being_out_of_reach(store):
+    question = asked(assignees=["ann", "ben"], quorum=2, escalation=(LEAD,))
+    before, after = [or_raise(await store.hub.suspend(1, awaiting=question)) for _ in range(2)]
+    assert or_raise(await store.hub.answer(before.key, False, by="ann")).outcome == "accepted"
+    travel(store.hub, 5 * HOUR)
+    assert or_raise(await store.hub.answer(after.key, False, by="ann")).outcome == "pending"
+    assert [or_raise(await store.hub.answer(after.key, True, by=by)).outcome for by in ("ben", BOSS)] == [
+        "pending",
+        "accepted",
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- who is told
