@@ -147,6 +147,8 @@ class AwaitInput(Forms, Generic[A]):
         object.__setattr__(self, "size", len(text))
         object.__setattr__(self, "_data", json.loads(text))
         object.__setattr__(self, "_json_schema", self._data.get("schema", {}))
+        for name in ("ui", "metadata"):
+            object.__setattr__(self, name, self._data.get(name))
 
     def _given(self, default: object) -> dict[str, object]:
         """The fields that were given, as JSON data."""

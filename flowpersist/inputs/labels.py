@@ -18,6 +18,7 @@ MAX_PRIORITY: Final = 100
 MAX_METADATA: Final = 32
 MAX_CHECKS: Final = 32
 MAX_HINT: Final = 1000
+MAX_ORDER: Final = 10_000
 #: The widgets that a hint may name.
 WIDGETS: Final = (
     "checkbox",
@@ -99,6 +100,8 @@ def _check_hints(name: str, ui: Mapping[Any, Any], schema: Mapping[str, Any]) ->
         if hints.get("widget", "text") not in WIDGETS:
             raise ConfigurationError(f"{where} has an unknown widget: expected one of {', '.join(WIDGETS)}", "ui")
         order = hints.get("order")
-        if order is not None and (type(order) is not int or order in orders):
-            raise ConfigurationError(f"{where}: expected a whole number as its order, another one for each field", "ui")
+        if order is not None and (type(order) is not int or not 0 <= order <= MAX_ORDER or order in orders):
+            raise ConfigurationError(
+                f"{where}: expected a whole number from 0 to {MAX_ORDER} as its order, another one for each field", "ui"
+            )
         orders |= {order} - {None}

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from flowpersist.backends.base import check_text
-from flowpersist.errors import ConfigurationError, ValueNotFound
+from flowpersist.errors import ConfigurationError, PermissionDenied, ValueNotFound
 from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional, check_whole
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import or_raise
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.inputs.people import By, Principal, subject_of
 from flowpersist.sealed.naming import Parts
 from flowpersist.sealed.steps import Steps
 from flowpersist.stores import Stores
@@ -56,7 +57,7 @@ class Approvals:
         self,
         tool: str,
         *,
-        by: str,
+        by: By,
         arguments: Mapping[str, object] | None = None,
         schema: Mapping[str, object] | None = None,
         until: datetime | None = None,
@@ -69,7 +70,7 @@ class Approvals:
         """Approve all calls of a tool that fit, until a moment, for a number of uses, or both.
 
         - ``tool``: the tool's name.
-        - ``by``: the person who grants it.
+        - ``by``: the person who grants it: a text, or a ``Principal`` of the kind ``person``.
         - ``arguments``: the values that arguments must have; those that are not named may have any. {} is every call.
         - ``schema``: in the place of ``arguments``, a JSON Schema that they must fit.
         - ``until``: the last moment, by the store's clock; ``expires_in``: as long from now on.
@@ -78,10 +79,11 @@ class Approvals:
         - ``version``: the tool's version that it is for; None: any.
         - ``policy``: the version of the policy that it is for; None: any.
 
-        Raises ``ConfigurationError`` for an end in the past or none at all, and for a pattern that is not valid.
+        Raises ``ConfigurationError`` for an end in the past or none at all, and for a pattern that is not valid;
+        ``PermissionDenied`` where it is no person who grants it.
         """
         check_text(tool, "tool")
-        check_text(by, "by")
+        granter = _person(by)
         for name, text in (("version", version), ("policy", policy), ("why", why)):
             check_optional(text, name, check_text if name != "why" else _check_why)
         check_optional(until, "until", check_moment)
@@ -103,7 +105,7 @@ class Approvals:
             policy=policy,
             until=until,
             uses=uses,
-            by=by,
+            by=granter,
             at=self._runtime.now(),
             why=why,
         )
@@ -135,7 +137,7 @@ class Approvals:
         return tuple(one for one in found if ended or one.status(now) == "live")
 
     @discreet
-    async def revoke(self, id: str, *, by: str) -> StandingApproval:
+    async def revoke(self, id: str, *, by: By) -> StandingApproval:
         """End a standing approval: no call that begins after this has returned is covered by it. Again: a no-op.
 
         - ``id``: its id.
@@ -143,11 +145,12 @@ class Approvals:
 
         Raises ``ValueNotFound``.
         """
-        check_text(by, "by")
+        check_instance(by, "by", (str, Principal), "a str or a Principal")
+        revoker = check_text(subject_of(by), "by")
         parts = _parts(id)
         if or_raise(await self._steps.look(parts)) is None:
             raise _unknown(id)
-        found = or_raise(await self._steps.step(parts, lambda grant, now: rules.revoked(grant, now, by)))
+        found = or_raise(await self._steps.step(parts, lambda grant, now: rules.revoked(grant, now, revoker)))
         if found is None:
             raise _unknown(id)
         return found
@@ -237,6 +240,16 @@ class Approvals:
         entries: dict[Any, dict[str, Any]] = {(*parts, use.number): rules.use_content(use) for use in recent}
         await self._log.save_many(entries)
         or_raise(await self._steps.step(parts, lambda found, _: rules.copied(found, recent[-1].number)))
+
+
+def _person(by: object) -> str:
+    """The subject of a person who acts."""
+    check_instance(by, "by", (str, Principal), "a str or a Principal")
+    if isinstance(by, Principal) and by.kind != "person":
+        message = f"a principal of the kind {by.kind!r} can't grant a standing approval: a person must"
+        raise PermissionDenied(message)
+    subject = by.subject if isinstance(by, Principal) else by
+    return check_text(subject, "by")
 
 
 def _check_why(value: object, name: str) -> None:

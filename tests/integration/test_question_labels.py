@@ -140,6 +140,7 @@ BAD = {
     "unknown widget": {"ui": {"": {"widget": "knob"}}},
     "a number for a label": {"ui": {"": {"label": 7}}},
     "a text for an order": {"ui": {"": {"order": "1"}}},
+    "a huge order": {"ui": {"": {"order": 10**5000}}},
     "a check twice": {"checks": ["a", "a"]},
     "an empty check": {"checks": [""]},
 }
@@ -154,6 +155,14 @@ def test_what_makes_no_sense_is_refused_by_its_name(details):
 def test_an_action_redacts_places_of_its_arguments_only():
     with pytest.raises(ConfigurationError, match="there is nothing at '/card'"):
         Action("pay", {"iban": SECRET}, redact=["/card"])
+
+
+def test_hints_and_metadata_are_those_of_the_moment_when_it_was_made():
+    ui, metadata = {"": {"label": "Approve"}}, {"case": 7}
+    awaiting = asked(ui=ui, metadata=metadata)
+    ui[""]["label"], metadata["case"] = "Reject", 8
+    assert awaiting.to_form()["fields"][0]["label"] == "Approve"
+    assert awaiting.metadata == awaiting.to_data()["metadata"] == {"case": 7}
 
 
 async def test_labels_come_back_with_the_question():

@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 from attrs import evolve
 
-from flowpersist import RaisingHub
-from flowpersist.errors import ConfigurationError, MalformedPayload
+from flowpersist import Principal, RaisingHub
+from flowpersist.errors import ConfigurationError, MalformedPayload, PermissionDenied
 from flowpersist.stores import Stores
 from flowpersist.testing.hubs import open_test_hub
 from flowpersist.tools import Approvals, Call, PolicyUse, StandingApproval
@@ -117,3 +117,16 @@ def test_versions_and_policies_that_are_named_must_be_the_tools():
     for version, policy in product((None, "1", "2"), (None, "p", "q")):
         grant = evolve(GRANT, version=version, policy=policy)
         assert grant.covers(CALL) is (version in {None, "1"} and policy in {None, "p"})
+
+
+@pytest.mark.parametrize("kind", ["model", "agent", "policy", "system"])
+async def test_only_a_person_grants_a_standing_approval(kind):
+    async with open_test_hub(keyring=None) as hub:
+        approvals = Approvals(hub)
+        with pytest.raises(PermissionDenied, match=f"'{kind}' can't grant"):
+            await approvals.grant("pay", by=Principal("it", kind=kind), arguments={}, uses=1)
+        assert await approvals.list() == ()
+        grant = await approvals.grant("pay", by=Principal("ann"), arguments={}, uses=1)
+        assert grant.by == "ann"
+        # To end one is no harm, so everybody may.
+        assert (await approvals.revoke(grant.id, by=Principal("it", kind=kind))).revoked_by == "it"
