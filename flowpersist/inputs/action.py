@@ -13,7 +13,7 @@ from flowpersist.errors import ConfigurationError, InputValidationError, Persist
 from flowpersist.errors.arguments import check_instance, check_optional, check_str
 from flowpersist.inputs.json_patch import patched
 from flowpersist.inputs.json_schema import JsonSchema, check_json
-from flowpersist.inputs.redaction import check_pointers, masked
+from flowpersist.inputs.redaction import check_pointers, masked, masked_action
 
 __all__ = ["DECISIONS", "Action", "Decision"]
 
@@ -105,8 +105,7 @@ class Action:
 
     def masked(self) -> Action:
         """The same with what it redacts masked. It has no schema, which the masked arguments need not fit."""
-        arguments = masked(self.arguments, self.redact)
-        return evolve(self, arguments=arguments, schema=None, redact=()) if self.redact else self
+        return Action.from_data(masked_action(self.to_data())) if self.redact else self
 
     def to_data(self) -> dict[str, object]:
         """As JSON data; what was not given is left out."""

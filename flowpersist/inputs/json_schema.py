@@ -20,8 +20,9 @@ from attrs import define, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
+from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import MAX_WORK, Costs, Measure, SchemaCostError, costs_of
-from flowpersist.inputs.schema_problems import escaped, problems_of
+from flowpersist.inputs.schema_problems import problems_of
 
 __all__ = ["JsonSchema", "check_json", "matches_pattern"]
 

@@ -20,8 +20,9 @@ from returns.result import Failure, Result, Success
 from typing_extensions import TypeForm
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
+from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
-from flowpersist.inputs.schema_problems import MAX_PROBLEMS, escaped
+from flowpersist.inputs.schema_problems import MAX_PROBLEMS
 
 __all__ = ["Kind", "conforming", "is_pydantic", "json_form", "schema_of", "structure", "unless_refused"]
 

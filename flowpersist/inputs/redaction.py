@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_items
+from flowpersist.inputs.json_pointers import unescaped
 
-__all__ = ["MASK", "check_pointers", "masked", "masked_question"]
+__all__ = ["MASK", "check_pointers", "masked", "masked_action", "masked_question"]
 
 #: What stands in the place of a masked value.
 MASK: Final = "[redacted]"
@@ -50,14 +51,21 @@ def masked(document: object, pointers: Sequence[str]) -> Any:  # noqa: ANN401 - 
     return made[0]
 
 
+def masked_action(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``Action.to_data`` gave, with what it redacts masked; the same object where it redacts nothing."""
+    if "redact" not in data:
+        return data
+    # Masked arguments need not fit the schema.
+    kept = {name: value for name, value in data.items() if name not in {"redact", "schema"}}
+    return {**kept, "arguments": masked(data.get("arguments"), data["redact"])}
+
+
 def masked_question(data: Mapping[str, object]) -> Mapping[str, object]:
     """What ``AwaitInput.to_data`` gave, with what it redacts masked; the same object where it redacts nothing."""
     made = dict(data)
     action: Any = data.get("action")
-    if isinstance(action, Mapping) and "redact" in action:
-        # Masked arguments need not fit the schema.
-        kept = {name: value for name, value in action.items() if name not in {"redact", "schema"}}
-        made["action"] = {**kept, "arguments": masked(action.get("arguments"), action["redact"])}
+    if isinstance(action, Mapping):
+        made["action"] = masked_action(action)
     redact: Any = data.get("redact")
     if redact is not None:
         made["shown"] = masked(data.get("shown"), redact)
@@ -71,7 +79,7 @@ def masked_question(data: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _parts(pointer: str) -> list[str]:
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return [unescaped(part) for part in pointer.split("/")[1:]]
 
 
 def _within(node: object, part: str) -> list[Any]:

@@ -17,9 +17,10 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import mistyped
+from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.json_schema import MAX_DEPTH, JsonSchema
 from flowpersist.inputs.json_types import Kind, conforming, is_pydantic, json_form, schema_of, unless_refused
-from flowpersist.inputs.schema_problems import MAX_PROBLEMS, escaped
+from flowpersist.inputs.schema_problems import MAX_PROBLEMS
 
 __all__ = ["Rules", "rules_of"]
 

@@ -13,6 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import Factory, define, field
 
+from flowpersist.inputs.json_pointers import unescaped
+
 __all__ = ["ERROR", "Graph", "Part", "SchemaCostError"]
 
 #: Parts, and references among them, that a schema may have.
@@ -242,7 +244,7 @@ def _tokens(reference: str) -> list[str]:
     except UnicodeDecodeError:
         msg = f"it refers to {reference[:80]!r}, which is not a JSON pointer"
         raise SchemaCostError(msg) from None
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")]
+    return [unescaped(token) for token in pointer.split("/")]
 
 
 def _schemas(name: str, value: object) -> Iterator[tuple[object, object]]:

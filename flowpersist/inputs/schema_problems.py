@@ -14,9 +14,10 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from flowpersist.errors import Problem
+from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import Costs, Measure
 
-__all__ = ["MAX_PROBLEMS", "escaped", "measured", "problems_of"]
+__all__ = ["MAX_PROBLEMS", "measured", "problems_of"]
 
 MAX_PROBLEMS: Final = 100
 MAX_MESSAGE: Final = 300
@@ -34,11 +35,6 @@ MAX_DEPTH: Final = 64
 #: Where no more can be said within the bounds.
 SOMEWHERE: Final = Problem("", "does not fit (the value or its schema is too large to report where)")
 _Path: TypeAlias = tuple[str | int, ...]
-
-
-def escaped(key: str) -> str:
-    """A token of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def measured(value: object) -> Measure:

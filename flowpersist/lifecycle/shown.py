@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Final, overload
 
-__all__ = ["canonical_json", "digest_text", "shown_digest"]
+__all__ = ["canonical_digest", "canonical_json", "digest_text", "shown_digest"]
 
 #: The members of an ``AwaitInput`` as data that are shown. Its times and its default are not.
 SHOWN: Final = ("prompt", "title", "shown", "schema", "action", "ui")
@@ -30,16 +30,25 @@ def shown_digest(awaiting: Mapping[str, object]) -> bytes:
     shown = {name: awaiting[name] for name in SHOWN if name in awaiting}
     # Many suspensions ask the same, and making the canonical form in Python is slow.
     text = _text(shown)
-    return _digest_of(text) if len(text) <= KEPT_UP_TO else _digest(shown)
+    return _digest_of(text) if len(text) <= KEPT_UP_TO else canonical_digest(shown)
 
 
-def _digest(shown: Mapping[str, object]) -> bytes:
-    return hashlib.sha256(canonical_json(shown).encode("utf-8", "surrogatepass")).digest()
+def canonical_digest(data: object) -> bytes:
+    """SHA-256 over JSON data in canonical form."""
+    return hashlib.sha256(canonical_json(data).encode("utf-8", "surrogatepass")).digest()
 
 
 @functools.lru_cache(maxsize=256)
 def _digest_of(text: str) -> bytes:
-    return _digest(json.loads(text))
+    return canonical_digest(json.loads(text))
+
+
+@overload
+def digest_text(digest: bytes) -> str: ...
+
+
+@overload
+def digest_text(digest: bytes | None) -> str | None: ...
 
 
 def digest_text(digest: bytes | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from flowpersist.inputs.forms.references import resolved
+from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["ANSWER", "Field", "field_pointer", "fields_of", "is_flat", "rules_beyond"]
 
@@ -64,7 +65,7 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
 def field_pointer(name: str, schema: Mapping[str, Any]) -> str:
     """The JSON pointer of a field's value within the answer."""
     # A property may have the name that stands for an answer which is no object.
-    return "" if not is_flat(schema) else "/" + name.replace("~", "~0").replace("/", "~1")
+    return "" if not is_flat(schema) else "/" + escaped(name)
 
 
 def is_flat(schema: Mapping[str, Any]) -> bool:

@@ -18,8 +18,8 @@ from flowpersist.inputs.forms.dialects import Dialect
 from flowpersist.inputs.forms.limits import Narrowing, Node, over
 from flowpersist.inputs.forms.references import defined, definition_name
 from flowpersist.inputs.forms.restoring import restored
+from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.json_schema import JsonSchema
-from flowpersist.inputs.schema_problems import escaped
 
 __all__ = ["Narrowed", "Narrowing", "narrow"]
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flowpersist.inputs.json_pointers import unescaped
+
 __all__ = ["defined", "definition_name", "resolved"]
 
 _DEFINITION: Final = re.compile(r"#/\$defs/([^/]+)")
@@ -16,7 +18,7 @@ _MOST: Final = 64
 def definition_name(reference: object) -> str | None:
     """The name of the definition that a ``$ref`` leads to; None for another reference, or none."""
     found = _DEFINITION.fullmatch(reference) if isinstance(reference, str) else None
-    return None if found is None else found.group(1).replace("~1", "/").replace("~0", "~")
+    return None if found is None else unescaped(found.group(1))
 
 
 def defined(reference: object, root: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a schema
