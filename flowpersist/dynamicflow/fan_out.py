@@ -30,8 +30,8 @@ class _Ended(Exception):
 @define
 class FanOut:
     """Several iterations or branches, with a bound on how many run at once. One that waits makes room for the next,
-    unless they run one after another. The first failure ends the others, and so does ``enough``, which is asked after
-    each that has finished or failed.
+    unless they run one after another. ``judge`` is asked after each that has finished or failed; left out, the first
+    failure ends the others.
     """
 
     count: int

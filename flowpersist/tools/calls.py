@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from flowpersist.errors.arguments import mistyped
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled, is_fault
-from flowpersist.lifecycle.shown import canonical_json
+from flowpersist.lifecycle.shown import canonical_digest, digest_text
 from flowpersist.tools.patterns import check_pattern, fitting
 
 __all__ = ["Call", "Check", "Rule", "When", "digest_of", "said"]
@@ -37,6 +36,10 @@ class Call:
     requested_by: str | None = None
     scope: str | None = None
 
+    def to_data(self) -> dict[str, object]:
+        """As JSON data: the arguments of a ``Call``."""
+        return {**asdict(self, recurse=False), "arguments": dict(self.arguments)}
+
     @property
     def digest(self) -> str:
         """SHA-256 over tool, version, policy and arguments as canonical JSON (RFC 8785): another call has another."""
@@ -46,7 +49,7 @@ class Call:
 
 def digest_of(data: object) -> str:
     """A digest of JSON data as text."""
-    return f"sha256:{hashlib.sha256(canonical_json(data).encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return digest_text(canonical_digest(data))
 
 
 #: A function of a call, plain or async, that gives a bool.

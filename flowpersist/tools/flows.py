@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import MalformedPayload, PersistenceError
@@ -72,17 +72,13 @@ class FlowGuard:
             asked, shown = Call(**content["call"]), content["shown"]
         except (TypeError, KeyError):
             return Failure(MalformedPayload("the state of a flow holds no call that waits for an approval"))
-        decided = terms.decided(asked, answer)
-        if isinstance(decided, Failure):
-            return self._anew(asked, Stale("the edit does not fit the tool's schema", by))
-        decision = decided.unwrap()
+        otherwise = "another question was answered" if digest not in {None, shown} else None
+        decision = await terms.settled(asked, answer, by, otherwise)
+        if isinstance(decision, Stale):
+            return self._anew(asked, decision)
         if decision.call is None:
             said = decision.comment
             return Success(Responded(said or "") if decision.decision == "respond" else Refused(said))
-        reason = "another question was answered" if digest not in {None, shown} else None
-        reason = reason or await terms.stale(asked, decision.call)
-        if reason is not None:
-            return self._anew(asked, Stale(reason, by, decision.call.arguments))
         return Success(Approved(decision.call.arguments))
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
@@ -99,5 +95,4 @@ class FlowGuard:
             question = self.guard.terms.question(call, stale)
         except PersistenceError as error:
             return Failure(error)
-        named = asdict(call, recurse=False) | {"arguments": dict(call.arguments)}
-        return Success(Asking(question, {"call": named, "shown": digest_of_question(question.to_data())}))
+        return Success(Asking(question, {"call": call.to_data(), "shown": digest_of_question(question.to_data())}))

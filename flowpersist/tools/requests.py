@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import MalformedPayload, PersistenceError, RevisionConflict
+from flowpersist.errors import MalformedPayload, PersistenceError
 from flowpersist.hub.outcome import attempt, or_raise
 from flowpersist.sealed.steps import Step, Steps
 from flowpersist.stores import Stores
@@ -54,9 +54,7 @@ class Requests:
             return
         loaded = found.unwrap()
         if loaded is not None and loaded.value.get("token") == token:
-            deleted = await attempt(self._values.delete((digest,), if_revision=loaded.revision))
-            if isinstance(deleted, Failure) and isinstance(deleted.failure(), RevisionConflict):
-                return
+            await attempt(self._values.delete((digest,), if_revision=loaded.revision))
 
 
 def _later(now: datetime, wait: timedelta) -> datetime | None:

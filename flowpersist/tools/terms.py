@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
-from returns.result import Result
+from returns.result import Failure, Result
 
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.tracebacks import Tracebacks
@@ -137,6 +137,20 @@ class Terms:
 
         return self.action(call).decided(answer).map(made)
 
+    async def settled(self, asked: Call, answer: object, by: str | None, otherwise: str | None) -> Decided | Stale:
+        """What an answer leads to: what it decides, or why the approval that it gives no longer holds.
+
+        ``otherwise``: why it is an answer to another question; None where it is not.
+        """
+        decided = self.decided(asked, answer)
+        if isinstance(decided, Failure):
+            return Stale("the edit does not fit the tool's schema", by)
+        decision = decided.unwrap()
+        if decision.call is None:
+            return decision
+        reason = otherwise or await self.stale(asked, decision.call)
+        return decision if reason is None else Stale(reason, by, decision.call.arguments)
+
     async def stale(self, asked: Call, approved: Call) -> str | None:
         """Why an approval no longer holds; None where it does."""
         if asked.version != self.version:
@@ -153,4 +167,4 @@ class Terms:
 
 def digest_of_question(data: Mapping[str, object]) -> str:
     """The digest of what is shown, as the wait has it; the question is given as data."""
-    return str(digest_text(shown_digest(data)))
+    return digest_text(shown_digest(data))

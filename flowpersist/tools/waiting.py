@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import KeyValidationError, MalformedPayload, PersistenceError, SerializationError
@@ -56,9 +56,8 @@ class Waiting:
 
     def content(self) -> dict[str, Any]:
         """As it is stored."""
-        call = asdict(self.call, recurse=False) | {"arguments": dict(self.call.arguments)}
         named = {"wait": self.wait, "shown": self.shown, "request": self.request, "token": self.token}
-        return {"format": VERSION, "call": call, **named}
+        return {"format": VERSION, "call": self.call.to_data(), **named}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Result[Waiting, PersistenceError]:
@@ -84,17 +83,13 @@ class Going:
     async def on(self, waiting: Waiting) -> Any:  # noqa: ANN401 - the tool's own
         """Make the approved call, ask anew, or tell of the rejection."""
         asked, by = waiting.call, self.run.answered_by
-        decided = self.terms.decided(asked, self.run.answer)
-        if isinstance(decided, Failure):
-            return await self._anew(waiting, Stale("the edit does not fit the tool's schema", by))
-        decision = or_raise(decided)
+        decision = await self.terms.settled(asked, self.run.answer, by, self._otherwise(waiting))
+        if isinstance(decision, Stale):
+            return await self._anew(waiting, decision)
         if decision.call is None:
             await self._complete(decision)
             said = Rejected(asked.tool, self.run.suspension.id, decision.comment, by)
             return decision.comment or "" if decision.decision == "respond" else said
-        reason = self._otherwise(waiting) or await self.terms.stale(asked, decision.call)
-        if reason is not None:
-            return await self._anew(waiting, Stale(reason, by, decision.call.arguments))
         return await self._made(decision, decision.call)
 
     def _otherwise(self, waiting: Waiting) -> str | None:

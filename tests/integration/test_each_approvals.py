@@ -96,6 +96,15 @@ async def test_identical_requests_wait_together_and_the_call_is_made_once(url, t
         assert [(to, amount) for to, amount, _ in lines(ledger)] == [("bo", 500)]
 
 
+async def kill_at(place, url, ring, verb, **given):
+    """Run a client of this verb, and kill it where it stops: before the call, or after it."""
+    async with asyncio.timeout(120), client(url, ring, verb, stop=place, lease=LEASE, **given) as killed:
+        killed.stdin.write(b"go\n")
+        assert json.loads(await killed.stdout.readline()) == "stopped"
+        killed.send_signal(signal.SIGKILL)
+        await killed.wait()
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 async def test_a_process_that_is_killed_leaves_the_call_to_the_next(url, tmp_path, place):
     """Killed before the call, which is then made once; or after it and before that is recorded: made again, under the
@@ -106,14 +115,7 @@ async def test_a_process_that_is_killed_leaves_the_call_to_the_next(url, tmp_pat
     async with RaisingHub.open(url, keyring=ring) as hub:
         [[key]] = await all_at_once(url, ring, "ask", [{"ledger": str(ledger), "arguments": CALL, "tasks": 1}])
         await hub.answer(key, APPROVE, by="ann")
-        async with (
-            asyncio.timeout(120),
-            client(url, ring, "go on", key=key, stop=place, lease=LEASE, **going) as killed,
-        ):
-            killed.stdin.write(b"go\n")
-            assert json.loads(await killed.stdout.readline()) == "stopped"
-            killed.send_signal(signal.SIGKILL)
-            await killed.wait()
+        await kill_at(place, url, ring, "go on", key=key, **going)
         told = "SuspensionBusy"
         async with asyncio.timeout(120):
             while told == "SuspensionBusy":
@@ -133,11 +135,7 @@ async def test_a_flow_whose_process_is_killed_makes_the_approved_call(url, tmp_p
     async with RaisingHub.open(url, keyring=ring) as hub:
         [key] = await all_at_once(url, ring, "flow", [{"key": None, **going}])
         await hub.answer(key, {"decision": "edit", "arguments": {"to": "bo", "amount": 400}}, by="ann")
-        async with asyncio.timeout(120), client(url, ring, "flow", key=key, stop=place, lease=LEASE, **going) as killed:
-            killed.stdin.write(b"go\n")
-            assert json.loads(await killed.stdout.readline()) == "stopped"
-            killed.send_signal(signal.SIGKILL)
-            await killed.wait()
+        await kill_at(place, url, ring, "flow", key=key, **going)
         told = "SuspensionBusy"
         async with asyncio.timeout(120):
             while told == "SuspensionBusy":
