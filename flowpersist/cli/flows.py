@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from returns.result import Failure, Success
 
-from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key
+from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key, scalars_of
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION
 from flowpersist.cli.views import as_text, awaiting_data, receipt_data
@@ -50,6 +50,9 @@ wait_option = click.option(
     "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
 )
 @click.option(RUN_ID, help="A name for the run: starting the same run again gives the existing one.")
+@click.option("--by", help="Who asks for the run; '$run.by' in the document.")
+@click.option("--tenant", help="Whose the run is.")
+@click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="What the run is listed with; repeat it.")
 @tools_option
 @wait_option
 @store_options
@@ -60,18 +63,22 @@ def run(
     fields: tuple[str, ...],
     input_file: str | None,
     run_id: str | None,
+    by: str | None,
+    tenant: str | None,
+    metadata: tuple[str, ...],
     tools: tuple[str, ...],
     wait: bool,
 ) -> None:
     """Run a DynamicFlow DOCUMENT until it ends or awaits input; then print the keys that take the answers."""
     text = document.read_bytes()
     value = _input(fields, input_file)
+    listed = scalars_of(metadata, "--metadata")
 
     async def start(runner: FlowRunner) -> FlowOutcome:
         if run_id is not None and not names_a_run(run_id, runner.hub):
             msg = f"expected a name other than '', '-', an id or a key, since {RUN_ID} must identify the run later"
             raise click.BadParameter(msg, param_hint=RUN_ID)
-        return or_raise(await runner.start(text, input=value, run_id=run_id))
+        return or_raise(await runner.start(text, input=value, run_id=run_id, by=by, tenant=tenant, metadata=listed))
 
     _go(store, tools, start, wait=wait, creates=True)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from returns.result import Failure, Success
 
+from flowpersist.backends.base import Scalar
 from flowpersist.errors import ConfigurationError
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
@@ -33,6 +34,7 @@ __all__ = [
     "names_a_run",
     "read_key",
     "read_text",
+    "scalars_of",
     "value_of",
 ]
 
@@ -119,6 +121,16 @@ def fields_of(
             raise click.BadParameter(f"{name} is given twice", param_hint=option)
         fields[name] = _value(text, schemas.get(name), option)
     return fields
+
+
+def scalars_of(pairs: Iterable[str], option: str) -> dict[str, Scalar]:
+    """Read ``name=value`` pairs as metadata, which has texts, numbers, true and false."""
+    found: dict[str, Scalar] = {}
+    for name, value in fields_of(pairs, option).items():
+        if not isinstance(value, str | int | float | bool):
+            raise click.BadParameter(f"{name} must be a text, a number, true or false", param_hint=option)
+        found[name] = value
+    return found
 
 
 def value_of(text: str, option: str) -> object:

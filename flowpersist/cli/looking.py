@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from attrs import evolve
 
-from flowpersist.cli.inputs import fields_of, named, read_key
+from flowpersist.cli.inputs import named, read_key, scalars_of
 from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.views import LISTED, as_text, listed_row, suspension_data, suspension_lines
@@ -63,7 +63,7 @@ def list_suspensions(
         tool=tool,
         run=run,
         tenant=tenant,
-        metadata=_scalars(fields_of(metadata, "--metadata")),
+        metadata=scalars_of(metadata, "--metadata"),
     )
 
     async def verb(hub: PersistenceHub) -> Page[Suspension]:
@@ -78,13 +78,6 @@ def list_suspensions(
         note(f"warning: {'a record' if one.ref is None else one.ref.key} is left out: {one.error}")
     data = {"items": [suspension_data(item) for item in page.items], "next": page.next}
     store.show(data, _listed(page))
-
-
-def _scalars(fields: Mapping[str, object]) -> dict[str, str | int | float | bool]:
-    for name, value in fields.items():
-        if not isinstance(value, str | int | float | bool):
-            raise click.BadParameter(f"{name} must be a text, a number, true or false", param_hint="--metadata")
-    return {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
 
 
 def _listed(page: Page[Suspension]) -> list[str]:

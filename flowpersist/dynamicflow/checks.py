@@ -29,7 +29,7 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
     blocks_of,
 )
-from flowpersist.dynamicflow.naming import INDEX, RESERVED
+from flowpersist.dynamicflow.naming import INDEX, RESERVED, RUN, RUN_PARTS
 from flowpersist.dynamicflow.prompts import references_of_call
 from flowpersist.dynamicflow.references import Reference
 from flowpersist.errors import FlowError, PersistenceError
@@ -127,6 +127,9 @@ class _Checker:
 
     def check(self, reference: Reference, node: Node, visible: _Names) -> None:
         root = reference.root
+        if root == RUN and reference.path and (reference.path[0] not in RUN_PARTS or len(reference.path) > 1):
+            known = ", ".join(f"${RUN}.{part}" for part in RUN_PARTS)
+            self.refuse(node, reference, f"is no fact of the run: it has {known}")
         if root in visible or (root in RESERVED and root != INDEX):
             return
         if root == INDEX:

@@ -14,6 +14,7 @@ from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.forms import drafts, every
+from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.errors import FlowError, PersistenceError
@@ -84,7 +85,7 @@ def _compile(document: Document) -> Flow:
     flow = Flow(
         name=document.name,
         version=document.version,
-        hash=document.hash,
+        hash=content_hash(document.data, (draft.raw for draft in every(found))),
         entry=steps[0],
         steps=steps,
         nodes=nodes,

@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from flowpersist.dynamicflow.events import Emit, nothing
+from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.scope import Resolver, Scope
@@ -22,6 +23,7 @@ from flowpersist.dynamicflow.state import Frame
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled
+from flowpersist.hub.suspending import lacks_voters
 from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 
@@ -82,6 +84,10 @@ class Context(ABC):
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
     renewed: set[str] = field(factory=set)
+    #: What ``$run`` refers to.
+    about: Mapping[str, object] = Factory(
+        lambda self: {RUN_PARTS[0]: self.run_id, **dict.fromkeys(RUN_PARTS[1:])}, takes_self=True
+    )
     #: The task that runs the flow, and how often it had been cancelled when the walk began.
     home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
     #: Whether a wait did not fit in this walk, and whether another one has been removed since.
@@ -119,6 +125,10 @@ class Context(ABC):
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")
+        requester = self.about["by"]
+        unmet = lacks_voters(awaited, None if requester is None else str(requester))
+        if unmet is not None:
+            return self.failed(node, f"its quorum can't be reached: {unmet}")
         counted = lacks_deadline(awaited)
         if counted is not None:
             return self.failed(node, f"its {counted} count from a deadline: give it a timeout or a deadline")
@@ -161,7 +171,7 @@ class Context(ABC):
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """The resolver of a step's references."""
-        return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope)
+        return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope, self.about)
 
     def blamed(self, node: Node, error: PersistenceError, tool: str | None = None) -> Failed:
         """The failure of a step by an inner error, with document and step named in it."""

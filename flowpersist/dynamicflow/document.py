@@ -1,4 +1,4 @@
-"""Loading a DynamicFlow document: read, bounded, named and hashed, before it is compiled.
+"""Loading a DynamicFlow document: read, bounded and named, before it is compiled.
 
 A document comes from a person or a language model and is not trusted: its size, its depth and its number of values are
 bounded before it is visited, and it may hold JSON data only.
@@ -6,7 +6,6 @@ bounded before it is visited, and it may hold JSON data only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -39,13 +38,10 @@ Source: TypeAlias = Mapping[str, object] | str | bytes
 
 @frozen
 class Document:
-    """A document within the limits. ``hash`` is ``sha256:`` and the hex digest of its canonical JSON (sorted keys,
-    ASCII).
-    """
+    """A document within the limits."""
 
     name: str
     version: str
-    hash: str
     data: Mapping[str, object] = field(repr=False)
 
 
@@ -153,9 +149,8 @@ def _document(data: Mapping[str, object], name: str, text: str) -> Result[Docume
     version = data.get("version", VERSION)
     if version != VERSION:
         return _refuse(f"unsupported document version {version!r}: this release reads {VERSION!r}", name)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    # Parsed from the text, so that the run's copy is exactly what was hashed and the caller can't change it.
-    return Success(Document(name, VERSION, f"sha256:{digest}", json.loads(text)))
+    # Parsed from the text, so that the caller can't change the run's copy.
+    return Success(Document(name, VERSION, json.loads(text)))
 
 
 def _refuse(message: str, name: str) -> Failure[PersistenceError]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
@@ -12,13 +14,15 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
     from flowpersist.lifecycle import Suspension
 
-__all__ = ["KIND", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
+__all__ = ["KIND", "about", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
 
 #: The metadata key that marks the suspensions of flows.
 KIND: Final[Mapping[str, Scalar]] = {"kind": "flow"}
 #: The most bytes of UTF-8 in one value of the metadata.
 _MAX_TEXT: Final = 500
 _NAME_BYTES: Final = 200
+#: The metadata keys of the tools that the document calls.
+_TOOLS: Final = re.compile(r"tools\d*", re.ASCII)
 
 
 def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
@@ -31,7 +35,7 @@ def metadata_of(flow: Flow, run_id: str | None) -> dict[str, Scalar]:
 
 def moved(metadata: Mapping[str, Scalar], flow: Flow) -> dict[str, Scalar]:
     """The metadata of a run with this document, which may differ from the one that it began with."""
-    kept = {name: value for name, value in metadata.items() if not name.startswith("tools")}
+    kept = {name: value for name, value in metadata.items() if not _TOOLS.fullmatch(name)}
     return {**kept, **metadata_of(flow, None)}
 
 
@@ -49,13 +53,19 @@ def _lines(names: Iterable[str]) -> list[str]:
 
 def needs(metadata: Mapping[str, Scalar]) -> frozenset[str]:
     """The ids of the tools that a run's document calls."""
-    texts = [str(value) for name, value in metadata.items() if name.startswith("tools")]
+    texts = [str(value) for name, value in metadata.items() if _TOOLS.fullmatch(name)]
     return frozenset(line for text in texts for line in text.split("\n"))
 
 
 def run_id_of(suspension: Suspension) -> str:
     """The run's id: the given one, or its suspension's."""
     return str(suspension.metadata.get("run", suspension.id))
+
+
+def about(suspension: Suspension) -> dict[str, object]:
+    """What ``$run`` refers to: the run's id, who asked for it, and whose it is."""
+    values = (run_id_of(suspension), suspension.requested_by, suspension.tenant)
+    return dict(zip(RUN_PARTS, values, strict=True))
 
 
 def no_flow(suspension: Suspension) -> FlowError | None:

@@ -96,6 +96,8 @@ class Draft:
     common: Mapping[str, object]
     blocks: dict[str, list[Draft]] = field(factory=dict)
     id: str = ""
+    #: The step as the document has it.
+    raw: Mapping[str, object] = field(factory=dict, repr=False)
 
     @property
     def label(self) -> str:
@@ -143,7 +145,7 @@ def _draft(raw: object, where: str, document: Document) -> Draft:
     label = raw["id"] if isinstance(raw.get("id"), str) and raw["id"] else where
     kind = _kind(raw, label, document)
     common = {name: raw[name] for name in _COMMON if name in raw}
-    draft = Draft(kind, where, _canonical(raw, kind, label, document), common)
+    draft = Draft(kind, where, _canonical(raw, kind, label, document), common, raw=raw)
     _attach(draft, document)
     return draft
 

@@ -13,7 +13,7 @@ from returns.result import Failure, Success
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.context import ROOM_BYTES
 from flowpersist.dynamicflow.engine import Engine, RetryPause
-from flowpersist.dynamicflow.facts import moved, run_id_of
+from flowpersist.dynamicflow.facts import about, moved, run_id_of
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.results import Completed, Suspended, Wait
 from flowpersist.dynamicflow.state import State, check_state, failure_of
@@ -172,6 +172,7 @@ class Legs:
             emit=emit,
             backoff=self.backoff,
             tracebacks=self.hub.suspensions.tracebacks,
+            about=about(run.suspension),
         )
 
     async def _complete(

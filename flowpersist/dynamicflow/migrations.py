@@ -70,7 +70,8 @@ class Migrations:
         if refusal is not None:
             return Failure(refusal)
         if current == flow.hash:
-            return Success(state)
+            # The two may still differ in what only describes them.
+            return Success(_under(state, flow))
         try:
             moved = self.known[current, flow.hash].transform(state)
         except RAISED as error:  # The user's code may raise anything, which refuses the document.

@@ -11,12 +11,15 @@ from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.forms import Draft, every
 from flowpersist.errors import FlowError
 
-__all__ = ["INDEX", "RESERVED", "check_name", "name_steps"]
+__all__ = ["INDEX", "RESERVED", "RUN", "RUN_PARTS", "check_name", "name_steps"]
 
 #: The number of an iteration, from 0.
 INDEX: Final = "index"
+#: The facts of the run itself, and their names.
+RUN: Final = "run"
+RUN_PARTS: Final = ("id", "by", "tenant")
 #: The reserved names of references.
-RESERVED: Final = frozenset({INDEX, "input", "previousOutput"})
+RESERVED: Final = frozenset({INDEX, RUN, "input", "previousOutput"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", re.ASCII)
 

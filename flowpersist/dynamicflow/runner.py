@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from returns.result import Failure, Success
 
@@ -14,11 +14,12 @@ from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
-from flowpersist.dynamicflow.facts import KIND, metadata_of, needs, no_flow, run_id_of
+from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
-from flowpersist.dynamicflow.state import error_of, new_state
+from flowpersist.dynamicflow.starting import START, Terms
+from flowpersist.dynamicflow.state import error_of
 from flowpersist.dynamicflow.streaming import follow, tell
 from flowpersist.dynamicflow.tools import Join, Tool, Toolbox
 from flowpersist.dynamicflow.working import FlowWorker
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
     from flowpersist.hub.transactions import KeyLike
 
 __all__ = ["FlowRunner"]
-
-#: The wait of a run that is stored but not begun; no step has this path. Its default answers it if its starter has
-#: died.
-_START: Final = "$start"
 
 
 class FlowRunner:
@@ -90,16 +87,20 @@ class FlowRunner:
         *,
         input: object = None,
         run_id: str | None = None,
+        by: By | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> Outcome[FlowOutcome]:
         """Run a document until it is done or awaits answers. ``input`` is what ``$input`` refers to, {} where it is
         None.
 
-        The same ``run_id`` again, with the same document and input, starts no second run: it gives the state of the
-        first one. Failure: ``FlowError`` where the document can't be compiled, a tool is missing or a step fails;
-        otherwise the hub's errors.
+        ``by`` is who asks for the run: ``$run.by`` in the document, and no voter on what the run asks. ``tenant`` is
+        whose it is, and ``metadata`` what it is listed with, both stored in clear. The same ``run_id`` again, with the
+        same document and input, starts no second run: it gives the state of the first one. Failure: ``FlowError`` where
+        the document can't be compiled, a tool is missing or a step fails; otherwise the hub's errors.
         """
-        _check(document, run_id)
-        return await self._start(document, input, run_id, nothing)
+        check_source(document, "document")
+        return await self._start(document, input, Terms(run_id, by, tenant, metadata), nothing)
 
     @discreet
     async def resume(
@@ -127,12 +128,16 @@ class FlowRunner:
         *,
         input: object = None,
         run_id: str | None = None,
+        by: By | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``start``, with the events while they happen. Closing the iterator cancels the run and releases
         it.
         """
-        _check(document, run_id)
-        return follow(lambda emit: self._start(document, input, run_id, emit), self.hub.suspensions.tracebacks)
+        check_source(document, "document")
+        terms = Terms(run_id, by, tenant, metadata)
+        return follow(lambda emit: self._start(document, input, terms, emit), self.hub.suspensions.tracebacks)
 
     @discreet
     def stream_resume(
@@ -187,7 +192,7 @@ class FlowRunner:
         )
         await worker.run()
 
-    async def _start(self, document: Source, value: object, run_id: str | None, emit: Emit) -> Outcome[FlowOutcome]:
+    async def _start(self, document: Source, value: object, terms: Terms, emit: Emit) -> Outcome[FlowOutcome]:
         compiled = await compile_soon(document)
         if isinstance(compiled, Failure):
             return tell(emit, None, Failure(compiled.failure()))
@@ -195,27 +200,16 @@ class FlowRunner:
         missing = self.toolbox.missing(flow)
         if missing is not None:
             return tell(emit, None, Failure(missing))
-        stored = await self._stored(flow, {} if value is None else value, run_id)
+        stored = await terms.store(self.hub, flow, {} if value is None else value, self.lease)
         if isinstance(stored, Failure):
             return tell(emit, None, stored)
         new = stored.unwrap()
         emit("flow-start", {"run": run_id_of(new), "flow": flow.name})
         return tell(emit, run_id_of(new), await self._begun(new, emit))
 
-    async def _stored(self, flow: Flow, value: object, run_id: str | None) -> Outcome[NewSuspension]:
-        # If this process dies before it has claimed the run, the default answers, and a worker begins the run.
-        begin = AwaitInput[object](id="start", prompt="The run is about to begin.", default=True, timeout=self.lease)
-        return await self.hub.suspend(
-            new_state(flow, value),
-            awaiting={_START: begin},
-            until="each",
-            metadata=metadata_of(flow, run_id),
-            idempotency_key=run_id,
-        )
-
     async def _begun(self, new: NewSuspension, emit: Emit) -> Outcome[FlowOutcome]:
         """Begin a stored run, or give the state of one that had begun before."""
-        begun = all(wait.name != _START or wait.status is not WaitStatus.OPEN for wait in new.waits)
+        begun = all(wait.name != START or wait.status is not WaitStatus.OPEN for wait in new.waits)
         match new.status:
             case Status.COMPLETED:
                 return await self._completed(new)
@@ -223,7 +217,7 @@ class FlowRunner:
                 return await self._failed(new)
             case Status.WAITING if begun:
                 return Success(suspended(new))
-        named, value = (new.id, MISSING) if begun else (new.keys[_START], True)
+        named, value = (new.id, MISSING) if begun else (new.keys[START], True)
         claimed = await self.hub.claim(named, value, lease=self.lease)
         return claimed if isinstance(claimed, Failure) else await self._driven(claimed.unwrap(), emit, None)
 
@@ -304,8 +298,3 @@ def _check_answer(document: object, by: By | None, shown_digest: object) -> None
     check_optional(shown_digest, "shown_digest", check_str)
     check_optional(document, "document", check_source)
     check_optional(subject_of(by), "by", check_text)
-
-
-def _check(document: object, run_id: object) -> None:
-    check_source(document, "document")
-    check_optional(run_id, "run_id", check_text)

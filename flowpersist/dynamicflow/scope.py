@@ -6,12 +6,14 @@ branch or an iteration keeps its variables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import references
+from flowpersist.dynamicflow.naming import RUN
 from flowpersist.errors import FlowError, PersistenceError
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ class Scope:
 
 @frozen
 class Resolver:
-    """Finds the values of references for one step: the run's input, the previous step's result, and the names."""
+    """Finds the values of references for one step: the run's input and facts, the last step's result, and the names."""
 
     document: str
     step: str
     input: object
     previous: object
     scope: Scope
+    run: Mapping[str, object] = field(factory=dict)
 
     def __call__(self, reference: Reference) -> Result[object, PersistenceError]:
         """The value, or ``FlowError`` with the step and the reference."""
@@ -63,6 +66,8 @@ class Resolver:
         root, path = reference.root, reference.path
         if root == "input":
             return self.input, path
+        if root == RUN:
+            return self.run, path
         if root == "previousOutput":
             return self._short(path) if reference.short else (self.previous, path)
         return self._named(root, path)

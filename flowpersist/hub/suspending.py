@@ -43,6 +43,7 @@ __all__ = [
     "check_digest",
     "check_requester",
     "check_superseded",
+    "lacks_voters",
     "plan",
     "requester_of",
     "same_request",
@@ -193,19 +194,25 @@ def requester_of(by: By | None) -> Mapping[str, object] | None:
     return {"subject": by} if by else None
 
 
+def lacks_voters(asked: AwaitInput[Any], requester: str | None) -> str | None:
+    """What is wrong with a quorum that the others can't reach, where whoever asks is one of its assignees."""
+    if not isinstance(quorum := asked.quorum, Quorum):
+        return None
+    voters = quorum.voters(asked.assignees, asked.groups, requester)
+    if voters is None or voters >= quorum.votes:
+        return None
+    return (
+        f"it takes {quorum.votes} votes, and without whoever asks there are {voters} assignees; name more, or use "
+        "Quorum(self_approval=True)"
+    )
+
+
 def check_requester(plan: Plan, requester: str | None) -> None:
     """Refuse a quorum that the others can't reach, where whoever asks is one of its assignees."""
     for wait in plan.waits:
-        asked = wait.awaiting
-        if asked is None or not isinstance(quorum := asked.quorum, Quorum):
-            continue
-        voters = quorum.voters(asked.assignees, asked.groups, requester)
-        if voters is not None and voters < quorum.votes:
-            message = (
-                f"Invalid quorum of {wait.name!r}: it takes {quorum.votes} votes, and without whoever asks there are "
-                f"{voters} assignees; name more, or use Quorum(self_approval=True)"
-            )
-            raise ConfigurationError(message, "quorum")
+        lacking = None if wait.awaiting is None else lacks_voters(wait.awaiting, requester)
+        if lacking is not None:
+            raise ConfigurationError(f"Invalid quorum of {wait.name!r}: {lacking}", "quorum")
 
 
 @frozen

@@ -181,6 +181,7 @@ class SuspendingVerbs(HubBase):
         renamed = None if metadata is None else check_metadata(metadata)
         planned = self._plan(awaiting, until, timeout, deadline)
         suspension = run.suspension
+        check_requester(planned, suspension.requested_by)
         records, key = self.suspensions.records, str(suspension.id)
         sealed = await seal_state(records, key, suspension.tenant, state, compared=False, verify=verify)
         if not isinstance(sealed, Success):

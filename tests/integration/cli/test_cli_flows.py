@@ -88,3 +88,18 @@ def test_resume_with_wait_goes_on_when_everything_is_answered(cli, started):
     cli("answer", keys["ok"], "--value", "true")
     result = cli("resume", keys["amount"], "--tools", "tools.py", "--set", "count=2", "--wait")
     assert result.stdout == "2 lamps: shipped\n"
+
+
+def test_a_run_takes_who_asks_whose_it_is_and_what_it_is_listed_with(cli, place):
+    (place / "asks.json").write_text('{"flow": [{"tool": "await_input", "args": {"prompt": "For $run.by?"}}]}')
+    options = ("--by", "ann", "--tenant", "acme", "--metadata", "team=ops", "--metadata", "priority=3")
+    assert "For ann?" in cli("run", "asks.json", *options).stdout
+    listed = json.loads(cli("list", "--tenant", "acme", "--metadata", "priority=3", "--json").stdout)["items"]
+    assert [(one["tenant"], one["metadata"]["team"]) for one in listed] == [("acme", "ops")]
+
+
+def test_metadata_of_a_run_is_plain(cli, place):
+    (place / "asks.json").write_text('{"flow": [{"tool": "await_input", "args": {"prompt": "?"}}]}')
+    refused = cli("run", "asks.json", "--metadata", "a=[1]")
+    assert (refused.exit_code, "must be a text, a number, true or false" in refused.stderr) == (2, True)
+    assert cli("run", "asks.json", "--metadata", "kind=x").exit_code == 7

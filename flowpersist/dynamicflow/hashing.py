@@ -1,0 +1,35 @@
+"""The hash that binds a run to its document: of what a run does, and not of the texts that only describe it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+__all__ = ["LABELS", "content_hash"]
+
+#: The fields of a step that no run reads.
+LABELS: Final = frozenset({"description", "metadata", "name"})
+#: The members of a document that no run reads; it has but one version.
+_TITLES: Final = frozenset({"metadata", "version"})
+
+
+def content_hash(data: Mapping[str, object], steps: Iterable[Mapping[str, object]]) -> str:
+    """``sha256:`` and the hex digest of the document's canonical JSON (sorted keys, ASCII).
+
+    Left out are its ``metadata`` and ``version``, and the ``description``, ``name`` and ``metadata`` of these steps,
+    which are parts of ``data``.
+    """
+    # By identity: the same fields elsewhere, as in a tool's arguments, are data.
+    labelled = {id(step) for step in steps}
+    whole = {name: _bare(value, labelled) for name, value in data.items() if name not in _TITLES}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _bare(value: object, labelled: set[int]) -> object:
+    if isinstance(value, Mapping):
+        left = LABELS if id(value) in labelled else frozenset[str]()
+        return {name: _bare(item, labelled) for name, item in value.items() if name not in left}
+    return [_bare(item, labelled) for item in value] if isinstance(value, list) else value
