@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowpersist.dynamicflow.checking import check
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.events import FlowEvent
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
@@ -27,6 +28,7 @@ __all__ = [
     "Tool",
     "ToolContext",
     "Wait",
+    "check",
     "compile",
     "tool",
 ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NoReturn
+from typing import Final
 
-from attrs import frozen
 from returns.result import Failure
 
 from flowpersist.dynamicflow import expressions
 from flowpersist.dynamicflow.document import Document
-from flowpersist.dynamicflow.expressions import Expression
+from flowpersist.dynamicflow.fields import TRUE, Fields
 from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import (
-    Block,
     Conditional,
     Filter,
     Kind,
@@ -29,7 +27,8 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
 )
 from flowpersist.dynamicflow.naming import check_name
-from flowpersist.errors import FlowError
+from flowpersist.dynamicflow.problems import shown
+from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["MAX_ITERATIONS", "PARALLEL", "build"]
 
@@ -49,141 +48,85 @@ _RETRY_FIELDS: Final = ("attempts", "delay", "backoff", "maxDelay", "on")
 _BACKOFFS: Final = {"exponential": 2.0, "fixed": 1.0}
 
 
-@frozen
-class _Building:
-    """One draft with its document, and methods to read its fields or refuse them."""
-
-    draft: Draft
-    document: Document
-
-    def refuse(self, message: str, reference: str | None = None) -> NoReturn:
-        raise FlowError(f"step {self.draft.id!r}: {message}", self.document.name, self.draft.id, reference)
-
-    def block(self, name: str) -> Block:
-        return tuple(child.id for child in self.draft.blocks.get(name, ()))
-
-    def needed_block(self, name: str, written: str) -> Block:
-        block = self.block(name)
-        if not block:
-            self.refuse(f"needs {written!r}: a step, or a list of steps")
-        return block
-
-    def needed(self, name: str, written: str) -> object:
-        if name not in self.draft.fields:
-            self.refuse(f"needs {written!r}")
-        return self.draft.fields[name]
-
-    def name(self, field: str, default: str) -> str:
-        return check_name(self.draft.fields.get(field, default), f"{field!r}", self.draft, self.document)
-
-    def condition(self, written: str = "condition") -> Expression:
-        return self.expression(self.needed(written, written), written)
-
-    def expression(self, value: object, written: str) -> Expression:
-        if isinstance(value, Mapping):
-            value = self._expression_of(value, written)
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        if not isinstance(value, str):
-            self.refuse(f"{written!r} must be an expression, a string, not {type(value).__name__}")
-        parsed = expressions.parse(value)
-        if isinstance(parsed, Failure):
-            self.refuse(f"{written!r} can't be read: {parsed.failure()}")
-        return parsed.unwrap()
-
-    def _expression_of(self, value: Mapping[str, object], written: str) -> object:
-        kind = value.get("type", "expression")
-        if kind != "expression":
-            self.refuse(f"{written!r} of type {kind!r} is not supported in this release: write an expression")
-        return value.get("expression")
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        value = self.draft.fields.get(name, default)
-        return self.whole(value, name, least, most)
-
-    def seconds(self, value: object, written: str, most: int) -> float:
-        """Milliseconds of the document as seconds."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            self.refuse(f"Invalid {written!r}: expected a number of milliseconds from 0 to {most}, got {value!r}")
-        return value / 1000
-
-    def flag(self, name: str) -> bool:
-        value = self.draft.fields.get(name, False)
-        if not isinstance(value, bool):
-            self.refuse(f"Invalid {name!r}: expected true or false, got {value!r}")
-        return value
-
-    def whole(self, value: object, written: str, least: int, most: int) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self.refuse(f"Invalid {written!r}: expected a whole number from {least} to {most}, got {value!r}")
-        return value
-
-
 def build(draft: Draft, document: Document) -> Node:
-    """Build the node of one draft. Raises ``FlowError``."""
-    building = _Building(draft, document)
-    operation = _BUILDERS[draft.kind](building)
+    """Build the node of one draft. A field that can't be read gets a value that stands for it."""
+    building = Fields(draft, document)
+    nothing: Operation = Sequence(())
+    operation = nothing if draft.broken else building.tried(lambda: _BUILDERS[draft.kind](building), nothing)
     description = draft.common.get("description")
     return Node(
         id=draft.id,
         operation=operation,
         output=_output(building),
-        timeout=_timeout(building),
-        retry=_retry(building),
+        timeout=building.tried(lambda: _timeout(building), None),
+        retry=building.tried(lambda: _retry(building), Retry()),
         on_error=building.block("onError"),
         description=description if isinstance(description, str) else None,
+        place=draft.place,
     )
 
 
-def _output(building: _Building) -> str | None:
+def _output(building: Fields) -> str | None:
     value = building.draft.common.get("output")
-    return None if value is None else check_name(value, "'output'", building.draft, building.document)
+    return None if value is None else check_name(value, "output", building.draft, building.document, building.draft.id)
 
 
-def _timeout(building: _Building) -> float | None:
+def _timeout(building: Fields) -> float | None:
     """Convert milliseconds to seconds."""
     value = building.draft.common.get("timeout")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:
-        building.refuse(f"'timeout' must be a number of milliseconds over 0 and at most {_MAX_TIMEOUT}")
+        expected = f"a number of milliseconds over 0 and at most {_MAX_TIMEOUT}"
+        building.refuse("timeout", f"'timeout' must be {expected}", expected)
     return value / 1000
 
 
-def _retry(building: _Building) -> Retry:
+def _retry(building: Fields) -> Retry:
     given = building.draft.common.get("retry")
     if not isinstance(given, Mapping):
         return Retry(building.whole(given or 0, "retry", 0, _MAX_RETRIES))
     unknown = sorted(set(given) - set(_RETRY_FIELDS))
-    if unknown:
-        building.refuse(f"'retry' has the unknown field {unknown[0]!r}: it takes {', '.join(_RETRY_FIELDS)}")
+    known = ", ".join(_RETRY_FIELDS)
+    for strange in unknown:
+        near = building.document.problems.hint([strange], _RETRY_FIELDS)
+        message = f"'retry' has the unknown field {shown(strange)}{near}: it takes {known}"
+        building.report(f"retry/{escaped(strange)}", message, f"one of {known}", "unknown-field")
     factor = given.get("backoff", "exponential")
     if not isinstance(factor, str) or factor not in _BACKOFFS:
-        building.refuse("Invalid 'retry.backoff': expected 'exponential' or 'fixed'")
+        expected = "'exponential' or 'fixed'"
+        building.report("retry/backoff", f"Invalid 'retry.backoff': expected {expected}", expected)
+        factor = "exponential"
+    pause = building.tried(lambda: building.seconds(given.get("delay", 0), "retry.delay", _MAX_DELAY), 0.0)
+    longest = given.get("maxDelay", _MAX_DELAY)
     return Retry(
-        attempts=building.whole(given.get("attempts"), "retry.attempts", 0, _MAX_RETRIES),
-        delay=building.seconds(given["delay"], "retry.delay", _MAX_DELAY) if "delay" in given else None,
+        attempts=building.tried(lambda: building.whole(given.get("attempts"), "retry.attempts", 0, _MAX_RETRIES), 0),
+        delay=pause if "delay" in given else None,
         factor=_BACKOFFS[factor],
-        longest=building.seconds(given.get("maxDelay", _MAX_DELAY), "retry.maxDelay", _MAX_DELAY),
-        on=_classes(building, given.get("on", [])),
+        longest=building.tried(lambda: building.seconds(longest, "retry.maxDelay", _MAX_DELAY), 0.0),
+        on=building.tried(lambda: _classes(building, given.get("on", [])), frozenset()),
     )
 
 
-def _classes(building: _Building, given: object) -> frozenset[str]:
+def _classes(building: Fields, given: object) -> frozenset[str]:
     if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
-        building.refuse("Invalid 'retry.on': expected a list of names of error classes, such as 'TimeoutError'")
+        expected = "a list of names of error classes, such as 'TimeoutError'"
+        building.refuse("retry/on", f"Invalid 'retry.on': expected {expected}", expected)
     return frozenset(given)
 
 
-def _tool(building: _Building) -> Operation:
+def _tool(building: Fields) -> Operation:
     tool = building.needed("tool", "tool")
     arguments = building.draft.fields.get("args")
     if not isinstance(tool, str) or not _is_tool_id(tool):
-        building.refuse(
-            f"Invalid 'tool': expected the id of a tool, of at most {_MAX_TOOL_BYTES} printable bytes, got {tool!r}"
-        )
+        if "tool" in building.draft.fields:
+            expected = f"the id of a tool, of at most {_MAX_TOOL_BYTES} printable bytes"
+            message = f"Invalid 'tool': expected {expected}, got {shown(tool)}"
+            building.report("tool", message, expected)
+        tool = ""
     if arguments is not None and not isinstance(arguments, Mapping) and not _is_reference(arguments):
-        building.refuse("'args' must be an object, or a reference to one")
+        expected = "an object, or a reference to one"
+        building.refuse("args", f"'args' must be {expected}", expected, "wrong-type")
     return ToolCall(tool, arguments)
 
 
@@ -195,39 +138,46 @@ def _is_reference(value: object) -> bool:
     return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
 
 
-def _conditional(building: _Building) -> Operation:
+def _conditional(building: Fields) -> Operation:
     return Conditional(building.condition(), building.block("if_true"), building.block("if_false"))
 
 
-def _switch(building: _Building) -> Operation:
+def _switch(building: Fields) -> Operation:
     selector = building.needed("switch", "switch")
     if isinstance(selector, str) and isinstance(expressions.parse(selector), Failure):
-        building.refuse("a 'switch' by a prompt is not supported in this release: write an expression")
+        message = "a 'switch' by a prompt is not supported in this release: write an expression"
+        building.report("switch", message, "an expression", "unsupported")
+        selector = "true"
     cases = {
         name.removeprefix("case "): building.block(name) for name in building.draft.blocks if name.startswith("case ")
     }
     default = building.block("default") if "default" in building.draft.fields else None
-    _check_options(building, frozenset(cases))
-    return Switch(building.expression(selector, "switch"), cases, default)
+    building.tried(lambda: _check_options(building, frozenset(cases)), None)
+    expression = building.expression(selector, "switch") if "switch" in building.draft.fields else TRUE
+    return Switch(expression, cases, default)
 
 
-def _check_options(building: _Building, cases: frozenset[str]) -> None:
+def _check_options(building: Fields, cases: frozenset[str]) -> None:
     options = building.draft.fields.get("options")
     if options is None:
         return
     if not isinstance(options, list):
-        building.refuse("'options' must be a list of ids, or of objects with an 'id'")
+        expected = "a list of ids, or of objects with an 'id'"
+        building.refuse("options", f"'options' must be {expected}", expected, "wrong-type")
     ids = {str(option.get("id") if isinstance(option, Mapping) else option) for option in options}
     strange = sorted(cases - ids)
     if strange:
-        building.refuse(f"the branch {strange[0]!r} is not one of the options {', '.join(sorted(ids))}")
+        known = ", ".join(sorted(ids))
+        near = building.document.problems.hint(strange[:1], ids)
+        message = f"the branch {shown(strange[0])} is not one of the options {known}{near}"
+        building.refuse(f"branches/{escaped(strange[0])}", message, f"one of {known}", "unreachable")
 
 
-def _filter(building: _Building) -> Operation:
+def _filter(building: Fields) -> Operation:
     return Filter(building.needed("over", "filter"), building.condition(), building.name("as", "item"))
 
 
-def _map(building: _Building) -> Operation:
+def _map(building: Fields) -> Operation:
     return Map(
         building.needed("over", "map"),
         building.needed_block("body", "with"),
@@ -237,12 +187,12 @@ def _map(building: _Building) -> Operation:
     )
 
 
-def _concurrency(building: _Building) -> int:
+def _concurrency(building: Fields) -> int:
     parallel = building.flag("parallel")
     return building.number("concurrency", PARALLEL if parallel else 1, 1, _MAX_CONCURRENCY)
 
 
-def _reduce(building: _Building) -> Operation:
+def _reduce(building: Fields) -> Operation:
     return Reduce(
         building.needed("over", "reduce"),
         building.needed("initial", "initial"),
@@ -252,11 +202,12 @@ def _reduce(building: _Building) -> Operation:
     )
 
 
-def _loop(building: _Building) -> Operation:
+def _loop(building: Fields) -> Operation:
     kind = building.draft.fields.get("loop", "while" if "condition" in building.draft.fields else "for")
     # Not a set, since it may hold any value, also an unhashable one.
     if kind not in ("for", "while"):
-        building.refuse(f"Invalid 'loop': expected 'for' or 'while', got {kind!r}")
+        message = f"Invalid 'loop': expected 'for' or 'while', got {shown(kind)}"
+        building.report("loop", message, "'for' or 'while'")
     return Loop(
         building.needed("over", "over") if kind == "for" else None,
         building.condition() if kind == "while" else None,
@@ -266,26 +217,28 @@ def _loop(building: _Building) -> Operation:
     )
 
 
-def _parallel(building: _Building) -> Operation:
+def _parallel(building: Fields) -> Operation:
     names = [name for name in building.draft.blocks if name.startswith("[")]
-    return Parallel(tuple(building.block(name) for name in names), _needed(building, len(names)))
+    needed = building.tried(lambda: _needed(building, len(names)), None) if names else None
+    return Parallel(tuple(building.block(name) for name in names), needed)
 
 
-def _needed(building: _Building, branches: int) -> int | None:
+def _needed(building: Fields, branches: int) -> int | None:
     """How many branches must finish; None: all."""
     until = building.draft.fields.get("until", "all")
     if isinstance(until, Mapping) and set(until) == {"count"}:
         return building.whole(until["count"], "until.count", 1, branches)
     if until not in ("all", "any"):
-        building.refuse("Invalid 'until': expected 'all', 'any' or {\"count\": n}")
+        expected = "'all', 'any' or {\"count\": n}"
+        building.refuse("until", f"Invalid 'until': expected {expected}", expected)
     return None if until == "all" else 1
 
 
-def _sequence(building: _Building) -> Operation:
+def _sequence(building: Fields) -> Operation:
     return Sequence(building.needed_block("steps", "sequence"))
 
 
-_BUILDERS: Final[Mapping[Kind, Callable[[_Building], Operation]]] = {
+_BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "tool": _tool,
     "conditional": _conditional,
     "switch": _switch,

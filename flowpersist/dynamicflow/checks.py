@@ -6,13 +6,13 @@ names, and an iteration keeps them. A name that may exist, such as one set in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Final
 
 from attrs import define, field
-from returns.result import Failure, Result
 
-from flowpersist.dynamicflow import expressions, references
+from flowpersist.dynamicflow.cycles import components
 from flowpersist.dynamicflow.ir import (
     Block,
     Conditional,
@@ -29,10 +29,11 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
     blocks_of,
 )
+from flowpersist.dynamicflow.located import Located, inner_of, outer_of
 from flowpersist.dynamicflow.naming import INDEX, RESERVED, RUN, RUN_PARTS
-from flowpersist.dynamicflow.prompts import references_of_call
+from flowpersist.dynamicflow.problems import Problems
 from flowpersist.dynamicflow.references import Reference
-from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.errors import FlowCode, FlowError
 
 __all__ = ["check_names"]
 
@@ -40,25 +41,23 @@ _Names = frozenset[str]
 _NONE: Final[_Names] = frozenset()
 
 
-def check_names(flow: Flow) -> None:
-    """Raise ``FlowError`` for the first reference that can't resolve, and for ambiguous names."""
-    _check_outputs(flow)
-    checker = _Checker(flow)
-    checker.block(flow.steps, _NONE)
-
-
-def _check_outputs(flow: Flow) -> None:
+def check_names(flow: Flow, unread: frozenset[str], problems: Problems) -> None:
+    """Note every reference that can't resolve, and ambiguous names. ``unread`` are names that may exist too."""
     for node in flow.nodes.values():
         if node.output is not None and node.output != node.id and node.output in flow.nodes:
             message = f"step {node.id!r}: its output {node.output!r} is another step's id: rename one of them"
-            raise FlowError(message, flow.name, node.id, f"${node.output}")
+            at = node.place.at("output")
+            problems.add(at, "duplicate-name", message, step=node.id, reference=f"${node.output}")
+    _Checker(flow, unread, problems).block(flow.steps, _NONE)
 
 
-@define
+@define(slots=False)
 class _Checker:
     """Visits the steps in the order in which they run, with the names that each may use."""
 
     flow: Flow
+    unread: frozenset[str]
+    problems: Problems
     _made: dict[str, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,8 +73,8 @@ class _Checker:
 
     def node(self, node: Node, visible: _Names) -> _Names:
         """The names that a step exports."""
-        for reference in _outer(node, self.flow):
-            self.check(reference, node, visible)
+        for located in outer_of(node):
+            self.check(located, node, visible)
         made = self.operation(node, node.operation, visible)
         made |= self.block(node.on_error, visible | {"error"})
         return made | {node.id} | ({node.output} if node.output else _NONE)
@@ -95,7 +94,7 @@ class _Checker:
             case Map():
                 self.block(operation.body, visible | {operation.name, INDEX})
             case Filter():
-                self.expression(operation.condition, node, visible | {operation.name, INDEX})
+                self.iterated(node, visible | {operation.name, INDEX})
             case ToolCall():
                 pass
         return _NONE
@@ -110,7 +109,7 @@ class _Checker:
         if operation.condition is None:
             seen |= {operation.name}
         else:
-            self.expression(operation.condition, node, seen)
+            self.iterated(node, seen)
         return self.block(operation.body, seen)
 
     def names_within(self, block: Block) -> _Names:
@@ -121,82 +120,65 @@ class _Checker:
             found |= _NONE.union(*(self.names_within(inner) for _, inner in blocks_of(node)))
         return frozenset(found)
 
-    def expression(self, expression: expressions.Expression, node: Node, visible: _Names) -> None:
-        for reference in expression.references:
-            self.check(reference, node, visible)
+    def iterated(self, node: Node, visible: _Names) -> None:
+        for located in inner_of(node):
+            self.check(located, node, visible)
 
-    def check(self, reference: Reference, node: Node, visible: _Names) -> None:
+    def check(self, located: Located, node: Node, visible: _Names) -> None:
+        reference = located.found
+        if isinstance(reference, FlowError):
+            message = f"step {node.id!r}: {reference}"
+            expected = "a value, or a reference such as $name.path"
+            self.note(located, node, message, "invalid-reference", reference.reference, expected)
+            return
+        unresolved = self.unresolved(reference, node, visible)
+        if unresolved is not None:
+            code, why = unresolved
+            near = self.problems.hint([reference.root], visible | RESERVED) if code == "unknown-name" else ""
+            self.note(located, node, f"step {node.id!r}: {reference} {why}{near}", code, str(reference))
+
+    def note(
+        self,
+        located: Located,
+        node: Node,
+        message: str,
+        code: FlowCode,
+        reference: str | None,
+        expected: str | None = "a reference to a name that is visible here",
+    ) -> None:
+        self.problems.add(located.pointer, code, message, expected=expected, step=node.id, reference=reference)
+
+    def unresolved(self, reference: Reference, node: Node, visible: _Names) -> tuple[FlowCode, str] | None:
+        """Why a reference can't resolve; None if it may."""
         root = reference.root
         if root == RUN and reference.path and (reference.path[0] not in RUN_PARTS or len(reference.path) > 1):
             known = ", ".join(f"${RUN}.{part}" for part in RUN_PARTS)
-            self.refuse(node, reference, f"is no fact of the run: it has {known}")
-        if root in visible or (root in RESERVED and root != INDEX):
-            return
+            return ("unknown-name", f"is no fact of the run: it has {known}")
+        if root in visible or root in self.unread or (root in RESERVED and root != INDEX):
+            return None
         if root == INDEX:
-            self.refuse(node, reference, "is the number of an iteration, and this step is in none")
+            return ("not-visible", "is the number of an iteration, and this step is in none")
         if root not in self._made:
-            self.refuse(node, reference, "is neither a variable nor a step of the document: check its spelling")
+            return ("unknown-name", "is neither a variable nor a step of the document: check its spelling")
         maker = self._made[root]
-        if maker == node.id:
-            self.refuse(
-                node, reference, "is the result of this step itself, a cycle of steps: refer to an earlier step"
-            )
-        if self.depends(maker, node.id):
-            self.refuse(node, reference, f"is the result of step {maker!r}, which needs {node.id!r}: a cycle of steps")
-        self.refuse(
-            node,
-            reference,
-            f"is not visible here: step {maker!r} runs later, or inside a branch or iteration; "
-            "move it, or refer to the result of the step that contains "
-            "it",
-        )
+        return self.unseen(maker, node)
 
-    def depends(self, start: str, target: str) -> bool:
-        """Whether a step needs another's result, directly or indirectly."""
-        pending, seen = [start], {start}
-        while pending:
-            for name in self.makers(self.flow.nodes[pending.pop()]):
-                if name == target:
-                    return True
-                if name not in seen:
-                    seen.add(name)
-                    pending.append(name)
-        return False
+    def unseen(self, maker: str, node: Node) -> tuple[FlowCode, str]:
+        """Why a step can't see the result of another one, or its own."""
+        if maker == node.id:
+            return ("cycle", "is the result of this step itself, a cycle of steps: refer to an earlier step")
+        if self.circles[maker] == self.circles[node.id]:
+            return ("cycle", f"is the result of step {maker!r}, which needs {node.id!r}: a cycle of steps")
+        why = f"is not visible here: step {maker!r} runs later, or inside a branch or iteration; "
+        return ("not-visible", f"{why}move it, or refer to the result of the step that contains it")
+
+    @cached_property
+    def circles(self) -> Mapping[str, int]:
+        """Steps that need each other's results, directly or indirectly, have the same number."""
+        return components({node.id: frozenset(self.makers(node)) for node in self.flow.nodes.values()})
 
     def makers(self, node: Node) -> Iterator[str]:
-        roots = (reference.root for reference in (*_outer(node, self.flow), *_inner(node)))
-        return (self._made[root] for root in roots if root in self._made)
-
-    def refuse(self, node: Node, reference: Reference, why: str) -> NoReturn:
-        raise FlowError(f"step {node.id!r}: {reference} {why}", self.flow.name, node.id, str(reference))
-
-
-def _outer(node: Node, flow: Flow) -> list[Reference]:
-    """The references that a step resolves in the enclosing scope."""
-    operation = node.operation
-    match operation:
-        case ToolCall():
-            return _found(references_of_call(operation), node, flow)
-        case Conditional():
-            return list(operation.condition.references)
-        case Switch():
-            return list(operation.selector.references)
-        case Reduce():
-            return _found(references.references_in([operation.over, operation.initial]), node, flow)
-        case Filter() | Map() | Loop():
-            return _found(references.references_in(operation.over), node, flow)
-        case Parallel() | Sequence():
-            return []
-
-
-def _found(found: Result[Iterable[Reference], PersistenceError], node: Node, flow: Flow) -> list[Reference]:
-    if isinstance(found, Failure):
-        error = found.failure()
-        reference = error.reference if isinstance(error, FlowError) else None
-        raise FlowError(f"step {node.id!r}: {error}", flow.name, node.id, reference) from error
-    return list(found.unwrap())
-
-
-def _inner(node: Node) -> Iterable[Reference]:
-    condition = getattr(node.operation, "condition", None)
-    return condition.references if condition is not None else ()
+        """The steps whose results a step refers to."""
+        for located in (*outer_of(node), *inner_of(node)):
+            if isinstance(located.found, Reference) and located.found.root in self._made:
+                yield self._made[located.found.root]

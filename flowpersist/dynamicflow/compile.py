@@ -13,7 +13,7 @@ from flowpersist.dynamicflow import graph
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
-from flowpersist.dynamicflow.forms import drafts, every
+from flowpersist.dynamicflow.forms import drafts, every, unread
 from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.naming import name_steps
@@ -31,9 +31,9 @@ BRIEF_VALUES: Final = 500
 def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
     """Compile a document, given as an object or as its JSON text.
 
-    The same document gives the same flow, with the same generated ids. Failure: ``FlowError``, which names the document
-    and, if known, the step, the reference and the tool. Whether the tools exist is not checked here: ``Flow.tools``
-    names those that it needs.
+    The same document gives the same flow, with the same generated ids. Failure: ``FlowError``, whose ``problems`` name
+    everything that is wrong, with the places in the document. What the tools take and return is not checked here:
+    ``check`` does, and ``FlowRunner.start`` before it stores anything.
     """
     check_source(document, "document")
     return load(document).bind(compile_document)
@@ -79,6 +79,8 @@ def _compile(document: Document) -> Flow:
     if "nodes" in document.data or "edges" in document.data:
         graph.refuse(document)
     found = drafts(document)
+    if not found:
+        document.problems.refuse()
     name_steps(found, document)
     nodes = {draft.id: build(draft, document) for draft in every(found)}
     steps = tuple(draft.id for draft in found)
@@ -96,8 +98,9 @@ def _compile(document: Document) -> Flow:
     )
     if len(flow.tools) > MAX_TOOLS:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"
-        raise FlowError(msg, document.name)
-    check_names(flow)
+        document.problems.add("", "limit", msg)
+    check_names(flow, unread(found), document.problems)
+    document.problems.refuse()
     return flow
 
 

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.dynamicflow.problems import Problems, problem
+from flowpersist.errors import FlowCode, PersistenceError
 from flowpersist.errors.arguments import check_instance
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "check_source", "load"]
@@ -43,6 +44,10 @@ class Document:
     name: str
     version: str
     data: Mapping[str, object] = field(repr=False)
+    #: What is wrong with it, as far as that has been found.
+    problems: Problems = field(
+        init=False, repr=False, eq=False, default=Factory(lambda self: Problems(self.name), takes_self=True)
+    )
 
 
 def check_source(document: object, name: str) -> None:
@@ -58,7 +63,8 @@ def load(source: Source) -> Result[Document, PersistenceError]:
         return parsed
     data = parsed.unwrap()
     if not isinstance(data, Mapping):
-        return _refuse(f"Invalid document: expected a JSON object, not {_kind(data)}", UNNAMED)
+        message = f"Invalid document: expected a JSON object, not {_kind(data)}"
+        return _refuse(message, UNNAMED, "wrong-type", expected="an object with a list of steps in 'flow'")
     name = name_of(data)
     return _bounded(data, name).bind(lambda text: _document(data, name, text))
 
@@ -79,9 +85,9 @@ def _parse(source: Source) -> Result[object, PersistenceError]:
         text = source if isinstance(source, bytes) else source.removeprefix(BYTE_ORDER_MARK)
         return Success(json.loads(text, object_pairs_hook=_object))
     except (ValueError, RecursionError) as error:
-        failure = FlowError(f"the document is not JSON: {error}; pass a JSON object or its text", UNNAMED)
-        failure.__cause__ = error
-        return Failure(failure)
+        refused = _refuse(f"the document is not JSON: {error}; pass a JSON object or its text", UNNAMED, "not-json")
+        refused.failure().__cause__ = error
+        return refused
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -102,18 +108,25 @@ def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceEr
     while pending:
         value, depth = pending.pop()
         seen += 1
-        problem = _problem(value, depth, seen)
-        if problem is not None:
-            return _refuse(problem, name)
+        over = _over(depth, seen)
+        if over is not None:
+            return _refuse(over, name)
+        strange = _no_json(value)
+        if strange is not None:
+            return _refuse(strange, name, "not-json")
         pending.extend((child, depth + 1) for child in _children(value))
     return _canonical(data, name)
 
 
-def _problem(value: object, depth: int, seen: int) -> str | None:
+def _over(depth: int, seen: int) -> str | None:
     if depth > MAX_DEPTH:
         return f"the document is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
     if seen > MAX_VALUES:
         return f"the document has more than {MAX_VALUES} values: pass its data as input instead"
+    return None
+
+
+def _no_json(value: object) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return "the document holds NaN or an infinity, which JSON can't represent"
     if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
@@ -133,7 +146,7 @@ def _canonical(data: Mapping[str, object], name: str) -> Result[str, Persistence
     try:
         text = json.dumps(_plain(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        return _refuse(f"the document can't be written as JSON: {error}", name)
+        return _refuse(f"the document can't be written as JSON: {error}", name, "not-json")
     if len(text) > MAX_BYTES:
         return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", name)
     return Success(text)
@@ -148,13 +161,16 @@ def _plain(value: object) -> object:
 def _document(data: Mapping[str, object], name: str, text: str) -> Result[Document, PersistenceError]:
     version = data.get("version", VERSION)
     if version != VERSION:
-        return _refuse(f"unsupported document version {version!r}: this release reads {VERSION!r}", name)
+        message = f"unsupported document version {version!r}: this release reads {VERSION!r}"
+        return _refuse(message, name, "unsupported", pointer="/version", expected=repr(VERSION))
     # Parsed from the text, so that the caller can't change the run's copy.
     return Success(Document(name, VERSION, json.loads(text)))
 
 
-def _refuse(message: str, name: str) -> Failure[PersistenceError]:
-    return Failure(FlowError(message, name))
+def _refuse(
+    message: str, name: str, code: FlowCode = "limit", *, pointer: str = "", expected: str | None = None
+) -> Failure[PersistenceError]:
+    return Failure(problem(message, name, pointer=pointer, code=code, expected=expected))
 
 
 def _kind(value: object) -> str:

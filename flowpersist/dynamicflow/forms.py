@@ -1,21 +1,23 @@
 """The accepted forms of a step, reduced to one: a draft with a type, canonical fields and inner steps.
 
-The functions raise ``FlowError``, which ``compile`` returns as a failure: they recurse as deep as the document is
-nested, and each of them ends the compilation.
+What can't be read is a problem of the document, and the steps beside it are read all the same. The functions recurse as
+deep as the document is nested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NoReturn, cast, get_args
+from typing import Final, cast, get_args
 
 from attrs import define, field
 
 from flowpersist.dynamicflow.document import MAX_STEPS, Document
-from flowpersist.dynamicflow.ir import Kind
-from flowpersist.errors import FlowError
+from flowpersist.dynamicflow.ir import Kind, Place
+from flowpersist.dynamicflow.problems import shown
+from flowpersist.errors import FlowCode
+from flowpersist.inputs.json_pointers import escaped
 
-__all__ = ["Draft", "drafts", "every"]
+__all__ = ["Draft", "drafts", "every", "unread"]
 
 #: The fields of each type: the canonical name and its aliases. The first field implies the type if none is given.
 _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
@@ -73,6 +75,8 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("sequence", "sequence"),
     ("condition", "conditional"),
 )
+#: The fields whose values are names.
+_NAMING: Final = ("id", "output", "as", "accumulator")
 _KINDS: Final = cast("tuple[Kind, ...]", get_args(Kind))
 _TYPE_NAMES: Final[Mapping[str, Kind]] = {"if-then": "conditional", **{str(kind): kind for kind in _KINDS}}
 #: The fields that hold a block: a step, or a list of steps.
@@ -88,7 +92,10 @@ _BLOCKS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 @define
 class Draft:
-    """A step with canonical fields and its blocks, before it has an id. ``where`` is its position, for errors."""
+    """A step with canonical fields and its blocks, before it has an id.
+
+    ``where`` is its position, for errors. ``broken``: it could not be read, and its fields say nothing.
+    """
 
     kind: Kind
     where: str
@@ -98,6 +105,8 @@ class Draft:
     id: str = ""
     #: The step as the document has it.
     raw: Mapping[str, object] = field(factory=dict, repr=False)
+    place: Place = field(factory=Place, repr=False)
+    broken: bool = False
 
     @property
     def label(self) -> str:
@@ -109,14 +118,22 @@ class Draft:
 def drafts(document: Document) -> list[Draft]:
     """Draft the outermost steps of a document in step form."""
     flow = document.data.get("flow")
+    expected = "a list of steps"
     if not isinstance(flow, list):
-        _refuse("Invalid document: expected a list of steps in 'flow'", document)
+        code: FlowCode = "wrong-type" if "flow" in document.data else "missing-field"
+        message = "Invalid document: expected a list of steps in 'flow'"
+        document.problems.add("/flow" if "flow" in document.data else "", code, message, expected=expected)
+        return []
     if not flow:
-        _refuse("the document has no steps: 'flow' needs at least one", document)
-    found = _block(flow, "flow", document)
+        document.problems.add(
+            "/flow", "invalid-value", "the document has no steps: 'flow' needs at least one", expected=expected
+        )
+    found = _block(flow, "flow", "/flow", document)
     count = sum(1 for _ in every(found))
     if count > MAX_STEPS:
-        _refuse(f"the document has {count} steps, and at most {MAX_STEPS} are allowed: use map or split it", document)
+        message = f"the document has {count} steps, and at most {MAX_STEPS} are allowed: use map or split it"
+        document.problems.add("/flow", "limit", message)
+        return []
     return found
 
 
@@ -128,86 +145,137 @@ def every(found: list[Draft]) -> Iterator[Draft]:
             yield from every(block)
 
 
-def _block(raw: object, where: str, document: Document) -> list[Draft]:
+def unread(found: list[Draft]) -> frozenset[str]:
+    """The names that steps which could not be read may set, so that references to them are not reported as well."""
+    names: set[str] = set()
+    pending: list[object] = [draft.raw for draft in every(found) if draft.broken]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            names |= {name for key in _NAMING if isinstance(name := value.get(key), str)}
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return frozenset(names)
+
+
+def _block(raw: object, where: str, pointer: str, document: Document) -> list[Draft]:
     """A block as a list of steps; a single step is allowed too."""
     if raw is None:
         return []
     if isinstance(raw, Mapping):
-        return [_draft(raw, where, document)]
+        return [_draft(raw, where, pointer, document)]
     if not isinstance(raw, list):
-        _refuse(f"{where} must be a step or a list of steps, not {type(raw).__name__}", document, where)
-    return [_draft(item, f"{where}[{index}]", document) for index, item in enumerate(raw)]
+        expected = "a step or a list of steps"
+        message = f"{where} must be {expected}, not {type(raw).__name__}"
+        document.problems.add(pointer, "wrong-type", message, expected=expected, step=where)
+        return []
+    found: list[Draft] = []
+    for index, item in enumerate(raw):
+        place, at = f"{where}[{index}]", f"{pointer}/{index}"
+        if isinstance(item, Mapping):
+            found.append(_draft(item, place, at, document))
+        else:
+            message = f"{place} must be a step, an object, not {type(item).__name__}"
+            document.problems.add(at, "wrong-type", message, expected="a step", step=place)
+    return found
 
 
-def _draft(raw: object, where: str, document: Document) -> Draft:
-    if not isinstance(raw, Mapping):
-        _refuse(f"{where} must be a step, an object, not {type(raw).__name__}", document, where)
-    label = raw["id"] if isinstance(raw.get("id"), str) and raw["id"] else where
-    kind = _kind(raw, label, document)
+def _draft(raw: Mapping[str, object], where: str, pointer: str, document: Document) -> Draft:
+    given = raw.get("id")
+    label = given if isinstance(given, str) and given else where
     common = {name: raw[name] for name in _COMMON if name in raw}
-    draft = Draft(kind, where, _canonical(raw, kind, label, document), common, raw=raw)
+    kind = _kind(raw, label, pointer, document)
+    if kind is None:
+        return Draft("sequence", where, {}, common, raw=raw, place=Place(pointer), broken=True)
+    fields, written = _canonical(raw, kind, label, pointer, document)
+    draft = Draft(kind, where, fields, common, raw=raw, place=Place(pointer, written))
     _attach(draft, document)
     return draft
 
 
-def _kind(raw: Mapping[str, object], label: str, document: Document) -> Kind:
+def _kind(raw: Mapping[str, object], label: str, pointer: str, document: Document) -> Kind | None:
     given = raw.get("type")
     if given is None:
         for name, kind in _TELLING:
             if name in raw:
                 return kind
         known = ", ".join(name for name, _ in _TELLING)
-        _refuse(f"step {label!r} has no 'type', and no field that implies one: {known}", document, label)
+        near = document.problems.hint(raw, [name for name, _ in _TELLING])
+        message = f"step {label!r} has no 'type', and no field that implies one: {known}{near}"
+        document.problems.add(pointer, "unknown-type", message, expected=f"one of the fields {known}", step=label)
+        return None
     if not isinstance(given, str) or given not in _TYPE_NAMES:
         known = ", ".join(sorted(_TYPE_NAMES))
-        _refuse(f"step {label!r} has the unknown type {given!r}: expected one of {known}", document, label)
+        near = document.problems.hint([given] if isinstance(given, str) else [], _TYPE_NAMES)
+        message = f"step {label!r} has the unknown type {shown(given)}: expected one of {known}{near}"
+        document.problems.add(f"{pointer}/type", "unknown-type", message, expected=f"one of {known}", step=label)
+        return None
     return _TYPE_NAMES[given]
 
 
-def _canonical(raw: Mapping[str, object], kind: Kind, label: str, document: Document) -> dict[str, object]:
+def _canonical(
+    raw: Mapping[str, object], kind: Kind, label: str, pointer: str, document: Document
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The fields by their canonical names, and the names that they were written under."""
     names = _FIELDS[kind]
     aliases = {alias: name for name, group in names.items() for alias in group}
-    unknown = sorted(name for name in raw if name not in _COMMON and name not in aliases)
-    if unknown:
-        allowed = ", ".join(sorted(aliases))
-        _refuse(f"step {label!r} ({kind}) has the unknown field {unknown[0]!r}: it takes {allowed}", document, label)
+    allowed = ", ".join(sorted(aliases))
+    for strange in sorted(name for name in raw if name not in _COMMON and name not in aliases):
+        near = document.problems.hint([strange], [*aliases, *_COMMON])
+        message = f"step {label!r} ({kind}) has the unknown field {shown(strange)}{near}: it takes {allowed}"
+        at = f"{pointer}/{escaped(strange)}"
+        document.problems.add(at, "unknown-field", message, expected=f"one of {allowed}", step=label)
     fields: dict[str, object] = {}
+    written: dict[str, str] = {}
     for alias, name in aliases.items():
-        if alias in raw:
-            if name in fields:
-                _refuse(f"step {label!r} gives {name!r} twice: keep one of {', '.join(names[name])}", document, label)
-            fields[name] = raw[alias]
-    return fields
+        if alias not in raw:
+            continue
+        if name in fields:
+            message = f"step {label!r} gives {name!r} twice: keep one of {', '.join(names[name])}"
+            document.problems.add(f"{pointer}/{alias}", "duplicate-field", message, step=label)
+        else:
+            fields[name], written[name] = raw[alias], alias
+    return fields, written
 
 
 def _attach(draft: Draft, document: Document) -> None:
     """Draft the inner steps, by the names of their blocks."""
     for name in _BLOCKS.get(draft.kind, ()):
         if name in draft.fields:
-            draft.blocks[name] = _block(draft.fields[name], f"{draft.where}.{name}", document)
+            draft.blocks[name] = _block(draft.fields[name], f"{draft.where}.{name}", draft.place.at(name), document)
     if draft.kind == "switch":
         for key, raw in _cases(draft, document).items():
-            draft.blocks[f"case {key}"] = _block(raw, f"{draft.where}.{key}", document)
+            at = f"{draft.place.at('branches')}/{escaped(key)}"
+            draft.blocks[f"case {key}"] = _block(raw, f"{draft.where}.{key}", at, document)
     if draft.kind == "parallel":
         for index, raw in enumerate(_branches(draft, document)):
-            draft.blocks[f"[{index}]"] = _block(raw, f"{draft.where}[{index}]", document)
+            at = f"{draft.place.at('branches')}/{index}"
+            draft.blocks[f"[{index}]"] = _block(raw, f"{draft.where}[{index}]", at, document)
     if "onError" in draft.common:
-        draft.blocks["onError"] = _block(draft.common["onError"], f"{draft.where}.onError", document)
+        where = f"{draft.where}.onError"
+        draft.blocks["onError"] = _block(draft.common["onError"], where, draft.place.at("onError"), document)
 
 
 def _cases(draft: Draft, document: Document) -> Mapping[str, object]:
     cases = draft.fields.get("branches")
-    if not isinstance(cases, Mapping):
-        _refuse(f"step {draft.label!r} needs 'branches': an object of steps by option", document, draft.label)
-    return cases
+    if isinstance(cases, Mapping):
+        return cases
+    _lacking(draft, document, "an object of steps by option", "needs 'branches'")
+    return {}
 
 
 def _branches(draft: Draft, document: Document) -> list[object]:
     branches = draft.fields.get("branches")
-    if not isinstance(branches, list) or not branches:
-        _refuse(f"step {draft.label!r} needs 'parallel': a list of steps, or of lists of steps", document, draft.label)
-    return branches
+    if isinstance(branches, list) and branches:
+        return branches
+    _lacking(draft, document, "a list of steps, or of lists of steps", "needs 'parallel'")
+    return []
 
 
-def _refuse(message: str, document: Document, step: str | None = None) -> NoReturn:
-    raise FlowError(message, document.name, step)
+def _lacking(draft: Draft, document: Document, expected: str, what: str) -> None:
+    given = "branches" in draft.fields
+    pointer = draft.place.at("branches") if given else draft.place.pointer
+    code: FlowCode = "wrong-type" if given else "missing-field"
+    message = f"step {draft.label!r} {what}: {expected}"
+    document.problems.add(pointer, code, message, expected=expected, step=draft.label)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from flowpersist.inputs.json_pointers import escaped
+
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
 
@@ -26,6 +28,7 @@ __all__ = [
     "Node",
     "Operation",
     "Parallel",
+    "Place",
     "Reduce",
     "Retry",
     "Sequence",
@@ -143,6 +146,18 @@ class Retry:
 
 
 @frozen
+class Place:
+    """Where a step stands in the document: its JSON pointer, and the names of its fields as they were written."""
+
+    pointer: str = ""
+    written: Mapping[str, str] = field(factory=dict)
+
+    def at(self, name: str) -> str:
+        """The pointer of a field, by its canonical name."""
+        return f"{self.pointer}/{escaped(self.written.get(name, name))}"
+
+
+@frozen
 class Node:
     """A step. ``timeout`` (seconds) bounds one attempt."""
 
@@ -153,6 +168,7 @@ class Node:
     retry: Retry = Retry()
     on_error: Block = ()
     description: str | None = None
+    place: Place = field(default=Place(), repr=False, eq=False)
 
 
 @frozen

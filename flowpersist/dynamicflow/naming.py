@@ -5,11 +5,11 @@ document.
 from __future__ import annotations
 
 import re
-from typing import Final, NoReturn
+from typing import Final
 
 from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.forms import Draft, every
-from flowpersist.errors import FlowError
+from flowpersist.dynamicflow.problems import shown
 
 __all__ = ["INDEX", "RESERVED", "RUN", "RUN_PARTS", "check_name", "name_steps"]
 
@@ -31,20 +31,22 @@ def name_steps(found: list[Draft], document: Document) -> None:
         if "id" in draft.common:
             draft.id = _given(draft, document, taken)
             taken.add(draft.id)
+    taken.discard("")
     _generate(found, "step", taken)
 
 
 def _given(draft: Draft, document: Document, taken: set[str]) -> str:
-    given = draft.common["id"]
+    """The id that the document gives; empty if it can't be used, so that one is generated."""
+    given, at = draft.common["id"], draft.place.at("id")
     if not isinstance(given, str) or not _ID.fullmatch(given) or given in RESERVED:
-        _refuse(
-            f"Invalid id {given!r} of {draft.where}: expected letters, digits, '_' and '-', at most 100, "
-            f"and none of {', '.join(sorted(RESERVED))}",
-            document,
-            draft.label,
-        )
+        expected = f"letters, digits, '_' and '-', at most 100, and none of {', '.join(sorted(RESERVED))}"
+        message = f"Invalid id {shown(given)} of {draft.where}: expected {expected}"
+        document.problems.add(at, "invalid-name", message, expected=expected, step=draft.label)
+        return ""
     if given in taken:
-        _refuse(f"two steps have the id {given!r}: give one of them another", document, given)
+        message = f"two steps have the id {given!r}: give one of them another"
+        document.problems.add(at, "duplicate-name", message, expected="an id that no other step has", step=given)
+        return ""
     return given
 
 
@@ -63,17 +65,14 @@ def _free(candidate: str, taken: set[str]) -> str:
     return candidate
 
 
-def check_name(value: object, what: str, draft: Draft, document: Document) -> str:
-    """Check the name of a variable, from ``output``, ``as`` or ``accumulator``."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value) or value in RESERVED:
-        _refuse(
-            f"Invalid {what} {value!r} of step {draft.id!r}: expected a variable's name of letters, digits, '_' "
-            f"and '-', which begins with no digit and is none of {', '.join(sorted(RESERVED))}",
-            document,
-            draft.id,
-        )
-    return value
-
-
-def _refuse(message: str, document: Document, step: str) -> NoReturn:
-    raise FlowError(message, document.name, step)
+def check_name(value: object, field: str, draft: Draft, document: Document, default: str) -> str:
+    """The name of a variable, from ``output``, ``as`` or ``accumulator``; the default if it can't be one."""
+    if isinstance(value, str) and _NAME.fullmatch(value) and value not in RESERVED:
+        return value
+    expected = (
+        "a variable's name of letters, digits, '_' and '-', which begins with no digit and is none of "
+        f"{', '.join(sorted(RESERVED))}"
+    )
+    message = f"Invalid {field!r} {shown(value)} of step {draft.id!r}: expected {expected}"
+    document.problems.add(draft.place.at(field), "invalid-name", message, expected=expected, step=draft.id)
+    return default

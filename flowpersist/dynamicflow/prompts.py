@@ -17,14 +17,12 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.schedule import schedule_fields
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.ir import ToolCall
-    from flowpersist.dynamicflow.references import Reference
     from flowpersist.dynamicflow.scope import Resolver
 
-__all__ = ["references_of_call", "spell_out"]
+__all__ = ["TEXTS", "spell_out"]
 
 #: The fields that are texts, in which ``$name`` is replaced by a value's text.
-_TEXTS: Final = ("prompt", "title")
+TEXTS: Final = ("prompt", "title")
 _ASKED: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
 _LABELS: Final = ("risk", "priority", "metadata", "ui", "redact", "checks")
 _PEOPLE: Final = ("assignees", "groups", "quorum", "answerable_by")
@@ -37,7 +35,7 @@ def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitI
         arguments = {} if arguments is None else arguments
         resolved = references.resolve_all(arguments, resolver)
         return resolved.bind(lambda fields: _sized(fields, step))
-    texts = {name: arguments[name] for name in _TEXTS if isinstance(arguments.get(name), str)}
+    texts = {name: arguments[name] for name in TEXTS if isinstance(arguments.get(name), str)}
     filled = _filled(texts, resolver)
     rest = references.resolve_all({name: value for name, value in arguments.items() if name not in texts}, resolver)
     return filled.bind(lambda given: rest.bind(lambda fields: _sized({**_mapping(fields), **given}, step)))
@@ -95,23 +93,3 @@ def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refused(step: str, why: str) -> Failure[PersistenceError]:
     return Failure(FlowError(f"step {step!r}: the arguments of {AWAIT_INPUT!r} {why}", None, step, None, AWAIT_INPUT))
-
-
-def references_of_call(operation: ToolCall) -> Result[list[Reference], PersistenceError]:
-    """The references in a call's arguments, including those in the texts of an ``await_input``."""
-    arguments = operation.arguments
-    texts: dict[str, str] = {}
-    if operation.tool == AWAIT_INPUT and isinstance(arguments, Mapping):
-        texts = {name: arguments[name] for name in _TEXTS if isinstance(arguments.get(name), str)}
-        arguments = {name: value for name, value in arguments.items() if name not in texts}
-    found: list[Reference] = []
-
-    def note(reference: Reference) -> Result[object, PersistenceError]:
-        found.append(reference)
-        return Success("")
-
-    for text in texts.values():
-        filled = references.fill_text(text, note)
-        if isinstance(filled, Failure):
-            return Failure(filled.failure())
-    return references.references_in(arguments).map(lambda within: [*found, *within])

@@ -22,7 +22,16 @@ from flowpersist.dynamicflow.budgets import MAX_FILLED, OverBudgetError
 from flowpersist.dynamicflow.plain import text_of
 from flowpersist.errors import FlowError, PersistenceError
 
-__all__ = ["Reference", "Resolve", "fill_text", "follow", "parse_reference", "references_in", "resolve_all"]
+__all__ = [
+    "Reference",
+    "Resolve",
+    "fill_text",
+    "follow",
+    "over_limits",
+    "parse_reference",
+    "references_in",
+    "resolve_all",
+]
 
 MAX_REFERENCE: Final = 512
 MAX_DEPTH: Final = 64
@@ -150,6 +159,12 @@ def resolve_all(value: object, resolve: Resolve) -> Result[object, PersistenceEr
         return Failure(refused.error)
 
 
+def over_limits() -> FlowError:
+    """The error for arguments that are too large in the document."""
+    limits = f"{MAX_DEPTH} levels, {MAX_VALUES} values"
+    return FlowError(f"the arguments are over the limits ({limits}): pass the data as input")
+
+
 class _RefusedError(Exception):
     """Carries a failure out of the recursion, whose depth is bounded."""
 
@@ -161,11 +176,7 @@ class _RefusedError(Exception):
 def _resolved(value: object, resolve: Resolve, depth: int, seen: list[int]) -> object:
     seen[0] += 1
     if depth > MAX_DEPTH or seen[0] > MAX_VALUES:
-        raise _RefusedError(
-            FlowError(
-                f"the arguments are over the limits ({MAX_DEPTH} levels, {MAX_VALUES} values): pass the data as input"
-            )
-        )
+        raise _RefusedError(over_limits())
     if isinstance(value, str):
         return _resolved_text(value, resolve)
     if isinstance(value, Mapping):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import Scalar, check_text
+from flowpersist.dynamicflow.checking import misfit
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import RetryPause
@@ -197,9 +198,9 @@ class FlowRunner:
         if isinstance(compiled, Failure):
             return tell(emit, None, Failure(compiled.failure()))
         flow = compiled.unwrap()
-        missing = self.toolbox.missing(flow)
-        if missing is not None:
-            return tell(emit, None, Failure(missing))
+        unfit = misfit(flow, self.toolbox)
+        if unfit is not None:
+            return tell(emit, None, Failure(unfit))
         stored = await terms.store(self.hub, flow, {} if value is None else value, self.lease)
         if isinstance(stored, Failure):
             return tell(emit, None, stored)

@@ -46,7 +46,7 @@
     │   ├── UnknownOutcome
     │   └── StorageFull
     ├── ConfigurationError        carries setting; a ValueError too
-    └── FlowError                 carries document, step, reference and tool
+    └── FlowError                 carries document, step, reference, tool, and the problems of a document
 
 They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
 message names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
@@ -78,6 +78,7 @@ from flowpersist.errors.data import (
     UnsupportedVersion,
     ValueNotFound,
 )
+from flowpersist.errors.flow_problems import FlowCode, FlowProblem
 from flowpersist.errors.storage import (
     BackendUnavailable,
     DeadlinePassed,
@@ -116,7 +117,9 @@ __all__ = [
     "DeadlinePassed",
     "EncryptionError",
     "EncryptionRequired",
+    "FlowCode",
     "FlowError",
+    "FlowProblem",
     "IdempotencyConflict",
     "InputValidationError",
     "IntegrityError",

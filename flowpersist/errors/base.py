@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from flowpersist.errors.flow_problems import FlowProblem
 
 __all__ = ["ConfigurationError", "FlowError", "PersistenceError"]
 
@@ -58,7 +61,11 @@ class ConfigurationError(PersistenceError, ValueError):
 
 
 class FlowError(PersistenceError):
-    """A DynamicFlow document can't be compiled or run: names document, step, reference and tool, where known."""
+    """A DynamicFlow document can't be compiled or run: names document, step, reference and tool, where known.
+
+    ``problems`` has all problems of a document that can't be compiled, or that the runner's tools don't fit; the other
+    names are those of the first one.
+    """
 
     code = "flow"
     http_status = 422
@@ -70,12 +77,15 @@ class FlowError(PersistenceError):
         step: str | None = None,
         reference: str | None = None,
         tool: str | None = None,
+        problems: tuple[FlowProblem, ...] = (),
     ) -> None:
-        super().__init__(message, document, step, reference, tool)
+        super().__init__(message, document, step, reference, tool, problems)
         self.document = document
         self.step = step
         self.reference = reference
         self.tool = tool
+        self.problems = problems
 
     def _members(self) -> dict[str, object]:
-        return {"document": self.document, "step": self.step, "reference": self.reference, "tool": self.tool}
+        named = {"document": self.document, "step": self.step, "reference": self.reference, "tool": self.tool}
+        return {**named, "problems": [problem.to_data() for problem in self.problems] or None}
