@@ -35,7 +35,7 @@ from flowpersist.lifecycle.views import (
     suspension_of,
 )
 
-__all__ = ["HoldingVerbs", "holder_of", "text_of"]
+__all__ = ["HoldingVerbs", "check_error", "holder_of", "text_of"]
 
 
 class HoldingVerbs(HubBase):
@@ -107,7 +107,7 @@ class HoldingVerbs(HubBase):
         - ``metadata``: replaces what the suspension had; None keeps that.
         """
         check_run(run)
-        _check_error(error)
+        check_error(error)
         renamed = None if metadata is None else check_metadata(metadata)
         sealed = await self._sealed_outcome(run, why)
         if not isinstance(sealed, Success):
@@ -132,7 +132,7 @@ class HoldingVerbs(HubBase):
         - ``delay``: how long it is not claimable; None: not at all.
         """
         check_run(run)
-        _check_error(error)
+        check_error(error)
         check_optional(delay, "delay", check_pause)
         after = timedelta(0) if delay is None else delay
         return await self._finished(
@@ -175,7 +175,8 @@ def holder_of(run: Resumption[Any]) -> Holder:
     return Holder(run.fence, run.claim_id)
 
 
-def _check_error(error: object) -> None:
+def check_error(error: object) -> None:
+    """Refuse anything but an exception, a str or None."""
     check_instance(error, "error", (BaseException, str, type(None)), "an exception, a str or None")
 
 

@@ -11,7 +11,7 @@ from flowpersist.backends.base import Page, Scalar, StorageBackend
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.outcome import ANY_CLASS, DEFAULT_LEASE, S, or_raise
-from flowpersist.hub.raising_answers import RaisingAnswers
+from flowpersist.hub.raising_parking import RaisingParking
 from flowpersist.hub.suspending import Awaiting
 from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.worker import Backoff
@@ -25,7 +25,7 @@ from flowpersist.lifecycle.views import Criteria, NewSuspension, Resumption, Sus
 __all__ = ["RaisingHub"]
 
 
-class RaisingHub(RaisingAnswers):
+class RaisingHub(RaisingParking):
     """The verbs of ``PersistenceHub``, where their arguments are described; ``hub`` is the one that does the work.
 
     All verbs raise ``StorageError``, and ``IntegrityError`` or ``EncryptionError`` where a record can't be opened.

@@ -179,10 +179,10 @@ def _named(awaiting: Awaiting) -> Mapping[str, AwaitInput[Any] | None]:
     return awaiting
 
 
-def check_superseded(names: object) -> frozenset[str]:
-    """The names of waits to close; ``TypeError`` for a str, whose letters would be taken for names."""
+def check_superseded(names: object, what: str = "superseded") -> frozenset[str]:
+    """The names of waits in an argument; ``TypeError`` for a str, whose letters would be taken for names."""
     if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        msg = f"Invalid superseded: expected a collection of names of waits, not {type(names).__name__}"
+        msg = f"Invalid {what}: expected a collection of names of waits, not {type(names).__name__}"
         raise TypeError(msg)
     return frozenset(names)
 

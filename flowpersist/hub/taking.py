@@ -16,7 +16,7 @@ from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.views import Resumption, resumption_of
 
-__all__ = ["taken"]
+__all__ = ["expected", "taken"]
 
 
 async def taken(
@@ -30,7 +30,7 @@ async def taken(
     if not isinstance(decision.result, Success):
         return Decision(decision.head, Failure(decision.result.failure()))
     state = await suspensions.records.open_body(seen.record, purpose="state")
-    fitting = state.bind(lambda value: _expected(value, expect))
+    fitting = state.bind(lambda value: expected(value, expect))
     if not isinstance(fitting, Success):
         return refused(seen.head, fitting.failure())
     stored = await suspensions.side_records.answers.values(decision.head)
@@ -42,7 +42,8 @@ async def taken(
     return decision.map(lambda head: resumption_of(head, fitting.unwrap(), answers.unwrap(), stored.unwrap()))
 
 
-def _expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
+def expected(state: object, expect: type[S]) -> Result[S, PersistenceError]:
+    """The state, if it is of that class."""
     if isinstance(state, expect):
         return Success(state)
     message = (

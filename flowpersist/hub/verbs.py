@@ -26,8 +26,8 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.answering_verbs import AnsweringVerbs
-from flowpersist.hub.holding_verbs import HoldingVerbs
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
+from flowpersist.hub.parking_verbs import ParkingVerbs
 from flowpersist.hub.reading_verbs import ReadingVerbs
 from flowpersist.hub.suspending_verbs import SuspendingVerbs
 from flowpersist.hub.transactions import KeyLike
@@ -45,7 +45,7 @@ from flowpersist.sealed.drafts import Loaded
 __all__ = ["PersistenceHub"]
 
 
-class PersistenceHub(SuspendingVerbs, AnsweringVerbs, HoldingVerbs, ReadingVerbs):
+class PersistenceHub(SuspendingVerbs, AnsweringVerbs, ParkingVerbs, ReadingVerbs):
     """The verbs on suspensions. ``open_hub`` makes one; it may be used by any number of tasks of one event loop.
 
     Wherever a verb takes a key it takes a ``SuspensionKey``, its token as str, or, from code of the same process, a

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from flowpersist.lifecycle.model import Status, Until, WaitStatus
-from flowpersist.lifecycle.views import Criteria, NewSuspension, Receipt, Resumption, Suspension, Wait
+from flowpersist.lifecycle.views import Criteria, NewSuspension, Peek, Receipt, Resumption, Suspension, Wait
 
 __all__ = [
     "Criteria",
     "NewSuspension",
+    "Peek",
     "Receipt",
     "Resumption",
     "Status",

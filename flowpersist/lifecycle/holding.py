@@ -1,4 +1,6 @@
-"""The transitions of whoever holds a run: ``renew``, ``complete``, ``fail``, ``release`` and ``suspend_next``."""
+"""The transitions of whoever holds a run: ``renew``, ``complete``, ``fail``, ``park``, ``release`` and
+``suspend_next``.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,10 @@ from flowpersist.lifecycle.model import (
     replace,
 )
 from flowpersist.lifecycle.moments import later
-from flowpersist.lifecycle.pausing import carried, check_names, supersede, wait_receipt
+from flowpersist.lifecycle.pausing import carried, check_names, supersede, undelivered, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
 
-__all__ = ["complete", "fail", "release", "renew", "suspend_next"]
+__all__ = ["complete", "fail", "park", "release", "renew", "suspend_next"]
 
 T = TypeVar("T")
 
@@ -74,6 +76,27 @@ def fail(head: Head, holder: Holder, now: datetime, *, error: str | None, explai
         return Decision(ended, Success(ended))
 
     return _held(head, holder, now, failed)
+
+
+def park(
+    head: Head, holder: Holder, now: datetime, *, error: str | None, unread: Collection[str] = ()
+) -> Decision[Head]:
+    """End the run as failed, but so that it can be retried: its open waits close, and its state stays.
+
+    ``unread`` names waits whose answers the holder was given and its state does not hold: a retry delivers them again.
+    """
+    repeated = _repeated(head, holder, "park")
+    if repeated is not None:
+        return repeated
+
+    def parked() -> Decision[Head]:
+        if head.status is Status.EXPIRED:
+            return _handled(head, holder, "park", now, error=error)
+        waits = undelivered(head, unread)
+        ended = close(replace(_finish(head, holder, "park"), waits=waits, error=error), Status.PARKED, now)
+        return Decision(ended, Success(ended))
+
+    return _held(head, holder, now, parked)
 
 
 def release(head: Head, holder: Holder, now: datetime, *, error: str | None, delay: timedelta) -> Decision[Head]:

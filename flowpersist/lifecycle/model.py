@@ -3,7 +3,8 @@
 ::
 
     reserved -> waiting -> answered -> running
-    running -> waiting (next pause) | answered (release, or when its lease ends) | completed | failed
+    running -> waiting (next pause) | answered (release, or when its lease ends) | completed | failed | parked
+    parked  -> running (retry) | cancelled
                 waiting -> answered (by the system, with a default) | expired
     reserved, waiting, answered -> cancelled
     running -> cancelled (at its next renewal, pause or release, or when its lease ends)
@@ -68,17 +69,18 @@ class Status(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    PARKED = "parked"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
     @property
     def closed(self) -> bool:
-        """Whether the status is final."""
+        """Whether it takes no answers and can't be claimed. A parked one can be retried, the others are final."""
         return self in CLOSED
 
 
 # Tuples, not sets: the hash of an enumeration's member is Python code, and every verb asks several times.
-CLOSED: Final = (Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCELLED)
+CLOSED: Final = (Status.COMPLETED, Status.FAILED, Status.PARKED, Status.EXPIRED, Status.CANCELLED)
 
 
 class WaitStatus(StrEnum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from flowpersist.lifecycle.model import WaitReceipt, WaitState, WaitStatus, replace, secret_digest
+from flowpersist.lifecycle.model import Head, WaitReceipt, WaitState, WaitStatus, replace, secret_digest
 
-__all__ = ["carried", "check_names", "supersede", "wait_receipt"]
+__all__ = ["carried", "check_names", "supersede", "undelivered", "wait_receipt"]
 
 
 def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
@@ -37,6 +37,16 @@ def check_names(waits: Sequence[WaitState]) -> None:
     if twice:
         msg = f"waits named {', '.join(twice)} are open already: name the new ones otherwise"
         raise ValueError(msg)
+
+
+def undelivered(head: Head, names: Collection[str]) -> tuple[WaitState, ...]:
+    """The waits, with these to be delivered again. ``ValueError`` for one whose end the holder was not told."""
+    told = {wait.name for wait in head.waits if wait.delivery == head.sequence}
+    unknown = sorted(set(names) - told)
+    if unknown:
+        msg = f"Invalid unread: the run was given no answer to: {', '.join(unknown)}"
+        raise ValueError(msg)
+    return tuple(replace(wait, delivery=None) if wait.name in names else wait for wait in head.waits)
 
 
 def wait_receipt(wait: WaitState, now: datetime) -> WaitReceipt:

@@ -62,6 +62,7 @@ def closed_error(head: Head, target: Target) -> PersistenceError:
 _CLOSED: dict[Status, tuple[type[SuspensionClosed], str]] = {
     Status.COMPLETED: (AlreadyResumed, "was resumed and completed"),
     Status.FAILED: (AlreadyResumed, "was resumed and failed"),
+    Status.PARKED: (AlreadyResumed, "was resumed, failed and is parked until it is retried,"),
     Status.EXPIRED: (SuspensionExpired, "expired"),
     Status.CANCELLED: (SuspensionCancelled, "was cancelled"),
 }

@@ -285,7 +285,7 @@ def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> 
     """Close a run that nobody holds; record the request for one that somebody holds. Cancelling twice succeeds."""
     if head.status is Status.CANCELLED:
         return Decision(head, Success(head))
-    if head.status.closed:
+    if head.status.closed and head.status is not Status.PARKED:
         return refused(head, closed_error(head, target))
     if isinstance(target, WaitReceipt):
         return refused(head, ended_error(head, target))

@@ -23,7 +23,7 @@ from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_s
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of, value_of
 
-__all__ = ["Criteria", "NewSuspension", "Receipt", "Resumption", "Suspension", "Wait"]
+__all__ = ["Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait"]
 
 Scalar = str | int | float | bool
 S = TypeVar("S")
@@ -196,6 +196,14 @@ class Resumption(Generic[S, A_co]):
     def answered_by(self) -> str | None:
         """Who gave the only answer; None where there is none or nobody was named."""
         return _only(self.answerers)
+
+
+@frozen
+class Peek(Generic[S]):
+    """A state as it was stored last, which the caller does not hold, and its suspension as of the same moment."""
+
+    state: S = field(repr=False)
+    suspension: Suspension
 
 
 def _only(values: Mapping[str, S]) -> S | None:

@@ -37,6 +37,12 @@ async def running(hub):
     return new, or_raise(await hub.claim(new.key))
 
 
+async def parked(hub):
+    new, run = await running(hub)
+    or_raise(await hub.park(run, "s"))
+    return new
+
+
 #: What is there before, the call (the same again is its repeat), and where the suspension stands after it.
 VERBS = {
     "suspend": (waiting, lambda hub, new: hub.suspend("t", awaiting=CONFIRM, idempotency_key=str(new.id)), "waiting"),
@@ -52,6 +58,8 @@ VERBS = {
     "renew": (running, lambda hub, held: hub.renew(held[1]), "running"),
     "complete": (running, lambda hub, held: hub.complete(held[1], {"out": 1}), "completed"),
     "fail": (running, lambda hub, held: hub.fail(held[1]), "failed"),
+    "park": (running, lambda hub, held: hub.park(held[1], "t"), "parked"),
+    "retry": (parked, lambda hub, new: hub.retry(new.id, "t", claim_id="c"), "running"),
     "release": (running, lambda hub, held: hub.release(held[1]), "answered"),
     "suspend_next": (running, lambda hub, held: hub.suspend_next(held[1], "t", awaiting=CONFIRM), "waiting"),
 }

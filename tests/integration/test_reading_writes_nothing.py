@@ -21,8 +21,8 @@ BACKENDS = ("memory", "sqlite", "filesystem", "postgres", "redis", "mongodb", "n
 WRITING = ("put", "delete", "purge")
 #: The verbs that change something; every other one only reads.
 CHANGING = {
-    *("suspend", "reserve", "answer", "resume", "claim", "claim_due", "renew", "complete", "fail", "release"),
-    *("suspend_next", "running", "work", "cancel", "extend"),
+    *("suspend", "reserve", "answer", "resume", "claim", "claim_due", "renew", "complete", "fail", "park"),
+    *("retry", "release", "suspend_next", "running", "work", "cancel", "extend"),
 }
 
 
@@ -50,6 +50,8 @@ async def everything(hub):
         made[name] = or_raise(await hub.suspend(1))
         run = or_raise(await hub.claim(made[name].key))
         or_raise(await hub.complete(run, "out") if name == "completed" else await hub.fail(run))
+    made["parked"] = or_raise(await hub.suspend(1))
+    or_raise(await hub.park(or_raise(await hub.claim(made["parked"].key))))
     made["cancelled"] = or_raise(await hub.suspend(1))
     or_raise(await hub.cancel(made["cancelled"].key))
     travel(hub, 2 * HOUR)
@@ -89,7 +91,7 @@ async def read_all(hub, new):
 def test_each_verb_is_known_to_read_or_to_change():
     verbs = {name for name, _ in inspect.getmembers(PersistenceHub, callable) if not name.startswith("_")}
     # The last two change the hub and nothing that is stored.
-    assert verbs - CHANGING == {"inspect", "outcome", "failure", "keys", "query", "remember", "use_keyring"}
+    assert verbs - CHANGING == {"inspect", "peek", "outcome", "failure", "keys", "query", "remember", "use_keyring"}
 
 
 async def test_no_reading_verb_writes(url):

@@ -28,10 +28,11 @@ from flowpersist.testing.hubs import open_test_hub
 START = datetime(2026, 5, 4, 12, tzinfo=UTC)
 RETENTION = 120
 NAMES = ("a", "b", "c")
-CLOSED = {"completed", "failed", "expired", "cancelled"}
+CLOSED = {"completed", "failed", "parked", "expired", "cancelled"}
 CLOSED_ERRORS = {
     "completed": "AlreadyResumed",
     "failed": "AlreadyResumed",
+    "parked": "AlreadyResumed",
     "expired": "SuspensionExpired",
     "cancelled": "SuspensionCancelled",
 }
@@ -205,7 +206,7 @@ class Model:
         run = self._run(number)
         if run.status == "cancelled":
             return ("ok", "cancelled")
-        if run.status in CLOSED:
+        if run.status in CLOSED - {"parked"}:
             raise Refused(CLOSED_ERRORS[run.status])
         if key in run.old:
             raise Refused(self._how_it_ended(run, key, run.old[key]))
@@ -323,6 +324,40 @@ class Model:
             run.done.append((fence, "fail"))
             self._close(run, "failed", self.now)
         return ("ok", run.status)
+
+    def park(self, number, fence, holder, state, unread):
+        run, again = self._held(number, fence, holder, "park")
+        if not again:
+            told = {wait.name for wait in run.waits if wait.delivered == run.sequence}
+            if set(unread) - told:
+                return ("raised", "ValueError")
+            for wait in run.waits:
+                wait.delivered = None if wait.name in unread else wait.delivered
+            run.done.append((fence, "park"))
+            run.state = state
+            self._close(run, "parked", self.now)
+        return ("ok", run.status)
+
+    def retry(self, number, state, sequence, claim_id, lease):
+        run = self._run(number)
+        if run.status == "running" and run.holder == claim_id:
+            return self._delivered(run)
+        if run.status in CLOSED - {"parked"}:
+            raise Refused(CLOSED_ERRORS[run.status])
+        if run.status != "parked":
+            raise Refused("SuspensionBusy" if run.status == "running" else "StillWaiting")
+        if sequence is not None and sequence != run.sequence:
+            raise Refused("AlreadyResumed")
+        for wait in run.waits:
+            wait.status = "superseded" if wait.status == "closed" else wait.status
+        unread = [wait for wait in run.waits if wait.delivered is None and wait.status == "answered"]
+        run.old.update({wait.key: wait for wait in run.waits if wait not in unread})
+        run.waits, run.state = unread, run.state if state is None else state
+        run.sequence, run.attempt, run.fence, run.closed_at = run.sequence + 1, 1, run.fence + 1, None
+        for wait in unread:
+            wait.delivered = run.sequence
+        run.status, run.holder, run.lease_end, run.claimable = "running", claim_id, self.now + lease, None
+        return self._delivered(run)
 
     def release(self, number, fence, holder, delay):
         run, again = self._held(number, fence, holder, "release")
@@ -554,6 +589,15 @@ class HubMachine(RuleBasedStateMachine):
         told = await self.hub.fail(self.holders[number, fence])
         return ("ok", str(told.unwrap().status)) if isinstance(told, Success) else told
 
+    async def real_park(self, number, fence, _holder, state, unread):
+        told = await self.hub.park(self.holders[number, fence], state, unread=unread)
+        return ("ok", str(told.unwrap().status)) if isinstance(told, Success) else told
+
+    async def real_retry(self, number, state, sequence, claim_id, lease):
+        given = () if state is None else (state,)
+        named = {"sequence": sequence, "claim_id": claim_id, "lease": seconds(lease)}
+        return self.took(await self.hub.retry(self.ids[number], *given, **named))
+
     async def real_release(self, number, fence, _holder, delay):
         told = await self.hub.release(self.holders[number, fence], delay=seconds(delay))
         return ("ok", str(told.unwrap().status)) if isinstance(told, Success) else told
@@ -640,6 +684,19 @@ class HubMachine(RuleBasedStateMachine):
             self.both("suspend_next", *held, next(self.count), until, self.waits_for(number, planned))
             if data.draw(st.booleans(), "hold the next one"):
                 self.both("claim", number, None, None, "own", "own", 30)
+
+    @precondition(lambda self: self.holders)
+    @rule(data=st.data(), state=st.none() | st.integers(1000, 1003), hold=st.booleans())
+    def park_and_retry(self, data, state, hold):
+        """What a failed flow does; and whoever retries what is not parked is told so."""
+        number, fence, holder = self.some_holder(data)
+        run = self.holders[number, fence]
+        unread = data.draw(st.lists(st.sampled_from(sorted(run.answers)), unique=True) if run.answers else st.just([]))
+        if hold:
+            self.both("park", number, fence, holder, next(self.count), unread)
+        sequence = data.draw(st.none() | st.integers(run.sequence, run.sequence + 1), "sequence")
+        if number in self.model.runs:
+            self.both("retry", number, state, sequence, data.draw(ids, "claim_id"), data.draw(leases, "lease"))
 
     @precondition(lambda self: any(run.old for run in self.model.runs.values()))
     @rule(data=st.data(), verb=st.sampled_from(["claim", "resume"]), value=st.none() | values, own=ids | st.just("own"))
@@ -728,7 +785,12 @@ class HubMachine(RuleBasedStateMachine):
 
     def draw_holders_call(self, data):
         number, fence, holder = self.some_holder(data)
-        verb = data.draw(st.sampled_from(["renew", "complete", "fail", "release", "release"]), "verb")
+        verb = data.draw(st.sampled_from(["renew", "complete", "fail", "park", "retry", "release", "release"]), "verb")
+        if verb == "park":
+            return (verb, number, fence, holder, next(self.count), [])
+        if verb == "retry":
+            claim_id = data.draw(ids, "claim_id") + f"r{next(self.count)}"
+            return (verb, number, None, None, claim_id, data.draw(leases, "lease"))
         extra = {"renew": leases, "complete": st.booleans(), "release": st.sampled_from([0, 20])}.get(verb)
         return (verb, number, fence, holder, *([] if extra is None else [data.draw(extra, verb)]))
 

@@ -48,6 +48,7 @@ VERBS = {
     "renew": (running, lambda hub, run: hub.renew(run), Status.RUNNING),
     "complete": (running, lambda hub, run: hub.complete(run, 1), Status.COMPLETED),
     "fail": (running, lambda hub, run: hub.fail(run), Status.FAILED),
+    "park": (running, lambda hub, run: hub.park(run, "t"), Status.PARKED),
     "release": (running, lambda hub, run: hub.release(run), Status.ANSWERED),
     "suspend_next": (running, lambda hub, run: hub.suspend_next(run, "u", awaiting=CONFIRM), Status.WAITING),
 }

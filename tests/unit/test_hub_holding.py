@@ -32,6 +32,7 @@ HOLDERS_VERBS = {
     "renew": lambda hub, run: hub.renew(run),
     "complete": lambda hub, run: hub.complete(run, {"done": True}),
     "fail": lambda hub, run: hub.fail(run, "Boom"),
+    "park": lambda hub, run: hub.park(run, "parked"),
     "release": lambda hub, run: hub.release(run),
     "suspend_next": lambda hub, run: hub.suspend_next(run, "next", awaiting=CONFIRM),
 }
@@ -131,7 +132,7 @@ async def test_a_fence_alone_holds_nothing(hub, run, verb):
     or_raise(await HOLDERS_VERBS[verb](hub, run))
 
 
-@pytest.mark.parametrize("verb", ["complete", "fail", "release", "suspend_next"])
+@pytest.mark.parametrize("verb", ["complete", "fail", "park", "release", "suspend_next"])
 async def test_a_holder_whose_reply_was_lost_repeats_and_succeeds(hub, run, verb):
     first = or_raise(await HOLDERS_VERBS[verb](hub, run))
     again = or_raise(await HOLDERS_VERBS[verb](hub, run))
@@ -165,7 +166,7 @@ async def test_a_running_one_is_cancelled_at_its_next_renewal(hub, run):
     assert isinstance((await hub.complete(run)).failure(), SuspensionCancelled)
 
 
-@pytest.mark.parametrize("verb", ["fail", "release", "suspend_next", "renew"])
+@pytest.mark.parametrize("verb", ["fail", "park", "release", "suspend_next", "renew"])
 async def test_every_verb_but_complete_carries_the_cancellation_out(hub, run, verb):
     or_raise(await hub.cancel(run.suspension.id))
     assert isinstance((await HOLDERS_VERBS[verb](hub, run)).failure(), SuspensionCancelled)
