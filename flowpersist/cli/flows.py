@@ -17,6 +17,7 @@ from flowpersist.cli.types import DURATION
 from flowpersist.cli.views import as_text, awaiting_data, receipt_data
 from flowpersist.cli.waits import actor, answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
+from flowpersist.dynamicflow.plain import plain
 from flowpersist.errors import StillWaiting, SuspensionBusy, SuspensionClosed
 from flowpersist.hub.outcome import MISSING, or_raise
 from flowpersist.lifecycle.model import Status
@@ -207,7 +208,7 @@ def _show(store: Store, outcome: FlowOutcome) -> None:
 def _data(outcome: FlowOutcome) -> dict[str, object]:
     match outcome:
         case Completed(result, outputs):
-            return {"outcome": "completed", "result": result, "outputs": outputs}
+            return {"outcome": "completed", "result": plain(result), "outputs": plain(outputs)}
         case Suspended(run_id, waits):
             listed = [{"step": w.step, "key": str(w.key), "awaiting": awaiting_data(w.awaiting)} for w in waits]
             return {"outcome": "suspended", "run": run_id, "waits": listed}
@@ -218,7 +219,7 @@ def _data(outcome: FlowOutcome) -> dict[str, object]:
 def _lines(outcome: FlowOutcome) -> list[str]:
     match outcome:
         case Completed(result, _):
-            return [as_text(result)]
+            return [as_text(plain(result))]
         case Suspended(run_id, waits):
             lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"]
             for wait in waits:

@@ -13,6 +13,7 @@ from flowpersist.codec.collector import collector_paused
 from flowpersist.codec.encoder import Encoded, encode_document
 from flowpersist.codec.forms import decode_any, encode_short
 from flowpersist.codec.limits import Limits
+from flowpersist.codec.native import NATIVE
 from flowpersist.codec.packing import Cell
 from flowpersist.codec.refusals import Halted, Refused, RefusedClass, state_changed
 from flowpersist.codec.registry import TypeRegistry
@@ -177,6 +178,12 @@ class Codec:
         except Exception:  # noqa: BLE001 - what the error is a sign of is for encode to say
             return None
         return brief
+
+    def takes(self, cls: type) -> bool:
+        """Whether objects of a class may be in a value: it is one of Python's own that need no registration, or it is
+        registered. An object may be refused all the same, for what is in it.
+        """
+        return cls in NATIVE or self._written.by_class(cls) is not None
 
     def check(self, value: object) -> tuple[StateProblem, ...]:
         """All that keeps a value from being encoded; nothing where ``encode`` takes it.

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 from returns.result import Failure
 
+from flowpersist.dynamicflow.declared import fields_of
+from flowpersist.dynamicflow.keeping import kept
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Pending, StepOutcome
-from flowpersist.dynamicflow.plain import WALK_ERRORS
+from flowpersist.dynamicflow.plain import PLAIN
 from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool
 from flowpersist.dynamicflow.values import resolve
@@ -77,7 +79,7 @@ async def _awaited(
         arguments = await arguments_of(context, node, operation, place, _parameters(registered))
         if isinstance(arguments, Failed):
             return arguments
-        made = registered.fill(arguments)
+        made = registered.fill(cast("Mapping[str, object]", (await context.walked(arguments, PLAIN)).value))
     if isinstance(made, Failure):
         return context.blamed(node, made.failure(), operation.tool)
     return _with_deadline(made.unwrap(), node.timeout)
@@ -113,8 +115,9 @@ def _given(context: Context, node: Node, operation: ToolCall, place: StepPositio
     resolved = resolve(context, node, operation.arguments, place)
     if isinstance(resolved, Failed):
         return resolved
-    if isinstance(resolved.value, Mapping):
-        return cast("Mapping[str, object]", resolved.value)
+    fields = _fields(resolved.value)
+    if fields is not None:
+        return fields
     return context.failed(node, f"its arguments must be an object, not {type(resolved.value).__name__}", operation.tool)
 
 
@@ -129,15 +132,28 @@ def _passed_on(
         return joined
     if joined.value is None:
         return {}
-    if isinstance(joined.value, Mapping):
-        return cast("Mapping[str, object]", joined.value)
-    if takes is not None and len(takes) == 1:
-        return {takes[0]: joined.value}
+    only = takes[0] if takes is not None and len(takes) == 1 else None
+    fields = None if only is not None and _takes(context, tool, only, joined.value) else _fields(joined.value)
+    if fields is not None:
+        return fields
+    if only is not None:
+        return {only: joined.value}
     return context.failed(
         node,
         f"the tool {tool!r} takes an object, but the step before returned {type(joined.value).__name__}: add args",
         tool,
     )
+
+
+def _takes(context: Context, name: str, only: str, value: object) -> bool:
+    """Whether an object is what a tool's field is annotated with, so that it is not split into its fields."""
+    tool = context.toolbox.get(name)
+    return not isinstance(value, Mapping) and isinstance(tool, Tool) and tool.signature.takes_as_is(only, value)
+
+
+def _fields(value: object) -> Mapping[str, object] | None:
+    """The fields of an object, as of a dict; None for a value without fields."""
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else fields_of(value, private=False)
 
 
 def _joined(context: Context, node: Node, tool: str, previous: Done) -> Done | Failed:
@@ -184,14 +200,7 @@ async def _run(
         message = "tool %s failed in step %s of run %s, attempt %d"
         context.tracebacks.log(given.logger, error, message, tool.id, given.path, given.run_id, given.attempt)
         return context.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
-    try:
-        flat = await context.walked(value, flatten=True)
-    except WALK_ERRORS as error:
-        return context.blamed(node, tool.no_output(error), tool.id)
-    checked = tool.check_flat(flat)
-    if isinstance(checked, Failure):
-        return context.blamed(node, checked.failure(), tool.id)
-    return Done(checked.unwrap(), tool.id)
+    return await kept(context, node, tool, value)
 
 
 def _said(error: BaseException) -> str:

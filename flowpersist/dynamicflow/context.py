@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import Factory, define, field, frozen
 
+from flowpersist.codec import Codec
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
-from flowpersist.dynamicflow.plain import WALK_ERRORS, Known, finished_soon, walk, walk_problem
+from flowpersist.dynamicflow.plain import SIZE, WALK_ERRORS, Flat, Form, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.scope import Resolver, Scope
 from flowpersist.dynamicflow.state import Frame
 from flowpersist.errors import FlowError, PersistenceError
@@ -66,7 +67,7 @@ class Context(ABC):
     digest of what they were shown; ``renewed`` are the answered waits whose question is asked anew. ``open`` holds by
     path the waits that the run has already, with the bytes that each takes of ``room``. The waits of a branch that is
     given up are removed, with their answers. ``asked`` are the digests of what the open waits show, for the case that
-    another document now shows something else.
+    another document now shows something else. ``codec`` tells what the run can keep.
     """
 
     flow: Flow
@@ -79,6 +80,7 @@ class Context(ABC):
     open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
     asked: dict[str, str | None] = field(factory=dict)
+    codec: Codec = field(factory=Codec, repr=False)
     emit: Emit = nothing
     tracebacks: Tracebacks = field(factory=Tracebacks)
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
@@ -193,14 +195,14 @@ class Context(ABC):
         task, before = self.home
         return is_cancelled(before if asyncio.current_task() is task else 0)
 
-    async def walked(self, value: object, *, flatten: bool) -> object:
-        """Check a value's limits and make it plain if asked; raises one of ``WALK_ERRORS``."""
-        return (await finished_soon(walk(value, self._known, flatten=flatten), self.pace)).value
+    async def walked(self, value: object, form: Form = SIZE) -> Flat:
+        """Check a value's limits, and make a form of it; raises one of ``WALK_ERRORS``."""
+        return await finished_soon(walk(value, self._known, form=form), self.pace)
 
     async def bounded(self, node: Node, value: object, what: str, tool: str | None = None) -> Failed | None:
         """The failure of a step by a value that is too large to pass on; None if it is small enough."""
         try:
-            await self.walked(value, flatten=False)
+            await self.walked(value)
         except WALK_ERRORS as error:
             return self.failed(node, f"{what} {walk_problem(error)}", tool, error)
         return None

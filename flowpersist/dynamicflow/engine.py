@@ -48,7 +48,7 @@ class Engine(Context):
         task = asyncio.current_task()
         self.home = (task, 0 if task is None else task.cancelling())
         try:
-            await self.walked(self.input, flatten=False)
+            await self.walked(self.input)
         except WALK_ERRORS as error:
             return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:

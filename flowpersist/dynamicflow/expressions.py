@@ -22,6 +22,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow.budgets import Budget, OverBudgetError
 from flowpersist.dynamicflow.operations import COMPARISONS, FUNCTIONS, MAX_NUMBER, OPERATIONS, truth
 from flowpersist.dynamicflow.references import REFERENCE_PATTERN, Reference, Resolve, parse_reference
+from flowpersist.dynamicflow.views import shown
 from flowpersist.errors import FlowError, PersistenceError
 
 __all__ = ["Expression", "evaluate", "parse", "truth"]
@@ -287,6 +288,9 @@ def evaluate(
 
     All of its comparisons and searches share one budget.
     """
+    if isinstance(expression.root, Reference):
+        # The value itself, of whatever class.
+        return resolve(expression.root)
     try:
         return _value(expression.root, resolve, Budget() if budget is None else budget)
     except OverBudgetError as error:
@@ -298,7 +302,7 @@ def _value(node: Term, resolve: Resolve, budget: Budget) -> Result[object, Persi
         case Literal():
             return Success(node.value)
         case Reference():
-            return resolve(node)
+            return resolve(node).map(shown)
         case Chain():
             return _chained(node, resolve, budget)
         case Call():

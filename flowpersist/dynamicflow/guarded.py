@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from attrs import evolve
 from returns.result import Failure
 
 from flowpersist.dynamicflow.calls import arguments_of, come, invoke
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
+from flowpersist.dynamicflow.plain import PLAIN
 from flowpersist.inputs.guarding import Approved, Asking, Refused, Responded, ToolGuard
 
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ async def _begun(
     context: Context, node: Node, operation: ToolCall, tool: Tool, guard: ToolGuard, place: StepPosition
 ) -> Mapping[str, object] | Asking | Failed:
     """The arguments of the call, or what is to be asked about it."""
-    arguments = await arguments_of(context, node, operation, place, tool.takes)
-    if isinstance(arguments, Failed):
-        return arguments
+    found = await arguments_of(context, node, operation, place, tool.takes)
+    if isinstance(found, Failed):
+        return found
+    # What a person is shown and what is approved is plain data.
+    arguments = cast("Mapping[str, object]", (await context.walked(found, PLAIN)).value)
     checked = tool.check_input(arguments)
     if isinstance(checked, Failure):
         return context.blamed(node, checked.failure(), tool.id)

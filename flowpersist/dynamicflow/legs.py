@@ -169,6 +169,7 @@ class Legs:
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),
             asked={wait.name: wait.digest for wait in carried} if migrated else {},
+            codec=self.hub.suspensions.records.sealer.codec,
             emit=emit,
             backoff=self.backoff,
             tracebacks=self.hub.suspensions.tracebacks,

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import SLOW, Budget
+from flowpersist.dynamicflow.views import listed, shown
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.inputs.json_schema import matches_pattern
 
@@ -23,7 +24,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 def truth(value: object) -> bool:
     """Whether a value counts as true."""
-    if value is None or isinstance(value, bool | int | float | str | list | tuple | Mapping):
+    if value is None or isinstance(value, bool | int | float | str | list | tuple | set | frozenset | Mapping):
         return bool(value)
     return True
 
@@ -37,14 +38,14 @@ def _kind(value: object) -> object:
         return "text"
     if isinstance(value, Mapping):
         return "mapping"
-    return "list" if isinstance(value, list | tuple) else type(value)
+    return "list" if isinstance(value, list | tuple | set | frozenset) else type(value)
 
 
 def same(budget: Budget, left: object, right: object) -> Result[object, PersistenceError]:
     """Whether two values have equal JSON types and values at every level."""
     pairs = [(left, right)]
     while pairs:
-        one, other = pairs.pop()
+        one, other = (listed(shown(value), budget) for value in pairs.pop())
         within = _parts(one, other, budget)
         if within is None:
             return Success(False)
@@ -121,7 +122,7 @@ def _contains(budget: Budget, whole: object, part: object) -> Result[object, Per
     if isinstance(whole, Mapping):
         budget.spend(1)
         return Success(isinstance(part, str) and part in whole)
-    if not isinstance(whole, list | tuple):
+    if not isinstance(whole, list | tuple | set | frozenset):
         return _unfit("contains", whole, part)
     for item in whole:
         equal = same(budget, item, part)
@@ -131,7 +132,9 @@ def _contains(budget: Budget, whole: object, part: object) -> Result[object, Per
 
 
 def _length(_budget: Budget, value: object) -> Result[object, PersistenceError]:
-    return Success(len(value)) if isinstance(value, str | list | tuple | Mapping) else _unfit("length", value)
+    if isinstance(value, str | list | tuple | set | frozenset | Mapping):
+        return Success(len(value))
+    return _unfit("length", value)
 
 
 def _is_empty(budget: Budget, value: object) -> Result[object, PersistenceError]:
@@ -151,9 +154,15 @@ def _is_number(value: object) -> bool:
 
 
 def _within(name: str, number: float) -> Result[object, PersistenceError]:
-    if not -MAX_NUMBER <= number <= MAX_NUMBER:
-        return Failure(FlowError(f"the result of {name} is beyond {MAX_NUMBER:g}"))
-    return Success(number)
+    return Success(number) if -MAX_NUMBER <= number <= MAX_NUMBER else _beyond(name, "the result of")
+
+
+def _is_beyond(value: object) -> bool:
+    return isinstance(value, int) and not -MAX_NUMBER <= value <= MAX_NUMBER
+
+
+def _beyond(name: str, what: str) -> Result[object, PersistenceError]:
+    return Failure(FlowError(f"{what} {name} is beyond {MAX_NUMBER:g}"))
 
 
 def _arithmetic(name: str, compute: Callable[[Any, Any], Any]) -> Operator:
@@ -161,12 +170,15 @@ def _arithmetic(name: str, compute: Callable[[Any, Any], Any]) -> Operator:
         if not _is_number(left) or not _is_number(right):
             return _unfit(name, left, right)
         budget.spend(1)
+        # Checked before they are used: dividing numbers of a million digits takes minutes.
+        if _is_beyond(left) or _is_beyond(right):
+            return _beyond(name, "a number of")
         if name in {"/", "%"} and not right:
             return Failure(FlowError(f"{name} by 0 has no result: check the divisor first"))
         try:
             return _within(name, compute(left, right))
         except OverflowError:
-            return Failure(FlowError(f"the result of {name} is beyond {MAX_NUMBER:g}"))
+            return _beyond(name, "the result of")
 
     return computed
 
@@ -193,6 +205,8 @@ def _plus(budget: Budget, left: object, right: object) -> Result[object, Persist
     for value in (left, right):
         if not isinstance(value, str | int | float):
             return _unfit("+", left, right)
+        if _is_beyond(value):
+            return _beyond("+", "a number of")
         texts.append(value if isinstance(value, str) else json.dumps(value))
     budget.spend(1, len(texts[0]) + len(texts[1]))
     return Success("".join(texts))

@@ -25,8 +25,8 @@ from flowpersist.dynamicflow.ir import (
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
 from flowpersist.dynamicflow.naming import INDEX
 from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
-from flowpersist.dynamicflow.plain import text_of
 from flowpersist.dynamicflow.scope import Scope
+from flowpersist.dynamicflow.texts import text_of
 from flowpersist.dynamicflow.tools import Tool
 from flowpersist.dynamicflow.values import collection, evaluate, holds
 

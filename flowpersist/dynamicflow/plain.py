@@ -1,43 +1,41 @@
-"""Converting tools' results to the plain data that references can access (dicts, lists, text, numbers, booleans and
-None), and measuring a value's size.
+"""Walking values: their sizes, their form as plain data, and what of them a run keeps.
 
-Both visit each part of a value once, however often it is shared, and let other tasks run in between.
+Plain data is what JSON has: dicts, lists, text, numbers, booleans and None. A walk visits each part of a value once,
+however often it is shared, and lets other tasks run in between.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sized
-from datetime import date, datetime, time
-from decimal import Decimal
 from enum import Enum
-from pathlib import PurePath
 from typing import Any, Final, NamedTuple, TypeAlias, cast
-from uuid import UUID
 
-import attrs
-from attrs import define, field
+from attrs import define, field, frozen
 
-from flowpersist.dynamicflow.budgets import LARGEST, MAX_DEPTH, MAX_FILLED_VALUES, MAX_VALUES, OverBudgetError, Size
+from flowpersist.dynamicflow.budgets import LARGEST, MAX_DEPTH, MAX_VALUES, OverBudgetError, Size
+from flowpersist.dynamicflow.declared import fields_of, is_model
+from flowpersist.dynamicflow.leaves import ATOMS, length, ordered, text_form
 from flowpersist.dynamicflow.outcomes import RAISED
 
 __all__ = [
+    "PLAIN",
+    "SIZE",
     "WALK_ERRORS",
+    "WHOLE",
     "Flat",
+    "Form",
     "Known",
     "NoPlainFormError",
     "finished",
     "finished_soon",
     "plain",
-    "text_of",
     "walk",
     "walk_problem",
 ]
 
-_ATOMS: Final = frozenset({str, int, float, bool, type(None)})
-_TIMES: Final = (datetime, date, time)
-_TEXTS: Final = (UUID, Decimal, PurePath)
+#: The containers whose items are looked into even where the run keeps them.
+_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})
 #: The values visited between two pauses.
 SLICE: Final = 1000
 #: The size of a container with at least this many values is cached.
@@ -50,11 +48,35 @@ class NoPlainFormError(Exception):
     """A user's class failed to give its fields. The message is the name of what it raised."""
 
 
+@frozen
+class Form:
+    """What a walk makes of a value: nothing, plain data (with the private fields of objects if asked), or the same
+    value with plain data only in place of the classes that are not kept.
+    """
+
+    makes: bool = True
+    private: bool = False
+    keeps: Callable[[type], bool] | None = None
+
+    def kept(self, kind: type) -> bool:
+        """Whether objects of a class stay as they are."""
+        return self.keeps is not None and self.keeps(kind)
+
+
+SIZE: Final = Form(makes=False)
+PLAIN: Final = Form()
+WHOLE: Final = Form(private=True)
+
+
 class Flat(NamedTuple):
-    """A value, in plain form if that was requested, and its size."""
+    """A value in the form that was requested, its size, and whether it was plain data already.
+
+    Of a value that was not, the size is that of the value itself.
+    """
 
     value: object
     size: Size
+    is_plain: bool = True
 
 
 #: A traversal that pauses now and then, and gives its result at the end.
@@ -65,29 +87,27 @@ Walk: TypeAlias = Generator[None, None, Flat]
 class Known:
     """The sizes of the containers that were visited last. It keeps references to them, so their ids stay unique."""
 
-    _sizes: dict[int, tuple[object, Size, bool]] = field(factory=dict, repr=False)
+    _sizes: dict[int, Flat] = field(factory=dict, repr=False)
     _total: int = 0
 
-    def get(self, value: object, *, flat: bool) -> Size | None:
-        """The cached size of this very container; with ``flat``, only if it is known to be plain."""
-        found = self._sizes.get(id(value))
-        return found[1] if found is not None and (found[2] or not flat) else None
+    def get(self, value: object) -> Flat | None:
+        """What is known of this very container."""
+        return self._sizes.get(id(value))
 
-    def add(self, value: object, size: Size, *, flat: bool) -> None:
+    def add(self, flat: Flat) -> None:
         """Cache a large container, and drop the oldest ones if there are too many."""
-        if size.values < _REMEMBERED:
+        if flat.size.values < _REMEMBERED:
             return
-        before = self._sizes.pop(id(value), None)
-        self._sizes[id(value)] = (value, size, flat or (before is not None and before[2]))
-        self._total += size.values - (0 if before is None else before[1].values)
+        before = self._sizes.pop(id(flat.value), None)
+        self._sizes[id(flat.value)] = flat
+        self._total += flat.size.values - (0 if before is None else before.size.values)
         while self._total > 2 * MAX_VALUES:
-            _, dropped, _ = self._sizes.pop(next(iter(self._sizes)))
-            self._total -= dropped.values
+            self._total -= self._sizes.pop(next(iter(self._sizes))).size.values
 
 
 @define
 class _Open:
-    """A container that is being visited. ``keys`` are a mapping's; ``made`` is its plain form, None if none is
+    """A container that is being visited. ``keys`` are a mapping's; ``made`` is its new form, None if none is
     requested.
     """
 
@@ -98,19 +118,20 @@ class _Open:
     values: int = 1
     text: int = 0
     unchanged: bool = True
+    is_plain: bool = True
 
     def take_small(self, item: object) -> bool:
         """The same as ``take``, at once, for the most frequent kinds of values; False for all others."""
         kind = type(item)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             self.values += 1
-            self.text += _length(item)
+            self.text += length(item)
         elif (kind is dict or kind is list) and len(cast("Sized", item)) <= _SMALL:
             parts = cast("dict[object, object]", item).values() if kind is dict else cast("list[object]", item)
-            if not all(type(part) in _ATOMS for part in parts):
+            if not all(type(part) in ATOMS for part in parts):
                 return False
             self.values += 1 + len(parts)
-            self.text += sum(map(_length, parts))
+            self.text += sum(map(length, parts))
             self.text += _length_of_all(tuple(cast("dict[object, object]", item))) if kind is dict else 0
         else:
             return False
@@ -121,53 +142,67 @@ class _Open:
     def take(self, item: object, flat: Flat) -> None:
         self.values += flat.size.values
         self.text += flat.size.text
+        self.is_plain = self.is_plain and flat.is_plain
         if self.made is not None:
             self.made.append(flat.value)
             self.unchanged = self.unchanged and flat.value is item
 
-    def closed(self) -> Flat:
-        size = Size(self.values, self.text)
-        if self.made is None or (self.unchanged and type(self.source) in {dict, list}):
-            return Flat(self.source, size)
-        return Flat(self.made if self.keys is None else dict(zip(self.keys, self.made, strict=True)), size)
+    def closed(self, form: Form) -> Flat:
+        kind, size = type(self.source), Size(self.values, self.text)
+        is_plain = self.is_plain and kind in {dict, list}
+        if self.made is None or (self.unchanged and (kind in {dict, list} or form.kept(kind))):
+            return Flat(self.source, size, is_plain)
+        if self.keys is not None:
+            return Flat(dict(zip(self.keys, self.made, strict=True)), size, is_plain)
+        return Flat(tuple(self.made) if kind is tuple and form.kept(kind) else self.made, size, is_plain)
 
 
-def walk(value: object, known: Known | None = None, *, flatten: bool, most: Size = LARGEST) -> Walk:
-    """Traverse a value. With ``flatten``, make it plain; else its objects count as one value each.
+def walk(value: object, known: Known | None = None, *, form: Form = SIZE, most: Size = LARGEST) -> Walk:
+    """Traverse a value, and make the requested form of it if it is not plain data.
 
     ``OverBudgetError`` if it is larger than ``most``, ``RecursionError`` if it is nested too deep or contains itself,
     ``NoPlainFormError`` if an object fails to give its fields.
     """
-    walker = _Walker(Known() if known is None else known, flatten, most)
-    found = walker.enter(value)
-    flat = found if found is not None else (yield from walker.run())
-    walker.check(*flat.size)
-    return flat
+    known = Known() if known is None else known
+    measured = yield from _Walker(known, SIZE, most).whole(value)
+    if measured.is_plain or not form.makes:
+        return measured
+    made = yield from _Walker(known, form, most).whole(value)
+    return Flat(made.value, measured.size, is_plain=False)
 
 
 @define
 class _Walker:
     known: Known
-    flatten: bool
+    form: Form
     most: Size
     done: dict[int, tuple[object, Flat]] = field(factory=dict, repr=False)
     stack: list[tuple[object, _Open]] = field(factory=list, repr=False)
     within: set[int] = field(factory=set)
 
+    def whole(self, value: object) -> Walk:
+        found = self.enter(value)
+        flat = found if found is not None else (yield from self.run())
+        self.check(*flat.size)
+        return flat
+
     def enter(self, item: object) -> Flat | None:
         """The result for an item that is known at once; None for a container, which is now open."""
-        if type(item) in _ATOMS:
-            return Flat(item, Size(1, _length(item)))
+        kind = type(item)
+        if kind in ATOMS:
+            return Flat(item, Size(1, length(item)))
         before = self.done.get(id(item))
         if before is not None:
             return before[1]
-        size = self.known.get(item, flat=self.flatten)
-        if size is not None:
-            return Flat(item, size)
-        if isinstance(item, Sized):
+        known = self.known.get(item)
+        if known is not None and (known.is_plain or not self.form.makes):
+            return known
+        if kind not in _CONTAINERS and self.form.kept(kind):
+            return Flat(item, Size(1, 0), is_plain=False)
+        if isinstance(item, Sized) and not isinstance(item, bytes | bytearray):
             # Checked before it is copied, so that an oversized container is not visited.
             self.check(len(item), 0)
-        opened = _opened(item, flatten=self.flatten)
+        opened = _opened(item, self.form)
         if isinstance(opened, Flat):
             return opened
         if id(item) in self.within or len(self.stack) >= MAX_DEPTH:
@@ -212,37 +247,34 @@ class _Walker:
     def close(self, item: object, top: _Open) -> Flat:
         self.stack.pop()
         self.within.discard(id(item))
-        flat = top.closed()
+        flat = top.closed(self.form)
         self.check(*flat.size)
         self.done[id(item)] = (item, flat)
-        self.known.add(flat.value, flat.size, flat=self.flatten)
+        if not self.form.makes:
+            self.known.add(flat)
         return flat
 
 
-def _length(item: object) -> int:
-    if type(item) is str:
-        return len(item)
-    return item.bit_length() >> 3 if type(item) is int else 0
-
-
-def _opened(item: object, *, flatten: bool) -> _Open | Flat:
+def _opened(item: object, form: Form) -> _Open | Flat:
     """A container to be visited; any other value as it is."""
+    made: list[object] | None = [] if form.makes else None
     if isinstance(item, Mapping):
-        return _mapping(item, cast("Mapping[object, object]", item), flatten=flatten)
-    if isinstance(item, list | tuple | set | frozenset):
+        return _mapping(item, cast("Mapping[object, object]", item), made)
+    if isinstance(item, list | tuple | deque):
         # A copy, since a tool may change the container while other tasks run.
-        return _Open(item, iter(tuple(item)), None, [] if flatten else None)
-    if not flatten:
-        return Flat(item, Size(1, 0))
-    return _object(item)
+        return _Open(item, iter(tuple(cast("list[object]", item))), None, made)
+    if isinstance(item, set | frozenset):
+        items = cast("set[object]", item)
+        return _Open(item, iter(tuple(items) if made is None else ordered(items, plain)), None, made)
+    return _sized(item) if made is None else _object(item, form)
 
 
-def _mapping(source: object, fields: Mapping[object, object], *, flatten: bool) -> _Open:
+def _mapping(source: object, fields: Mapping[object, object], made: list[object] | None) -> _Open:
     try:
         names, values = tuple(fields), tuple(fields.values())
     except RAISED as error:
         raise NoPlainFormError(type(error).__name__) from error
-    return _Open(source, iter(values), names, [] if flatten else None, text=_length_of_all(names))
+    return _Open(source, iter(values), names, made, text=_length_of_all(names))
 
 
 def _length_of_all(names: tuple[object, ...]) -> int:
@@ -252,34 +284,38 @@ def _length_of_all(names: tuple[object, ...]) -> int:
         return sum(len(name) for name in names if isinstance(name, str))
 
 
-def _object(item: object) -> _Open | Flat:
+def _sized(item: object) -> _Open | Flat:
+    """An object for its size: with all its fields, so that no form of it is larger."""
     try:
-        fields = _fields(item)
-        made = item.value if isinstance(item, Enum) else _text(item)
+        fields = fields_of(item, private=True)
     except RAISED as error:
         raise NoPlainFormError(type(error).__name__) from error
     if fields is not None:
-        return _mapping(item, cast("Mapping[object, object]", fields), flatten=True)
-    if made is item or type(made) in _ATOMS:
-        return Flat(made, Size(1, _length(made)))
-    return _opened(made, flatten=True)
+        return _mapping(item, cast("Mapping[object, object]", fields), None)
+    return Flat(item, Size(1, length(item)), is_plain=False)
 
 
-def _text(value: object) -> object:
-    if isinstance(value, _TIMES):
-        return value.isoformat()
-    return str(value) if isinstance(value, _TEXTS) else value
+def _object(item: object, form: Form) -> _Open | Flat:
+    try:
+        made = _data_of(item, form)
+    except RAISED as error:
+        raise NoPlainFormError(type(error).__name__) from error
+    if made is item or type(made) in ATOMS:
+        return Flat(made, Size(1, length(made)), is_plain=False)
+    if isinstance(made, Mapping):
+        return _mapping(item, cast("Mapping[object, object]", made), [])
+    return _opened(made, form)
 
 
-def _fields(value: object) -> Mapping[str, object] | None:
-    """The fields of an object that has fields; None for any other."""
-    kind: type[Any] = type(value)
-    if attrs.has(kind):
-        return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    dump: Any = getattr(value, "model_dump", None)
-    return cast("Mapping[str, object]", dump(mode="json")) if callable(dump) else None
+def _data_of(item: object, form: Form) -> object:
+    """What stands for an object in plain data: a dict of its fields, a text, or itself where it has none of these."""
+    if isinstance(item, Enum):
+        return item.value
+    dump: Any = getattr(type(item), "model_dump", None)
+    if callable(dump) and (is_model(type(item)) or fields_of(item, private=False) is None):
+        return dump(item, mode="json")
+    fields = fields_of(item, private=form.private)
+    return text_form(item) if fields is None else fields
 
 
 #: The errors of a traversal whose value can't be passed on.
@@ -315,37 +351,8 @@ async def finished_soon(steps: Walk, pause: Callable[[], Awaitable[None]]) -> Fl
         await pause()
 
 
-def text_of(value: object, most: int) -> str:
-    """A value as text: text as it is, anything else as JSON. ``OverBudgetError`` if it takes more characters than the
-    limit.
-    """
-    try:
-        finished(walk(value, flatten=False, most=Size(MAX_FILLED_VALUES, most)))
-    except RecursionError:
-        msg = walk_problem(RecursionError())
-        raise OverBudgetError(msg) from None
-    text = value if isinstance(value, str) else _json(value)
-    if len(text) > most:
-        msg = f"takes more than {most} characters as text"
-        raise OverBudgetError(msg)
-    return text
-
-
-def _json(value: object) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        pass
-    try:
-        return str(value)
-    except RAISED as error:
-        # Raised for values without a text in Python (a number of 5,000 digits), and objects that fail to give theirs.
-        msg = f"has no text ({type(error).__name__})"
-        raise OverBudgetError(msg) from error
-
-
 def plain(value: object) -> object:
-    """The value with objects as dicts, and with text in place of what JSON writes as text. Plain data stays the same
-    object, and a value without a plain form stays as it is. The errors are those of ``walk``.
+    """The value as plain data: objects as dicts of their fields, and text in place of what JSON writes as text. Plain
+    data stays the same object, and a value without a plain form stays as it is. The errors are those of ``walk``.
     """
-    return finished(walk(value, flatten=True)).value
+    return finished(walk(value, form=PLAIN)).value

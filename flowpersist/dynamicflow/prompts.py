@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.budgets import MAX_FILLED, MAX_FILLED_VALUES, OverBudgetError, Size
-from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
+from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, finished, walk, walk_problem
 from flowpersist.dynamicflow.tools import AWAIT_INPUT
 from flowpersist.errors import ConfigurationError, FlowError, PersistenceError
 from flowpersist.inputs.await_input import AwaitInput
@@ -58,11 +58,11 @@ def _mapping(value: object) -> Mapping[str, object]:
 def _sized(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
     """Checked first, because a reference may insert a value that is much larger than the arguments look."""
     try:
-        finished(walk(fields, flatten=False, most=Size(MAX_FILLED_VALUES, MAX_FILLED)))
+        shown = finished(walk(fields, form=PLAIN, most=Size(MAX_FILLED_VALUES, MAX_FILLED))).value
     except WALK_ERRORS as error:
         problem = str(error) if isinstance(error, OverBudgetError) else walk_problem(error)
         return _refused(step, f"show a value that {problem}: show less data")
-    return _made(fields, step)
+    return _made(shown, step)
 
 
 def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:

@@ -2,24 +2,24 @@
 ``$name["any key"]``; ``$$`` is a literal ``$``.
 
 A string that begins with ``$`` is a reference as a whole and resolves to the value itself; ``fill_text`` replaces
-references inside a text. Following a path reads keys of mappings, items of lists, and declared fields of dataclasses
-and attrs classes: never any other attribute.
+references inside a text. Following a path reads keys of mappings, items of sequences, and the declared
+fields of objects whose names do not begin with ``_``: never any other attribute.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import attrs
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import MAX_FILLED, OverBudgetError
-from flowpersist.dynamicflow.plain import text_of
+from flowpersist.dynamicflow.declared import MISSING, field_of
+from flowpersist.dynamicflow.texts import text_of
 from flowpersist.errors import FlowError, PersistenceError
 
 __all__ = [
@@ -61,7 +61,6 @@ _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
 _IN_TEXT: Final = re.compile(rf"\$\$|{_pattern(_TEXT_KEY)}")
 _PARTS: Final = re.compile(rf"\[(?P<quoted>{_QUOTED})\]|(?P<index>{_INDEX})(?![\w-])|(?P<key>{_KEY}|{_INDEX})")
 _PLAIN_KEY: Final = re.compile(_KEY)
-_MISSING: Final = object()
 
 
 @frozen
@@ -115,7 +114,7 @@ def follow(value: object, path: Sequence[str | int]) -> Result[object, Persisten
     """The value at a path; a ``FlowError`` names the missing part."""
     for number, part in enumerate(path):
         found = _step(value, part)
-        if found is _MISSING:
+        if found is MISSING:
             reached = ".".join(str(item) for item in path[:number]) or "the value"
             return Failure(FlowError(f"there is no {part!r} in {reached}, which is of class {type(value).__name__}"))
         value = found
@@ -124,20 +123,10 @@ def follow(value: object, path: Sequence[str | int]) -> Result[object, Persisten
 
 def _step(value: object, part: str | int) -> object:
     if isinstance(value, Mapping):
-        return value.get(part, value.get(str(part), _MISSING))
-    if isinstance(value, list | tuple) and isinstance(part, int):
-        return value[part] if part < len(value) else _MISSING
-    if isinstance(part, str) and part in _fields(type(value)):
-        return getattr(value, part, _MISSING)
-    return _MISSING
-
-
-def _fields(kind: type[Any]) -> frozenset[str]:
-    if attrs.has(kind):
-        return frozenset(item.name for item in attrs.fields(kind))
-    if dataclasses.is_dataclass(kind):
-        return frozenset(item.name for item in dataclasses.fields(kind))
-    return frozenset(getattr(kind, "model_fields", ()))
+        return value.get(part, value.get(str(part), MISSING))
+    if isinstance(value, list | tuple | deque) and isinstance(part, int):
+        return value[part] if part < len(value) else MISSING
+    return field_of(value, str(part))
 
 
 def references_in(value: object) -> Result[tuple[Reference, ...], PersistenceError]:

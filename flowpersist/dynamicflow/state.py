@@ -1,4 +1,5 @@
-"""The stored state of a suspended run: plain dicts and lists, so that any release can read it.
+"""The stored state of a suspended run: plain dicts and lists, so that any release can read it. Only results, variables
+and the input hold values of other classes, those that the hub's codec takes.
 
 ::
 

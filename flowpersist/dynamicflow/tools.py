@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
-from flowpersist.dynamicflow.plain import WALK_ERRORS, finished, walk, walk_problem
+from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, WHOLE, finished, walk, walk_problem
 from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import (
     check_callable,
@@ -64,10 +64,18 @@ class Tool:
         return self.signature.takes
 
     def check_input(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
-        """Check the arguments and convert them for the function. Failure: ``InputValidationError`` with problems."""
-        checked = _checked(self._input, self.input_schema, dict(arguments), f"the input of {self.id!r}")
+        """Check the arguments and convert them for the function. Failure: ``InputValidationError`` with problems.
+
+        A value of the class that the function's parameter has is passed as it is, any other as plain data.
+        """
         try:
-            return checked.bind(lambda _: self.signature.structured(arguments))
+            shown = cast("dict[str, object]", finished(walk(dict(arguments), form=PLAIN)).value)
+        except WALK_ERRORS as error:
+            said = walk_problem(error)
+            return Failure(InputValidationError(f"the input of {self.id!r} {said}", [Problem("", said)]))
+        checked = _checked(self._input, self.input_schema, shown, f"the input of {self.id!r}")
+        try:
+            return checked.bind(lambda _: self.signature.structured(shown, arguments))
         except RAISED as error:  # The user's classes validate their fields, and may raise anything.
             said = f"was rejected by the class of a field ({type(error).__name__})"
             return Failure(InputValidationError(f"the input of {self.id!r} {said}", [Problem("", said)]))
@@ -75,7 +83,7 @@ class Tool:
     def check_output(self, value: object) -> Result[object, PersistenceError]:
         """The output as plain data, if it matches the schema."""
         try:
-            flat = finished(walk(value, flatten=True)).value
+            flat = finished(walk(value, form=WHOLE)).value
         except WALK_ERRORS as error:
             return Failure(self.no_output(error))
         return self.check_flat(flat)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import TYPE_CHECKING
 
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import expressions, references
 from flowpersist.dynamicflow.budgets import MAX_LIST_TEXT
+from flowpersist.dynamicflow.leaves import ordered
 from flowpersist.dynamicflow.outcomes import Done, Failed
+from flowpersist.dynamicflow.plain import plain
+from flowpersist.dynamicflow.views import shown
 from flowpersist.errors import PersistenceError
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ def evaluate(context: Context, node: Node, expression: Expression, place: StepPo
 def holds(context: Context, node: Node, condition: Expression, place: StepPosition) -> bool | Failed:
     """Whether a condition is true."""
     found = evaluate(context, node, condition, place)
-    return found if isinstance(found, Failed) else expressions.truth(found.value)
+    return found if isinstance(found, Failed) else expressions.truth(shown(found.value))
 
 
 def collection(context: Context, node: Node, over: object, place: StepPosition) -> list[object] | Failed:
@@ -44,8 +48,10 @@ def collection(context: Context, node: Node, over: object, place: StepPosition) 
     value = _from_text(resolved.value)
     if isinstance(value, str) and len(value) > MAX_LIST_TEXT:
         return context.failed(node, f"its list is text of over {MAX_LIST_TEXT} characters: parse it in a tool")
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return list(value)
+    if isinstance(value, set | frozenset):
+        return ordered(value, plain)
     return context.failed(node, f"expected a list to iterate over, not {type(value).__name__}")
 
 

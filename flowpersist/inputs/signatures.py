@@ -18,6 +18,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.inputs import json_types
+from flowpersist.inputs.instances import is_instance
 
 __all__ = ["Signature", "signature_of"]
 
@@ -60,12 +61,24 @@ class Signature:
         """The schema of the result; empty if any result is allowed."""
         return schema_of(self.result, f"the result of the tool {self.name!r}")
 
-    def structured(self, arguments: Mapping[str, object]) -> Result[dict[str, object], PersistenceError]:
-        """Convert the arguments of those fields to objects whose annotations require it."""
-        made = dict(arguments)
-        for name, value in arguments.items():
+    def takes_as_is(self, name: str, value: object) -> bool:
+        """Whether a value is of the class that a field's annotation names, at all levels."""
+        return is_instance(value, self.kinds.get(name, Any))
+
+    def structured(
+        self, shown: Mapping[str, object], arguments: Mapping[str, object] | None = None
+    ) -> Result[dict[str, object], PersistenceError]:
+        """Convert plain data to objects for the fields whose annotations require it.
+
+        ``arguments`` are the values that ``shown`` was made of: one that is of the field's class already is passed as
+        it is.
+        """
+        made = dict(shown)
+        for name, value in shown.items():
             kind = self.kinds.get(name, Any)
-            if _wants_objects(kind):
+            if arguments is not None and arguments[name] is not value and is_instance(arguments[name], kind):
+                made[name] = arguments[name]
+            elif _wants_objects(kind):
                 result = json_types.structure(value, kind)
                 if isinstance(result, Failure):
                     return Failure(result.failure())

@@ -27,8 +27,9 @@ from flowpersist.dynamicflow.budgets import (
 )
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.expressions import evaluate, parse
-from flowpersist.dynamicflow.plain import SLICE, Known, finished, finished_soon, plain, text_of, walk
+from flowpersist.dynamicflow.plain import PLAIN, SIZE, SLICE, Known, finished, finished_soon, plain, walk
 from flowpersist.dynamicflow.references import fill_text
+from flowpersist.dynamicflow.texts import text_of
 from flowpersist.errors import FlowError
 from flowpersist.testing.hubs import open_test_hub
 
@@ -306,7 +307,7 @@ def steps_of(value, **options):
         count += 1
 
 
-@pytest.mark.parametrize("flatten", [True, False])
+@pytest.mark.parametrize("form", [PLAIN, SIZE], ids=["plain", "size"])
 @pytest.mark.parametrize(
     ("value", "values"),
     [
@@ -317,25 +318,25 @@ def steps_of(value, **options):
     ],
     ids=["a list", "an object", "lists", "objects"],
 )
-def test_a_walk_lets_go_of_the_event_loop_every_so_many_values(value, values, flatten):
-    count, flat = steps_of(value, flatten=flatten)
+def test_a_walk_lets_go_of_the_event_loop_every_so_many_values(value, values, form):
+    count, flat = steps_of(value, form=form)
     assert flat.value is value
     assert flat.size.values == values
     assert count >= (values - 1) // (SLICE + 16)
 
 
 def test_a_walk_looks_at_what_is_shared_once():
-    count, flat = steps_of(doubled(18), flatten=True)
+    count, flat = steps_of(doubled(18), form=PLAIN)
     assert (count, flat.size.values) == (0, 2**19 - 1)
     with pytest.raises(OverBudgetError):
-        finished(walk(doubled(10_000 // 40), flatten=False))
+        finished(walk(doubled(10_000 // 40), form=SIZE))
 
 
 def test_a_walk_ends_where_it_is_over():
     half = [0] * 1000
     for value in ([0] * (MAX_VALUES + 1), [half] * 1001, [[half] * 501, [half] * 501]):
         with pytest.raises(OverBudgetError):
-            finished(walk(value, flatten=False))
+            finished(walk(value, form=SIZE))
     assert text_of([1, "a"], 10) == '[1, "a"]'
     with pytest.raises(OverBudgetError):
         text_of(list(range(100_000)), 100)
@@ -343,21 +344,19 @@ def test_a_walk_ends_where_it_is_over():
 
 def test_what_is_known_is_not_walked_again():
     known, value = Known(), [list(range(100)) for _ in range(100)]
-    assert finished(walk(value, known, flatten=True)).size.values == 10_101
-    assert steps_of([value, value], known=known, flatten=True)[0] == 0
+    assert finished(walk(value, known, form=PLAIN)).size.values == 10_101
+    assert steps_of([value, value], known=known, form=PLAIN)[0] == 0
     # But what is known for its size alone is still made plain.
     odd = [[Pair(1, number)] for number in range(100)]
-    finished(walk(odd, known, flatten=False))
-    assert (
-        finished(walk(odd, known, flatten=True)).value == plain(odd) == [[{"one": 1, "other": n}] for n in range(100)]
-    )
+    finished(walk(odd, known, form=SIZE))
+    assert finished(walk(odd, known, form=PLAIN)).value == plain(odd) == [[{"one": 1, "other": n}] for n in range(100)]
 
 
 def test_what_is_known_is_forgotten_in_the_end():
     known = Known()
     shared = [0] * 100_000
     for _ in range(100):
-        finished(walk([shared], known, flatten=False))
+        finished(walk([shared], known, form=SIZE))
     assert len(known._sizes) <= 2 * MAX_VALUES // 100_000
 
 
@@ -369,7 +368,7 @@ async def test_others_have_the_event_loop_while_a_walk_goes_on():
         turns += 1
         await asyncio.sleep(0)
 
-    await finished_soon(walk([0] * 5_000, flatten=False), other)
+    await finished_soon(walk([0] * 5_000, form=SIZE), other)
     assert turns >= 5_000 // SLICE - 1
 
 
