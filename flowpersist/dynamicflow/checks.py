@@ -14,10 +14,13 @@ from attrs import define, field
 
 from flowpersist.dynamicflow.cycles import components
 from flowpersist.dynamicflow.ir import (
+    START,
     Block,
     Conditional,
     Filter,
     Flow,
+    Graph,
+    Link,
     Loop,
     Map,
     Node,
@@ -48,7 +51,11 @@ def check_names(flow: Flow, unread: frozenset[str], problems: Problems) -> None:
             message = f"step {node.id!r}: its output {node.output!r} is another step's id: rename one of them"
             at = node.place.at("output")
             problems.add(at, "duplicate-name", message, step=node.id, reference=f"${node.output}")
-    _Checker(flow, unread, problems).block(flow.steps, _NONE)
+    checker = _Checker(flow, unread, problems)
+    if flow.graph is None:
+        checker.block(flow.steps, _NONE)
+    else:
+        checker.graph(flow.graph)
 
 
 @define(slots=False)
@@ -70,6 +77,20 @@ class _Checker:
         for name in block:
             made |= self.node(self.flow.nodes[name], visible | made)
         return made
+
+    def graph(self, graph: Graph) -> None:
+        """Each outermost node may use the names of those before it, and a condition those of the edge's source too."""
+        into: dict[str, list[Link]] = {name: [] for name in self.flow.steps}
+        for link in graph.links:
+            into[link.target].append(link)
+        known: dict[str, _Names] = {START: _NONE}
+        for name in self.flow.steps:
+            for link in into[name]:
+                for reference in () if link.condition is None else link.condition.references:
+                    blamed = self.flow.nodes[name if link.source == START else link.source]
+                    self.check(Located(link.pointer, reference), blamed, known[link.source])
+            visible = _NONE.union(*{link.source: known[link.source] for link in into[name]}.values())
+            known[name] = visible | self.node(self.flow.nodes[name], visible)
 
     def node(self, node: Node, visible: _Names) -> _Names:
         """The names that a step exports."""
@@ -169,6 +190,9 @@ class _Checker:
             return ("cycle", "is the result of this step itself, a cycle of steps: refer to an earlier step")
         if self.circles[maker] == self.circles[node.id]:
             return ("cycle", f"is the result of step {maker!r}, which needs {node.id!r}: a cycle of steps")
+        if self.flow.graph is not None and maker in self.flow.steps:
+            why = f"is not visible here: {maker!r} does not always run before it"
+            return ("not-visible", f"{why}; add an edge from {maker!r}, or refer to an earlier node")
         why = f"is not visible here: step {maker!r} runs later, or inside a branch or iteration; "
         return ("not-visible", f"{why}move it, or refer to the result of the step that contains it")
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.dynamicflow import graph
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.forms import drafts, every, unread
+from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound, joins_of
 from flowpersist.dynamicflow.hashing import content_hash
-from flowpersist.dynamicflow.ir import Block, Edge, Flow, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.errors import FlowError, PersistenceError
 
@@ -76,25 +76,32 @@ def compile_document(document: Document) -> Result[Flow, PersistenceError]:
 
 
 def _compile(document: Document) -> Flow:
+    links: tuple[Link, ...] | None = None
     if "nodes" in document.data or "edges" in document.data:
-        graph.refuse(document)
-    found = drafts(document)
+        found, links = graph_drafts(document)
+    else:
+        found = drafts(document)
     if not found:
         document.problems.refuse()
     name_steps(found, document)
     nodes = {draft.id: build(draft, document) for draft in every(found)}
     steps = tuple(draft.id for draft in found)
+    graph = None if links is None else graph_of(links, steps, nodes)
+    if graph is not None and not is_sound(graph, steps, document):
+        # Which names a node may use is not known.
+        document.problems.refuse()
     flow = Flow(
         name=document.name,
         version=document.version,
-        hash=content_hash(document.data, (draft.raw for draft in every(found))),
+        hash=content_hash(document.data, (*(draft.raw for draft in every(found)), *edge_texts(document))),
         entry=steps[0],
         steps=steps,
         nodes=nodes,
-        edges=tuple(_edges(steps, nodes)),
+        edges=tuple(_edges(steps, nodes, graph)),
         tools=frozenset(node.operation.tool for node in nodes.values() if isinstance(node.operation, ToolCall)),
-        joins=frozenset(_joins(steps, nodes)),
+        joins=frozenset(_joins(steps, nodes, graph)),
         document=document.data,
+        graph=graph,
     )
     if len(flow.tools) > MAX_TOOLS:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"
@@ -104,8 +111,12 @@ def _compile(document: Document) -> Flow:
     return flow
 
 
-def _edges(steps: Block, nodes: Mapping[str, Node]) -> Iterator[Edge]:
-    yield from _chain(steps)
+def _edges(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[Edge]:
+    yield from _chain(steps) if graph is None else edges_of(graph)
+    yield from _inner_edges(nodes)
+
+
+def _inner_edges(nodes: Mapping[str, Node]) -> Iterator[Edge]:
     for node in nodes.values():
         for label, block in blocks_of(node):
             if block:
@@ -117,9 +128,11 @@ def _chain(block: Block) -> Iterable[Edge]:
     return (Edge(source, target, "next") for source, target in pairwise(block))
 
 
-def _joins(steps: Block, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
+def _joins(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[tuple[str, str]]:
     """The pairs of tools of which the second one, without arguments, gets the first one's result."""
-    for edge in _edges(steps, nodes):
+    if graph is not None:
+        yield from joins_of(graph, nodes)
+    for edge in (*(_chain(steps) if graph is None else ()), *_inner_edges(nodes)):
         source, target = nodes[edge.source].operation, nodes[edge.target].operation
         passed_on = edge.label == "next" and isinstance(target, ToolCall) and target.arguments is None
         if passed_on and isinstance(source, ToolCall) and isinstance(target, ToolCall):

@@ -103,6 +103,10 @@ class Context(ABC):
         """Run steps one after another; gives the last one's result, or the block's input if it is empty."""
 
     @abstractmethod
+    async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
+        """Run one step unless it is finished, and bind its names in the enclosing scope."""
+
+    @abstractmethod
     async def iteration(
         self,
         block: Block,

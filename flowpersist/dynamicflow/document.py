@@ -45,9 +45,7 @@ class Document:
     version: str
     data: Mapping[str, object] = field(repr=False)
     #: What is wrong with it, as far as that has been found.
-    problems: Problems = field(
-        init=False, repr=False, eq=False, default=Factory(lambda self: Problems(self.name), takes_self=True)
-    )
+    problems: Problems = field(repr=False, eq=False, default=Factory(lambda self: Problems(self.name), takes_self=True))
 
 
 def check_source(document: object, name: str) -> None:

@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 
 from flowpersist.dynamicflow import operators
 from flowpersist.dynamicflow.context import Context, StepPosition
+from flowpersist.dynamicflow.graph_runs import run_graph
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
@@ -54,12 +55,17 @@ class Engine(Context):
         while True:
             self.put_off = self.freed = False
             scope = Scope()
-            outcome = await self.block(self.flow.steps, StepPosition("", "", frame, scope, Done(self.input)))
+            outcome = await self._outermost(StepPosition("", "", frame, scope, Done(self.input)))
             self.outputs = scope.steps
             self.forget_waits(lambda path: path not in self.waiting)
             # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
             if outcome is not PENDING or not (self.put_off and self.freed):
                 return outcome
+
+    async def _outermost(self, place: StepPosition) -> StepOutcome:
+        if self.flow.graph is None:
+            return await self.block(self.flow.steps, place)
+        return await run_graph(self, self.flow.graph, place)
 
     async def block(self, block: Block, place: StepPosition) -> StepOutcome:
         """Run steps one after another; gives the last one's result, or the block's input if it is empty."""
@@ -97,7 +103,7 @@ class Engine(Context):
         return outcome
 
     async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
-        """Run one step unless it is finished, and bind its names in the enclosing scope."""
+        """See ``Context``."""
         frame = sub_frame(around.frame, node.id)
         if "result" not in frame:
             path, trail = _below(around.path, node.id), _below(around.trail, node.id)

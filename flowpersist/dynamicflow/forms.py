@@ -6,10 +6,10 @@ deep as the document is nested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast, get_args
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from flowpersist.dynamicflow.document import MAX_STEPS, Document
 from flowpersist.dynamicflow.ir import Kind, Place
@@ -17,7 +17,7 @@ from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
 from flowpersist.inputs.json_pointers import escaped
 
-__all__ = ["Draft", "drafts", "every", "unread"]
+__all__ = ["Draft", "Indexed", "bounded", "draft_step", "drafts", "every", "unread"]
 
 #: The fields of each type: the canonical name and its aliases. The first field implies the type if none is given.
 _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
@@ -115,6 +115,16 @@ class Draft:
         return given if isinstance(given, str) and given else self.where
 
 
+@frozen
+class Indexed(Document):
+    """A document of a form in which a block may have the ids of steps instead of the steps.
+
+    ``within`` gives the draft of a step that a block names, at this position and pointer. None: it can't.
+    """
+
+    within: Callable[[str, str, str], Draft | None] = field(repr=False, eq=False, kw_only=True)
+
+
 def drafts(document: Document) -> list[Draft]:
     """Draft the outermost steps of a document in step form."""
     flow = document.data.get("flow")
@@ -128,11 +138,15 @@ def drafts(document: Document) -> list[Draft]:
         document.problems.add(
             "/flow", "invalid-value", "the document has no steps: 'flow' needs at least one", expected=expected
         )
-    found = _block(flow, "flow", "/flow", document)
+    return bounded(_block(flow, "flow", "/flow", document), "/flow", document)
+
+
+def bounded(found: list[Draft], pointer: str, document: Document) -> list[Draft]:
+    """The drafts of a document; none if they are too many."""
     count = sum(1 for _ in every(found))
     if count > MAX_STEPS:
         message = f"the document has {count} steps, and at most {MAX_STEPS} are allowed: use map or split it"
-        document.problems.add("/flow", "limit", message)
+        document.problems.add(pointer, "limit", message)
         return []
     return found
 
@@ -163,25 +177,30 @@ def _block(raw: object, where: str, pointer: str, document: Document) -> list[Dr
     """A block as a list of steps; a single step is allowed too."""
     if raw is None:
         return []
-    if isinstance(raw, Mapping):
-        return [_draft(raw, where, pointer, document)]
+    if isinstance(raw, Mapping) or (isinstance(raw, str) and isinstance(document, Indexed)):
+        return _one(raw, where, pointer, document)
     if not isinstance(raw, list):
         expected = "a step or a list of steps"
         message = f"{where} must be {expected}, not {type(raw).__name__}"
         document.problems.add(pointer, "wrong-type", message, expected=expected, step=where)
         return []
-    found: list[Draft] = []
-    for index, item in enumerate(raw):
-        place, at = f"{where}[{index}]", f"{pointer}/{index}"
-        if isinstance(item, Mapping):
-            found.append(_draft(item, place, at, document))
-        else:
-            message = f"{place} must be a step, an object, not {type(item).__name__}"
-            document.problems.add(at, "wrong-type", message, expected="a step", step=place)
-    return found
+    placed = ((item, f"{where}[{index}]", f"{pointer}/{index}") for index, item in enumerate(raw))
+    return [draft for item, place, at in placed for draft in _one(item, place, at, document)]
 
 
-def _draft(raw: Mapping[str, object], where: str, pointer: str, document: Document) -> Draft:
+def _one(raw: object, where: str, pointer: str, document: Document) -> list[Draft]:
+    if isinstance(raw, Mapping):
+        return [draft_step(raw, where, pointer, document)]
+    if isinstance(raw, str) and isinstance(document, Indexed):
+        draft = document.within(raw, where, pointer)
+        return [] if draft is None else [draft]
+    message = f"{where} must be a step, an object, not {type(raw).__name__}"
+    document.problems.add(pointer, "wrong-type", message, expected="a step", step=where)
+    return []
+
+
+def draft_step(raw: Mapping[str, object], where: str, pointer: str, document: Document) -> Draft:
+    """Draft a step, and the steps in it."""
     given = raw.get("id")
     label = given if isinstance(given, str) and given else where
     common = {name: raw[name] for name in _COMMON if name in raw}

@@ -1,81 +1,279 @@
-"""Documents in graph form: their nodes and edges are checked, then refused, since this release runs step form only."""
+"""Documents in graph form: nodes, and edges that say which node runs after which.
+
+A node is a step; its blocks may hold steps, or name other nodes, which then run within it and have no edges.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from graphlib import CycleError, TopologicalSorter
-from typing import Final, NoReturn
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final, Literal
 
-from flowpersist.dynamicflow.document import Document
-from flowpersist.errors import FlowError
+from attrs import define
+from returns.result import Failure
 
-__all__ = ["START", "refuse"]
+from flowpersist.dynamicflow import expressions
+from flowpersist.dynamicflow.by_id import StepsById, Written
+from flowpersist.dynamicflow.document import MAX_STEPS, Document
+from flowpersist.dynamicflow.expressions import Expression
+from flowpersist.dynamicflow.forms import Draft, bounded
+from flowpersist.dynamicflow.ir import START, Block, Edge, Graph, Link, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.problems import shown
+from flowpersist.errors import FlowCode
+from flowpersist.inputs.json_pointers import escaped
 
-#: The sources of an edge besides nodes.
-START: Final = "START"
+__all__ = ["edge_texts", "edges_of", "graph_drafts", "graph_of", "is_sound", "joins_of"]
+
+#: The most pairs of nodes that the edges connect.
+MAX_LINKS: Final = 10_000
+_EDGE_FIELDS: Final = frozenset({"from", "to", "condition", "id", "name", "description", "metadata"})
 
 
-def refuse(document: Document) -> NoReturn:
-    """Report what is wrong with the graph, or else that graph form is not supported yet. Raises ``FlowError``."""
-    ids = _ids(document)
-    _check_cycles(_predecessors(document, ids), document)
-    _refuse(
-        "graph form (nodes and edges) is not supported in this release: write the steps as a list in 'flow'", document
-    )
+def graph_drafts(document: Document) -> tuple[list[Draft], tuple[Link, ...]]:
+    """Draft the outermost nodes, each after those that it follows, and read the edges.
+
+    What can't be read is a problem of the document, and is left out.
+    """
+    nodes = _nodes(document)
+    steps = StepsById(document, nodes, "node")
+    for name in nodes:
+        steps.draft(name)
+    outermost = [name for name in nodes if name not in steps.held]
+    if nodes and not outermost:
+        document.problems.add("/nodes", "cycle", "every node is within another one: take one out of its block")
+    links = _entered(_links(steps), outermost, steps)
+    return bounded(steps.outermost(_ordered(outermost, links, document)), "/nodes", document), links
 
 
-def _ids(document: Document) -> set[str]:
+def _nodes(document: Document) -> dict[str, Written]:
     nodes = document.data.get("nodes")
-    if not isinstance(nodes, list):
-        _refuse("Invalid graph: expected a list of nodes in 'nodes'", document)
-    ids: set[str] = set()
+    expected = "a list of nodes"
+    if not isinstance(nodes, list) or not nodes:
+        code: FlowCode = "missing-field" if nodes is None else "invalid-value" if nodes == [] else "wrong-type"
+        message = f"the document has no steps: expected {expected} in 'nodes'"
+        document.problems.add("" if nodes is None else "/nodes", code, message, expected=expected)
+        return {}
+    if len(nodes) > MAX_STEPS:
+        message = f"the document has {len(nodes)} steps, and at most {MAX_STEPS} are allowed: split it"
+        document.problems.add("/nodes", "limit", message)
+        return {}
+    found: dict[str, Written] = {}
     for index, node in enumerate(nodes):
+        where, pointer = f"nodes[{index}]", f"/nodes/{index}"
         given = node.get("id") if isinstance(node, Mapping) else None
-        if not isinstance(given, str) or not given:
-            _refuse(f"nodes[{index}] must be an object with an 'id'", document, f"nodes[{index}]")
-        if given in ids:
-            _refuse(f"two nodes have the id {given!r}: give one of them another", document, given)
-        ids.add(given)
-    return ids
-
-
-def _predecessors(document: Document, ids: set[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {name: set() for name in ids}
-    edges = document.data.get("edges", [])
-    if not isinstance(edges, list):
-        _refuse("'edges' must be a list", document)
-    for index, edge in enumerate(edges):
-        if not isinstance(edge, Mapping):
-            _refuse(f"edges[{index}] must be an object with 'from' and 'to'", document)
-        sources = [end for end in _ends(edge, "from", index, document) if end != START]
-        targets = _ends(edge, "to", index, document)
-        for name in (*sources, *targets):
-            if name not in ids:
-                _refuse(f"edges[{index}] names {name!r}, which is not a node", document, name)
-        for target in targets:
-            found[target].update(sources)
+        if not isinstance(node, Mapping) or not isinstance(given, str) or not given:
+            message = f"{where} must be an object with an 'id'"
+            document.problems.add(pointer, "missing-field", message, expected="a step with an 'id'", step=where)
+        elif given == START:
+            message = f"{where} has the id {START!r}, which means the beginning: give it another"
+            document.problems.add(f"{pointer}/id", "invalid-name", message, step=given)
+        elif given in found:
+            message = f"two nodes have the id {given!r}: give one of them another"
+            document.problems.add(f"{pointer}/id", "duplicate-name", message, step=given)
+        else:
+            found[given] = Written(node, where, pointer)
     return found
 
 
-def _ends(edge: Mapping[str, object], side: str, index: int, document: Document) -> list[str]:
-    value = edge.get(side)
-    ends = [value] if isinstance(value, str) else value
-    if not isinstance(ends, list) or not ends or not all(isinstance(end, str) for end in ends):
-        _refuse(f"edges[{index}] needs {side!r}: the id of a node, or a list of ids", document)
-    return ends
+@define
+class _Edge:
+    """One edge as the document has it, with its problems."""
+
+    raw: Mapping[str, object]
+    index: int
+    steps: StepsById
+
+    @property
+    def where(self) -> str:
+        return f"edges[{self.index}]"
+
+    def note(self, field: str, code: FlowCode, message: str, step: str | None = None) -> None:
+        pointer = f"/edges/{self.index}{field}"
+        self.steps.document.problems.add(pointer, code, f"{self.where} {message}", step=step)
+
+    def check_fields(self) -> None:
+        for name in sorted(set(self.raw) - _EDGE_FIELDS):
+            known = ", ".join(sorted(_EDGE_FIELDS))
+            near = self.steps.document.problems.hint([name], _EDGE_FIELDS)
+            self.note(
+                f"/{escaped(name)}", "unknown-field", f"has the unknown field {shown(name)}{near}: it takes {known}"
+            )
+
+    def ends(self, side: Literal["from", "to"]) -> list[str]:
+        """The nodes on one side, without those that can't be there."""
+        value = self.raw.get(side)
+        ends = [value] if isinstance(value, str) else value
+        if not isinstance(ends, list) or not ends or not all(isinstance(end, str) for end in ends):
+            code: FlowCode = "wrong-type" if side in self.raw else "missing-field"
+            field = f"/{side}" if side in self.raw else ""
+            self.note(field, code, f"needs {side!r}: the id of a node, or a list of ids")
+            return []
+        return [name for name in dict.fromkeys(ends) if self.is_end(name, side)]
+
+    def is_end(self, name: str, side: Literal["from", "to"]) -> bool:
+        field = f"/{side}"
+        if name == START:
+            if side == "to":
+                self.note(field, "invalid-value", f"leads to {START!r}, where edges only begin: remove it", name)
+            return side == "from"
+        if name not in self.steps.steps:
+            near = self.steps.document.problems.hint([name], self.steps.steps)
+            self.note(field, "unknown-name", f"names {shown(name)}, which is not a node{near}", name)
+            return False
+        if name in self.steps.held:
+            within = self.steps.held[name]
+            message = f"names {name!r}, which runs within {within}: connect the outermost node instead"
+            self.note(field, "invalid-value", message, name)
+            return False
+        return True
+
+    def condition(self) -> Expression | None:
+        value = self.raw.get("condition")
+        if isinstance(value, Mapping) and value.get("type", "expression") == "expression":
+            value = value.get("expression")
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            message = "has a condition that is no expression: a conditional node can ask a tool"
+            self.note("/condition", "wrong-type", message)
+            return None
+        parsed = expressions.parse(value)
+        if isinstance(parsed, Failure):
+            self.note("/condition", "invalid-expression", f"has a condition that can't be read: {parsed.failure()}")
+            return None
+        return parsed.unwrap()
 
 
-def _check_cycles(predecessors: dict[str, set[str]], document: Document) -> None:
-    try:
-        TopologicalSorter(predecessors).prepare()
-    except CycleError as error:
-        circle: list[str] = error.args[1]
-        _refuse(
-            f"the steps {' -> '.join(circle)} are a cycle, which would never end: remove an edge, or use a loop step",
-            document,
-            circle[0],
-        )
+def _links(steps: StepsById) -> tuple[Link, ...]:
+    problems = steps.document.problems
+    edges = steps.document.data.get("edges", [])
+    if not isinstance(edges, list):
+        message = "Invalid graph: expected a list of edges in 'edges'"
+        problems.add("/edges", "wrong-type", message, expected="a list of edges")
+        return ()
+    found: list[Link] = []
+    for index, raw in enumerate(edges):
+        if not isinstance(raw, Mapping):
+            message = f"edges[{index}] must be an object with 'from' and 'to'"
+            problems.add(f"/edges/{index}", "wrong-type", message, expected="an edge")
+            continue
+        edge = _Edge(raw, index, steps)
+        edge.check_fields()
+        sources, targets, condition = edge.ends("from"), edge.ends("to"), edge.condition()
+        if len(found) + len(sources) * len(targets) > MAX_LINKS:
+            problems.add("/edges", "limit", f"the edges connect more than {MAX_LINKS} pairs of nodes: connect fewer")
+            return ()
+        at = f"/edges/{index}/condition"
+        found.extend(Link(source, target, condition, at) for source in sources for target in targets)
+    return tuple(found)
 
 
-def _refuse(message: str, document: Document, step: str | None = None) -> NoReturn:
-    raise FlowError(message, document.name, step)
+def _entered(links: Sequence[Link], outermost: Sequence[str], steps: StepsById) -> tuple[Link, ...]:
+    """The edges with those from ``START``, which may be left out: then each node without predecessors is first."""
+    if not any(link.source == START for link in links):
+        led_to = {link.target for link in links}
+        return (*(Link(START, name) for name in outermost if name not in led_to), *links)
+    following = _following(links)
+    reached, pending = {START}, [START]
+    while pending:
+        for target in following.get(pending.pop(), ()):
+            if target not in reached:
+                reached.add(target)
+                pending.append(target)
+    for name in outermost:
+        if name not in reached:
+            message = f"node {name!r} can't be reached from {START!r}: add an edge to it, or remove it"
+            steps.document.problems.add(steps.steps[name].pointer, "unreachable", message, step=name)
+    return tuple(links)
+
+
+def _following(links: Iterable[Link]) -> dict[str, list[str]]:
+    following: dict[str, list[str]] = {}
+    for link in links:
+        following.setdefault(link.source, []).append(link.target)
+    return following
+
+
+def _ordered(outermost: Sequence[str], links: Sequence[Link], document: Document) -> list[str]:
+    """Each node after those that it follows, otherwise in the order of the document."""
+    ranks = {name: rank for rank, name in enumerate(outermost)}
+    following = _following(link for link in links if link.source != START)
+    left = Counter(target for targets in following.values() for target in targets)
+    ready = [rank for name, rank in ranks.items() if not left[name]]
+    heapify(ready)
+    ordered: list[str] = []
+    while ready:
+        ordered.append(outermost[heappop(ready)])
+        for target in following.get(ordered[-1], ()):
+            left[target] -= 1
+            if not left[target]:
+                heappush(ready, ranks[target])
+    rest = [name for name in outermost if left[name]]
+    if rest:
+        circle = " -> ".join(_circle(rest, following))
+        message = f"the steps {circle} are a cycle, which would never end: remove an edge, or use a loop step"
+        document.problems.add("/edges", "cycle", message, step=circle.split(" -> ", 1)[0])
+    return [*ordered, *rest]
+
+
+def _circle(names: Sequence[str], following: Mapping[str, Sequence[str]]) -> list[str]:
+    """Nodes of a cycle among these, of which each one follows another, the first one at the end again."""
+    before = {target: name for name in names for target in following.get(name, ())}
+    path = [names[0]]
+    while before[path[-1]] not in path:
+        path.append(before[path[-1]])
+    return [before[path[-1]], *reversed(path[path.index(before[path[-1]]) :])]
+
+
+def is_sound(graph: Graph, steps: Block, document: Document) -> bool:
+    """Whether all edges could be read, and each leads from a node to a later one."""
+    ranks = {START: -1, **{name: rank for rank, name in enumerate(steps)}}
+    broken = any(problem.pointer.startswith("/edges") for problem in document.problems.found)
+    return not broken and all(ranks.get(link.source, len(ranks)) < ranks.get(link.target, -1) for link in graph.links)
+
+
+def edge_texts(document: Document) -> Iterator[Mapping[str, object]]:
+    """The edges as they are written, of which a description changes nothing."""
+    edges = document.data.get("edges")
+    return (edge for edge in (edges if isinstance(edges, list) else ()) if isinstance(edge, Mapping))
+
+
+def graph_of(links: tuple[Link, ...], steps: Block, nodes: Mapping[str, Node]) -> Graph:
+    """The graph of the outermost nodes, with the variables that more than one of them sets."""
+    setters = Counter(name for step in steps for name in {*_variables(step, nodes)})
+    return Graph(links, frozenset(name for name, count in setters.items() if count > 1))
+
+
+def _variables(name: str, nodes: Mapping[str, Node]) -> Iterator[str]:
+    """The variables that a step, or one within it, may set."""
+    node = nodes[name]
+    if node.output is not None:
+        yield node.output
+    for _, block in blocks_of(node):
+        for inner in block:
+            yield from _variables(inner, nodes)
+
+
+def edges_of(graph: Graph) -> Iterator[Edge]:
+    """The edges between the outermost nodes, labelled with their conditions."""
+    for link in graph.links:
+        if link.source != START:
+            yield Edge(link.source, link.target, "next" if link.condition is None else link.condition.text)
+
+
+def joins_of(graph: Graph, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
+    """The pairs of tools of which the second one, without arguments, gets the result of the first as its only
+    predecessor.
+    """
+    predecessors: dict[str, set[str]] = {}
+    for link in graph.links:
+        if link.source != START:
+            predecessors.setdefault(link.target, set()).add(link.source)
+    for name, sources in predecessors.items():
+        first, target = nodes[next(iter(sources))].operation, nodes[name].operation
+        passed_on = len(sources) == 1 and isinstance(target, ToolCall) and target.arguments is None
+        if passed_on and isinstance(first, ToolCall) and isinstance(target, ToolCall):
+            yield (first.tool, target.tool)

@@ -8,7 +8,7 @@ another; the edges hold the same structure as a graph, for drawing and checking.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
 
 __all__ = [
+    "START",
     "Block",
     "Conditional",
     "Edge",
     "Filter",
     "Flow",
+    "Graph",
+    "Link",
     "Loop",
     "Map",
     "Node",
@@ -36,6 +39,9 @@ __all__ = [
     "ToolCall",
     "blocks_of",
 ]
+
+#: The source of the edges that begin a graph.
+START: Final = "START"
 
 #: The ids of nodes that run one after another.
 Block: TypeAlias = tuple[str, ...]
@@ -173,7 +179,10 @@ class Node:
 
 @frozen
 class Edge:
-    """From a step to one that follows or that it contains: ``next`` in its block, or the name of the inner block."""
+    """From a step to one that follows or that it contains.
+
+    ``label`` is ``next`` in a block, the name of an inner block, or the condition of an edge in graph form.
+    """
 
     source: str
     target: str
@@ -181,10 +190,33 @@ class Edge:
 
 
 @frozen
+class Link:
+    """An edge: ``target`` runs after ``source``, a node or ``START``, if the condition holds (None: in any case)."""
+
+    source: str
+    target: str
+    condition: Expression | None = None
+    #: The place of the condition in the document.
+    pointer: str = field(default="", repr=False, eq=False)
+
+
+@frozen
+class Graph:
+    """How the outermost steps of a document in graph form follow each other.
+
+    ``shared`` are the variables that several of them set: each step sees the value of the last one before it.
+    """
+
+    links: tuple[Link, ...]
+    shared: frozenset[str]
+
+
+@frozen
 class Flow:
     """A compiled document.
 
-    ``steps`` are the outermost ones in order and ``entry`` the first of them. ``tools`` are the ids that it calls,
+    ``steps`` are the outermost ones in order and ``entry`` the first of them; in graph form each stands after those
+    that it follows, and ``graph`` has the edges. ``tools`` are the ids that it calls,
     ``joins`` the pairs of tools where one's output goes to the other unchanged. ``hash`` is the document's.
     """
 
@@ -198,6 +230,7 @@ class Flow:
     tools: frozenset[str]
     joins: frozenset[tuple[str, str]]
     document: Mapping[str, object] = field(repr=False)
+    graph: Graph | None = field(default=None, repr=False)
 
 
 def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:

@@ -288,30 +288,3 @@ def test_deep_large_and_self_containing_documents_are_refused():
     assert "steps" in refused(document(*({"tool": "x"} for _ in range(2_001)))).message
     assert "different tools" in refused(document(*({"tool": f"x{n}"} for n in range(200)))).message
     assert "JSON" in refused(document({**TOOL, "args": {"a": 10**5_000}})).message
-
-
-@pytest.mark.parametrize(
-    ("graph", "step", "says"),
-    [
-        (
-            {"nodes": [{"id": "a"}, {"id": "b"}], "edges": [{"from": "a", "to": "b"}, {"from": "b", "to": "a"}]},
-            None,
-            "cycle",
-        ),
-        ({"nodes": [{"id": "a"}], "edges": [{"from": "START", "to": ["a"]}]}, None, "not supported in this release"),
-        ({"nodes": [{"id": "a"}]}, None, "not supported in this release"),
-        ({"nodes": [{"id": "a"}], "edges": [{"from": "a", "to": "z"}]}, "z", "is not a node"),
-        ({"nodes": [{"id": "a"}, {"id": "a"}]}, "a", "two nodes"),
-        ({"nodes": [{}]}, "nodes[0]", "with an 'id'"),
-        ({"nodes": {}}, None, "a list of nodes in 'nodes'"),
-        ({"nodes": [], "edges": 3}, None, "must be a list"),
-        ({"nodes": [], "edges": [3]}, None, "object"),
-        ({"nodes": [], "edges": [{"from": []}]}, None, "'from'"),
-    ],
-)
-def test_graph_form_is_checked_and_then_said_to_be_unsupported(graph, step, says):
-    error = refused({"metadata": {"name": "g"}, **graph})
-    assert says in error.message
-    assert error.document == "g"
-    if says != "cycle":
-        assert error.step == step

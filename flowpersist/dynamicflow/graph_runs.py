@@ -1,0 +1,197 @@
+"""How the outermost steps of a document in graph form run: each as soon as those that it follows have their results.
+
+An edge is settled once its source has finished or was left out: it is taken where the source has finished and its
+condition holds. A node whose edges are all settled runs if one of them is taken, and is left out otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve, field
+
+from flowpersist.dynamicflow.ir import START
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
+from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
+from flowpersist.dynamicflow.scope import Scope
+from flowpersist.dynamicflow.state import sub_frame
+from flowpersist.dynamicflow.values import holds
+from flowpersist.errors import FlowError
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.context import Context, StepPosition
+    from flowpersist.dynamicflow.ir import Graph, Link
+
+__all__ = ["run_graph"]
+
+
+class _Ended(Exception):
+    """Ends the other nodes of a graph in which one has failed; never reported as an error."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed)
+        self.failed = failed
+
+
+async def run_graph(context: Context, graph: Graph, place: StepPosition) -> StepOutcome:
+    """Run all nodes that can run; gives the result of the only node without a successor, or those of several by id."""
+    ended: list[Failed] = []
+    group = asyncio.TaskGroup()
+    walk = _Walk(context, graph, place, group)
+    try:
+        async with group:
+            walk.go_on(walk.settled(START, came=True))
+    except* _Ended as signals:
+        ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+    if ended:
+        return ended[0]
+    return PENDING if walk.pending else await walk.result()
+
+
+@define(eq=False)
+class _Walk:
+    """One walk over a graph; ``place`` is where it stands, whose scope takes the results of all nodes."""
+
+    context: Context
+    graph: Graph
+    place: StepPosition
+    group: asyncio.TaskGroup
+    pending: bool = field(default=False, init=False)
+    results: dict[str, Done] = field(factory=dict, init=False)
+    _into: dict[str, list[Link]] = field(factory=dict, init=False)
+    _out_of: dict[str, list[Link]] = field(factory=dict, init=False)
+    #: How many edges into a node are not settled yet.
+    _unsettled: dict[str, int] = field(factory=dict, init=False)
+    #: The sources of the edges into a node that are taken.
+    _taken: dict[str, set[str]] = field(factory=dict, init=False)
+    _ranks: dict[str, int] = field(factory=dict, init=False)
+    #: By node, a bit for each node before it.
+    _before: dict[str, int] = field(factory=lambda: {START: 0}, init=False)
+    #: The values of the variables that several nodes set, by the rank of the node.
+    _shared: dict[str, dict[int, object]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for link in self.graph.links:
+            self._out_of.setdefault(link.source, []).append(link)
+            self._into.setdefault(link.target, []).append(link)
+        for rank, name in enumerate(self.context.flow.steps):
+            self._ranks[name] = rank
+            self._unsettled[name] = len(self._into[name])
+            self._taken[name] = set()
+            self._before[name] = 0
+            for link in self._into[name]:
+                self._before[name] |= self._up_to(link.source)
+
+    def _up_to(self, name: str) -> int:
+        """A bit for a node and each one before it."""
+        return self._before[name] | (1 << self._ranks[name] if name != START else 0)
+
+    def go_on(self, names: Iterable[str]) -> None:
+        """Run these nodes, and those that follow them, at once."""
+        for name in names:
+            self.group.create_task(self._follow(name))
+
+    async def _follow(self, name: str) -> None:
+        while True:
+            await self.context.pace()
+            outcome = await self._run(name)
+            if isinstance(outcome, Failed):
+                raise _Ended(outcome)
+            if isinstance(outcome, Pending):
+                self.pending = True
+                return
+            self.results[name] = outcome
+            ready = self.settled(name, came=True)
+            if not ready:
+                return
+            self.go_on(ready[1:])
+            name = ready[0]
+
+    async def _run(self, name: str) -> StepOutcome:
+        known = self._is_finished(name)
+        scope = Scope(self._scope(self._before[name]))
+        around = evolve(self.place, scope=scope)
+        outcome = await self.context.step(self.context.flow.nodes[name], around, self._given(name))
+        if isinstance(outcome, Done):
+            self.place.scope.steps.update(scope.steps)
+            for variable, value in scope.variables.items():
+                if variable in self.graph.shared:
+                    self._shared.setdefault(variable, {})[self._ranks[name]] = value
+                else:
+                    self.place.scope.variables[variable] = value
+            if not known:
+                told = {"step": len(self.results) + 1, "total": len(self._ranks), "node": name}
+                self.context.emit("flow-progress", told)
+        return outcome
+
+    def _is_finished(self, name: str) -> bool:
+        return "result" in sub_frame(self.place.frame, name)
+
+    def _scope(self, before: int) -> Scope:
+        """The names for a node that has these nodes before it: of a variable that several of them set, the last value.
+
+        Other nodes may set it at the same time, so that the values can't stand in the common scope.
+        """
+        seen: dict[str, object] = {}
+        for variable, values in self._shared.items():
+            rank = max((rank for rank in values if before >> rank & 1), default=None)
+            if rank is not None:
+                seen[variable] = values[rank]
+        return Scope(self.place.scope, seen)
+
+    def _given(self, name: str) -> Done:
+        """The input of a node: its predecessor's result, or those of several by id; the run's input without one."""
+        sources = list(dict.fromkeys(link.source for link in self._into[name] if link.source != START))
+        came = [source for source in sources if source in self._taken[name]]
+        if len(sources) > 1:
+            return Done({source: self.results[source].value for source in came})
+        return self.results[came[0]] if came else self.place.previous
+
+    def settled(self, source: str, *, came: bool) -> list[str]:
+        """Settle the edges of a node that has finished or is left out; gives the nodes that can run now."""
+        ready: list[str] = []
+        ended = deque([(source, came)])
+        while ended:
+            name, has_come = ended.popleft()
+            for link in self._out_of.get(name, ()):
+                if has_come and self._holds(link):
+                    self._taken[link.target].add(name)
+                self._unsettled[link.target] -= 1
+                if self._unsettled[link.target]:
+                    continue
+                if self._taken[link.target]:
+                    ready.append(link.target)
+                else:
+                    ended.append((link.target, False))
+        return ready
+
+    def _holds(self, link: Link) -> bool:
+        """Whether an edge is taken. One to a finished node was, which is not decided again."""
+        if link.condition is None or self._is_finished(link.target):
+            return True
+        first = link.source == START
+        node = self.context.flow.nodes[link.target if first else link.source]
+        previous = self.place.previous if first else self.results[link.source]
+        around = evolve(self.place, scope=self._scope(self._up_to(link.source)), previous=previous)
+        held = holds(self.context, node, link.condition, around)
+        if isinstance(held, Failed):
+            error = held.error
+            message = f"the edge from {link.source!r} to {link.target!r}: {error.message}"
+            raise _Ended(Failed(FlowError(message, error.document, error.step, error.reference)))
+        return held
+
+    async def result(self) -> StepOutcome:
+        """The result of the graph."""
+        last = [name for name in self._ranks if name not in self._out_of]
+        if len(last) == 1:
+            return self.results.get(last[0], Done(None))
+        value = {name: self.results[name].value for name in last if name in self.results}
+        try:
+            await self.context.walked(value)
+        except WALK_ERRORS as error:
+            message = f"the results of the nodes without a successor together {walk_problem(error)}"
+            return Failed(FlowError(message, self.context.flow.name))
+        return Done(value)
