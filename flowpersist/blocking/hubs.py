@@ -54,6 +54,7 @@ class Hub(Owner[RaisingHub]):
     retry = verb(RaisingHub.retry)
     release = verb(RaisingHub.release)
     suspend_next = verb(RaisingHub.suspend_next)
+    checkpoint = verb(RaisingHub.checkpoint)
     running = entered(RaisingHub.running)
     work = worked(RaisingHub.work)
     outcome = verb(RaisingHub.outcome)

@@ -58,8 +58,7 @@ async def call(context: Context, node: Node, operation: ToolCall, place: StepPos
 def come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
     """The result of the wait, if it is open already or has ended. A wait is identified by its path."""
     if place.path in context.answers:
-        # Used once, as an expired wait is: a further attempt of the enclosing step asks again.
-        return Done(context.answers.pop(place.path))
+        return Done(context.take(place.path))
     if place.path in context.expired:
         context.expired.discard(place.path)
         message = "no answer came before the deadline, and there is no default"

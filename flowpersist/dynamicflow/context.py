@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import Factory, define, field, frozen
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.tools import Toolbox
     from flowpersist.inputs.await_input import AwaitInput
+    from flowpersist.lifecycle import Resumption
 
-__all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition"]
+__all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition", "givers_of"]
 
 #: The most time that a step may keep the event loop.
 _SLICE_SECONDS: Final = 0.01
@@ -75,7 +76,7 @@ class Context(ABC):
     run_id: str
     input: object = field(repr=False)
     answers: dict[str, object] = field(factory=dict, repr=False)
-    givers: Mapping[str, tuple[str | None, str | None]] = field(factory=dict)
+    givers: dict[str, tuple[str | None, str | None]] = field(factory=dict)
     expired: set[str] = field(factory=set)
     open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
@@ -90,6 +91,16 @@ class Context(ABC):
     about: Mapping[str, object] = Factory(
         lambda self: {RUN_PARTS[0]: self.run_id, **dict.fromkeys(RUN_PARTS[1:])}, takes_self=True
     )
+    #: Set when a wait has opened, or one was given up.
+    stirred: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
+    #: How many steps have finished in this leg.
+    finished: int = field(default=0, init=False)
+    #: Answers that a step has taken and whose effect does not stand in its frame yet.
+    _taken: set[str] = field(factory=set, init=False)
+    #: What has come since the walk began.
+    _come: set[str] = field(factory=set, init=False)
+    #: Who runs several iterations or branches now: each is told of what has come.
+    fans: set[Callable[[], object]] = field(factory=set, init=False, repr=False)
     #: The task that runs the flow, and how often it had been cancelled when the walk began.
     home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
     #: Whether a wait did not fit in this walk, and whether another one has been removed since.
@@ -143,6 +154,7 @@ class Context(ABC):
             self.open[place.path] = size
             self.waits[place.path] = awaited
             self.wait(place)
+            self.stirred.set()
         else:
             self.put_off = True
         return PENDING
@@ -156,13 +168,61 @@ class Context(ABC):
         place.frame["waiting"] = True
         self.waiting.add(place.path)
 
+    def take(self, path: str) -> object:
+        """The answer of a wait, which is used once: a further attempt of an enclosing step asks again."""
+        self._taken.add(path)
+        return self.answers.pop(path)
+
+    def settled(self, path: str) -> None:
+        """What came of the step's answer stands in its frame now."""
+        self._taken.discard(path)
+
+    @property
+    def unread(self) -> set[str]:
+        """The answers, and the waits that ended without one, of which the frames hold nothing yet."""
+        return {*self.answers, *self.expired, *self._taken}
+
+    @property
+    def news(self) -> bool:
+        """Whether something has come during the last walk that no step has taken."""
+        return not self._come.isdisjoint([*self.answers, *self.expired])
+
+    def stored(self, waits: Mapping[str, AwaitInput[object]], renewed: Collection[str]) -> None:
+        """Note that these waits are in the record, and that those that were asked anew are closed there."""
+        for name, awaited in waits.items():
+            if self.waits.get(name) is awaited:
+                del self.waits[name]
+        self.renewed.difference_update(renewed)
+
+    def deliver(self, run: Resumption[Any]) -> None:
+        """Let the branches go on whose answers have come while they waited."""
+        givers = givers_of(run)
+        for name in (*run.answers, *run.expired):
+            # Not if it was given up meanwhile, or asked again.
+            if name in self.open and name not in self.waits:
+                if name in run.answers:
+                    self.answers[name] = run.answers[name]
+                    self.givers[name] = givers[name]
+                else:
+                    self.expired.add(name)
+                self.waiting.discard(name)
+                self._come.add(name)
+                self._drop(name)
+        for revive in tuple(self.fans):
+            revive()
+
+    def has_come(self, path: str) -> bool:
+        """Whether something has come for a wait within a branch or an iteration."""
+        come = self._come
+        return any(name in self.answers or name in self.expired for name in come if name.startswith(f"{path}."))
+
     def give_up(self, path: str) -> None:
         """Drop the waits within a step whose attempt has failed, so that a further attempt asks again."""
 
         def within(name: str) -> bool:
             return name == path or name.startswith((f"{path}.", f"{path}["))
 
-        for come in (self.answers, self.expired, self.waiting):
+        for come in (self.answers, self.expired, self.waiting, self._taken):
             for name in [name for name in come if within(name)]:
                 come.pop(name) if isinstance(come, dict) else come.discard(name)
         self.forget_waits(within)
@@ -170,10 +230,14 @@ class Context(ABC):
     def forget_waits(self, over: Callable[[str], bool]) -> None:
         """Remove the open waits of these paths, which frees their room."""
         for name in [name for name in self.open if over(name)]:
-            self.room += self.open.pop(name)
-            self.waits.pop(name, None)
-            self.asked.pop(name, None)
-            self.freed = True
+            self._drop(name)
+            self.stirred.set()
+
+    def _drop(self, name: str) -> None:
+        self.room += self.open.pop(name)
+        self.waits.pop(name, None)
+        self.asked.pop(name, None)
+        self.freed = True
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """The resolver of a step's references."""
@@ -216,6 +280,11 @@ class Context(ABC):
         if time.monotonic() - self._yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
             self._yielded = time.monotonic()
+
+
+def givers_of(run: Resumption[Any]) -> dict[str, tuple[str | None, str | None]]:
+    """Who gave each answer, and the digest of what they were shown, by path."""
+    return {wait.name: (wait.answered_by, wait.answered_digest) for wait in run.suspension.waits}
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

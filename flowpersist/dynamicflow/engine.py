@@ -54,12 +54,13 @@ class Engine(Context):
             return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:
             self.put_off = self.freed = False
+            self._come.clear()
             scope = Scope()
             outcome = await self._outermost(StepPosition("", "", frame, scope, Done(self.input)))
             self.outputs = scope.steps
             self.forget_waits(lambda path: path not in self.waiting)
             # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
-            if outcome is not PENDING or not (self.put_off and self.freed):
+            if outcome is not PENDING or not (self.news or (self.put_off and self.freed)):
                 return outcome
 
     async def _outermost(self, place: StepPosition) -> StepOutcome:
@@ -166,6 +167,8 @@ class Engine(Context):
             return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s", cause=error)
         if isinstance(outcome, Done):
             _settle(place.frame, outcome, scope.steps, scope.variables)
+            self.settled(place.path)
+            self.finished += 1
         return outcome
 
     async def _handle(self, node: Node, place: StepPosition, error: FlowError) -> StepOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,16 @@ class _Ended(Exception):
         self.failed = failed
 
 
-@define
+@define(eq=False)
 class FanOut:
-    """Several iterations or branches, with a bound on how many run at once. One that waits makes room for the next,
-    unless they run one after another. ``judge`` is asked after each that has finished or failed; left out, the first
-    failure ends the others.
+    """Several iterations or branches of the step at ``path``, with a bound on how many run at once.
+
+    One that waits makes room for the next, unless they run one after another, and goes on when its answer comes while
+    others run. ``judge`` is asked after each that has finished or failed; left out, the first failure ends the others.
     """
 
+    context: Context
+    path: str
     count: int
     run: Callable[[int], Awaitable[StepOutcome]]
     concurrency: int
@@ -41,35 +45,73 @@ class FanOut:
     judge: Callable[[int, Done | Failed], bool | Failed] = field(
         default=lambda _, outcome: outcome if isinstance(outcome, Failed) else False
     )
-    _pending: bool = field(default=False, init=False)
+    _waiting: set[int] = field(factory=set, init=False)
+    #: Those whose answers have come.
+    _due: deque[int] = field(factory=deque, init=False)
+    _busy: int = field(default=0, init=False)
+    _due_or_over: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     async def all(self) -> Failed | Pending | None:
         """Run all. None if all, or enough of them, have finished."""
         indexes = iter(range(self.count))
         ended: list[Failed | None] = []
+        self.context.fans.add(self._revive)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.concurrency, self.count)):
+                    self._busy += 1
                     group.create_task(self._work(indexes))
         except* _Ended as signals:
             ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+        finally:
+            self.context.fans.discard(self._revive)
         if ended:
             return ended[0]
-        return PENDING if self._pending else None
+        return PENDING if self._waiting else None
+
+    def _revive(self) -> None:
+        """Let those go on whose answers have come, unless all have ended: then another walk visits them."""
+        if not self._busy:
+            return
+        come = [index for index in sorted(self._waiting) if self.context.has_come(f"{self.path}[{index}]")]
+        if come:
+            self._waiting.difference_update(come)
+            self._due.extend(come)
+            self._due_or_over.set()
 
     async def _work(self, indexes: Iterator[int]) -> None:
-        for index in indexes:
+        while (index := await self._next(indexes)) is not None:
             outcome = await self.run(index)
             if isinstance(outcome, Pending):
-                self._pending = True
+                self._waiting.add(index)
                 if self.concurrency == 1:
                     return
+                # Its answer may have come before it was among those that wait.
+                self._revive()
                 continue
             verdict = self.judge(index, outcome)
             if isinstance(verdict, Failed):
                 raise _Ended(verdict)
             if verdict:
                 raise _Ended(None)
+
+    async def _next(self, indexes: Iterator[int]) -> int | None:
+        """The next one to run; None once none runs and none can go on."""
+        while True:
+            if self._due:
+                return self._due.popleft()
+            index = next(indexes, None)
+            if index is not None:
+                return index
+            self._busy -= 1
+            if not self._busy:
+                self._due_or_over.set()
+                return None
+            self._due_or_over.clear()
+            await self._due_or_over.wait()
+            if not self._busy:
+                return None
+            self._busy += 1
 
 
 @define
@@ -107,7 +149,7 @@ async def first_of(
         return outcome
 
     if len(won) < needed:
-        stopped = await FanOut(count, branch, count, _Race(count, needed, won).judge).all()
+        stopped = await FanOut(context, place.path, count, branch, count, _Race(count, needed, won).judge).all()
         if stopped is not None:
             return stopped
     for index in range(count):

@@ -86,14 +86,14 @@ async def _settled(
     context: Context, node: Node, tool: Tool, guard: ToolGuard, place: StepPosition, attempt: int
 ) -> StepOutcome:
     by, digest = context.givers.get(place.path, (None, None))
-    # The answer is used once: a further attempt of an enclosing step asks again.
-    settled = await guard.settle(place.frame["asked"], context.answers.pop(place.path), by=by, digest=digest)
+    settled = await guard.settle(place.frame["asked"], context.take(place.path), by=by, digest=digest)
     if isinstance(settled, Failure):
         return context.blamed(node, settled.failure(), tool.id)
     del place.frame["asked"]
     match settled.unwrap():
         case Asking() as asking:
             context.renewed.add(place.path)
+            context.settled(place.path)
             return _asked(context, node, place, asking)
         case Approved(arguments):
             # Further attempts of this step make the same call.

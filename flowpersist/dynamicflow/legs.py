@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile_soon
-from flowpersist.dynamicflow.context import ROOM_BYTES
+from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
-from flowpersist.dynamicflow.outcomes import Done, Failed
-from flowpersist.dynamicflow.results import Completed, Suspended, Wait
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
+from flowpersist.dynamicflow.results import Completed, Suspended, open_waits
 from flowpersist.dynamicflow.state import State, check_state, failure_of
+from flowpersist.dynamicflow.storing import Keeper
+from flowpersist.dynamicflow.streaming import tell
 from flowpersist.errors import (
     FlowError,
     PersistenceError,
@@ -27,6 +28,7 @@ from flowpersist.errors import (
     SuspensionClosed,
 )
 from flowpersist.hub.lease import hold
+from flowpersist.hub.wakeup import Bell
 from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ class Legs:
     migrations: Migrations
     lease: timedelta
     backoff: RetryPause
+    #: Tells of answers to runs of this process.
+    bell: Bell = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.bell = Bell(lambda: self.hub.suspensions.records)
 
     async def drive(
         self, run: Resumption[Any], emit: Emit, *, flow: Flow | None = None, held: bool = False
@@ -122,15 +129,27 @@ class Legs:
                 {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
             )
         engine = self._engine(run, state, current, emit)
-        carried = frozenset(engine.open)
-        outcome = await engine.run(state["frame"])
+        keeper = Keeper(
+            self.hub,
+            self.bell,
+            run,
+            state,
+            engine,
+            lambda waits: tell(emit, waits.run_id, Success(waits), running=True),
+        )
+        outcome: StepOutcome = PENDING
+        while outcome is PENDING:
+            async with keeper:
+                outcome = await engine.run(state["frame"])
+            if keeper.unknown is not None:
+                return Failure(keeper.unknown)
+            if not engine.news:
+                break
         if isinstance(outcome, Done):
-            return await self._complete(run, Completed(outcome.value, engine.outputs), carried, current)
+            return await self._complete(keeper, Completed(outcome.value, engine.outputs))
         if isinstance(outcome, Failed):
             return await self._fail(run, outcome.error, current)
-        # A wait that was asked again has the name of the wait that it replaces.
-        superseded = {name for name in carried if name not in engine.open or name in engine.waits} | engine.renewed
-        return await self._pause(run, state, engine, superseded)
+        return await self._pause(keeper)
 
     async def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
         checked = check_state(run.state)
@@ -164,7 +183,7 @@ class Legs:
             run_id=run_id_of(run.suspension),
             input=state["input"],
             answers=dict(run.answers),
-            givers={wait.name: (wait.answered_by, wait.answered_digest) for wait in run.suspension.waits},
+            givers=givers_of(run),
             expired=set(run.expired),
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),
@@ -176,13 +195,12 @@ class Legs:
             about=about(run.suspension),
         )
 
-    async def _complete(
-        self, run: Resumption[Any], completed: Completed, superseded: frozenset[str], flow: Flow
-    ) -> _Ended:
+    async def _complete(self, keeper: Keeper, completed: Completed) -> _Ended:
+        run, flow = keeper.run, keeper.engine.flow
         outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
         # A wait that is open, or answered and unread, at the end belongs to a branch that was given up.
         ended = await self.hub.complete(
-            run, outcome, discard=True, superseded=superseded, metadata=moved(run.suspension.metadata, flow)
+            run, outcome, discard=True, superseded=keeper.carried, metadata=moved(run.suspension.metadata, flow)
         )
         return await self._given_up(run, ended.failure(), flow) if isinstance(ended, Failure) else Success(completed)
 
@@ -198,13 +216,14 @@ class Legs:
         )
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
-    async def _pause(self, run: Resumption[Any], state: State, engine: Engine, superseded: set[str]) -> _Ended:
+    async def _pause(self, keeper: Keeper) -> _Ended:
+        run, engine = keeper.run, keeper.engine
         paused = await self.hub.suspend_next(
             run,
-            state,
+            keeper.state,
             awaiting=engine.waits or None,
             until="each",
-            superseded=superseded,
+            superseded=keeper.superseded,
             metadata=moved(run.suspension.metadata, engine.flow),
         )
         if isinstance(paused, Failure):
@@ -226,11 +245,4 @@ class Legs:
 
 def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:
     """A pause as the runner reports it, with the open waits of these steps or of all."""
-    return Suspended(run_id_of(new), tuple(_waits(new, steps)))
-
-
-def _waits(new: NewSuspension, steps: set[str] | None) -> Iterator[Wait]:
-    for wait in new.waits:
-        key = new.keys.get(wait.name)
-        if key is not None and wait.awaiting is not None and (steps is None or wait.name in steps):
-            yield Wait(wait.name, key, wait.awaiting)
+    return Suspended(run_id_of(new), open_waits(new, new.keys, steps))

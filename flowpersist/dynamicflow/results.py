@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
@@ -10,9 +10,9 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.keys.suspension_key import SuspensionKey
-    from flowpersist.lifecycle import Receipt
+    from flowpersist.lifecycle import Receipt, Suspension
 
-__all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait"]
+__all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait", "open_waits"]
 
 
 @frozen
@@ -61,3 +61,14 @@ class Accepted:
 
 
 FlowOutcome: TypeAlias = Completed | Suspended | Accepted
+
+
+def open_waits(
+    suspension: Suspension, keys: Mapping[str, SuspensionKey], steps: Collection[str] | None = None
+) -> tuple[Wait, ...]:
+    """The open waits of a run, of these steps or of all."""
+    return tuple(
+        Wait(wait.name, keys[wait.name], wait.awaiting)
+        for wait in suspension.waits
+        if wait.name in keys and wait.awaiting is not None and (steps is None or wait.name in steps)
+    )

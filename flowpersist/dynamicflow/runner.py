@@ -57,7 +57,8 @@ class FlowRunner:
     ``backoff`` gives the seconds before a further attempt of a step. ``ConfigurationError`` for duplicate tools, joins
     or migrations.
 
-    A run is stored before its first step, at each pause and at its end. If a process dies in between, the tools that
+    A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
+    end. If a process dies in between, the tools that
     were called since then are called again, with the same ``ToolContext.key``.
     """
 

@@ -32,9 +32,12 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.errors import FlowError, PersistenceError
 
-__all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", "new_state", "sub_frame"]
+__all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", "kept_frame", "new_state", "sub_frame"]
 
 FORMAT: Final = 1
+
+#: The fields of a frame that steps append to.
+_GROWING: Final = frozenset({"results", "won"})
 
 # Any type is allowed here: documents, tools' results, answers.
 State: TypeAlias = dict[str, Any]
@@ -72,6 +75,16 @@ def sub_frame(frame: Frame, name: str) -> Frame:
     """The inner frame of that name, created if it is missing."""
     within: dict[str, Frame] = frame.setdefault("sub", {})
     return within.setdefault(name, {})
+
+
+def kept_frame(frame: Frame) -> Frame:
+    """A frame as it is now. A finished one does not change any more, so it is not copied."""
+    if "result" in frame:
+        return frame
+    kept = {name: list(part) if name in _GROWING else part for name, part in frame.items()}
+    if "sub" in frame:
+        kept["sub"] = {name: kept_frame(inner) for name, inner in frame["sub"].items()}
+    return kept
 
 
 def failure_of(error: FlowError) -> dict[str, str | None]:

@@ -22,8 +22,12 @@ __all__ = ["follow", "tell"]
 _log = logging.getLogger("flowpersist.dynamicflow")
 
 
-def tell(emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome]) -> Outcome[FlowOutcome]:
-    """Report how the run ended to the followers, and return the outcome."""
+def tell(
+    emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome], *, running: bool = False
+) -> Outcome[FlowOutcome]:
+    """Report to the followers how the run ended, or with ``running`` what it awaits while it runs; gives the
+    outcome.
+    """
     if isinstance(outcome, Failure):
         emit("flow-error", {"run": run_id, "error": outcome.failure().to_problem()})
         return outcome
@@ -31,7 +35,7 @@ def tell(emit: Emit, run_id: str | None, outcome: Outcome[FlowOutcome]) -> Outco
     if isinstance(value, Completed):
         emit("flow-complete", {"run": run_id, "result": value.result, "outputs": value.outputs})
     else:
-        emit("flow-suspended", _suspended(run_id, value))
+        emit("flow-suspended", {**_suspended(run_id, value), "running": running})
     return outcome
 
 

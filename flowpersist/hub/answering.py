@@ -21,9 +21,9 @@ from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES
 from flowpersist.inputs.json_types import Kind, json_form, structure
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Offer
+from flowpersist.lifecycle.giving import answers_of
 from flowpersist.lifecycle.model import Head, WaitState
 from flowpersist.lifecycle.refusals import Target
-from flowpersist.lifecycle.views import answers_of
 
 __all__ = ["Given", "delivered", "own_copy"]
 

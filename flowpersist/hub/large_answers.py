@@ -20,9 +20,9 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.due import due_heads
 from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.giving import given
 from flowpersist.lifecycle.model import Answer, AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
 from flowpersist.lifecycle.moments import later
-from flowpersist.lifecycle.views import given
 from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of

@@ -20,7 +20,7 @@ from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Until
-from flowpersist.lifecycle.views import Criteria, NewSuspension, Resumption, Suspension
+from flowpersist.lifecycle.views import Checkpoint, Criteria, NewSuspension, Resumption, Suspension
 
 __all__ = ["RaisingHub"]
 
@@ -189,6 +189,40 @@ class RaisingHub(RaisingParking):
         Raises ``LeaseLost`` and ``SuspensionCancelled``.
         """
         return or_raise(await self.hub.release(run, error, delay))
+
+    @discreet
+    async def checkpoint(
+        self,
+        run: Resumption[S],
+        state: S,
+        *,
+        awaiting: Awaiting = None,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        unread: Collection[str] = (),
+        progress: bool = True,
+        metadata: Mapping[str, Scalar] | None = None,
+        verify: bool = False,
+    ) -> Checkpoint[S]:
+        """Store the state of a claimed run that goes on, and open further waits.
+
+        Raises ``LeaseLost`` and ``SuspensionCancelled``, ``SuspensionExpired`` and ``SerializationError``.
+        """
+        return or_raise(
+            await self.hub.checkpoint(
+                run,
+                state,
+                awaiting=awaiting,
+                timeout=timeout,
+                deadline=deadline,
+                superseded=superseded,
+                unread=unread,
+                progress=progress,
+                metadata=metadata,
+                verify=verify,
+            )
+        )
 
     @discreet
     async def suspend_next(

@@ -1,4 +1,4 @@
-"""The verbs that make a suspension, or pause a claimed run again."""
+"""The verbs that make a suspension, pause a claimed run again, or store one that goes on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from flowpersist.errors.arguments import (
     check_str,
 )
 from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.answering import delivered
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import holder_of
-from flowpersist.hub.outcome import Outcome, as_outcome
+from flowpersist.hub.outcome import Outcome, S, as_outcome
 from flowpersist.hub.suspending import (
     Awaiting,
     Facts,
@@ -28,6 +29,7 @@ from flowpersist.hub.suspending import (
     check_digest,
     check_requester,
     check_superseded,
+    check_times,
     requester_of,
     same_request,
     same_state,
@@ -38,10 +40,12 @@ from flowpersist.inputs.people import By, subject_of
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
-from flowpersist.lifecycle.decisions import Decision
+from flowpersist.lifecycle.decisions import Decision, refused
+from flowpersist.lifecycle.giving import checkpoint_of
 from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
 from flowpersist.lifecycle.pausing import carried
 from flowpersist.lifecycle.views import (
+    Checkpoint,
     NewSuspension,
     Resumption,
     check_run,
@@ -52,7 +56,7 @@ __all__ = ["SuspendingVerbs"]
 
 
 class SuspendingVerbs(HubBase):
-    """``suspend``, ``reserve`` and ``suspend_next``."""
+    """``suspend``, ``reserve``, ``suspend_next`` and ``checkpoint``."""
 
     @discreet
     async def suspend(
@@ -203,6 +207,81 @@ class SuspendingVerbs(HubBase):
 
         freed = partial(self._let_go, run)
         return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, done=freed))
+
+    @discreet
+    async def checkpoint(
+        self,
+        run: Resumption[S],
+        state: S,
+        *,
+        awaiting: Awaiting = None,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        superseded: Collection[str] = (),
+        unread: Collection[str] = (),
+        progress: bool = True,
+        metadata: Mapping[str, Scalar] | None = None,
+        verify: bool = False,
+    ) -> Outcome[Checkpoint[S]]:
+        """Store the state of a claimed run that goes on, and open further waits. It stays claimed under its lease.
+
+        The answers that have come meanwhile are delivered by this call, so whoever takes the run over gets this state
+        with the same answers. Until the next pause, each answer counts by itself, as with ``until="each"``.
+
+        - ``run``: what the claim gave, or the checkpoint before.
+        - ``state``: what the run goes on from if it is lost.
+        - ``awaiting``: what is asked from now on, beside what is open; None: nothing more.
+        - ``timeout``: how long the new waits stay open, whatever their AwaitInputs say. Without it and a ``deadline``
+          these decide, then the hub's default.
+        - ``deadline``: when they end, if that is earlier.
+        - ``superseded``: names of waits whose answers are no longer needed. They close in the same write, and their
+          names are free again.
+        - ``unread``: names of waits whose answers the run was given and the state does not hold yet: they are delivered
+          again.
+        - ``progress``: whether the run came further since it was claimed: then its attempts count from 1 again.
+        - ``metadata``: replaces what the suspension had; None keeps that.
+        - ``verify``: as for ``suspend``.
+        """
+        check_flag(verify, "verify")
+        check_flag(progress, "progress")
+        check_run(run)
+        check_times(timeout, deadline)
+        closed, again = check_superseded(superseded), check_superseded(unread, "unread")
+        renamed = None if metadata is None else check_metadata(metadata)
+        planned = None if awaiting is None else self._plan(awaiting, "each", timeout, deadline)
+        suspension = run.suspension
+        records, key = self.suspensions.records, str(suspension.id)
+        sealed = await seal_state(records, key, suspension.tenant, state, compared=False, verify=verify)
+        if not isinstance(sealed, Success):
+            return Failure(sealed.failure())
+        body = sealed.unwrap().body
+
+        async def decide(seen: Snapshot) -> Decision[Checkpoint[S]]:
+            decision = holding.checkpoint(
+                seen.head,
+                holder_of(run),
+                seen.now,
+                sequence=run.sequence,
+                waits=() if planned is None else planned.opened(seen.now),
+                superseded=closed,
+                unread=again,
+                progress=progress,
+                metadata=renamed,
+            )
+            if not isinstance(decision.result, Success):
+                return Decision(decision.head, Failure(decision.result.failure()))
+            stored = await self.suspensions.side_records.answers.values(decision.head)
+            if not isinstance(stored, Success):
+                return refused(seen.head, stored.failure())
+            answers = await delivered(decision.head, stored.unwrap(), None)
+            if not isinstance(answers, Success):
+                return refused(seen.head, answers.failure())
+            prefix = self.suspensions.prefix
+            return decision.map(
+                lambda head: checkpoint_of(head, state, answers.unwrap(), stored.unwrap(), prefix), body=body
+            )
+
+        return as_outcome(await self.suspensions.transact("checkpoint", suspension.id, decide))
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)

@@ -13,8 +13,9 @@ from flowpersist.hub.outcome import A, S
 from flowpersist.hub.transactions import Snapshot, Suspensions
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.lifecycle.decisions import Decision, refused
+from flowpersist.lifecycle.giving import resumption_of
 from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.views import Resumption, resumption_of
+from flowpersist.lifecycle.views import Resumption
 
 __all__ = ["expected", "taken"]
 

@@ -6,9 +6,19 @@
 from __future__ import annotations
 
 from flowpersist.lifecycle.model import Status, Until, WaitStatus
-from flowpersist.lifecycle.views import Criteria, NewSuspension, Peek, Receipt, Resumption, Suspension, Wait
+from flowpersist.lifecycle.views import (
+    Checkpoint,
+    Criteria,
+    NewSuspension,
+    Peek,
+    Receipt,
+    Resumption,
+    Suspension,
+    Wait,
+)
 
 __all__ = [
+    "Checkpoint",
     "Criteria",
     "NewSuspension",
     "Peek",

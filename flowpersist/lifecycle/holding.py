@@ -1,4 +1,4 @@
-"""The transitions of whoever holds a run: ``renew``, ``complete``, ``fail``, ``park``, ``release`` and
+"""The transitions of whoever holds a run: ``renew``, ``complete``, ``fail``, ``park``, ``release``, ``checkpoint`` and
 ``suspend_next``.
 """
 
@@ -29,7 +29,7 @@ from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import carried, check_names, supersede, undelivered, wait_receipt
 from flowpersist.lifecycle.refusals import closed_error, lost
 
-__all__ = ["complete", "fail", "park", "release", "renew", "suspend_next"]
+__all__ = ["checkpoint", "complete", "fail", "park", "release", "renew", "suspend_next"]
 
 T = TypeVar("T")
 
@@ -164,6 +164,53 @@ def suspend_next(
         return Decision(updated, Success(updated))
 
     return _held(head, holder, now, paused)
+
+
+def checkpoint(
+    head: Head,
+    holder: Holder,
+    now: datetime,
+    *,
+    sequence: int,
+    waits: Sequence[WaitState],
+    superseded: Collection[str] = (),
+    unread: Collection[str] = (),
+    progress: bool = True,
+    metadata: Mapping[str, Scalar] | None = None,
+) -> Decision[Head]:
+    """Begin the next sequence under the same lease: what was read or superseded becomes receipts, the new waits open,
+    and what has come meanwhile is delivered, with the ``unread`` ones again.
+
+    ``sequence`` is the one that the holder was given. Only a holder begins the next one, so where that has begun under
+    the same fence, this call repeats one whose reply was lost.
+    """
+    if _holds(head, holder) and head.sequence == sequence + 1:
+        return Decision(head, Success(head))
+
+    def kept() -> Decision[Head]:
+        if head.status is Status.EXPIRED:
+            return refused(head, closed_error(head, None))
+        if head.sequence != sequence:
+            return refused(head, lost(head))
+        standing = supersede(undelivered(head, unread), superseded, now)
+        stays = [wait for wait in standing if carried(wait, superseded)]
+        over = [wait for wait in standing if not carried(wait, superseded)]
+        check_names([*stays, *waits])
+        following = head.sequence + 1
+        delivered = (wait if wait.open else replace(wait, delivery=following) for wait in stays)
+        held = replace(
+            head,
+            until="each",
+            metadata=head.metadata if metadata is None else metadata,
+            waits=(*delivered, *(replace(wait, sequence=following) for wait in waits)),
+            receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
+            sequence=following,
+            attempt=1 if progress else head.attempt,
+            updated_at=now,
+        )
+        return Decision(held, Success(held))
+
+    return _held(head, holder, now, kept)
 
 
 def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Decision[Head]:  # noqa: ANN401 - as _hold

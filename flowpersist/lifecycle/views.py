@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, cast
 
 from attrs import Attribute, field, frozen
-from returns.result import Failure, Result, Success
+from returns.result import Failure, Result
 from typing_extensions import TypeVar
 
 from flowpersist.backends.base import check_text
-from flowpersist.errors import ConfigurationError, PersistenceError, UnexpectedType
+from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import Principal
@@ -21,9 +21,9 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Answer, Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
-from flowpersist.lifecycle.voting import Tally, principal_of, tally_of, value_of
+from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
 
-__all__ = ["Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait"]
+__all__ = ["Checkpoint", "Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait"]
 
 Scalar = str | int | float | bool
 S = TypeVar("S")
@@ -199,6 +199,15 @@ class Resumption(Generic[S, A_co]):
 
 
 @frozen
+class Checkpoint(Resumption[S, A_co]):
+    """A run after a checkpoint, which the caller holds as before: the answers that came meanwhile and those that it
+    had not read, and the keys of all open waits, by name.
+    """
+
+    keys: Mapping[str, SuspensionKey] = field(kw_only=True, repr=False)
+
+
+@frozen
 class Peek(Generic[S]):
     """A state as it was stored last, which the caller does not hold, and its suspension as of the same moment."""
 
@@ -333,61 +342,3 @@ def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str, *, given
         return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None, tally=tally)
     digest, who = digest_text(answer.shown), principal_of(answer)
     return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id, digest, who, tally)
-
-
-def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...]:
-    """The waits whose end the holder of this pause is told."""
-    return tuple(wait for wait in waits if wait.delivery == sequence)
-
-
-def given(head: Head) -> Sequence[WaitState]:
-    """The waits whose end the holder is told; all of them if the suspension has expired."""
-    return head.waits if head.status is Status.EXPIRED else delivered(head.waits, head.sequence)
-
-
-def answers_of(
-    head: Head, stored: Mapping[bytes, object], awaiting: AwaitInput[Any] | None
-) -> Result[Mapping[str, object], PersistenceError]:
-    """The answers that this pause's holder is given, by wait; of the schema's class where ``awaiting`` is named.
-    ``stored`` has the values that do not stand in the head, by the names of their records.
-    """
-    answers: dict[str, object] = {}
-    for wait in given(head):
-        if wait.answer is None:
-            continue
-        value = value_of(wait.answer, stored)
-        made = Success(value) if awaiting is None else _made(wait, value, awaiting)
-        if not isinstance(made, Success):
-            return Failure(made.failure())
-        answers[wait.name] = made.unwrap()
-    if awaiting is not None and not answers:
-        return Failure(UnexpectedType(f"there is no answer to {awaiting.id!r}; the run stays as it was", "answer"))
-    return Success(answers)
-
-
-def _made(wait: WaitState, value: object, awaiting: AwaitInput[Any]) -> Result[object, PersistenceError]:
-    asked = None if wait.awaiting is None else wait.awaiting["id"]
-    if asked == awaiting.id:
-        return awaiting.parse(value)
-    message = f"the answer of wait {wait.name!r} is not to {awaiting.id!r}, which was named; the run stays as it was"
-    return Failure(UnexpectedType(message, "answer"))
-
-
-def resumption_of(
-    head: Head, state: S, answers: Mapping[str, object], stored: Mapping[bytes, object]
-) -> Resumption[S, Any]:
-    """The run as its holder gets it."""
-    ended = given(head)
-    answerers = {wait.name: principal_of(wait.answer) for wait in ended}
-    tallies = {wait.name: tally_of(wait, stored) for wait in ended}
-    return Resumption(
-        state=state,
-        answers=answers,
-        answerers={wait.name: wait.answer.by for wait in ended if wait.answer is not None},
-        expired=tuple(wait.name for wait in ended if wait.status is WaitStatus.EXPIRED),
-        suspension=suspension_of(head),
-        fence=head.fence,
-        claim_id=head.claim_id,
-        principals={name: who for name, who in answerers.items() if who is not None},
-        tallies={name: one for name, one in tallies.items() if one is not None},
-    )

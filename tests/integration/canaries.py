@@ -37,7 +37,8 @@ async def full_cycle(hub):
     or_raise(await hub.answer(first.key, ANSWER, by=PERSON))
     await hub.answer(first.key, "another", by=PERSON)
     run = or_raise(await hub.claim(first.key))
-    second = or_raise(await hub.suspend_next(run, {"next": STATE}, awaiting=WORD))
+    kept = or_raise(await hub.checkpoint(run, {"kept": STATE}))
+    second = or_raise(await hub.suspend_next(kept, {"next": STATE}, awaiting=WORD))
     keys += second.keys.values()
     await hub.resume(first.key, ANSWER)
     async with hub.running(second.key, ANSWER, by=PERSON) as outcome:

@@ -61,6 +61,7 @@ VERBS = {
     "park": (running, lambda hub, held: hub.park(held[1], "t"), "parked"),
     "retry": (parked, lambda hub, new: hub.retry(new.id, "t", claim_id="c"), "running"),
     "release": (running, lambda hub, held: hub.release(held[1]), "answered"),
+    "checkpoint": (running, lambda hub, held: hub.checkpoint(held[1], "t", awaiting={"n": CONFIRM}), "running"),
     "suspend_next": (running, lambda hub, held: hub.suspend_next(held[1], "t", awaiting=CONFIRM), "waiting"),
 }
 

@@ -22,7 +22,7 @@ WRITING = ("put", "delete", "purge")
 #: The verbs that change something; every other one only reads.
 CHANGING = {
     *("suspend", "reserve", "answer", "resume", "claim", "claim_due", "renew", "complete", "fail", "park"),
-    *("retry", "release", "suspend_next", "running", "work", "cancel", "extend"),
+    *("retry", "release", "suspend_next", "checkpoint", "running", "work", "cancel", "extend"),
 }
 
 

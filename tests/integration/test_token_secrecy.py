@@ -117,6 +117,7 @@ VERBS = {
     "complete": lambda hub, key, run: hub.complete(run, [CANARY]),
     "complete, large": lambda hub, key, run: hub.complete(run, [CANARY] * 5000),
     "suspend_next": lambda hub, key, run: hub.suspend_next(run, {"n": CANARY}, awaiting=WORD),
+    "checkpoint": lambda hub, key, run: hub.checkpoint(run, {"n": CANARY}, awaiting=WORD),
     "running": lambda hub, key, run: block(hub, key),
     "wrong arguments": lambda hub, key, run: hub.answer(key, CANARY, nothing=CANARY),
     "wrong claim": lambda hub, key, run: hub.claim(key, CANARY, lease=-LEASE),

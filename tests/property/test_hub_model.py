@@ -377,9 +377,7 @@ class Model:
         fresh = [wait for wait in copy.deepcopy(waits) if wait.needed or not kept]
         if {wait.name for wait in kept} & {wait.name for wait in fresh}:
             return ("raised", "ValueError")
-        for wait in run.waits:
-            if wait.key in dropped and wait.status in {"open", "answered"}:
-                wait.status = "superseded"
+        self._supersede(run, dropped)
         run.old.update({wait.key: wait for wait in run.waits if wait not in kept})
         run.done.append((fence, "suspend_next"))
         run.waits, run.state, run.until = kept + fresh, state, until
@@ -387,6 +385,44 @@ class Model:
         run.holder = run.lease_end = run.claimable = None
         self._settle(run, self.now)
         return ("ok", run.status)
+
+    def checkpoint(self, number, fence, holder, sequence, *kept):
+        run = self._run(number)
+        holds = run.status == "running" and (run.fence, run.holder) == (fence, holder)
+        if holds and run.sequence == sequence + 1:
+            return self._kept(run)
+        run, _ = self._held(number, fence, holder, "checkpoint")
+        if run.sequence != sequence:
+            raise Refused("LeaseLost")
+        return self._checkpointed(run, *kept)
+
+    def _checkpointed(self, run, state, waits, superseded, unread, progress):
+        told = {w.name for w in run.waits if w.delivered == run.sequence}
+        if not ({*superseded} <= {w.name for w in run.waits} and {*unread} <= told):
+            return ("raised", "ValueError")
+        dropped = {wait.key for wait in run.waits if wait.name in superseded}
+        news = [w for w in run.waits if w.delivered is None and w.status in {"answered", "expired"}]
+        news += [w for w in run.waits if w.name in unread]
+        kept = [w for w in run.waits if (w.status == "open" or w in news) and w.key not in dropped]
+        fresh = [wait for wait in copy.deepcopy(waits) if wait.needed]
+        if {wait.name for wait in kept} & {wait.name for wait in fresh}:
+            return ("raised", "ValueError")
+        self._supersede(run, dropped)
+        run.old.update({wait.key: wait for wait in run.waits if wait not in kept})
+        run.sequence += 1
+        for wait in kept:
+            wait.delivered = None if wait.status == "open" else run.sequence
+        run.waits, run.state, run.until = kept + fresh, state, "each"
+        run.attempt = 1 if progress else run.attempt
+        return self._kept(run)
+
+    def _supersede(self, run, keys):
+        for wait in run.waits:
+            if wait.key in keys and wait.status in {"open", "answered"}:
+                wait.status = "superseded"
+
+    def _kept(self, run):
+        return (*self._delivered(run), sorted(wait.name for wait in run.waits if wait.status == "open"))
 
     # -- maintenance
 
@@ -508,7 +544,7 @@ class HubMachine(RuleBasedStateMachine):
             options = {} if wait.default is None else {"default": wait.default}
             deadline = None if wait.deadline is None else START + seconds(wait.deadline)
             made[wait.name] = AwaitInput(id=wait.name, prompt="?", schema=int, deadline=deadline, **options)
-        return made if waits[0].needed else None
+        return made if waits and waits[0].needed else None
 
     def remember(self, number, told, waits):
         if isinstance(told, Success):
@@ -608,6 +644,26 @@ class HubMachine(RuleBasedStateMachine):
         )
         return self.remember(number, told, waits)
 
+    async def real_checkpoint(
+        self, number, fence, _holder, sequence, state, waits, superseded=(), unread=(), progress=True
+    ):
+        told = await self.hub.checkpoint(
+            self.holders[number, fence],
+            state,
+            awaiting=self.awaiting(waits),
+            superseded=superseded,
+            unread=unread,
+            progress=progress,
+        )
+        if not isinstance(told, Success):
+            return told
+        kept = told.unwrap()
+        for wait in waits:
+            if wait.name in kept.keys and kept.keys[wait.name] not in self.keys.values():
+                self.keys.setdefault(wait.key, kept.keys[wait.name])
+        taken = self.took(told)
+        return (*taken, sorted(kept.keys))
+
     async def real_tick(self):
         assert isinstance(await Maintenance(self.hub).tick(), Success)
 
@@ -667,6 +723,26 @@ class HubMachine(RuleBasedStateMachine):
         named = data.draw(st.lists(st.sampled_from(known), unique=True) if known else st.just([]), "superseded")
         waits = self.waits_for(number, planned)
         self.both("suspend_next", number, fence, holder, next(self.count), until, waits, named)
+
+    @precondition(lambda self: any(run.status == "running" for run in self.model.runs.values()))
+    @rule(data=st.data(), planned=waits_of_a_pause, progress=st.booleans(), wrong=st.integers(0, 9))
+    def checkpoint(self, data, planned, progress, wrong):
+        number = data.draw(
+            st.sampled_from(sorted(n for n, run in self.model.runs.items() if run.status == "running")), "run"
+        )
+        run = self.model.runs[number]
+        held = self.holders.get((number, run.fence))
+        if held is None:
+            return
+        known = sorted({wait.name for wait in run.waits})
+        told = sorted({wait.name for wait in run.waits if wait.delivered == run.sequence}) or known
+        named = data.draw(st.lists(st.sampled_from(known), unique=True) if known and wrong > 5 else st.just([]), "sup")
+        unread = data.draw(
+            st.lists(st.sampled_from(told), unique=True) if told and wrong > 2 else st.just([]), "unread"
+        )
+        waits = self.waits_for(number, planned) if planned else []
+        call = (number, run.fence, held.claim_id, held.sequence, next(self.count), waits, named, unread, progress)
+        self.both("checkpoint", *call)
 
     @precondition(lambda self: any(run.status in {"waiting", "answered"} for run in self.model.runs.values()))
     @rule(data=st.data(), planned=waits_of_a_pause, until=untils)
@@ -785,12 +861,16 @@ class HubMachine(RuleBasedStateMachine):
 
     def draw_holders_call(self, data):
         number, fence, holder = self.some_holder(data)
-        verb = data.draw(st.sampled_from(["renew", "complete", "fail", "park", "retry", "release", "release"]), "verb")
+        verbs = ["renew", "complete", "fail", "park", "retry", "release", "release", "checkpoint"]
+        verb = data.draw(st.sampled_from(verbs), "verb")
         if verb == "park":
             return (verb, number, fence, holder, next(self.count), [])
         if verb == "retry":
             claim_id = data.draw(ids, "claim_id") + f"r{next(self.count)}"
             return (verb, number, None, None, claim_id, data.draw(leases, "lease"))
+        if verb == "checkpoint":
+            sequence = self.holders[number, fence].sequence
+            return (verb, number, fence, holder, sequence, next(self.count), [], [], [], True)
         extra = {"renew": leases, "complete": st.booleans(), "release": st.sampled_from([0, 20])}.get(verb)
         return (verb, number, fence, holder, *([] if extra is None else [data.draw(extra, verb)]))
 

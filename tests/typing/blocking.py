@@ -11,6 +11,7 @@ from attrs import frozen
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
 from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
 from flowpersist.hub import Cleanup, Health, Tick
+from flowpersist.lifecycle import Checkpoint
 from flowpersist.stores import Change, FeatureVersion, Lease, Loaded, Observation, Saved, Signal, StateInfo
 
 APPROVAL = AwaitInput(id="approval", prompt="Ship it?", schema=bool)
@@ -43,6 +44,7 @@ def verbs(key: str) -> None:
         assert_type(hub.claim_due(limit=5, expect=Order), tuple[Resumption[Order], ...])
         assert_type(hub.renew(claimed), datetime)
         assert_type(hub.complete(claimed), Suspension)
+        assert_type(hub.checkpoint(claimed, Order("bulb")), Checkpoint[Order])
         assert_type(hub.suspend_next(claimed, Order("bulb"), awaiting=APPROVAL), NewSuspension)
         assert_type(hub.query(limit=3), Page[Suspension])
         for found in hub.iterate():

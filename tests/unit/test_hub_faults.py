@@ -50,6 +50,7 @@ VERBS = {
     "fail": (running, lambda hub, run: hub.fail(run), Status.FAILED),
     "park": (running, lambda hub, run: hub.park(run, "t"), Status.PARKED),
     "release": (running, lambda hub, run: hub.release(run), Status.ANSWERED),
+    "checkpoint": (running, lambda hub, run: hub.checkpoint(run, "u", awaiting={"n": CONFIRM}), Status.RUNNING),
     "suspend_next": (running, lambda hub, run: hub.suspend_next(run, "u", awaiting=CONFIRM), Status.WAITING),
 }
 

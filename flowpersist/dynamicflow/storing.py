@@ -1,0 +1,218 @@
+"""Storing a run while it goes on: its questions as soon as they are asked, and the answers that come meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from attrs import define, field, frozen
+from returns.result import Failure
+
+from flowpersist.dynamicflow.facts import moved, run_id_of
+from flowpersist.dynamicflow.results import Suspended, open_waits
+from flowpersist.dynamicflow.state import State, kept_frame
+from flowpersist.errors import LeaseLost, PersistenceError, StateChanged, StorageError, SuspensionClosed
+from flowpersist.lifecycle import Checkpoint, Resumption
+from flowpersist.lifecycle.changes import present
+
+if TYPE_CHECKING:
+    from flowpersist.dynamicflow.engine import Engine
+    from flowpersist.hub.outcome import Outcome
+    from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.hub.wakeup import Bell
+    from flowpersist.inputs.await_input import AwaitInput
+    from flowpersist.lifecycle.model import Head
+    from flowpersist.sealed.drafts import Found
+
+__all__ = ["Keeper"]
+
+_log = logging.getLogger("flowpersist.dynamicflow")
+#: Seconds that a run has to pause by itself, before its questions are stored and answers to them are looked for.
+EARLY: Final = 0.05
+#: The time between two looks for answers where the store tells of no changes, and after a write that failed.
+POLL: Final = timedelta(seconds=1)
+
+
+@frozen
+class _Snapshot:
+    """A run at one moment, as it is to be stored."""
+
+    state: State = field(repr=False)
+    waits: Mapping[str, AwaitInput[object]]
+    superseded: frozenset[str]
+    unread: frozenset[str]
+    renewed: frozenset[str]
+    finished: int
+
+
+@define
+class Keeper:
+    """Stores a run while its engine runs, in a task of its own: ``async with keeper:`` round the walk.
+
+    ``run`` is the run as it was claimed, or as the last checkpoint gave it; ``carried`` names the waits of its record
+    that have no answer which the run was given. ``told`` is called with the open waits once new ones are durable.
+    """
+
+    hub: PersistenceHub
+    bell: Bell
+    run: Resumption[Any]
+    state: State = field(repr=False)
+    engine: Engine
+    told: Callable[[Suspended], object]
+    carried: set[str] = field(init=False)
+    #: The error of a write that may have been done.
+    unknown: PersistenceError | None = field(default=None, init=False)
+    _trying: _Snapshot | None = field(default=None, init=False, repr=False)
+    _finished: int = field(default=0, init=False)
+    _come: bool = field(default=False, init=False)
+    _ending: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
+    _tasks: list[asyncio.Task[None]] = field(factory=list, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.carried = set(self.engine.open)
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch the engine."""
+        self._ending.clear()
+        self._tasks = [asyncio.create_task(self._watch(), name="store a running flow")]
+        if self.carried:
+            self._listen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop. A write that has begun ends first, unless the run is cancelled."""
+        self._ending.set()
+        self.engine.stirred.set()
+        writer, *listeners = self._tasks
+        for task in listeners if kind is None else self._tasks:
+            task.cancel()
+        try:
+            await asyncio.wait(self._tasks)
+        except asyncio.CancelledError:
+            writer.cancel()
+            await asyncio.wait(self._tasks)
+            raise
+        for task in self._tasks:
+            if kind is None and not task.cancelled():
+                task.result()
+
+    @property
+    def superseded(self) -> frozenset[str]:
+        """The waits of the record that nobody needs any more. One that was asked again has the name of its
+        successor.
+        """
+        engine = self.engine
+        given_up = (name for name in self.carried if name not in engine.open or name in engine.waits)
+        return frozenset(given_up) | engine.renewed
+
+    async def _watch(self) -> None:
+        engine = self.engine
+        while not self._ending.is_set():
+            await engine.stirred.wait()
+            engine.stirred.clear()
+            if not self._come and self._unstored:
+                # A run that pauses at once is stored by its pause alone.
+                await self._pause(EARLY)
+            while (self._come or self._unstored) and not self._ending.is_set() and not await self._stored():
+                await self._pause(POLL.total_seconds())
+        if self._trying is not None:
+            await self._stored()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the run has ended."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+
+    @property
+    def _unstored(self) -> bool:
+        return bool(self.engine.waits or self.superseded)
+
+    def _listen(self) -> None:
+        if len(self._tasks) == 1:
+            self._tasks.append(asyncio.create_task(self._hear(), name="hear of answers to a running flow"))
+
+    async def _hear(self) -> None:
+        """Until cancelled, wake the writer when the record has an answer that the run was not given."""
+        records, key = self.hub.suspensions.records, str(self.run.suspension.id)
+        await self._pause(EARLY)
+        while not self._ending.is_set():
+            try:
+                looks = self.bell.looks(key, lambda: records.read(key), lambda _: POLL, timedelta.max)
+                async with aclosing(looks) as found:
+                    async for one in found:
+                        if self._is_news(one):
+                            self._come = True
+                            self.engine.stirred.set()
+            except PersistenceError as error:
+                _log.debug("run %s can't be read while it runs: %s", run_id_of(self.run.suspension), error)
+                await self._pause(POLL.total_seconds())
+
+    def _is_news(self, found: Found[Head]) -> bool:
+        record = found.record
+        if record is None or record.head.fence != self.run.fence:
+            return False
+        return any(wait.undelivered for wait in present(record.head, found.now).waits)
+
+    def _snapshot(self) -> _Snapshot:
+        engine = self.engine
+        return _Snapshot(
+            state={**self.state, "frame": kept_frame(self.state["frame"])},
+            waits=dict(engine.waits),
+            superseded=self.superseded,
+            unread=frozenset(engine.unread & {*self.run.answers, *self.run.expired}),
+            renewed=frozenset(engine.renewed),
+            finished=engine.finished,
+        )
+
+    async def _stored(self) -> bool:
+        """Store the run as it is now, and give its engine the answers that have come; False: try again later.
+
+        A write that may have been done is repeated as it was, until it is known to be done or not.
+        """
+        self._come = False
+        seen = self._trying = self._trying or self._snapshot()
+        kept: Outcome[Checkpoint[State]] = await self.hub.checkpoint(
+            self.run,
+            seen.state,
+            awaiting=seen.waits or None,
+            superseded=seen.superseded,
+            unread=seen.unread,
+            progress=seen.finished > self._finished,
+            metadata=moved(self.run.suspension.metadata, self.engine.flow),
+        )
+        if isinstance(kept, Failure):
+            return self._failed(kept.failure())
+        self._trying = self.unknown = None
+        self._taken(seen, kept.unwrap())
+        return True
+
+    def _taken(self, seen: _Snapshot, held: Checkpoint[State]) -> None:
+        self.run, self._finished, self.carried = held, seen.finished, set(held.keys)
+        self.engine.stored(seen.waits, seen.renewed)
+        self.engine.deliver(held)
+        if self.carried:
+            self._listen()
+        if seen.waits:
+            self.told(Suspended(run_id_of(held.suspension), open_waits(held.suspension, held.keys)))
+
+    def _failed(self, error: PersistenceError) -> bool:
+        """Whether to leave it at that: what can't be stored now may be later, and the pause tries all again."""
+        name = run_id_of(self.run.suspension)
+        if isinstance(error, StorageError):
+            self.unknown = error
+            _log.debug("run %s could not be stored yet while it runs: %s", name, error)
+            return False
+        self._trying = self.unknown = None
+        if isinstance(error, StateChanged):
+            return False
+        if not isinstance(error, LeaseLost | SuspensionClosed):
+            _log.warning("run %s could not be stored while it runs: %s", name, error)
+        # Whoever renews the lease finds out that it is lost, and ends the run.
+        return True
