@@ -8,11 +8,12 @@ from typing import Final
 import attrs
 from attrs import define, field, frozen
 
-from flowpersist.dynamicflow.document import Document
+from flowpersist.dynamicflow.document import MAX_STEPS, Document
 from flowpersist.dynamicflow.forms import Draft, Indexed, draft_step
+from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
 
-__all__ = ["StepsById", "Written"]
+__all__ = ["StepsById", "Written", "steps_in"]
 
 #: The most levels of steps within steps, as many as the depth of the JSON allows where steps stand in their blocks.
 _MAX_LEVELS: Final = 50
@@ -27,16 +28,45 @@ class Written:
     pointer: str
 
 
+def steps_in(document: Document, field: str, what: str) -> dict[str, Written]:
+    """The steps of a list of the document, by id. What can't be read is a problem, and is left out."""
+    given = document.data.get(field)
+    expected = f"a list of {what}s"
+    if not isinstance(given, list) or not given:
+        code: FlowCode = "missing-field" if given is None else "invalid-value" if given == [] else "wrong-type"
+        message = f"the document has no steps: expected {expected} in {field!r}"
+        document.problems.add("" if given is None else f"/{field}", code, message, expected=expected)
+        return {}
+    if len(given) > MAX_STEPS:
+        message = f"the document has {len(given)} steps, and at most {MAX_STEPS} are allowed: split it"
+        document.problems.add(f"/{field}", "limit", message)
+        return {}
+    found: dict[str, Written] = {}
+    for index, raw in enumerate(given):
+        where, pointer = f"{field}[{index}]", f"/{field}/{index}"
+        name = raw.get("id") if isinstance(raw, Mapping) else None
+        if not isinstance(raw, Mapping) or not isinstance(name, str) or not name:
+            message = f"{where} must be an object with an 'id'"
+            document.problems.add(pointer, "missing-field", message, expected="a step with an 'id'", step=where)
+        elif name in found:
+            message = f"two {what}s have the id {shown(name)}: give one of them another"
+            document.problems.add(f"{pointer}/id", "duplicate-name", message, step=name)
+        else:
+            found[name] = Written(raw, where, pointer)
+    return found
+
+
 @define
 class StepsById:
     """The steps of one document, each drafted once, in the block that names it or outermost.
 
-    ``steps`` has them by id, ``what`` is their name in errors.
+    ``steps`` has them by id, ``what`` is their name in errors, and ``aliases`` are further names of fields.
     """
 
     document: Document
     steps: Mapping[str, Written]
     what: str
+    aliases: Mapping[str, str] = field(factory=dict)
     drafted: dict[str, Draft] = field(factory=dict, init=False)
     #: By the id of a step within a block, the position of that block.
     held: dict[str, str] = field(factory=dict, init=False)
@@ -48,7 +78,7 @@ class StepsById:
         if name not in self.drafted:
             self._open[name] = level
             step, fields = self.steps[name], attrs.asdict(self.document, recurse=False)
-            indexed = Indexed(**fields, within=self.within)
+            indexed = Indexed(**fields, within=self.within, aliases=self.aliases)
             self.drafted[name] = draft_step(step.raw, step.where, step.pointer, indexed)
             del self._open[name]
         return self.drafted[name]

@@ -12,7 +12,8 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
-from flowpersist.dynamicflow.forms import drafts, every, unread
+from flowpersist.dynamicflow.flat import flat_drafts
+from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
 from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound, joins_of
 from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
@@ -26,6 +27,12 @@ MAX_TOOLS: Final = 128
 #: The size of a document that compiles in a few milliseconds.
 BRIEF_TEXT: Final = 16 * 1024
 BRIEF_VALUES: Final = 500
+#: The members that show which form a document has.
+_FORMS: Final[Mapping[str, frozenset[str]]] = {
+    "steps": frozenset({"flow"}),
+    "graph": frozenset({"nodes", "edges"}),
+    "flat": frozenset({"steps", "rootIds"}),
+}
 
 
 def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
@@ -76,11 +83,7 @@ def compile_document(document: Document) -> Result[Flow, PersistenceError]:
 
 
 def _compile(document: Document) -> Flow:
-    links: tuple[Link, ...] | None = None
-    if "nodes" in document.data or "edges" in document.data:
-        found, links = graph_drafts(document)
-    else:
-        found = drafts(document)
+    found, links = _drafted(document)
     if not found:
         document.problems.refuse()
     name_steps(found, document)
@@ -109,6 +112,19 @@ def _compile(document: Document) -> Flow:
     check_names(flow, unread(found), document.problems)
     document.problems.refuse()
     return flow
+
+
+def _drafted(document: Document) -> tuple[list[Draft], tuple[Link, ...] | None]:
+    """The outermost steps of a document of any form, and the edges of one in graph form."""
+    forms = [form for form, fields in _FORMS.items() if not fields.isdisjoint(document.data)]
+    if len(forms) > 1:
+        first, second = (next(name for name in document.data if name in _FORMS[form]) for form in forms[:2])
+        message = f"the document has both {first!r} and {second!r}, which belong to different forms: keep one form"
+        document.problems.add(f"/{second}", "invalid-value", message)
+        return [], None
+    if forms == ["graph"]:
+        return graph_drafts(document)
+    return (flat_drafts(document) if forms == ["flat"] else drafts(document)), None
 
 
 def _edges(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[Edge]:

@@ -119,10 +119,12 @@ class Draft:
 class Indexed(Document):
     """A document of a form in which a block may have the ids of steps instead of the steps.
 
-    ``within`` gives the draft of a step that a block names, at this position and pointer. None: it can't.
+    ``within`` gives the draft of a step that a block names, at this position and pointer. None: it can't. ``aliases``
+    are further names of fields.
     """
 
     within: Callable[[str, str, str], Draft | None] = field(repr=False, eq=False, kw_only=True)
+    aliases: Mapping[str, str] = field(repr=False, eq=False, kw_only=True)
 
 
 def drafts(document: Document) -> list[Draft]:
@@ -239,6 +241,8 @@ def _canonical(
     """The fields by their canonical names, and the names that they were written under."""
     names = _FIELDS[kind]
     aliases = {alias: name for name, group in names.items() for alias in group}
+    if isinstance(document, Indexed):
+        aliases |= {alias: aliases[name] for alias, name in document.aliases.items() if name in aliases}
     allowed = ", ".join(sorted(aliases))
     for strange in sorted(name for name in raw if name not in _COMMON and name not in aliases):
         near = document.problems.hint([strange], [*aliases, *_COMMON])

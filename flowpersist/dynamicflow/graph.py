@@ -14,8 +14,8 @@ from attrs import define
 from returns.result import Failure
 
 from flowpersist.dynamicflow import expressions
-from flowpersist.dynamicflow.by_id import StepsById, Written
-from flowpersist.dynamicflow.document import MAX_STEPS, Document
+from flowpersist.dynamicflow.by_id import StepsById, steps_in
+from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.expressions import Expression
 from flowpersist.dynamicflow.forms import Draft, bounded
 from flowpersist.dynamicflow.ir import START, Block, Edge, Graph, Link, Node, ToolCall, blocks_of
@@ -35,7 +35,10 @@ def graph_drafts(document: Document) -> tuple[list[Draft], tuple[Link, ...]]:
 
     What can't be read is a problem of the document, and is left out.
     """
-    nodes = _nodes(document)
+    nodes = steps_in(document, "nodes", "node")
+    if START in nodes:
+        message = f"{nodes[START].where} has the id {START!r}, which means the beginning: give it another"
+        document.problems.add(f"{nodes.pop(START).pointer}/id", "invalid-name", message, step=START)
     steps = StepsById(document, nodes, "node")
     for name in nodes:
         steps.draft(name)
@@ -44,36 +47,6 @@ def graph_drafts(document: Document) -> tuple[list[Draft], tuple[Link, ...]]:
         document.problems.add("/nodes", "cycle", "every node is within another one: take one out of its block")
     links = _entered(_links(steps), outermost, steps)
     return bounded(steps.outermost(_ordered(outermost, links, document)), "/nodes", document), links
-
-
-def _nodes(document: Document) -> dict[str, Written]:
-    nodes = document.data.get("nodes")
-    expected = "a list of nodes"
-    if not isinstance(nodes, list) or not nodes:
-        code: FlowCode = "missing-field" if nodes is None else "invalid-value" if nodes == [] else "wrong-type"
-        message = f"the document has no steps: expected {expected} in 'nodes'"
-        document.problems.add("" if nodes is None else "/nodes", code, message, expected=expected)
-        return {}
-    if len(nodes) > MAX_STEPS:
-        message = f"the document has {len(nodes)} steps, and at most {MAX_STEPS} are allowed: split it"
-        document.problems.add("/nodes", "limit", message)
-        return {}
-    found: dict[str, Written] = {}
-    for index, node in enumerate(nodes):
-        where, pointer = f"nodes[{index}]", f"/nodes/{index}"
-        given = node.get("id") if isinstance(node, Mapping) else None
-        if not isinstance(node, Mapping) or not isinstance(given, str) or not given:
-            message = f"{where} must be an object with an 'id'"
-            document.problems.add(pointer, "missing-field", message, expected="a step with an 'id'", step=where)
-        elif given == START:
-            message = f"{where} has the id {START!r}, which means the beginning: give it another"
-            document.problems.add(f"{pointer}/id", "invalid-name", message, step=given)
-        elif given in found:
-            message = f"two nodes have the id {given!r}: give one of them another"
-            document.problems.add(f"{pointer}/id", "duplicate-name", message, step=given)
-        else:
-            found[given] = Written(node, where, pointer)
-    return found
 
 
 @define

@@ -322,6 +322,83 @@ async def test_nodes_that_others_name_run_within_them():
     assert set(calls[3:7]) == {"p1", "p2", "p3", "p4"}
 
 
+FLAT = [
+    node("a"),
+    {"id": "c", "type": "conditional", "condition": "$a == 'a'", "ifTrueIds": ["c1"], "ifFalseIds": ["c2"]},
+    {"id": "m", "type": "map", "map": "[1, 2]", "withId": "m1"},
+    {"id": "l", "type": "loop", "loop": "for", "over": "$m", "bodyIds": ["l1", "l2"]},
+    {"id": "r", "type": "reduce", "reduce": "$m", "initial": 0, "withId": "r1", "onError": ["r2"]},
+    {"id": "p", "type": "parallel", "parallelIds": ["p1", "s"]},
+    {"id": "s", "type": "switch", "switch": "$a", "options": [{"id": "a"}], "branchIds": {"a": ["s1"]}},
+    node("m1", "$item"),
+    node("l2", "$previousOutput"),
+    node("r1", ["$acc", "$item"]),
+    *(node(name) for name in ("c1", "c2", "l1", "r2", "p1", "s1")),
+]
+
+
+def test_flat_form_is_the_step_form_of_its_ids():
+    flat = compile_flow({"steps": FLAT, "rootIds": ["a", "c", "m", "l", "r", "p"]}).unwrap()
+    by_id = {step["id"]: step for step in FLAT}
+    nested = [
+        by_id["a"],
+        {**by_id["c"], "if_true": [by_id["c1"]], "if_false": [by_id["c2"]]},
+        {**by_id["m"], "with": by_id["m1"]},
+        {**by_id["l"], "body": [by_id["l1"], by_id["l2"]]},
+        {**by_id["r"], "with": by_id["r1"], "onError": [by_id["r2"]]},
+        {**by_id["p"], "parallel": [by_id["p1"], {**by_id["s"], "branches": {"a": [by_id["s1"]]}}]},
+    ]
+
+    def bare(step):
+        """A step without its ids of others."""
+        if isinstance(step, dict):
+            return {name: bare(value) for name, value in step.items() if not name.endswith(("Id", "Ids"))}
+        return [bare(item) for item in step] if isinstance(step, list) else step
+
+    steps = compile_flow({"flow": bare(nested)}).unwrap()
+    assert (flat.nodes, flat.steps, set(flat.edges)) == (steps.nodes, steps.steps, set(steps.edges))
+    described = [{**step, "description": "new"} for step in FLAT]
+    assert compile_flow({"steps": described, "rootIds": list(flat.steps)}).unwrap().hash == flat.hash
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "code"),
+    [
+        ({"steps": FLAT}, "", "missing-field"),
+        ({"steps": FLAT, "rootIds": "a"}, "/rootIds", "wrong-type"),
+        ({"steps": FLAT, "rootIds": []}, "/rootIds", "invalid-value"),
+        ({"rootIds": ["a"]}, "", "missing-field"),
+        ({"steps": LOOSE, "rootIds": ["a", 1, "b", "c"]}, "/rootIds/1", "wrong-type"),
+        ({"steps": LOOSE, "rootIds": ["a", "z", "b", "c"]}, "/rootIds/1", "unknown-name"),
+        ({"steps": LOOSE, "rootIds": ["a", "b", "a", "c"]}, "/rootIds/2", "duplicate-name"),
+        ({"steps": LOOSE, "rootIds": ["a", "b"]}, "/steps/2", "unreachable"),
+        ({"steps": [*LOOSE, LOOSE[0]], "rootIds": ["a", "b", "c"]}, "/steps/3/id", "duplicate-name"),
+        (
+            {"steps": [{"id": "p", "type": "parallel", "parallelIds": ["a", "x"]}, LOOSE[0]], "rootIds": ["p"]},
+            "/steps/0/parallelIds/1",
+            "unknown-name",
+        ),
+        (
+            {"steps": [{"id": "p", "type": "parallel", "parallelIds": ["a"]}, LOOSE[0]], "rootIds": ["p", "a"]},
+            "/rootIds/1",
+            "duplicate-name",
+        ),
+        (
+            {"steps": [{"id": "p", "type": "sequence", "bodyIds": ["a"]}, LOOSE[0]], "rootIds": ["p", "a"]},
+            "/steps/0/bodyIds",
+            "unknown-field",
+        ),
+        ({"flow": LOOSE, "rootIds": ["a"]}, "/rootIds", "invalid-value"),
+        ({"flow": LOOSE, "edges": []}, "/edges", "invalid-value"),
+        ({"nodes": LOOSE, "steps": LOOSE}, "/steps", "invalid-value"),
+        ({"flow": [{"id": "p", "type": "parallel", "parallelIds": ["a"]}]}, "/flow/0/parallelIds", "unknown-field"),
+        ({"flow": [{"id": "p", "type": "sequence", "steps": ["a"]}]}, "/flow/0/steps/0", "wrong-type"),
+    ],
+)
+def test_a_wrong_flat_form_is_refused(given, pointer, code):
+    assert (pointer, code) in [(one.pointer, one.code) for one in check(given)]
+
+
 async def test_what_waits_holds_up_only_what_follows_it():
     nodes = [node("a"), ask("q"), ask("r"), node("after_q", "$q"), node("beside"), node("z", ["$q", "$r"])]
     run = Run(nodes, [edge("a", ["q", "r", "beside"]), edge("q", "after_q"), edge(["after_q", "r"], "z")])
