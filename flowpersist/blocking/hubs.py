@@ -7,6 +7,7 @@ class like these.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, Unpack
 
@@ -104,9 +105,14 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         *,
         lease: timedelta = DEFAULT_LEASE,
         backoff: RetryPause = default_backoff,
+        executor: Executor | None = None,
     ) -> None:
         portal, inner = parts(hub)
-        super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, lease=lease, backoff=backoff))
+
+        def made() -> AsyncFlowRunner:
+            return AsyncFlowRunner(inner, tools, joins, migrations, lease=lease, backoff=backoff, executor=executor)
+
+        super().__init__(portal, made)
 
     start = settled(AsyncFlowRunner.start)
     resume = settled(AsyncFlowRunner.resume)

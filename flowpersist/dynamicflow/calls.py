@@ -189,7 +189,7 @@ async def _run(
     context: Context, node: Node, tool: Tool, arguments: Mapping[str, object], given: ToolContext
 ) -> Done | Failed | Pending:
     try:
-        value = await tool.call(arguments, given)
+        value = await tool.call(arguments, given, context.toolbox.executors)
     except BaseException as error:  # a tool is the user's code: whatever it raises fails the attempt
         cancelled = context.is_cancelled()
         if not is_fault(error, cancelled=cancelled):

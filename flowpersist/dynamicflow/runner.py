@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
+from flowpersist.dynamicflow.executing import Executors
 from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
@@ -22,7 +24,7 @@ from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
 from flowpersist.dynamicflow.starting import START, Terms
 from flowpersist.dynamicflow.state import error_of
 from flowpersist.dynamicflow.streaming import follow, tell
-from flowpersist.dynamicflow.tools import Join, Tool, Toolbox
+from flowpersist.dynamicflow.tools import Join, Tool, Toolbox, check_executor
 from flowpersist.dynamicflow.working import FlowWorker
 from flowpersist.errors import (
     FlowError,
@@ -54,8 +56,9 @@ class FlowRunner:
 
     ``tools`` are Tools and AwaitInputs, ``joins`` say how one tool's output becomes another's input, ``migrations`` how
     a run goes on under another document. ``lease`` is how long a run stays with a process that stops renewing it;
-    ``backoff`` gives the seconds before a further attempt of a step. ``ConfigurationError`` for duplicate tools, joins
-    or migrations.
+    ``backoff`` gives the seconds before a further attempt of a step. ``executor`` runs the tools that are plain
+    functions and have none of their own: any ``concurrent.futures.Executor``, which its maker closes; None: a pool of
+    threads, which the hub closes. ``ConfigurationError`` for duplicate tools, joins or migrations.
 
     A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
     end. If a process dies in between, the tools that
@@ -71,12 +74,14 @@ class FlowRunner:
         *,
         lease: timedelta = DEFAULT_LEASE,
         backoff: RetryPause = default_backoff,
+        executor: Executor | None = None,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
         check_callable(backoff, "backoff")
+        check_optional(executor, "executor", check_executor)
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
-        self.toolbox = Toolbox.of(tools, joins)
+        self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits))
         self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
         self.migrations = Migrations.of(migrations)
         self.lease = lease

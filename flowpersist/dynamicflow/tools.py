@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.executing import Executors, run_plain
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, WHOLE, finished, walk, walk_problem
@@ -32,15 +34,16 @@ __all__ = ["AWAIT_INPUT", "Join", "Tool", "Toolbox", "tool"]
 
 #: The id of the built-in tool.
 AWAIT_INPUT: Final = "await_input"
-Function: TypeAlias = Callable[..., Awaitable[object]]
+Function: TypeAlias = Callable[..., Any]
 
 
 @frozen(eq=False)
 class Tool:
-    """An async function with a name and schemas: its fields are passed by name. ``@tool`` makes one, and
+    """A function with a name and schemas: its fields are passed by name. ``@tool`` makes one, and
     ``flowpersist.tools.approve`` gives it a ``guard``, which says which calls wait for an approval.
 
-    Raises ``ConfigurationError`` for an invalid schema.
+    A plain function runs in its ``executor``; None: in the runner's. Raises ``ConfigurationError`` for an invalid
+    schema.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Tool:
     function: Function = field(repr=False)
     signature: Signature = field(repr=False)
     guard: ToolGuard | None = field(default=None, repr=False)
+    executor: Executor | None = field(default=None, repr=False)
     _input: JsonSchema = field(init=False, repr=False, eq=False)
     _output: JsonSchema = field(init=False, repr=False, eq=False)
 
@@ -97,7 +101,12 @@ class Tool:
         said = walk_problem(error)
         return InputValidationError(f"the output of {self.id!r} {said}", [Problem("", said)])
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:  # noqa: ANN401 - the function's own
+    @property
+    def is_plain(self) -> bool:
+        """Whether the function is called in an executor, since it is not async."""
+        return not _is_async(self.function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
         """Call the function without the schemas, for example in its own tests; a guarded one as its guard does."""
         return self.function(*args, **kwargs) if self.guard is None else self.guard.called(args, kwargs)
 
@@ -105,12 +114,25 @@ class Tool:
         """The same tool with a guard."""
         return evolve(self, guard=guard)
 
-    async def call(self, arguments: Mapping[str, object], context: ToolContext) -> object:
-        """Call the function with arguments from ``check_input``, and with the context if it has a parameter for it."""
+    async def call(
+        self, arguments: Mapping[str, object], context: ToolContext, executors: Executors | None = None
+    ) -> object:
+        """Call the function with arguments from ``check_input``, and with the context if it has a parameter for it.
+
+        ``executors``: for a plain function without an executor of its own; None: the event loop's threads.
+        """
         given = dict(arguments)
         if self.signature.context is not None:
             given[self.signature.context] = context
-        return await self.function(**given)
+        if not self.is_plain:
+            return await self.function(**given)
+        executor = executors.get() if self.executor is None and executors is not None else self.executor
+        return await run_plain(executor, self.function, given)
+
+
+def _is_async(function: Function) -> bool:
+    """Whether a call gives an awaitable. An object is called as its class says."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not whether it is callable
 
 
 def _checked(
@@ -142,13 +164,14 @@ class Join:
 
 @frozen
 class Toolbox:
-    """The tools of a runner, by id, and its joins."""
+    """The tools of a runner, by id, its joins, and where its plain functions run."""
 
     tools: Mapping[str, Tool | AwaitInput[Any]]
     joins: Mapping[tuple[str, str], Join]
+    executors: Executors = field(factory=Executors)
 
     @classmethod
-    def of(cls, tools: Iterable[object], joins: Iterable[Join]) -> Toolbox:
+    def of(cls, tools: Iterable[object], joins: Iterable[Join], executors: Executors | None = None) -> Toolbox:
         """Collect tools. ``ConfigurationError`` for a duplicate id, ``TypeError`` for anything but a tool."""
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
         check_items(tools, "tools", "what @tool made, and AwaitInputs")
@@ -159,7 +182,7 @@ class Toolbox:
                 msg = f"two tools have the id {item.id!r}: give one of them another"
                 raise ConfigurationError(msg, "tools")
             by_id[item.id] = item
-        return cls(by_id, _by_pair(joins))
+        return cls(by_id, _by_pair(joins), executors or Executors())
 
     def get(self, name: str) -> Tool | AwaitInput[Any] | None:
         """The tool of this id; None for ``await_input``, which is made at each call."""
@@ -204,24 +227,27 @@ def tool(
     description: str | None = None,
     input_schema: Mapping[str, object] | None = None,
     output_schema: Mapping[str, object] | None = None,
+    executor: Executor | None = None,
 ) -> Callable[[Function], Tool]:
-    """Make a tool of an async function.
+    """Make a tool of a function. A plain one runs in ``executor``, any ``concurrent.futures.Executor``; None: in the
+    runner's.
 
     ``id`` and ``name`` default to the function's name, ``description`` to its docstring's first line, and the schemas
     to those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the input's
-    fields, optional if they have a default. ``TypeError`` if the function is not async or has a parameter that can't be
-    passed by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or
-    ``output_schema`` in that case.
+    fields, optional if they have a default. Whoever makes the executor closes it.
+
+    ``TypeError`` if the function is a generator, is async and has an executor, or has a parameter that can't be passed
+    by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or ``output_schema`` in
+    that case.
     """
     for what, text in (("id", id), ("name", name), ("description", description)):
         check_optional(text, what, check_str)
     check_optional(input_schema, "input_schema", check_mapping)
     check_optional(output_schema, "output_schema", check_mapping)
+    check_optional(executor, "executor", check_executor)
 
     def made(function: Function) -> Tool:
-        if not inspect.iscoroutinefunction(function):
-            msg = f"Tool {getattr(function, '__name__', function)!r} must be an async function"
-            raise TypeError(msg)
+        _check_function(function, executor)
         signature = signature_of(function, ToolContext)
         own = getattr(function, "__name__", "tool")
         documented = (inspect.getdoc(function) or "").split("\n")[0]
@@ -233,6 +259,23 @@ def tool(
             output_schema=signature.output_schema() if output_schema is None else output_schema,
             function=function,
             signature=signature,
+            executor=executor,
         )
 
     return made
+
+
+def check_executor(value: object, name: str) -> None:
+    """A ``concurrent.futures.Executor``."""
+    check_instance(value, name, Executor, "a concurrent.futures.Executor")
+
+
+def _check_function(function: Function, executor: Executor | None) -> None:
+    name = getattr(function, "__name__", repr(function))
+    check_callable(function, "function")
+    if isinstance(function, type):
+        raise TypeError(f"Invalid function: expected a function or a callable object, not the class {name}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"Tool {name!r} must return its result: it is a generator, which yields several")
+    if executor is not None and _is_async(function):
+        raise TypeError(f"Invalid executor of the tool {name!r}: async functions run in the event loop, leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -77,6 +78,8 @@ class HubBase:
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
         #: The queues of due runs that callers claim from.
         self.queues = Queues(suspensions.records)
+        #: What is closed with the hub.
+        self.exits = ExitStack()
 
     @property
     def backend(self) -> StorageBackend:

@@ -182,7 +182,9 @@ async def open_hub(
             loaded = await trained.load()
             if isinstance(loaded, Failure):
                 raise loaded.failure()
-        yield PersistenceHub(suspensions, defaults, trained, AnswerChecks(dict(checks), suspensions.tracebacks))
+        hub = PersistenceHub(suspensions, defaults, trained, AnswerChecks(dict(checks), suspensions.tracebacks))
+        with hub.exits:
+            yield hub
     finally:
         await backend.close()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any, NoReturn
 
 from attrs import Factory, field, frozen
+
+from flowpersist.errors import ConfigurationError
 
 __all__ = ["Cancellation", "ToolContext"]
 
@@ -32,12 +35,40 @@ class Cancellation:
         return self._event.wait(timeout)
 
 
+class _NoCancellation(Cancellation):
+    """Of a tool in another process, which nobody can tell."""
+
+    @property
+    def requested(self) -> bool:
+        """Raises ``ConfigurationError``."""
+        _refuse()
+
+    def request(self) -> None:
+        """See ``requested``."""
+        _refuse()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See ``requested``."""
+        del timeout
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    message = (
+        "a tool in another process is not told that it should stop: "
+        "give its step a timeout of the function's own, or run it in a thread"
+    )
+    raise ConfigurationError(message, "executor")
+
+
 @frozen
 class ToolContext:
     """Where a tool is called from. ``path`` distinguishes iterations of one step; ``attempt`` counts from 1.
 
     ``key`` is the same for the same attempt, also when it is repeated after a crash, and differs for each attempt of
     the step or of an enclosing step: use it as the idempotency key of external effects.
+
+    In another process it has all of it but the ``cancellation``, which raises ``ConfigurationError`` there.
     """
 
     run_id: str
@@ -49,3 +80,11 @@ class ToolContext:
     )
     logger: logging.Logger = field(default=_log, repr=False)
     cancellation: Cancellation = field(factory=Cancellation, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _elsewhere, (self.run_id, self.step_id, self.path, self.attempt, self.key, self.logger)
+
+
+def _elsewhere(run_id: str, step_id: str, path: str, attempt: int, key: str, logger: logging.Logger) -> ToolContext:
+    """The context as another process gets it."""
+    return ToolContext(run_id, step_id, path, attempt, key=key, logger=logger, cancellation=_NoCancellation())

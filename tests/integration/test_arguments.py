@@ -260,6 +260,7 @@ KINDS: dict[str, list[object]] = {
     "entropy": CALLABLE,
     "environ": MAPPING,
     "error": [7, {"a": 1}, ValueError],
+    "executor": OBJECT,
     "expect": CLASS,
     "expired": [plain, "name", 7, dict, print],
     "first": PAUSE,

@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -168,8 +169,8 @@ def test_what_json_has_no_form_for_is_refused_by_a_schema():
 
 
 def test_what_can_be_no_tool_is_refused_where_it_is_made():
-    def sync(value: int) -> int:
-        return value
+    def several_results(value: int) -> Iterator[int]:
+        yield value
 
     async def positional(value: int, /) -> int:
         return value
@@ -179,7 +180,7 @@ def test_what_can_be_no_tool_is_refused_where_it_is_made():
 
     async def strange(value: threading.Thread) -> None: ...
 
-    for function in (sync, positional, several):
+    for function in (several_results, positional, several, 7, int):
         with pytest.raises(TypeError):
             tool()(function)
     with pytest.raises(ConfigurationError, match="'value' of the tool 'strange'"):
