@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from returns.result import Failure, Success
 
 from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key, scalars_of
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
-from flowpersist.cli.types import DURATION
+from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import as_text, awaiting_data, receipt_data
 from flowpersist.cli.waits import actor, answer_options, given_answer
 from flowpersist.dynamicflow import Accepted, Completed, FlowRunner, Suspended
@@ -53,6 +53,7 @@ wait_option = click.option(
 @click.option(RUN_ID, help="A name for the run: starting the same run again gives the existing one.")
 @click.option("--by", help="Who asks for the run; '$run.by' in the document.")
 @click.option("--tenant", help="Whose the run is.")
+@click.option("--deadline", type=MOMENT, help="When the run ends as failed, if it has not ended before.")
 @click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="What the run is listed with; repeat it.")
 @tools_option
 @wait_option
@@ -66,6 +67,7 @@ def run(
     run_id: str | None,
     by: str | None,
     tenant: str | None,
+    deadline: datetime | None,
     metadata: tuple[str, ...],
     tools: tuple[str, ...],
     wait: bool,
@@ -79,7 +81,8 @@ def run(
         if run_id is not None and not names_a_run(run_id, runner.hub):
             msg = f"expected a name other than '', '-', an id or a key, since {RUN_ID} must identify the run later"
             raise click.BadParameter(msg, param_hint=RUN_ID)
-        return or_raise(await runner.start(text, input=value, run_id=run_id, by=by, tenant=tenant, metadata=listed))
+        terms: dict[str, Any] = {"by": by, "tenant": tenant, "metadata": listed, "deadline": deadline}
+        return or_raise(await runner.start(text, input=value, run_id=run_id, **terms))
 
     _go(store, tools, start, wait=wait, creates=True)
 
@@ -172,7 +175,7 @@ def _go(
 
 def run_of(outcome: Suspended | Accepted) -> SuspensionId:
     """The run of an outcome."""
-    return outcome.waits[0].key.id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
+    return outcome.suspension_id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
 
 
 async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId) -> FlowOutcome:
@@ -209,9 +212,10 @@ def _data(outcome: FlowOutcome) -> dict[str, object]:
     match outcome:
         case Completed(result, outputs):
             return {"outcome": "completed", "result": plain(result), "outputs": plain(outputs)}
-        case Suspended(run_id, waits):
+        case Suspended(run_id, waits, _, due):
             listed = [{"step": w.step, "key": str(w.key), "awaiting": awaiting_data(w.awaiting)} for w in waits]
-            return {"outcome": "suspended", "run": run_id, "waits": listed}
+            at = None if due is None else due.isoformat()
+            return {"outcome": "suspended", "run": run_id, "waits": listed, "due": at}
         case Accepted(receipt):
             return {"outcome": "accepted", "receipt": receipt_data(receipt)}
 
@@ -220,8 +224,12 @@ def _lines(outcome: FlowOutcome) -> list[str]:
     match outcome:
         case Completed(result, _):
             return [as_text(plain(result))]
-        case Suspended(run_id, waits):
-            lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"]
+        case Suspended(run_id, waits, found, due):
+            lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"] if waits else []
+            if due is not None:
+                lines.append(
+                    f"run {run_id} goes on at {due.isoformat()}: keep a worker running, or resume {found} then"
+                )
             for wait in waits:
                 lines += ["", f"{wait.step}: {wait.awaiting.prompt}", f"  {wait.key}"]
             return lines

@@ -60,8 +60,8 @@ class Given:
             return self.whole[0]
         seen = or_raise(await hub.suspensions.look("inspect", key))
         wait = seen.target if isinstance(seen.target, WaitState) else None
-        if seen.target is None and len(seen.head.open_waits) == 1:
-            wait = seen.head.open_waits[0]
+        if seen.target is None and len(seen.head.answerable_waits) == 1:
+            wait = seen.head.answerable_waits[0]
         return fields_of(self.fields, "--set", fields_taken(_awaiting(wait)))
 
 

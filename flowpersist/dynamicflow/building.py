@@ -8,11 +8,13 @@ from typing import Final
 from returns.result import Failure
 
 from flowpersist.dynamicflow import expressions
+from flowpersist.dynamicflow.delays import problem_of
 from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.fields import TRUE, Fields
 from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import (
     Conditional,
+    Delay,
     Filter,
     Kind,
     Loop,
@@ -30,17 +32,17 @@ from flowpersist.dynamicflow.naming import check_name
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.inputs.json_pointers import escaped
 
-__all__ = ["MAX_ITERATIONS", "PARALLEL", "build"]
+__all__ = ["MAX_CONCURRENCY", "MAX_ITERATIONS", "MAX_TIMEOUT", "PARALLEL", "build"]
 
 #: The iterations of a map that run at once if it gives no number; waiting ones don't count.
 PARALLEL: Final = 32
 #: The most times that a loop runs its body if it sets no bound.
 MAX_ITERATIONS: Final = 1_000
-_MAX_CONCURRENCY: Final = 10_000
+MAX_CONCURRENCY: Final = 10_000
 _MAX_RETRIES: Final = 100
 _MAX_BOUND: Final = 1_000_000
 #: In milliseconds, about 300 years: the longest time that timedelta and deadlines support.
-_MAX_TIMEOUT: Final = 10**13
+MAX_TIMEOUT: Final = 10**13
 _MAX_TOOL_BYTES: Final = 128
 #: In milliseconds: a run keeps its lease while it pauses before an attempt.
 _MAX_DELAY: Final = 60 * 60 * 1000
@@ -76,8 +78,8 @@ def _timeout(building: Fields) -> float | None:
     value = building.draft.common.get("timeout")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:
-        expected = f"a number of milliseconds over 0 and at most {_MAX_TIMEOUT}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_TIMEOUT:
+        expected = f"a number of milliseconds over 0 and at most {MAX_TIMEOUT}"
         building.refuse("timeout", f"'timeout' must be {expected}", expected)
     return value / 1000
 
@@ -189,7 +191,7 @@ def _map(building: Fields) -> Operation:
 
 def _concurrency(building: Fields) -> int:
     parallel = building.flag("parallel")
-    return building.number("concurrency", PARALLEL if parallel else 1, 1, _MAX_CONCURRENCY)
+    return building.number("concurrency", PARALLEL if parallel else 1, 1, MAX_CONCURRENCY)
 
 
 def _reduce(building: Fields) -> Operation:
@@ -238,6 +240,23 @@ def _sequence(building: Fields) -> Operation:
     return Sequence(building.needed_block("steps", "sequence"))
 
 
+def _delay(building: Fields) -> Operation:
+    given = building.needed("delay", "delay")
+    if not isinstance(given, Mapping) or len(given) != 1 or not set(given) <= {"seconds", "until"}:
+        if "delay" in building.draft.fields:
+            expected = '{"seconds": n} or {"until": time}'
+            building.refuse(
+                "delay", f"Invalid 'delay': expected {expected}, got {shown(given)}", expected, "wrong-type"
+            )
+        return Delay(0, None)
+    for name, value in given.items():
+        takes = None if _is_reference(value) else problem_of(name, value)
+        if takes is not None:
+            message = f"Invalid 'delay.{name}': expected {takes}, got {shown(value)}"
+            building.report(f"delay/{name}", message, takes)
+    return Delay(given.get("seconds"), given.get("until"))
+
+
 _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "tool": _tool,
     "conditional": _conditional,
@@ -248,4 +267,5 @@ _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "loop": _loop,
     "parallel": _parallel,
     "sequence": _sequence,
+    "delay": _delay,
 }

@@ -175,9 +175,10 @@ async def invoke(
     if isinstance(checked, Failure):
         return context.blamed(node, checked.failure(), tool.id)
     told = {"tool": tool.id, "node": node.id, "path": place.path}
-    context.emit("tool-start", {**told, "attempt": attempt})
     given = ToolContext(context.run_id, node.id, place.path, attempt, key=f"{context.run_id}/{place.trail}/{attempt}")
-    outcome = await _run(context, node, tool, checked.unwrap(), given)
+    async with context.turn(place):
+        context.emit("tool-start", {**told, "attempt": attempt})
+        outcome = await _run(context, node, tool, checked.unwrap(), given)
     if isinstance(outcome, Done):
         context.emit("tool-output", {**told, "output": outcome.value})
     elif isinstance(outcome, Failed):

@@ -17,6 +17,7 @@ from flowpersist.dynamicflow.ir import (
     START,
     Block,
     Conditional,
+    Delay,
     Filter,
     Flow,
     Graph,
@@ -116,7 +117,7 @@ class _Checker:
                 self.block(operation.body, visible | {operation.name, INDEX})
             case Filter():
                 self.iterated(node, visible | {operation.name, INDEX})
-            case ToolCall():
+            case ToolCall() | Delay():
                 pass
         return _NONE
 

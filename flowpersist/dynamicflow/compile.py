@@ -17,6 +17,7 @@ from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
 from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound, joins_of
 from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.errors import FlowError, PersistenceError
 
@@ -105,6 +106,7 @@ def _compile(document: Document) -> Flow:
         joins=frozenset(_joins(steps, nodes, graph)),
         document=document.data,
         graph=graph,
+        limits=limits_of(document),
     )
     if len(flow.tools) > MAX_TOOLS:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"

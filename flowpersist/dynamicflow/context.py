@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import Factory, define, field, frozen
@@ -51,6 +53,7 @@ class StepPosition:
     """Where a step runs: its path, its frame, its visible names, and the previous step's result.
 
     ``trail`` is the path with the attempt number of each step on it after its first attempt: ``publish#2[0].charge``.
+    ``bound`` is the timeout of the step's attempt.
     """
 
     path: str
@@ -58,6 +61,7 @@ class StepPosition:
     frame: Frame = field(repr=False)
     scope: Scope = field(repr=False)
     previous: Done = field(repr=False)
+    bound: asyncio.Timeout | None = field(default=None, repr=False)
 
 
 @define
@@ -91,6 +95,8 @@ class Context(ABC):
     about: Mapping[str, object] = Factory(
         lambda self: {RUN_PARTS[0]: self.run_id, **dict.fromkeys(RUN_PARTS[1:])}, takes_self=True
     )
+    #: The store's time when this leg began, where it is known.
+    now: datetime | None = None
     #: Set when a wait has opened, or one was given up.
     stirred: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
     #: How many steps have finished in this leg.
@@ -107,7 +113,13 @@ class Context(ABC):
     put_off: bool = field(default=False, init=False)
     freed: bool = field(default=False, init=False)
     _known: Known = field(factory=Known, init=False, repr=False)
+    _turns: asyncio.Semaphore | None = field(init=False, repr=False)
     _yielded: float = field(factory=time.monotonic, init=False)
+
+    @_turns.default
+    def _as_many(self) -> asyncio.Semaphore | None:
+        most = self.flow.limits.concurrency
+        return None if most is None else asyncio.Semaphore(most)
 
     @abstractmethod
     async def block(self, block: Block, place: StepPosition) -> StepOutcome:
@@ -172,6 +184,11 @@ class Context(ABC):
         """The answer of a wait, which is used once: a further attempt of an enclosing step asks again."""
         self._taken.add(path)
         return self.answers.pop(path)
+
+    def lapse(self, path: str) -> None:
+        """Take the end of a wait that only time ends."""
+        self._taken.add(path)
+        self.expired.discard(path)
 
     def settled(self, path: str) -> None:
         """What came of the step's answer stands in its frame now."""
@@ -274,6 +291,24 @@ class Context(ABC):
         except WALK_ERRORS as error:
             return self.failed(node, f"{what} {walk_problem(error)}", tool, error)
         return None
+
+    @asynccontextmanager
+    async def turn(self, place: StepPosition) -> AsyncGenerator[None]:
+        """Held while a step's tool runs, by as many at once as the document's ``concurrency`` says.
+
+        A tool that waits for its turn is not yet running, so its step's timeout does not count that.
+        """
+        if self._turns is None:
+            yield
+            return
+        bound, loop = place.bound, asyncio.get_running_loop()
+        left = None if bound is None or (moment := bound.when()) is None else moment - loop.time()
+        if bound is not None:
+            bound.reschedule(None)
+        async with self._turns:
+            if bound is not None and left is not None:
+                bound.reschedule(loop.time() + left)
+            yield
 
     async def pace(self) -> None:
         """Let other tasks run once a time slice is used up."""

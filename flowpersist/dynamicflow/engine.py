@@ -159,8 +159,8 @@ class Engine(Context):
         trail = place.trail if attempt == 1 else f"{place.trail}#{attempt}"
         inner = StepPosition(place.path, trail, place.frame, scope, place.previous)
         try:
-            async with asyncio.timeout(node.timeout):
-                outcome = await operators.operate(self, node, inner, attempt)
+            async with asyncio.timeout(node.timeout) as bound:
+                outcome = await operators.operate(self, node, evolve(inner, bound=bound), attempt)
                 if isinstance(outcome, Done):
                     outcome = await self.bounded(node, outcome.value, "its result") or outcome
         except TimeoutError as error:

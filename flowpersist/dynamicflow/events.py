@@ -36,7 +36,7 @@ class FlowEvent:
     flow-start            run, flow
     flow-resumed          run, flow, answered (the paths whose answers have come)
     flow-progress         step, total (of the outermost steps), node
-    flow-suspended        run, waits: each with step, key, awaiting; accepted (bool);
+    flow-suspended        run, waits: each with step, key, awaiting; due; accepted (bool);
                           running (bool): the waits are open, other steps still run
     flow-complete         run, result, outputs
     flow-error            error

@@ -54,6 +54,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     },
     "parallel": {"branches": ("parallel", "branches"), "until": ("until",)},
     "sequence": {"steps": ("sequence", "steps")},
+    "delay": {"delay": ("delay",)},
     "conditional": {
         "condition": ("condition",),
         "if_true": ("if_true", "then"),
@@ -73,6 +74,7 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("loop", "loop"),
     ("parallel", "parallel"),
     ("sequence", "sequence"),
+    ("delay", "delay"),
     ("condition", "conditional"),
 )
 #: The fields whose values are names.

@@ -21,10 +21,12 @@ __all__ = [
     "START",
     "Block",
     "Conditional",
+    "Delay",
     "Edge",
     "Filter",
     "Flow",
     "Graph",
+    "Limits",
     "Link",
     "Loop",
     "Map",
@@ -132,7 +134,15 @@ class Sequence:
     steps: Block
 
 
-Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence
+@frozen
+class Delay:
+    """Wait for so many seconds, or until a time; the other one is None. Either may be a reference."""
+
+    seconds: object
+    until: object
+
+
+Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence | Delay
 
 
 @frozen
@@ -212,6 +222,16 @@ class Graph:
 
 
 @frozen
+class Limits:
+    """What bounds a run as a whole: ``timeout`` in seconds from its start, its waits included, and ``concurrency``, how
+    many tools run at once; None: no bound.
+    """
+
+    timeout: float | None = None
+    concurrency: int | None = None
+
+
+@frozen
 class Flow:
     """A compiled document.
 
@@ -231,6 +251,7 @@ class Flow:
     joins: frozenset[tuple[str, str]]
     document: Mapping[str, object] = field(repr=False)
     graph: Graph | None = field(default=None, repr=False)
+    limits: Limits = field(default=Limits())
 
 
 def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
@@ -251,8 +272,10 @@ def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:
             return tuple((f"[{index}]", block) for index, block in enumerate(operation.branches))
         case Sequence():
             return (("steps", operation.steps),)
-        case ToolCall() | Filter():
+        case ToolCall() | Filter() | Delay():
             return ()
 
 
-Kind: TypeAlias = Literal["tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence"]
+Kind: TypeAlias = Literal[
+    "tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence", "delay"
+]

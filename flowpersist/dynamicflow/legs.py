@@ -13,8 +13,9 @@ from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
+from flowpersist.dynamicflow.limits import DEADLINE, Bound
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
-from flowpersist.dynamicflow.results import Completed, Suspended, open_waits
+from flowpersist.dynamicflow.results import Completed, Suspended, due_of, open_waits
 from flowpersist.dynamicflow.state import State, check_state, failure_of
 from flowpersist.dynamicflow.storing import Keeper
 from flowpersist.dynamicflow.streaming import tell
@@ -137,19 +138,25 @@ class Legs:
             engine,
             lambda waits: tell(emit, waits.run_id, Success(waits), running=True),
         )
-        outcome: StepOutcome = PENDING
-        while outcome is PENDING:
-            async with keeper:
-                outcome = await engine.run(state["frame"])
-            if keeper.unknown is not None:
-                return Failure(keeper.unknown)
-            if not engine.news:
-                break
+        outcome = await self._walked(keeper, current)
+        if keeper.unknown is not None:
+            return Failure(keeper.unknown)
         if isinstance(outcome, Done):
             return await self._complete(keeper, Completed(outcome.value, engine.outputs))
         if isinstance(outcome, Failed):
             return await self._fail(run, outcome.error, current)
         return await self._pause(keeper)
+
+    async def _walked(self, keeper: Keeper, flow: Flow) -> StepOutcome:
+        """Walk as long as something comes meanwhile, up to the run's deadline."""
+        bound = Bound.of(keeper.run, flow)
+        while True:
+            async with keeper:
+                outcome = await bound.within(keeper.run, lambda: keeper.engine.run(keeper.state["frame"]))
+            if outcome is not PENDING or keeper.unknown is not None:
+                return outcome
+            if not keeper.engine.news:
+                return bound.late(keeper.run) or outcome
 
     async def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
         checked = check_state(run.state)
@@ -173,7 +180,7 @@ class Legs:
             self.hub.suspensions.tracebacks.log(_log, raised, message, run_id_of(run.suspension))
 
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
-        delivered = {*run.answers, *run.expired}
+        delivered = {*run.answers, *run.expired, DEADLINE}
         carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
         sizes = {wait.name: 0 if wait.awaiting is None else wait.awaiting.size for wait in carried}
         migrated = run.suspension.metadata.get("hash") != flow.hash
@@ -193,6 +200,7 @@ class Legs:
             backoff=self.backoff,
             tracebacks=self.hub.suspensions.tracebacks,
             about=about(run.suspension),
+            now=run.suspension.updated_at,
         )
 
     async def _complete(self, keeper: Keeper, completed: Completed) -> _Ended:
@@ -210,7 +218,7 @@ class Legs:
         _log.warning("run %s failed:%s", run_id_of(run.suspension), named)
         ended = await self.hub.fail(
             run,
-            error=f"FlowError{named}"[:1000],
+            error=f"{type(error).__name__}{named}"[:1000],
             why=failure_of(error),
             metadata=moved(run.suspension.metadata, flow),
         )
@@ -245,4 +253,4 @@ class Legs:
 
 def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:
     """A pause as the runner reports it, with the open waits of these steps or of all."""
-    return Suspended(run_id_of(new), open_waits(new, new.keys, steps))
+    return Suspended(run_id_of(new), open_waits(new, new.keys, steps), new.id, due_of(new))

@@ -11,6 +11,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.ir import (
     Conditional,
+    Delay,
     Filter,
     Loop,
     Map,
@@ -60,6 +61,9 @@ def outer_of(node: Node) -> Iterator[Located]:
             yield from _within(operation.initial, place.at("initial"))
         case Filter() | Map() | Loop():
             yield from _within(operation.over, place.at("over"))
+        case Delay():
+            yield from _within(operation.seconds, f"{place.at('delay')}/seconds")
+            yield from _within(operation.until, f"{place.at('delay')}/until")
         case Parallel() | Sequence():
             pass
 

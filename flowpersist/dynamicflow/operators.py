@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.calls import call
+from flowpersist.dynamicflow.delays import moment_of, problem_of
 from flowpersist.dynamicflow.guarded import call_guarded
 from flowpersist.dynamicflow.ir import (
     Block,
     Conditional,
+    Delay,
     Filter,
     Loop,
     Map,
@@ -24,11 +27,13 @@ from flowpersist.dynamicflow.ir import (
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
 from flowpersist.dynamicflow.naming import INDEX
-from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
+from flowpersist.dynamicflow.problems import shown
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.texts import text_of
 from flowpersist.dynamicflow.tools import Tool
-from flowpersist.dynamicflow.values import collection, evaluate, holds
+from flowpersist.dynamicflow.values import collection, evaluate, holds, resolve
+from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
@@ -59,6 +64,8 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
             return await run_loop(context, node, operation, place)
         case Parallel():
             return await run_parallel(context, operation, place)
+        case Delay():
+            return _delay(context, node, operation, place)
 
 
 async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> StepOutcome:
@@ -111,3 +118,33 @@ async def _filter(context: Context, node: Node, operation: Filter, place: StepPo
         if held:
             kept.append(item)
     return Done(kept)
+
+
+def _delay(context: Context, node: Node, operation: Delay, place: StepPosition) -> StepOutcome:
+    """Pass the step's input on when the time has come."""
+    if place.path in context.expired:
+        context.lapse(place.path)
+        return place.previous
+    if place.path in context.open:
+        context.wait(place)
+        return PENDING
+    name, written = ("until", operation.until) if operation.seconds is None else ("seconds", operation.seconds)
+    given = resolve(context, node, written, place)
+    if isinstance(given, Failed):
+        return given
+    wrong = problem_of(name, given.value)
+    if wrong is not None:
+        return context.failed(node, f"its 'delay.{name}' is not usable: expected {wrong}, got {shown(given.value)}")
+    return _begun(context, node, place, name, given.value)
+
+
+def _begun(context: Context, node: Node, place: StepPosition, name: str, value: object) -> StepOutcome:
+    seconds = cast("float", value) if name == "seconds" else None
+    until = moment_of(value) if seconds is None else None
+    if seconds == 0 or (until is not None and context.now is not None and until <= context.now):
+        return place.previous
+    timeout = None if seconds is None else timedelta(seconds=seconds)
+    prompt = "The run goes on at this time."
+    return context.register(
+        node, place, AwaitInput[Any](id=node.id, prompt=prompt, timeout=timeout, deadline=until, answerable_by=())
+    )

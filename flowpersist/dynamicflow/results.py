@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
-    from flowpersist.keys.suspension_key import SuspensionKey
+    from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
     from flowpersist.lifecycle import Receipt, Suspension
 
-__all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait", "open_waits"]
+__all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait", "delays_of", "due_of", "open_waits"]
 
 
 @frozen
@@ -38,6 +39,10 @@ class Suspended:
 
     run_id: str
     waits: tuple[Wait, ...]
+    #: The id of the run's suspension: ``resume`` takes it, to go on at ``due``.
+    suspension_id: SuspensionId
+    #: When the run goes on by itself, if nobody answers before: the end of its earliest delay.
+    due: datetime | None = None
 
     @property
     def key(self) -> SuspensionKey:
@@ -72,3 +77,14 @@ def open_waits(
         for wait in suspension.waits
         if wait.name in keys and wait.awaiting is not None and (steps is None or wait.name in steps)
     )
+
+
+def delays_of(suspension: Suspension) -> dict[str, datetime]:
+    """When the open delays of a run are over, by their paths. The run's own waits are not among them."""
+    delays = (wait for wait in suspension.open_waits if wait.timed and not wait.name.startswith("$"))
+    return {wait.name: wait.deadline for wait in delays if wait.deadline is not None}
+
+
+def due_of(suspension: Suspension) -> datetime | None:
+    """When a run goes on by itself; None if it has no delay."""
+    return min(delays_of(suspension).values(), default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from concurrent.futures import Executor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from returns.result import Failure, Success
@@ -97,17 +97,19 @@ class FlowRunner:
         by: By | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, Scalar] | None = None,
+        deadline: datetime | None = None,
     ) -> Outcome[FlowOutcome]:
         """Run a document until it is done or awaits answers. ``input`` is what ``$input`` refers to, {} where it is
         None.
 
         ``by`` is who asks for the run: ``$run.by`` in the document, and no voter on what the run asks. ``tenant`` is
-        whose it is, and ``metadata`` what it is listed with, both stored in clear. The same ``run_id`` again, with the
-        same document and input, starts no second run: it gives the state of the first one. Failure: ``FlowError`` where
-        the document can't be compiled, a tool is missing or a step fails; otherwise the hub's errors.
+        whose it is, and ``metadata`` what it is listed with, both stored in clear. A run that has not ended by its
+        ``deadline`` ends then, with ``FlowDeadlinePassed``. The same ``run_id`` again, with the same document and
+        input, starts no second run: it gives the state of the first one. Failure: ``FlowError`` where the document
+        can't be compiled, a tool is missing or a step fails; otherwise the hub's errors.
         """
         check_source(document, "document")
-        return await self._start(document, input, Terms(run_id, by, tenant, metadata), nothing)
+        return await self._start(document, input, Terms(run_id, by, tenant, metadata, deadline), nothing)
 
     @discreet
     async def resume(
@@ -138,12 +140,13 @@ class FlowRunner:
         by: By | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, Scalar] | None = None,
+        deadline: datetime | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``start``, with the events while they happen. Closing the iterator cancels the run and releases
         it.
         """
         check_source(document, "document")
-        terms = Terms(run_id, by, tenant, metadata)
+        terms = Terms(run_id, by, tenant, metadata, deadline)
         return follow(lambda emit: self._start(document, input, terms, emit), self.hub.suspensions.tracebacks)
 
     @discreet

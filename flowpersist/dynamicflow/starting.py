@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.dynamicflow.facts import metadata_of
+from flowpersist.dynamicflow.limits import deadline_wait
 from flowpersist.dynamicflow.state import new_state
-from flowpersist.errors.arguments import check_optional, out_of_range
+from flowpersist.errors.arguments import check_moment, check_optional, out_of_range
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By, subject_of
 from flowpersist.lifecycle.model import check_metadata
@@ -43,19 +45,22 @@ def _metadata(given: Mapping[str, Scalar] | None) -> Mapping[str, Scalar]:
 
 @frozen
 class Terms:
-    """Who asks for the run, whose it is, its name, and what it is listed with. Raises ``TypeError`` or
-    ``ConfigurationError`` for what can't be stored.
+    """Who asks for the run, whose it is, its name, what it is listed with, and when its time is over.
+
+    Raises ``TypeError`` or ``ConfigurationError`` for what can't be stored.
     """
 
     run_id: str | None = None
     by: By | None = None
     tenant: str | None = None
     metadata: Mapping[str, Scalar] = field(default=None, converter=_metadata)
+    deadline: datetime | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in ("run_id", "tenant"):
             check_optional(getattr(self, name), name, check_text)
         check_optional(subject_of(self.by), "by", check_text)
+        check_optional(self.deadline, "deadline", check_moment)
 
     async def store(self, hub: PersistenceHub, flow: Flow, value: object, lease: timedelta) -> Outcome[NewSuspension]:
         """Store the run, or find the one that was stored under its name."""
@@ -63,7 +68,7 @@ class Terms:
         begin = AwaitInput[object](id="start", prompt="The run is about to begin.", default=True, timeout=lease)
         return await hub.suspend(
             new_state(flow, value),
-            awaiting={START: begin},
+            awaiting={START: begin, **deadline_wait(flow, self.deadline)},
             until="each",
             metadata={**self.metadata, **metadata_of(flow, self.run_id)},
             tenant=self.tenant,

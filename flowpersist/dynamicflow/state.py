@@ -30,7 +30,7 @@ from typing import Any, Final, TypeAlias, cast
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.ir import Flow
-from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.errors import FlowDeadlinePassed, FlowError, PersistenceError
 
 __all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", "kept_frame", "new_state", "sub_frame"]
 
@@ -92,6 +92,8 @@ def failure_of(error: FlowError) -> dict[str, str | None]:
     escaped.
     """
     fields = {name: getattr(error, name) for name in ("message", "document", "step", "reference", "tool")}
+    if isinstance(error, FlowDeadlinePassed):
+        fields["code"] = error.code
     return {name: None if text is None else _whole(text) for name, text in fields.items()}
 
 
@@ -101,4 +103,5 @@ def _whole(text: str) -> str:
 
 def error_of(data: Mapping[str, Any]) -> FlowError:
     """The error from ``failure_of``'s data."""
-    return FlowError(data["message"], data["document"], data["step"], data["reference"], data["tool"])
+    kind = FlowDeadlinePassed if data.get("code") == FlowDeadlinePassed.code else FlowError
+    return kind(data["message"], data["document"], data["step"], data["reference"], data["tool"])

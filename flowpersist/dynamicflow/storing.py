@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from returns.result import Failure
 
 from flowpersist.dynamicflow.facts import moved, run_id_of
-from flowpersist.dynamicflow.results import Suspended, open_waits
+from flowpersist.dynamicflow.results import Suspended, delays_of, due_of, open_waits
 from flowpersist.dynamicflow.state import State, kept_frame
 from flowpersist.errors import LeaseLost, PersistenceError, StateChanged, StorageError, SuspensionClosed
 from flowpersist.lifecycle import Checkpoint, Resumption
@@ -194,13 +194,16 @@ class Keeper:
         return True
 
     def _taken(self, seen: _Snapshot, held: Checkpoint[State]) -> None:
-        self.run, self._finished, self.carried = held, seen.finished, set(held.keys)
+        self.run, self._finished = held, seen.finished
+        self.carried = {*held.keys, *delays_of(held.suspension)}
         self.engine.stored(seen.waits, seen.renewed)
         self.engine.deliver(held)
         if self.carried:
             self._listen()
         if seen.waits:
-            self.told(Suspended(run_id_of(held.suspension), open_waits(held.suspension, held.keys)))
+            waits = open_waits(held.suspension, held.keys)
+            run = held.suspension
+            self.told(Suspended(run_id_of(run), waits, run.id, due_of(run)))
 
     def _failed(self, error: PersistenceError) -> bool:
         """Whether to leave it at that: what can't be stored now may be later, and the pause tries all again."""

@@ -47,6 +47,7 @@
     │   └── StorageFull
     ├── ConfigurationError        carries setting; a ValueError too
     └── FlowError                 carries document, step, reference, tool, and the problems of a document
+        └── FlowDeadlinePassed
 
 They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
 message names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
@@ -54,7 +55,7 @@ message names what failed, on what, and what the caller can do; it never holds s
 
 from __future__ import annotations
 
-from flowpersist.errors.base import ConfigurationError, FlowError, PersistenceError
+from flowpersist.errors.base import ConfigurationError, FlowDeadlinePassed, FlowError, PersistenceError
 from flowpersist.errors.data import (
     CompressionError,
     CorruptedEnvelope,
@@ -118,6 +119,7 @@ __all__ = [
     "EncryptionError",
     "EncryptionRequired",
     "FlowCode",
+    "FlowDeadlinePassed",
     "FlowError",
     "FlowProblem",
     "IdempotencyConflict",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from flowpersist.errors.flow_problems import FlowProblem
 
-__all__ = ["ConfigurationError", "FlowError", "PersistenceError"]
+__all__ = ["ConfigurationError", "FlowDeadlinePassed", "FlowError", "PersistenceError"]
 
 #: What an RFC 9457 document of ours holds.
 type_prefix = "urn:flowpersist:error:"
@@ -89,3 +89,9 @@ class FlowError(PersistenceError):
     def _members(self) -> dict[str, object]:
         named = {"document": self.document, "step": self.step, "reference": self.reference, "tool": self.tool}
         return {**named, "problems": [problem.to_data() for problem in self.problems] or None}
+
+
+class FlowDeadlinePassed(FlowError):
+    """A run has not ended by its deadline, or within the ``timeout`` of its document: it has ended as failed."""
+
+    code = "flow-deadline-passed"

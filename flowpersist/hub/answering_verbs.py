@@ -193,7 +193,7 @@ class AnsweringVerbs(HubBase):
     async def extend(
         self, key: KeyLike, *, timeout: timedelta | None = None, deadline: datetime | None = None, by: By | None = None
     ) -> Outcome[Suspension]:
-        """Move the deadline of the key's wait, or by id of all open ones.
+        """Move the deadline of the key's wait, or by id of all open ones that somebody may answer.
 
         - ``key``: the key, its text, or the suspension's id.
         - ``timeout``: the new deadline as a time from now.

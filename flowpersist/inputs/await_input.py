@@ -59,7 +59,8 @@ class AwaitInput(Forms, Generic[A]):
     - ``checks``: names of the hub's checks that an answer must pass too; a default is not asked.
     - ``assignees``, ``groups``: who may answer, by subject or by a role; everybody where neither is given.
     - ``quorum``: how many people must agree: a number, a ``Quorum``, or its data.
-    - ``answerable_by``: the kinds of principals that may answer.
+    - ``answerable_by``: the kinds of principals that may answer; empty, with a timeout or deadline: nobody, only time
+      ends the wait, and it has no key.
 
     All of it is kept as it was when this was made; ``size`` is that of its JSON text in characters.
     ``ConfigurationError`` where a schema, a default or a time makes no sense, or where it is too large.

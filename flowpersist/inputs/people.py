@@ -207,8 +207,18 @@ def checked_people(question: str, given: Mapping[str, Any]) -> dict[str, object]
     assignees, groups = names_of(given["assignees"], "assignees"), names_of(given["groups"], "groups")
     kinds = names_of(given["answerable_by"], "answerable_by")
     quorum = quorum_of(given["quorum"])
-    if not kinds or not set(kinds) <= set(KINDS):
-        message = f"Invalid answerable_by of {question!r}: expected at least one of {', '.join(KINDS)}"
+    ends = given["timeout"] is not None or given["deadline"] is not None
+    if not set(kinds) <= set(KINDS) or not (kinds or ends):
+        known = ", ".join(KINDS)
+        message = (
+            f"Invalid answerable_by of {question!r}: expected at least one of {known}; or none, with a timeout or a "
+            "deadline, for a wait that only time ends"
+        )
+        raise ConfigurationError(message, "answerable_by")
+    if not kinds and (assignees or groups or quorum is not None):
+        message = (
+            f"Invalid answerable_by of {question!r}: nobody may answer, and assignees, groups or a quorum are given"
+        )
         raise ConfigurationError(message, "answerable_by")
     voters = None if quorum is None else quorum.voters(assignees, groups, None)
     if quorum is not None and voters is not None and voters < quorum.votes:

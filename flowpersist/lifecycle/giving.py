@@ -68,7 +68,7 @@ def checkpoint_of(
     head: Head, state: S, answers: Mapping[str, object], stored: Mapping[bytes, object], prefix: str
 ) -> Checkpoint[S, Any]:
     """The run as its holder has it after a checkpoint."""
-    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in head.open_waits}
+    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in head.answerable_waits}
     return Checkpoint(**_held(head, state, answers, stored), keys=keys)
 
 

@@ -23,7 +23,8 @@ def schema(namespace: str) -> NamespaceSchema:
 
 def attributes_of(head: Head) -> dict[str, Scalar | None]:
     """The attributes of the record with this head."""
-    tools = [_tool(wait.awaiting) for wait in head.waits]
+    waits = sorted(head.waits, key=lambda wait: wait.timed)
+    tools = [_tool(wait.awaiting) for wait in waits]
     attributes: dict[str, Scalar | None] = {METADATA + name: value for name, value in head.metadata.items()}
     attributes.update(
         status=EXPIRING if pending(head) else str(head.status),

@@ -222,6 +222,11 @@ class WaitState(HeadPart, frozen=True):
         return self.open and self.awaiting is not None
 
     @property
+    def timed(self) -> bool:
+        """Whether nobody may answer it, so that only time ends it."""
+        return self.awaiting is not None and self.awaiting.get("answerable_by") == []
+
+    @property
     def undelivered(self) -> bool:
         """Whether it has ended with something that no holder was given yet."""
         return self.delivery is None and self.status in ENDED
@@ -309,6 +314,11 @@ class Head(HeadPart, frozen=True):
     def open_waits(self) -> tuple[WaitState, ...]:
         """The waits that still take an answer."""
         return tuple([wait for wait in self.waits if wait.status is WaitStatus.OPEN])
+
+    @property
+    def answerable_waits(self) -> tuple[WaitState, ...]:
+        """Those of them that somebody may answer."""
+        return tuple([wait for wait in self.open_waits if not wait.timed])
 
 
 def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

@@ -29,7 +29,8 @@ def may_answer(head: Head, wait: WaitState, offer: Offer) -> PersistenceError | 
     kinds = asked.get("answerable_by", PERSONS)
     kind = "person" if who is None else who.kind
     if kind not in kinds:
-        return _denied(head, wait, f"answers of {_listed(kinds)}, not of a principal whose kind is {kind}")
+        takes = f"answers of {_listed(kinds)}, not of a principal whose kind is {kind}"
+        return _denied(head, wait, takes if kinds else "no answers: only time ends it")
     quorum = quorum_in(asked)
     assignees, groups = entitled(wait)
     if who is None and (assignees or groups or quorum is not None):

@@ -34,7 +34,7 @@ def ambiguous(head: Head) -> PersistenceError:
     if head.status.closed:
         return closed_error(head, None)
     return KeyValidationError(
-        f"suspension {head.id} has {len(head.open_waits)} open waits: "
+        f"suspension {head.id} has {len(head.answerable_waits)} open waits: "
         "answer with the key of one of them, not with the id"
     )
 

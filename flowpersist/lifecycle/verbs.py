@@ -191,8 +191,8 @@ def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> D
 
 def _only_open(head: Head) -> WaitState | None:
     """The wait that an id without a key means: the only open one, else the only one."""
-    if len(head.open_waits) == 1:
-        return head.open_waits[0]
+    if len(head.answerable_waits) == 1:
+        return head.answerable_waits[0]
     return head.waits[0] if len(head.waits) == 1 else None
 
 
@@ -299,11 +299,14 @@ def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> 
 
 
 def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> Decision[Head]:
-    """Move the deadline of one open wait, or of all of them where the suspension is named by its id."""
+    """Move the deadline of one open wait; of a suspension named by its id, those of all that somebody may answer."""
     if head.status.closed:
         return refused(head, closed_error(head, target))
     if target is not None and (isinstance(target, WaitReceipt) or not target.open):
         return refused(head, ended_error(head, target))
-    waits = (moved(w, deadline, now) if w.open and (target is None or w is target) else w for w in head.waits)
+    waits = (
+        moved(w, deadline, now) if w.open and (w is target or (target is None and not w.timed)) else w
+        for w in head.waits
+    )
     extended = replace(head, waits=tuple(waits), updated_at=now)
     return Decision(extended, Success(extended))

@@ -63,6 +63,11 @@ class Wait:
     principal: Principal | None = None
     tally: Tally | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether nobody may answer it, so that only time ends it."""
+        return self._data is not None and self._data.get("answerable_by") == []
+
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:
         """What is awaited, with its schema as JSON Schema; None where no answer is needed."""
@@ -329,7 +334,7 @@ def new_suspension_of(
 ) -> NewSuspension:
     """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
     waits = head.waits if answered else head.open_waits
-    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits}
+    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits if not wait.timed}
     return NewSuspension(**_view(head), keys=keys, public_url=public_url)
 
 

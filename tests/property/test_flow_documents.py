@@ -51,9 +51,34 @@ FIELDS = [
         "map",
     ),
     *("over", "as", "concurrency", "parallel", "reduce", "initial", "accumulator", "loop", "body", "sequence", "steps"),
-    *("output", "timeout", "retry", "onError", "maxIterations", "nodes", "edges"),
+    *(
+        "delay",
+        "seconds",
+        "until",
+        "concurrency",
+        "output",
+        "timeout",
+        "retry",
+        "onError",
+        "maxIterations",
+        "nodes",
+        "edges",
+    ),
 ]
-TYPES = ["tool", "conditional", "if-then", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence", "x"]
+TYPES = [
+    "delay",
+    "tool",
+    "conditional",
+    "if-then",
+    "switch",
+    "filter",
+    "map",
+    "reduce",
+    "loop",
+    "parallel",
+    "sequence",
+    "x",
+]
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=5)
 values = st.recursive(
