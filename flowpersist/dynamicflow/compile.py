@@ -11,6 +11,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
+from flowpersist.dynamicflow.constants import check_expressions
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.flat import flat_drafts
 from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
@@ -19,6 +20,7 @@ from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
+from flowpersist.dynamicflow.questions import check_questions
 from flowpersist.errors import FlowError, PersistenceError
 
 __all__ = ["MAX_TOOLS", "compile", "compile_document", "compile_soon"]
@@ -80,7 +82,10 @@ def compile_document(document: Document) -> Result[Flow, PersistenceError]:
     try:
         return Success(_compile(document))
     except FlowError as error:
-        return Failure(error)
+        if not error.problems:
+            step, reference, tool = error.step, error.reference, error.tool
+            document.problems.add("", "invalid-value", error.message, step=step, reference=reference, tool=tool)
+        return Failure(document.problems.error() or error)
 
 
 def _compile(document: Document) -> Flow:
@@ -112,6 +117,8 @@ def _compile(document: Document) -> Flow:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"
         document.problems.add("", "limit", msg)
     check_names(flow, unread(found), document.problems)
+    check_expressions(flow, document.problems)
+    check_questions(nodes.values(), document.problems)
     document.problems.refuse()
     return flow
 

@@ -241,12 +241,7 @@ def joins_of(graph: Graph, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str
     """The pairs of tools of which the second one, without arguments, gets the result of the first as its only
     predecessor.
     """
-    predecessors: dict[str, set[str]] = {}
-    for link in graph.links:
-        if link.source != START:
-            predecessors.setdefault(link.target, set()).add(link.source)
-    for name, sources in predecessors.items():
-        first, target = nodes[next(iter(sources))].operation, nodes[name].operation
-        passed_on = len(sources) == 1 and isinstance(target, ToolCall) and target.arguments is None
-        if passed_on and isinstance(first, ToolCall) and isinstance(target, ToolCall):
+    for before, after in graph.single():
+        first, target = nodes[before].operation, nodes[after].operation
+        if isinstance(first, ToolCall) and isinstance(target, ToolCall) and target.arguments is None:
             yield (first.tool, target.tool)

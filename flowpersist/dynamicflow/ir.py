@@ -7,7 +7,7 @@ another; the edges hold the same structure as a graph, for drawing and checking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -219,6 +219,16 @@ class Graph:
 
     links: tuple[Link, ...]
     shared: frozenset[str]
+
+    def single(self) -> Iterator[tuple[str, str]]:
+        """The nodes with one predecessor, after that one."""
+        predecessors: dict[str, set[str]] = {}
+        for link in self.links:
+            if link.source != START:
+                predecessors.setdefault(link.target, set()).add(link.source)
+        for target, sources in predecessors.items():
+            if len(sources) == 1:
+                yield (next(iter(sources)), target)
 
 
 @frozen

@@ -19,14 +19,14 @@ from flowpersist.inputs.schedule import schedule_fields
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.scope import Resolver
 
-__all__ = ["TEXTS", "spell_out"]
+__all__ = ["FIELDS", "TEXTS", "made", "spell_out"]
 
 #: The fields that are texts, in which ``$name`` is replaced by a value's text.
 TEXTS: Final = ("prompt", "title")
 _ASKED: Final = ("id", "prompt", "schema", "title", "parameters", "default", "timeout", "deadline", "shown")
 _LABELS: Final = ("risk", "priority", "metadata", "ui", "redact", "checks")
 _PEOPLE: Final = ("assignees", "groups", "quorum", "answerable_by")
-_FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation", *_LABELS, *_PEOPLE)
+FIELDS: Final = (*_ASKED, "on_expiry", "reminders", "escalation", *_LABELS, *_PEOPLE)
 
 
 def spell_out(arguments: object, step: str, resolver: Resolver) -> Result[AwaitInput[Any], PersistenceError]:
@@ -62,16 +62,17 @@ def _sized(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceErro
     except WALK_ERRORS as error:
         problem = str(error) if isinstance(error, OverBudgetError) else walk_problem(error)
         return _refused(step, f"show a value that {problem}: show less data")
-    return _made(shown, step)
+    return made(shown, step)
 
 
-def _made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
+def made(fields: object, step: str) -> Result[AwaitInput[Any], PersistenceError]:
+    """The AwaitInput of a step's arguments, whose references are resolved."""
     if not isinstance(fields, Mapping):
         return _refused(step, "must be an object")
-    unknown = sorted(name for name in fields if name not in _FIELDS)
+    unknown = sorted(name for name in fields if name not in FIELDS)
     if unknown or not isinstance(fields.get("prompt"), str):
         why = f"have the unknown field {unknown[0]!r}" if unknown else "need a 'prompt' string"
-        return _refused(step, f"{why}: they are {', '.join(_FIELDS)}")
+        return _refused(step, f"{why}: they are {', '.join(FIELDS)}")
     if not isinstance(fields.get("schema"), Mapping | None):
         return _refused(step, "have an invalid 'schema': expected a JSON Schema object")
     try:

@@ -25,7 +25,10 @@ FlowCode: TypeAlias = Literal[
     "not-visible",
     "cycle",
     "unreachable",
+    "invalid-question",
     "unknown-tool",
+    "invalid-arguments",
+    "mismatch",
 ]
 
 

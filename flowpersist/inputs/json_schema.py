@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
@@ -22,7 +22,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import MAX_WORK, Costs, Measure, SchemaCostError, costs_of
-from flowpersist.inputs.schema_problems import problems_of
+from flowpersist.inputs.schema_problems import certain_problems, problems_of
 
 __all__ = ["JsonSchema", "check_json", "matches_pattern"]
 
@@ -181,6 +181,12 @@ class JsonSchema:
         if self.fits(value):
             return Success(value)
         return Failure(_invalid(what, problems_of(self._validator, self._costs, value)))
+
+    def certain(self, value: object, unknown: Collection[tuple[str, ...]]) -> list[Problem]:
+        """The problems of a value of which some parts are not known yet, by the tokens of their pointers: only those
+        that it has whatever stands there. Of a value that is too large to be looked at, none.
+        """
+        return [] if self.fits(value) else certain_problems(self._validator, self._costs, value, unknown)
 
     def fits(self, value: object) -> bool:
         """Whether it is valid."""

@@ -7,7 +7,7 @@ is looked at in pieces, as many as there is room for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +17,7 @@ from flowpersist.errors import Problem
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import Costs, Measure
 
-__all__ = ["MAX_PROBLEMS", "measured", "problems_of"]
+__all__ = ["MAX_PROBLEMS", "certain_problems", "measured", "problems_of"]
 
 MAX_PROBLEMS: Final = 100
 MAX_MESSAGE: Final = 300
@@ -35,6 +35,21 @@ MAX_DEPTH: Final = 64
 #: Where no more can be said within the bounds.
 SOMEWHERE: Final = Problem("", "does not fit (the value or its schema is too large to report where)")
 _Path: TypeAlias = tuple[str | int, ...]
+#: The keywords that look at a container's keys or length only, and not at the values in it.
+_OF_SHAPE: Final = frozenset(
+    {
+        "additionalProperties",
+        "maxItems",
+        "maxProperties",
+        "minItems",
+        "minProperties",
+        "propertyNames",
+        "required",
+        "type",
+    }
+)
+#: The keywords whose schemas are applied, or not, for what a value holds elsewhere.
+_IF_ELSEWHERE: Final = frozenset({"then", "else", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties"})
 
 
 def measured(value: object) -> Measure:
@@ -56,6 +71,31 @@ def measured(value: object) -> Measure:
 def problems_of(validator: Any, costs: Costs, value: object) -> list[Problem]:  # noqa: ANN401 - of jsonschema-rs
     """The problems of an instance that is not valid, at least one."""
     return list(_bounded(_found(validator, costs, value))) or [_first(validator, costs, value)]
+
+
+def certain_problems(
+    validator: Any,  # noqa: ANN401 - of jsonschema-rs
+    costs: Costs,
+    value: object,
+    unknown: Collection[tuple[str, ...]],
+) -> list[Problem]:
+    """The problems of an instance that do not depend on the parts at these paths. None if it is too large."""
+    measure = measured(value)
+    if measure.size > MAX_VALUES or costs.error_work(measure) > MAX_WORK:
+        return []
+    around = {path[:length] for path in unknown for length in range(len(path))}
+    within = frozenset(unknown)
+
+    def is_certain(error: Any) -> bool:  # noqa: ANN401 - an error of jsonschema-rs
+        path = tuple(str(token) for token in error.instance_path)
+        if any(path[:length] in within for length in range(len(path) + 1)):
+            return False
+        if unknown and not _IF_ELSEWHERE.isdisjoint(error.schema_path):
+            return False
+        return path not in around or error.kind.name in _OF_SHAPE
+
+    certain = (error for error in validator.iter_errors(value) if is_certain(error))
+    return list(_bounded(_problem(error, tuple(error.instance_path)) for error in certain))
 
 
 def _first(validator: Any, costs: Costs, value: object) -> Problem:  # noqa: ANN401 - as above

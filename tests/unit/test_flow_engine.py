@@ -128,6 +128,11 @@ async def failure(*steps, input=None):
     return outcome.error
 
 
+def unknown(name):
+    """A question that is the run's input, which nothing is known of before it runs."""
+    return {"id": name, "tool": "await_input", "args": "$input"}
+
+
 def ask(name, **args):
     return {"id": name, "tool": "await_input", "args": {"prompt": f"{name}?", **args}}
 
@@ -407,8 +412,8 @@ async def test_a_question_of_a_document_may_have_reminders_and_a_ladder():
     assert [one.total_seconds() for one in asked.reminders] == [2, 1]
     assert [(step.to, step.timeout.total_seconds()) for step in asked.escalation] == [(("lead",), 5), (("cto",), 9)]
     for broken in ({"reminders": [1.5]}, {"reminders": 7}, {"escalation": ["lead"]}, {"on_expiry": "approve"}):
-        assert (await failure(ask("q", timeout=7000, **broken))).step == "q"
-    error = await failure(ask("q", reminders=[1000]))
+        assert (await failure(unknown("q"), input={"prompt": "?", "timeout": 7000, **broken})).step == "q"
+    error = await failure(unknown("q"), input={"prompt": "?", "reminders": [1000]})
     assert (error.step, "give it a timeout or a deadline" in error.message) == ("q", True)
 
 
@@ -420,10 +425,8 @@ async def test_a_registered_await_input_is_a_tool():
 
 
 async def test_wrong_fields_of_await_input_fail_the_step():
-    assert (await failure({"id": "a", "tool": "await_input", "args": {}})).step == "a"
-    assert (await failure({"id": "a", "tool": "await_input", "args": {"prompt": "?", "shcema": {}}})).step == "a"
-    assert (await failure({"id": "a", "tool": "await_input", "args": {"prompt": "?", "schema": "no"}})).step == "a"
-    assert (await failure({"id": "a", "tool": "await_input", "args": "$input"}, input=3)).step == "a"
+    for wrong in ({}, {"prompt": "?", "shcema": {}}, {"prompt": "?", "schema": "no"}, 3):
+        assert (await failure(unknown("a"), input=wrong)).step == "a"
     assert (await failure(ask("a", prompt="$input.no"), input={})).reference == "$input.no"
 
 
@@ -566,7 +569,7 @@ async def test_what_is_awaited_must_fit_and_so_must_the_path_that_names_it():
 async def test_errors_from_below_name_document_and_step():
     error = await failure({"id": "c", "condition": "$input > 1"}, input="text")
     assert (error.document, error.step) == ("doc", "c")
-    error = await failure({"id": "a", "tool": "await_input", "args": {"prompt": "?", "timeout": "soon"}})
+    error = await failure(unknown("a"), input={"prompt": "?", "timeout": "soon"})
     assert (error.document, error.step, error.tool) == ("doc", "a", "await_input")
 
 
