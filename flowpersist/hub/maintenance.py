@@ -243,7 +243,7 @@ async def stored_seals(records: SealedRecords[Head]) -> Result[Mapping[str, int]
         for record in listed.unwrap().items:
             parsed = parse_envelope(record.head)
             damaged = isinstance(parsed, Failure)
-            seals[record.ref] = "damaged" if damaged else SEALS[parsed.unwrap().header.suite]
+            seals[record.ref] = "damaged" if damaged else SEALS[parsed.unwrap().suite]
     return Success(Counter(seals.values()))
 
 

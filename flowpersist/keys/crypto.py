@@ -17,13 +17,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 __all__ = [
     "KEY_BYTES",
     "TAG_BYTES",
+    "Expansion",
     "aes_gcm_decrypt",
     "aes_gcm_decrypt_pieces",
     "aes_gcm_encrypt",
     "aes_gcm_encrypt_pieces",
     "hkdf_expand",
-    "hkdf_expand_each",
-    "hkdf_extract",
 ]
 
 KEY_BYTES: Final = 32
@@ -34,35 +33,31 @@ _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-def hkdf_extract(salt: bytes, key: bytes) -> bytes:
-    """A pseudo-random key of 64 bytes."""
-    return _hmac(*_pads(salt), key)
-
-
 def hkdf_expand(key: bytes, info: bytes) -> bytes:
     """32 bytes for this purpose."""
-    return hkdf_expand_each(key, (info,))[0]
+    return Expansion(key).of(info)[:KEY_BYTES]
 
 
-def hkdf_expand_each(key: bytes, infos: Iterable[bytes]) -> list[bytes]:
-    """The same for several purposes of one key."""
-    inner, outer = _pads(key)
-    # They are less than one block, so the first is all there is to compute (RFC 5869, 2.3).
-    return [_hmac(inner.copy(), outer.copy(), info + b"\x01")[:KEY_BYTES] for info in infos]
+class Expansion:
+    """HKDF-Expand of one key to 64 bytes, for any number of purposes; any thread may use it.
 
+    By the definition of HMAC, since OpenSSL 3 takes longer to set one up than the rest takes.
+    """
 
-# By the definition of HMAC, since OpenSSL 3 takes longer to set one up than these take to be hashed.
+    __slots__ = ("_inner", "_outer")
 
+    def __init__(self, key: bytes) -> None:
+        padded = (key if len(key) <= _BLOCK else hashlib.sha512(key).digest()).ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha512(padded.translate(_INNER))
+        self._outer = hashlib.sha512(padded.translate(_OUTER))
 
-def _pads(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    padded = (key if len(key) <= _BLOCK else hashlib.sha512(key).digest()).ljust(_BLOCK, b"\0")
-    return hashlib.sha512(padded.translate(_INNER)), hashlib.sha512(padded.translate(_OUTER))
-
-
-def _hmac(inner: hashlib._Hash, outer: hashlib._Hash, message: bytes) -> bytes:
-    inner.update(message)
-    outer.update(inner.digest())
-    return outer.digest()
+    def of(self, info: bytes) -> bytes:
+        """The 64 bytes for this purpose."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        # They are one block, so the first is all there is to compute (RFC 5869, 2.3).
+        inner.update(info + b"\x01")
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def aes_gcm_encrypt(key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:

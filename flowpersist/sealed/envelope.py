@@ -15,12 +15,19 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.codec import Codec
 from flowpersist.errors import PersistenceError
-from flowpersist.errors.arguments import check_bytes, check_choice, check_instance, check_optional, check_size
+from flowpersist.errors.arguments import (
+    check_bytes,
+    check_choice,
+    check_instance,
+    check_optional,
+    check_size,
+    check_str,
+)
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.stages import Checksum, Compress, Encrypt, Stage
 from flowpersist.stages.checksum import digest, verified
 from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompressed
-from flowpersist.stages.encrypt import decrypt, encrypt_parts
+from flowpersist.stages.encrypt import Seal
 from flowpersist.stages.zstd import Dictionaries
 
 __all__ = ["MARK_BYTES", "Sealer", "mark_of"]
@@ -56,6 +63,9 @@ class Sealer:
     keyring: KeyRing | None = None
     dictionaries: Dictionaries = field(factory=Dictionaries)
 
+    #: What seals, by the purpose.
+    _seals: dict[str, Seal] = field(init=False, eq=False, repr=False, factory=dict)
+
     def __attrs_post_init__(self) -> None:
         check_instance(self.codec, "codec", Codec, "a Codec")
         check_choice(self.compression, "compression", COMPRESSIONS)
@@ -76,8 +86,7 @@ class Sealer:
         """Seal bytes that are encoded already."""
         check_bytes(data, "data")
         parts = compressed(data, self.compression, self._dictionaries(purpose).current)
-        framed = (*parts, digest(parts))
-        return encrypt_parts(framed, keyring=self.keyring, context=context, purpose=purpose)
+        return self._seal(purpose, context).seal((*parts, digest(parts)), context)
 
     def open_bytes(
         self, data: bytes, *, context: bytes, purpose: str = "state", limit: int | None = None
@@ -85,7 +94,8 @@ class Sealer:
         """The bytes that were sealed, not decoded."""
         check_optional(limit, "limit", check_size)
         most = self.codec.limits.max_bytes if limit is None else limit
-        opened = decrypt(data, keyring=self.keyring, context=context, purpose=purpose)
+        check_bytes(data, "data")
+        opened = self._seal(purpose, context).open(data, context)
         if not isinstance(opened, Success):
             return opened
         frame = verified(opened.unwrap())
@@ -108,6 +118,14 @@ class Sealer:
     def with_dictionaries(self, dictionaries: Dictionaries) -> Sealer:
         """The same with other dictionaries."""
         return evolve(self, dictionaries=dictionaries)
+
+    def _seal(self, purpose: str, context: bytes) -> Seal:
+        check_instance(context, "context", bytes, "bytes")
+        seal = self._seals.get(purpose)
+        if seal is None:
+            check_str(purpose, "purpose")
+            seal = self._seals[purpose] = Seal(self.keyring, purpose)
+        return seal
 
     def _dictionaries(self, purpose: str) -> Dictionaries:
         return self.dictionaries if purpose == "state" else _NONE

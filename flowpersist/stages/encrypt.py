@@ -1,6 +1,6 @@
 """The last stage on bytes: encrypt or authenticate a frame, bound to its context, into an envelope.
 
-Each message has a key of its own, derived from the ring's subkey and a random salt, and a commitment to it, so that a
+Each message has a key of its own, expanded from the ring's subkey with a random salt, and a commitment to it, so that a
 ciphertext belongs to one key (AES-GCM alone does not commit; AWS Encryption SDK's suite 0x0478 does the same) and the
 limit of SP 800-38D on random nonces under one key does not bind. Keys are looked up by id, never tried.
 """
@@ -18,13 +18,13 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import EncryptionRequired, PersistenceError, StateTooLarge, TamperedEnvelope, UnknownKey
 from flowpersist.errors.arguments import check_bytes, check_callable, check_instance, check_str, check_whole
 from flowpersist.keys.crypto import (
+    KEY_BYTES,
     TAG_BYTES,
+    Expansion,
     aes_gcm_decrypt,
     aes_gcm_decrypt_pieces,
     aes_gcm_encrypt,
     aes_gcm_encrypt_pieces,
-    hkdf_expand_each,
-    hkdf_extract,
 )
 from flowpersist.keys.keyring import KeyRing, Role
 from flowpersist.stages.header import (
@@ -42,13 +42,17 @@ from flowpersist.stages.header import (
     in_pieces,
     parse_envelope,
     render_envelope,
+    rendered_end,
+    rendered_start,
 )
 
-__all__ = ["CONTROL_PURPOSES", "Encrypt", "decrypt", "encrypt", "encrypt_parts", "role_of"]
+__all__ = ["CONTROL_PURPOSES", "Encrypt", "Seal", "decrypt", "encrypt", "encrypt_parts", "role_of"]
 
 CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "collection", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
 MAC_BYTES: Final = 32
+#: What the key and the commitment of a message are expanded for, before the salt.
+_INFOS: Final = {suite: DOMAIN + b"/message" + suite.to_bytes(2, "big") for suite in (AUTHENTICATED, ENCRYPTED)}
 #: The most bytes of one call of the library, with the tag.
 AES_GCM_LIMIT: Final = 2**31 - 1 - TAG_BYTES
 
@@ -96,45 +100,7 @@ def encrypt_parts(
     _check(keyring, context, purpose)
     if suite is not None:
         check_whole(suite, "suite", most=ENCRYPTED)
-    size = sum(map(len, parts))
-    if keyring is None:
-        if suite not in {None, PLAIN}:
-            msg = f"Invalid suite: {suite} needs a keyring"
-            raise ValueError(msg)
-        return Success(render_envelope(Header(PLAIN).render(size), in_pieces(parts), size))
-    if suite == PLAIN:
-        msg = "Invalid suite: suite 1 is plain text, and a keyring is set"
-        raise ValueError(msg)
-    chosen = ENCRYPTED if suite is None else suite
-    return _sealed(parts, size, chosen, keyring, _binding(purpose, context), role_of(purpose), entropy)
-
-
-def _sealed(
-    parts: Sequence[bytes],
-    size: int,
-    suite: Suite,
-    keyring: KeyRing,
-    binding: bytes,
-    role: Role,
-    entropy: Callable[[int], bytes],
-) -> Result[bytes, PersistenceError]:
-    if not keyring.keys:
-        return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
-    if size > AES_GCM_LIMIT:
-        message = f"the state has {size} bytes, over the limit of {AES_GCM_LIMIT} for one message; keep less in it"
-        return Failure(StateTooLarge(message))
-    kid = keyring.primary
-    subkey = keyring.subkey(kid, role)
-    if not isinstance(subkey, Success):
-        return Failure(subkey.failure())
-    salt, nonce = entropy(SALT_BYTES), entropy(NONCE_BYTES)
-    key, commitment = _message_keys(suite, salt, subkey.unwrap())
-    if suite == AUTHENTICATED:
-        raw = Header(suite, kid, salt, commitment).render(size + MAC_BYTES)
-        return Success(render_envelope(raw, in_pieces((*parts, _mac(key, raw, binding, parts))), size + MAC_BYTES))
-    raw = Header(suite, kid, salt, commitment, nonce).render(size + TAG_BYTES)
-    payload = _ciphertext(key, nonce, parts, size, raw + binding)
-    return Success(render_envelope(raw, payload, size + TAG_BYTES))
+    return Seal(keyring, purpose).seal(parts, context, suite=suite, entropy=entropy)
 
 
 def _ciphertext(key: bytes, nonce: bytes, parts: Sequence[bytes], size: int, associated: bytes) -> Iterable[bytes]:
@@ -153,40 +119,128 @@ def decrypt(
     """
     check_bytes(data, "data")
     _check(keyring, context, purpose)
-    parsed = parse_envelope(data)
-    if not isinstance(parsed, Success):
-        return Failure(parsed.failure())
-    envelope = parsed.unwrap()
-    header = envelope.header
-    if header.suite == PLAIN:
-        return _plain(envelope, keyring)
-    if keyring is None:
-        message = f"the data is sealed with key {header.kid!r}, but there is no keyring; set FLOWPERSIST_KEYS"
-        return Failure(UnknownKey(message))
-    subkey = keyring.subkey(header.kid, role_of(purpose))
-    if not isinstance(subkey, Success):
-        return Failure(subkey.failure())
-    return _authenticated(envelope, subkey.unwrap(), _binding(purpose, context))
+    return Seal(keyring, purpose).open(data, context)
+
+
+class Seal:
+    """Seals and opens for one purpose with one keyring. What all messages have in common is made once.
+
+    - ``keyring``: None seals in plain text.
+    - ``purpose``: it is bound, and tells which subkey is used.
+    """
+
+    __slots__ = ("_binding", "_expansions", "_keyring", "_role", "_starts")
+
+    def __init__(self, keyring: KeyRing | None, purpose: str) -> None:
+        self._keyring = keyring
+        self._role = role_of(purpose)
+        # Each part with its length, so that different parts never give the same bytes.
+        self._binding = framed(DOMAIN) + framed(purpose.encode())
+        #: The beginning of the header for each suite that has sealed.
+        self._starts: dict[int, bytes] = {}
+        #: The subkeys that were used, by the id of their key.
+        self._expansions: dict[str, Expansion] = {}
+
+    def seal(
+        self,
+        parts: Sequence[bytes],
+        context: bytes,
+        *,
+        suite: Suite | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> Result[bytes, PersistenceError]:
+        """Seal data in parts, with the arguments and failures of ``encrypt``."""
+        size, keyring = sum(map(len, parts)), self._keyring
+        if keyring is None:
+            if suite not in {None, PLAIN}:
+                msg = f"Invalid suite: {suite} needs a keyring"
+                raise ValueError(msg)
+            return Success(render_envelope(Header(PLAIN).render(size), in_pieces(parts), size))
+        if suite == PLAIN:
+            msg = "Invalid suite: suite 1 is plain text, and a keyring is set"
+            raise ValueError(msg)
+        if not keyring.keys:
+            return Failure(UnknownKey("the keyring is empty, so nothing can be sealed; add a key (flowpersist keygen)"))
+        if size > AES_GCM_LIMIT:
+            message = f"the state has {size} bytes, over the limit of {AES_GCM_LIMIT} for one message; keep less in it"
+            return Failure(StateTooLarge(message))
+        kid, chosen = keyring.primary, ENCRYPTED if suite is None else suite
+        expansion = self._expansions.get(kid)
+        if expansion is None:
+            learned = self._learned(keyring, kid)
+            if not isinstance(learned, Success):
+                return Failure(learned.failure())
+            expansion = learned.unwrap()
+        return Success(self._sealed(parts, size, chosen, kid, expansion, context, entropy))
+
+    def _sealed(
+        self,
+        parts: Sequence[bytes],
+        size: int,
+        suite: int,
+        kid: str,
+        expansion: Expansion,
+        context: bytes,
+        entropy: Callable[[int], bytes],
+    ) -> bytes:
+        start = self._starts.get(suite)
+        if start is None:
+            start = self._starts[suite] = rendered_start(suite, kid)
+        binding = self._binding + framed(context)
+        salt, nonce = entropy(SALT_BYTES), entropy(NONCE_BYTES)
+        keys = expansion.of(_INFOS[suite] + salt)
+        key, commitment = keys[:KEY_BYTES], keys[KEY_BYTES:]
+        if suite == AUTHENTICATED:
+            raw = start + rendered_end(salt, commitment, bytes(NONCE_BYTES), size + MAC_BYTES)
+            return render_envelope(raw, in_pieces((*parts, _mac(key, raw, binding, parts))), size + MAC_BYTES)
+        raw = start + rendered_end(salt, commitment, nonce, size + TAG_BYTES)
+        payload = _ciphertext(key, nonce, parts, size, raw + binding)
+        return render_envelope(raw, payload, size + TAG_BYTES)
+
+    def open(self, data: bytes, context: bytes) -> Result[bytes, PersistenceError]:
+        """Open what was sealed, with the failures of ``decrypt``."""
+        parsed = parse_envelope(data)
+        if not isinstance(parsed, Success):
+            return Failure(parsed.failure())
+        envelope = parsed.unwrap()
+        if envelope.suite == PLAIN:
+            return _plain(envelope, self._keyring)
+        if self._keyring is None:
+            message = f"the data is sealed with key {envelope.kid!r}, but there is no keyring; set FLOWPERSIST_KEYS"
+            return Failure(UnknownKey(message))
+        expansion = self._expansions.get(envelope.kid)
+        if expansion is None:
+            learned = self._learned(self._keyring, envelope.kid)
+            if not isinstance(learned, Success):
+                return Failure(learned.failure())
+            expansion = learned.unwrap()
+        return _authenticated(envelope, expansion, self._binding + framed(context))
+
+    def _learned(self, keyring: KeyRing, kid: str) -> Result[Expansion, PersistenceError]:
+        subkey = keyring.subkey(kid, self._role)
+        if not isinstance(subkey, Success):
+            return Failure(subkey.failure())
+        return Success(self._expansions.setdefault(kid, Expansion(subkey.unwrap())))
 
 
 def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, PersistenceError]:
     if keyring is not None:
         message = "the data is not encrypted, but a keyring is set: it is refused because it could be forged"
         return Failure(EncryptionRequired(message))
-    if envelope.header != Header(PLAIN):
+    if not envelope.is_bare:
         return Failure(_tampered())
     return Success(bytes(envelope.payload))
 
 
-def _authenticated(envelope: Envelope, subkey: bytes, binding: bytes) -> Result[bytes, PersistenceError]:
-    header = envelope.header
-    key, commitment = _message_keys(header.suite, header.salt, subkey)
-    if not hmac.compare_digest(commitment, header.commitment):
+def _authenticated(envelope: Envelope, expansion: Expansion, binding: bytes) -> Result[bytes, PersistenceError]:
+    keys = expansion.of(_INFOS[envelope.suite] + envelope.salt)
+    key = keys[:KEY_BYTES]
+    if not hmac.compare_digest(keys[KEY_BYTES:], envelope.commitment):
         return Failure(_tampered())
-    if header.suite == AUTHENTICATED:
+    if envelope.suite == AUTHENTICATED:
         plain = _verified(envelope, key, binding)
     else:
-        plain = _plaintext(key, header.nonce, envelope.payload, envelope.raw + binding)
+        plain = _plaintext(key, envelope.nonce, envelope.payload, envelope.raw + binding)
     return Failure(_tampered()) if plain is None else Success(plain)
 
 
@@ -203,24 +257,11 @@ def _verified(envelope: Envelope, key: bytes, binding: bytes) -> bytes | None:
     return bytes(data) if hmac.compare_digest(_mac(key, envelope.raw, binding, (data,)), mac) else None
 
 
-def _message_keys(suite: int, salt: bytes, subkey: bytes) -> tuple[bytes, bytes]:
-    name = suite.to_bytes(2, "big")
-    key, commitment = hkdf_expand_each(hkdf_extract(salt, subkey), (name + b"key", name + b"commit"))
-    return key, commitment
-
-
 def _mac(key: bytes, raw: bytes, binding: bytes, parts: Sequence[bytes | memoryview]) -> bytes:
     mac = hmac.new(key, raw, "sha256")
     for part in (binding, *parts):
         mac.update(part)
     return mac.digest()
-
-
-def _binding(purpose: str, context: bytes) -> bytes:
-    """The associated data after the header; each part with its length, so that different parts never give the same
-    bytes.
-    """
-    return framed(DOMAIN) + framed(purpose.encode()) + framed(context)
 
 
 def _tampered() -> PersistenceError:

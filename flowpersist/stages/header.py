@@ -12,9 +12,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from attrs import field, frozen
+from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import CorruptedEnvelope, PersistenceError, UnsupportedVersion
@@ -32,6 +32,8 @@ __all__ = [
     "in_pieces",
     "parse_envelope",
     "render_envelope",
+    "rendered_end",
+    "rendered_start",
 ]
 
 Suite: TypeAlias = Literal[1, 2, 3]
@@ -66,18 +68,40 @@ class Header:
 
     def render(self, length: int) -> bytes:
         """The header of a payload of ``length`` bytes."""
-        kid = self.kid.encode("ascii")
-        start = _START.pack(MAGIC, VERSION, 0, self.suite, len(kid))
-        return start + kid + _END.pack(self.salt, self.commitment, self.nonce, length)
+        return rendered_start(self.suite, self.kid) + rendered_end(self.salt, self.commitment, self.nonce, length)
 
 
-@frozen
-class Envelope:
-    """A parsed envelope: its header, the header's own bytes (which are authenticated), and the payload."""
+def rendered_start(suite: int, kid: str) -> bytes:
+    """The part of a header that all messages of a suite and a key have in common."""
+    name = kid.encode("ascii")
+    return _START.pack(MAGIC, VERSION, 0, suite, len(name)) + name
 
-    header: Header
-    raw: bytes = field(repr=False)
-    payload: memoryview = field(repr=False)
+
+def rendered_end(salt: bytes, commitment: bytes, nonce: bytes, length: int) -> bytes:
+    """The rest of it, for a payload of ``length`` bytes."""
+    return _END.pack(salt, commitment, nonce, length)
+
+
+class Envelope(NamedTuple):
+    """A parsed envelope: the fields of its header, the header's own bytes (which are authenticated), and the
+    payload.
+    """
+
+    suite: int
+    kid: str
+    salt: bytes
+    commitment: bytes
+    nonce: bytes
+    raw: bytes
+    payload: memoryview
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether no field has what only a sealed one has."""
+        return not (self.kid or any(self.salt) or any(self.commitment) or any(self.nonce))
+
+    def __repr__(self) -> str:
+        return f"<Envelope of suite {self.suite}>"
 
 
 def buffer_of(size: int) -> BytesIO:
@@ -141,9 +165,9 @@ def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:
         return Failure(_corrupted(f"it declares {length} bytes of payload and has {len(data) - end - _CRC.size}"))
     if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, end + length)[0]:
         return Failure(_corrupted("its CRC-32 does not match"))
-    kid = data[_START.size : _START.size + kid_length].decode("ascii", "replace")
-    header = Header(suite, kid, salt, commitment, nonce)
-    return Success(Envelope(header, data[:end], memoryview(data)[end : end + length]))
+    kid = str(data[_START.size : _START.size + kid_length], "ascii", "replace")
+    payload = memoryview(data)[end : end + length]
+    return Success(Envelope(suite, kid, salt, commitment, nonce, bytes(data[:end]), payload))
 
 
 def _corrupted(what: str) -> PersistenceError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hmac
 import random
 import struct
 import threading
@@ -15,6 +14,7 @@ from io import BytesIO
 import pytest
 import zstandard
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from returns.result import Success
 
@@ -22,12 +22,11 @@ from flowpersist import KeyRing, Sealer
 from flowpersist.codec import Codec
 from flowpersist.errors import CompressionError, CorruptedEnvelope, StateTooLarge, UnknownKey, UnsupportedType
 from flowpersist.keys.crypto import (
+    Expansion,
     aes_gcm_decrypt_pieces,
     aes_gcm_encrypt,
     aes_gcm_encrypt_pieces,
     hkdf_expand,
-    hkdf_expand_each,
-    hkdf_extract,
 )
 from flowpersist.stages import (
     Checksum,
@@ -181,11 +180,25 @@ def test_keys_are_expanded_as_the_library_does_it(info):
 
 
 @pytest.mark.parametrize("size", [0, 1, 32, 64, 127, 128, 129, 1000])
-def test_hmac_is_that_of_the_library_for_keys_of_any_size(size):
-    key, info = random.Random(size).randbytes(size), b"info"
-    assert hkdf_extract(key, info) == hmac.digest(key, info, "sha512")
-    expected = [hmac.digest(key, one + b"\x01", "sha512")[:32] for one in (info, b"", info)]
-    assert hkdf_expand_each(key, (info, b"", info)) == expected
+def test_keys_of_any_size_are_expanded_to_64_bytes_for_any_number_of_purposes(size):
+    key = random.Random(size).randbytes(size)
+    expansion = Expansion(key)
+    for info in (b"info", b"", bytes(1000), b"info"):
+        assert expansion.of(info) == HKDFExpand(hashes.SHA512(), 64, info).derive(key)
+
+
+def test_the_key_of_a_message_is_as_the_specification_says():
+    ring, salt = KeyRing({}).add("k1", bytes(range(32))), bytes([1]) * 32
+    subkey = ring.subkey("k1", "state").unwrap()
+    context = b"here"
+    entropy = iter((salt, bytes([2]) * 12))
+    sealed = encrypt(b"data", keyring=ring, context=context, entropy=lambda _: next(entropy)).unwrap()
+    info = b"flowpersist/v1/message" + (3).to_bytes(2, "big") + salt
+    keys = HKDFExpand(hashes.SHA512(), 64, info).derive(subkey)
+    header, payload = sealed[: 12 + 2 + 84], sealed[12 + 2 + 84 : -4]
+    assert header[12 + 2 + 32 :][:32] == keys[32:]
+    bound = header + b"".join(len(part).to_bytes(4, "big") + part for part in (b"flowpersist/v1", b"state", context))
+    assert AESGCM(keys[:32]).decrypt(bytes([2]) * 12, payload, bound) == b"data"
 
 
 @pytest.mark.parametrize("size", SIZES)
