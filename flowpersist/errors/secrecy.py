@@ -33,12 +33,17 @@ def discreet(verb: F) -> F:
 
     A key's token that is given as ``key`` becomes a ``SuspensionKey`` before anything else is done.
     """
+    names = verb.__code__.co_varnames[1 : verb.__code__.co_argcount]
+    place = names.index("key") if "key" in names else None
     if inspect.iscoroutinefunction(verb):
 
         @wraps(verb)
         async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the verb's own
-            with forgetting():
-                result = await _begun(verb, self, args, kwargs)
+            try:
+                result = await _begun(verb, place, self, args, kwargs)
+            except BaseException as error:
+                forget(error)
+                raise
             if isinstance(result, Failure):
                 forget(result.failure())
             return result
@@ -48,7 +53,7 @@ def discreet(verb: F) -> F:
     @wraps(verb)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the verb's own
         with forgetting():
-            return _begun(verb, self, args, kwargs)
+            return _begun(verb, place, self, args, kwargs)
 
     return cast("F", called)
 
@@ -61,20 +66,29 @@ def discreet_verbs(kind: type[T]) -> type[T]:
     return kind
 
 
-def _begun(verb: Callable[..., Any], hub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-    names = verb.__code__.co_varnames[1 : len(args) + 1]
+def _begun(
+    verb: Callable[..., Any],
+    place: int | None,
+    hub: Any,  # noqa: ANN401 - what has the verb
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:  # noqa: ANN401 - what the verb gives
+    """Call a verb; ``place`` is that of its ``key`` among the arguments that may be given without a name."""
     if "key" in kwargs:
         kwargs = {**kwargs, "key": _parsed(hub, kwargs["key"])}
-    elif "key" in names:
-        place = names.index("key")
-        args = (*args[:place], _parsed(hub, args[place]), *args[place + 1 :])
+    elif place is not None and place < len(args):
+        key = _parsed(hub, args[place])
+        if key is not args[place]:
+            args = (*args[:place], key, *args[place + 1 :])
     return verb(hub, *args, **kwargs)
 
 
 def _parsed(hub: Any, key: object) -> object:  # noqa: ANN401 - a hub of either kind, or a runner
     """The key of a token; what is none stays, for the verb to refuse."""
+    if not isinstance(key, str):
+        return key
     suspensions = getattr(getattr(hub, "hub", hub), "suspensions", None)
-    if suspensions is None or not isinstance(key, str):
+    if suspensions is None:
         return key
     parsed = suspensions.parse(key)
     return key if isinstance(parsed, Failure) else parsed.unwrap()

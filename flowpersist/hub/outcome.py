@@ -55,11 +55,11 @@ def as_outcome(result: Result[T, PersistenceError]) -> Outcome[T]:
 
 def or_raise(result: Result[T, PersistenceError] | Success[T] | Failure[PersistenceError]) -> T:
     """The value of a success; a failure's error is raised."""
-    match result:
-        case Success(value):
-            return value
-        case Failure(error):
-            raise error
+    if isinstance(result, Success):
+        value: T = result.unwrap()
+        return value
+    if isinstance(result, Failure):
+        raise result.failure()
     msg = f"Invalid result: expected a Result, which or_raise takes, not {type(result).__name__}"
     raise TypeError(msg)
 

@@ -6,7 +6,7 @@ HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Final
 
@@ -18,6 +18,7 @@ __all__ = [
     "KEY_BYTES",
     "TAG_BYTES",
     "Expansion",
+    "KeyedDigest",
     "aes_gcm_decrypt",
     "aes_gcm_decrypt_pieces",
     "aes_gcm_encrypt",
@@ -27,8 +28,7 @@ __all__ = [
 
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
-#: Of HMAC with SHA-512 (RFC 2104): the size of its block, and what each byte of a key becomes in either pad.
-_BLOCK: Final = 128
+#: What each byte of a key becomes in either pad of HMAC (RFC 2104).
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -39,23 +39,36 @@ def hkdf_expand(key: bytes, info: bytes) -> bytes:
 
 
 class Expansion:
-    """HKDF-Expand of one key to 64 bytes, for any number of purposes; any thread may use it.
+    """HKDF-Expand of one key to 64 bytes, for any number of purposes; any thread may use it."""
 
-    By the definition of HMAC, since OpenSSL 3 takes longer to set one up than the rest takes.
+    __slots__ = ("_mac",)
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = KeyedDigest(key, hashlib.sha512)
+
+    def of(self, info: bytes) -> bytes:
+        """The 64 bytes for this purpose."""
+        # They are one block, so the first is all there is to compute (RFC 5869, 2.3).
+        return self._mac.of(info + b"\x01")
+
+
+class KeyedDigest:
+    """HMAC of any number of messages under one key; any thread may use it.
+
+    By its definition (RFC 2104), since OpenSSL 3 takes longer to set one up than the rest takes.
     """
 
     __slots__ = ("_inner", "_outer")
 
-    def __init__(self, key: bytes) -> None:
-        padded = (key if len(key) <= _BLOCK else hashlib.sha512(key).digest()).ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha512(padded.translate(_INNER))
-        self._outer = hashlib.sha512(padded.translate(_OUTER))
+    def __init__(self, key: bytes, kind: Callable[[bytes], hashlib._Hash] = hashlib.sha256) -> None:
+        block = kind(b"").block_size
+        padded = (key if len(key) <= block else kind(key).digest()).ljust(block, b"\0")
+        self._inner, self._outer = kind(padded.translate(_INNER)), kind(padded.translate(_OUTER))
 
-    def of(self, info: bytes) -> bytes:
-        """The 64 bytes for this purpose."""
+    def of(self, message: bytes) -> bytes:
+        """The digest of a message."""
         inner, outer = self._inner.copy(), self._outer.copy()
-        # They are one block, so the first is all there is to compute (RFC 5869, 2.3).
-        inner.update(info + b"\x01")
+        inner.update(message)
         outer.update(inner.digest())
         return outer.digest()
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import re
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from attrs import field, frozen
@@ -25,6 +25,7 @@ from attrs import field, frozen
 from flowpersist.backends.base import Range
 from flowpersist.errors import ConfigurationError, StateTooLarge
 from flowpersist.errors.arguments import check_str, mistyped, out_of_range
+from flowpersist.keys.crypto import KeyedDigest
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -154,6 +155,10 @@ class Naming:
 
     listed: bool
     secret: bytes = field(repr=False)
+    _digest: Callable[[bytes], bytes] = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_digest", KeyedDigest(self.secret).of if self.secret else _unkeyed)
 
     def name(self, parts: Parts) -> str:
         """The record's key of a key."""
@@ -207,8 +212,9 @@ class Naming:
             digests.append(digest)
         return digests
 
-    def _digest(self, data: bytes) -> bytes:
-        return hmac.digest(self.secret, data, "sha256") if self.secret else hashlib.sha256(data).digest()
+
+def _unkeyed(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _bytes(text: str) -> bytes:
@@ -216,7 +222,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _readable(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
+    return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode("ascii")
 
 
 def _clear(part: str | int) -> str:
