@@ -98,7 +98,7 @@ def stages(name: str, label: str, size: int, rounds: int) -> None:
     print(row(f"{name} | {label} | {ratio} | seal", chain(state, seal, rounds), len(data), len(envelope), memory))
     open_ = (
         lambda sealed: decrypt(sealed, keyring=RING, context=CONTEXT).unwrap(),
-        lambda frame: verified(frame).unwrap(),
+        verified,
         lambda frame: decompress(frame).unwrap(),
         lambda encoded: codec.decode(encoded).unwrap(),
     )

@@ -101,8 +101,7 @@ class SealedCollection(NamedCollection):
 
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
-        sealer, context = self.records.sealer, record_context(self.records.ref(name), None)
-        key = card_key(parts)
+        sealer, key = self.records.sealer, card_key(parts)
         most = sealer.codec.limits.max_bytes
 
         def sealed(value: bytes) -> Result[Content, PersistenceError]:
@@ -112,6 +111,7 @@ class SealedCollection(NamedCollection):
             if len(data) > most:
                 message = f"key and value take {len(data)} bytes, over the limit of {most}; keep less in them"
                 return Failure(StateTooLarge(message))
+            context = record_context(self.records.ref(name), None)
             body = sealer.seal_bytes(data, context=context, purpose=PURPOSE)
             return body.map(lambda made: Content(key, None, made))
 
@@ -153,19 +153,21 @@ class SealedCollection(NamedCollection):
     def _fitting(
         self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: object
     ) -> Result[Stored, PersistenceError]:
-        def fitting(found: Parts) -> Result[Stored, PersistenceError]:
-            naming = self._naming
-            # Whose parts are known was found by their name.
-            fits = parts == found if parts is not None else naming is None or naming.name(found) == record.ref.key
-            if not fits:
-                return Failure(TamperedEnvelope("the record holds the value of another key; restore it from a backup"))
-            return Success(Stored(record, found, value))
-
-        return key_in(key).bind(fitting)
+        read = key_in(key)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        naming, found = self._naming, read.unwrap()
+        # Whose parts are known was found by their name.
+        fits = parts == found if parts is not None else naming is None or naming.name(found) == record.ref.key
+        if not fits:
+            return Failure(TamperedEnvelope("the record holds the value of another key; restore it from a backup"))
+        return Success(Stored(record, found, value))
 
     def named(self, name: str, result: Result[T, PersistenceError]) -> Result[T, PersistenceError]:
         """The same; an error that says what is wrong with a record says here which one it is."""
-        return result.alt(lambda error: at(error, self.records.ref(name)) if isinstance(error, _OF_RECORDS) else error)
+        if isinstance(result, Success) or not isinstance(result.failure(), _OF_RECORDS):
+            return result
+        return Failure(at(result.failure(), self.records.ref(name)))
 
     async def load(self, parts: Parts, *, decode: bool = True) -> Result[Stored | None, PersistenceError]:
         """The value of a key; None where there is none, or it has expired."""
@@ -192,10 +194,12 @@ class SealedCollection(NamedCollection):
         return Success(found)
 
     async def _read(self, parts: Parts, *, body: bool) -> Result[Found[Card], PersistenceError]:
-        naming = await self.naming()
-        if not isinstance(naming, Success):
-            return Failure(naming.failure())
-        made = naming.unwrap()
+        made = self._naming
+        if made is None:
+            naming = await self.naming()
+            if not isinstance(naming, Success):
+                return Failure(naming.failure())
+            made = naming.unwrap()
         if made is None:
             return Success(Found(None, self.records.reckoned()))
         name = made.name(parts)
@@ -209,8 +213,8 @@ class SealedCollection(NamedCollection):
         record = live(found.unwrap())
         if record is None:
             return Success(None)
-        opened = self.named(record.ref.key, await self.opened(record, parts, decode=decode))
-        return Success(opened.unwrap()) if isinstance(opened, Success) else Failure(opened.failure())
+        opened: Result[Any, PersistenceError] = await self.opened(record, parts, decode=decode)
+        return self.named(record.ref.key, opened)
 
     async def delete(self, parts: Parts, if_revision: int | None) -> Result[bool, PersistenceError]:
         """Remove a value; False where there is none."""
@@ -279,11 +283,15 @@ class SealedCollection(NamedCollection):
         self, parts: Parts, value: object, *, clear: bool = False
     ) -> Result[tuple[str, Content], PersistenceError]:
         """The name of a key's record, and its content."""
-        naming = await self.made_naming()
-        if not isinstance(naming, Success):
-            return Failure(naming.failure())
-        name = naming.unwrap().name(parts)
-        return (await self.content(name, parts, value, clear=clear)).map(lambda content: (name, content))
+        naming = self.noted_naming()
+        if naming is None:
+            made = await self.made_naming()
+            if not isinstance(made, Success):
+                return Failure(made.failure())
+            naming = made.unwrap()
+        name = naming.name(parts)
+        content = await self.content(name, parts, value, clear=clear)
+        return Success((name, content.unwrap())) if isinstance(content, Success) else Failure(content.failure())
 
     async def _put(
         self, name: str, draft: Callable[[datetime | None], Draft[Card]], if_revision: int | None, *, timed: bool

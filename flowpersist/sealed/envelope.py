@@ -93,15 +93,19 @@ class Sealer:
     ) -> Result[bytes, PersistenceError]:
         """The bytes that were sealed, not decoded."""
         check_optional(limit, "limit", check_size)
-        most = self.codec.limits.max_bytes if limit is None else limit
         check_bytes(data, "data")
-        opened = self._seal(purpose, context).open(data, context)
-        if not isinstance(opened, Success):
-            return opened
-        frame = verified(opened.unwrap())
-        if not isinstance(frame, Success):
-            return Failure(frame.failure())
-        return decompressed(frame.unwrap(), most, self._dictionaries(purpose).known)
+        opened = self.opened_bytes(data, context, purpose, self.codec.limits.max_bytes if limit is None else limit)
+        return Success(opened) if isinstance(opened, bytes) else Failure(opened)
+
+    def opened_bytes(self, data: bytes, context: bytes, purpose: str, limit: int) -> bytes | PersistenceError:
+        """The same, or the error. Every read opens a head; a ``Result`` takes as long as a step of it."""
+        framed = self._seal(purpose, context).opened(data, context)
+        if not isinstance(framed, bytes):
+            return framed
+        frame = verified(framed)
+        if not isinstance(frame, memoryview):
+            return frame
+        return decompressed(frame, limit, self._dictionaries(purpose).known)
 
     def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:
         """The stages behind the codec, in the order of sealing."""

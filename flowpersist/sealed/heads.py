@@ -101,16 +101,21 @@ class HeadCodec(Generic[H]):
 
     def decode(self, data: bytes) -> Result[H, PersistenceError]:
         """The head of these bytes; ``UnsupportedVersion`` or ``MalformedPayload`` where they are none of this class."""
+        head = self.decoded(data)
+        return Failure(head) if isinstance(head, PersistenceError) else Success(head)
+
+    def decoded(self, data: bytes) -> H | PersistenceError:
+        """The same without a ``Result``: every read decodes a head."""
         if data[:1] != VERSION:
-            return Failure(_unread(data))
+            return _unread(data)
         if len(data) > MAX_BYTES:
-            return Failure(MalformedPayload(f"a head takes at most {MAX_BYTES} bytes, not {len(data)}"))
+            return MalformedPayload(f"a head takes at most {MAX_BYTES} bytes, not {len(data)}")
         try:
-            return Success(self._decode(memoryview(data)[_FIELDS:]))
+            return self._decode(memoryview(data)[_FIELDS:])
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             # Not as its cause: msgspec's messages hold some values.
             reason = type(error).__name__
-        return Failure(MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup"))
+        return MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup")
 
 
 def size_of(value: object) -> int:

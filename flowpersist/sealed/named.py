@@ -15,6 +15,7 @@ from flowpersist.sealed.catalogue import (
     collection_key,
     scoped_secret,
 )
+from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.naming import Naming
 from flowpersist.sealed.records import SealedRecords
 
@@ -40,6 +41,8 @@ class NamedCollection:
         self._catalog = CollectionCatalog(of)
         self._naming: Naming | None = None
         self._kid: str | None = None
+        #: With what the collection's record was seen to be sealed by the key that seals now.
+        self._noted_by: Sealer | None = None
         namespace = self._catalog.namespace(collection_key(name, tenant, scope))
         self._records = FollowingRecords(of, namespace, Card, purpose=PURPOSE)
 
@@ -54,6 +57,10 @@ class NamedCollection:
             return Success(self._naming)
         found = await self._catalog.find(self.name, self.tenant)
         return found.map(lambda made: None if made is None else self._agreed(made))
+
+    def noted_naming(self) -> Naming | None:
+        """The same where nothing need be read or written for it; else None."""
+        return self._naming if self._noted_by is self.records.sealer and self._scope is None else None
 
     async def made_naming(self) -> Result[Naming, PersistenceError]:
         """The same for a collection that is about to be saved to: it is made where it is not there."""
@@ -72,6 +79,8 @@ class NamedCollection:
             if isinstance(resealed, Failure) and not isinstance(resealed.failure(), EncryptionError):
                 return Failure(resealed.failure())
             self._kid = self._catalog.kid
+        else:
+            self._noted_by = self.records.sealer
         return (await self._note()).map(lambda _: naming)
 
     async def _note(self) -> Result[None, PersistenceError]:

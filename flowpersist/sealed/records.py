@@ -118,10 +118,8 @@ class SealedRecords(Generic[H]):
     def _found(self, one: Record | Unreadable | None, now: datetime) -> Result[Found[H], PersistenceError]:
         if one is None:
             return Success(Found(None, now))
-        if isinstance(one, Unreadable):
-            return Failure(one.error)
-        loaded = self.loaded(one, now)
-        return Success(Found(loaded.unwrap(), now)) if isinstance(loaded, Success) else Failure(loaded.failure())
+        loaded = one.error if isinstance(one, Unreadable) else self._loaded(one, now)
+        return Success(Found(loaded, now)) if isinstance(loaded, Loaded) else Failure(loaded)
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
@@ -383,14 +381,16 @@ class SealedRecords(Generic[H]):
 
     def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A record with its head opened."""
+        loaded = self._loaded(record, now)
+        return Success(loaded) if isinstance(loaded, Loaded) else Failure(loaded)
+
+    def _loaded(self, record: Record, now: datetime) -> Loaded[H] | PersistenceError:
         context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.open_bytes(record.head, context=context, purpose=self._purpose, limit=MAX_BYTES)
-        if not isinstance(opened, Success):
-            return Failure(opened.failure())
-        head = self._heads.decode(opened.unwrap())
-        if not isinstance(head, Success):
-            return Failure(head.failure())
-        return Success(Loaded.of(record, head.unwrap(), mark_in(opened.unwrap()), now))
+        opened = self.sealer.opened_bytes(record.head, context, self._purpose, MAX_BYTES)
+        if not isinstance(opened, bytes):
+            return opened
+        head = self._heads.decoded(opened)
+        return head if isinstance(head, PersistenceError) else Loaded.of(record, head, mark_in(opened), now)
 
 
 async def _tried(operation: Awaitable[T]) -> Result[T, PersistenceError]:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from flowpersist.backends.base import Put, RecordChange, RecordRef, StorageBackend, Written
+from flowpersist.backends.base import Put, Read, RecordChange, RecordRef, StorageBackend, Written
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.errors import DeadlinePassed, PersistenceError, RevisionConflict, StorageError, UnknownOutcome
 from flowpersist.errors.arguments import check_callable, check_instance, check_pause, check_whole
@@ -80,6 +80,7 @@ class RetryingBackend(DelegatingBackend):
     def __init__(self, inner: StorageBackend, runtime: Runtime) -> None:
         super().__init__(inner)
         self.runtime = runtime
+        self._slow = runtime.slow.total_seconds()
 
     async def around(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         """Retry an operation on records. ``open``, ``close`` and ``ping`` are run once."""
@@ -90,6 +91,18 @@ class RetryingBackend(DelegatingBackend):
             return await self._retried(call)
         finally:
             self._log_if_slow(operation, started)
+
+    async def get(self, ref: RecordRef, *, body: bool = True) -> Read:
+        """See ``StorageBackend``."""
+        started = self.runtime.monotonic()
+        try:
+            try:
+                return await self.inner.get(ref, body=body)
+            except StorageError as error:
+                failed = error
+            return await self._tried_again(failed, lambda: self.inner.get(ref, body=body), started)
+        finally:
+            self._log_if_slow("get", started)
 
     async def put(
         self,
@@ -102,15 +115,26 @@ class RetryingBackend(DelegatingBackend):
         """See ``StorageBackend``. A lost acknowledgement is cleared up by the change's write id."""
         started = self.runtime.monotonic()
         try:
-            return await self._written(ref, change, if_revision, not_after)
+            try:
+                return await self.inner.put(ref, change, if_revision=if_revision, not_after=not_after)
+            except StorageError as error:
+                failed = error
+            return await self._written(failed, ref, change, if_revision, not_after, started)
         finally:
             self._log_if_slow("put", started)
 
     async def _written(
-        self, ref: RecordRef, change: RecordChange, revision: int | None, not_after: datetime | None
+        self,
+        first: StorageError,
+        ref: RecordRef,
+        change: RecordChange,
+        revision: int | None,
+        not_after: datetime | None,
+        started: float,
     ) -> Written:
-        doubtful = False
-        unknown: UnknownOutcome | None = None
+        """What the attempts after the first one make."""
+        doubtful = _transient(first) and not isinstance(first, RevisionConflict)
+        unknown = first if isinstance(first, UnknownOutcome) else None
 
         async def attempt() -> Written:
             nonlocal doubtful, unknown
@@ -127,10 +151,10 @@ class RetryingBackend(DelegatingBackend):
                 raise
 
         try:
-            return await self._retried(attempt)
+            return await self._tried_again(first, attempt, started)
         except StorageError as error:
             # That a later attempt failed does not tell whether an earlier one was done.
-            if unknown is None or isinstance(error, RevisionConflict | DeadlinePassed):
+            if unknown is None or unknown is error or isinstance(error, RevisionConflict | DeadlinePassed):
                 raise
             raise unknown from error
 
@@ -157,12 +181,18 @@ class RetryingBackend(DelegatingBackend):
 
     async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
         # The first attempt goes without tenacity, whose set-up costs more than most operations.
-        ends = self.runtime.monotonic() + self.runtime.patience.total_seconds()
+        started = self.runtime.monotonic()
         try:
             return await operation()
         except StorageError as error:
-            if self.runtime.attempts <= 1 or self.runtime.monotonic() > ends or not _transient(error):
-                raise
+            failed = error
+        return await self._tried_again(failed, operation, started)
+
+    async def _tried_again(self, error: StorageError, operation: Callable[[], Awaitable[T]], started: float) -> T:
+        """What comes after a first attempt that began at ``started`` and failed with ``error``."""
+        ends = started + self.runtime.patience.total_seconds()
+        if self.runtime.attempts <= 1 or self.runtime.monotonic() > ends or not _transient(error):
+            raise error
         await self.runtime.sleep(self.runtime.jitter(1))
         return await self._again(operation, ends)
 
@@ -186,7 +216,7 @@ class RetryingBackend(DelegatingBackend):
         return await retrying(attempt)
 
     def _log_if_slow(self, operation: str, started: float) -> None:
-        took, limit = self.runtime.monotonic() - started, self.runtime.slow.total_seconds()
+        took, limit = self.runtime.monotonic() - started, self._slow
         if took > limit and operation in _TIMED:
             log.warning(
                 "slow %s on %s: %.0f ms (the limit is %.0f ms)",

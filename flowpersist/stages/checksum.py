@@ -37,20 +37,19 @@ def digest(parts: Iterable[bytes]) -> bytes:
 def verify(data: bytes) -> Result[bytes, PersistenceError]:
     """Remove the digest; ``CorruptedEnvelope`` if it does not match."""
     check_bytes(data, "data")
-    return verified(data).map(bytes)
+    found = verified(data)
+    return Success(bytes(found)) if isinstance(found, memoryview) else Failure(found)
 
 
-def verified(data: bytes) -> Result[memoryview, PersistenceError]:
-    """The same without a copy: a view of the given data."""
+def verified(data: bytes) -> memoryview | PersistenceError:
+    """The same without a copy: a view of the given data, or the error."""
     if len(data) < DIGEST_BYTES:
-        return Failure(
-            CorruptedEnvelope(f"the frame has {len(data)} bytes, fewer than the {DIGEST_BYTES} of its digest")
-        )
+        return CorruptedEnvelope(f"the frame has {len(data)} bytes, fewer than the {DIGEST_BYTES} of its digest")
     view = memoryview(data)
     body = view[:-DIGEST_BYTES]
     if not hmac.compare_digest(hashlib.sha256(body).digest(), view[-DIGEST_BYTES:]):
-        return Failure(CorruptedEnvelope("the frame's digest does not match; restore the record from a backup"))
-    return Success(body)
+        return CorruptedEnvelope("the frame's digest does not match; restore the record from a backup")
+    return body
 
 
 @frozen

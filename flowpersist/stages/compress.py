@@ -101,50 +101,50 @@ def decompress(
     check_bytes(data, "data")
     check_size(limit, "limit")
     check_mapping(dictionaries, "dictionaries")
-    return decompressed(data, limit, dictionaries)
+    plain = decompressed(data, limit, dictionaries)
+    return Success(plain) if isinstance(plain, bytes) else Failure(plain)
 
 
 def decompressed(
     data: bytes | memoryview, limit: int, dictionaries: Mapping[int, Dictionary]
-) -> Result[bytes, PersistenceError]:
-    """The same for a caller that has checked the arguments."""
+) -> bytes | PersistenceError:
+    """The same for a caller that has checked the arguments: the bytes, or the error."""
     if len(data) < _PREFIX.size:
-        return Failure(CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}"))
+        return CompressionError(f"a compressed frame has at least {_PREFIX.size} bytes, not {len(data)}")
     kind, length = _PREFIX.unpack_from(data)
     if length > limit:
-        message = (
+        return StateTooLarge(
             f"it declares {length} bytes, over the limit of {limit}; to allow it, raise FLOWPERSIST_MAX_STATE_BYTES"
         )
-        return Failure(StateTooLarge(message))
     body = memoryview(data)[_PREFIX.size :]
     if kind == _ZSTD_DICTIONARY:
         return _with_dictionary(body, length, dictionaries)
     revert = _REVERTS.get(kind)
     if revert is None:
-        return Failure(CompressionError(f"compression {kind} is unknown to this release; upgrade flowpersist"))
+        return CompressionError(f"compression {kind} is unknown to this release; upgrade flowpersist")
     return _whole(revert(body, length), length)
 
 
 def _with_dictionary(
     body: memoryview, length: int, dictionaries: Mapping[int, Dictionary]
-) -> Result[bytes, PersistenceError]:
+) -> bytes | PersistenceError:
     named = dictionary_id(body)
     if not named:
-        return Failure(CompressionError("the frame needs a dictionary but names none"))
+        return CompressionError("the frame needs a dictionary but names none")
     dictionary = dictionaries.get(named)
     if dictionary is None:
         message = (
             f"it was compressed with dictionary {named}, which was not found; open it in the namespace where it was "
             "written, or restore the records of that namespace's dictionaries from a backup"
         )
-        return Failure(UnknownDictionary(message, named))
+        return UnknownDictionary(message, named)
     return _whole(unpacked(body, length, dictionary), length)
 
 
-def _whole(plain: bytes | None, length: int) -> Result[bytes, PersistenceError]:
+def _whole(plain: bytes | None, length: int) -> bytes | PersistenceError:
     if plain is None or len(plain) != length:
-        return Failure(CompressionError(f"the data does not decompress to the {length} bytes that it declares"))
-    return Success(plain)
+        return CompressionError(f"the data does not decompress to the {length} bytes that it declares")
+    return plain
 
 
 def _stored(data: memoryview, length: int) -> bytes | None:

@@ -40,7 +40,7 @@ from flowpersist.stages.header import (
     buffer_of,
     framed,
     in_pieces,
-    parse_envelope,
+    parsed_envelope,
     render_envelope,
     rendered_end,
     rendered_start,
@@ -199,20 +199,24 @@ class Seal:
 
     def open(self, data: bytes, context: bytes) -> Result[bytes, PersistenceError]:
         """Open what was sealed, with the failures of ``decrypt``."""
-        parsed = parse_envelope(data)
-        if not isinstance(parsed, Success):
-            return Failure(parsed.failure())
-        envelope = parsed.unwrap()
+        opened = self.opened(data, context)
+        return Success(opened) if isinstance(opened, bytes) else Failure(opened)
+
+    def opened(self, data: bytes, context: bytes) -> bytes | PersistenceError:
+        """The same without a ``Result``: every read opens a head."""
+        envelope = parsed_envelope(data)
+        if not isinstance(envelope, Envelope):
+            return envelope
         if envelope.suite == PLAIN:
             return _plain(envelope, self._keyring)
         if self._keyring is None:
             message = f"the data is sealed with key {envelope.kid!r}, but there is no keyring; set FLOWPERSIST_KEYS"
-            return Failure(UnknownKey(message))
+            return UnknownKey(message)
         expansion = self._expansions.get(envelope.kid)
         if expansion is None:
             learned = self._learned(self._keyring, envelope.kid)
             if not isinstance(learned, Success):
-                return Failure(learned.failure())
+                return learned.failure()
             expansion = learned.unwrap()
         return _authenticated(envelope, expansion, self._binding + framed(context))
 
@@ -223,25 +227,25 @@ class Seal:
         return Success(self._expansions.setdefault(kid, Expansion(subkey.unwrap())))
 
 
-def _plain(envelope: Envelope, keyring: KeyRing | None) -> Result[bytes, PersistenceError]:
+def _plain(envelope: Envelope, keyring: KeyRing | None) -> bytes | PersistenceError:
     if keyring is not None:
         message = "the data is not encrypted, but a keyring is set: it is refused because it could be forged"
-        return Failure(EncryptionRequired(message))
+        return EncryptionRequired(message)
     if not envelope.is_bare:
-        return Failure(_tampered())
-    return Success(bytes(envelope.payload))
+        return _tampered()
+    return bytes(envelope.payload)
 
 
-def _authenticated(envelope: Envelope, expansion: Expansion, binding: bytes) -> Result[bytes, PersistenceError]:
+def _authenticated(envelope: Envelope, expansion: Expansion, binding: bytes) -> bytes | PersistenceError:
     keys = expansion.of(_INFOS[envelope.suite] + envelope.salt)
     key = keys[:KEY_BYTES]
     if not hmac.compare_digest(keys[KEY_BYTES:], envelope.commitment):
-        return Failure(_tampered())
+        return _tampered()
     if envelope.suite == AUTHENTICATED:
         plain = _verified(envelope, key, binding)
     else:
         plain = _plaintext(key, envelope.nonce, envelope.payload, envelope.raw + binding)
-    return Failure(_tampered()) if plain is None else Success(plain)
+    return _tampered() if plain is None else plain
 
 
 def _plaintext(key: bytes, nonce: bytes, payload: memoryview, associated: bytes) -> bytes | None:

@@ -43,6 +43,8 @@ class SingleValues(Generic[T]):
         """A value of the class, or None; raises ``UnexpectedType``, which names the record."""
         if stored is None:
             return None
+        if isinstance(stored.value, self._cls):
+            return self._entry(stored, stored.value)
         return or_raise(self.collection.named(stored.record.ref.key, self.loaded(stored)))
 
     def loaded(self, stored: Stored) -> Result[Loaded[T], PersistenceError]:
@@ -51,17 +53,18 @@ class SingleValues(Generic[T]):
         if not isinstance(value, self._cls):
             message = f"the value is of class {type(value).__qualname__}, not {self._cls.__qualname__}"
             return Failure(UnexpectedType(f"{message}; name its class where the store is made"))
+        return Success(self._entry(stored, value))
+
+    def _entry(self, stored: Stored, value: T) -> Loaded[T]:
         record = stored.record
-        return Success(
-            Loaded(
-                key=key_of(stored.parts),
-                value=value,
-                revision=record.revision,
-                created_at=record.created_at,
-                updated_at=record.updated_at,
-                expires_at=record.head.expires_at,
-                attributes=record.head.attributes,
-            )
+        return Loaded(
+            key=key_of(stored.parts),
+            value=value,
+            revision=record.revision,
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+            expires_at=record.head.expires_at,
+            attributes=record.head.attributes,
         )
 
     async def changes(self, watch: Watch) -> AsyncIterator[Change[T]]:

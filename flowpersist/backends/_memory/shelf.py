@@ -29,10 +29,16 @@ class Shelf:
     _ordered: dict[Order, list[Position]] = field(factory=lambda: {order: [] for order in _KEPT})
     #: Where each stands among them: what is held may have been exchanged.
     _places: dict[str, dict[Order, Position]] = field(factory=dict)
+    #: What was put under each key, as long as it stands there.
+    _made: dict[str, Record] = field(factory=dict)
 
     def get(self, key: str) -> Record | None:
         """What is held under a key."""
         return self.records.get(key)
+
+    def is_as_put(self, held: Record) -> bool:
+        """Whether it is the very record that was put there."""
+        return self._made.get(held.ref.key) is held
 
     def put(self, record: Record) -> None:
         """Put a record in the place of the one of its key."""
@@ -41,15 +47,16 @@ class Shelf:
             order: place for order in _KEPT if (place := position_of(record, order)) is not None
         }
         before = self._places.get(key, {})
-        for order in _KEPT:
-            self._move(order, before.get(order), places.get(order))
-        self.records[key], self._places[key] = record, places
+        if places != before:
+            for order in _KEPT:
+                self._move(order, before.get(order), places.get(order))
+        self.records[key], self._places[key], self._made[key] = record, places, record
 
     def remove(self, key: str) -> None:
         """Take a record away."""
         for order, place in self._places.pop(key).items():
             self._move(order, place, None)
-        del self.records[key]
+        del self.records[key], self._made[key]
 
     def _move(self, order: Order, old: Position | None, new: Position | None) -> None:
         if old == new:
