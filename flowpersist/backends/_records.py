@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, TypeAlias, TypeGuard, TypeVar
 
 from attrs import field, frozen
 
@@ -65,6 +65,8 @@ _INDEXED_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
 def check_text(value: object, what: str) -> str:
     """Refuse what some server can't hold or compare by bytes: empty, NUL, lone surrogates, over 512 bytes of UTF-8."""
+    if _is_plain(value):
+        return value
     if not isinstance(value, str):
         msg = f"{what} must be a str, not {type(value).__name__}"
         raise TypeError(msg)
@@ -93,6 +95,8 @@ def check_scalar(value: object, what: str) -> Scalar:
 
 
 def _attributes(value: Mapping[str, Scalar | None]) -> Mapping[str, Scalar]:
+    if not value and type(value) is dict:
+        return {}
     if len(value) > MAX_ATTRIBUTES:
         msg = f"at most {MAX_ATTRIBUTES} attributes fit a record, not {len(value)}"
         raise ValueError(msg)
@@ -108,7 +112,7 @@ def _attribute(name: str, value: Scalar) -> Scalar:
     return check_scalar(value, f"attribute {name!r}")
 
 
-def _is_plain(text: object) -> bool:
+def _is_plain(text: object) -> TypeGuard[str]:
     """Whether it is a short text in ASCII without NUL."""
     return type(text) is str and text.isascii() and len(text) <= MAX_TEXT_BYTES and "\0" not in text
 

@@ -162,7 +162,7 @@ class MemoryBackend:
         ref, change, if_revision = put.ref, put.change, put.if_revision
         records = store.records(ref.namespace)
         old = records.get(ref.key)
-        if old is not None and not records.is_as_put(old):
+        if old is not None and not records.is_as_put(ref.key, old):
             _sound(ref, old)
         check_revision(NAME, ref, 0 if old is None else old.revision, if_revision)
         if if_revision is None and old is not None:
@@ -285,7 +285,7 @@ def _read(shelf: Shelf, ref: RecordRef, *, body: bool) -> Record | None:
     held = shelf.get(ref.key)
     if held is None:
         return None
-    return _copied(held, body=body) if shelf.is_as_put(held) and held.ref == ref else _sound(ref, held, body=body)
+    return _copied(held, body=body) if shelf.is_as_put(ref.key, held) else _sound(ref, held, body=body)
 
 
 def _copied(held: Record, *, body: bool) -> Record:

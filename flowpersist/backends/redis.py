@@ -17,8 +17,8 @@ failover to a replica may lose acknowledged writes, so the guarantees hold as lo
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -182,7 +182,7 @@ class RedisBackend:
         """
         commands = [*commands_of(store.layout, ref, body=body), ("TIME",)]
         *replies, now = await store.wire.exchange(store.layout.tag(ref).keys, commands, writing=False)
-        found = Replies(ref, replies)
+        found = Replies.of(ref, replies)
         return None if found.torn else Read(found.record(), server_time(raised(now), self.clock_offset))
 
     async def get_many(self, refs: Sequence[RecordRef], *, body: bool = True) -> Reads:
@@ -318,13 +318,13 @@ class RedisBackend:
             store.listening.discard(connection)
             await connection.disconnect(nowait=True)
 
-    @contextmanager
-    def _using(self) -> Iterator[OpenStore]:
+    def _using(self) -> OpenStore:
+        """The open store, for a ``with`` block: one operation."""
         store = self._open_store
         self._home.check()
-        if store is not None:
-            with store.operation():
-                yield store
+        if store is None:
+            raise BackendUnavailable(f"the {NAME} store is not open", NAME)
+        return store
 
     def _channel(self, store: OpenStore, namespace: str) -> bytes:
         return store.layout.channel(namespace) if self._notify else b""

@@ -32,8 +32,9 @@ DEFAULT_LIMIT: Final = 100 * 1024 * 1024
 
 _PREFIX: Final = struct.Struct(">BQ")
 _NONE, _ZSTD, _GZIP, _ZSTD_DICTIONARY = 0, 1, 2, 3
-#: Below this many bytes compressing costs more than it saves; with a dictionary the limit is lower.
-_SMALL: Final = 512
+#: Below this many bytes compressing takes more than it saves, more so when other work has filled the processor's caches;
+#: with a dictionary the limit is lower.
+_SMALL: Final = 2048
 _DICTIONARY_FROM: Final = 64
 #: Below this many bytes a probe costs as much as it can save: zstd takes a quarter of a millisecond for a random MiB.
 _PROBED_FROM: Final = 1024 * 1024
@@ -125,9 +126,7 @@ def decompressed(
     return _whole(revert(body, length), length)
 
 
-def _with_dictionary(
-    body: memoryview, length: int, dictionaries: Mapping[int, Dictionary]
-) -> bytes | PersistenceError:
+def _with_dictionary(body: memoryview, length: int, dictionaries: Mapping[int, Dictionary]) -> bytes | PersistenceError:
     named = dictionary_id(body)
     if not named:
         return CompressionError("the frame needs a dictionary but names none")

@@ -1,8 +1,7 @@
 """zstd frames (RFC 8878), and the only module that uses the library: levels, threads, dictionaries, and bounds on the
 cost of a hostile frame.
 
-The level depends on the size; benchmarks/README.md has the measurements. Up to 2 KiB level -1 takes a third of the
-time of level 3: that needs tables for literals, which take most of it there. Up to 128 KiB level 3 costs at most some
+The level depends on the size; benchmarks/README.md has the measurements. Up to 128 KiB level 3 costs at most some
 tenths of a millisecond and saves 1 to 8 %; above that time matters more, and level 1 takes a third less. From 4 MiB on
 two threads share the work and finish in two thirds of the time if a second core is idle. Equal data gives equal bytes
 on any number of cores.
@@ -34,9 +33,6 @@ __all__ = [
 
 _THOROUGH: Final = 3
 _FAST: Final = 1
-_BRIEF: Final = -1
-#: The size up to which the brief level is used.
-_BRIEF_UP_TO: Final = 2 * 1024
 #: The size up to which the thorough level pays off, and the size from which two threads do.
 _THOROUGH_UP_TO: Final = 128 * 1024
 _THREADED_FROM: Final = 4 * 1024 * 1024
@@ -130,7 +126,6 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.thorough = zstandard.ZstdCompressor(level=_THOROUGH, write_checksum=True)
-        self.brief = zstandard.ZstdCompressor(level=_BRIEF, write_checksum=True)
         self.fast = zstandard.ZstdCompressor(level=_FAST, write_checksum=True)
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
         self.compressors: WeakKeyDictionary[Dictionary, zstandard.ZstdCompressor] = WeakKeyDictionary()
@@ -154,8 +149,6 @@ def _compressor(size: int, dictionary: Dictionary | None) -> zstandard.ZstdCompr
     if size >= _THREADED_FROM:
         # Made for each call: its threads would not survive a fork, and idle ones would keep their buffers.
         return zstandard.ZstdCompressor(level=_FAST, write_checksum=True, threads=_THREADS)
-    if size <= _BRIEF_UP_TO:
-        return _kept.brief
     return _kept.thorough if size <= _THOROUGH_UP_TO else _kept.fast
 
 

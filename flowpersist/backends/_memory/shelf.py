@@ -36,9 +36,9 @@ class Shelf:
         """What is held under a key."""
         return self.records.get(key)
 
-    def is_as_put(self, held: Record) -> bool:
-        """Whether it is the very record that was put there."""
-        return self._made.get(held.ref.key) is held
+    def is_as_put(self, key: str, held: object) -> bool:
+        """Whether it is the very record that was put under that key."""
+        return self._made.get(key) is held
 
     def put(self, record: Record) -> None:
         """Put a record in the place of the one of its key."""

@@ -12,8 +12,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Final
 
 from redis import exceptions as theirs
@@ -134,10 +134,16 @@ def _code(error: Exception, said: str) -> str:
     return code if code.isupper() and code.isalpha() else type(error).__name__
 
 
-@contextmanager
-def mapped() -> Iterator[None]:
+class mapped:  # noqa: N801 - used as a verb; a generator would take longer than what most operations do here
     """Convert the errors of the driver that the block raises; the one place that does."""
-    try:
-        yield
-    except (theirs.RedisError, theirs.RedisClusterException, OSError) as error:
-        raise translated(error) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, theirs.RedisError | theirs.RedisClusterException | OSError):
+            raise translated(error) from error

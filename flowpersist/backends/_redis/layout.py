@@ -79,6 +79,7 @@ def server_time(reply: tuple[bytes, bytes], offset: timedelta) -> datetime:
     return from_micros(int(seconds) * 1_000_000 + int(micros)) + offset
 
 
+@lru_cache(maxsize=16)
 def offset_arguments(offset: timedelta) -> tuple[bytes, bytes]:
     """A clock's offset as whole seconds and non-negative microseconds; a double holds either exactly."""
     seconds, rest = divmod(offset, _SECOND)
@@ -128,7 +129,7 @@ class Layout:
 
     def channel(self, namespace: str) -> bytes:
         """The channel on which the keys of changed records are published."""
-        return f"{self.prefix}:{_escaped(namespace)}".encode()
+        return _channel(self.prefix, namespace)
 
     def tag(self, ref: RecordRef) -> Tag:
         """The shard of a record."""
@@ -145,6 +146,11 @@ class Layout:
 @lru_cache(maxsize=4096)
 def _tag(prefix: str, namespace: str, number: int) -> Tag:
     return Tag(f"{{{prefix}:{_escaped(namespace)}:{number:02}}}".encode())
+
+
+@lru_cache(maxsize=1024)
+def _channel(prefix: str, namespace: str) -> bytes:
+    return f"{prefix}:{_escaped(namespace)}".encode()
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flowpersist.backends._damage import read_as
 from flowpersist.backends._outcomes import body_missing
@@ -44,6 +44,7 @@ UPLOAD_SECONDS: Final = 3600
 LAST_REVISION: Final = 2**53 - 1
 _KEEP: Final = b"="
 _NOTHING: Final = b""
+_NO_ATTRIBUTES: Final = b"{}"
 
 
 def number(text: bytes) -> int:
@@ -69,7 +70,7 @@ def _record(ref: RecordRef, fields: Fields | None) -> Record:
         ref=ref,
         revision=number(revision),
         write_id=write_id.decode(),
-        attributes=attributes_from_text(attributes.decode()) if attributes else {},
+        attributes=attributes_from_text(attributes.decode()) if attributes and attributes != _NO_ATTRIBUTES else {},
         head=head or b"",
         body=None,
         body_size=number(size) if size else None,
@@ -79,13 +80,11 @@ def _record(ref: RecordRef, fields: Fields | None) -> Record:
     )
 
 
-def with_body(record: Record, body: object) -> bytes | None:
-    """The body that was read with a record, if the record names it."""
-    if record.body_size is None:
-        return None
+def with_body(record: Record, body: object) -> Record:
+    """A record with the body that it names and that was read with it."""
     if not isinstance(body, bytes) or len(body) != record.body_size:
         raise body_missing(NAME, record.ref)
-    return body
+    return evolve(record, body=body)
 
 
 @frozen

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from flowpersist.backends._damage import named
 from flowpersist.backends._outcomes import unreadable
@@ -29,32 +29,34 @@ _WITH_BODY: Final = 3
 
 @frozen
 class Replies:
-    """The replies to ``commands_of``."""
+    """The replies to ``commands_of``: the fields, and with the body the body and the revision once more."""
 
     ref: RecordRef
-    replies: Sequence[Any]
+    fields: Sequence[bytes | None]
+    rest: Sequence[Any]
+
+    @classmethod
+    def of(cls, ref: RecordRef, replies: Sequence[Any]) -> Replies:
+        """Replies as they came: an error is raised; a value of another kind is damage of the record."""
+        for reply in replies:
+            if isinstance(reply, Exception):
+                if is_of_other_kind(reply):
+                    raise unreadable(NAME, named(ref))
+                raised(reply)
+        return cls(ref, replies[0], replies[1:])
 
     @property
     def torn(self) -> bool:
         """True if the record changed between the commands."""
-        if len(self.replies) == _PLAIN:
-            return False
-        fields, _, revision = map(self._told, self.replies)
-        return bool(revision != fields[0])
+        return bool(self.rest) and bool(self.rest[1] != self.fields[0])
 
     def record(self) -> Record | None:
         """The record; ``IntegrityError`` if it is damaged."""
-        fields, *rest = map(self._told, self.replies)
-        if not any(field is not None for field in fields):
+        # A list of None alone is the reply where there is no record.
+        if self.fields.count(None) == len(self.fields):
             return None
-        record = record_of(self.ref, fields)
-        return evolve(record, body=with_body(record, rest[0])) if rest else record
-
-    def _told(self, reply: Any) -> Any:  # noqa: ANN401 - whatever the command gives
-        """A reply, raised if it is an error; a value of another kind is damage of the record."""
-        if is_of_other_kind(reply):
-            raise unreadable(NAME, named(self.ref))
-        return raised(reply)
+        record = record_of(self.ref, self.fields)
+        return record if not self.rest or record.body_size is None else with_body(record, self.rest[0])
 
 
 def commands_of(layout: Layout, ref: RecordRef, *, body: bool) -> list[Command]:
@@ -76,7 +78,7 @@ async def read_all(
 ) -> tuple[tuple[One, ...], datetime]:
     """The records at ``refs``, and the clock. ``again`` reads one that changed while it was read."""
     tags = list(dict.fromkeys(layout.tag(ref) for ref in refs)) or [layout.tags("")[0]]
-    found: dict[RecordRef, Replies] = {}
+    found: dict[RecordRef, Sequence[Any]] = {}
     times: list[datetime] = []
 
     async def exchange(places: Sequence[int]) -> None:
@@ -86,7 +88,7 @@ async def read_all(
         *replies, now = await wire.exchange(tags[places[0]].keys, [*commands, ("TIME",)], writing=False)
         times.append(server_time(raised(now), offset))
         step = _WITH_BODY if body else _PLAIN
-        found.update({ref: Replies(ref, replies[at * step : (at + 1) * step]) for at, ref in enumerate(mine)})
+        found.update({ref: replies[at * step : (at + 1) * step] for at, ref in enumerate(mine)})
 
     with mapped():
         # All of them to their end, also if one fails: none may be under way when the store is closed.
@@ -94,12 +96,13 @@ async def read_all(
         for failed in await asyncio.gather(*exchanges, return_exceptions=True):
             if failed is not None:
                 raise failed
-        records = {ref: await _settled(replies, again) for ref, replies in found.items()}
+        records = {ref: await _settled(ref, replies, again) for ref, replies in found.items()}
     return tuple(records[ref] for ref in refs), max(times)
 
 
-async def _settled(replies: Replies, again: Callable[[RecordRef], Awaitable[Record | None]]) -> One:
+async def _settled(ref: RecordRef, told: Sequence[Any], again: Callable[[RecordRef], Awaitable[Record | None]]) -> One:
     try:
-        return await again(replies.ref) if replies.torn else replies.record()
+        replies = Replies.of(ref, told)
+        return await again(ref) if replies.torn else replies.record()
     except IntegrityError as error:
-        return Unreadable(replies.ref, error.with_traceback(None))
+        return Unreadable(ref, error.with_traceback(None))

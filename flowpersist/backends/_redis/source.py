@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, Self, TypeAlias
 
 from attrs import define, field, frozen
 from redis.asyncio import Redis, RedisCluster
@@ -83,16 +82,15 @@ class OpenStore:
     #: The connections on which callers wait for changes.
     listening: set[AbstractConnection] = field(factory=set)
 
-    @contextmanager
-    def operation(self) -> Iterator[OpenStore]:
+    def __enter__(self) -> Self:
         """Count one operation while it runs."""
         self.under_way += 1
-        try:
-            yield self
-        finally:
-            self.under_way -= 1
-            if self.under_way == 0:
-                self.idle.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.under_way -= 1
+        if self.under_way == 0:
+            self.idle.set()
 
     async def settled(self) -> None:
         """Wait until the running operations have ended; no new one starts."""
