@@ -39,6 +39,8 @@ _HEADER_MOST: Final = 160
 #: The bytes at the end that contain the CRC and at least the whole tag, MAC or digest.
 _TAIL: Final = 36
 _NONE: Final = Dictionaries()
+#: Of one sealer, for which what seals is kept.
+MOST_PURPOSES: Final = 64
 
 
 def mark_of(sealed: bytes) -> bytes:
@@ -92,20 +94,23 @@ class Sealer:
         self, data: bytes, *, context: bytes, purpose: str = "state", limit: int | None = None
     ) -> Result[bytes, PersistenceError]:
         """The bytes that were sealed, not decoded."""
-        check_optional(limit, "limit", check_size)
-        check_bytes(data, "data")
-        opened = self.opened_bytes(data, context, purpose, self.codec.limits.max_bytes if limit is None else limit)
+        opened = self.opened_bytes(data, context, purpose, limit)
         return Success(opened) if isinstance(opened, bytes) else Failure(opened)
 
-    def opened_bytes(self, data: bytes, context: bytes, purpose: str, limit: int) -> bytes | PersistenceError:
+    def opened_bytes(
+        self, data: bytes, context: bytes, purpose: str = "state", limit: int | None = None
+    ) -> bytes | PersistenceError:
         """The same, or the error. Every read opens a head; a ``Result`` takes as long as a step of it."""
+        check_optional(limit, "limit", check_size)
+        check_bytes(data, "data")
         framed = self._seal(purpose, context).opened(data, context)
         if not isinstance(framed, bytes):
             return framed
         frame = verified(framed)
         if not isinstance(frame, memoryview):
             return frame
-        return decompressed(frame, limit, self._dictionaries(purpose).known)
+        most = self.codec.limits.max_bytes if limit is None else limit
+        return decompressed(frame, most, self._dictionaries(purpose).known)
 
     def stages(self, context: bytes, purpose: str) -> tuple[Stage, ...]:
         """The stages behind the codec, in the order of sealing."""
@@ -125,10 +130,12 @@ class Sealer:
 
     def _seal(self, purpose: str, context: bytes) -> Seal:
         check_instance(context, "context", bytes, "bytes")
+        check_str(purpose, "purpose")
         seal = self._seals.get(purpose)
         if seal is None:
-            check_str(purpose, "purpose")
-            seal = self._seals[purpose] = Seal(self.keyring, purpose)
+            seal = Seal(self.keyring, purpose)
+            if len(self._seals) < MOST_PURPOSES:
+                self._seals[purpose] = seal
         return seal
 
     def _dictionaries(self, purpose: str) -> Dictionaries:

@@ -32,7 +32,7 @@ DEFAULT_LIMIT: Final = 100 * 1024 * 1024
 
 _PREFIX: Final = struct.Struct(">BQ")
 _NONE, _ZSTD, _GZIP, _ZSTD_DICTIONARY = 0, 1, 2, 3
-#: Below this many bytes compressing takes more than it saves, more so when other work has filled the processor's caches;
+#: Below this many bytes compressing takes more time than it saves, most of all when other work has filled the caches;
 #: with a dictionary the limit is lower.
 _SMALL: Final = 2048
 _DICTIONARY_FROM: Final = 64

@@ -512,6 +512,7 @@ OWN: dict[str, list[object]] = {
     "decompress.limit": SIZE,
     "Compress.limit": SIZE,
     "Sealer.open_bytes.limit": SIZE,
+    "Sealer.opened_bytes.limit": SIZE,
     "generate_key.id": OBJECT,
     "hold.run": OBJECT,
     "Runtime.now": CALLABLE,

@@ -119,13 +119,13 @@ async def prepared(url, writers, what):
 def opened(monkeypatch):
     """What is opened, of heads and of bodies, in the order in which it is."""
     found = []
-    true = Sealer.open_bytes
+    true = Sealer.opened_bytes
 
-    def counted(sealer, data, **options):
-        found.append(options["purpose"])
-        return true(sealer, data, **options)
+    def counted(sealer, data, context, purpose, limit):
+        found.append(purpose)
+        return true(sealer, data, context, purpose, limit)
 
-    monkeypatch.setattr(Sealer, "open_bytes", counted)
+    monkeypatch.setattr(Sealer, "opened_bytes", counted)
     return found
 
 

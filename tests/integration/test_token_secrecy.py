@@ -488,9 +488,9 @@ def work(monkeypatch):
 
         monkeypatch.setattr(owner, name, call)
 
-    counted(Sealer, "open_bytes")
+    counted(Sealer, "opened_bytes")
     counted(Sealer, "seal_bytes")
-    counted(HeadCodec, "decode")
+    counted(HeadCodec, "decoded")
     for module in ("flowpersist.lifecycle.model.hmac.compare_digest", "flowpersist.lifecycle.model.secret_digest"):
         path, _, name = module.rpartition(".")
         owner = __import__("flowpersist.lifecycle.model", fromlist=["model"])
@@ -523,7 +523,7 @@ async def test_a_wrong_secret_and_an_unknown_id_take_the_same_work(verb, keyed, 
             tried.append(dict(done))
         assert tried[0] == tried[1] == tried[2]
         assert tried[0]["get"] == 2
-        assert tried[0]["open_bytes"] == 1
+        assert tried[0]["opened_bytes"] == 1
         done.clear()
         await failure(GUESSES[verb](hub, generate_key(id=paused.id)))
         # One secret more to compare for each receipt, each in a microsecond; all else is the same.
@@ -538,7 +538,7 @@ async def test_the_stand_in_follows_the_keyring_and_is_sealed_once(work):
             done.clear()
             for _ in range(3):
                 assert isinstance(await failure(hub.inspect(generate_key())), SuspensionNotFound)
-            assert (done["seal_bytes"], done["open_bytes"]) == (1, 3)
+            assert (done["seal_bytes"], done["opened_bytes"]) == (1, 3)
 
 
 async def test_a_store_that_fails_while_receipts_are_looked_for_says_so():
