@@ -133,7 +133,7 @@ class Seal:
 
     def __init__(self, keyring: KeyRing | None, purpose: str) -> None:
         self._keyring = keyring
-        self._role = role_of(purpose)
+        self._role: Role = role_of(purpose)
         # Each part with its length, so that different parts never give the same bytes.
         self._binding = framed(DOMAIN) + framed(purpose.encode())
         #: The beginning of the header for each suite that has sealed.
