@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 from returns.result import Failure
 
+from flowpersist.dynamicflow.asking import Asker, Pausing
 from flowpersist.dynamicflow.declared import fields_of
 from flowpersist.dynamicflow.keeping import kept
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Pending, StepOutcome
@@ -175,10 +176,12 @@ async def invoke(
     if isinstance(checked, Failure):
         return context.blamed(node, checked.failure(), tool.id)
     told = {"tool": tool.id, "node": node.id, "path": place.path}
-    given = ToolContext(context.run_id, node.id, place.path, attempt, key=f"{context.run_id}/{place.trail}/{attempt}")
+    asker = None if tool.is_plain else Asker(context, node, place)
+    key = f"{context.run_id}/{place.trail}/{attempt}"
+    given = ToolContext(context.run_id, node.id, place.path, attempt, key=key, asker=asker)
     async with context.turn(place):
         context.emit("tool-start", {**told, "attempt": attempt})
-        outcome = await _run(context, node, tool, checked.unwrap(), given)
+        outcome = await _run(context, node, tool, checked.unwrap(), given, asker)
     if isinstance(outcome, Done):
         context.emit("tool-output", {**told, "output": outcome.value})
     elif isinstance(outcome, Failed):
@@ -187,20 +190,58 @@ async def invoke(
 
 
 async def _run(
-    context: Context, node: Node, tool: Tool, arguments: Mapping[str, object], given: ToolContext
+    context: Context,
+    node: Node,
+    tool: Tool,
+    arguments: Mapping[str, object],
+    given: ToolContext,
+    asker: Asker | None,
 ) -> Done | Failed | Pending:
+    failed: Failed | None = None
+    value: object = None
     try:
         value = await tool.call(arguments, given, context.toolbox.executors)
     except BaseException as error:  # a tool is the user's code: whatever it raises fails the attempt
-        cancelled = context.is_cancelled()
-        if not is_fault(error, cancelled=cancelled):
-            if cancelled:
-                given.cancellation.request()
+        if not _is_own(context, given, asker, error):
             raise
+        failed = _failed(context, node, tool, given, error)
+    finally:
+        if asker is not None:
+            asker.ended = True
+    if asker is not None and asker.paused is not None:
+        # Whatever the tool made of it.
+        return asker.pending(*asker.paused)
+    if failed is not None:
+        return failed
+    if asker is not None and asker.linked:
+        # It has not asked what it had opened.
+        context.give_up(given.path)
+    return await kept(context, node, tool, value)
+
+
+def _is_own(context: Context, given: ToolContext, asker: Asker | None, error: BaseException) -> bool:
+    """Whether it is the tool's own error, or ends an attempt that awaits an answer; else the call was ended from
+    outside.
+    """
+    if asker is not None and asker.paused is not None and _only_paused(error):
+        return True
+    cancelled = context.is_cancelled()
+    if cancelled and not is_fault(error, cancelled=True):
+        given.cancellation.request()
+    return is_fault(error, cancelled=cancelled)
+
+
+def _failed(context: Context, node: Node, tool: Tool, given: ToolContext, error: BaseException) -> Failed:
+    if not _only_paused(error):
         message = "tool %s failed in step %s of run %s, attempt %d"
         context.tracebacks.log(given.logger, error, message, tool.id, given.path, given.run_id, given.attempt)
-        return context.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
-    return await kept(context, node, tool, value)
+    return context.failed(node, f"the tool {tool.id!r} failed: {_said(error)}", tool.id, error)
+
+
+def _only_paused(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_paused(one) for one in error.exceptions)
+    return isinstance(error, Pausing)
 
 
 def _said(error: BaseException) -> str:

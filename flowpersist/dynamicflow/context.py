@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.tools import Toolbox
     from flowpersist.inputs.await_input import AwaitInput
+    from flowpersist.keys.suspension_key import SuspensionKey
     from flowpersist.lifecycle import Resumption
 
 __all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition", "givers_of"]
@@ -97,6 +98,10 @@ class Context(ABC):
     )
     #: The store's time when this leg began, where it is known.
     now: datetime | None = None
+    #: Where people answer, as the hub says.
+    public_url: str | None = None
+    #: The waits whose keys tools want as soon as they are stored, by path.
+    wanted: dict[str, asyncio.Future[SuspensionKey]] = field(factory=dict, init=False, repr=False)
     #: Set when a wait has opened, or one was given up.
     stirred: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
     #: How many steps have finished in this leg.
@@ -211,6 +216,19 @@ class Context(ABC):
                 del self.waits[name]
         self.renewed.difference_update(renewed)
 
+    def key_of(self, path: str) -> asyncio.Future[SuspensionKey]:
+        """The key of an open wait, once that is stored."""
+        self.wanted[path] = asyncio.get_running_loop().create_future()
+        self.stirred.set()
+        return self.wanted[path]
+
+    def give_keys(self, keys: Mapping[str, SuspensionKey] | PersistenceError) -> None:
+        """Pass on the keys of waits that are stored now, or why they can't be."""
+        for path in [path for path in self.wanted if isinstance(keys, PersistenceError) or path in keys]:
+            future = self.wanted.pop(path)
+            if not future.done():
+                future.set_exception(keys) if isinstance(keys, PersistenceError) else future.set_result(keys[path])
+
     def deliver(self, run: Resumption[Any]) -> None:
         """Let the branches go on whose answers have come while they waited."""
         givers = givers_of(run)
@@ -254,6 +272,8 @@ class Context(ABC):
         self.room += self.open.pop(name)
         self.waits.pop(name, None)
         self.asked.pop(name, None)
+        if name in self.wanted:
+            self.wanted.pop(name).cancel()
         self.freed = True
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:

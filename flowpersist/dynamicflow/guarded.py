@@ -26,8 +26,9 @@ async def call_guarded(
 ) -> StepOutcome:
     """Call the tool, or wait for an approval of the call."""
     frame = place.frame
-    if "approved" in frame:
-        return await invoke(context, node, tool, place, frame["approved"], attempt)
+    for begun_with in ("approved", "begun"):
+        if begun_with in frame:
+            return await invoke(context, node, tool, place, frame[begun_with], attempt)
     if place.path in context.answers and "asked" in frame:
         return await _settled(context, node, tool, guard, place, attempt)
     # What was asked is not known any more, so that its answer approves nothing.
@@ -56,6 +57,8 @@ async def _followed(
             return _asked(context, node, place, begun)
         case Failed():
             return begun
+    # If it asks, it is called again with the answer, and nobody is asked again whether it may be.
+    place.frame["begun"] = dict(begun)
     return await invoke(context, node, tool, place, begun, attempt)
 
 

@@ -201,6 +201,7 @@ class Legs:
             tracebacks=self.hub.suspensions.tracebacks,
             about=about(run.suspension),
             now=run.suspension.updated_at,
+            public_url=self.hub.defaults.public_url,
         )
 
     async def _complete(self, keeper: Keeper, completed: Completed) -> _Ended:

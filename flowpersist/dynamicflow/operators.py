@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 
+from flowpersist.dynamicflow.asking import goes_on
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.calls import call
 from flowpersist.dynamicflow.delays import moment_of, problem_of
@@ -47,6 +48,10 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
     match operation:
         case ToolCall():
             tool = context.toolbox.get(operation.tool)
+            if isinstance(tool, Tool) and "asks" in place.frame:
+                waits = goes_on(context, node, place)
+                if waits is not None:
+                    return waits
             if isinstance(tool, Tool) and tool.guard is not None:
                 return await call_guarded(context, node, operation, tool, tool.guard, place, attempt)
             return await call(context, node, operation, place, attempt)

@@ -12,7 +12,9 @@ absent::
     steps       of a done one: the results of the steps within it, by id
     variables   of a done one that runs in its surroundings' scope: the variables that it set
     sub         of one in progress: the frames within it, by step id, or by "[index]" of an iteration or branch
-    asked       of a guarded tool: the call that waits for an approval; approved: the approved arguments
+    asked       of a guarded tool: the call that waits for an approval; approved: the approved arguments; begun: the
+                arguments of a call that needs no approval
+    asks, asking, memo, links    of a tool that asks: see ``asking``
     waiting     it awaits an answer, under its path as the wait's name
     branch      which branch was taken
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn

@@ -117,7 +117,7 @@ class Keeper:
         while not self._ending.is_set():
             await engine.stirred.wait()
             engine.stirred.clear()
-            if not self._come and self._unstored:
+            if not self._come and self._unstored and not engine.wanted:
                 # A run that pauses at once is stored by its pause alone.
                 await self._pause(EARLY)
             while (self._come or self._unstored) and not self._ending.is_set() and not await self._stored():
@@ -132,7 +132,7 @@ class Keeper:
 
     @property
     def _unstored(self) -> bool:
-        return bool(self.engine.waits or self.superseded)
+        return bool(self.engine.waits or self.superseded or self.engine.wanted)
 
     def _listen(self) -> None:
         if len(self._tasks) == 1:
@@ -197,6 +197,7 @@ class Keeper:
         self.run, self._finished = held, seen.finished
         self.carried = {*held.keys, *delays_of(held.suspension)}
         self.engine.stored(seen.waits, seen.renewed)
+        self.engine.give_keys(held.keys)
         self.engine.deliver(held)
         if self.carried:
             self._listen()
@@ -217,5 +218,6 @@ class Keeper:
             return False
         if not isinstance(error, LeaseLost | SuspensionClosed):
             _log.warning("run %s could not be stored while it runs: %s", name, error)
+        self.engine.give_keys(error)
         # Whoever renews the lease finds out that it is lost, and ends the run.
         return True

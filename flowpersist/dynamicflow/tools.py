@@ -14,6 +14,7 @@ from flowpersist.dynamicflow.executing import Executors, run_plain
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, WHOLE, finished, walk, walk_problem
+from flowpersist.dynamicflow.yielding import driven
 from flowpersist.errors import ConfigurationError, FlowError, InputValidationError, PersistenceError, Problem
 from flowpersist.errors.arguments import (
     check_callable,
@@ -124,6 +125,8 @@ class Tool:
         given = dict(arguments)
         if self.signature.context is not None:
             given[self.signature.context] = context
+        if inspect.isasyncgenfunction(self.function):
+            return await driven(self.function(**given), context.ask)
         if not self.is_plain:
             return await self.function(**given)
         executor = executors.get() if self.executor is None and executors is not None else self.executor
@@ -131,8 +134,9 @@ class Tool:
 
 
 def _is_async(function: Function) -> bool:
-    """Whether a call gives an awaitable. An object is called as its class says."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not whether it is callable
+    """Whether a call runs in the event loop. An object is called as its class says."""
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - what it is, and not whether it is there
+    return inspect.isasyncgenfunction(function) or any(map(inspect.iscoroutinefunction, (function, called)))
 
 
 def _checked(
@@ -236,9 +240,11 @@ def tool(
     to those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the input's
     fields, optional if they have a default. Whoever makes the executor closes it.
 
-    ``TypeError`` if the function is a generator, is async and has an executor, or has a parameter that can't be passed
-    by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or ``output_schema`` in
-    that case.
+    An async generator yields the AwaitInputs that it asks, is sent the answers, and yields its result at last.
+
+    ``TypeError`` if the function is a plain generator, is async and has an executor, or has a parameter that can't be
+    passed by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or
+    ``output_schema`` in that case.
     """
     for what, text in (("id", id), ("name", name), ("description", description)):
         check_optional(text, what, check_str)
@@ -275,7 +281,7 @@ def _check_function(function: Function, executor: Executor | None) -> None:
     check_callable(function, "function")
     if isinstance(function, type):
         raise TypeError(f"Invalid function: expected a function or a callable object, not the class {name}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"Tool {name!r} must return its result: it is a generator, which yields several")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(f"Tool {name!r} must be no generator: to yield questions, make it an async one (async def)")
     if executor is not None and _is_async(function):
         raise TypeError(f"Invalid executor of the tool {name!r}: async functions run in the event loop, leave it out")

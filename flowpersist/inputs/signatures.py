@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import reduce
+from operator import or_
 from pathlib import PurePath
-from typing import Any, Final, TypeAlias, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import attrs
@@ -18,6 +21,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, PersistenceError
 from flowpersist.inputs import json_types
+from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.instances import is_instance
 
 __all__ = ["Signature", "signature_of"]
@@ -110,7 +114,18 @@ def signature_of(function: Any, context_class: type) -> Signature:  # noqa: ANN4
             kinds[parameter.name] = kind
             required += [parameter.name] if parameter.default is parameter.empty else []
     takes = None if opened else tuple(kinds)
-    return Signature(name, kinds, tuple(required), takes, context, hints.get("return", Any))
+    result = hints.get("return", Any)
+    if inspect.isasyncgenfunction(function):
+        result = _yielded(result)
+    return Signature(name, kinds, tuple(required), takes, context, result)
+
+
+def _yielded(kind: _Kind) -> _Kind:
+    """What an async generator yields beside questions, by its annotation."""
+    first = next(iter(get_args(kind)), Any)
+    kinds = get_args(first) if get_origin(first) in {Union, UnionType} else (first,)
+    results = tuple(one for one in kinds if (get_origin(one) or one) is not AwaitInput)
+    return reduce(or_, results) if results else Any
 
 
 def _hints(function: Any, name: str) -> dict[str, _Kind]:  # noqa: ANN401 - as above

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from attrs import Factory, field, frozen
 
 from flowpersist.errors import ConfigurationError
+from flowpersist.inputs.await_input import AwaitInput
 
 __all__ = ["Cancellation", "ToolContext"]
 
 _log = logging.getLogger("flowpersist.dynamicflow.tools")
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Asker(Protocol):
+    """Who asks for a tool in a flow."""
+
+    async def ask(self, question: AwaitInput[A]) -> A:
+        """See ``ToolContext``."""
+        ...
+
+    async def memo(self, name: str, function: Callable[[], Awaitable[T] | T]) -> T:
+        """See ``ToolContext``."""
+        ...
+
+    async def link(self, question: AwaitInput[Any]) -> str:
+        """See ``ToolContext``."""
+        ...
 
 
 class Cancellation:
@@ -80,6 +100,39 @@ class ToolContext:
     )
     logger: logging.Logger = field(default=_log, repr=False)
     cancellation: Cancellation = field(factory=Cancellation, repr=False)
+    _asker: Asker | None = field(default=None, kw_only=True, repr=False, eq=False, alias="asker")
+
+    def ask(self, question: AwaitInput[A]) -> Awaitable[A]:
+        """Await the answer to a question, as an object of its schema's class.
+
+        If there is none yet, the attempt ends here and the run is stored; with the answer the tool is called again from
+        its beginning, and this call returns. Questions are told apart by their ids, and those of one id by their order.
+        ``TimeoutError`` if the time is over and there is no default; ``ConfigurationError`` for a plain function, and
+        outside a flow.
+        """
+        return self._asked("ask").ask(question)
+
+    def memo(self, name: str, function: Callable[[], Awaitable[T] | T]) -> Awaitable[T]:
+        """Await what the function gives, or gave when this attempt was made before a pause.
+
+        The function takes no arguments and may be async. ``SerializationError`` if its result can't be stored,
+        ``ConfigurationError`` as for ``ask``.
+        """
+        return self._asked("memo").memo(name, function)
+
+    def link(self, question: AwaitInput[Any]) -> Awaitable[str]:
+        """Await the link under which a question can be answered that the tool is about to ask; it is stored first.
+
+        As secret as a key. ``ConfigurationError`` if the hub has no ``public_url``, and as for ``ask``. The link has no
+        key if the question was answered before the tool was given the link.
+        """
+        return self._asked("link").link(question)
+
+    def _asked(self, what: str) -> Asker:
+        if self._asker is None:
+            message = f"only an async tool that is called by a flow can use {what}: make it an async function"
+            raise ConfigurationError(message, "tool")
+        return self._asker
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _elsewhere, (self.run_id, self.step_id, self.path, self.attempt, self.key, self.logger)

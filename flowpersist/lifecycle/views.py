@@ -23,7 +23,7 @@ from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_s
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
 
-__all__ = ["Checkpoint", "Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait"]
+__all__ = ["Checkpoint", "Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
 
 Scalar = str | int | float | bool
 S = TypeVar("S")
@@ -136,10 +136,15 @@ class NewSuspension(Suspension):
         return self._link(self.key)
 
     def _link(self, key: SuspensionKey) -> str:
-        if self.public_url is None:
-            message = "there are no links without public_url: pass it to open_hub, or set FLOWPERSIST_PUBLIC_URL"
-            raise ConfigurationError(message, "public_url")
-        return f"{self.public_url.rstrip('/')}/{key}"
+        return link_to(self.public_url, key)
+
+
+def link_to(public_url: str | None, key: SuspensionKey | None) -> str:
+    """Where a wait is answered; None: the page alone. ``ConfigurationError`` without a ``public_url``."""
+    if public_url is None:
+        message = "there are no links without public_url: pass it to open_hub, or set FLOWPERSIST_PUBLIC_URL"
+        raise ConfigurationError(message, "public_url")
+    return public_url if key is None else f"{public_url.rstrip('/')}/{key}"
 
 
 @frozen
