@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 from returns.result import Failure
 
+from flowpersist.dynamicflow.answered import given_by
 from flowpersist.dynamicflow.asking import Asker, Pausing
 from flowpersist.dynamicflow.declared import fields_of
 from flowpersist.dynamicflow.keeping import kept
@@ -59,7 +60,8 @@ async def call(context: Context, node: Node, operation: ToolCall, place: StepPos
 def come(context: Context, node: Node, place: StepPosition) -> StepOutcome | None:
     """The result of the wait, if it is open already or has ended. A wait is identified by its path."""
     if place.path in context.answers:
-        return Done(context.take(place.path))
+        by, _, at = context.givers.get(place.path, (None, None, None))
+        return Done(context.take(place.path), given=given_by(by, at))
     if place.path in context.expired:
         context.expired.discard(place.path)
         message = "no answer came before the deadline, and there is no default"

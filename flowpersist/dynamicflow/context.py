@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import Factory, define, field, frozen
 
@@ -48,6 +48,9 @@ MAX_OPEN: Final = 500
 #: The most bytes, in UTF-8, of a step's path that names a wait.
 MAX_PATH_BYTES: Final = 500
 
+#: Who gave an answer, the digest of what they were shown, and when.
+Giver: TypeAlias = tuple[str | None, str | None, datetime | None]
+
 
 @frozen
 class StepPosition:
@@ -69,11 +72,11 @@ class StepPosition:
 class Context(ABC):
     """One leg of a run. ``waits`` are its new waits, ``waiting`` the paths of all waits.
 
-    ``answers`` and ``expired`` hold by path what has arrived since the last leg, ``givers`` who gave an answer and the
-    digest of what they were shown; ``renewed`` are the answered waits whose question is asked anew. ``open`` holds by
-    path the waits that the run has already, with the bytes that each takes of ``room``. The waits of a branch that is
-    given up are removed, with their answers. ``asked`` are the digests of what the open waits show, for the case that
-    another document now shows something else. ``codec`` tells what the run can keep.
+    ``answers`` and ``expired`` hold by path what has arrived since the last leg, ``givers`` who gave an answer, the
+    digest of what they were shown, and when; ``renewed`` are the answered waits whose question is asked anew. ``open``
+    holds by path the waits that the run has already, with the bytes that each takes of ``room``. The waits of a branch
+    that is given up are removed, with their answers. ``asked`` are the digests of what the open waits show, for the
+    case that another document now shows something else. ``codec`` tells what the run can keep.
     """
 
     flow: Flow
@@ -81,7 +84,7 @@ class Context(ABC):
     run_id: str
     input: object = field(repr=False)
     answers: dict[str, object] = field(factory=dict, repr=False)
-    givers: dict[str, tuple[str | None, str | None]] = field(factory=dict)
+    givers: dict[str, Giver] = field(factory=dict)
     expired: set[str] = field(factory=set)
     open: dict[str, int] = field(factory=dict)
     room: int = ROOM_BYTES
@@ -278,7 +281,9 @@ class Context(ABC):
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """The resolver of a step's references."""
-        return Resolver(self.flow.name, node.id, self.input, place.previous.value, place.scope, self.about)
+        return Resolver(
+            self.flow.name, node.id, self.input, place.previous.value, place.scope, self.about, place.previous.given
+        )
 
     def blamed(self, node: Node, error: PersistenceError, tool: str | None = None) -> Failed:
         """The failure of a step by an inner error, with document and step named in it."""
@@ -337,9 +342,9 @@ class Context(ABC):
             self._yielded = time.monotonic()
 
 
-def givers_of(run: Resumption[Any]) -> dict[str, tuple[str | None, str | None]]:
-    """Who gave each answer, and the digest of what they were shown, by path."""
-    return {wait.name: (wait.answered_by, wait.answered_digest) for wait in run.suspension.waits}
+def givers_of(run: Resumption[Any]) -> dict[str, Giver]:
+    """Who gave each answer, the digest of what they were shown, and when, by path."""
+    return {wait.name: (wait.answered_by, wait.answered_digest, wait.answered_at) for wait in run.suspension.waits}
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

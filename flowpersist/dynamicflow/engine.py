@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow import operators
+from flowpersist.dynamicflow.answered import bring, named, unmarked
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
@@ -57,7 +58,7 @@ class Engine(Context):
             self._come.clear()
             scope = Scope()
             outcome = await self._outermost(StepPosition("", "", frame, scope, Done(self.input)))
-            self.outputs = scope.steps
+            self.outputs = unmarked(scope.steps)
             self.forget_waits(lambda path: path not in self.waiting)
             # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
             if outcome is not PENDING or not (self.news or (self.put_off and self.freed)):
@@ -94,7 +95,7 @@ class Engine(Context):
         """See ``Context``."""
         frame = sub_frame(place.frame, label)
         if "result" in frame:
-            return Done(frame["result"], frame.get("tool"))
+            return _kept(frame)
         scope = Scope(place.scope, dict(variables))
         within = StepPosition(place.path + label, place.trail + label, frame, scope, previous)
         outcome = await self.block(block, within)
@@ -202,7 +203,9 @@ def _settle(frame: Frame, done: Done, steps: Mapping[str, object], variables: Ma
     """Reduce a frame to that of a finished step, which needs no inner frames."""
     frame.clear()
     frame["result"] = done.value
-    frame.update(_given({"tool": done.tool, "steps": dict(steps), "variables": dict(variables)}.items()))
+    frame.update(
+        _given({"tool": done.tool, "given": done.given, "steps": dict(steps), "variables": dict(variables)}.items())
+    )
 
 
 def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
@@ -211,13 +214,19 @@ def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
 
 def _recall(node: Node, frame: Frame, scope: Scope) -> Done:
     """Bind the names that a finished step exports."""
-    scope.steps.update(frame.get("steps", {}))
-    scope.variables.update(frame.get("variables", {}))
-    scope.steps[node.id] = frame["result"]
+    bring(scope.steps, frame.get("steps", {}))
+    bring(scope.variables, frame.get("variables", {}))
+    done = _kept(frame)
+    bring(scope.steps, named(node.id, done.value, done.given))
     # A variable with the step's own name is the step: `$name.output` still means its result.
     if node.output is not None and node.output != node.id:
-        scope.variables[node.output] = frame["result"]
-    return Done(frame["result"], frame.get("tool"))
+        bring(scope.variables, named(node.output, done.value, done.given))
+    return done
+
+
+def _kept(frame: Frame) -> Done:
+    """The result of a finished step or iteration."""
+    return Done(frame["result"], frame.get("tool"), frame.get("given"))
 
 
 def _forget(frame: Frame) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
+from flowpersist.dynamicflow.answered import beside, bring, named
 from flowpersist.dynamicflow.ir import START
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
@@ -116,9 +117,9 @@ class _Walk:
         around = evolve(self.place, scope=scope)
         outcome = await self.context.step(self.context.flow.nodes[name], around, self._given(name))
         if isinstance(outcome, Done):
-            self.place.scope.steps.update(scope.steps)
+            bring(self.place.scope.steps, scope.steps)
             for variable, value in scope.variables.items():
-                if variable in self.graph.shared:
+                if variable.partition(".")[0] in self.graph.shared:
                     self._shared.setdefault(variable, {})[self._ranks[name]] = value
                 else:
                     self.place.scope.variables[variable] = value
@@ -136,10 +137,11 @@ class _Walk:
         Other nodes may set it at the same time, so that the values can't stand in the common scope.
         """
         seen: dict[str, object] = {}
-        for variable, values in self._shared.items():
+        for variable in self.graph.shared:
+            values, given = self._shared.get(variable, {}), self._shared.get(beside(variable), {})
             rank = max((rank for rank in values if before >> rank & 1), default=None)
             if rank is not None:
-                seen[variable] = values[rank]
+                seen |= named(variable, values[rank], given.get(rank))
         return Scope(self.place.scope, seen)
 
     def _given(self, name: str) -> Done:

@@ -88,7 +88,7 @@ def _asked(context: Context, node: Node, place: StepPosition, asking: Asking) ->
 async def _settled(
     context: Context, node: Node, tool: Tool, guard: ToolGuard, place: StepPosition, attempt: int
 ) -> StepOutcome:
-    by, digest = context.givers.get(place.path, (None, None))
+    by, digest, _ = context.givers.get(place.path, (None, None, None))
     settled = await guard.settle(place.frame["asked"], context.take(place.path), by=by, digest=digest)
     if isinstance(settled, Failure):
         return context.blamed(node, settled.failure(), tool.id)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from flowpersist.dynamicflow.answered import bring, listed, named
 from flowpersist.dynamicflow.fan_out import FanOut, first_of, settle_failure
 from flowpersist.dynamicflow.naming import INDEX
 from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.values import collection, holds, resolve
+from flowpersist.dynamicflow.values import collection, givers_of_items, holds, resolve
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
@@ -27,9 +28,12 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
     if isinstance(items, Failed):
         return items
 
+    givers = givers_of_items(context, node, operation.over, place, len(items))
+
     async def iterate(index: int) -> StepOutcome:
-        names = {operation.name: items[index], INDEX: index}
-        outcome = await context.iteration(operation.body, place, f"[{index}]", names, Done(items[index]))
+        names = {**named(operation.name, items[index], givers[index]), INDEX: index}
+        item = Done(items[index], given=givers[index])
+        outcome = await context.iteration(operation.body, place, f"[{index}]", names, item)
         if isinstance(outcome, Failed) and operation.keep_errors:
             return settle_failure(context, place, f"[{index}]", outcome)
         return outcome
@@ -37,7 +41,8 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
     stopped = await FanOut(context, place.path, len(items), iterate, operation.concurrency).all()
     if stopped is not None:
         return stopped
-    return Done(await _gathered(context, place, _frames(place.frame, len(items))))
+    frames = _frames(place.frame, len(items))
+    return Done(await _gathered(context, place, frames), given=listed([frame.get("given") for frame in frames]))
 
 
 async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) -> list[object]:
@@ -50,7 +55,7 @@ async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) 
         results.append(frame["result"])
         for name, value in frame.get("steps", {}).items():
             within.setdefault(name, [None] * len(frames))[index] = value
-    place.scope.steps.update(within)
+    bring(place.scope.steps, within)
     return results
 
 
@@ -68,8 +73,12 @@ async def run_parallel(context: Context, operation: Parallel, place: StepPositio
         stopped = await FanOut(context, place.path, count, run, count).all()
         outcome = Done([frame["result"] for frame in _frames(place.frame, count)]) if stopped is None else stopped
     if isinstance(outcome, Done):
+        within = place.frame["sub"]
+        given = [within.get(f"[{index}]", {}).get("given") for index in range(count)]
+        outcome = evolve(outcome, given=listed(given))
+    if isinstance(outcome, Done):
         for frame in place.frame["sub"].values():
-            place.scope.steps.update(frame.get("steps", {}))
+            bring(place.scope.steps, frame.get("steps", {}))
     return outcome
 
 
@@ -98,7 +107,7 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
         # Only the last iteration's results are kept: all accumulators together grow with the square of their number.
         frame["steps"] = frame["sub"].pop(f"[{index}]").get("steps", {})
         frame.update(next=index + 1, value=outcome.value)
-    place.scope.steps.update(frame.get("steps", {}))
+    bring(place.scope.steps, frame.get("steps", {}))
     return Done(frame["value"])
 
 
@@ -156,8 +165,8 @@ async def _turn(context: Context, operation: Loop, place: StepPosition, variable
 
 
 def _bring_in(place: StepPosition, frame: Frame) -> None:
-    place.scope.variables.update(frame.get("variables", {}))
-    place.scope.steps.update(frame.get("steps", {}))
+    bring(place.scope.variables, frame.get("variables", {}))
+    bring(place.scope.steps, frame.get("steps", {}))
 
 
 def _after(place: StepPosition, results: list[object]) -> StepPosition:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 
+from flowpersist.dynamicflow.answered import listed, named
 from flowpersist.dynamicflow.asking import goes_on
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.calls import call
@@ -33,7 +34,7 @@ from flowpersist.dynamicflow.problems import shown
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.texts import text_of
 from flowpersist.dynamicflow.tools import Tool
-from flowpersist.dynamicflow.values import collection, evaluate, holds, resolve
+from flowpersist.dynamicflow.values import collection, evaluate, givers_of_items, holds, resolve
 from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
@@ -113,16 +114,19 @@ async def _filter(context: Context, node: Node, operation: Filter, place: StepPo
     items = collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
+    givers = givers_of_items(context, node, operation.over, place, len(items))
     kept: list[object] = []
+    given: list[object] = []
     for index, item in enumerate(items):
         await context.pace()
-        within = evolve(place, scope=Scope(place.scope, {operation.name: item, INDEX: index}))
+        within = evolve(place, scope=Scope(place.scope, {**named(operation.name, item, givers[index]), INDEX: index}))
         held = holds(context, node, operation.condition, within)
         if isinstance(held, Failed):
             return held
         if held:
             kept.append(item)
-    return Done(kept)
+            given.append(givers[index])
+    return Done(kept, given=listed(given))
 
 
 def _delay(context: Context, node: Node, operation: Delay, place: StepPosition) -> StepOutcome:

@@ -22,10 +22,13 @@ RAISED: Final = (Exception, asyncio.CancelledError)
 
 @frozen
 class Done:
-    """A step has its result. ``tool`` is the id of the tool that returned it, while it is passed on unchanged."""
+    """A step has its result. While it is passed on unchanged, ``tool`` is the id of the tool that returned it, and
+    ``given`` says who gave it and when, if it is an answer.
+    """
 
     value: object = field(repr=False)
     tool: str | None = None
+    given: object = field(default=None, repr=False, eq=False)
 
 
 @frozen

@@ -7,12 +7,13 @@ branch or an iteration keeps its variables.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import references
+from flowpersist.dynamicflow.answered import beside, parts_of
 from flowpersist.dynamicflow.naming import RUN
 from flowpersist.errors import FlowError, PersistenceError
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Resolver", "Scope"]
 
 _MISSING: Final = object()
+#: A value, the path below it that is still to be followed, and the facts of an answer.
+_Base: TypeAlias = tuple[object, tuple[str | int, ...], object]
 
 
 @define
@@ -32,14 +35,16 @@ class Scope:
     variables: dict[str, object] = field(factory=dict)
     steps: dict[str, object] = field(factory=dict)
 
-    def find(self, name: str) -> tuple[object, bool] | None:
-        """The innermost value of a name, and whether it is a step's result. None: the name does not exist."""
+    def find(self, name: str) -> tuple[object, bool, object] | None:
+        """The innermost value of a name, whether it is a step's result, and the facts of an answer. None: the name does
+        not exist.
+        """
         scope: Scope | None = self
         while scope is not None:
             if name in scope.variables:
-                return scope.variables[name], False
+                return scope.variables[name], False, scope.variables.get(beside(name))
             if name in scope.steps:
-                return scope.steps[name], True
+                return scope.steps[name], True, scope.steps.get(beside(name))
             scope = scope.parent
         return None
 
@@ -54,39 +59,46 @@ class Resolver:
     previous: object
     scope: Scope
     run: Mapping[str, object] = field(factory=dict)
+    previous_given: object = None
 
     def __call__(self, reference: Reference) -> Result[object, PersistenceError]:
         """The value, or ``FlowError`` with the step and the reference."""
-        base, path = self._base(reference)
+        base, path, _ = self._base(reference)
         if base is _MISSING:
             return Failure(self._error(f"{reference} is neither a variable nor a step that has run", reference))
         return references.follow(base, path).lash(lambda error: Failure(self._error(str(error), reference)))
 
-    def _base(self, reference: Reference) -> tuple[object, tuple[str | int, ...]]:
+    def given(self, reference: Reference) -> object:
+        """The facts of the answer, or of the list with answers, that a reference leads to; None for anything else."""
+        _, path, given = self._base(reference)
+        return None if path else given
+
+    def _base(self, reference: Reference) -> _Base:
         root, path = reference.root, reference.path
         if root == "input":
-            return self.input, path
+            return self.input, path, None
         if root == RUN:
-            return self.run, path
+            return self.run, path, None
         if root == "previousOutput":
-            return self._short(path) if reference.short else (self.previous, path)
+            last = parts_of(self.previous, self.previous_given, path)
+            return self._short(path, last) if reference.short else last
         return self._named(root, path)
 
-    def _short(self, path: tuple[str | int, ...]) -> tuple[object, tuple[str | int, ...]]:
+    def _short(self, path: tuple[str | int, ...], last: _Base) -> _Base:
         """A field of the step before, or the name in scope where it has no such field."""
-        if isinstance(references.follow(self.previous, path[:1]), Failure):
+        if last[1] == path and isinstance(references.follow(self.previous, path[:1]), Failure):
             named = self._named(str(path[0]), path[1:])
             if named[0] is not _MISSING:
                 return named
-        return self.previous, path
+        return last
 
-    def _named(self, root: str, path: tuple[str | int, ...]) -> tuple[object, tuple[str | int, ...]]:
+    def _named(self, root: str, path: tuple[str | int, ...]) -> _Base:
         found = self.scope.find(root)
         if found is None:
-            return _MISSING, path
-        value, is_step = found
+            return _MISSING, path, None
+        value, is_step, given = found
         # `$step.output` is the step's result; a field `output` of that result is `$step.output.output`.
-        return value, path[1:] if is_step and path[:1] == ("output",) else path
+        return parts_of(value, given, path[1:] if is_step and path[:1] == ("output",) else path)
 
     def _error(self, message: str, reference: Reference) -> FlowError:
         return FlowError(f"step {self.step!r}: {message}", self.document, self.step, str(reference))

@@ -9,7 +9,8 @@ A frame is the position in one step, iteration or branch; the outermost is the r
 absent::
 
     result      it is done, with this result; tool: whose result it is, where passed on unchanged
-    steps       of a done one: the results of the steps within it, by id
+    given       of a done one whose result is an answer: who gave it and when; of a list, by item
+    steps       of a done one: the results of the steps within it, by id; "ID.given" beside one as above
     variables   of a done one that runs in its surroundings' scope: the variables that it set
     sub         of one in progress: the frames within it, by step id, or by "[index]" of an iteration or branch
     asked       of a guarded tool: the call that waits for an approval; approved: the approved arguments; begun: the

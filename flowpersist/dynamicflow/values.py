@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
-__all__ = ["collection", "evaluate", "holds", "resolve"]
+__all__ = ["collection", "evaluate", "givers_of_items", "holds", "resolve"]
 
 
 def resolve(context: Context, node: Node, value: object, place: StepPosition) -> Done | Failed:
@@ -53,6 +53,16 @@ def collection(context: Context, node: Node, over: object, place: StepPosition) 
     if isinstance(value, set | frozenset):
         return ordered(value, plain)
     return context.failed(node, f"expected a list to iterate over, not {type(value).__name__}")
+
+
+def givers_of_items(context: Context, node: Node, over: object, place: StepPosition, count: int) -> list[object]:
+    """The facts of the answers among the items of ``over``; None for each that is none."""
+    if isinstance(over, str) and over.startswith("$"):
+        found = references.parse_reference(over)
+        given = None if isinstance(found, Failure) else context.resolver(node, place).given(found.unwrap())
+        if isinstance(given, list) and len(given) == count:
+            return given
+    return [None] * count
 
 
 def _from_text(value: object) -> object:
