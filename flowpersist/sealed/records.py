@@ -7,7 +7,6 @@ exceptions become failures. Whoever builds on it sees values and ``Result``.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
@@ -46,17 +45,15 @@ from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated, ma
 from flowpersist.sealed.encoding import Opening, encoded, opened_body
 from flowpersist.sealed.envelope import Sealer, mark_of
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
-from flowpersist.sealed.refusals import foreign_cursor, head_too_large
+from flowpersist.sealed.refusals import contended, foreign_cursor, head_too_large
 from flowpersist.sealed.retrying import RetryingBackend, Runtime
+from flowpersist.sealed.turns import Turns
 from flowpersist.sealed.unreadable import UnreadableRecords
 
 __all__ = ["SealedRecords"]
 
 H = TypeVar("H")
 T = TypeVar("T")
-log = logging.getLogger("flowpersist.sealed")
-
-MAX_CONFLICTS: Final = 64
 #: After opening a head of more than this, a page lets others have the event loop.
 BRIEF_BYTES: Final = 4 * 1024
 
@@ -88,6 +85,7 @@ class SealedRecords(Generic[H]):
         #: What can't be read here.
         self.unreadable = UnreadableRecords(self.runtime.monotonic)
         self._purpose = purpose
+        self._turns = Turns(self.runtime)
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
         """One record, or none, and the store's clock."""
@@ -134,7 +132,8 @@ class SealedRecords(Generic[H]):
         find: Callable[[], Awaitable[Result[Found[H], PersistenceError]]] | None = None,
     ) -> Updated[H, T]:
         """Read, or ``find`` it, decide, put; again where somebody else came first or a deadline passed in between."""
-        for conflict in range(1, MAX_CONFLICTS + 1):
+
+        async def attempt() -> Updated[H, T] | None:
             read = await (self.read(key, body=body) if find is None else find())
             if not isinstance(read, Success):
                 return Updated(Failure(read.failure()))
@@ -147,11 +146,11 @@ class SealedRecords(Generic[H]):
             written = await self.put(key, decided, revision=revision, mark=mark)
             if isinstance(written, Success):
                 return Updated(decided.result, decided, found, written.unwrap())
-            if not isinstance(written.failure(), RevisionConflict | DeadlinePassed):
-                return Updated(Failure(written.failure()))
-            await self.runtime.sleep(self.runtime.jitter(conflict) if conflict > 1 else 0)
-        message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
-        return Updated(Failure(RevisionConflict(message, self.backend.name, retryable=True)))
+            passed = isinstance(written.failure(), RevisionConflict | DeadlinePassed)
+            return None if passed else Updated(Failure(written.failure()))
+
+        updated = await self._turns.changed(key, attempt)
+        return Updated(Failure(contended(key, self.backend.name))) if updated is None else updated
 
     async def create(self, key: str, decide: Callable[[Found[H]], Awaitable[Decided[H, T]]]) -> Updated[H, T]:
         """The same for a key that nobody else can know, which spares a round trip: the present is reckoned.

@@ -1,10 +1,17 @@
-"""The errors of what a caller gave to sealed records."""
+"""The errors of operations on sealed records that are refused or given up."""
 
 from __future__ import annotations
 
-from flowpersist.errors import InputValidationError, PersistenceError, Problem, StateTooLarge
+from flowpersist.errors import InputValidationError, PersistenceError, Problem, RevisionConflict, StateTooLarge
+from flowpersist.sealed.turns import MAX_CONFLICTS
 
-__all__ = ["foreign_cursor", "head_too_large"]
+__all__ = ["contended", "foreign_cursor", "head_too_large"]
+
+
+def contended(key: str, store: str) -> RevisionConflict:
+    """What is given up, since others came first each time."""
+    message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
+    return RevisionConflict(message, store, retryable=True)
 
 
 def foreign_cursor() -> PersistenceError:
