@@ -18,6 +18,7 @@ from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
+from flowpersist.dynamicflow.parking import Failed
 from flowpersist.errors.arguments import check_instance
 from flowpersist.hub import HubOptions, PersistenceHub, RaisingHub
 from flowpersist.hub import Maintenance as AsyncMaintenance
@@ -105,17 +106,16 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         *,
         lease: timedelta = DEFAULT_LEASE,
         backoff: RetryPause = default_backoff,
+        failed: Failed = "end",
         executor: Executor | None = None,
     ) -> None:
         portal, inner = parts(hub)
-
-        def made() -> AsyncFlowRunner:
-            return AsyncFlowRunner(inner, tools, joins, migrations, lease=lease, backoff=backoff, executor=executor)
-
-        super().__init__(portal, made)
+        options: dict[str, Any] = {"lease": lease, "backoff": backoff, "failed": failed, "executor": executor}
+        super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, **options))
 
     start = settled(AsyncFlowRunner.start)
     resume = settled(AsyncFlowRunner.resume)
+    retry = settled(AsyncFlowRunner.retry)
     stream = iterated(AsyncFlowRunner.stream)
     stream_resume = iterated(AsyncFlowRunner.stream_resume)
     work = endless(AsyncFlowRunner.work)

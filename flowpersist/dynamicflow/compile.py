@@ -20,6 +20,7 @@ from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
+from flowpersist.dynamicflow.parking import failed_of
 from flowpersist.dynamicflow.questions import check_questions
 from flowpersist.errors import FlowError, PersistenceError
 
@@ -112,6 +113,7 @@ def _compile(document: Document) -> Flow:
         document=document.data,
         graph=graph,
         limits=limits_of(document),
+        failed=failed_of(document),
     )
     if len(flow.tools) > MAX_TOOLS:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"

@@ -254,13 +254,15 @@ class Context(ABC):
         come = self._come
         return any(name in self.answers or name in self.expired for name in come if name.startswith(f"{path}."))
 
-    def give_up(self, path: str) -> None:
-        """Drop the waits within a step whose attempt has failed, so that a further attempt asks again."""
+    def give_up(self, path: str, *, answers: bool = True) -> None:
+        """Drop the waits within a step whose attempt has failed, so that a further attempt asks again; with
+        ``answers``, those that have come too.
+        """
 
         def within(name: str) -> bool:
             return name == path or name.startswith((f"{path}.", f"{path}["))
 
-        for come in (self.answers, self.expired, self.waiting, self._taken):
+        for come in (self.waiting, self._taken, *((self.answers, self.expired) if answers else ())):
             for name in [name for name in come if within(name)]:
                 come.pop(name) if isinstance(come, dict) else come.discard(name)
         self.forget_waits(within)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 
-from flowpersist.dynamicflow import operators
+from flowpersist.dynamicflow import history, operators
 from flowpersist.dynamicflow.answered import bring, named, unmarked
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
@@ -30,7 +31,7 @@ __all__ = ["Engine", "RetryPause", "backoff"]
 
 #: Gives the seconds before the next attempt from the number of failed attempts.
 RetryPause = Callable[[int], float]
-_KEPT_ON_RETRY: Final = frozenset({"approved", "failures", "error"})
+_KEPT_ON_RETRY: Final = frozenset({"approved", "failures", "error", "began", "tried"})
 
 
 def backoff(failures: int) -> float:
@@ -43,6 +44,7 @@ class Engine(Context):
     """One leg's passes over a flow; after a pass ``outputs`` has the results of all finished steps."""
 
     backoff: RetryPause = backoff
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     outputs: dict[str, object] = field(factory=dict, repr=False)
 
     async def run(self, frame: Frame) -> StepOutcome:
@@ -101,7 +103,7 @@ class Engine(Context):
         outcome = await self.block(block, within)
         if isinstance(outcome, Done):
             kept = {name: value for name, value in scope.variables.items() if leaks and name not in variables}
-            _settle(frame, outcome, scope.steps, kept)
+            self._settle(frame, outcome, scope.steps, kept)
         return outcome
 
     async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
@@ -116,7 +118,8 @@ class Engine(Context):
 
     async def _begin(self, node: Node, place: StepPosition) -> StepOutcome:
         await self.pace()
-        if not place.frame:
+        if history.is_new(place.frame):
+            history.began(place.frame, self.clock())
             self.emit("node-start", {"node": node.id, "path": place.path})
         outcome = await self._attempts(node, place)
         if isinstance(outcome, Failed) and node.on_error:
@@ -135,14 +138,19 @@ class Engine(Context):
             return Failed(error_of(place.frame["error"]))
         while True:
             failures = place.frame.get("failures", 0)
-            outcome = await self._attempt(node, place, failures + 1)
+            outcome = await self._attempt(node, place, place.frame.get("tried", 0) + failures + 1)
             if not isinstance(outcome, Failed):
                 return outcome
-            _forget(place.frame)
-            self.give_up(place.path)
+            last = failures >= node.retry.attempts or outcome.final or not _repeats(node.retry, outcome.error)
+            # Without a handler the frame stays as it is: what has finished within it is not done again by a retry.
+            kept = last and not node.on_error
+            if not kept:
+                _forget(place.frame)
+            self.give_up(place.path, answers=not kept)
             place.frame["failures"] = failures + 1
-            if failures >= node.retry.attempts or outcome.final or not _repeats(node.retry, outcome.error):
+            if last:
                 place.frame["error"] = failure_of(outcome.error)
+                place.frame.update(history.ended(place.frame, self.clock()))
                 return outcome
             try:
                 pause = max(0.0, float(self._pause(node.retry, failures + 1)))
@@ -167,7 +175,7 @@ class Engine(Context):
         except TimeoutError as error:
             return self.failed(node, f"attempt {attempt} took longer than {node.timeout} s", cause=error)
         if isinstance(outcome, Done):
-            _settle(place.frame, outcome, scope.steps, scope.variables)
+            self._settle(place.frame, outcome, scope.steps, scope.variables)
             self.settled(place.path)
             self.finished += 1
         return outcome
@@ -178,8 +186,18 @@ class Engine(Context):
         outcome = await self.block(node.on_error, evolve(place, scope=scope))
         if isinstance(outcome, Done):
             del scope.variables["error"]
-            _settle(place.frame, outcome, scope.steps, scope.variables)
+            self._settle(place.frame, outcome, scope.steps, scope.variables)
         return outcome
+
+    def _settle(self, frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:
+        """Reduce a frame to that of a finished step, which needs no inner frames."""
+        told = history.ended(frame, self.clock())
+        frame.clear()
+        frame["result"] = done.value
+        frame.update(
+            _given({"tool": done.tool, "given": done.given, "steps": dict(steps), "variables": dict(variables)}.items())
+        )
+        frame.update(told)
 
 
 def _repeats(retry: Retry, error: FlowError) -> bool:
@@ -197,15 +215,6 @@ def _repeats(retry: Retry, error: FlowError) -> bool:
 
 def _below(around: str, name: str) -> str:
     return f"{around}.{name}" if around else name
-
-
-def _settle(frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:
-    """Reduce a frame to that of a finished step, which needs no inner frames."""
-    frame.clear()
-    frame["result"] = done.value
-    frame.update(
-        _given({"tool": done.tool, "given": done.given, "steps": dict(steps), "variables": dict(variables)}.items())
-    )
 
 
 def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:

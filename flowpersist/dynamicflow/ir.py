@@ -248,6 +248,7 @@ class Flow:
     ``steps`` are the outermost ones in order and ``entry`` the first of them; in graph form each stands after those
     that it follows, and ``graph`` has the edges. ``tools`` are the ids that it calls,
     ``joins`` the pairs of tools where one's output goes to the other unchanged. ``hash`` is the document's.
+    ``failed`` is what becomes of a run that fails: ``end`` or ``park``; None: what its runner does.
     """
 
     name: str
@@ -262,6 +263,7 @@ class Flow:
     document: Mapping[str, object] = field(repr=False)
     graph: Graph | None = field(default=None, repr=False)
     limits: Limits = field(default=Limits())
+    failed: Literal["end", "park"] | None = None
 
 
 def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import define, field, frozen
 from returns.result import Failure, Success
 
+from flowpersist.dynamicflow import parking
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.engine import Engine, RetryPause
@@ -20,6 +22,7 @@ from flowpersist.dynamicflow.state import State, check_state, failure_of
 from flowpersist.dynamicflow.storing import Keeper
 from flowpersist.dynamicflow.streaming import tell
 from flowpersist.errors import (
+    FlowDeadlinePassed,
     FlowError,
     PersistenceError,
     SerializationError,
@@ -68,6 +71,7 @@ class Legs:
     migrations: Migrations
     lease: timedelta
     backoff: RetryPause
+    failed: parking.Failed
     #: Tells of answers to runs of this process.
     bell: Bell = field(init=False)
 
@@ -144,7 +148,8 @@ class Legs:
         if isinstance(outcome, Done):
             return await self._complete(keeper, Completed(outcome.value, engine.outputs))
         if isinstance(outcome, Failed):
-            return await self._fail(run, outcome.error, current)
+            unread = engine.unread & keeper.run.answers.keys()
+            return await self._fail(keeper.run, outcome.error, current, keeper.state, unread)
         return await self._pause(keeper)
 
     async def _walked(self, keeper: Keeper, flow: Flow) -> StepOutcome:
@@ -198,6 +203,7 @@ class Legs:
             codec=self.hub.suspensions.records.sealer.codec,
             emit=emit,
             backoff=self.backoff,
+            clock=self.hub.suspensions.records.reckoned,
             tracebacks=self.hub.suspensions.tracebacks,
             about=about(run.suspension),
             now=run.suspension.updated_at,
@@ -213,16 +219,26 @@ class Legs:
         )
         return await self._given_up(run, ended.failure(), flow) if isinstance(ended, Failure) else Success(completed)
 
-    async def _fail(self, run: Resumption[Any], error: FlowError, flow: Flow) -> _Ended:
+    async def _fail(
+        self,
+        run: Resumption[Any],
+        error: FlowError,
+        flow: Flow,
+        state: State | None = None,
+        unread: Collection[str] = (),
+    ) -> _Ended:
+        """End or park the run. ``state`` is None where it can't be stored, ``unread`` names the answers that it was
+        given and has not used.
+        """
         # The message may quote a tool and so the state: it is sealed like the state, and the log has only names.
-        named = "".join(f" {what} {name!r}" for what, name in (("step", error.step), ("tool", error.tool)) if name)
-        _log.warning("run %s failed:%s", run_id_of(run.suspension), named)
-        ended = await self.hub.fail(
-            run,
-            error=f"{type(error).__name__}{named}"[:1000],
-            why=failure_of(error),
-            metadata=moved(run.suspension.metadata, flow),
-        )
+        named, metadata = parking.named(error), moved(run.suspension.metadata, flow)
+        _log.warning("run %s failed: %s", run_id_of(run.suspension), named)
+        if (flow.failed or self.failed) == "park" and not isinstance(error, FlowDeadlinePassed):
+            kept = await parking.park(self.hub, run, error, state=state, unread=unread, metadata=metadata)
+            if isinstance(kept, Failure) and state is not None and _never(kept.failure()):
+                kept = await parking.park(self.hub, run, error, state=None, unread=(), metadata=metadata)
+            return kept if isinstance(kept, Failure) else Failure(parking.parked(kept.unwrap(), error))
+        ended = await self.hub.fail(run, error=named, why=failure_of(error), metadata=metadata)
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
     async def _pause(self, keeper: Keeper) -> _Ended:
@@ -244,12 +260,17 @@ class Legs:
         """Give up what can never be stored. What can't be stored now, or is still being changed by a task, may be
         stored later; what can't be serialized never will.
         """
-        if not isinstance(error, SerializationError) or isinstance(error, StateChanged):
+        if not _never(error):
             return Failure(error)
         message = f"a result can't be stored: {error}; let tools return JSON data or registered classes"
         failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))
         failure.__cause__ = error
         return await self._fail(run, failure, flow)
+
+
+def _never(error: PersistenceError) -> bool:
+    """Whether what failed to be stored can never be."""
+    return isinstance(error, SerializationError) and not isinstance(error, StateChanged)
 
 
 def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:

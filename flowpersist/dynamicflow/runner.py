@@ -20,7 +20,9 @@ from flowpersist.dynamicflow.executing import Executors
 from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
+from flowpersist.dynamicflow.parking import Failed, check_failed, parked
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
+from flowpersist.dynamicflow.retrying import Retry, RunLike, check_named_run
 from flowpersist.dynamicflow.starting import START, Terms
 from flowpersist.dynamicflow.state import error_of
 from flowpersist.dynamicflow.streaming import follow, tell
@@ -56,9 +58,10 @@ class FlowRunner:
 
     ``tools`` are Tools and AwaitInputs, ``joins`` say how one tool's output becomes another's input, ``migrations`` how
     a run goes on under another document. ``lease`` is how long a run stays with a process that stops renewing it;
-    ``backoff`` gives the seconds before a further attempt of a step. ``executor`` runs the tools that are plain
-    functions and have none of their own: any ``concurrent.futures.Executor``, which its maker closes; None: a pool of
-    threads, which the hub closes. ``ConfigurationError`` for duplicate tools, joins or migrations.
+    ``backoff`` gives the seconds before a further attempt of a step. A run that fails is closed, or with
+    ``failed="park"`` kept for ``retry``; a document's own ``failed`` comes first. ``executor`` runs the tools that are
+    plain functions and have none of their own: any ``concurrent.futures.Executor``, which its maker closes; None: a
+    pool of threads, which the hub closes. ``ConfigurationError`` for duplicate tools, joins or migrations.
 
     A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
     end. If a process dies in between, the tools that
@@ -74,18 +77,21 @@ class FlowRunner:
         *,
         lease: timedelta = DEFAULT_LEASE,
         backoff: RetryPause = default_backoff,
+        failed: Failed = "end",
         executor: Executor | None = None,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
         check_callable(backoff, "backoff")
         check_optional(executor, "executor", check_executor)
+        check_failed(failed, "failed")
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
         self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits))
         self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
         self.migrations = Migrations.of(migrations)
         self.lease = lease
-        self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff)
+        self.failed: Failed = failed
+        self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff, failed)
 
     @discreet
     async def start(
@@ -129,6 +135,28 @@ class FlowRunner:
         """
         _check_answer(document, by, shown_digest)
         return await self._resume(key, Reply(answer, by, shown_digest), document, nothing)
+
+    @discreet
+    async def retry(
+        self,
+        run: RunLike,
+        *,
+        from_step: str | None = None,
+        edit: Mapping[str, object] | None = None,
+        document: Source | None = None,
+        by: By | None = None,
+    ) -> Outcome[FlowOutcome]:
+        """Go on with a parked run, until it is done, awaits answers or fails again. Of all who try, one wins.
+
+        ``run`` is its run id. It goes on from the steps that have failed, or from ``from_step``, the path of a step
+        that has begun, with all that follow it. ``edit`` replaces the ``input``, results of steps by their paths, and
+        variables by their names; a step that has failed is finished by it. A ``document`` of another hash needs a
+        registered Migration. A refusal leaves the run parked; ``SuspensionBusy`` where somebody else has retried it.
+        """
+        check_named_run(run)
+        check_optional(document, "document", check_source)
+        check_optional(subject_of(by), "by", check_text)
+        return await self._retry(run, Retry(from_step, edit, by), document, nothing)
 
     @discreet
     def stream(
@@ -199,6 +227,8 @@ class FlowRunner:
             poll=poll,
             grace=grace,
             lacking=self.toolbox.lacking,
+            failed=self.failed,
+            park=self.hub.park,
         )
         await worker.run()
 
@@ -225,6 +255,9 @@ class FlowRunner:
                 return await self._completed(new)
             case Status.FAILED:
                 return await self._failed(new)
+            case Status.PARKED:
+                looked = await self.hub.peek(new.id)
+                return looked if isinstance(looked, Failure) else Failure(parked(new, None, looked.unwrap().state))
             case Status.WAITING if begun:
                 return Success(suspended(new))
         named, value = (new.id, MISSING) if begun else (new.keys[START], True)
@@ -247,6 +280,21 @@ class FlowRunner:
             return found
         outcome = cast("dict[str, Any]", found.unwrap())
         return Success(Completed(outcome["result"], outcome["outputs"]))
+
+    async def _retry(self, run: RunLike, how: Retry, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
+        compiled = None if document is None else await compile_soon(document)
+        if isinstance(compiled, Failure):
+            return tell(emit, None, Failure(compiled.failure()))
+        flow = None if compiled is None else compiled.unwrap()
+
+        async def refuse(suspension: Suspension) -> PersistenceError | None:
+            return no_flow(suspension) or self._refusal(suspension.metadata, flow)
+
+        taken = await how.take(self.hub, run, self.lease, refuse)
+        if isinstance(taken, Failure):
+            return tell(emit, None, Failure(taken.failure()))
+        held = taken.unwrap()
+        return tell(emit, run_id_of(held.suspension), await self._driven(held, emit, flow))
 
     async def _resume(self, key: KeyLike, reply: Reply, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
         run_id: str | None = None

@@ -5,6 +5,8 @@ and the input hold values of other classes, those that the hub's codec takes.
 
     {"format": 1, "flow": {"name", "version", "hash"}, "document": {…}, "input": …, "frame": FRAME}
 
+That of a parked run also has ``failed``, the error with which it failed.
+
 A frame is the position in one step, iteration or branch; the outermost is the run's. A field without content is
 absent::
 
@@ -19,6 +21,8 @@ absent::
     waiting     it awaits an answer, under its path as the wait's name
     branch      which branch was taken
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn
+    began, ended    when the step's first attempt began, and when it finished or failed (microseconds since 1970)
+    attempts    of a done one: how many were made, where not one; tried: of one in progress, how many before a retry
     won         of a parallel that needs some branches: the numbers of those that have finished, the first one first
     next, value, results    of a reduce or loop: the next index, the accumulator, the results so far
 

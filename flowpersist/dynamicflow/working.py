@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow.facts import needs
+from flowpersist.dynamicflow.parking import Failed, parks
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.hub.outcome import Outcome
 from flowpersist.hub.worker import Worker
-from flowpersist.lifecycle import Resumption
+from flowpersist.lifecycle import Resumption, Suspension
 
 if TYPE_CHECKING:
     from flowpersist.lifecycle.model import Head
@@ -26,6 +28,17 @@ class FlowWorker(Worker):
 
     #: The ids among these of tools that it lacks.
     lacking: Callable[[frozenset[str]], Sequence[str]] = field(kw_only=True)
+
+    #: What becomes of a run that is given up, where its document does not say.
+    failed: Failed = field(kw_only=True)
+    #: The hub's ``park``.
+    park: Callable[..., Awaitable[Outcome[Suspension]]] = field(kw_only=True)
+
+    async def give_up(self, run: Resumption[Any], error: BaseException | str) -> Outcome[Suspension]:
+        """Park a run that is to be parked, with the state that is stored."""
+        if parks(run.state, self.failed):
+            return await self.park(run, error=error)
+        return await super().give_up(run, error)
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Skip a run whose tools are missing, before anything is changed."""

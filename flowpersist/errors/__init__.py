@@ -48,6 +48,7 @@
     ├── ConfigurationError        carries setting; a ValueError too
     └── FlowError                 carries document, step, reference, tool, and the problems of a document
         └── FlowDeadlinePassed
+        └── FlowParked            a run that has failed and can be retried; carries its id
 
 They are ordinary exceptions, used as values: every argument is passed on to ``Exception``, so that they pickle. A
 message names what failed, on what, and what the caller can do; it never holds state, a key's token or a secret.
@@ -80,6 +81,7 @@ from flowpersist.errors.data import (
     ValueNotFound,
 )
 from flowpersist.errors.flow_problems import FlowCode, FlowProblem
+from flowpersist.errors.parked import FlowParked
 from flowpersist.errors.storage import (
     BackendUnavailable,
     DeadlinePassed,
@@ -121,6 +123,7 @@ __all__ = [
     "FlowCode",
     "FlowDeadlinePassed",
     "FlowError",
+    "FlowParked",
     "FlowProblem",
     "IdempotencyConflict",
     "InputValidationError",

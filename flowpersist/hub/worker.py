@@ -315,7 +315,7 @@ class Worker:
     async def _work(self, run: Resumption[Any]) -> None:
         if run.attempt > self.max_attempts:
             # Each of the attempts before ended without a word: its process died, or lost its lease.
-            await self._said("failed", self.hub.fail(run, error=f"given up after {self.max_attempts} attempts"))
+            await self._said("failed", self.give_up(run, f"given up after {self.max_attempts} attempts"))
             return
         holding = hold(self.hub, run, lease=self.lease)
         try:
@@ -370,10 +370,14 @@ class Worker:
         if holding.finished or error is holding.lost:
             return
         if run.attempt >= self.max_attempts:
-            await self._said("failed", self.hub.fail(run, error=error))
+            await self._said("failed", self.give_up(run, error))
         else:
             delay = self.backoff.delay(run.attempt)
             await self._said("released", self.hub.release(run, error=error, delay=delay))
+
+    async def give_up(self, run: Resumption[Any], error: BaseException | str) -> Outcome[Suspension]:
+        """End a run that was tried too often."""
+        return await self.hub.fail(run, error=error)
 
     async def _said(self, what: str, saying: Awaitable[Result[object, PersistenceError]]) -> None:
         said = await saying
