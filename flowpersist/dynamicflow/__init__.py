@@ -9,6 +9,7 @@ from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
 from flowpersist.dynamicflow.runner import FlowRunner
+from flowpersist.dynamicflow.schema import document_schema
 from flowpersist.dynamicflow.tools import Join, Tool, tool
 from flowpersist.inputs.tool_context import Cancellation, ToolContext
 
@@ -30,5 +31,6 @@ __all__ = [
     "Wait",
     "check",
     "compile",
+    "document_schema",
     "tool",
 ]

@@ -21,8 +21,11 @@ from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, Too
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.dynamicflow.parking import failed_of
+from flowpersist.dynamicflow.problems import raised, shown
 from flowpersist.dynamicflow.questions import check_questions
+from flowpersist.dynamicflow.schema import first_misfit, top_fields
 from flowpersist.errors import FlowError, PersistenceError
+from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["MAX_TOOLS", "compile", "compile_document", "compile_soon"]
 
@@ -80,13 +83,33 @@ def _brief(document: Source) -> bool:
 
 def compile_document(document: Document) -> Result[Flow, PersistenceError]:
     """Compile a loaded document."""
+    misfit = first_misfit(document.data)
+    _note_strange(document)
     try:
-        return Success(_compile(document))
+        flow = _compile(document)
     except FlowError as error:
         if not error.problems:
             step, reference, tool = error.step, error.reference, error.tool
             document.problems.add("", "invalid-value", error.message, step=step, reference=reference, tool=tool)
         return Failure(document.problems.error() or error)
+    if misfit is None:
+        return Success(flow)
+    # Nothing else has read it, such as the description of a step.
+    message = f"Invalid document: {misfit.pointer or 'its root'}: {misfit.message}"
+    document.problems.add(misfit.pointer, "invalid-value", message)
+    return Failure(raised(tuple(one for one in document.problems.found if one.severity == "error"), document.name))
+
+
+def _note_strange(document: Document) -> None:
+    """Warn of fields beside the steps that nothing reads, such as a misspelt 'timeout'."""
+    known = top_fields()
+    for name in sorted(set(document.data) - known):
+        near = document.problems.hint([name], known)
+        message = f"the document has the field {shown(name)}, which nothing reads{near}: move it into 'metadata'"
+        at = f"/{escaped(name)}"
+        document.problems.add(
+            at, "unknown-field", message, expected=f"one of {', '.join(sorted(known))}", severity="warning"
+        )
 
 
 def _compile(document: Document) -> Flow:

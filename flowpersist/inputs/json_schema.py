@@ -22,9 +22,9 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import ConfigurationError, InputValidationError, PersistenceError, Problem
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import MAX_WORK, Costs, Measure, SchemaCostError, costs_of
-from flowpersist.inputs.schema_problems import certain_problems, problems_of
+from flowpersist.inputs.schema_problems import certain_problems, first_problem, problems_of
 
-__all__ = ["JsonSchema", "check_json", "matches_pattern"]
+__all__ = ["JsonSchema", "OwnSchema", "check_json", "matches_pattern"]
 
 MAX_NODES: Final = 10_000
 MAX_DEPTH: Final = 64
@@ -191,6 +191,22 @@ class JsonSchema:
     def fits(self, value: object) -> bool:
         """Whether it is valid."""
         return cast("bool", self._validator.is_valid(value))
+
+
+@frozen(eq=False)
+class OwnSchema:
+    """A schema of the library's own, which takes work in proportion to an instance, so that no costs are computed."""
+
+    _validator: Any
+
+    @classmethod
+    def of(cls, schema: Mapping[str, object]) -> OwnSchema:
+        """Compile it."""
+        return cls(jsonschema_rs.validator_for(dict(schema), retriever=_refuse, mask=MASK))
+
+    def first_problem(self, value: object) -> Problem | None:
+        """The first problem of JSON data within bounds; None if it is valid."""
+        return None if self._validator.is_valid(value) else first_problem(self._validator, value)
 
 
 def _is_deeper(value: object, most: int) -> bool:

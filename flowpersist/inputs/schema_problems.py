@@ -17,7 +17,7 @@ from flowpersist.errors import Problem
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.schema_costs import Costs, Measure
 
-__all__ = ["MAX_PROBLEMS", "certain_problems", "measured", "problems_of"]
+__all__ = ["MAX_PROBLEMS", "certain_problems", "first_problem", "measured", "problems_of"]
 
 MAX_PROBLEMS: Final = 100
 MAX_MESSAGE: Final = 300
@@ -100,8 +100,11 @@ def certain_problems(
 
 def _first(validator: Any, costs: Costs, value: object) -> Problem:  # noqa: ANN401 - as above
     """The first problem alone, where it holds no others."""
-    if not costs.graph.flat:
-        return SOMEWHERE
+    return first_problem(validator, value) if costs.graph.flat else SOMEWHERE
+
+
+def first_problem(validator: Any, value: object) -> Problem:  # noqa: ANN401 - of jsonschema-rs
+    """The first problem of an instance that is not valid."""
     try:
         validator.validate(value)
     except ValueError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from returns.result import Success
 
 from flowpersist.dynamicflow import FlowRunner, check, tool
 from flowpersist.dynamicflow import compile as compile_flow
@@ -150,6 +151,21 @@ def test_pointers_lead_to_what_is_wrong(document):
         for token in one.pointer.split("/")[1:]:
             key = token.replace("~1", "/").replace("~0", "~")
             value = value[int(key)] if isinstance(value, list) else value[key]
+
+
+def test_what_only_the_schema_reads_is_refused():
+    for step, at in (({"description": 3}, "/flow/0/description"), ({"metadata": "x"}, "/flow/0/metadata")):
+        document = {"flow": [{**TOOL, **step}]}
+        assert [(one.pointer, one.code) for one in check(document)] == [(at, "invalid-value")]
+        assert isinstance(compile_flow(document).failure(), FlowError)
+
+
+def test_fields_beside_the_steps_that_nothing_reads_are_warned_of():
+    document = {"$schema": "x", "flow": [TOOL], "timeuot": 5}
+    found = check(document)
+    assert [(one.pointer, one.code, one.severity) for one in found] == [("/timeuot", "unknown-field", "warning")]
+    assert "did you mean 'timeout'?" in found[0].message
+    assert isinstance(compile_flow(document), Success)
 
 
 HINTS = {
