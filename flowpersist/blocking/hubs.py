@@ -108,9 +108,16 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         backoff: RetryPause = default_backoff,
         failed: Failed = "end",
         executor: Executor | None = None,
+        chooser: Tool | AwaitInput[Any] | str | None = None,
     ) -> None:
         portal, inner = parts(hub)
-        options: dict[str, Any] = {"lease": lease, "backoff": backoff, "failed": failed, "executor": executor}
+        options: dict[str, Any] = {
+            "lease": lease,
+            "backoff": backoff,
+            "failed": failed,
+            "executor": executor,
+            "chooser": chooser,
+        }
         super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, **options))
 
     start = settled(AsyncFlowRunner.start)

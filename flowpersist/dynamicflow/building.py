@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from returns.result import Failure
-
-from flowpersist.dynamicflow import expressions
+from flowpersist.dynamicflow.decisions import condition_of, selector_of
 from flowpersist.dynamicflow.delays import problem_of
 from flowpersist.dynamicflow.document import Document
-from flowpersist.dynamicflow.fields import TRUE, Fields
+from flowpersist.dynamicflow.fields import Fields, is_reference
 from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import (
     Conditional,
@@ -43,7 +41,6 @@ _MAX_RETRIES: Final = 100
 _MAX_BOUND: Final = 1_000_000
 #: In milliseconds, about 300 years: the longest time that timedelta and deadlines support.
 MAX_TIMEOUT: Final = 10**13
-_MAX_TOOL_BYTES: Final = 128
 #: In milliseconds: a run keeps its lease while it pauses before an attempt.
 _MAX_DELAY: Final = 60 * 60 * 1000
 _RETRY_FIELDS: Final = ("attempts", "delay", "backoff", "maxDelay", "on")
@@ -118,65 +115,25 @@ def _classes(building: Fields, given: object) -> frozenset[str]:
 
 
 def _tool(building: Fields) -> Operation:
-    tool = building.needed("tool", "tool")
-    arguments = building.draft.fields.get("args")
-    if not isinstance(tool, str) or not _is_tool_id(tool):
-        if "tool" in building.draft.fields:
-            expected = f"the id of a tool, of at most {_MAX_TOOL_BYTES} printable bytes"
-            message = f"Invalid 'tool': expected {expected}, got {shown(tool)}"
-            building.report("tool", message, expected)
-        tool = ""
-    if arguments is not None and not isinstance(arguments, Mapping) and not _is_reference(arguments):
-        expected = "an object, or a reference to one"
-        building.refuse("args", f"'args' must be {expected}", expected, "wrong-type")
-    return ToolCall(tool, arguments)
-
-
-def _is_tool_id(value: str) -> bool:
-    return bool(value) and value.isprintable() and len(value.encode()) <= _MAX_TOOL_BYTES
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+    building.needed("tool", "tool")
+    tool = building.tool_id(building.draft.fields["tool"], "tool") if "tool" in building.draft.fields else ""
+    return ToolCall(tool, building.arguments(building.draft.fields.get("args"), "args"))
 
 
 def _conditional(building: Fields) -> Operation:
-    return Conditional(building.condition(), building.block("if_true"), building.block("if_false"))
+    return Conditional(condition_of(building), building.block("if_true"), building.block("if_false"))
 
 
 def _switch(building: Fields) -> Operation:
-    selector = building.needed("switch", "switch")
-    if isinstance(selector, str) and isinstance(expressions.parse(selector), Failure):
-        message = "a 'switch' by a prompt is not supported in this release: write an expression"
-        building.report("switch", message, "an expression", "unsupported")
-        selector = "true"
-    cases = {
-        name.removeprefix("case "): building.block(name) for name in building.draft.blocks if name.startswith("case ")
-    }
+    building.needed("switch", "switch")
     default = building.block("default") if "default" in building.draft.fields else None
-    building.tried(lambda: _check_options(building, frozenset(cases)), None)
-    expression = building.expression(selector, "switch") if "switch" in building.draft.fields else TRUE
-    return Switch(expression, cases, default)
-
-
-def _check_options(building: Fields, cases: frozenset[str]) -> None:
-    options = building.draft.fields.get("options")
-    if options is None:
-        return
-    if not isinstance(options, list):
-        expected = "a list of ids, or of objects with an 'id'"
-        building.refuse("options", f"'options' must be {expected}", expected, "wrong-type")
-    ids = {str(option.get("id") if isinstance(option, Mapping) else option) for option in options}
-    strange = sorted(cases - ids)
-    if strange:
-        known = ", ".join(sorted(ids))
-        near = building.document.problems.hint(strange[:1], ids)
-        message = f"the branch {shown(strange[0])} is not one of the options {known}{near}"
-        building.refuse(f"branches/{escaped(strange[0])}", message, f"one of {known}", "unreachable")
+    cases = {name: building.block(f"case {name}") for name in building.cases}
+    return Switch(selector_of(building, frozenset(cases)), cases, default)
 
 
 def _filter(building: Fields) -> Operation:
-    return Filter(building.needed("over", "filter"), building.condition(), building.name("as", "item"))
+    over, condition = building.needed("over", "filter"), condition_of(building)
+    return Filter(over, condition, building.name("as", "item"), _concurrency(building))
 
 
 def _map(building: Fields) -> Operation:
@@ -212,7 +169,7 @@ def _loop(building: Fields) -> Operation:
         building.report("loop", message, "'for' or 'while'")
     return Loop(
         building.needed("over", "over") if kind == "for" else None,
-        building.condition() if kind == "while" else None,
+        condition_of(building) if kind == "while" else None,
         building.needed_block("body", "body"),
         building.name("as", "item"),
         building.number("maxIterations", MAX_ITERATIONS, 1, _MAX_BOUND),
@@ -250,7 +207,7 @@ def _delay(building: Fields) -> Operation:
             )
         return Delay(0, None)
     for name, value in given.items():
-        takes = None if _is_reference(value) else problem_of(name, value)
+        takes = None if is_reference(value) else problem_of(name, value)
         if takes is not None:
             message = f"Invalid 'delay.{name}': expected {takes}, got {shown(value)}"
             building.report(f"delay/{name}", message, takes)

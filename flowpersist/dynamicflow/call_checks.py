@@ -15,11 +15,11 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.fitting import ANYTHING, Schema, below, misfit, types_of
-from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, blocks_of, tools_of
 from flowpersist.dynamicflow.problems import Problems
 from flowpersist.dynamicflow.questions import question_of
 from flowpersist.dynamicflow.references import Reference
-from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, Toolbox
+from flowpersist.dynamicflow.tools import AWAIT_INPUT, CHOOSER, Tool, Toolbox
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.json_schema import JsonSchema
@@ -51,6 +51,8 @@ def check_calls(flow: Flow, toolbox: Toolbox, problems: Problems) -> None:
     for node in flow.nodes.values():
         if isinstance(node.operation, ToolCall):
             checker.call(node, node.operation)
+        else:
+            checker.decision(node)
     for source, target in _passing(flow):
         checker.passed_on(flow.nodes[source], flow.nodes[target])
 
@@ -83,7 +85,7 @@ class _Checker:
         tool = self.toolbox.get(operation.tool)
         if tool is None:
             if operation.tool != AWAIT_INPUT:
-                self._unknown(node, operation.tool)
+                self._unknown(node, operation.tool, "tool")
             return
         taken = _taken(tool)
         if isinstance(operation.arguments, Mapping):
@@ -92,12 +94,22 @@ class _Checker:
             for path, reference in arguments.references.items():
                 self._reference(node, tool.id, taken, path, reference)
 
-    def _unknown(self, node: Node, name: str) -> None:
+    def decision(self, node: Node) -> None:
+        """Check the tool that decides a condition or a choice."""
+        for name, written in tools_of(node):
+            if name != AWAIT_INPUT and self.toolbox.get(name) is None:
+                self._unknown(node, name, written)
+
+    def _unknown(self, node: Node, name: str, written: str) -> None:
         known = ", ".join(sorted(self.toolbox.tools)) or "none"
-        near = self.problems.hint([name], self.toolbox.tools)
-        said = f"the tool {name!r} is not registered with this runner{near} (registered: {known})"
+        if name == CHOOSER and written != "tool":
+            what = f"pass FlowRunner(chooser=…), or register a tool with the id {CHOOSER!r}"
+            said = f"its prompt needs a tool that chooses an option: {what} (registered: {known})"
+        else:
+            near = self.problems.hint([name], self.toolbox.tools)
+            said = f"the tool {name!r} is not registered with this runner{near} (registered: {known})"
         message, expected = f"step {node.id!r}: {said}", f"one of {known}"[:1000]
-        self.problems.add(node.place.at("tool"), "unknown-tool", message, expected=expected, step=node.id, tool=name)
+        self.problems.add(node.place.at(written), "unknown-tool", message, expected=expected, step=node.id, tool=name)
 
     def _literals(self, node: Node, tool: str, taken: _Taken, arguments: _Arguments) -> None:
         if not taken.schema or self.problems.full:

@@ -19,7 +19,7 @@ from flowpersist.dynamicflow.keeping import kept
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import PLAIN
 from flowpersist.dynamicflow.prompts import spell_out
-from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool
+from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, takes_of
 from flowpersist.dynamicflow.values import resolve
 from flowpersist.hub.cancellation import is_fault
 from flowpersist.inputs.await_input import AwaitInput
@@ -78,19 +78,13 @@ async def _awaited(
     if registered is None:
         made = spell_out(operation.arguments, node.id, context.resolver(node, place))
     else:
-        arguments = await arguments_of(context, node, operation, place, _parameters(registered))
+        arguments = await arguments_of(context, node, operation, place, takes_of(registered))
         if isinstance(arguments, Failed):
             return arguments
         made = registered.fill(cast("Mapping[str, object]", (await context.walked(arguments, PLAIN)).value))
     if isinstance(made, Failure):
         return context.blamed(node, made.failure(), operation.tool)
     return _with_deadline(made.unwrap(), node.timeout)
-
-
-def _parameters(awaiting: AwaitInput[object]) -> tuple[str, ...] | None:
-    """The tool's fields. None: any that its schema allows."""
-    properties = (awaiting.parameters or {}).get("properties", {})
-    return tuple(properties) if isinstance(properties, Mapping) else None
 
 
 def _with_deadline(awaiting: AwaitInput[object], seconds: float | None) -> AwaitInput[object]:

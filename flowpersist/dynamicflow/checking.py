@@ -24,16 +24,17 @@ def check(
     *,
     tools: Iterable[Tool | AwaitInput[Any]] | None = None,
     joins: Iterable[Join] = (),
+    chooser: Tool | AwaitInput[Any] | str | None = None,
 ) -> tuple[FlowProblem, ...]:
     """Everything that is wrong with a document, given as an object or as its JSON text, at most 100 problems, warnings
     included; empty if nothing is.
 
-    ``tools`` and ``joins`` are those of the runner: what steps pass to tools is checked against them. Without tools,
-    the document alone is checked. ``TypeError`` for anything but a document and tools, ``ConfigurationError`` for two
-    tools or joins of the same name.
+    ``tools``, ``joins`` and ``chooser`` are those of the runner: what steps pass to tools is checked against them.
+    Without tools, the document alone is checked. ``TypeError`` for anything but a document and tools,
+    ``ConfigurationError`` for two tools or joins of the same name.
     """
     check_source(document, "document")
-    toolbox = Toolbox.of(() if tools is None else tools, joins)
+    toolbox = Toolbox.of(() if tools is None else tools, joins, None, chooser)
     loaded = load(document)
     if isinstance(loaded, Failure):
         error = loaded.failure()

@@ -17,7 +17,7 @@ from flowpersist.dynamicflow.flat import flat_drafts
 from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
 from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound, joins_of
 from flowpersist.dynamicflow.hashing import content_hash
-from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of, tools_of
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.dynamicflow.parking import failed_of
@@ -131,7 +131,7 @@ def _compile(document: Document) -> Flow:
         steps=steps,
         nodes=nodes,
         edges=tuple(_edges(steps, nodes, graph)),
-        tools=frozenset(node.operation.tool for node in nodes.values() if isinstance(node.operation, ToolCall)),
+        tools=frozenset(tool for node in nodes.values() for tool, _ in tools_of(node)),
         joins=frozenset(_joins(steps, nodes, graph)),
         document=document.data,
         graph=graph,

@@ -29,12 +29,12 @@ def check_expressions(flow: Flow, problems: Problems) -> None:
     tried: dict[str, str | None] = {}
     for node in flow.nodes.values():
         operation = node.operation
-        if isinstance(operation, Switch):
+        if isinstance(operation, Switch) and isinstance(operation.selector, Expression):
             _check(operation.selector, node.place.at("switch"), node.id, tried, problems)
-            _check_cases(node, operation, problems)
-        elif isinstance(operation, Conditional | Filter | Loop) and operation.condition is not None:
+            _check_cases(node, operation, operation.selector, problems)
+        elif isinstance(operation, Conditional | Filter | Loop) and isinstance(operation.condition, Expression):
             _check(operation.condition, node.place.at("condition"), node.id, tried, problems)
-            _check_branches(node, operation, problems)
+            _check_branches(node, operation, operation.condition, problems)
     for link in () if flow.graph is None else flow.graph.links:
         if link.condition is not None:
             _check(link.condition, link.pointer, link.target, tried, problems)
@@ -85,8 +85,10 @@ def _missing(reference: Reference) -> Result[object, PersistenceError]:
     return Failure(FlowError(f"{reference} does not exist"))
 
 
-def _check_branches(node: Node, operation: Conditional | Filter | Loop, problems: Problems) -> None:
-    value = None if operation.condition is None else _constant(operation.condition)
+def _check_branches(
+    node: Node, operation: Conditional | Filter | Loop, condition: Expression, problems: Problems
+) -> None:
+    value = _constant(condition)
     if value is None or isinstance(value, Failure):
         return
     held = expressions.truth(value.unwrap())
@@ -98,8 +100,8 @@ def _check_branches(node: Node, operation: Conditional | Filter | Loop, problems
             _unreachable(node, name, f"its condition {'always' if held else 'never'} holds", problems)
 
 
-def _check_cases(node: Node, operation: Switch, problems: Problems) -> None:
-    value = _constant(operation.selector)
+def _check_cases(node: Node, operation: Switch, selector: Expression, problems: Problems) -> None:
+    value = _constant(selector)
     if value is None or isinstance(value, Failure):
         return
     try:

@@ -250,9 +250,10 @@ class Context(ABC):
             revive()
 
     def has_come(self, path: str) -> bool:
-        """Whether something has come for a wait within a branch or an iteration."""
-        come = self._come
-        return any(name in self.answers or name in self.expired for name in come if name.startswith(f"{path}."))
+        """Whether something has come for a wait within a step, a branch or an iteration, or for its own."""
+        within = (f"{path}.", f"{path}[")
+        come = [name for name in self._come if name == path or name.startswith(within)]
+        return any(name in self.answers or name in self.expired for name in come)
 
     def give_up(self, path: str, *, answers: bool = True) -> None:
         """Drop the waits within a step whose attempt has failed, so that a further attempt asks again; with

@@ -17,11 +17,17 @@ from flowpersist.dynamicflow.naming import check_name
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
 
-__all__ = ["TRUE", "Fields"]
+__all__ = ["TRUE", "Fields", "is_reference"]
 
 #: Stands where an expression could not be read.
 TRUE: Final = expressions.parse("true").unwrap()
+_MAX_TOOL_BYTES: Final = 128
 _T = TypeVar("_T")
+
+
+def is_reference(value: object) -> bool:
+    """Whether a value of the document stands for another one."""
+    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
 
 
 class _RefusedError(Exception):
@@ -66,6 +72,11 @@ class Fields:
         """The ids of a block's steps."""
         return tuple(child.id for child in self.draft.blocks.get(name, ()))
 
+    @property
+    def cases(self) -> list[str]:
+        """The options of a switch that have a branch."""
+        return [name.removeprefix("case ") for name in self.draft.blocks if name.startswith("case ")]
+
     def needed_block(self, name: str, written: str) -> Block:
         """The same for a block that must have steps; ``written`` is the field's usual name."""
         # Of a block that holds something, its own problems say why there are no steps.
@@ -101,7 +112,7 @@ class Fields:
 
     def _expression(self, value: object, written: str) -> Expression:
         if isinstance(value, Mapping):
-            value = self._expression_of(value, written)
+            value = value.get("expression")
         if isinstance(value, bool):
             value = "true" if value else "false"
         if not isinstance(value, str):
@@ -113,12 +124,20 @@ class Fields:
             self.refuse(written, message, "an expression", "invalid-expression")
         return parsed.unwrap()
 
-    def _expression_of(self, value: Mapping[str, object], written: str) -> object:
-        kind = value.get("type", "expression")
-        if kind != "expression":
-            message = f"{written!r} of type {shown(kind)} is not supported in this release: write an expression"
-            self.refuse(f"{written}/type", message, "'expression'", "unsupported")
-        return value.get("expression")
+    def tool_id(self, value: object, written: str) -> str:
+        """The id of a tool; empty if it can't be one."""
+        if isinstance(value, str) and value and value.isprintable() and len(value.encode()) <= _MAX_TOOL_BYTES:
+            return value
+        expected = f"the id of a tool, of at most {_MAX_TOOL_BYTES} printable bytes"
+        self.report(written, f"Invalid {written!r}: expected {expected}, got {shown(value)}", expected)
+        return ""
+
+    def arguments(self, value: object, written: str) -> object:
+        """A tool's arguments: an object, or a reference to one; refused if they are none."""
+        if not (value is None or isinstance(value, Mapping) or is_reference(value)):
+            expected = "an object, or a reference to one"
+            self.refuse(written, f"{written!r} must be {expected}", expected, "wrong-type")
+        return value
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """A whole number."""

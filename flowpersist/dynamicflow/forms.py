@@ -28,7 +28,13 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
         "branches": ("branches", "cases"),
         "default": ("default",),
     },
-    "filter": {"over": ("filter", "over"), "condition": ("condition",), "as": ("as",)},
+    "filter": {
+        "over": ("filter", "over"),
+        "condition": ("condition",),
+        "as": ("as",),
+        "concurrency": ("concurrency",),
+        "parallel": ("parallel",),
+    },
     "map": {
         "over": ("map", "over"),
         "body": ("with", "body"),

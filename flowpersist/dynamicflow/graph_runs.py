@@ -44,12 +44,15 @@ async def run_graph(context: Context, graph: Graph, place: StepPosition) -> Step
     walk = _Walk(context, graph, place, group)
     try:
         async with group:
+            context.fans.add(walk.revive)
             walk.go_on(walk.settled(START, came=True))
     except* _Ended as signals:
         ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+    finally:
+        context.fans.discard(walk.revive)
     if ended:
         return ended[0]
-    return PENDING if walk.pending else await walk.result()
+    return PENDING if walk.waiting else await walk.result()
 
 
 @define(eq=False)
@@ -60,7 +63,8 @@ class _Walk:
     graph: Graph
     place: StepPosition
     group: asyncio.TaskGroup
-    pending: bool = field(default=False, init=False)
+    #: The nodes that wait for an answer.
+    waiting: set[str] = field(factory=set, init=False)
     results: dict[str, Done] = field(factory=dict, init=False)
     _into: dict[str, list[Link]] = field(factory=dict, init=False)
     _out_of: dict[str, list[Link]] = field(factory=dict, init=False)
@@ -73,6 +77,9 @@ class _Walk:
     _before: dict[str, int] = field(factory=lambda: {START: 0}, init=False)
     #: The values of the variables that several nodes set, by the rank of the node.
     _shared: dict[str, dict[int, object]] = field(factory=dict, init=False)
+    #: How many nodes run now; set when an answer has come, or when none does.
+    _busy: int = field(default=0, init=False)
+    _come_or_over: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         for link in self.graph.links:
@@ -93,23 +100,47 @@ class _Walk:
     def go_on(self, names: Iterable[str]) -> None:
         """Run these nodes, and those that follow them, at once."""
         for name in names:
+            self._busy += 1
             self.group.create_task(self._follow(name))
 
-    async def _follow(self, name: str) -> None:
-        while True:
+    def revive(self) -> None:
+        """Let the nodes go on whose answers have come, unless no node runs: then another walk visits them."""
+        self._come_or_over.set()
+
+    async def _follow(self, first: str) -> None:
+        name: str | None = first
+        while name is not None:
             await self.context.pace()
             outcome = await self._run(name)
             if isinstance(outcome, Failed):
                 raise _Ended(outcome)
             if isinstance(outcome, Pending):
-                self.pending = True
-                return
+                if not await self._has_come(name):
+                    return
+                continue
             self.results[name] = outcome
             ready = self.settled(name, came=True)
-            if not ready:
-                return
             self.go_on(ready[1:])
-            name = ready[0]
+            name = ready[0] if ready else None
+        self._rest()
+
+    async def _has_come(self, name: str) -> bool:
+        """Wait for an answer to a node as long as others run; whether one has come."""
+        self.waiting.add(name)
+        self._rest()
+        while self._busy:
+            if self.context.has_come(name):
+                self.waiting.discard(name)
+                self._busy += 1
+                return True
+            self._come_or_over.clear()
+            await self._come_or_over.wait()
+        return False
+
+    def _rest(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._come_or_over.set()
 
     async def _run(self, name: str) -> StepOutcome:
         known = self._is_finished(name)

@@ -8,17 +8,32 @@ from typing import TYPE_CHECKING, cast
 from attrs import evolve
 from returns.result import Failure
 
-from flowpersist.dynamicflow.calls import arguments_of, come, invoke
+from flowpersist.dynamicflow.asking import goes_on
+from flowpersist.dynamicflow.calls import arguments_of, call, come, invoke
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import PLAIN
+from flowpersist.dynamicflow.tools import Tool
 from flowpersist.inputs.guarding import Approved, Asking, Refused, Responded, ToolGuard
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
     from flowpersist.dynamicflow.ir import Node, ToolCall
-    from flowpersist.dynamicflow.tools import Tool
 
-__all__ = ["call_guarded"]
+__all__ = ["call_tool"]
+
+
+async def call_tool(
+    context: Context, node: Node, operation: ToolCall, place: StepPosition, attempt: int
+) -> StepOutcome:
+    """Call a tool, which may wait for an approval or be a question itself."""
+    tool = context.toolbox.get(operation.tool)
+    if isinstance(tool, Tool) and "asks" in place.frame:
+        waits = goes_on(context, node, place)
+        if waits is not None:
+            return waits
+    if isinstance(tool, Tool) and tool.guard is not None:
+        return await call_guarded(context, node, operation, tool, tool.guard, place, attempt)
+    return await call(context, node, operation, place, attempt)
 
 
 async def call_guarded(

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
 
 __all__ = [
+    "BOOLEANS",
     "START",
     "Block",
     "Conditional",
+    "Decision",
     "Delay",
     "Edge",
     "Filter",
@@ -40,10 +42,14 @@ __all__ = [
     "Switch",
     "ToolCall",
     "blocks_of",
+    "tools_of",
 ]
 
 #: The source of the edges that begin a graph.
 START: Final = "START"
+
+#: The options of a condition.
+BOOLEANS: Final = ("true", "false")
 
 #: The ids of nodes that run one after another.
 Block: TypeAlias = tuple[str, ...]
@@ -58,10 +64,27 @@ class ToolCall:
 
 
 @frozen
+class Decision:
+    """A choice that a tool makes: it is called, and its result must be one of the options.
+
+    ``prompt`` is the text with references that the chooser gets, with the options that are ``offered``; None: the tool
+    gets ``arguments``, or else the previous step's result.
+    """
+
+    tool: str
+    arguments: object
+    prompt: str | None
+    options: tuple[str, ...]
+    offered: tuple[Mapping[str, object], ...] = ()
+    #: The field, within that of the step, in which the prompt or the arguments stand.
+    written: str = field(default="", repr=False, eq=False)
+
+
+@frozen
 class Conditional:
     """Run one of two blocks."""
 
-    condition: Expression
+    condition: Expression | Decision
     if_true: Block
     if_false: Block
 
@@ -70,18 +93,22 @@ class Conditional:
 class Switch:
     """Run the block whose id is the expression's value, else ``default``; None: a value without a block is an error."""
 
-    selector: Expression
+    selector: Expression | Decision
     cases: Mapping[str, Block]
     default: Block | None
 
 
 @frozen
 class Filter:
-    """The items of a collection for which the condition holds."""
+    """The items of a collection for which the condition holds.
+
+    ``concurrency`` bounds of how many at once a tool decides.
+    """
 
     over: object
-    condition: Expression
+    condition: Expression | Decision
     name: str
+    concurrency: int = 1
 
 
 @frozen
@@ -113,7 +140,7 @@ class Loop:
     """Run a block for each item (``condition`` is None), or while a condition holds."""
 
     over: object
-    condition: Expression | None
+    condition: Expression | Decision | None
     body: Block
     name: str
     limit: int
@@ -270,6 +297,17 @@ def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
     """The blocks of a node, by the names of their edges."""
     handlers: tuple[tuple[str, Block], ...] = (("onError", node.on_error),) if node.on_error else ()
     return _inner(node.operation) + handlers
+
+
+def tools_of(node: Node) -> Iterator[tuple[str, str]]:
+    """The ids of the tools that a node calls, each with the field that names it."""
+    operation = node.operation
+    if isinstance(operation, ToolCall):
+        yield operation.tool, "tool"
+    elif isinstance(operation, Switch) and isinstance(operation.selector, Decision):
+        yield operation.selector.tool, "switch"
+    elif isinstance(operation, Conditional | Filter | Loop) and isinstance(operation.condition, Decision):
+        yield operation.condition.tool, "condition"
 
 
 def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:

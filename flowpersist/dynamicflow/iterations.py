@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from flowpersist.dynamicflow.answered import bring, listed, named
+from flowpersist.dynamicflow.deciding import is_held
 from flowpersist.dynamicflow.fan_out import FanOut, first_of, settle_failure
+from flowpersist.dynamicflow.ir import Decision
 from flowpersist.dynamicflow.naming import INDEX
-from flowpersist.dynamicflow.outcomes import Done, Failed, StepOutcome
+from flowpersist.dynamicflow.outcomes import Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.values import collection, givers_of_items, holds, resolve
+from flowpersist.dynamicflow.state import sub_frame
+from flowpersist.dynamicflow.values import collection, givers_of_items, resolve
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
@@ -111,7 +114,7 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
     return Done(frame["value"])
 
 
-async def run_loop(context: Context, node: Node, operation: Loop, place: StepPosition) -> StepOutcome:
+async def run_loop(context: Context, node: Node, operation: Loop, place: StepPosition, attempt: int) -> StepOutcome:
     """Run one iteration after another. Variables that one sets are visible to the next, and to the steps after the
     loop.
     """
@@ -121,8 +124,8 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
     results: list[object] = place.frame.setdefault("results", [])
     _bring_in(place, place.frame)
     while True:
-        goes_on = _goes_on(context, node, operation, _after(place, results), len(items))
-        if isinstance(goes_on, Failed):
+        goes_on = await _goes_on(context, node, operation, _after(place, results), len(items), attempt)
+        if not isinstance(goes_on, bool):
             return goes_on
         if not goes_on:
             return Done(results)
@@ -134,7 +137,9 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
             return outcome
 
 
-def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition, count: int) -> bool | Failed:
+async def _goes_on(
+    context: Context, node: Node, operation: Loop, place: StepPosition, count: int, attempt: int
+) -> bool | Failed | Pending:
     """Whether there is one more iteration. One that has begun is not checked again, since its steps may have changed
     the condition.
     """
@@ -142,9 +147,14 @@ def _goes_on(context: Context, node: Node, operation: Loop, place: StepPosition,
     if f"[{turns}]" in place.frame.get("sub", {}):
         return True
     if operation.condition is None:
-        more: bool | Failed = turns < count
+        more: bool | Failed | Pending = turns < count
     else:
-        more = holds(context, node, operation.condition, evolve(place, scope=Scope(place.scope, {INDEX: turns})))
+        label, scope = f"[{turns}]", Scope(place.scope, {INDEX: turns})
+        around = evolve(place, path=place.path + label, trail=place.trail + label, scope=scope)
+        more = await is_held(context, node, operation.condition, around, attempt)
+        if more is True and turns < operation.limit and isinstance(operation.condition, Decision):
+            sub_frame(place.frame, label)  # So that the tool is not called again for this iteration.
+            context.settled(around.path)
     if more is True and turns >= operation.limit:
         return context.failed(
             node, f"has not ended after {operation.limit} iterations: raise 'maxIterations', or correct its condition"

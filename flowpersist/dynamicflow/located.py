@@ -11,6 +11,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.ir import (
     Conditional,
+    Decision,
     Delay,
     Filter,
     Loop,
@@ -53,9 +54,9 @@ def outer_of(node: Node) -> Iterator[Located]:
         case ToolCall():
             yield from _of_call(operation, place.at("args"))
         case Conditional():
-            yield from _of_expression(operation.condition, place.at("condition"))
+            yield from _of_condition(operation.condition, place.at("condition"))
         case Switch():
-            yield from _of_expression(operation.selector, place.at("switch"))
+            yield from _of_condition(operation.selector, place.at("switch"))
         case Reduce():
             yield from _within(operation.over, place.at("over"))
             yield from _within(operation.initial, place.at("initial"))
@@ -72,11 +73,18 @@ def inner_of(node: Node) -> Iterator[Located]:
     """The references that a step resolves for each iteration."""
     operation = node.operation
     if isinstance(operation, Filter | Loop) and operation.condition is not None:
-        yield from _of_expression(operation.condition, node.place.at("condition"))
+        yield from _of_condition(operation.condition, node.place.at("condition"))
 
 
-def _of_expression(expression: Expression, pointer: str) -> Iterator[Located]:
-    return (Located(pointer, reference) for reference in expression.references)
+def _of_condition(condition: Expression | Decision, pointer: str) -> Iterator[Located]:
+    if not isinstance(condition, Decision):
+        yield from (Located(pointer, reference) for reference in condition.references)
+        return
+    at = f"{pointer}/{condition.written}" if condition.written else pointer
+    if condition.prompt is not None:
+        yield from _in_text(condition.prompt, at)
+    else:
+        yield from _of_call(ToolCall(condition.tool, condition.arguments), at)
 
 
 def _of_call(operation: ToolCall, pointer: str) -> Iterator[Located]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from attrs import evolve
-
-from flowpersist.dynamicflow.answered import listed, named
-from flowpersist.dynamicflow.asking import goes_on
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
-from flowpersist.dynamicflow.calls import call
+from flowpersist.dynamicflow.deciding import chosen, is_held
 from flowpersist.dynamicflow.delays import moment_of, problem_of
-from flowpersist.dynamicflow.guarded import call_guarded
+from flowpersist.dynamicflow.filters import run_filter
+from flowpersist.dynamicflow.guarded import call_tool
 from flowpersist.dynamicflow.ir import (
     Block,
     Conditional,
+    Decision,
     Delay,
     Filter,
     Loop,
@@ -28,13 +26,10 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
-from flowpersist.dynamicflow.naming import INDEX
-from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
+from flowpersist.dynamicflow.outcomes import PENDING, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.problems import shown
-from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.texts import text_of
-from flowpersist.dynamicflow.tools import Tool
-from flowpersist.dynamicflow.values import collection, evaluate, givers_of_items, holds, resolve
+from flowpersist.dynamicflow.values import evaluate, resolve
 from flowpersist.inputs.await_input import AwaitInput
 
 if TYPE_CHECKING:
@@ -48,46 +43,47 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
     operation = node.operation
     match operation:
         case ToolCall():
-            tool = context.toolbox.get(operation.tool)
-            if isinstance(tool, Tool) and "asks" in place.frame:
-                waits = goes_on(context, node, place)
-                if waits is not None:
-                    return waits
-            if isinstance(tool, Tool) and tool.guard is not None:
-                return await call_guarded(context, node, operation, tool, tool.guard, place, attempt)
-            return await call(context, node, operation, place, attempt)
+            return await call_tool(context, node, operation, place, attempt)
         case Sequence():
             return await context.block(operation.steps, place)
         case Conditional() | Switch():
-            return await _branch(context, node, operation, place)
+            return await _branch(context, node, operation, place, attempt)
         case Filter():
-            return await _filter(context, node, operation, place)
+            return await run_filter(context, node, operation, place, attempt)
         case Map():
             return await run_map(context, node, operation, place)
         case Reduce():
             return await run_reduce(context, node, operation, place)
         case Loop():
-            return await run_loop(context, node, operation, place)
+            return await run_loop(context, node, operation, place, attempt)
         case Parallel():
             return await run_parallel(context, operation, place)
         case Delay():
             return _delay(context, node, operation, place)
 
 
-async def _branch(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> StepOutcome:
+async def _branch(
+    context: Context, node: Node, operation: Conditional | Switch, place: StepPosition, attempt: int
+) -> StepOutcome:
     """Choose a branch and store the choice, since steps in it may change what the condition reads."""
     if "branch" not in place.frame:
-        taken = _taken(context, node, operation, place)
-        if isinstance(taken, Failed):
+        taken = await _taken(context, node, operation, place, attempt)
+        if not isinstance(taken, str):
             return taken
         place.frame["branch"] = taken
+        context.settled(place.path)
     return await context.block(_block(operation, place.frame["branch"]), place)
 
 
-def _taken(context: Context, node: Node, operation: Conditional | Switch, place: StepPosition) -> str | Failed:
+async def _taken(
+    context: Context, node: Node, operation: Conditional | Switch, place: StepPosition, attempt: int
+) -> str | Failed | Pending:
     if isinstance(operation, Conditional):
-        held = holds(context, node, operation.condition, place)
-        return held if isinstance(held, Failed) else ("if_true" if held else "if_false")
+        held = await is_held(context, node, operation.condition, place, attempt)
+        return ("if_true" if held else "if_false") if isinstance(held, bool) else held
+    if isinstance(operation.selector, Decision):
+        option = await chosen(context, node, operation.selector, place, attempt)
+        return _case(context, node, operation, option) if isinstance(option, str) else option
     selected = evaluate(context, node, operation.selector, place)
     return selected if isinstance(selected, Failed) else _case(context, node, operation, selected.value)
 
@@ -108,25 +104,6 @@ def _block(operation: Conditional | Switch, branch: str) -> Block:
     if isinstance(operation, Conditional):
         return operation.if_true if branch == "if_true" else operation.if_false
     return operation.cases.get(branch.removeprefix("case "), operation.default or ())
-
-
-async def _filter(context: Context, node: Node, operation: Filter, place: StepPosition) -> StepOutcome:
-    items = collection(context, node, operation.over, place)
-    if isinstance(items, Failed):
-        return items
-    givers = givers_of_items(context, node, operation.over, place, len(items))
-    kept: list[object] = []
-    given: list[object] = []
-    for index, item in enumerate(items):
-        await context.pace()
-        within = evolve(place, scope=Scope(place.scope, {**named(operation.name, item, givers[index]), INDEX: index}))
-        held = holds(context, node, operation.condition, within)
-        if isinstance(held, Failed):
-            return held
-        if held:
-            kept.append(item)
-            given.append(givers[index])
-    return Done(kept, given=listed(given))
 
 
 def _delay(context: Context, node: Node, operation: Delay, place: StepPosition) -> StepOutcome:

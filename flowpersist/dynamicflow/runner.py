@@ -61,7 +61,8 @@ class FlowRunner:
     ``backoff`` gives the seconds before a further attempt of a step. A run that fails is closed, or with
     ``failed="park"`` kept for ``retry``; a document's own ``failed`` comes first. ``executor`` runs the tools that are
     plain functions and have none of their own: any ``concurrent.futures.Executor``, which its maker closes; None: a
-    pool of threads, which the hub closes. ``ConfigurationError`` for duplicate tools, joins or migrations.
+    pool of threads, which the hub closes. ``chooser`` is the tool, or the id of one of ``tools``, that answers prompts
+    with one of their options. ``ConfigurationError`` for duplicate tools, joins or migrations.
 
     A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
     end. If a process dies in between, the tools that
@@ -79,6 +80,7 @@ class FlowRunner:
         backoff: RetryPause = default_backoff,
         failed: Failed = "end",
         executor: Executor | None = None,
+        chooser: Tool | AwaitInput[Any] | str | None = None,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
@@ -86,7 +88,7 @@ class FlowRunner:
         check_optional(executor, "executor", check_executor)
         check_failed(failed, "failed")
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
-        self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits))
+        self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits), chooser)
         self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
         self.migrations = Migrations.of(migrations)
         self.lease = lease

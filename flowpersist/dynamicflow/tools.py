@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.executing import Executors, run_plain
-from flowpersist.dynamicflow.ir import Flow
+from flowpersist.dynamicflow.ir import Flow, tools_of
 from flowpersist.dynamicflow.outcomes import RAISED
 from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, WHOLE, finished, walk, walk_problem
 from flowpersist.dynamicflow.yielding import driven
@@ -31,10 +31,12 @@ from flowpersist.inputs.json_schema import JsonSchema
 from flowpersist.inputs.signatures import Signature, signature_of
 from flowpersist.inputs.tool_context import ToolContext
 
-__all__ = ["AWAIT_INPUT", "Join", "Tool", "Toolbox", "tool"]
+__all__ = ["AWAIT_INPUT", "CHOOSER", "Join", "Tool", "Toolbox", "takes_of", "tool"]
 
 #: The id of the built-in tool.
 AWAIT_INPUT: Final = "await_input"
+#: The id of the tool that is asked where a document has a prompt and options to choose from.
+CHOOSER: Final = "choose"
 Function: TypeAlias = Callable[..., Any]
 
 
@@ -175,8 +177,17 @@ class Toolbox:
     executors: Executors = field(factory=Executors)
 
     @classmethod
-    def of(cls, tools: Iterable[object], joins: Iterable[Join], executors: Executors | None = None) -> Toolbox:
-        """Collect tools. ``ConfigurationError`` for a duplicate id, ``TypeError`` for anything but a tool."""
+    def of(
+        cls,
+        tools: Iterable[object],
+        joins: Iterable[Join],
+        executors: Executors | None = None,
+        chooser: object = None,
+    ) -> Toolbox:
+        """Collect tools; ``chooser`` is one of them, or the id of one, that has the id ``choose`` as well.
+
+        ``ConfigurationError`` for a duplicate id or an unknown chooser, ``TypeError`` for anything but a tool.
+        """
         by_id: dict[str, Tool | AwaitInput[Any]] = {}
         check_items(tools, "tools", "what @tool made, and AwaitInputs")
         for item in tools:
@@ -186,11 +197,18 @@ class Toolbox:
                 msg = f"two tools have the id {item.id!r}: give one of them another"
                 raise ConfigurationError(msg, "tools")
             by_id[item.id] = item
+        if chooser is not None:
+            _add_chooser(by_id, chooser)
         return cls(by_id, _by_pair(joins), executors or Executors())
 
     def get(self, name: str) -> Tool | AwaitInput[Any] | None:
         """The tool of this id; None for ``await_input``, which is made at each call."""
         return self.tools.get(name)
+
+    def name_of(self, name: str) -> str:
+        """The own id of the tool that has this id."""
+        found = self.tools.get(name)
+        return name if found is None else found.id
 
     def join(self, from_tool: str | None, to_tool: str) -> Join | None:
         """The join between two tools, if there is one."""
@@ -205,10 +223,33 @@ class Toolbox:
         lacking = self.lacking(flow.tools)
         if not lacking:
             return None
-        step = next(node.id for node in flow.nodes.values() if getattr(node.operation, "tool", None) == lacking[0])
+        step = next(node.id for node in flow.nodes.values() if any(tool == lacking[0] for tool, _ in tools_of(node)))
         known = ", ".join(sorted(self.tools)) or "none"
         message = f"step {step!r}: the tool {lacking[0]!r} is not registered with this runner (registered: {known})"
         return FlowError(message[:2000], flow.name, step, None, lacking[0])
+
+
+def _add_chooser(by_id: dict[str, Tool | AwaitInput[Any]], chooser: object) -> None:
+    if not isinstance(chooser, str | Tool | AwaitInput):
+        mistyped("chooser", "a tool, or the id of one", chooser)
+    found = by_id.get(chooser) if isinstance(chooser, str) else chooser
+    if found is None:
+        known = ", ".join(sorted(by_id)) or "none"
+        msg = f"Invalid chooser {chooser!r}: expected a tool, or the id of one of the tools ({known})"
+        raise ConfigurationError(msg, "chooser")
+    for name in (found.id, CHOOSER):
+        if by_id.get(name, found) is not found:
+            msg = f"two tools have the id {name!r}: give one of them another"
+            raise ConfigurationError(msg, "chooser")
+        by_id[name] = found
+
+
+def takes_of(item: Tool | AwaitInput[Any] | None) -> tuple[str, ...] | None:
+    """The fields that a tool takes; None: any that its schema allows."""
+    if not isinstance(item, AwaitInput):
+        return None if item is None else item.takes
+    properties = (item.parameters or {}).get("properties", {})
+    return tuple(properties) if isinstance(properties, Mapping) else None
 
 
 def _by_pair(joins: Iterable[Join]) -> dict[tuple[str, str], Join]:

@@ -450,6 +450,8 @@ OWN: dict[str, list[object]] = {
     "ClaimCheckBackend.grace": DURATION,
     "FlowRunner.backoff": CALLABLE,
     "FlowRunner.retry.run": [*NO_TEXT, "\0", LONG],
+    "FlowRunner.chooser": OBJECT,
+    "check.chooser": OBJECT,
     "FlowRunner.resume.by": STORED,
     "KeyRing.add.key": ["x" * 32, b"x", 7],
     "KeyRing.from_file.path": [7, object()],

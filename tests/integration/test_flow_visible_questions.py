@@ -97,6 +97,19 @@ async def test_a_question_is_stored_while_another_branch_runs(hub, gates):
     assert gates.called == ["slow", "note yes"]
 
 
+async def test_a_node_of_a_graph_goes_on_while_another_one_runs(hub, gates):
+    runner = FlowRunner(hub, gates.tools, lease=LEASE)
+    nodes = [{"id": "slow", "tool": "long", "args": {"name": "slow"}}, ask("ok"), {"id": "after", "tool": "note"}]
+    graph = {"metadata": {"name": "doc"}, "nodes": nodes, "edges": [{"from": "ok", "to": "after"}]}
+    going = asyncio.create_task(runner.start(graph))
+    _, keys = await keys_of(hub, "ok")
+    assert isinstance(or_raise(await runner.resume(keys["ok"], answer="yes")), Accepted)
+    await gates.until("note yes")
+    gates.gate("slow").set()
+    assert or_raise(await going).result == {"slow": "slow", "after": "yes"}
+    assert gates.called == ["slow", "note yes"]
+
+
 async def test_the_stream_shows_the_key_while_the_run_goes_on(hub, gates):
     runner = FlowRunner(hub, gates.tools, lease=LEASE)
     told = []

@@ -110,7 +110,7 @@ def test_every_form_of_a_step_is_read(step, kind):
         (document({**TOOL, "onError": "x"}), "flow[0].onError", "a step or a list"),
         (document({"id": "c", "condition": "1 <"}), "c", "can't be read"),
         (document({"id": "c", "condition": 3}), "c", "must be an expression"),
-        (document({"id": "c", "condition": {"type": "llm", "prompt": "?"}}), "c", "not supported"),
+        (document({"id": "c", "condition": {"type": "vote", "prompt": "?"}}), "c", "'vote'"),
         (document({"id": "c", "condition": "true", "then": 3}), "flow[0].if_true", "a step or a list"),
         (document({"id": "f", "filter": "$input"}), "f", "needs 'condition'"),
         (document({"id": "m", "map": "$input"}), "m", "needs 'with'"),
@@ -125,7 +125,7 @@ def test_every_form_of_a_step_is_read(step, kind):
         (document({"id": "p", "parallel": "x"}), "p", "needs 'parallel'"),
         (document({"id": "s", "sequence": []}), "s", "needs 'sequence'"),
         (document({"id": "w", "switch": "$input"}), "w", "needs 'branches'"),
-        (document({"id": "w", "switch": "Which is it?", "branches": {"a": TOOL}}), "w", "not supported"),
+        (document({"id": "w", "switch": "Which is it?", "branches": {}}), "w", "to choose from"),
         (
             document({"id": "w", "switch": "$input", "branches": {"a": TOOL}, "options": ["b"]}),
             "w",
