@@ -7,7 +7,18 @@ from pathlib import Path
 
 import click
 
-from flowpersist.cli import artifacts, features, flows, locks, looking, observations, signals, upkeep, waits
+from flowpersist.cli import (
+    artifacts,
+    features,
+    flow_documents,
+    flows,
+    locks,
+    looking,
+    observations,
+    signals,
+    upkeep,
+    waits,
+)
 from flowpersist.cli.group import Group
 from flowpersist.cli.session import Store, store_options
 
@@ -39,6 +50,7 @@ for one in (
     flows.run,
     flows.resume,
     flows.worker,
+    flow_documents.flow,
     looking.list_suspensions,
     looking.show,
     looking.outcome,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowpersist.dynamicflow.checking import check
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
+from flowpersist.dynamicflow.drawing import draw
 from flowpersist.dynamicflow.events import FlowEvent
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
@@ -32,5 +33,6 @@ __all__ = [
     "check",
     "compile",
     "document_schema",
+    "draw",
     "tool",
 ]

@@ -1,0 +1,95 @@
+"""``flow validate``, ``flow show`` and ``flow graph``: documents before they run, and pictures of stored runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+WRONG = {"flow": [{"id": "a", "tool": "t", "args": {"x": "$later"}}, {"id": "a", "tool": "t", "wrong": 1}]}
+
+
+def test_a_document_without_problems_is_valid(cli):
+    result = cli("flow", "validate", "flow.json", "--tools", "tools.py")
+    assert (result.exit_code, result.stdout) == (0, "no problems found\n")
+    assert json.loads(cli("flow", "validate", "flow.json", "--json").stdout) == {"valid": True, "problems": []}
+
+
+def test_all_problems_are_listed_with_places_and_codes(cli, place):
+    (place / "wrong.json").write_text(json.dumps(WRONG))
+    result = cli("flow", "validate", "wrong.json", "--json")
+    assert result.exit_code == 4
+    data = json.loads(result.stdout)
+    assert data["valid"] is False
+    assert len(data["problems"]) >= 2
+    assert all({"pointer", "code", "message", "severity"} <= set(one) for one in data["problems"])
+    lines = cli("flow", "validate", "wrong.json").stdout
+    assert all(
+        f"{one['pointer'] or 'document'}: error {one['code']}" in " ".join(lines.split()) for one in data["problems"]
+    )
+
+
+def test_a_tool_that_is_not_given_is_a_problem(cli, place):
+    (place / "none.py").write_text("tools = []\n")
+    result = cli("flow", "validate", "flow.json", "--tools", "none.py")
+    assert result.exit_code == 4
+    assert "ship" in result.stdout
+
+
+def test_what_is_no_json_is_a_problem_of_the_document(cli, place):
+    (place / "no.json").write_text("{")
+    result = cli("flow", "validate", "no.json", "--json")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout)["problems"]
+
+
+def test_show_lists_steps_with_what_they_call(cli):
+    data = json.loads(cli("flow", "show", "flow.json", "--json").stdout)
+    assert (data["name"], data["entry"], data["tools"]) == ("shipping", "asked", ["await_input", "ship"])
+    assert [(one["id"], one["kind"]) for one in data["steps"]][-1] == ("shipped", "ship")
+    lines = cli("flow", "show", "flow.json").stdout.splitlines()
+    assert "asked (parallel)" in lines
+    assert "  [0] amount (await_input)" in lines
+
+
+def test_show_of_a_wrong_document_fails_as_run_does(cli, place):
+    (place / "wrong.json").write_text(json.dumps(WRONG))
+    assert cli("flow", "show", "wrong.json").exit_code == 1
+
+
+def test_a_document_is_drawn(cli):
+    assert cli("flow", "graph", "flow.json").stdout.startswith("flowchart TD\n")
+    assert cli("flow", "graph", "flow.json", "--format", "dot").stdout.startswith('digraph "shipping" {\n')
+
+
+def test_a_stored_run_is_drawn_with_what_waits(cli, started):
+    keys = started("--run-id", "order-7")
+    waiting = json.loads(cli("flow", "graph", "order-7", "--json").stdout)["progress"]
+    assert (waiting["amount"], waiting["ok"]) == ("waiting", "waiting")
+    cli("resume", keys["ok"], "--tools", "tools.py", "--value", "true")
+    again = json.loads(cli("flow", "graph", "order-7", "--format", "dot", "--json").stdout)
+    assert (again["progress"]["amount"], again["progress"]["ok"]) == ("waiting", "done")
+    assert again["drawing"].count('fillcolor="#') == len(again["progress"])
+    assert "class n" in cli("flow", "graph", "order-7").stdout
+
+
+def test_a_run_that_is_not_there_is_not_found(cli, made):
+    assert cli("flow", "graph", "no-such-run").exit_code == 5
+
+
+def test_a_drawing_is_written_to_a_file(cli, place):
+    assert cli("flow", "graph", "flow.json", "--output", "flow.mmd").exit_code == 0
+    assert (place / "flow.mmd").read_text().startswith("flowchart TD\n")
+
+
+def test_svg_without_graphviz_names_what_to_install(cli, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    result = cli("flow", "graph", "flow.json", "--format", "svg")
+    assert result.exit_code == 7
+    assert "install graphviz" in " ".join(result.stderr.split())
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+def test_svg_is_drawn_by_graphviz(cli):
+    assert "<svg" in cli("flow", "graph", "flow.json", "--format", "svg").stdout
