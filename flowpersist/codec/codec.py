@@ -183,6 +183,7 @@ class Codec:
         """Whether objects of a class may be in a value: it is one of Python's own that need no registration, or it is
         registered. An object may be refused all the same, for what is in it.
         """
+        check_instance(cls, "cls", type, "a class")
         return cls in NATIVE or self._written.by_class(cls) is not None
 
     def check(self, value: object) -> tuple[StateProblem, ...]:

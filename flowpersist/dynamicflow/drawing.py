@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from flowpersist.dynamicflow.ir import START, Flow, Node, ToolCall
-from flowpersist.errors.arguments import check_choice, check_instance
+from flowpersist.errors.arguments import check_choice, check_instance, check_mapping, check_optional
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.state import Frame
@@ -41,8 +41,9 @@ def draw(flow: Flow, format: str = "mermaid", progress: Mapping[str, str] | None
     """
     check_instance(flow, "flow", Flow, "a Flow, which compile gives")
     check_choice(format, "format", FORMATS)
-    known = {
-        step: mark for step, one in (progress or {}).items() for mark in _COLOURS if mark == one and step in flow.nodes
+    check_optional(progress, "progress", check_mapping)
+    known: dict[str, Progress] = {
+        step: mark for step, one in (progress or {}).items() for mark in _ORDER if mark == one and step in flow.nodes
     }
     lines = _mermaid(flow, known) if format == "mermaid" else _dot(flow, known)
     return "\n".join(lines) + "\n"

@@ -55,6 +55,7 @@ from flowpersist.backends.redis import RedisBackend
 from flowpersist.backends.registry import backend_from_url, schemes
 from flowpersist.backends.sqlite import SqliteBackend
 from flowpersist.dynamicflow import FlowRunner
+from flowpersist.dynamicflow import compile as compile_flow
 from flowpersist.hub.opening import migrate
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.inputs.details import DETAILS
@@ -448,6 +449,10 @@ OWN: dict[str, list[object]] = {
     "Backoff.first": PAUSE,
     "ClaimCheckBackend.blobs": OBJECT,
     "ClaimCheckBackend.grace": DURATION,
+    "Codec.takes.cls": CLASS,
+    "draw.flow": OBJECT,
+    "draw.format": CHOICE,
+    "draw.progress": MAPPING,
     "FlowRunner.backoff": CALLABLE,
     "FlowRunner.retry.run": [*NO_TEXT, "\0", LONG],
     "FlowRunner.chooser": OBJECT,
@@ -757,6 +762,7 @@ async def ground():
             "criteria": Criteria(),
             "data": b"data",
             "directory": "nowhere",
+            "flow": or_raise(compile_flow({"flow": [{"tool": "t"}]})),
             "document": {"flow": [{"tool": "t"}]},
             "handler": handler,
             "hub": hub,
