@@ -121,11 +121,13 @@ class Context(ABC):
     put_off: bool = field(default=False, init=False)
     freed: bool = field(default=False, init=False)
     _known: Known = field(factory=Known, init=False, repr=False)
-    _turns: asyncio.Semaphore | None = field(init=False, repr=False)
+    _turns: asyncio.Semaphore | None = field(
+        default=Factory(lambda self: self.as_many(), takes_self=True), init=False, repr=False
+    )
     _yielded: float = field(factory=time.monotonic, init=False)
 
-    @_turns.default
-    def _as_many(self) -> asyncio.Semaphore | None:
+    def as_many(self) -> asyncio.Semaphore | None:
+        """What bounds how many tools run at a time; None: nothing does."""
         most = self.flow.limits.concurrency
         return None if most is None else asyncio.Semaphore(most)
 
