@@ -123,6 +123,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
     start = settled(AsyncFlowRunner.start)
     resume = settled(AsyncFlowRunner.resume)
     retry = settled(AsyncFlowRunner.retry)
+    inspect = settled(AsyncFlowRunner.inspect)
     stream = iterated(AsyncFlowRunner.stream)
     stream_resume = iterated(AsyncFlowRunner.stream_resume)
     work = endless(AsyncFlowRunner.work)

@@ -6,6 +6,7 @@ from flowpersist.dynamicflow.checking import check
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.drawing import draw
 from flowpersist.dynamicflow.events import FlowEvent
+from flowpersist.dynamicflow.inspecting import RunInspection, StepInspection
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
@@ -26,6 +27,8 @@ __all__ = [
     "Join",
     "Migration",
     "Node",
+    "RunInspection",
+    "StepInspection",
     "Suspended",
     "Tool",
     "ToolContext",

@@ -15,6 +15,7 @@ from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
+from flowpersist.dynamicflow.inspecting import history_of
 from flowpersist.dynamicflow.limits import DEADLINE, Bound
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.results import Completed, Suspended, due_of, open_waits
@@ -212,7 +213,8 @@ class Legs:
 
     async def _complete(self, keeper: Keeper, completed: Completed) -> _Ended:
         run, flow = keeper.run, keeper.engine.flow
-        outcome = {"result": completed.result, "outputs": dict(completed.outputs)}
+        steps = history_of(flow, keeper.state["frame"])
+        outcome = {"result": completed.result, "outputs": dict(completed.outputs), "steps": steps}
         # A wait that is open, or answered and unread, at the end belongs to a branch that was given up.
         ended = await self.hub.complete(
             run, outcome, discard=True, superseded=keeper.carried, metadata=moved(run.suspension.metadata, flow)
@@ -238,7 +240,8 @@ class Legs:
             if isinstance(kept, Failure) and state is not None and _never(kept.failure()):
                 kept = await parking.park(self.hub, run, error, state=None, unread=(), metadata=metadata)
             return kept if isinstance(kept, Failure) else Failure(parking.parked(kept.unwrap(), error))
-        ended = await self.hub.fail(run, error=named, why=failure_of(error), metadata=metadata)
+        steps = [] if state is None else history_of(flow, state["frame"])
+        ended = await self.hub.fail(run, error=named, why={**failure_of(error), "steps": steps}, metadata=metadata)
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
     async def _pause(self, keeper: Keeper) -> _Ended:

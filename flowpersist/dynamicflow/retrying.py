@@ -44,12 +44,12 @@ async def found_run(hub: PersistenceHub, run: RunLike, by: By | None = None) -> 
     page = await hub.query(Criteria(run=run, metadata=KIND), limit=2, by=by)
     if isinstance(page, Failure):
         return page
-    items = page.unwrap().items
-    if not items:
+    found = [item.id for item in page.unwrap().items]
+    if not found:
         return Failure(SuspensionNotFound(f"no flow has the run id {run!r}: check the id, the store and the namespace"))
-    if len(items) > 1:
+    if len(found) > 1:
         return Failure(FlowError(f"several runs have the id {run!r}: name one by its SuspensionId"))
-    return Success(items[0].id)
+    return Success(found[0])
 
 
 @frozen

@@ -18,6 +18,7 @@ from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
 from flowpersist.dynamicflow.executing import Executors
 from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
+from flowpersist.dynamicflow.inspecting import RunInspection, inspected
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
 from flowpersist.dynamicflow.parking import Failed, check_failed, parked
@@ -159,6 +160,17 @@ class FlowRunner:
         check_optional(document, "document", check_source)
         check_optional(subject_of(by), "by", check_text)
         return await self._retry(run, Retry(from_step, edit, by), document, nothing)
+
+    @discreet
+    async def inspect(self, run: RunLike) -> Outcome[RunInspection]:
+        """How a run stands: its position, and each step's status, attempts, times, output and error, as they were
+        stored last. Nothing is written, and no tool is needed.
+
+        ``run`` is its run id. It reads the state, so a keyring for control alone gives the hub's error; ``hub.inspect``
+        reads none.
+        """
+        check_named_run(run)
+        return await inspected(self.hub, run)
 
     @discreet
     def stream(

@@ -457,6 +457,7 @@ OWN: dict[str, list[object]] = {
     "FlowRunner.retry.run": [*NO_TEXT, "\0", LONG],
     "FlowRunner.chooser": OBJECT,
     "check.chooser": OBJECT,
+    "FlowRunner.inspect.run": [*NO_TEXT, "\0", LONG],
     "FlowRunner.resume.by": STORED,
     "KeyRing.add.key": ["x" * 32, b"x", 7],
     "KeyRing.from_file.path": [7, object()],
@@ -546,7 +547,19 @@ GIVEN = {
         "Signal",
         "StateInfo",
     ),
-    *("Accepted", "Completed", "Edge", "Flow", "Node", "Suspended", "Tool", "ToolContext", "Cancellation"),
+    *(
+        "Accepted",
+        "Completed",
+        "Edge",
+        "Flow",
+        "Node",
+        "Suspended",
+        "RunInspection",
+        "StepInspection",
+        "Tool",
+        "ToolContext",
+        "Cancellation",
+    ),
 }
 #: For those who work on the codec and on stages themselves.
 INNER = {
@@ -855,6 +868,7 @@ async def ground():
             "PersistenceHub.extend.timeout": timedelta(1),
             **{f"PersistenceHub.{verb}.id": new.id for verb in ("keys", "peek", "retry")},
             "FlowRunner.retry.run": "a run",
+            "FlowRunner.inspect.run": "a run",
             **{f"RaisingHub.{verb}.id": new.id for verb in ("keys", "peek", "retry")},
             "RaisingHub.extend.timeout": timedelta(1),
             "RaisingHub.open.url": "memory://",
