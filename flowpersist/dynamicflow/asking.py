@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, evolve, field
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Asker", "Pausing", "goes_on"]
 
 A = TypeVar("A")
-T = TypeVar("T")
 log = logging.getLogger("flowpersist.dynamicflow")
 
 _OPEN: Final = {"open": True}
@@ -51,8 +50,6 @@ class Asker:
     place: StepPosition
     #: The name of the question that ends the attempt; with it the question, or None where there is no room for it yet.
     paused: tuple[str, AwaitInput[Any] | None] | None = field(default=None, init=False)
-    #: Whether a question is open that the tool may never ask.
-    linked: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)
     _used: set[str] = field(factory=set, init=False)
     _making: set[str] = field(factory=set, init=False)
@@ -71,20 +68,19 @@ class Asker:
         self.paused = (name, question)
         raise Pausing(name)
 
-    async def memo(self, name: str, function: Callable[[], Awaitable[T] | T]) -> T:
+    async def memo(self, name: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - the function's own
         """See ``ToolContext``."""
         check_str(name, "name")
         check_callable(function, "function")
         self._check_running()
         kept: dict[str, bytes] = self.place.frame.get("memo", {})
         if name in kept:
-            loaded: Any = or_raise(await in_thread_if_large(self.context.codec.decode, kept[name]))
-            return loaded  # type: ignore[no-any-return]
+            return or_raise(await in_thread_if_large(self.context.codec.decode, kept[name]))
         if name in self._making:
             raise RuntimeError(f"the memo {name!r} is being made by another task of this tool: use another name")
         self._making.add(name)
         try:
-            made: Any = function()
+            made = function()
             value = await made if inspect.isawaitable(made) else made
             data = or_raise(await encoded(self.context.codec, value, Success))
         finally:
@@ -92,7 +88,7 @@ class Asker:
         self._check_running()
         # Replaced and not changed, since the run may be stored meanwhile.
         self.place.frame["memo"] = {**self.place.frame.get("memo", {}), name: data}
-        return value  # type: ignore[no-any-return]
+        return value
 
     async def link(self, question: AwaitInput[Any]) -> str:
         """See ``ToolContext``."""
@@ -114,7 +110,6 @@ class Asker:
             frame["asks"] = {one: state for one, state in frame["asks"].items() if one != name}
             self.paused = (name, None)
             raise Pausing(name)
-        self.linked = True
         key = await self.context.key_of(_path(self.place, name))
         self._check_running()
         frame["links"] = {**frame.get("links", {}), name: link_to(self.context.public_url, key)}
@@ -126,6 +121,11 @@ class Asker:
             return PENDING
         self.place.frame["asking"] = name
         return _open(self.context, self.node, self.place, name, question)
+
+    def close(self) -> None:
+        """Close the questions that the tool had opened by their links and has not asked in the end."""
+        if any("open" in state for state in self.place.frame.get("asks", {}).values()):
+            self.context.give_up(self.place.path)
 
     def _check(self, question: object) -> None:
         check_instance(question, "question", AwaitInput, "an AwaitInput")

@@ -209,9 +209,8 @@ async def _run(
         return asker.pending(*asker.paused)
     if failed is not None:
         return failed
-    if asker is not None and asker.linked:
-        # It has not asked what it had opened.
-        context.give_up(given.path)
+    if asker is not None:
+        asker.close()
     return await kept(context, node, tool, value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, overload
 
 from attrs import Factory, field, frozen
 
@@ -26,7 +26,7 @@ class Asker(Protocol):
         """See ``ToolContext``."""
         ...
 
-    async def memo(self, name: str, function: Callable[[], Awaitable[T] | T]) -> T:
+    async def memo(self, name: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - the function's own
         """See ``ToolContext``."""
         ...
 
@@ -112,7 +112,13 @@ class ToolContext:
         """
         return self._asked("ask").ask(question)
 
-    def memo(self, name: str, function: Callable[[], Awaitable[T] | T]) -> Awaitable[T]:
+    @overload
+    def memo(self, name: str, function: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+
+    @overload
+    def memo(self, name: str, function: Callable[[], T]) -> Awaitable[T]: ...
+
+    def memo(self, name: str, function: Callable[[], Any]) -> Awaitable[Any]:
         """Await what the function gives, or gave when this attempt was made before a pause.
 
         The function takes no arguments and may be async. ``SerializationError`` if its result can't be stored,

@@ -18,7 +18,10 @@ CHECKERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_inferred_types_are_those_pinned(checker: str) -> None:
-    files = [str(HERE / name) for name in ("raising.py", "outcomes.py", "blocking.py", "stores.py", "approving.py")]
+    files = [
+        str(HERE / name)
+        for name in ("raising.py", "outcomes.py", "blocking.py", "stores.py", "approving.py", "asking.py")
+    ]
     checked = subprocess.run(
         [*CHECKERS[checker], *files], cwd=HERE.parents[1], capture_output=True, text=True, check=False
     )

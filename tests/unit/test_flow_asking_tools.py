@@ -465,6 +465,19 @@ async def test_a_question_with_a_link_that_is_never_asked_closes_with_the_step(h
     assert isinstance(refused.failure(), WaitSuperseded)
 
 
+async def test_a_question_with_a_link_that_is_not_asked_after_another_pause_closes_with_the_step(hub):
+    @tool(id="t")
+    async def one_of_two(context: ToolContext) -> list[Any]:
+        await context.link(SIZE)
+        return [await context.ask(COLOUR)]
+
+    waiting = await start(hub, one_of_two, steps=[{"id": "t", "tool": "t"}, Q])
+    asked = await answer(hub, waiting, "red", one_of_two, step="t.colour")
+    assert list(asked.keys) == ["q"]
+    refused = await hub.answer(waiting.keys["t.size"], 1)
+    assert isinstance(refused.failure(), WaitSuperseded)
+
+
 async def test_two_questions_with_links_are_open_at_once_and_answered_in_any_order(hub):
     @tool(id="t")
     async def both(context: ToolContext) -> list[Any]:
