@@ -26,6 +26,8 @@ MAX_FILLED_VALUES: Final = 10_000
 MAX_LIST_TEXT: Final = 1024 * 1024
 #: The most characters of the value that selects a switch's branch.
 MAX_OPTION: Final = 4096
+#: The most steps, iterations counted, that run from one pause to the next: nested loops would run for years.
+MAX_BEGUN: Final = 1_000_000
 #: The values and characters that one evaluation may visit: comparing or searching a million takes a few milliseconds.
 MAX_COMPARED: Final = 10_000
 MAX_SEARCHED: Final = 4 * 1024 * 1024

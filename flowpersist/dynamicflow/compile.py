@@ -32,8 +32,8 @@ __all__ = ["MAX_TOOLS", "compile", "compile_document", "compile_soon"]
 #: The most different tools in one document, since their ids are in the metadata of its runs.
 MAX_TOOLS: Final = 128
 #: The size of a document that compiles in a few milliseconds.
-BRIEF_TEXT: Final = 16 * 1024
-BRIEF_VALUES: Final = 500
+BRIEF_TEXT: Final = 4 * 1024
+BRIEF_VALUES: Final = 200
 #: The members that show which form a document has.
 _FORMS: Final[Mapping[str, frozenset[str]]] = {
     "steps": frozenset({"flow"}),
@@ -70,10 +70,14 @@ def _brief(document: Source) -> bool:
     if isinstance(document, str | bytes):
         return len(document) <= BRIEF_TEXT
     pending: list[object] = [document]
+    text = 0
     for _ in range(BRIEF_VALUES):
         if not pending:
             return True
         value = pending.pop()
+        text += len(value) if isinstance(value, str) else 0
+        if text > BRIEF_TEXT:
+            return False
         if isinstance(value, Mapping | list | tuple):
             if len(value) > BRIEF_VALUES:
                 return False

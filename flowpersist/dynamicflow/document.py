@@ -15,11 +15,23 @@ from typing import Final, TypeAlias
 from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.expressions import Room
 from flowpersist.dynamicflow.problems import Problems, problem
 from flowpersist.errors import FlowCode, PersistenceError
 from flowpersist.errors.arguments import check_instance
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_STEPS", "MAX_VALUES", "UNNAMED", "Document", "Source", "check_source", "load"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_REFERENCES",
+    "MAX_STEPS",
+    "MAX_VALUES",
+    "UNNAMED",
+    "Document",
+    "Source",
+    "check_source",
+    "load",
+]
 
 #: The most bytes of the document as canonical JSON.
 MAX_BYTES: Final = 1024 * 1024
@@ -29,6 +41,8 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 100_000
 #: The most steps in the document, at all depths together.
 MAX_STEPS: Final = 2_000
+#: The most signs ``$`` in the document, each of which may begin a reference.
+MAX_REFERENCES: Final = 10_000
 VERSION: Final = "1.0"
 BYTE_ORDER_MARK: Final = "\ufeff"
 UNNAMED: Final = "(unnamed document)"
@@ -44,6 +58,8 @@ class Document:
     name: str
     version: str
     data: Mapping[str, object] = field(repr=False)
+    #: What is left for its expressions.
+    room: Room = field(repr=False, eq=False, factory=Room)
     #: What is wrong with it, as far as that has been found.
     problems: Problems = field(repr=False, eq=False, default=Factory(lambda self: Problems(self.name), takes_self=True))
 
@@ -102,11 +118,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
     """Check every value without recursion and give the canonical text. A value that contains itself is over a limit."""
     pending: list[tuple[object, int]] = [(data, 1)]
-    seen = 0
+    seen = signs = 0
     while pending:
         value, depth = pending.pop()
         seen += 1
-        over = _over(depth, seen)
+        signs += value.count("$") if isinstance(value, str) else 0
+        over = _over(depth, seen, signs)
         if over is not None:
             return _refuse(over, name)
         strange = _no_json(value)
@@ -116,11 +133,13 @@ def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceEr
     return _canonical(data, name)
 
 
-def _over(depth: int, seen: int) -> str | None:
+def _over(depth: int, seen: int, signs: int) -> str | None:
     if depth > MAX_DEPTH:
         return f"the document is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
     if seen > MAX_VALUES:
         return f"the document has more than {MAX_VALUES} values: pass its data as input instead"
+    if signs > MAX_REFERENCES:
+        return f"the document has more than {MAX_REFERENCES} references: refer to whole values, or split it"
     return None
 
 

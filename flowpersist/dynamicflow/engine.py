@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 
 from flowpersist.dynamicflow import history, operators
 from flowpersist.dynamicflow.answered import bring, named, unmarked
+from flowpersist.dynamicflow.budgets import MAX_BEGUN
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
@@ -46,6 +47,8 @@ class Engine(Context):
     backoff: RetryPause = backoff
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     outputs: dict[str, object] = field(factory=dict, repr=False)
+    #: How many steps have begun, in all passes.
+    begun: int = 0
 
     async def run(self, frame: Frame) -> StepOutcome:
         """Run the flow as far as possible. ``outputs`` then has the results of all finished steps."""
@@ -118,6 +121,9 @@ class Engine(Context):
 
     async def _begin(self, node: Node, place: StepPosition) -> StepOutcome:
         await self.pace()
+        self.begun += 1
+        if self.begun > MAX_BEGUN:
+            return self.failed(node, f"more than {MAX_BEGUN} steps ran without a pause: loop inside a tool instead")
         if history.is_new(place.frame):
             history.began(place.frame, self.clock())
             self.emit("node-start", {"node": node.id, "path": place.path})

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
@@ -25,10 +25,12 @@ from flowpersist.dynamicflow.references import REFERENCE_PATTERN, Reference, Res
 from flowpersist.dynamicflow.views import shown
 from flowpersist.errors import FlowError, PersistenceError
 
-__all__ = ["Expression", "evaluate", "parse", "truth"]
+__all__ = ["MAX_TOGETHER", "Expression", "Room", "evaluate", "parse", "truth"]
 
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 40
+#: The most characters of all expressions of one document.
+MAX_TOGETHER: Final = 128 * 1024
 
 _TOKEN: Final = re.compile(
     rf"""\s*(?:
@@ -42,6 +44,9 @@ _TOKEN: Final = re.compile(
 )
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 _SYNONYMS: Final = {"and": "&&", "or": "||", "not": "!", "===": "==", "!==": "!="}
+_VALUES: Final = frozenset({"reference", "string", "number"})
+_SUMS: Final[frozenset[str | None]] = frozenset({"+", "-"})
+_PRODUCTS: Final[frozenset[str | None]] = frozenset({"*", "/", "%"})
 _CONSTANTS: Final[dict[str, object]] = {"true": True, "false": False, "null": None}
 
 
@@ -80,10 +85,25 @@ class Expression:
     references: tuple[Reference, ...] = field(repr=False)
 
 
-def parse(text: object) -> Result[Expression, PersistenceError]:
-    """Parse an expression; a ``FlowError`` says what was expected and where."""
+@define
+class Room:
+    """How many characters the further expressions of a document may have."""
+
+    characters: int = MAX_TOGETHER
+
+    def take(self, text: str) -> bool:
+        """Whether there is room for one more expression, which then takes it."""
+        self.characters -= len(text)
+        return self.characters >= 0
+
+
+def parse(text: object, room: Room | None = None) -> Result[Expression, PersistenceError]:
+    """Parse an expression; a ``FlowError`` says what was expected and where. ``room`` is that of its document."""
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         return Failure(FlowError(f"Invalid condition: expected a string of at most {MAX_LENGTH} characters"))
+    if room is not None and not room.take(text):
+        message = f"the document's expressions have more than {MAX_TOGETHER} characters together: split the document"
+        return Failure(FlowError(message))
     try:
         parser = _Parser(text, _tokens(text))
         root = parser.whole()
@@ -97,15 +117,17 @@ class _SyntaxError(Exception):
     """What is wrong with the text."""
 
 
-@frozen
-class _Token:
+class _Token(NamedTuple):
+    """A part of the text. ``symbol`` is the operator or word that it is, a synonym by its main name, None of values."""
+
     kind: str
     text: str
     at: int
+    symbol: str | None
 
 
 def _number(token: _Token) -> int | float:
-    number = float(token.text) if set(token.text) & set(".eE") else int(token.text)
+    number = int(token.text) if token.text.isdecimal() else float(token.text)
     if abs(number) > MAX_NUMBER:
         msg = f"the number at character {token.at + 1} is beyond {MAX_NUMBER:g}"
         raise _SyntaxError(msg)
@@ -117,17 +139,21 @@ def _tokens(text: str) -> list[_Token]:
     position, end = 0, len(text.rstrip())
     while position < end:
         found = _TOKEN.match(text, position)
-        if found is None or found.lastgroup is None:
+        kind = None if found is None else found.lastgroup
+        if found is None or kind is None:
             msg = f"unexpected text at character {position + 1}"
             raise _SyntaxError(msg)
-        tokens.append(_Token(found.lastgroup, found[found.lastgroup], found.start(found.lastgroup)))
+        written = found[kind]
+        symbol = None if kind in _VALUES else _SYNONYMS.get(written, written)
+        tokens.append(_Token(kind, written, found.start(kind), symbol))
         position = found.end()
+    tokens.append(_Token("end", "", end, None))
     return tokens
 
 
 @define
 class _Parser:
-    """A recursive-descent parser, whose depth is bounded by ``MAX_DEPTH``."""
+    """A recursive-descent parser, whose depth is bounded by ``MAX_DEPTH``. The last token is the end."""
 
     text: str
     tokens: list[_Token]
@@ -137,20 +163,26 @@ class _Parser:
 
     def whole(self) -> Term:
         node = self.either()
-        if self._next < len(self.tokens):
-            token = self.tokens[self._next]
+        token = self.tokens[self._next]
+        if token.kind != "end":
             msg = f"unexpected {token.text!r} at character {token.at + 1}"
             raise _SyntaxError(msg)
         return node
 
     def either(self) -> Term:
-        return self.joined("||", lambda: self.joined("&&", self.negated))
+        return self.joined("||", self.both)
+
+    def both(self) -> Term:
+        return self.joined("&&", self.negated)
 
     def joined(self, symbol: str, part: Callable[[], Term]) -> Term:
-        parts = [part()]
+        first = part()
+        if self.tokens[self._next].symbol != symbol:
+            return first
+        parts = [first]
         while self.take(symbol):
             parts.append(part())
-        return parts[0] if len(parts) == 1 else Call(symbol, tuple(parts))
+        return Call(symbol, tuple(parts))
 
     def negated(self) -> Term:
         count = 0
@@ -164,9 +196,10 @@ class _Parser:
 
     def compared(self) -> Term:
         left = self.sum()
-        for symbol in COMPARISONS:
-            if self.take(symbol):
-                return Call(symbol, (left, self.sum()))
+        symbol = self.tokens[self._next].symbol
+        if symbol in COMPARISONS:
+            self._next += 1
+            return Call(symbol, (left, self.sum()))
         if self.take("in"):
             return Call("contains", (self.sum(), left))
         if self.take_not_in():
@@ -181,28 +214,24 @@ class _Parser:
         return True
 
     def sum(self) -> Term:
-        return self.chained(("+", "-"), self.product)
+        return self.chained(_SUMS, self.product)
 
     def product(self) -> Term:
-        return self.chained(("*", "/", "%"), self.signed)
+        return self.chained(_PRODUCTS, self.signed)
 
-    def chained(self, symbols: tuple[str, ...], part: Callable[[], Term]) -> Term:
+    def chained(self, symbols: frozenset[str | None], part: Callable[[], Term]) -> Term:
         first = part()
         rest: list[tuple[str, Term]] = []
-        while True:
-            symbol = next((one for one in symbols if self.take(one)), None)
-            if symbol is None:
-                return Chain(first, tuple(rest)) if rest else first
+        while (symbol := self.tokens[self._next].symbol) in symbols and symbol is not None:
+            self._next += 1
             rest.append((symbol, part()))
+        return Chain(first, tuple(rest)) if rest else first
 
     def signed(self) -> Term:
         negative, signs = False, 0
-        while True:
-            if self.take("-"):
-                negative = not negative
-            elif not self.take("+"):
-                break
-            signs += 1
+        while (symbol := self.tokens[self._next].symbol) in _SUMS:
+            negative, signs = negative is not (symbol == "-"), signs + 1
+            self._next += 1
         node = self.primary()
         if not signs:
             return node
@@ -211,14 +240,12 @@ class _Parser:
         return Call("sign -" if negative else "sign +", (node,))
 
     def primary(self) -> Term:
-        if self._next >= len(self.tokens):
+        token = self.tokens[self._next]
+        if token.kind == "end":
             msg = "unexpected end, expected a value"
             raise _SyntaxError(msg)
-        token = self.tokens[self._next]
         self._next += 1
-        if token.text == "(" and token.kind == "operator":
-            return self.nested()
-        return self.valued(token)
+        return self.nested() if token.symbol == "(" else self.valued(token)
 
     def nested(self) -> Term:
         self.deeper()
@@ -267,10 +294,7 @@ class _Parser:
         return Call(token.text, tuple(arguments))
 
     def take(self, symbol: str) -> bool:
-        if self._next >= len(self.tokens):
-            return False
-        token = self.tokens[self._next]
-        if token.kind in {"string", "reference"} or _SYNONYMS.get(token.text, token.text) != symbol:
+        if self.tokens[self._next].symbol != symbol:
             return False
         self._next += 1
         return True

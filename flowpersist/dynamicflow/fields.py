@@ -118,7 +118,7 @@ class Fields:
         if not isinstance(value, str):
             message = f"{written!r} must be an expression, a string, not {type(value).__name__}"
             self.refuse(written, message, "an expression", "wrong-type")
-        parsed = expressions.parse(value)
+        parsed = expressions.parse(value, self.document.room)
         if isinstance(parsed, Failure):
             message = f"{written!r} can't be read: {parsed.failure()}"
             self.refuse(written, message, "an expression", "invalid-expression")

@@ -113,7 +113,7 @@ class _Edge:
             message = "has a condition that is no expression: a conditional node can ask a tool"
             self.note("/condition", "wrong-type", message)
             return None
-        parsed = expressions.parse(value)
+        parsed = expressions.parse(value, self.steps.document.room)
         if isinstance(parsed, Failure):
             self.note("/condition", "invalid-expression", f"has a condition that can't be read: {parsed.failure()}")
             return None

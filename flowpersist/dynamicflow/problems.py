@@ -17,6 +17,8 @@ __all__ = ["MAX_PROBLEMS", "Problems", "problem", "raised", "shown"]
 MAX_PROBLEMS: Final = 100
 #: The most of them that the message of the error spells out.
 _SPELT_OUT: Final = 5
+#: The most problems with a hint, since each is compared with all the names that are known.
+_HINTED: Final = 20
 _MAX_MESSAGE: Final = 2_000
 
 
@@ -53,7 +55,7 @@ class Problems:
 
     def hint(self, names: Iterable[str], known: Collection[str]) -> str:
         """A question that names the known name that one of these is probably meant to be; empty if there is none."""
-        for name in () if self.full else names:
+        for name in () if len(self.found) >= _HINTED else names:
             # Names of any length come in, and comparing them takes the product of their lengths.
             near = get_close_matches(name[:100], known, n=1)
             if near:

@@ -12,6 +12,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from attrs import field, frozen
@@ -95,6 +96,7 @@ def parse_reference(text: str) -> Result[Reference, PersistenceError]:
     return Success(_reference(text))
 
 
+@lru_cache(maxsize=1024)
 def _reference(text: str) -> Reference:
     parts = tuple(_part(found) for found in _PARTS.finditer(text))
     if text.startswith("$."):
