@@ -1,0 +1,312 @@
+"""Flows against a second evaluator, which computes from the document and the answers what a run gives.
+
+Documents of both forms have questions that are answered in any order, retries, handlers and failures. Their runs are
+cut off and go on with another runner. Results, outputs, calls and open questions must be those of the evaluator.
+``FLOWPERSIST_LONG=5000`` tries that many documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from collections import Counter
+
+import pytest
+from attrs import define, field
+from flow_evaluator import INPUT, expected
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from returns.result import Failure
+
+from flowpersist import or_raise
+from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
+from flowpersist.errors import FlowError
+from flowpersist.testing.hubs import open_test_hub
+
+LONG = os.environ.get("FLOWPERSIST_LONG", "")
+DOCUMENTS = int(LONG) if LONG.isdecimal() and int(LONG) > 1 else (1000 if LONG else 60)
+MOST_KILLS = 3
+
+
+# -------------------------------------------------------------------------------------------------------------- tools
+
+
+@define
+class Machine:
+    """What the tools have been called for, and the calls at which the process that runs the flow is killed."""
+
+    keys: Counter[tuple[str, str]] = field(factory=Counter)
+    kills: list[int] = field(factory=list)
+    calls: int = 0
+    killed: int = 0
+    task: asyncio.Task[object] | None = None
+
+    async def called(self, context):
+        self.keys[context.path, context.key] += 1
+        self.calls += 1
+        if self.calls in self.kills and self.task is not None:
+            self.killed += 1
+            self.task.cancel()
+            await asyncio.sleep(60)
+
+
+machine = Machine()
+
+
+@tool()
+async def say(value: object, context: ToolContext) -> object:
+    await machine.called(context)
+    return value
+
+
+@tool()
+async def flaky(value: object, fails: int, context: ToolContext) -> object:
+    await machine.called(context)
+    if context.attempt <= fails:
+        raise RuntimeError("not yet")
+    return value
+
+
+@tool()
+async def must(value: object, context: ToolContext) -> object:
+    await machine.called(context)
+    if value == "no":
+        raise RuntimeError("refused")
+    return value
+
+
+TOOLS = [say, flaky, must]
+
+# ---------------------------------------------------------------------------------------------------------- documents
+
+
+class Writer:
+    """Draws documents. Where branches run side by side, what fails in one has a handler: which calls another one has
+    made by then is a matter of chance.
+    """
+
+    def __init__(self, draw):
+        self.draw, self.numbers = draw, itertools.count()
+        self.races = False
+
+    def name(self, kind):
+        return f"{kind}{next(self.numbers)}"
+
+    def flag(self, of=2):
+        return self.draw(st.integers(1, of)) == 1
+
+    def block(self, depth, names, alone, least=1):
+        """Steps; ``names`` can be referred to, ``alone``: nothing runs beside them."""
+        names = list(names)
+        steps = []
+        for _ in range(self.draw(st.integers(least, 2))):
+            step = self.step(depth, names, alone)
+            steps.append(step)
+            names.append(step["id"])
+        return steps
+
+    def step(self, depth, names, alone):
+        kinds = ["say", "say", "ask", "ask", "flaky", "must", "filter"]
+        inner = ["seq", "par", "par", "map", "map", "red", "loop", "if", "race", "switch"] if depth else []
+        kind = self.draw(st.sampled_from(kinds + inner))
+        step = {"id": self.name(kind), **getattr(self, f"_{kind}")(depth, names, alone)}
+        fails = kind not in {"say", "ask", "filter"}
+        if fails and self.flag(3):
+            step["retry"] = self.draw(st.integers(1, 2))
+        if fails and (not alone or self.flag(3)):
+            step["onError"] = self.block(0, names, False) if self.flag() else self.quiet(names)
+        return step
+
+    def quiet(self, names):
+        return [{"id": self.name("say"), **self._say(0, names, True)}]
+
+    def value(self, names):
+        choices = ["$previousOutput", "$input.items.1", "$input", 7, *(f"${name}" for name in names)]
+        return self.draw(st.sampled_from(choices))
+
+    def _say(self, _depth, names, _alone):
+        return {"tool": "say", "args": {"value": [self.value(names), self.value(names)]}}
+
+    def _ask(self, _depth, _names, _alone):
+        return {"tool": "await_input", "args": {"prompt": "?"}}
+
+    def _flaky(self, _depth, names, _alone):
+        return {"tool": "flaky", "args": {"value": self.value(names), "fails": self.draw(st.integers(0, 2))}}
+
+    def _must(self, _depth, names, _alone):
+        asked = [name for name in names if name.startswith("ask")]
+        return {"tool": "must", "args": {"value": f"${asked[-1]}" if asked else "no"}}
+
+    def _filter(self, _depth, names, _alone):
+        asked = [name for name in names if name.startswith("ask")]
+        condition = f"${asked[-1]} == 'yes'" if asked else self.draw(st.sampled_from(["$input.on", "$input.off"]))
+        return {"filter": "$input.items", "condition": condition}
+
+    def condition(self, names):
+        asked = [name for name in names if name.startswith("ask")]
+        return (
+            f"${asked[-1]} == 'yes'"
+            if asked and self.flag()
+            else self.draw(st.sampled_from(["$input.on", "$input.off"]))
+        )
+
+    def _seq(self, depth, names, alone):
+        return {"sequence": self.block(depth - 1, names, alone)}
+
+    def _if(self, depth, names, alone):
+        otherwise = self.block(depth - 1, names, alone) if self.flag() else []
+        return {"condition": self.condition(names), "then": self.block(depth - 1, names, alone), "else": otherwise}
+
+    def _switch(self, depth, names, alone):
+        asked = [name for name in names if name.startswith("ask")]
+        branches = {"yes": self.block(depth - 1, names, alone)}
+        return {
+            "switch": f"${asked[-1]}" if asked else "'yes'",
+            "branches": branches,
+            "default": self.block(0, names, alone),
+        }
+
+    def _par(self, depth, names, _alone):
+        return {"parallel": [self.block(depth - 1, names, False) for _ in range(self.draw(st.integers(2, 3)))]}
+
+    def _race(self, _depth, names, _alone):
+        """Branches that each wait for one answer first: the order of the answers says who wins."""
+        self.races = True
+        branches = []
+        for _ in range(self.draw(st.integers(2, 3))):
+            ask = {"id": self.name("ask"), **self._ask(0, names, False)}
+            branches.append([ask, *(self.quiet([*names, ask["id"]]) if self.flag() else [])])
+        return {"parallel": branches, "until": self.draw(st.sampled_from(["any", {"count": 2}]))}
+
+    def _map(self, depth, names, alone):
+        one_by_one = alone and self.flag()
+        body = self.block(depth - 1, [*names, "item"], one_by_one)
+        more = {"continueOnError": True} if one_by_one and self.flag() else {}
+        return {"map": "$input.items", "with": body, "concurrency": 1 if one_by_one else 3, **more}
+
+    def _red(self, depth, names, alone):
+        body = self.block(depth - 1, [*names, "item", "acc"], alone)
+        return {"reduce": ["x", "y"], "initial": 0, "with": body}
+
+    def _loop(self, depth, names, alone):
+        return {"loop": "for", "over": [1, 2], "body": self.block(depth - 1, [*names, "item"], alone)}
+
+
+@st.composite
+def documents(draw):
+    """The steps of a document, whether its result depends on the order of answers, and whether it is in graph form."""
+    writer = Writer(draw)
+    return writer.block(2, [], True, least=2), writer.races, draw(st.booleans())
+
+
+def written(steps, graph):
+    if not graph:
+        return {"flow": steps}
+    edges = [{"from": one["id"], "to": other["id"]} for one, other in itertools.pairwise(steps)]
+    return {"nodes": steps, "edges": [{"from": "START", "to": steps[0]["id"]}, *edges]}
+
+
+# ------------------------------------------------------------------------------------------------------- the comparison
+
+
+@define
+class Trial:
+    hub: object
+    steps: list[dict[str, object]]
+    races: bool
+    graph: bool
+    data: object
+    answers: dict[str, list[tuple[int, str]]] = field(factory=dict)
+    order: object = field(factory=itertools.count)
+    used: set[object] = field(factory=set)
+
+    def runner(self):
+        return FlowRunner(self.hub, TOOLS, backoff=lambda _: 0)
+
+    async def leg(self, begin):
+        """One leg, by as many processes as are killed on the way."""
+        while True:
+            machine.task = asyncio.create_task(begin(self.runner()))
+            killed = machine.killed
+            try:
+                return await machine.task
+            except asyncio.CancelledError:
+                assert machine.killed > killed
+            page = or_raise(await self.hub.query())
+            run_id = page.items[0].id
+
+            def begin(runner, run_id=run_id):
+                return runner.resume(run_id)
+
+    async def run(self):
+        document = written(self.steps, self.graph)
+        outcome = await self.leg(lambda runner: runner.start(document, input=INPUT))
+        while self.compare(outcome):
+            outcome = await self.answered(or_raise(outcome).keys)
+
+    async def answered(self, keys):
+        most = 1 if self.races else 3
+        paths = self.data.draw(st.lists(st.sampled_from(sorted(keys)), min_size=1, max_size=most, unique=True))
+        for path in paths:
+            given = self.data.draw(st.sampled_from(["yes", "yes", "no"]))
+            self.used.add(keys[path])
+            self.answers.setdefault(path, []).append((next(self.order), given))
+            if path != paths[0]:
+                or_raise(await self.hub.answer(keys[path], given))
+        first = self.answers[paths[0]][-1][1]
+        return await self.leg(lambda runner: runner.resume(keys[paths[0]], answer=first))
+
+    def compare(self, outcome):
+        """Whether it goes on; that it stands where the second evaluator does."""
+        end, what, calls = expected(self.steps, self.answers)
+        assert Counter(path for path, _ in machine.keys) == calls
+        # What was finished at a pause, and what no kill has cut off, was called once.
+        assert all(1 <= times <= 1 + machine.killed for times in machine.keys.values())
+        if end == "fails":
+            assert isinstance(outcome, Failure), outcome
+            assert isinstance(outcome.failure(), FlowError)
+            assert outcome.failure().step == what
+            return False
+        ended = or_raise(outcome)
+        if end == "waits":
+            assert isinstance(ended, Suspended)
+            assert set(ended.keys) == what
+            # What is asked again is asked under a new key.
+            assert self.used.isdisjoint(ended.keys.values())
+            return True
+        assert isinstance(ended, Completed)
+        assert (marked(ended.result), marked(dict(ended.outputs))) == what
+        return False
+
+
+def marked(value):
+    """A value with the name of the failed step in the place of an error."""
+    if isinstance(value, dict):
+        error = value.get("error")
+        return (
+            {"error": error["step"]} if isinstance(error, dict) else {name: marked(one) for name, one in value.items()}
+        )
+    return [marked(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Without the log of each tool that fails, which takes longer than the flows."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@settings(max_examples=DOCUMENTS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(document=documents(), kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True), data=st.data())
+def test_a_flow_gives_what_a_second_evaluator_gives(document, kills, data):
+    asyncio.run(compared(document, kills, data))
+
+
+async def compared(document, kills, data):
+    global machine  # noqa: PLW0603 - the tools' own
+    machine = Machine(kills=kills)
+    async with open_test_hub(keyring=None) as hub:
+        await Trial(hub, *document, data).run()
