@@ -16,6 +16,7 @@ from flowpersist.blocking.forwarding import Blocking, Owner, endless, entered, i
 from flowpersist.blocking.portal import Portal
 from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
+from flowpersist.dynamicflow.durability import DurabilityOption
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.parking import Failed
@@ -109,6 +110,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         failed: Failed = "end",
         executor: Executor | None = None,
         chooser: Tool | AwaitInput[Any] | str | None = None,
+        durability: DurabilityOption = "pause",
     ) -> None:
         portal, inner = parts(hub)
         options: dict[str, Any] = {
@@ -117,6 +119,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
             "failed": failed,
             "executor": executor,
             "chooser": chooser,
+            "durability": durability,
         }
         super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, **options))
 

@@ -32,6 +32,7 @@ from flowpersist.lifecycle.shown import digest_text, shown_digest
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Flow, Node
+    from flowpersist.dynamicflow.journal import Journal
     from flowpersist.dynamicflow.tools import Toolbox
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.keys.suspension_key import SuspensionKey
@@ -105,6 +106,8 @@ class Context(ABC):
     public_url: str | None = None
     #: The waits whose keys tools want as soon as they are stored, by path.
     wanted: dict[str, asyncio.Future[SuspensionKey]] = field(factory=dict, init=False, repr=False)
+    #: Where finished steps are stored between pauses; None: nowhere.
+    journal: Journal | None = field(default=None, repr=False)
     #: Set when a wait has opened, or one was given up.
     stirred: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
     #: How many steps have finished in this leg.

@@ -19,6 +19,7 @@ from flowpersist.dynamicflow.answered import bring, named, unmarked
 from flowpersist.dynamicflow.budgets import MAX_BEGUN
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
+from flowpersist.dynamicflow.journal import is_logged
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
@@ -32,6 +33,7 @@ __all__ = ["Engine", "RetryPause", "backoff"]
 
 #: Gives the seconds before the next attempt from the number of failed attempts.
 RetryPause = Callable[[int], float]
+_OF_FAILURE: Final = frozenset({"failures", "error", "began", "ended", "attempts"})
 _KEPT_ON_RETRY: Final = frozenset({"approved", "failures", "error", "began", "tried"})
 
 
@@ -157,7 +159,9 @@ class Engine(Context):
             if last:
                 place.frame["error"] = failure_of(outcome.error)
                 place.frame.update(history.ended(place.frame, self.clock()))
-                return outcome
+            broken = await self._logged(node, place, failed=True, kept=kept)
+            if broken is not None or last:
+                return broken or outcome
             try:
                 pause = max(0.0, float(self._pause(node.retry, failures + 1)))
             except RAISED as error:  # The user's function may raise anything.
@@ -184,7 +188,25 @@ class Engine(Context):
             self._settle(place.frame, outcome, scope.steps, scope.variables)
             self.settled(place.path)
             self.finished += 1
+            return await self._logged(node, place) or outcome
         return outcome
+
+    async def _logged(
+        self, node: Node, place: StepPosition, *, failed: bool = False, kept: bool = False
+    ) -> Failed | None:
+        """Have what became of a step stored, as the run's durability says; the failure if it can't be.
+
+        ``kept``: the frames within a failed one stay, so only its own fields are stored.
+        """
+        if self.journal is None or not (failed or is_logged(node)):
+            return None
+        own = {name: value for name, value in place.frame.items() if not kept or name in _OF_FAILURE}
+        self.journal.note(place.path, own, whole=not kept)
+        error = await self.journal.finished()
+        if error is None:
+            return None
+        found = self.failed(node, f"its result can't be stored: {error}; let tools return less", cause=error)
+        return evolve(found, final=True)
 
     async def _handle(self, node: Node, place: StepPosition, error: FlowError) -> StepOutcome:
         """Run the ``onError`` steps of a failed step. They see the error as ``$error``."""

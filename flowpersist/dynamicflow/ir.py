@@ -15,6 +15,7 @@ from attrs import field, frozen
 from flowpersist.inputs.json_pointers import escaped
 
 if TYPE_CHECKING:
+    from flowpersist.dynamicflow.durability import Durability
     from flowpersist.dynamicflow.expressions import Expression
 
 __all__ = [
@@ -261,11 +262,12 @@ class Graph:
 @frozen
 class Limits:
     """What bounds a run as a whole: ``timeout`` in seconds from its start, its waits included, and ``concurrency``, how
-    many tools run at once; None: no bound.
+    many tools run at once; None: no bound. ``durability`` is how often it is stored; None: as the runner says.
     """
 
     timeout: float | None = None
     concurrency: int | None = None
+    durability: Durability | None = None
 
 
 @frozen

@@ -11,13 +11,16 @@ from attrs import define, field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow import parking
-from flowpersist.dynamicflow.compile import compile_soon
+from flowpersist.dynamicflow.compiled import CompiledFlows
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
+from flowpersist.dynamicflow.durability import AT_PAUSES, Durability
 from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
 from flowpersist.dynamicflow.inspecting import history_of
+from flowpersist.dynamicflow.journal import Journal
 from flowpersist.dynamicflow.limits import DEADLINE, Bound
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
+from flowpersist.dynamicflow.recovering import forget_log, is_used, recover
 from flowpersist.dynamicflow.results import Completed, Suspended, due_of, open_waits
 from flowpersist.dynamicflow.state import State, check_state, failure_of
 from flowpersist.dynamicflow.storing import Keeper
@@ -37,6 +40,7 @@ from flowpersist.hub.wakeup import Bell
 from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import timedelta
 
     from flowpersist.dynamicflow.events import Emit
@@ -73,6 +77,8 @@ class Legs:
     lease: timedelta
     backoff: RetryPause
     failed: parking.Failed
+    durability: Durability = AT_PAUSES
+    flows: CompiledFlows = field(factory=CompiledFlows)
     #: Tells of answers to runs of this process.
     bell: Bell = field(init=False)
 
@@ -125,6 +131,10 @@ class Legs:
             _log.warning("run %s could not be released: %s", run.suspension.id, released.failure())
 
     async def _leg(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
+        recovered = await recover(self.hub, run)
+        if isinstance(recovered, Failure):
+            return recovered
+        used = recovered.unwrap()
         prepared = await self._prepared(run, flow)
         if isinstance(prepared, Failure):
             return prepared
@@ -134,7 +144,7 @@ class Legs:
                 "flow-resumed",
                 {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
             )
-        engine = self._engine(run, state, current, emit)
+        engine = self._engine(run, state, current, emit, used or ())
         keeper = Keeper(
             self.hub,
             self.bell,
@@ -143,15 +153,34 @@ class Legs:
             engine,
             lambda waits: tell(emit, waits.run_id, Success(waits), running=True),
         )
-        outcome = await self._walked(keeper, current)
+        durability = current.limits.durability or self.durability
+        if durability.logs:
+            steps = self.hub.suspensions.side_records.steps
+            engine.journal = Journal(steps, durability, lambda: keeper.run)
+        return await self._ended(keeper, recovered=used is not None)
+
+    async def _ended(self, keeper: Keeper, *, recovered: bool) -> _Ended:
+        """Walk, and end the leg by what has come of it."""
+        engine = keeper.engine
+        held = self.hub.holds.get((keeper.run.suspension.id, keeper.run.fence))
+        if recovered:
+            error = await keeper.fold()
+            if error is not None:
+                return Failure(error)
+        outcome = await self._walked(keeper, engine.flow)
         if keeper.unknown is not None:
             return Failure(keeper.unknown)
         if isinstance(outcome, Done):
-            return await self._complete(keeper, Completed(outcome.value, engine.outputs))
-        if isinstance(outcome, Failed):
+            ended = await self._complete(keeper, Completed(outcome.value, engine.outputs))
+        elif isinstance(outcome, Failed):
             unread = engine.unread & keeper.run.answers.keys()
-            return await self._fail(keeper.run, outcome.error, current, keeper.state, unread)
-        return await self._pause(keeper)
+            ended = await self._fail(keeper.run, outcome.error, engine.flow, keeper.state, unread)
+        else:
+            ended = await self._pause(keeper)
+        logged = recovered or (engine.journal is not None and engine.journal.used)
+        if logged and held is not None and held.is_set():
+            await forget_log(self.hub, keeper.run)
+        return ended
 
     async def _walked(self, keeper: Keeper, flow: Flow) -> StepOutcome:
         """Walk as long as something comes meanwhile, up to the run's deadline."""
@@ -172,7 +201,10 @@ class Legs:
             self._tell(run, checked.failure())
             return Failure(checked.failure())
         state = checked.unwrap()
-        compiled = Success(target) if target is not None else await compile_soon(state["document"])
+        if target is None:
+            compiled = await self.flows.of(state["document"], state["flow"]["hash"])
+        else:
+            compiled = Success(target)
         if isinstance(compiled, Failure):
             return Failure(compiled.failure())
         flow = compiled.unwrap()
@@ -185,7 +217,7 @@ class Legs:
             message = "a migration failed on run %s"
             self.hub.suspensions.tracebacks.log(_log, raised, message, run_id_of(run.suspension))
 
-    def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit) -> Engine:
+    def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit, used: Collection[str]) -> Engine:
         delivered = {*run.answers, *run.expired, DEADLINE}
         carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
         sizes = {wait.name: 0 if wait.awaiting is None else wait.awaiting.size for wait in carried}
@@ -195,9 +227,9 @@ class Legs:
             toolbox=self.toolbox,
             run_id=run_id_of(run.suspension),
             input=state["input"],
-            answers=dict(run.answers),
+            answers={name: value for name, value in run.answers.items() if not is_used(name, used)},
             givers=givers_of(run),
-            expired=set(run.expired),
+            expired={name for name in run.expired if not is_used(name, used)},
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),
             asked={wait.name: wait.digest for wait in carried} if migrated else {},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from attrs import frozen
 
 from flowpersist.dynamicflow.building import MAX_CONCURRENCY, MAX_TIMEOUT
+from flowpersist.dynamicflow.durability import TAKES, durability_of
 from flowpersist.dynamicflow.ir import Limits
 from flowpersist.dynamicflow.outcomes import Failed, StepOutcome
 from flowpersist.dynamicflow.problems import shown
@@ -38,7 +39,10 @@ def limits_of(document: Document) -> Limits:
         concurrency = data["concurrency"] if _is_count(data["concurrency"]) else None
         if concurrency is None:
             _refuse(document, "concurrency", f"a whole number from 1 to {MAX_CONCURRENCY}")
-    return Limits(None if timeout is None else timeout / 1000, concurrency)
+    durability = durability_of(data["durability"]) if "durability" in data else None
+    if "durability" in data and durability is None:
+        _refuse(document, "durability", TAKES)
+    return Limits(None if timeout is None else timeout / 1000, concurrency, durability)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -72,6 +72,14 @@ async def _branch(
             return taken
         place.frame["branch"] = taken
         context.settled(place.path)
+        if context.journal is not None:
+            context.journal.note(place.path, {"branch": taken}, whole=False)
+            by_tool = isinstance(
+                operation.condition if isinstance(operation, Conditional) else operation.selector, Decision
+            )
+            error = await context.journal.finished() if by_tool else None
+            if error is not None:
+                return context.blamed(node, error)
     return await context.block(_block(operation, place.frame["branch"]), place)
 
 

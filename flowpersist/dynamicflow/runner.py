@@ -13,6 +13,7 @@ from flowpersist.backends.base import Scalar, check_text
 from flowpersist.dynamicflow.checking import misfit
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
+from flowpersist.dynamicflow.durability import TAKES, DurabilityOption, durability_of
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
@@ -36,7 +37,14 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
 )
-from flowpersist.errors.arguments import check_callable, check_duration, check_instance, check_optional, check_str
+from flowpersist.errors.arguments import (
+    check_callable,
+    check_duration,
+    check_instance,
+    check_optional,
+    check_str,
+    mistyped,
+)
 from flowpersist.errors.secrecy import discreet
 from flowpersist.hub.answering_verbs import Reply, claim_unless
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
@@ -66,8 +74,9 @@ class FlowRunner:
     with one of their options. ``ConfigurationError`` for duplicate tools, joins or migrations.
 
     A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
-    end. If a process dies in between, the tools that
-    were called since then are called again, with the same ``ToolContext.key``.
+    end; ``durability`` says when its steps are stored in between, if its document does not: ``"step"`` (each one before
+    the next begins), ``{"every": n}`` (after so many), ``{"seconds": s}`` (at the latest after so long). If a process
+    dies, the tools that were called since the last of these points are called again, with the same ``ToolContext.key``.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class FlowRunner:
         failed: Failed = "end",
         executor: Executor | None = None,
         chooser: Tool | AwaitInput[Any] | str | None = None,
+        durability: DurabilityOption = "pause",
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
@@ -94,7 +104,10 @@ class FlowRunner:
         self.migrations = Migrations.of(migrations)
         self.lease = lease
         self.failed: Failed = failed
-        self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff, failed)
+        often = durability_of(durability)
+        if often is None:
+            mistyped("durability", TAKES, durability)
+        self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff, failed, often)
 
     @discreet
     async def start(

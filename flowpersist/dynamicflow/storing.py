@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -48,6 +48,8 @@ class _Snapshot:
     unread: frozenset[str]
     renewed: frozenset[str]
     finished: int
+    #: How many entries of the journal it has in it.
+    entries: int
 
 
 @define
@@ -71,7 +73,9 @@ class Keeper:
     _finished: int = field(default=0, init=False)
     _come: bool = field(default=False, init=False)
     _ending: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
-    _tasks: list[asyncio.Task[None]] = field(factory=list, init=False, repr=False)
+    _writers: list[asyncio.Task[None]] = field(factory=list, init=False, repr=False)
+    _listener: asyncio.Task[None] | None = field(default=None, init=False, repr=False)
+    _refused: PersistenceError | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.carried = set(self.engine.open)
@@ -79,7 +83,10 @@ class Keeper:
     async def __aenter__(self) -> Self:
         """Begin to watch the engine."""
         self._ending.clear()
-        self._tasks = [asyncio.create_task(self._watch(), name="store a running flow")]
+        self._writers = [asyncio.create_task(self._watch(), name="store a running flow")]
+        if self.engine.journal is not None:
+            writing = self.engine.journal.write(self._ending)
+            self._writers.append(asyncio.create_task(writing, name="store the steps of a running flow"))
         if self.carried:
             self._listen()
         return self
@@ -90,16 +97,21 @@ class Keeper:
         """Stop. A write that has begun ends first, unless the run is cancelled."""
         self._ending.set()
         self.engine.stirred.set()
-        writer, *listeners = self._tasks
-        for task in listeners if kind is None else self._tasks:
+        if self.engine.journal is not None:
+            self.engine.journal.end()
+        listeners = [] if self._listener is None else [self._listener]
+        self._listener = None
+        tasks = [*self._writers, *listeners]
+        for task in listeners if kind is None else tasks:
             task.cancel()
         try:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(tasks)
         except asyncio.CancelledError:
-            writer.cancel()
-            await asyncio.wait(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             raise
-        for task in self._tasks:
+        for task in tasks:
             if kind is None and not task.cancelled():
                 task.result()
 
@@ -120,10 +132,27 @@ class Keeper:
             if not self._come and self._unstored and not engine.wanted:
                 # A run that pauses at once is stored by its pause alone.
                 await self._pause(EARLY)
-            while (self._come or self._unstored) and not self._ending.is_set() and not await self._stored():
+            while (self._come or self._unstored) and not self._ending.is_set() and not await self._locked():
                 await self._pause(POLL.total_seconds())
-        if self._trying is not None:
-            await self._stored()
+
+    async def fold(self) -> PersistenceError | None:
+        """Store the run before it goes on, so that its log begins anew. The error if it can't be stored."""
+        before, self._finished = self.run, -1
+        await self._stored()
+        return None if self.run is not before else self.unknown or self._refused
+
+    async def _locked(self) -> bool:
+        """The same as ``_stored``, while no step is stored by itself: its record would belong to the state before."""
+        journal = self.engine.journal
+        async with nullcontext() if journal is None else journal.lock:
+            done = await self._stored()
+            while self._trying is not None:
+                ending = self._ending.is_set()
+                await self._pause(POLL.total_seconds())
+                done = await self._stored()
+                if ending:
+                    return done
+            return done
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until the run has ended."""
@@ -135,8 +164,8 @@ class Keeper:
         return bool(self.engine.waits or self.superseded or self.engine.wanted)
 
     def _listen(self) -> None:
-        if len(self._tasks) == 1:
-            self._tasks.append(asyncio.create_task(self._hear(), name="hear of answers to a running flow"))
+        if self._listener is None and self._writers:
+            self._listener = asyncio.create_task(self._hear(), name="hear of answers to a running flow")
 
     async def _hear(self) -> None:
         """Until cancelled, wake the writer when the record has an answer that the run was not given."""
@@ -169,6 +198,7 @@ class Keeper:
             unread=frozenset(engine.unread & {*self.run.answers, *self.run.expired}),
             renewed=frozenset(engine.renewed),
             finished=engine.finished,
+            entries=0 if engine.journal is None else engine.journal.mark(),
         )
 
     async def _stored(self) -> bool:
@@ -191,6 +221,8 @@ class Keeper:
             return self._failed(kept.failure())
         self._trying = self.unknown = None
         self._taken(seen, kept.unwrap())
+        if self.engine.journal is not None:
+            await self.engine.journal.folded(seen.entries)
         return True
 
     def _taken(self, seen: _Snapshot, held: Checkpoint[State]) -> None:
@@ -213,7 +245,7 @@ class Keeper:
             self.unknown = error
             _log.debug("run %s could not be stored yet while it runs: %s", name, error)
             return False
-        self._trying = self.unknown = None
+        self._trying, self.unknown, self._refused = None, None, error
         if isinstance(error, StateChanged):
             return False
         if not isinstance(error, LeaseLost | SuspensionClosed):

@@ -39,12 +39,13 @@ from flowpersist.hub.answer_checks import AnswerChecks, Check
 from flowpersist.hub.base import HubDefaults
 from flowpersist.hub.events import Event
 from flowpersist.hub.large_answers import LargeAnswers
-from flowpersist.hub.side_records import SideRecords, answers_of, receipts_of, side_schemas
+from flowpersist.hub.side_records import SideRecords, answers_of, receipts_of, side_schemas, steps_of
+from flowpersist.hub.step_log import StepLog
 from flowpersist.hub.transactions import Authorizer, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, LargeAnswer, MovedReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -190,10 +191,11 @@ async def open_hub(
 
 
 def _side_records(backend: StorageBackend, sealer: Sealer, namespace: str, runtime: Runtime) -> SideRecords:
-    """The records beside those of suspensions: moved receipts, and answers too large for a head."""
+    """The records beside those of suspensions: moved receipts, answers too large for a head, and logs of runs."""
     receipts = SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=runtime)
     answers = SealedRecords(backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=runtime)
-    return SideRecords(receipts, LargeAnswers(answers))
+    steps = SealedRecords(backend, sealer, steps_of(namespace), LoggedSteps, runtime=runtime)
+    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps))
 
 
 @frozen

@@ -1,7 +1,8 @@
-"""The further records of a suspension, for what does not fit in its head: old receipts, and large answers.
+"""The further records of a suspension: old receipts and large answers, which do not fit in its head, and its log.
 
-They are written before the head that refers to them, sealed with the control subkey as the head is, and removed with
-the suspension. So a crash can leave a record that no head refers to, but never a head that refers to a missing record.
+Receipts and answers are written before the head that refers to them, sealed with the control subkey as the head is, and
+removed with the suspension. So a crash can leave a record that no head refers to, but never a head that refers to a
+missing record.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import NamespaceSchema, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.large_answers import LargeAnswers
+from flowpersist.hub.step_log import StepLog
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Head, LargeAnswer, MovedReceipt, WaitReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedReceipt, WaitReceipt
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["SideRecords", "answers_of", "receipts_of", "side_schemas"]
+__all__ = ["SideRecords", "answers_of", "receipts_of", "side_schemas", "steps_of"]
 
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
@@ -36,22 +38,32 @@ def answers_of(namespace: str) -> str:
     return f"{namespace}.answers"
 
 
+def steps_of(namespace: str) -> str:
+    """Where the logs of a namespace are."""
+    return f"{namespace}.steps"
+
+
 def side_schemas(namespace: str) -> list[NamespaceSchema]:
     """The namespaces of these records, for the suspensions of one namespace."""
-    return [NamespaceSchema(name, _PER_SUSPENSION) for name in (receipts_of(namespace), answers_of(namespace))]
+    return [NamespaceSchema(name, _PER_SUSPENSION) for name in _names(namespace)]
+
+
+def _names(namespace: str) -> tuple[str, str, str]:
+    return receipts_of(namespace), answers_of(namespace), steps_of(namespace)
 
 
 @frozen
 class SideRecords:
-    """The receipts and large answers of all suspensions of a namespace."""
+    """The receipts, large answers and logs of all suspensions of a namespace."""
 
     receipts: SealedRecords[MovedReceipt]
     answers: LargeAnswers
+    steps: StepLog
 
     @property
-    def records(self) -> tuple[SealedRecords[MovedReceipt], SealedRecords[LargeAnswer]]:
-        """The records of both kinds."""
-        return self.receipts, self.answers.records
+    def records(self) -> tuple[SealedRecords[MovedReceipt], SealedRecords[LargeAnswer], SealedRecords[LoggedSteps]]:
+        """The records of all kinds."""
+        return self.receipts, self.answers.records, self.steps.records
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Store receipts that are about to leave their head."""

@@ -35,6 +35,7 @@ __all__ = [
     "CastVote",
     "FinishedVerb",
     "Head",
+    "LoggedSteps",
     "MovedReceipt",
     "Notice",
     "Schedule",
@@ -258,6 +259,16 @@ class MovedReceipt(HeadPart, frozen=True):
     """
 
     receipt: WaitReceipt
+    suspension_created_at: datetime
+
+
+class LoggedSteps(HeadPart, frozen=True):
+    """The head of a record of a run's log: the fence of the holder that appended it, its number in that holder's log,
+    and whose log it is, as for a moved receipt.
+    """
+
+    fence: int
+    number: int
     suspension_created_at: datetime
 
 

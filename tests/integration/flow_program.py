@@ -25,6 +25,8 @@ URL, LOG, VERB, *REST = sys.argv[1:]
 async def note(value: object, context: ToolContext) -> object:
     with Path(LOG).open("a", encoding="utf-8") as log:
         log.write(f"{json.dumps(value)} {context.path} {context.attempt}\n")
+    if os.environ.get("KILL_AT") == json.dumps(value):
+        os.kill(os.getpid(), signal.SIGKILL)
     return value
 
 

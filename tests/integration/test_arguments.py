@@ -261,6 +261,7 @@ KINDS: dict[str, list[object]] = {
     "entropy": CALLABLE,
     "environ": MAPPING,
     "error": [7, {"a": 1}, ValueError],
+    "durability": ["steps", 7, b"step", {"every": 0}, {"seconds": NAN}, object()],
     "executor": OBJECT,
     "expect": CLASS,
     "expired": [plain, "name", 7, dict, print],
