@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import tracemalloc
 from importlib import resources
 
 import jsonschema_rs
@@ -200,3 +201,41 @@ def test_changed_documents_are_refused_by_both_or_by_the_compiler_with_a_reason(
     for one in problems:
         assert one.message
         assert not valid or one.code in ALONE, (changed, one)
+
+
+def nested(levels):
+    step = {"tool": "x", "descripton": "x" * 20_000}
+    for _ in range(levels):
+        step = {"sequence": [step], "x" * 100: 1}
+    return step
+
+
+def question(number, **fields):
+    return {"tool": "await_input", "args": {"prompt": f"{number}?", **fields}}
+
+
+HOSTILE = {
+    "unknown fields": [{"tool": "x", **{f"k{number}_{n}": 1 for n in range(30)}} for number in range(1900)],
+    "steps without types": [{f"k{number}_{n}": 1 for n in range(30)} for number in range(1900)],
+    "no steps": list(range(99_000)),
+    "nested": [nested(45) for _ in range(40)],
+    "references": [{"tool": "x", "args": {"a": [f"$q{n}" for n in range(45)]}} for _ in range(1900)],
+    "questions": [question(n, schema={"properties": {f"a{n}": {"type": "x"}}}, timeout="q") for n in range(1900)],
+    "patterns": [{"condition": f"matches($input, '(a{{1,90}}b{n}){{1,90}}')"} for n in range(1900)],
+    "patterns of schemas": [question(n, schema={"pattern": f"(a{{1,90}}b{n}){{1,90}}"}) for n in range(1900)],
+    "types": [{"type": {"a": ["x" * 1000] * 900}}],
+}
+
+
+@pytest.mark.parametrize("flow", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_documents_take_bounded_memory(flow):
+    text = json.dumps({"flow": flow})
+    assert len(text) <= 1024 * 1024
+    tracemalloc.start()
+    try:
+        problems = check(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(problems) <= 100
+    assert peak < 64 * 1024 * 1024
