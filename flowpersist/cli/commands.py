@@ -11,6 +11,7 @@ from flowpersist.cli import (
     artifacts,
     features,
     flow_documents,
+    flow_runs,
     flows,
     locks,
     looking,
@@ -71,3 +72,5 @@ for one in (
     upkeep.keygen,
 ):
     command.add_command(one)
+for one in (flow_runs.inspect, flow_runs.retry):
+    flow_documents.flow.add_command(one)

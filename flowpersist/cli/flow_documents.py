@@ -34,7 +34,7 @@ document_argument = click.argument("document", type=click.Path(exists=True, dir_
 
 @click.group()
 def flow() -> None:
-    """Check, show and draw flow documents, and the runs of the store."""
+    """Check, show and draw flow documents, and look at, draw and retry the runs of the store."""
 
 
 @flow.command(cls=Command)

@@ -24,10 +24,11 @@ from flowpersist.lifecycle.model import Status
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow import FlowOutcome
+    from flowpersist.dynamicflow.parking import Failed
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.keys.suspension_key import SuspensionId
 
-__all__ = ["resume", "run", "worker"]
+__all__ = ["go", "resume", "run", "tools_option", "wait_option", "worker"]
 
 #: Seconds between two checks of a run that others answer.
 POLL: Final = 0.2
@@ -84,7 +85,7 @@ def run(
         terms: dict[str, Any] = {"by": by, "tenant": tenant, "metadata": listed, "deadline": deadline}
         return or_raise(await runner.start(text, input=value, run_id=run_id, **terms))
 
-    _go(store, tools, start, wait=wait, creates=True)
+    go(store, tools, start, wait=wait, creates=True)
 
 
 @click.command(cls=Command)
@@ -114,7 +115,7 @@ def resume(
         value = await given.read(runner.hub, found) if given else MISSING
         return or_raise(await runner.resume(found, answer=value, by=who, shown_digest=shown_digest))
 
-    _go(store, tools, go_on, wait=wait)
+    go(store, tools, go_on, wait=wait)
 
 
 @click.command(cls=Command)
@@ -152,18 +153,20 @@ def _input(fields: tuple[str, ...], file: str | None) -> object:
         return json_of(stream.read(), "--input-file")
 
 
-def _go(
+def go(
     store: Store,
     tools: tuple[str, ...],
     verb: Callable[[FlowRunner], Awaitable[FlowOutcome]],
     *,
     wait: bool,
     creates: bool = False,
+    failed: Failed = "end",
 ) -> None:
+    """Run a verb of the runner, and show its outcome."""
     loaded: list[Any] = load_tools(tools)
 
     async def session(hub: PersistenceHub) -> FlowOutcome:
-        runner = FlowRunner(hub, tools=loaded)
+        runner = FlowRunner(hub, tools=loaded, failed=failed)
         outcome = await verb(runner)
         if wait and not isinstance(outcome, Completed):
             _show(store, outcome)

@@ -72,12 +72,15 @@ async def park(
 def parked(suspension: Suspension, error: FlowError | None, state: object = None) -> FlowParked:
     """The error of a parked run: the one that it failed with, or what its state holds of that."""
     run = run_id_of(suspension)
+    kept = f"; the run {run} is parked: retry or cancel it"
     stored = state.get(FAILED) if isinstance(state, Mapping) else None
     if error is None and isinstance(stored, Mapping):
         error = error_of(stored)
     if error is None:
         message = f"run {run} has failed: {suspension.error or 'its worker recorded no error'}"
-        return FlowParked(message, str(suspension.metadata.get("flow", "")), run=run)
-    made = FlowParked(error.message, error.document, error.step, error.reference, error.tool, error.problems, run)
+        return FlowParked(message + kept, str(suspension.metadata.get("flow", "")), run=run)
+    made = FlowParked(
+        error.message + kept, error.document, error.step, error.reference, error.tool, error.problems, run
+    )
     made.__cause__ = error.__cause__
     return made
