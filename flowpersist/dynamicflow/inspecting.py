@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
@@ -106,10 +106,16 @@ async def inspected(hub: PersistenceHub, run: RunLike) -> Outcome[RunInspection]
             run_id=run_id_of(seen.suspension),
             suspension=seen.suspension,
             steps={step.path: step for step in steps},
-            waits=tuple(step.path for step in steps if step.path in named),
+            waits=_ordered(steps, named),
             error=failed.get("message", seen.suspension.error),
         )
     )
+
+
+def _ordered(steps: Iterable[StepInspection], named: frozenset[str]) -> tuple[str, ...]:
+    """The open questions: those of steps in their order, then those that tools ask while they run."""
+    of_tools = sorted(name for name in named if not name.startswith("$"))
+    return tuple(dict.fromkeys([*(step.path for step in steps if step.path in named), *of_tools]))
 
 
 async def _ended(hub: PersistenceHub, id: Any) -> Outcome[RunInspection]:  # noqa: ANN401 - a SuspensionId

@@ -76,6 +76,12 @@ async def test_a_tool_asks_twice_and_is_called_again_with_each_answer(hub):
     assert calls == [("begun", 1, "t/1"), ("begun", 1, "t/1"), 5, ("begun", 1, "t/1"), 5]
 
 
+async def test_an_inspected_run_shows_the_question_of_its_tool(hub):
+    waiting = await start(hub, order)
+    seen = or_raise(await runner(hub, order).inspect(waiting.key.id))
+    assert (seen.waits, seen.steps["t"].status) == (("t.size",), "waiting")
+
+
 @tool()
 async def counts(context: ToolContext) -> list[Any]:
     return [await context.ask(SIZE) for _ in range(3)]
