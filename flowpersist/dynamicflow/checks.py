@@ -148,6 +148,8 @@ class _Checker:
 
     def check(self, located: Located, node: Node, visible: _Names) -> None:
         reference = located.found
+        if self.problems.full:
+            return
         if isinstance(reference, FlowError):
             message = f"step {node.id!r}: {reference}"
             expected = "a value, or a reference such as $name.path"
