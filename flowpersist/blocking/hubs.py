@@ -6,7 +6,7 @@ class like these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, Unpack
@@ -16,6 +16,7 @@ from flowpersist.blocking.forwarding import Blocking, Owner, endless, entered, i
 from flowpersist.blocking.portal import Portal
 from flowpersist.dynamicflow import FlowRunner as AsyncFlowRunner
 from flowpersist.dynamicflow import Join, Migration, Tool
+from flowpersist.dynamicflow.document import Source
 from flowpersist.dynamicflow.durability import DurabilityOption
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
@@ -111,6 +112,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         executor: Executor | None = None,
         chooser: Tool | AwaitInput[Any] | str | None = None,
         durability: DurabilityOption = "pause",
+        flows: Mapping[str, Source] | None = None,
     ) -> None:
         portal, inner = parts(hub)
         options: dict[str, Any] = {
@@ -120,6 +122,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
             "executor": executor,
             "chooser": chooser,
             "durability": durability,
+            "flows": flows,
         }
         super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, **options))
 

@@ -23,6 +23,7 @@ from flowpersist.dynamicflow.ir import (
     Reduce,
     Retry,
     Sequence,
+    SubFlow,
     Switch,
     ToolCall,
 )
@@ -214,6 +215,17 @@ def _delay(building: Fields) -> Operation:
     return Delay(given.get("seconds"), given.get("until"))
 
 
+def _flow(building: Fields) -> Operation:
+    source = building.needed("flow", "flow")
+    if not isinstance(source, str | Mapping):
+        if "flow" in building.draft.fields:
+            expected = "a document, or the id of a registered flow"
+            message = f"Invalid 'flow': expected {expected}, got {shown(source)}"
+            building.report("flow", message, expected, "wrong-type")
+        return Sequence(())
+    return SubFlow(None, building.draft.fields.get("input", {}), source if isinstance(source, str) else None)
+
+
 _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "tool": _tool,
     "conditional": _conditional,
@@ -225,4 +237,5 @@ _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "parallel": _parallel,
     "sequence": _sequence,
     "delay": _delay,
+    "flow": _flow,
 }

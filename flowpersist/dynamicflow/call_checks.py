@@ -16,6 +16,7 @@ from returns.result import Failure
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.fitting import ANYTHING, Schema, below, misfit, types_of
 from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, blocks_of, tools_of
+from flowpersist.dynamicflow.nested import copied, inner_flows
 from flowpersist.dynamicflow.problems import Problems
 from flowpersist.dynamicflow.questions import question_of
 from flowpersist.dynamicflow.references import Reference
@@ -53,6 +54,14 @@ def check_calls(flow: Flow, toolbox: Toolbox, problems: Problems) -> None:
             checker.call(node, node.operation)
         else:
             checker.decision(node)
+    for node, operation, inner in inner_flows(flow.nodes.values()):
+        found = Problems(inner.name)
+        check_calls(inner, toolbox, found)
+        if operation.name is None:
+            copied(found.found, node.place.at("flow"), problems)
+        for one in found.found if operation.name is not None else ():
+            message = f"step {node.id!r}: the flow {operation.name!r}: {one.message}"
+            problems.add(node.place.at("flow"), one.code, message, step=node.id, tool=one.tool, severity=one.severity)
     for source, target in _passing(flow):
         checker.passed_on(flow.nodes[source], flow.nodes[target])
 

@@ -29,6 +29,7 @@ from flowpersist.dynamicflow.ir import (
     Parallel,
     Reduce,
     Sequence,
+    SubFlow,
     Switch,
     ToolCall,
     blocks_of,
@@ -117,7 +118,7 @@ class _Checker:
                 self.block(operation.body, visible | {operation.name, INDEX})
             case Filter():
                 self.iterated(node, visible | {operation.name, INDEX})
-            case ToolCall() | Delay():
+            case ToolCall() | Delay() | SubFlow():
                 pass
         return _NONE
 

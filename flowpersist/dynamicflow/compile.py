@@ -20,6 +20,7 @@ from flowpersist.dynamicflow.hashing import content_hash
 from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of, tools_of
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
+from flowpersist.dynamicflow.nested import MAX_HEIGHT, Library, add_inner, flows_of, height_of, inner_flows
 from flowpersist.dynamicflow.parking import failed_of
 from flowpersist.dynamicflow.problems import raised, shown
 from flowpersist.dynamicflow.questions import check_questions
@@ -42,23 +43,30 @@ _FORMS: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def compile(document: Source) -> Result[Flow, PersistenceError]:  # noqa: A001
+def compile(document: Source, flows: Mapping[str, Source] | None = None) -> Result[Flow, PersistenceError]:  # noqa: A001
     """Compile a document, given as an object or as its JSON text.
 
     The same document gives the same flow, with the same generated ids. Failure: ``FlowError``, whose ``problems`` name
     everything that is wrong, with the places in the document. What the tools take and return is not checked here:
-    ``check`` does, and ``FlowRunner.start`` before it stores anything.
+    ``check`` does, and ``FlowRunner.start`` before it stores anything. ``flows`` are the registered flows by id that it
+    may run as sub-flows. ``TypeError`` for anything but a document and documents by id.
     """
     check_source(document, "document")
-    return load(document).bind(compile_document)
+    library = Library() if flows is None else Library.of(flows, compile_document)
+    return load(document).bind(lambda read: compile_document(read, library))
 
 
-async def compile_soon(document: Source) -> Result[Flow, PersistenceError]:
-    """The same, in a thread if the document is long, so that the event loop stays free."""
-    if _brief(document):
-        return compile(document)
+async def compile_soon(document: Source, library: Library | None = None) -> Result[Flow, PersistenceError]:
+    """The same, in a thread if the documents are long, so that the event loop stays free."""
+    known = Library() if library is None else library
+
+    def compiled() -> Result[Flow, PersistenceError]:
+        return load(document).bind(lambda read: compile_document(read, known))
+
+    if all(_brief(one) for one in (document, *known.sources.values())):
+        return compiled()
     try:
-        return await asyncio.to_thread(compile, document)
+        return await asyncio.to_thread(compiled)
     except RuntimeError as error:
         failure = FlowError(f"the document changed while it was read: {error}")
         failure.__cause__ = error
@@ -85,12 +93,12 @@ def _brief(document: Source) -> bool:
     return False
 
 
-def compile_document(document: Document) -> Result[Flow, PersistenceError]:
+def compile_document(document: Document, library: Library) -> Result[Flow, PersistenceError]:
     """Compile a loaded document."""
     misfit = first_misfit(document.data)
     _note_strange(document)
     try:
-        flow = _compile(document)
+        flow = _compile(document, library)
     except FlowError as error:
         if not error.problems:
             step, reference, tool = error.step, error.reference, error.tool
@@ -116,12 +124,14 @@ def _note_strange(document: Document) -> None:
         )
 
 
-def _compile(document: Document) -> Flow:
+def _compile(document: Document, library: Library) -> Flow:
     found, links = _drafted(document)
     if not found:
         document.problems.refuse()
     name_steps(found, document)
     nodes = {draft.id: build(draft, document) for draft in every(found)}
+    inline = add_inner(nodes, every(found), document, library, compile_document)
+    inner = inner_flows(nodes.values())
     steps = tuple(draft.id for draft in found)
     graph = None if links is None else graph_of(links, steps, nodes)
     if graph is not None and not is_sound(graph, steps, document):
@@ -130,18 +140,30 @@ def _compile(document: Document) -> Flow:
     flow = Flow(
         name=document.name,
         version=document.version,
-        hash=content_hash(document.data, (*(draft.raw for draft in every(found)), *edge_texts(document))),
+        hash=content_hash(
+            document.data,
+            (*(draft.raw for draft in every(found)), *edge_texts(document)),
+            inline,
+            {operation.name: flow.hash for _, operation, flow in inner if operation.name is not None},
+        ),
         entry=steps[0],
         steps=steps,
         nodes=nodes,
         edges=tuple(_edges(steps, nodes, graph)),
-        tools=frozenset(tool for node in nodes.values() for tool, _ in tools_of(node)),
-        joins=frozenset(_joins(steps, nodes, graph)),
+        tools=frozenset(tool for node in nodes.values() for tool, _ in tools_of(node)).union(
+            *(flow.tools for _, _, flow in inner)
+        ),
+        joins=frozenset(_joins(steps, nodes, graph)).union(*(flow.joins for _, _, flow in inner)),
         document=document.data,
         graph=graph,
         limits=limits_of(document),
         failed=failed_of(document),
+        flows=flows_of(nodes.values()),
+        height=height_of(steps, nodes),
     )
+    if inner and flow.height > MAX_HEIGHT:
+        msg = f"the steps of the document and of its sub-flows are nested deeper than {MAX_HEIGHT} levels: flatten them"
+        document.problems.add("", "limit", msg)
     if len(flow.tools) > MAX_TOOLS:
         msg = f"the document calls {len(flow.tools)} different tools, and at most {MAX_TOOLS} are allowed: split it"
         document.problems.add("", "limit", msg)

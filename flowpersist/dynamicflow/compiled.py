@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 from returns.result import Result, Success
 
 from flowpersist.dynamicflow.compile import compile_soon
+from flowpersist.dynamicflow.nested import Library
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
@@ -29,16 +31,18 @@ class CompiledFlows:
     _flows: OrderedDict[str, Flow] = field(factory=OrderedDict, init=False, repr=False)
     _steps: int = field(default=0, init=False)
 
-    async def of(self, document: Mapping[str, Any], hash: str) -> Result[Flow, PersistenceError]:
-        """The flow of a document that was compiled to this hash before.
+    async def of(
+        self, document: Mapping[str, Any], hash: str, registered: Mapping[str, Any] = MappingProxyType({})
+    ) -> Result[Flow, PersistenceError]:
+        """The flow of a document that was compiled to this hash before, with the documents of registered flows by id.
 
-        Documents that differ only in descriptions have one hash, so the document is compared too.
+        Documents that differ only in descriptions have one hash, so the documents are compared too.
         """
         known = self._flows.get(hash)
-        if known is not None and known.document == document:
+        if known is not None and known.document == document and known.flows == registered:
             self._flows.move_to_end(hash)
             return Success(known)
-        compiled = await compile_soon(document)
+        compiled = await compile_soon(document, Library(registered))
         if isinstance(compiled, Success):
             self.add(compiled.unwrap())
         return compiled

@@ -7,12 +7,13 @@ The modules that run operations import this one, and the engine, which visits th
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from attrs import Factory, define, field, frozen
 
@@ -70,6 +71,22 @@ class StepPosition:
 
 
 @define
+class Tally:
+    """What one leg counts.
+
+    ``room`` is left for further waits. ``finished`` counts the steps that have finished. ``put_off`` says whether a
+    wait did not fit in this walk, ``freed`` whether another one has been removed since, and ``yielded`` when other
+    tasks last had their turn.
+    """
+
+    room: int
+    finished: int = 0
+    put_off: bool = False
+    freed: bool = False
+    yielded: float = field(factory=time.monotonic)
+
+
+@define
 class Context(ABC):
     """One leg of a run. ``waits`` are its new waits, ``waiting`` the paths of all waits.
 
@@ -110,8 +127,6 @@ class Context(ABC):
     journal: Journal | None = field(default=None, repr=False)
     #: Set when a wait has opened, or one was given up.
     stirred: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
-    #: How many steps have finished in this leg.
-    finished: int = field(default=0, init=False)
     #: Answers that a step has taken and whose effect does not stand in its frame yet.
     _taken: set[str] = field(factory=set, init=False)
     #: What has come since the walk began.
@@ -120,19 +135,27 @@ class Context(ABC):
     fans: set[Callable[[], object]] = field(factory=set, init=False, repr=False)
     #: The task that runs the flow, and how often it had been cancelled when the walk began.
     home: tuple[asyncio.Task[object] | None, int] = field(default=(None, 0), init=False)
-    #: Whether a wait did not fit in this walk, and whether another one has been removed since.
-    put_off: bool = field(default=False, init=False)
-    freed: bool = field(default=False, init=False)
     _known: Known = field(factory=Known, init=False, repr=False)
     _turns: asyncio.Semaphore | None = field(
         default=Factory(lambda self: self.as_many(), takes_self=True), init=False, repr=False
     )
-    _yielded: float = field(factory=time.monotonic, init=False)
+    #: Counted for the leg as a whole, its sub-flows included.
+    tally: Tally = field(default=Factory(lambda self: Tally(self.room), takes_self=True), init=False, repr=False)
 
     def as_many(self) -> asyncio.Semaphore | None:
         """What bounds how many tools run at a time; None: nothing does."""
         most = self.flow.limits.concurrency
         return None if most is None else asyncio.Semaphore(most)
+
+    def inside(self, flow: Flow, value: object) -> Self:
+        """The same leg within a sub-flow, with that flow and its input. All that changes is shared."""
+        inner = copy.copy(self)
+        inner.flow, inner.input = flow, value
+        return inner
+
+    @abstractmethod
+    async def outermost(self, place: StepPosition) -> StepOutcome:
+        """Run the outermost steps of the flow."""
 
     @abstractmethod
     async def block(self, block: Block, place: StepPosition) -> StepOutcome:
@@ -174,14 +197,14 @@ class Context(ABC):
         counted = lacks_deadline(awaited)
         if counted is not None:
             return self.failed(node, f"its {counted} count from a deadline: give it a timeout or a deadline")
-        if not self.open or (size <= self.room and len(self.open) < MAX_OPEN):
-            self.room -= size
+        if not self.open or (size <= self.tally.room and len(self.open) < MAX_OPEN):
+            self.tally.room -= size
             self.open[place.path] = size
             self.waits[place.path] = awaited
             self.wait(place)
             self.stirred.set()
         else:
-            self.put_off = True
+            self.tally.put_off = True
         return PENDING
 
     def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
@@ -280,12 +303,12 @@ class Context(ABC):
             self.stirred.set()
 
     def _drop(self, name: str) -> None:
-        self.room += self.open.pop(name)
+        self.tally.room += self.open.pop(name)
         self.waits.pop(name, None)
         self.asked.pop(name, None)
         if name in self.wanted:
             self.wanted.pop(name).cancel()
-        self.freed = True
+        self.tally.freed = True
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """The resolver of a step's references."""
@@ -345,9 +368,9 @@ class Context(ABC):
 
     async def pace(self) -> None:
         """Let other tasks run once a time slice is used up."""
-        if time.monotonic() - self._yielded > _SLICE_SECONDS:
+        if time.monotonic() - self.tally.yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
-            self._yielded = time.monotonic()
+            self.tally.yielded = time.monotonic()
 
 
 def givers_of(run: Resumption[Any]) -> dict[str, Giver]:

@@ -61,17 +61,18 @@ class Engine(Context):
         except WALK_ERRORS as error:
             return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:
-            self.put_off = self.freed = False
+            self.tally.put_off = self.tally.freed = False
             self._come.clear()
             scope = Scope()
-            outcome = await self._outermost(StepPosition("", "", frame, scope, Done(self.input)))
+            outcome = await self.outermost(StepPosition("", "", frame, scope, Done(self.input)))
             self.outputs = unmarked(scope.steps)
             self.forget_waits(lambda path: path not in self.waiting)
             # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
-            if outcome is not PENDING or not (self.news or (self.put_off and self.freed)):
+            if outcome is not PENDING or not (self.news or (self.tally.put_off and self.tally.freed)):
                 return outcome
 
-    async def _outermost(self, place: StepPosition) -> StepOutcome:
+    async def outermost(self, place: StepPosition) -> StepOutcome:
+        """See ``Context``."""
         if self.flow.graph is None:
             return await self.block(self.flow.steps, place)
         return await run_graph(self, self.flow.graph, place)
@@ -187,7 +188,7 @@ class Engine(Context):
         if isinstance(outcome, Done):
             self._settle(place.frame, outcome, scope.steps, scope.variables)
             self.settled(place.path)
-            self.finished += 1
+            self.tally.finished += 1
             return await self._logged(node, place) or outcome
         return outcome
 

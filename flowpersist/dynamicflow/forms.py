@@ -61,6 +61,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     "parallel": {"branches": ("parallel", "branches"), "until": ("until",)},
     "sequence": {"steps": ("sequence", "steps")},
     "delay": {"delay": ("delay",)},
+    "flow": {"flow": ("flow",), "input": ("input",)},
     "conditional": {
         "condition": ("condition",),
         "if_true": ("if_true", "then"),
@@ -81,6 +82,7 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("parallel", "parallel"),
     ("sequence", "sequence"),
     ("delay", "delay"),
+    ("flow", "flow"),
     ("condition", "conditional"),
 )
 #: The fields whose values are names.

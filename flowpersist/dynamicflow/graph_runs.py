@@ -154,7 +154,7 @@ class _Walk:
                     self._shared.setdefault(variable, {})[self._ranks[name]] = value
                 else:
                     self.place.scope.variables[variable] = value
-            if not known:
+            if not known and not self.place.path:
                 told = {"step": len(self.results) + 1, "total": len(self._ranks), "node": name}
                 self.context.emit("flow-progress", told)
         return outcome

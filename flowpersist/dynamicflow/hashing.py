@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 __all__ = ["LABELS", "content_hash"]
@@ -15,21 +16,30 @@ LABELS: Final = frozenset({"description", "metadata", "name"})
 _TITLES: Final = frozenset({"metadata", "version"})
 
 
-def content_hash(data: Mapping[str, object], steps: Iterable[Mapping[str, object]]) -> str:
+def content_hash(
+    data: Mapping[str, object],
+    steps: Iterable[Mapping[str, object]],
+    inner: Mapping[int, str] = MappingProxyType({}),
+    registered: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """``sha256:`` and the hex digest of the document's canonical JSON (sorted keys, ASCII).
 
     Left out are its ``metadata`` and ``version``, and the ``description``, ``name`` and ``metadata`` of these steps,
-    which are parts of ``data``.
+    which are parts of ``data``. Of a sub-flow its own hash counts: ``inner`` has it by the identity of a document
+    within this one, ``registered`` by the id of a registered one.
     """
     # By identity: the same fields elsewhere, as in a tool's arguments, are data.
     labelled = {id(step) for step in steps}
-    whole = {name: _bare(value, labelled) for name, value in data.items() if name not in _TITLES}
+    whole: object = {name: _bare(value, labelled, inner) for name, value in data.items() if name not in _TITLES}
+    whole = [whole, dict(registered)] if registered else whole
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _bare(value: object, labelled: set[int]) -> object:
+def _bare(value: object, labelled: set[int], inner: Mapping[int, str]) -> object:
+    if id(value) in inner:
+        return inner[id(value)]
     if isinstance(value, Mapping):
         left = LABELS if id(value) in labelled else frozenset[str]()
-        return {name: _bare(item, labelled) for name, item in value.items() if name not in left}
-    return [_bare(item, labelled) for item in value] if isinstance(value, list) else value
+        return {name: _bare(item, labelled, inner) for name, item in value.items() if name not in left}
+    return [_bare(item, labelled, inner) for item in value] if isinstance(value, list) else value

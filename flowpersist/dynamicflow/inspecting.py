@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.facts import no_flow, run_id_of
 from flowpersist.dynamicflow.history import attempts_of, moment_of
 from flowpersist.dynamicflow.ir import blocks_of
+from flowpersist.dynamicflow.nested import Library, flow_within
 from flowpersist.dynamicflow.retrying import found_run
 from flowpersist.dynamicflow.state import Frame, check_state
 from flowpersist.errors import SuspensionClosed
@@ -95,7 +96,7 @@ async def inspected(hub: PersistenceHub, run: RunLike) -> Outcome[RunInspection]
     if isinstance(checked, Failure):
         return Failure(checked.failure())
     state = checked.unwrap()
-    compiled = await compile_soon(state["document"])
+    compiled = await compile_soon(state["document"], Library(state.get("flows", {})))
     if isinstance(compiled, Failure):
         return Failure(compiled.failure())
     failed: Mapping[str, Any] = state.get("failed") or {}
@@ -186,6 +187,9 @@ class _Steps:
 
     def _below(self, node: Node, frame: Frame, path: str) -> Iterator[StepInspection]:
         within: Mapping[str, Frame] = frame.get("sub", {})
+        flow = flow_within(self.flow, node)
+        if flow is not self.flow and within:
+            yield from evolve(self, flow=flow).walk(frame, path, flow.steps)
         blocks = dict(blocks_of(node))
         for label, block in blocks.items():
             if any(name in within for name in block):

@@ -40,6 +40,7 @@ __all__ = [
     "Reduce",
     "Retry",
     "Sequence",
+    "SubFlow",
     "Switch",
     "ToolCall",
     "blocks_of",
@@ -170,7 +171,19 @@ class Delay:
     until: object
 
 
-Operation: TypeAlias = ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence | Delay
+@frozen
+class SubFlow:
+    """Run a flow within the run, with an input of its own; ``name`` is its id where it is a registered one."""
+
+    #: None only while the document is compiled.
+    flow: Flow | None = field(repr=False)
+    input: object
+    name: str | None
+
+
+Operation: TypeAlias = (
+    ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence | Delay | SubFlow
+)
 
 
 @frozen
@@ -293,6 +306,10 @@ class Flow:
     graph: Graph | None = field(default=None, repr=False)
     limits: Limits = field(default=Limits())
     failed: Literal["end", "park"] | None = None
+    #: The documents of the registered flows that it runs, by id.
+    flows: Mapping[str, Mapping[str, object]] = field(factory=dict, repr=False)
+    #: How many levels of steps within steps it has, those of its sub-flows included.
+    height: int = 0
 
 
 def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
@@ -324,10 +341,10 @@ def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:
             return tuple((f"[{index}]", block) for index, block in enumerate(operation.branches))
         case Sequence():
             return (("steps", operation.steps),)
-        case ToolCall() | Filter() | Delay():
+        case ToolCall() | Filter() | Delay() | SubFlow():
             return ()
 
 
 Kind: TypeAlias = Literal[
-    "tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence", "delay"
+    "tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence", "delay", "flow"
 ]

@@ -202,7 +202,7 @@ class Legs:
             return Failure(checked.failure())
         state = checked.unwrap()
         if target is None:
-            compiled = await self.flows.of(state["document"], state["flow"]["hash"])
+            compiled = await self.flows.of(state["document"], state["flow"]["hash"], state.get("flows", {}))
         else:
             compiled = Success(target)
         if isinstance(compiled, Failure):

@@ -20,6 +20,7 @@ from flowpersist.dynamicflow.ir import (
     Parallel,
     Reduce,
     Sequence,
+    SubFlow,
     Switch,
     ToolCall,
 )
@@ -47,7 +48,7 @@ class Located:
     found: Reference | FlowError
 
 
-def outer_of(node: Node) -> Iterator[Located]:
+def outer_of(node: Node) -> Iterator[Located]:  # noqa: C901 - one case for each operation
     """The references that a step resolves in the enclosing scope."""
     operation, place = node.operation, node.place
     match operation:
@@ -65,6 +66,8 @@ def outer_of(node: Node) -> Iterator[Located]:
         case Delay():
             yield from _within(operation.seconds, f"{place.at('delay')}/seconds")
             yield from _within(operation.until, f"{place.at('delay')}/until")
+        case SubFlow():
+            yield from _within(operation.input, place.at("input"))
         case Parallel() | Sequence():
             pass
 

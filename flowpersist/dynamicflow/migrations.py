@@ -83,4 +83,6 @@ class Migrations:
 
 def _under(state: State, flow: Flow) -> State:
     named = {"name": flow.name, "version": flow.version, "hash": flow.hash}
-    return {**state, "flow": named, "document": dict(flow.document)}
+    kept = {name: value for name, value in state.items() if name != "flows"}
+    flows = {"flows": dict(flow.flows)} if flow.flows else {}
+    return {**kept, **flows, "flow": named, "document": dict(flow.document)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from attrs import evolve
+
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
 from flowpersist.dynamicflow.deciding import chosen, is_held
 from flowpersist.dynamicflow.delays import moment_of, problem_of
@@ -22,12 +24,14 @@ from flowpersist.dynamicflow.ir import (
     Parallel,
     Reduce,
     Sequence,
+    SubFlow,
     Switch,
     ToolCall,
 )
 from flowpersist.dynamicflow.iterations import run_loop, run_map, run_parallel, run_reduce
-from flowpersist.dynamicflow.outcomes import PENDING, Failed, Pending, StepOutcome
+from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.problems import shown
+from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.texts import text_of
 from flowpersist.dynamicflow.values import evaluate, resolve
 from flowpersist.inputs.await_input import AwaitInput
@@ -58,6 +62,8 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
             return await run_loop(context, node, operation, place, attempt)
         case Parallel():
             return await run_parallel(context, operation, place)
+        case SubFlow():
+            return await _sub_flow(context, node, operation, place)
         case Delay():
             return _delay(context, node, operation, place)
 
@@ -142,3 +148,19 @@ def _begun(context: Context, node: Node, place: StepPosition, name: str, value: 
     return context.register(
         node, place, AwaitInput[Any](id=node.id, prompt=prompt, timeout=timeout, deadline=until, answerable_by=())
     )
+
+
+async def _sub_flow(context: Context, node: Node, operation: SubFlow, place: StepPosition) -> StepOutcome:
+    """Run the flow with its input, in a scope of its own."""
+    flow = operation.flow
+    if flow is None:
+        msg = "a sub-flow that was not compiled"
+        raise ValueError(msg)
+    given = resolve(context, node, operation.input, place)
+    if isinstance(given, Failed):
+        return given
+    unfit = await context.bounded(node, given.value, "its input")
+    if unfit is not None:
+        return unfit
+    around = evolve(place, scope=Scope(), previous=Done(given.value))
+    return await context.inside(flow, given.value).outermost(around)

@@ -12,6 +12,7 @@ from returns.result import Failure, Success
 from flowpersist.backends.base import check_text
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.facts import KIND
+from flowpersist.dynamicflow.nested import Library
 from flowpersist.dynamicflow.rewinding import Rewound, rewound
 from flowpersist.dynamicflow.state import check_state
 from flowpersist.errors import FlowError, PersistenceError, SuspensionNotFound
@@ -102,7 +103,7 @@ class Retry:
         if isinstance(checked, Failure):
             return Failure(checked.failure())
         state = checked.unwrap()
-        compiled = await compile_soon(state["document"])
+        compiled = await compile_soon(state["document"], Library(state.get("flows", {})))
         if isinstance(compiled, Failure):
             return Failure(compiled.failure())
         try:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from flowpersist.dynamicflow.answered import beside
 from flowpersist.dynamicflow.history import tried_again
 from flowpersist.dynamicflow.ir import blocks_of
+from flowpersist.dynamicflow.nested import flow_within
 from flowpersist.dynamicflow.parking import FAILED
 from flowpersist.dynamicflow.state import Frame, State, kept_frame
 from flowpersist.errors import FlowError
@@ -70,7 +71,7 @@ def _mend(flow: Flow, frame: Frame, *, anew: bool) -> None:
         node = flow.nodes.get(name)
         # The error of a step with onError stays: that is what failed last, and is tried again.
         handled = node is not None and node.on_error
-        _mend(flow, inner, anew=anew)
+        _mend(flow if node is None else flow_within(flow, node), inner, anew=anew)
         if "error" in inner and "result" not in inner and not handled:
             _begin_again(inner, *(("approved",) if anew else ()))
 
@@ -94,9 +95,10 @@ class _Path:
 
     def remove(self, frame: Frame) -> None:
         """Remove the step's frame, and those of all that follow it, at every level of the path."""
-        self._remove(frame, "", [self.flow.steps])
+        self.follow(frame, "", [self.flow.steps])
 
-    def _remove(self, frame: Frame, around: str, blocks: list[Block]) -> None:
+    def follow(self, frame: Frame, around: str, blocks: list[Block]) -> None:
+        """The same below a frame, which holds steps of these blocks."""
         within: dict[str, Frame] = frame.get("sub", {})
         name = next((name for name in within if _holds(_below(around, name), self.path)), None)
         if name is None:
@@ -112,7 +114,10 @@ class _Path:
         node = self.flow.nodes.get(name)
         if node is None or not node.on_error:
             _begin_again(inner)
-        self._remove(inner, path, blocks if node is None else [block for _, block in blocks_of(node)])
+        if node is not None and (flow := flow_within(self.flow, node)) is not self.flow:
+            evolve(self, flow=flow).follow(inner, path, [flow.steps])
+        else:
+            self.follow(inner, path, blocks if node is None else [block for _, block in blocks_of(node)])
 
     def _drop_after(self, within: dict[str, Frame], around: str, name: str, blocks: list[Block]) -> None:
         block = next((block for block in blocks if name in block), ())
@@ -159,17 +164,17 @@ def _replace(flow: Flow, state: State, name: str, value: object) -> None:
         state["input"] = value
         return
     replaced = False
-    for path, frame, node in list(_steps(flow, state["frame"], "")):
+    for path, frame, node, own in list(_steps(flow, state["frame"], "")):
         if path == name:
             frame.clear()
             frame["result"] = value
             replaced = True
-        elif "result" in frame and node.output == name:
+        elif "result" in frame and own and node.output == name:
             frame["result"] = value
             frame.pop("tool", None)
             frame.pop("given", None)
             replaced = True
-        elif "result" in frame and name in frame.get("variables", {}):
+        elif "result" in frame and own and name in frame.get("variables", {}):
             frame["variables"] = {**frame["variables"], name: value}
             frame["variables"].pop(beside(name), None)
             replaced = True
@@ -180,11 +185,17 @@ def _replace(flow: Flow, state: State, name: str, value: object) -> None:
         raise FlowError(message, flow.name, None, name)
 
 
-def _steps(flow: Flow, frame: Frame, around: str) -> Iterator[tuple[str, dict[str, Any], Node]]:
-    """The frames of the steps that have begun, with their paths."""
+def _steps(
+    flow: Flow, frame: Frame, around: str, *, own: bool = True
+) -> Iterator[tuple[str, dict[str, Any], Node, bool]]:
+    """The frames of the steps that have begun, with their paths, and whether they are outside of sub-flows, which have
+    variables of their own.
+    """
     for name, inner in frame.get("sub", {}).items():
         path = _below(around, name)
-        if name in flow.nodes:
-            yield path, inner, flow.nodes[name]
+        node = flow.nodes.get(name)
+        if node is not None:
+            yield path, inner, node, own
         if "result" not in inner:
-            yield from _steps(flow, inner, path)
+            further = flow if node is None else flow_within(flow, node)
+            yield from _steps(further, inner, path, own=own and further is flow)

@@ -11,7 +11,7 @@ from returns.result import Failure, Success
 
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.dynamicflow.checking import misfit
-from flowpersist.dynamicflow.compile import compile_soon
+from flowpersist.dynamicflow.compile import compile_document, compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.durability import TAKES, DurabilityOption, durability_of
 from flowpersist.dynamicflow.engine import RetryPause
@@ -22,6 +22,7 @@ from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
 from flowpersist.dynamicflow.inspecting import RunInspection, inspected
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
+from flowpersist.dynamicflow.nested import Library
 from flowpersist.dynamicflow.parking import Failed, check_failed, parked
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
 from flowpersist.dynamicflow.retrying import Retry, RunLike, check_named_run
@@ -71,7 +72,8 @@ class FlowRunner:
     ``failed="park"`` kept for ``retry``; a document's own ``failed`` comes first. ``executor`` runs the tools that are
     plain functions and have none of their own: any ``concurrent.futures.Executor``, which its maker closes; None: a
     pool of threads, which the hub closes. ``chooser`` is the tool, or the id of one of ``tools``, that answers prompts
-    with one of their options. ``ConfigurationError`` for duplicate tools, joins or migrations.
+    with one of their options. ``flows`` are the flows by id that documents may run as sub-flows: a run keeps those that
+    it uses. ``ConfigurationError`` for duplicate tools, joins or migrations, and for a flow that can't run.
 
     A run is stored before its first step, when a question is asked while other branches run, at each pause and at its
     end; ``durability`` says when its steps are stored in between, if its document does not: ``"step"`` (each one before
@@ -92,6 +94,7 @@ class FlowRunner:
         executor: Executor | None = None,
         chooser: Tool | AwaitInput[Any] | str | None = None,
         durability: DurabilityOption = "pause",
+        flows: Mapping[str, Source] | None = None,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
@@ -102,6 +105,7 @@ class FlowRunner:
         self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits), chooser)
         self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
         self.migrations = Migrations.of(migrations)
+        self._library = Library() if flows is None else Library.of(flows, compile_document)
         self.lease = lease
         self.failed: Failed = failed
         often = durability_of(durability)
@@ -260,7 +264,7 @@ class FlowRunner:
         await worker.run()
 
     async def _start(self, document: Source, value: object, terms: Terms, emit: Emit) -> Outcome[FlowOutcome]:
-        compiled = await compile_soon(document)
+        compiled = await compile_soon(document, self._library)
         if isinstance(compiled, Failure):
             return tell(emit, None, Failure(compiled.failure()))
         flow = compiled.unwrap()
@@ -309,7 +313,7 @@ class FlowRunner:
         return Success(Completed(outcome["result"], outcome["outputs"]))
 
     async def _retry(self, run: RunLike, how: Retry, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
-        compiled = None if document is None else await compile_soon(document)
+        compiled = None if document is None else await compile_soon(document, self._library)
         if isinstance(compiled, Failure):
             return tell(emit, None, Failure(compiled.failure()))
         flow = None if compiled is None else compiled.unwrap()
@@ -331,7 +335,7 @@ class FlowRunner:
             nonlocal run_id, flow
             run_id = run_id_of(suspension)
             if document is not None and flow is None:
-                compiled = await compile_soon(document)
+                compiled = await compile_soon(document, self._library)
                 if isinstance(compiled, Failure):
                     error: PersistenceError = compiled.failure()
                     return error

@@ -7,7 +7,8 @@ and the input hold values of other classes, those that the hub's codec takes.
 
 That of a parked run also has ``failed``, the error with which it failed.
 
-A frame is the position in one step, iteration or branch; the outermost is the run's. A field without content is
+``flows`` has the documents of the registered flows that the document runs, by id, if it runs any. A frame is the
+position in one step, iteration or branch; the outermost is the run's. A field without content is
 absent::
 
     result      it is done, with this result; tool: whose result it is, where passed on unchanged
@@ -57,6 +58,7 @@ def new_state(flow: Flow, value: object) -> State:
         "format": FORMAT,
         "flow": {"name": flow.name, "version": flow.version, "hash": flow.hash},
         "document": dict(flow.document),
+        **({"flows": dict(flow.flows)} if flow.flows else {}),
         "input": value,
         "frame": {},
     }
@@ -73,6 +75,8 @@ def check_state(value: object) -> Result[State, PersistenceError]:
             f"the run's state has the format {value['format']!r}, and this release reads {FORMAT}: upgrade flowpersist"
         )
         return Failure(FlowError(message))
+    if not isinstance(value.get("flows", {}), Mapping):
+        return Failure(FlowError("the run's state lacks the documents of its flows: a migration has damaged it"))
     if not isinstance(value.get("document"), Mapping) or not isinstance(value.get("frame"), dict):
         return Failure(FlowError("the run's state lacks its document or its position: a migration has damaged it"))
     return Success(cast("State", value))

@@ -197,7 +197,7 @@ class Keeper:
             superseded=self.superseded,
             unread=frozenset(engine.unread & {*self.run.answers, *self.run.expired}),
             renewed=frozenset(engine.renewed),
-            finished=engine.finished,
+            finished=engine.tally.finished,
             entries=0 if engine.journal is None else engine.journal.mark(),
         )
 

@@ -223,9 +223,11 @@ class Toolbox:
         lacking = self.lacking(flow.tools)
         if not lacking:
             return None
-        step = next(node.id for node in flow.nodes.values() if any(tool == lacking[0] for tool, _ in tools_of(node)))
+        calls = (node.id for node in flow.nodes.values() if any(tool == lacking[0] for tool, _ in tools_of(node)))
+        step = next(calls, None)
         known = ", ".join(sorted(self.tools)) or "none"
-        message = f"step {step!r}: the tool {lacking[0]!r} is not registered with this runner (registered: {known})"
+        where = "a sub-flow" if step is None else f"step {step!r}"
+        message = f"{where}: the tool {lacking[0]!r} is not registered with this runner (registered: {known})"
         return FlowError(message[:2000], flow.name, step, None, lacking[0])
 
 

@@ -266,6 +266,7 @@ KINDS: dict[str, list[object]] = {
     "expect": CLASS,
     "expired": [plain, "name", 7, dict, print],
     "first": PAUSE,
+    "flows": [*MAPPING, {"a": 7}, {"a": {"flow": []}}],
     "from_bytes": [-1, "5", True, NAN],
     "from_hash": TEXT,
     "from_tool": TEXT,

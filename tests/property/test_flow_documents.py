@@ -45,6 +45,7 @@ FIELDS = [
     *("over", "as", "concurrency", "parallel", "reduce", "initial", "accumulator", "loop", "body", "sequence", "steps"),
     *(
         "delay",
+        "flow",
         "seconds",
         "until",
         "concurrency",
@@ -59,6 +60,7 @@ FIELDS = [
 ]
 TYPES = [
     "delay",
+    "flow",
     "tool",
     "conditional",
     "if-then",
