@@ -380,7 +380,8 @@ async def test_a_document_is_compiled_once_for_all_answers(hub, calls, monkeypat
 
 
 def counted(compiled):
-    async def compile_soon(document):
+    async def compile_soon(document, library):
+        assert library.sources == {}
         compiled.append(document)
         return compile_flow(document)
 
