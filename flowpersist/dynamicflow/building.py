@@ -13,6 +13,7 @@ from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import (
     Conditional,
     Delay,
+    Evaluate,
     Filter,
     Kind,
     Loop,
@@ -144,6 +145,7 @@ def _map(building: Fields) -> Operation:
         building.name("as", "item"),
         _concurrency(building),
         building.flag("continueOnError"),
+        building.draft.raw.get("type") == "flatMap",
     )
 
 
@@ -194,6 +196,10 @@ def _needed(building: Fields, branches: int) -> int | None:
     return None if until == "all" else 1
 
 
+def _expression(building: Fields) -> Operation:
+    return Evaluate(building.condition("expression"))
+
+
 def _sequence(building: Fields) -> Operation:
     return Sequence(building.needed_block("steps", "sequence"))
 
@@ -236,6 +242,7 @@ _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "loop": _loop,
     "parallel": _parallel,
     "sequence": _sequence,
+    "expression": _expression,
     "delay": _delay,
     "flow": _flow,
 }

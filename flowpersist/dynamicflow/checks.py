@@ -18,6 +18,7 @@ from flowpersist.dynamicflow.ir import (
     Block,
     Conditional,
     Delay,
+    Evaluate,
     Filter,
     Flow,
     Graph,
@@ -118,7 +119,7 @@ class _Checker:
                 self.block(operation.body, visible | {operation.name, INDEX})
             case Filter():
                 self.iterated(node, visible | {operation.name, INDEX})
-            case ToolCall() | Delay() | SubFlow():
+            case ToolCall() | Delay() | SubFlow() | Evaluate():
                 pass
         return _NONE
 

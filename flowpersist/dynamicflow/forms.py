@@ -12,6 +12,7 @@ from typing import Final, cast, get_args
 from attrs import define, field, frozen
 
 from flowpersist.dynamicflow.document import MAX_STEPS, Document
+from flowpersist.dynamicflow.functional import Spread, spread
 from flowpersist.dynamicflow.ir import Kind, Place
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
@@ -62,6 +63,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     "sequence": {"steps": ("sequence", "steps")},
     "delay": {"delay": ("delay",)},
     "flow": {"flow": ("flow",), "input": ("input",)},
+    "expression": {"expression": ("expression",)},
     "conditional": {
         "condition": ("condition",),
         "if_true": ("if_true", "then"),
@@ -83,6 +85,7 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("sequence", "sequence"),
     ("delay", "delay"),
     ("flow", "flow"),
+    ("expression", "expression"),
     ("condition", "conditional"),
 )
 #: The fields whose values are names.
@@ -216,13 +219,20 @@ def draft_step(raw: Mapping[str, object], where: str, pointer: str, document: Do
     given = raw.get("id")
     label = given if isinstance(given, str) and given else where
     common = {name: raw[name] for name in _COMMON if name in raw}
-    kind = _kind(raw, label, pointer, document)
-    if kind is None:
+    read = _read(raw, label, pointer, document)
+    if read is None:
         return Draft("sequence", where, {}, common, raw=raw, place=Place(pointer), broken=True)
-    fields, written = _canonical(raw, kind, label, pointer, document)
+    kind, fields, written = read.kind, read.fields, read.written
     draft = Draft(kind, where, fields, common, raw=raw, place=Place(pointer, written))
     _attach(draft, document)
     return draft
+
+
+def _read(raw: Mapping[str, object], label: str, pointer: str, document: Document) -> Spread | None:
+    if "operation" in raw:
+        return spread(raw, label, pointer, document.problems)
+    kind = _kind(raw, label, pointer, document)
+    return None if kind is None else Spread(kind, *_canonical(raw, kind, label, pointer, document))
 
 
 def _kind(raw: Mapping[str, object], label: str, pointer: str, document: Document) -> Kind | None:

@@ -26,6 +26,7 @@ __all__ = [
     "Decision",
     "Delay",
     "Edge",
+    "Evaluate",
     "Filter",
     "Flow",
     "Graph",
@@ -124,6 +125,8 @@ class Map:
     name: str
     concurrency: int
     keep_errors: bool = False
+    #: Whether results that are lists become parts of the list of results.
+    flatten: bool = False
 
 
 @frozen
@@ -157,6 +160,13 @@ class Parallel:
 
 
 @frozen
+class Evaluate:
+    """The value of an expression."""
+
+    expression: Expression
+
+
+@frozen
 class Sequence:
     """Run a block."""
 
@@ -182,7 +192,7 @@ class SubFlow:
 
 
 Operation: TypeAlias = (
-    ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence | Delay | SubFlow
+    ToolCall | Conditional | Switch | Filter | Map | Reduce | Loop | Parallel | Sequence | Delay | SubFlow | Evaluate
 )
 
 
@@ -211,7 +221,7 @@ class Place:
 
     def at(self, name: str) -> str:
         """The pointer of a field, by its canonical name."""
-        return f"{self.pointer}/{escaped(self.written.get(name, name))}"
+        return f"{self.pointer}/{self.written[name] if name in self.written else escaped(name)}"
 
 
 @frozen
@@ -341,10 +351,21 @@ def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:
             return tuple((f"[{index}]", block) for index, block in enumerate(operation.branches))
         case Sequence():
             return (("steps", operation.steps),)
-        case ToolCall() | Filter() | Delay() | SubFlow():
+        case ToolCall() | Filter() | Delay() | SubFlow() | Evaluate():
             return ()
 
 
 Kind: TypeAlias = Literal[
-    "tool", "conditional", "switch", "filter", "map", "reduce", "loop", "parallel", "sequence", "delay", "flow"
+    "tool",
+    "conditional",
+    "switch",
+    "filter",
+    "map",
+    "reduce",
+    "loop",
+    "parallel",
+    "sequence",
+    "delay",
+    "flow",
+    "expression",
 ]

@@ -45,7 +45,14 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
     if stopped is not None:
         return stopped
     frames = _frames(place.frame, len(items))
+    if operation.flatten:
+        return Done(_flat(await _gathered(context, place, frames)))
     return Done(await _gathered(context, place, frames), given=listed([frame.get("given") for frame in frames]))
+
+
+def _flat(results: list[object]) -> list[object]:
+    """The results, with the items of those that are lists in their places."""
+    return [item for result in results for item in (result if isinstance(result, list | tuple) else (result,))]
 
 
 async def _gathered(context: Context, place: StepPosition, frames: list[Frame]) -> list[object]:

@@ -13,6 +13,7 @@ from flowpersist.dynamicflow.ir import (
     Conditional,
     Decision,
     Delay,
+    Evaluate,
     Filter,
     Loop,
     Map,
@@ -61,6 +62,8 @@ def outer_of(node: Node) -> Iterator[Located]:  # noqa: C901 - one case for each
         case Reduce():
             yield from _within(operation.over, place.at("over"))
             yield from _within(operation.initial, place.at("initial"))
+        case Evaluate():
+            yield from _of_condition(operation.expression, place.at("expression"))
         case Filter() | Map() | Loop():
             yield from _within(operation.over, place.at("over"))
         case Delay():

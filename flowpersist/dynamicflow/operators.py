@@ -17,6 +17,7 @@ from flowpersist.dynamicflow.ir import (
     Conditional,
     Decision,
     Delay,
+    Evaluate,
     Filter,
     Loop,
     Map,
@@ -52,6 +53,8 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
             return await context.block(operation.steps, place)
         case Conditional() | Switch():
             return await _branch(context, node, operation, place, attempt)
+        case Evaluate():
+            return evaluate(context, node, operation.expression, place)
         case Filter():
             return await run_filter(context, node, operation, place, attempt)
         case Map():

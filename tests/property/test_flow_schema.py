@@ -51,7 +51,7 @@ def test_it_is_a_schema_and_ships_with_the_package():
 
 
 def test_it_has_the_types_of_the_compiler():
-    assert set(SCHEMA["$defs"]["step"]["then"]["properties"]["type"]["enum"]) == set(_TYPE_NAMES)
+    assert set(SCHEMA["$defs"]["step"]["else"]["then"]["properties"]["type"]["enum"]) == set(_TYPE_NAMES)
 
 
 @pytest.mark.parametrize("kind", sorted(_FIELDS))

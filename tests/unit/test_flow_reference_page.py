@@ -62,7 +62,7 @@ async def test_each_example_gives_what_the_page_says(title, tools):
 
 
 def test_every_step_type_has_a_section_with_an_example():
-    types = set(document_schema()["$defs"]["step"]["then"]["properties"]["type"]["enum"]) - {"if-then"}
+    types = set(document_schema()["$defs"]["step"]["else"]["then"]["properties"]["type"]["enum"]) - {"if-then"}
     # A step that holds a document has a section of the page, whose example is a program.
     types -= {"flow"}
     assert types | {"await_input", "Together"} <= set(EXAMPLES)
