@@ -164,6 +164,25 @@ SHAPES = {
     "failures": [noted(1, retry={"attempts": 5, "delay": 1}), noted("x"), noted(4)],
     "handled": [noted(1, onError=[noted(2), noted("x"), noted(4)])],
     "a map that goes on": [{"map": [1, 2, 3], "continueOnError": True, "with": [noted("$item")]}, noted("x")],
+    "sub-flow": [{"flow": {"flow": [noted(1), noted("x"), noted(3)]}, "id": "s"}, noted(["$s"])],
+    "sub-flows of a map": [
+        {"map": [1, "x", 3], "with": [{"flow": {"flow": [noted("$input"), noted(["$input"])]}, "input": "$item"}]},
+    ],
+    "sub-flow within a sub-flow": [
+        noted(0),
+        {"flow": {"flow": [noted(1), {"flow": {"flow": [noted(2), noted("x")]}}, noted(4)]}},
+        noted(5),
+    ],
+    "switch": [
+        noted("b", id="w"),
+        {"switch": "$w", "branches": {"a": [noted(1)], "b": [noted(2), noted("x")]}},
+        noted(3),
+    ],
+    "filter": [
+        {"filter": [1, 2, 3], "condition": "$item > 1", "id": "f"},
+        {"map": "$f", "with": [noted("$item")]},
+        noted("x"),
+    ],
 }
 
 
