@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from flowpersist.cli.exits import Exit
-from flowpersist.cli.inputs import load_tools, named, read_key
+from flowpersist.cli.flow_runs import found_in
+from flowpersist.cli.inputs import load_tools
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.dynamicflow import check, compile, draw  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.drawing import kind_of, progress_of
 from flowpersist.dynamicflow.ir import Flow, blocks_of
-from flowpersist.dynamicflow.state import check_state
+from flowpersist.dynamicflow.stored_runs import StoredRun, stored_run
 from flowpersist.errors import ConfigurationError
 from flowpersist.hub.outcome import or_raise
-from flowpersist.keys.suspension_key import SuspensionId
 
 if TYPE_CHECKING:
     from flowpersist.errors import FlowProblem
@@ -142,15 +142,11 @@ def _document(path: Path) -> Flow:
 
 
 def _stored(store: Store, run: str) -> tuple[Flow, dict[str, str]]:
-    async def verb(hub: PersistenceHub) -> object:
-        found = named(read_key(run), hub)
-        meant = found if isinstance(found, SuspensionId) else or_raise(hub.suspensions.parse(found))
-        meant = meant if isinstance(meant, SuspensionId) else meant.id
-        return or_raise(await hub.peek(meant)).state
+    async def verb(hub: PersistenceHub) -> StoredRun:
+        return or_raise(await stored_run(hub, found_in(hub, run)))
 
-    state = or_raise(check_state(with_hub(store, verb)))
-    compiled = or_raise(compile(state["document"]))
-    return compiled, dict(progress_of(compiled, state["frame"]))
+    seen = with_hub(store, verb)
+    return seen.flow, dict(progress_of(seen.flow, seen.state["frame"]))
 
 
 def _svg(text: str) -> str:

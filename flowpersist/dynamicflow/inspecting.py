@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from attrs import define, evolve, field, frozen
 from returns.result import Failure, Success
 
-from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.facts import no_flow, run_id_of
 from flowpersist.dynamicflow.history import attempts_of, moment_of
 from flowpersist.dynamicflow.ir import blocks_of
-from flowpersist.dynamicflow.nested import Library, flow_within
+from flowpersist.dynamicflow.nested import flow_within
 from flowpersist.dynamicflow.retrying import found_run
-from flowpersist.dynamicflow.state import Frame, check_state
+from flowpersist.dynamicflow.state import Frame
+from flowpersist.dynamicflow.stored_runs import stored_run
 from flowpersist.errors import SuspensionClosed
 from flowpersist.lifecycle import Status, Suspension
 
@@ -53,7 +53,7 @@ class StepInspection:
 
 @frozen
 class RunInspection:
-    """A run as it was stored last.
+    """A run as it is stored.
 
     ``steps`` has the steps by path in the order of the document: those that have begun, and those that are to run after
     them in the same blocks. A done step has none within it. ``waits`` are the paths of the open questions. ``result``
@@ -81,27 +81,17 @@ class RunInspection:
 
 
 async def inspected(hub: PersistenceHub, run: RunLike) -> Outcome[RunInspection]:
-    """Look at a run. Two round trips, three of one that has completed or failed; nothing is written."""
+    """Look at a run. Three round trips; nothing is written."""
     found = await found_run(hub, run)
     if isinstance(found, Failure):
         return found
-    looked = await hub.peek(found.unwrap())
-    if isinstance(looked, Failure):
-        return await _ended(hub, found.unwrap()) if isinstance(looked.failure(), SuspensionClosed) else looked
-    seen = looked.unwrap()
-    stranger = no_flow(seen.suspension)
-    if stranger is not None:
-        return Failure(stranger)
-    checked = check_state(seen.state)
-    if isinstance(checked, Failure):
-        return Failure(checked.failure())
-    state = checked.unwrap()
-    compiled = await compile_soon(state["document"], Library(state.get("flows", {})))
-    if isinstance(compiled, Failure):
-        return Failure(compiled.failure())
-    failed: Mapping[str, Any] = state.get("failed") or {}
+    stored = await stored_run(hub, found.unwrap())
+    if isinstance(stored, Failure):
+        return await _ended(hub, found.unwrap()) if isinstance(stored.failure(), SuspensionClosed) else stored
+    seen = stored.unwrap()
+    failed: Mapping[str, Any] = seen.state.get("failed") or {}
     named = frozenset(wait.name for wait in seen.suspension.open_waits)
-    steps = _Steps(compiled.unwrap(), seen.suspension.status).all(state["frame"])
+    steps = _Steps(seen.flow, seen.suspension.status).all(seen.state["frame"])
     return Success(
         RunInspection(
             run_id=run_id_of(seen.suspension),

@@ -31,7 +31,7 @@ async def recover(hub: PersistenceHub, run: Resumption[Any]) -> Outcome[tuple[st
     # Nobody has held the run in this pause before its first attempt, and so nobody has logged anything.
     if run.attempt <= 1 or isinstance(checked, Failure):
         return Success(None)
-    logged = await hub.suspensions.side_records.steps.read(run)
+    logged = await hub.suspensions.side_records.steps.read(run.suspension, before=run.fence)
     if isinstance(logged, Failure):
         return Failure(logged.failure())
     batches = logged.unwrap()

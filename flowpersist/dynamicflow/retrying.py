@@ -10,11 +10,10 @@ from attrs import field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import check_text
-from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.facts import KIND
-from flowpersist.dynamicflow.nested import Library
 from flowpersist.dynamicflow.rewinding import Rewound, rewound
 from flowpersist.dynamicflow.state import check_state
+from flowpersist.dynamicflow.stored_runs import flow_of
 from flowpersist.errors import FlowError, PersistenceError, SuspensionNotFound
 from flowpersist.errors.arguments import check_instance, check_mapping, check_optional, check_str
 from flowpersist.keys.suspension_key import SuspensionId
@@ -103,7 +102,7 @@ class Retry:
         if isinstance(checked, Failure):
             return Failure(checked.failure())
         state = checked.unwrap()
-        compiled = await compile_soon(state["document"], Library(state.get("flows", {})))
+        compiled = await flow_of(state)
         if isinstance(compiled, Failure):
             return Failure(compiled.failure())
         try:

@@ -18,7 +18,7 @@ from flowpersist.backends.base import Range, Where
 from flowpersist.errors import PersistenceError, RevisionConflict
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.model import LoggedSteps
-from flowpersist.lifecycle.views import Resumption
+from flowpersist.lifecycle.views import Resumption, Suspension
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.records import SealedRecords
@@ -53,11 +53,15 @@ class StepLog:
             return Failure(written.failure())
         return Success(None)
 
-    async def read(self, run: Resumption[Any]) -> Result[list[object], PersistenceError]:
-        """What the holders before this one have appended in this sequence, in order."""
+    async def read(
+        self, suspension: Suspension, *, before: int | None = None
+    ) -> Result[list[object], PersistenceError]:
+        """What has been appended to the log of the suspension's state, in order. ``before``: by earlier holders than
+        that of this fence.
+        """
         found: list[Loaded[LoggedSteps]] = []
         after: str | None = None
-        where = Where(range=Range("key", prefix=_prefix(run.suspension.id, run.sequence)))
+        where = Where(range=Range("key", prefix=_prefix(suspension.id, suspension.sequence)))
         while True:
             listed = await self.records.page(where, limit=_PAGE, after=after, bodies=True)
             if not isinstance(listed, Success):
@@ -65,19 +69,15 @@ class StepLog:
             page = listed.unwrap()
             if page.unreadable:
                 return Failure(page.unreadable[0].error)
-            found += page.items
+            found += [one for one in page.items if one.head.suspension_created_at == suspension.created_at]
             after = page.next
             if after is None:
-                return await self._opened(run, found)
+                return await self._opened([one for one in found if before is None or one.head.fence < before])
 
-    async def _opened(
-        self, run: Resumption[Any], found: list[Loaded[LoggedSteps]]
-    ) -> Result[list[object], PersistenceError]:
-        created = run.suspension.created_at
-        earlier = [one for one in found if one.head.fence < run.fence and one.head.suspension_created_at == created]
-        last = max((one.head.fence for one in earlier), default=0)
+    async def _opened(self, found: list[Loaded[LoggedSteps]]) -> Result[list[object], PersistenceError]:
+        last = max((one.head.fence for one in found), default=0)
         values: list[object] = []
-        for one in sorted((one for one in earlier if one.head.fence == last), key=lambda one: one.head.number):
+        for one in sorted((one for one in found if one.head.fence == last), key=lambda one: one.head.number):
             if one.head.number != len(values) + 1:
                 break
             opened = await self.records.open_body(one, purpose="state")

@@ -213,6 +213,22 @@ async def test_what_had_finished_is_not_done_again(calls, shape):
         assert sorted(map(str, again)) == sorted(map(str, undisturbed))
 
 
+async def test_a_run_is_inspected_with_the_steps_that_its_log_keeps(hub, calls):
+    runner = FlowRunner(hub, calls.tools, lease=LEASE, durability="step")
+    calls.stuck = {"x"}
+    going = asyncio.create_task(runner.start(document(noted(1, id="a"), noted(2, id="b"), noted("x", id="c"))))
+    await calls.until("x")
+    seen = or_raise(await runner.inspect((await the_run(hub)).id))
+    assert {path: (step.status, step.output) for path, step in seen.steps.items()} == {
+        "a": ("done", 1),
+        "b": ("done", 2),
+        "c": ("pending", None),
+    }
+    await lose(hub, going)
+    one = await finished_by_another(hub, calls)
+    assert {step.status for step in or_raise(await runner.inspect(one.id)).steps.values()} == {"done"}
+
+
 async def test_a_run_can_be_lost_again_and_again(hub, calls):
     for holder in range(4):
         calls.stuck = {f"x{holder}"}
@@ -274,7 +290,7 @@ async def test_a_holder_that_lost_its_lease_changes_nothing(hub, calls):
     log, one = hub.suspensions.side_records.steps, await the_run(hub)
     await lose(hub, going)
     run = or_raise(await hub.claim(one.id, lease=LEASE))
-    ((entry,),) = or_raise(await log.read(run))
+    ((entry,),) = or_raise(await log.read(run.suspension, before=run.fence))
     assert (entry[0], entry[1]["result"], entry[2]) == ("step_1", 1, True)
     stale = await hub.suspensions.side_records.steps.append(
         type(run)(**{**{name: getattr(run, name) for name in run.__slots__ if name != "__weakref__"}, "fence": 1}),
@@ -283,7 +299,7 @@ async def test_a_holder_that_lost_its_lease_changes_nothing(hub, calls):
     )
     assert isinstance(stale, Success)
     kept = or_raise(await hub.checkpoint(run, run.state))
-    assert or_raise(await log.read(kept)) == []
+    assert or_raise(await log.read(kept.suspension, before=kept.fence)) == []
     or_raise(await hub.release(kept))
 
 

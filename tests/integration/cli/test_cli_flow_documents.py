@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 
 import pytest
+
+from flowpersist import KeyRing, open_hub, or_raise
+from flowpersist.dynamicflow import FlowRunner
 
 WRONG = {"flow": [{"id": "a", "tool": "t", "args": {"x": "$later"}}, {"id": "a", "tool": "t", "wrong": 1}]}
 
@@ -72,6 +76,19 @@ def test_a_stored_run_is_drawn_with_what_waits(cli, started):
     assert (again["progress"]["amount"], again["progress"]["ok"]) == ("waiting", "done")
     assert again["drawing"].count('fillcolor="#') == len(again["progress"])
     assert "class n" in cli("flow", "graph", "order-7").stdout
+
+
+def test_a_run_with_a_registered_flow_is_drawn(cli, place):
+    async def start():
+        keys = KeyRing.from_file(place / "keys")
+        async with open_hub(f"sqlite:///{place / 'flows.db'}", keyring=keys) as hub:
+            asking = {"tool": "await_input", "id": "ask", "args": {"id": "ok", "prompt": "Now?"}}
+            runner = FlowRunner(hub, flows={"inner": {"flow": [asking]}})
+            or_raise(await runner.start({"flow": [{"id": "s", "flow": "inner"}]}, run_id="nested"))
+
+    asyncio.run(start())
+    result = cli("flow", "graph", "nested", "--json")
+    assert json.loads(result.stdout)["progress"] == {"s": "running"}
 
 
 def test_a_run_that_is_not_there_is_not_found(cli, made):
