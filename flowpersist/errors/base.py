@@ -79,7 +79,8 @@ class FlowError(PersistenceError):
         tool: str | None = None,
         problems: tuple[FlowProblem, ...] = (),
     ) -> None:
-        super().__init__(message, document, step, reference, tool, problems)
+        # The message spells the problems out, so they need not stand in the error's own text as well.
+        super().__init__(message, document, step, reference, tool)
         self.document = document
         self.step = step
         self.reference = reference

@@ -28,8 +28,6 @@ class FlowParked(FlowError):
         run: str | None = None,
     ) -> None:
         super().__init__(message, document, step, reference, tool, problems)
-        # What a pickle calls the class with.
-        self.args = (*self.args, run)
         self.run = run
 
     def _members(self) -> dict[str, object]:
