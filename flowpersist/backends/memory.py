@@ -6,7 +6,7 @@ Every operation is one critical section without a wait in it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -47,6 +47,7 @@ from flowpersist.backends.base import (
     Record,
     RecordChange,
     RecordRef,
+    Scalar,
     Unreadable,
     Where,
     Written,
@@ -265,18 +266,7 @@ def _sound(ref: RecordRef, held: Record, *, body: bool = False) -> Record:
         size = None if held.body is None else len(held.body)
         if size != held.body_size or not isinstance(held.body, bytes | None):
             raise ValueError("a body of another size")
-        return Record(
-            ref,
-            held.revision,
-            held.write_id,
-            attributes,
-            held.head,
-            held.body if body else None,
-            held.body_size,
-            held.created_at,
-            held.updated_at,
-            held.due_at,
-        )
+        return _copied(held, attributes, body=body)
 
     return read_as(NAME, ref, made)
 
@@ -285,16 +275,18 @@ def _read(shelf: Shelf, ref: RecordRef, *, body: bool) -> Record | None:
     held = shelf.get(ref.key)
     if held is None:
         return None
-    return _copied(held, body=body) if shelf.is_as_put(ref.key, held) else _sound(ref, held, body=body)
+    # What a put has made need not be looked at again.
+    as_put = shelf.is_as_put(ref.key, held)
+    return _copied(held, dict(held.attributes), body=body) if as_put else _sound(ref, held, body=body)
 
 
-def _copied(held: Record, *, body: bool) -> Record:
-    """A record of the caller's own. What a put has made need not be looked at again."""
+def _copied(held: Record, attributes: Mapping[str, Scalar], *, body: bool) -> Record:
+    """A record of the caller's own."""
     return Record(
         held.ref,
         held.revision,
         held.write_id,
-        dict(held.attributes),
+        attributes,
         held.head,
         held.body if body else None,
         held.body_size,

@@ -8,7 +8,7 @@ from typing import Final
 from flowpersist.dynamicflow.decisions import condition_of, selector_of
 from flowpersist.dynamicflow.delays import problem_of
 from flowpersist.dynamicflow.document import Document
-from flowpersist.dynamicflow.fields import Fields, is_reference
+from flowpersist.dynamicflow.fields import Fields
 from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import (
     Conditional,
@@ -30,6 +30,7 @@ from flowpersist.dynamicflow.ir import (
 )
 from flowpersist.dynamicflow.naming import check_name
 from flowpersist.dynamicflow.problems import shown
+from flowpersist.dynamicflow.references import is_reference
 from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["MAX_CONCURRENCY", "MAX_ITERATIONS", "MAX_TIMEOUT", "PARALLEL", "build"]

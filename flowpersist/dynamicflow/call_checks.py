@@ -6,8 +6,7 @@ part of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -15,12 +14,12 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.fitting import ANYTHING, Schema, below, misfit, types_of
-from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, blocks_of, tools_of
+from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, passing, tools_of
 from flowpersist.dynamicflow.nested import copied, inner_flows
 from flowpersist.dynamicflow.problems import Problems
 from flowpersist.dynamicflow.questions import question_of
 from flowpersist.dynamicflow.references import Reference
-from flowpersist.dynamicflow.tools import AWAIT_INPUT, CHOOSER, Tool, Toolbox
+from flowpersist.dynamicflow.tools import AWAIT_INPUT, CHOOSER, Tool, Toolbox, takes_of
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_pointers import escaped
 from flowpersist.inputs.json_schema import JsonSchema
@@ -39,11 +38,8 @@ class _Taken:
 
 
 def _taken(tool: Tool | AwaitInput[Any]) -> _Taken:
-    if isinstance(tool, Tool):
-        return _Taken(tool.input_schema, tool.takes)
-    schema = tool.parameters or _OBJECT
-    properties = schema.get("properties", {})
-    return _Taken(schema, tuple(properties) if isinstance(properties, Mapping) else None)
+    schema = tool.input_schema if isinstance(tool, Tool) else tool.parameters or _OBJECT
+    return _Taken(schema, takes_of(tool))
 
 
 def check_calls(flow: Flow, toolbox: Toolbox, problems: Problems) -> None:
@@ -62,16 +58,8 @@ def check_calls(flow: Flow, toolbox: Toolbox, problems: Problems) -> None:
         for one in found.found if operation.name is not None else ():
             message = f"step {node.id!r}: the flow {operation.name!r}: {one.message}"
             problems.add(node.place.at("flow"), one.code, message, step=node.id, tool=one.tool, severity=one.severity)
-    for source, target in _passing(flow):
+    for source, target in passing(flow.steps, flow.nodes, flow.graph):
         checker.passed_on(flow.nodes[source], flow.nodes[target])
-
-
-def _passing(flow: Flow) -> Iterator[tuple[str, str]]:
-    """The pairs of steps of which the second one, if it has no arguments, gets the result of the first one."""
-    yield from pairwise(flow.steps) if flow.graph is None else flow.graph.single()
-    for node in flow.nodes.values():
-        for _, block in blocks_of(node):
-            yield from pairwise(block)
 
 
 @define

@@ -15,9 +15,9 @@ from flowpersist.dynamicflow.constants import check_expressions
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.flat import flat_drafts
 from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
-from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound, joins_of
+from flowpersist.dynamicflow.graph import edge_texts, edges_of, graph_drafts, graph_of, is_sound
 from flowpersist.dynamicflow.hashing import content_hash
-from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of, tools_of
+from flowpersist.dynamicflow.ir import Block, Edge, Flow, Graph, Link, Node, ToolCall, blocks_of, passing, tools_of
 from flowpersist.dynamicflow.limits import limits_of
 from flowpersist.dynamicflow.naming import name_steps
 from flowpersist.dynamicflow.nested import MAX_HEIGHT, Library, add_inner, flows_of, height_of, inner_flows
@@ -189,10 +189,6 @@ def _drafted(document: Document) -> tuple[list[Draft], tuple[Link, ...] | None]:
 
 def _edges(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[Edge]:
     yield from _chain(steps) if graph is None else edges_of(graph)
-    yield from _inner_edges(nodes)
-
-
-def _inner_edges(nodes: Mapping[str, Node]) -> Iterator[Edge]:
     for node in nodes.values():
         for label, block in blocks_of(node):
             if block:
@@ -206,10 +202,7 @@ def _chain(block: Block) -> Iterable[Edge]:
 
 def _joins(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[tuple[str, str]]:
     """The pairs of tools of which the second one, without arguments, gets the first one's result."""
-    if graph is not None:
-        yield from joins_of(graph, nodes)
-    for edge in (*(_chain(steps) if graph is None else ()), *_inner_edges(nodes)):
-        source, target = nodes[edge.source].operation, nodes[edge.target].operation
-        passed_on = edge.label == "next" and isinstance(target, ToolCall) and target.arguments is None
-        if passed_on and isinstance(source, ToolCall) and isinstance(target, ToolCall):
+    for before, after in passing(steps, nodes, graph):
+        source, target = nodes[before].operation, nodes[after].operation
+        if isinstance(source, ToolCall) and isinstance(target, ToolCall) and target.arguments is None:
             yield (source.tool, target.tool)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from attrs import Factory, define, field, frozen
@@ -23,7 +24,7 @@ from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SIZE, WALK_ERRORS, Flat, Form, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.scope import Resolver, Scope
-from flowpersist.dynamicflow.state import Frame
+from flowpersist.dynamicflow.state import Frame, is_within
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled
@@ -279,18 +280,14 @@ class Context(ABC):
 
     def has_come(self, path: str) -> bool:
         """Whether something has come for a wait within a step, a branch or an iteration, or for its own."""
-        within = (f"{path}.", f"{path}[")
-        come = [name for name in self._come if name == path or name.startswith(within)]
+        come = [name for name in self._come if is_within(name, path)]
         return any(name in self.answers or name in self.expired for name in come)
 
     def give_up(self, path: str, *, answers: bool = True) -> None:
         """Drop the waits within a step whose attempt has failed, so that a further attempt asks again; with
         ``answers``, those that have come too.
         """
-
-        def within(name: str) -> bool:
-            return name == path or name.startswith((f"{path}.", f"{path}["))
-
+        within = partial(is_within, outer=path)
         for come in (self.waiting, self._taken, *((self.answers, self.expired) if answers else ())):
             for name in [name for name in come if within(name)]:
                 come.pop(name) if isinstance(come, dict) else come.discard(name)

@@ -20,16 +20,16 @@ from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["condition_of", "selector_of"]
 
+_ARGUMENTS: Final = ("args", "input", "inputs", "with")
 #: What a condition or selector given as an object takes, by its type.
 _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "expression": ("expression",),
-    "tool": ("tool", "toolId", "args", "input", "inputs", "with"),
+    "tool": ("tool", "toolId", *_ARGUMENTS),
     "llm": ("prompt",),
 }
 #: Stands where a decision could not be read.
 _NONE: Final = Decision("", None, None, BOOLEANS)
 _NO_OPTIONS: Final[tuple[Mapping[str, object], ...]] = ()
-_ARGUMENTS: Final = ("args", "input", "inputs", "with")
 #: How an expression begins, and hardly a sentence.
 _EXPRESSION: Final = re.compile(r"\s*(?:[$(!'\"\d+-]|(?:not|true|false|null)\b|\w+\()")
 

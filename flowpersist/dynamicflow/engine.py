@@ -23,7 +23,7 @@ from flowpersist.dynamicflow.journal import is_logged
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.state import Frame, error_of, failure_of, sub_frame
+from flowpersist.dynamicflow.state import Frame, error_of, failure_of, path_to, sub_frame
 from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Engine(Context):
         """See ``Context``."""
         frame = sub_frame(around.frame, node.id)
         if "result" not in frame:
-            path, trail = _below(around.path, node.id), _below(around.trail, node.id)
+            path, trail = path_to(around.path, node.id), path_to(around.trail, node.id)
             outcome = await self._begin(node, StepPosition(path, trail, frame, around.scope, previous))
             if not isinstance(outcome, Done):
                 return outcome
@@ -240,10 +240,6 @@ def _repeats(retry: Retry, error: FlowError) -> bool:
                 return True
         cause = cause.__cause__
     return False
-
-
-def _below(around: str, name: str) -> str:
-    return f"{around}.{name}" if around else name
 
 
 def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:

@@ -15,19 +15,15 @@ from flowpersist.dynamicflow.forms import Draft
 from flowpersist.dynamicflow.ir import Block
 from flowpersist.dynamicflow.naming import check_name
 from flowpersist.dynamicflow.problems import shown
+from flowpersist.dynamicflow.references import is_reference
 from flowpersist.errors import FlowCode
 
-__all__ = ["TRUE", "Fields", "is_reference"]
+__all__ = ["TRUE", "Fields"]
 
 #: Stands where an expression could not be read.
 TRUE: Final = expressions.parse("true").unwrap()
 _MAX_TOOL_BYTES: Final = 128
 _T = TypeVar("_T")
-
-
-def is_reference(value: object) -> bool:
-    """Whether a value of the document stands for another one."""
-    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
 
 
 class _RefusedError(Exception):

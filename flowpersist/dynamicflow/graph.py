@@ -18,12 +18,12 @@ from flowpersist.dynamicflow.by_id import StepsById, steps_in
 from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.expressions import Expression
 from flowpersist.dynamicflow.forms import Draft, bounded
-from flowpersist.dynamicflow.ir import START, Block, Edge, Graph, Link, Node, ToolCall, blocks_of
+from flowpersist.dynamicflow.ir import START, Block, Edge, Graph, Link, Node, blocks_of
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
 from flowpersist.inputs.json_pointers import escaped
 
-__all__ = ["edge_texts", "edges_of", "graph_drafts", "graph_of", "is_sound", "joins_of"]
+__all__ = ["edge_texts", "edges_of", "graph_drafts", "graph_of", "is_sound"]
 
 #: The most pairs of nodes that the edges connect.
 MAX_LINKS: Final = 10_000
@@ -235,13 +235,3 @@ def edges_of(graph: Graph) -> Iterator[Edge]:
     for link in graph.links:
         if link.source != START:
             yield Edge(link.source, link.target, "next" if link.condition is None else link.condition.text)
-
-
-def joins_of(graph: Graph, nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
-    """The pairs of tools of which the second one, without arguments, gets the result of the first as its only
-    predecessor.
-    """
-    for before, after in graph.single():
-        first, target = nodes[before].operation, nodes[after].operation
-        if isinstance(first, ToolCall) and isinstance(target, ToolCall) and target.arguments is None:
-            yield (first.tool, target.tool)

@@ -14,7 +14,7 @@ from flowpersist.dynamicflow.history import attempts_of, moment_of
 from flowpersist.dynamicflow.ir import blocks_of
 from flowpersist.dynamicflow.nested import flow_within
 from flowpersist.dynamicflow.retrying import found_run
-from flowpersist.dynamicflow.state import Frame
+from flowpersist.dynamicflow.state import Frame, is_within, path_to
 from flowpersist.dynamicflow.stored_runs import stored_run
 from flowpersist.errors import SuspensionClosed
 from flowpersist.lifecycle import Status, Suspension
@@ -77,7 +77,7 @@ class RunInspection:
     def position(self) -> tuple[str, ...]:
         """The paths of the innermost steps that run, wait or have failed."""
         there = [path for path, step in self.steps.items() if step.status in {"running", "waiting", "failed"}]
-        return tuple(path for path in there if not any(other.startswith((f"{path}.", f"{path}[")) for other in there))
+        return tuple(path for path in there if not any(other != path and is_within(other, path) for other in there))
 
 
 async def inspected(hub: PersistenceHub, run: RunLike) -> Outcome[RunInspection]:
@@ -170,7 +170,7 @@ class _Steps:
         within: Mapping[str, Frame] = frame.get("sub", {})
         for name in block:
             inner = within.get(name, {})
-            path = f"{around}.{name}" if around else name
+            path = path_to(around, name)
             below = [] if "result" in inner else list(self._below(self.flow.nodes[name], inner, path))
             yield self._step(name, path, inner, below)
             yield from below
@@ -185,10 +185,10 @@ class _Steps:
             if any(name in within for name in block):
                 yield from self.walk(frame, path, block)
             elif label in within:
-                yield from self.walk(within[label], path + label, block)
+                yield from self.walk(within[label], path_to(path, label), block)
         for label in within:
             if label.startswith("[") and label not in blocks:
-                yield from self.walk(within[label], path + label, blocks.get("body", ()))
+                yield from self.walk(within[label], path_to(path, label), blocks.get("body", ()))
 
     def _step(self, name: str, path: str, frame: Frame, below: list[StepInspection]) -> StepInspection:
         status = self._status(frame, [step.status for step in below])

@@ -8,6 +8,7 @@ another; the edges hold the same structure as a graph, for drawing and checking.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -45,6 +46,7 @@ __all__ = [
     "Switch",
     "ToolCall",
     "blocks_of",
+    "passing",
     "tools_of",
 ]
 
@@ -326,6 +328,14 @@ def blocks_of(node: Node) -> tuple[tuple[str, Block], ...]:
     """The blocks of a node, by the names of their edges."""
     handlers: tuple[tuple[str, Block], ...] = (("onError", node.on_error),) if node.on_error else ()
     return _inner(node.operation) + handlers
+
+
+def passing(steps: Block, nodes: Mapping[str, Node], graph: Graph | None) -> Iterator[tuple[str, str]]:
+    """The pairs of steps of which the second one, if it has no arguments, gets the result of the first one."""
+    yield from pairwise(steps) if graph is None else graph.single()
+    for node in nodes.values():
+        for _, block in blocks_of(node):
+            yield from pairwise(block)
 
 
 def tools_of(node: Node) -> Iterator[tuple[str, str]]:

@@ -86,8 +86,7 @@ async def run_parallel(context: Context, operation: Parallel, place: StepPositio
         within = place.frame["sub"]
         given = [within.get(f"[{index}]", {}).get("given") for index in range(count)]
         outcome = evolve(outcome, given=listed(given))
-    if isinstance(outcome, Done):
-        for frame in place.frame["sub"].values():
+        for frame in within.values():
             bring(place.scope.steps, frame.get("steps", {}))
     return outcome
 

@@ -135,7 +135,7 @@ def _within(value: object, pointer: str) -> Iterator[Located]:
 
 
 def _in_string(text: str, pointer: str, trail: _Trail) -> Iterator[Located]:
-    if not text.startswith("$") or text.startswith("$$"):
+    if not references.is_reference(text):
         return
     parsed = references.parse_reference(text)
     found = _as_flow_error(parsed.failure()) if isinstance(parsed, Failure) else parsed.unwrap()

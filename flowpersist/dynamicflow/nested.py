@@ -124,16 +124,7 @@ def _report(draft: Draft, document: Document, error: PersistenceError, *, inline
 def copied(problems: Iterable[FlowProblem], pointer: str, into: Problems) -> None:
     """Add problems of a document that stands within another one at a pointer."""
     for one in problems:
-        into.add(
-            pointer + one.pointer,
-            one.code,
-            one.message,
-            expected=one.expected,
-            step=one.step,
-            reference=one.reference,
-            tool=one.tool,
-            severity=one.severity,
-        )
+        into.keep(one._replace(pointer=pointer + one.pointer))
 
 
 def inner_flows(nodes: Iterable[Node]) -> list[tuple[Node, SubFlow, Flow]]:

@@ -48,10 +48,13 @@ class Problems:
         severity: Literal["error", "warning"] = "error",
     ) -> None:
         """Keep a problem, unless there are too many already."""
-        made = FlowProblem(pointer, code, message[:_MAX_MESSAGE], expected, step, reference, tool, severity)
-        if not self.full and made[:3] not in self._known:
-            self._known.add(made[:3])
-            self.found.append(made)
+        self.keep(FlowProblem(pointer, code, message[:_MAX_MESSAGE], expected, step, reference, tool, severity))
+
+    def keep(self, one: FlowProblem) -> None:
+        """The same for one that is made already."""
+        if not self.full and one[:3] not in self._known:
+            self._known.add(one[:3])
+            self.found.append(one)
 
     def hint(self, names: Iterable[str], known: Collection[str]) -> str:
         """A question that names the known name that one of these is probably meant to be; empty if there is none."""

@@ -9,7 +9,7 @@ from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.facts import run_id_of
 from flowpersist.dynamicflow.journal import replay
-from flowpersist.dynamicflow.state import check_state
+from flowpersist.dynamicflow.state import check_state, is_within
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,7 +40,7 @@ async def recover(hub: PersistenceHub, run: Resumption[Any]) -> Outcome[tuple[st
 
 def is_used(name: str, paths: Collection[str]) -> bool:
     """Whether the answer of a wait was used by one of these steps, or within one."""
-    return any(name == path or name.startswith((f"{path}.", f"{path}[")) for path in paths)
+    return any(is_within(name, path) for path in paths)
 
 
 async def forget_log(hub: PersistenceHub, run: Resumption[Any]) -> None:

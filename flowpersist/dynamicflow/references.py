@@ -28,9 +28,9 @@ __all__ = [
     "Resolve",
     "fill_text",
     "follow",
+    "is_reference",
     "over_limits",
     "parse_reference",
-    "references_in",
     "resolve_all",
 ]
 
@@ -87,6 +87,11 @@ def _written(part: str | int) -> str:
 Resolve: TypeAlias = Callable[[Reference], Result[object, PersistenceError]]
 
 
+def is_reference(value: object) -> bool:
+    """Whether a value of the document stands for another one."""
+    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+
+
 def parse_reference(text: str) -> Result[Reference, PersistenceError]:
     """Parse a text that is one reference."""
     if len(text) > MAX_REFERENCE or not _REFERENCE.fullmatch(text):
@@ -129,17 +134,6 @@ def _step(value: object, part: str | int) -> object:
     if isinstance(value, list | tuple | deque) and isinstance(part, int):
         return value[part] if part < len(value) else MISSING
     return field_of(value, str(part))
-
-
-def references_in(value: object) -> Result[tuple[Reference, ...], PersistenceError]:
-    """All references of nested lists and mappings, in the order of the document."""
-    found: list[Reference] = []
-
-    def note(reference: Reference) -> Result[object, PersistenceError]:
-        found.append(reference)
-        return Success(None)
-
-    return resolve_all(value, note).map(lambda _: tuple(found))
 
 
 def resolve_all(value: object, resolve: Resolve) -> Result[object, PersistenceError]:

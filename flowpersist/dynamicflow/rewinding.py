@@ -17,7 +17,7 @@ from flowpersist.dynamicflow.history import tried_again
 from flowpersist.dynamicflow.ir import blocks_of
 from flowpersist.dynamicflow.nested import flow_within
 from flowpersist.dynamicflow.parking import FAILED
-from flowpersist.dynamicflow.state import Frame, State, kept_frame
+from flowpersist.dynamicflow.state import Frame, State, is_within, kept_frame, path_to
 from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Rewound:
 
     def drops(self, path: str) -> bool:
         """Whether the step with this path was removed, or is within one that was."""
-        return any(_holds(removed, path) for removed in self.dropped)
+        return any(is_within(path, removed) for removed in self.dropped)
 
 
 def rewound(state: State, flow: Flow, from_step: str | None, edit: Mapping[str, object]) -> Rewound:
@@ -55,14 +55,6 @@ def rewound(state: State, flow: Flow, from_step: str | None, edit: Mapping[str, 
     for name, value in edit.items():
         _replace(flow, made.state, name, value)
     return made
-
-
-def _holds(outer: str, path: str) -> bool:
-    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
-
-
-def _below(path: str, name: str) -> str:
-    return path + name if name.startswith("[") or not path else f"{path}.{name}"
 
 
 def _mend(flow: Flow, frame: Frame, *, anew: bool) -> None:
@@ -100,11 +92,11 @@ class _Path:
     def follow(self, frame: Frame, around: str, blocks: list[Block]) -> None:
         """The same below a frame, which holds steps of these blocks."""
         within: dict[str, Frame] = frame.get("sub", {})
-        name = next((name for name in within if _holds(_below(around, name), self.path)), None)
+        name = next((name for name in within if is_within(self.path, path_to(around, name))), None)
         if name is None:
             self._refuse("is not a step that has begun")
         self._drop_after(within, around, name, blocks)
-        inner, path = within[name], _below(around, name)
+        inner, path = within[name], path_to(around, name)
         if path == self.path:
             self._drop(within, around, name, blocks)
             return
@@ -127,7 +119,7 @@ class _Path:
 
     def _drop(self, within: dict[str, Frame], around: str, name: str, blocks: list[Block]) -> None:
         """Let a step, an iteration or a branch begin anew, with its attempts counted on."""
-        self.made.dropped.append(_below(around, name))
+        self.made.dropped.append(path_to(around, name))
         dropped = within.pop(name)
         if name in self.flow.nodes:
             again: Frame = {**tried_again(dropped)}
@@ -192,7 +184,7 @@ def _steps(
     variables of their own.
     """
     for name, inner in frame.get("sub", {}).items():
-        path = _below(around, name)
+        path = path_to(around, name)
         node = flow.nodes.get(name)
         if node is not None:
             yield path, inner, node, own

@@ -40,7 +40,19 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow.ir import Flow
 from flowpersist.errors import FlowDeadlinePassed, FlowError, PersistenceError
 
-__all__ = ["FORMAT", "Frame", "State", "check_state", "error_of", "failure_of", "kept_frame", "new_state", "sub_frame"]
+__all__ = [
+    "FORMAT",
+    "Frame",
+    "State",
+    "check_state",
+    "error_of",
+    "failure_of",
+    "is_within",
+    "kept_frame",
+    "new_state",
+    "path_to",
+    "sub_frame",
+]
 
 FORMAT: Final = 1
 
@@ -86,6 +98,16 @@ def sub_frame(frame: Frame, name: str) -> Frame:
     """The inner frame of that name, created if it is missing."""
     within: dict[str, Frame] = frame.setdefault("sub", {})
     return within.setdefault(name, {})
+
+
+def path_to(around: str, name: str) -> str:
+    """The path of a step, or of an "[index]" of an iteration or branch, within the step at another path."""
+    return around + name if name.startswith("[") or not around else f"{around}.{name}"
+
+
+def is_within(path: str, outer: str) -> bool:
+    """Whether a path is that of a step, an iteration or a branch, or of what is within it."""
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
 
 
 def kept_frame(frame: Frame) -> Frame:

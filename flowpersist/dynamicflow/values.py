@@ -57,8 +57,8 @@ def collection(context: Context, node: Node, over: object, place: StepPosition) 
 
 def givers_of_items(context: Context, node: Node, over: object, place: StepPosition, count: int) -> list[object]:
     """The facts of the answers among the items of ``over``; None for each that is none."""
-    if isinstance(over, str) and over.startswith("$"):
-        found = references.parse_reference(over)
+    if references.is_reference(over):
+        found = references.parse_reference(str(over))
         given = None if isinstance(found, Failure) else context.resolver(node, place).given(found.unwrap())
         if isinstance(given, list) and len(given) == count:
             return given

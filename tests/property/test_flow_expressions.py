@@ -15,7 +15,6 @@ from flowpersist.dynamicflow.references import (
     fill_text,
     follow,
     parse_reference,
-    references_in,
     resolve_all,
 )
 from flowpersist.errors import FlowError
@@ -338,7 +337,13 @@ def test_arguments_are_bounded():
 
 
 def test_references_in_arguments_are_listed():
-    found = references_in({"a": "$x.y", "b": ["$z", "$$not", 1]}).unwrap()
+    found = []
+
+    def note(reference):
+        found.append(reference)
+        return Success(None)
+
+    assert resolve_all({"a": "$x.y", "b": ["$z", "$$not", 1]}, note).unwrap() == {"a": None, "b": [None, "$not", 1]}
     assert [str(reference) for reference in found] == ["$x.y", "$z"]
 
 
