@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from flowpersist import AwaitInput, KeyRing, Status, open_hub, or_raise
 from flowpersist.dynamicflow import FlowRunner, ToolContext, tool
 from flowpersist.tools import approve
 from machine import WITH_MEMORY
+from programs import started_programs
 
 PROGRAM = Path(__file__).with_name("asking_program.py")
 SIZE = AwaitInput(id="size", prompt="Which size?", schema=int)
@@ -73,19 +71,8 @@ class TestEachBackend(Each):
 
 @pytest.fixture
 def program(tmp_path):
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments, die_at=""):
-        command = [sys.executable, str(PROGRAM), f"sqlite:///{tmp_path}/flows.db", str(tmp_path / "log"), *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIE_AT": die_at})
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with started_programs(PROGRAM, f"sqlite:///{tmp_path}/flows.db", str(tmp_path / "log")) as start:
+        yield start
 
 
 def said(process):
@@ -128,7 +115,7 @@ def test_each_answer_may_come_in_a_process_of_its_own(program, tmp_path):
 
 @pytest.mark.parametrize("point", ["drafted", "linked"])
 def test_a_tool_that_is_killed_before_it_asks_asks_in_another_process(program, tmp_path, point):
-    assert said(program("start", die_at=point)) is None
+    assert said(program("start", DIE_AT=point)) is None
     worked(program, tmp_path)
     keys = said(program("start"))["suspended"]
     links = {link for (link,) in logged(tmp_path, "link")}
@@ -147,7 +134,7 @@ def test_an_answer_is_not_lost_with_the_process_that_took_it(program, tmp_path, 
     if point == "coloured":
         keys = said(program("resume", keys["t.size"], "7"))["suspended"]
     name = next(iter(keys))
-    assert said(program("resume", keys[name], answers[name], die_at=point)) is None
+    assert said(program("resume", keys[name], answers[name], DIE_AT=point)) is None
     worked(program, tmp_path)
     again = said(program("start"))
     if point == "sized":

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flow_steps import ask, said
 from flowpersist.dynamicflow import FlowRunner, tool
 from flowpersist.hub.opening import open_hub
 from flowpersist.hub.outcome import or_raise
@@ -30,16 +31,8 @@ def runner(hub):
     return FlowRunner(hub, [say, AwaitInput("sign", "Sign?")])
 
 
-def ask(name="q", **args):
-    return {"id": name, "tool": "await_input", "args": {"prompt": f"{name}?", **args}}
-
-
 def noted(name):
     return {**ask(), "output": name}
-
-
-def said(value, **more):
-    return {"tool": "say", "args": {"value": value}, **more}
 
 
 async def run(runner, *steps, answers=None, form=None, **start):

@@ -5,14 +5,13 @@ work.
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from programs import started_programs
 
 PROGRAM = Path(__file__).with_name("flow_program.py")
 
@@ -20,21 +19,8 @@ PROGRAM = Path(__file__).with_name("flow_program.py")
 @pytest.fixture
 def program(tmp_path):
     """Starts the program on one database and one log; what is still running at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments, hang=False):
-        command = [sys.executable, str(PROGRAM), f"sqlite:///{tmp_path}/flows.db", str(tmp_path / "log"), *arguments]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **({"HANG": "1"} if hang else {})}
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with started_programs(PROGRAM, f"sqlite:///{tmp_path}/flows.db", str(tmp_path / "log")) as start:
+        yield start
 
 
 def said(process):
@@ -88,7 +74,7 @@ def finished(program, tmp_path):
 
 def test_a_worker_goes_on_with_a_run_whose_process_was_killed_in_a_tool(program, tmp_path):
     first = program(
-        "start", document(noted("before"), {"tool": "hang", "args": {"value": 1}}, noted("after")), hang=True
+        "start", document(noted("before"), {"tool": "hang", "args": {"value": 1}}, noted("after")), HANG="1"
     )
     assert first.stdout.readline() == "hanging\n"
     first.kill()
@@ -100,7 +86,7 @@ def test_a_worker_goes_on_with_a_run_whose_process_was_killed_in_a_tool(program,
 def test_an_answer_is_not_lost_with_the_process_that_took_it(program, tmp_path):
     steps = [noted("before"), ASK, noted(["$q"]), {"tool": "hang", "args": {"value": 1}}, noted("after")]
     keys = said(program("start", document(*steps)))["suspended"]
-    second = program("resume", keys["q"], '"yes"', hang=True)
+    second = program("resume", keys["q"], '"yes"', HANG="1")
     assert second.stdout.readline() == "hanging\n"
     second.kill()
     finished(program, tmp_path)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from flow_steps import ask, said
 from flowpersist.dynamicflow import Completed, FlowRunner, Migration, Suspended, check, tool
 from flowpersist.dynamicflow import compile as compile_flow
 from flowpersist.errors import ConfigurationError, FlowError
@@ -55,19 +56,11 @@ async def hub():
         yield opened
 
 
-def ask(name="ask", **args):
-    return {"id": name, "tool": "await_input", "args": {"prompt": f"{name}?", **args}}
-
-
-def said(value, **more):
-    return {"tool": "say", "args": {"value": value}, **more}
-
-
 def sub(flow, name="sub", **more):
     return {"id": name, "flow": flow, **more}
 
 
-INNER = {"flow": [ask(), said(["$input", "$ask", "$ask.by", "$run.by"], output="mine")]}
+INNER = {"flow": [ask("ask"), said(["$input", "$ask", "$ask.by", "$run.by"], output="mine")]}
 OUTER = {"flow": [said(1, output="x"), sub(INNER, input={"a": "$x"}), said(["$sub", "$sub[1]"], id="last")]}
 FLOWS = {"inner": INNER, "twice": {"flow": [sub("inner", "one", input=1), sub("inner", "two", input="$one")]}}
 
@@ -99,7 +92,7 @@ async def test_the_first_step_gets_the_input_and_an_answer_at_the_end_keeps_its_
     first = {"flow": [sub({"flow": [said("$previousOutput")]}, input="$input.n")]}
     assert or_raise(await runner.start(first, input={"n": 5})).result == 5
     assert or_raise(await runner.start({"flow": [sub({"flow": [said("$input")]})]})).result == {}
-    last = or_raise(await runner.start({"flow": [sub({"flow": [ask()]}, output="x"), said(["$sub.by", "$x.by"])]}))
+    last = or_raise(await runner.start({"flow": [sub({"flow": [ask("ask")]}, output="x"), said(["$sub.by", "$x.by"])]}))
     assert or_raise(await runner.resume(last.key, answer=1, by="bob")).result == ["bob", "bob"]
 
 
@@ -197,7 +190,7 @@ async def _later(value: object = None) -> object:
 
 async def test_a_registered_flow_that_has_changed_needs_a_migration(hub):
     document = {"flow": [sub("inner")]}
-    changed = {"inner": {"flow": [ask(), said("new")]}}
+    changed = {"inner": {"flow": [ask("ask"), said("new")]}}
     old, new = (compile_flow(document, flows).unwrap().hash for flows in (FLOWS, changed))
     assert old != new
     outcome = or_raise(await FlowRunner(hub, TOOLS, flows=FLOWS).start(document))
@@ -214,9 +207,9 @@ async def test_without_a_document_the_run_keeps_the_flow_that_it_began_with(hub)
 
 
 def test_the_hash_is_of_what_sub_flows_do():
-    described = {"metadata": {"name": "n"}, "flow": [{**ask(), "description": "d"}, INNER["flow"][1]]}
+    described = {"metadata": {"name": "n"}, "flow": [{**ask("ask"), "description": "d"}, INNER["flow"][1]]}
     assert hash_of({"flow": [sub(INNER)]}) == hash_of({"flow": [sub(described)]})
-    assert hash_of({"flow": [sub(INNER)]}) != hash_of({"flow": [sub({"flow": [ask()]})]})
+    assert hash_of({"flow": [sub(INNER)]}) != hash_of({"flow": [sub({"flow": [ask("ask")]})]})
     assert hash_of({"flow": [sub("twice")]}) != hash_of({"flow": [sub("inner")]})
     deep = {**FLOWS, "inner": {"flow": [ask("other")]}}
     assert compile_flow({"flow": [sub("twice")]}, deep).unwrap().hash != hash_of({"flow": [sub("twice")]})
@@ -256,7 +249,7 @@ def test_flows_that_contain_themselves_are_refused():
 
 async def test_steps_may_be_nested_so_deep_and_no_deeper(hub):
     def nested(levels):
-        flows = {"f0": {"flow": [ask()]}}
+        flows = {"f0": {"flow": [ask("ask")]}}
         for at in range(1, levels):
             flows[f"f{at}"] = {"flow": [sub(f"f{at - 1}", "s")]}
         return flows

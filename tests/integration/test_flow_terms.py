@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from flow_steps import ask, said
 from flowpersist import blocking
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, tool
 from flowpersist.dynamicflow import compile as compile_flow
@@ -19,14 +20,6 @@ from flowpersist.lifecycle import Criteria
 @tool()
 async def say(value: object = None) -> object:
     return value
-
-
-def ask(name="q", **args):
-    return {"id": name, "tool": "await_input", "args": {"prompt": f"{name}?", **args}}
-
-
-def said(value):
-    return {"tool": "say", "args": {"value": value}}
 
 
 @pytest.fixture

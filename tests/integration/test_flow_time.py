@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flow_steps import ask, said
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
 from flowpersist.dynamicflow import compile as compile_flow
 from flowpersist.errors import (
@@ -83,14 +84,6 @@ async def hub():
 @pytest.fixture
 def runner(hub):
     return FlowRunner(hub, TOOLS)
-
-
-def ask(name="q", **args):
-    return {"id": name, "tool": "await_input", "args": {"prompt": f"{name}?", **args}}
-
-
-def said(value, **more):
-    return {"tool": "say", "args": {"value": value}, **more}
 
 
 def delay(name="d", **given):
