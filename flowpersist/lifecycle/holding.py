@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import Scalar
-from flowpersist.errors import (
-    UnreadAnswers,
-)
+from flowpersist.errors import UnreadAnswers
 from flowpersist.lifecycle.changes import close, update_status
 from flowpersist.lifecycle.decisions import Decision, Holder, refused
 from flowpersist.lifecycle.model import (
@@ -143,22 +141,15 @@ def suspend_next(
         if head.status is Status.EXPIRED:
             return refused(head, closed_error(head, None))
         standing = supersede(head.waits, superseded, now)
-        kept = [wait for wait in standing if carried(wait, superseded)]
-        over = [wait for wait in standing if not carried(wait, superseded)]
-        check_names([*kept, *waits])
+        following = _following(_finish(head, holder, "suspend_next"), now, standing, superseded, waits, metadata)
         waiting = replace(
-            _finish(head, holder, "suspend_next"),
+            following,
             status=Status.WAITING,
             until=until,
-            metadata=head.metadata if metadata is None else metadata,
-            waits=(*kept, *(replace(wait, sequence=head.sequence + 1) for wait in waits)),
-            receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
-            sequence=head.sequence + 1,
             attempt=0,
             claim_id=None,
             lease_until=None,
             error=None,
-            updated_at=now,
         )
         updated = update_status(waiting, now)
         return Decision(updated, Success(updated))
@@ -193,24 +184,36 @@ def checkpoint(
         if head.sequence != sequence:
             return refused(head, lost(head))
         standing = supersede(undelivered(head, unread), superseded, now)
-        stays = [wait for wait in standing if carried(wait, superseded)]
-        over = [wait for wait in standing if not carried(wait, superseded)]
-        check_names([*stays, *waits])
-        following = head.sequence + 1
-        delivered = (wait if wait.open else replace(wait, delivery=following) for wait in stays)
-        held = replace(
-            head,
-            until="each",
-            metadata=head.metadata if metadata is None else metadata,
-            waits=(*delivered, *(replace(wait, sequence=following) for wait in waits)),
-            receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
-            sequence=following,
-            attempt=1 if progress else head.attempt,
-            updated_at=now,
-        )
+        following = _following(head, now, standing, superseded, waits, metadata)
+        delivered = (wait if wait.open else replace(wait, delivery=following.sequence) for wait in following.waits)
+        held = replace(following, until="each", waits=tuple(delivered), attempt=1 if progress else head.attempt)
         return Decision(held, Success(held))
 
     return _held(head, holder, now, kept)
+
+
+def _following(
+    head: Head,
+    now: datetime,
+    standing: Sequence[WaitState],
+    superseded: Collection[str],
+    waits: Sequence[WaitState],
+    metadata: Mapping[str, Scalar] | None,
+) -> Head:
+    """The head of the next sequence: of the ``standing`` waits, what was delivered or superseded becomes receipts, what
+    is open or unread stays, and the new waits join them.
+    """
+    kept = [wait for wait in standing if carried(wait, superseded)]
+    over = [wait for wait in standing if not carried(wait, superseded)]
+    check_names([*kept, *waits])
+    return replace(
+        head,
+        metadata=head.metadata if metadata is None else metadata,
+        waits=(*kept, *(replace(wait, sequence=head.sequence + 1) for wait in waits)),
+        receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
+        sequence=head.sequence + 1,
+        updated_at=now,
+    )
 
 
 def _handled(head: Head, holder: Holder, verb: str, now: datetime, **ends: Any) -> Decision[Head]:  # noqa: ANN401 - as _hold
