@@ -1,7 +1,7 @@
 """Who gave an answer, and when: kept beside the answer while it is passed on, and read as ``$ask.by`` and ``$ask.at``.
 
-It is ``{"by": …, "at": …}`` for an answer, and for a list of results a list, with None for what is no answer. Beside a
-name in a scope it stands under the name of ``beside``, which no variable and no step can have.
+It is ``{"by": …, "at": …}`` for an answer. For a list of results it is a list, with None for each result that is not an
+answer. Beside a name in a scope it stands under the name of ``beside``, which no variable and no step can have.
 """
 
 from __future__ import annotations

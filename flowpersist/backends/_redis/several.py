@@ -52,7 +52,7 @@ class Replies:
 
     def record(self) -> Record | None:
         """The record; ``IntegrityError`` if it is damaged."""
-        # A list of None alone is the reply where there is no record.
+        # The reply for a record that does not exist is a list with None alone.
         if self.fields.count(None) == len(self.fields):
             return None
         record = record_of(self.ref, self.fields)
