@@ -382,13 +382,17 @@ async def test_a_long_document_is_compiled_beside_the_event_loop(monkeypatch, lo
     source = document if form == "object" else json.dumps(document)
     threads = set()
 
-    def noted(given):
-        threads.add(threading.current_thread() is threading.main_thread())
-        return compile_flow(given)
+    module = sys.modules["flowpersist.dynamicflow.compile"]
+    compiled = module.compile_document
 
-    monkeypatch.setattr(sys.modules["flowpersist.dynamicflow.compile"], "compile", noted)
-    assert (await compile_soon(source)).unwrap().hash == compile_flow(document).unwrap().hash
+    def noted(*given):
+        threads.add(threading.current_thread() is threading.main_thread())
+        return compiled(*given)
+
+    monkeypatch.setattr(module, "compile_document", noted)
+    found = (await compile_soon(source)).unwrap()
     assert threads == {not long}
+    assert found.hash == compile_flow(document).unwrap().hash
 
 
 async def test_a_long_document_runs(hub):
