@@ -57,14 +57,14 @@ class Opened:
 
     def __init__(self, hub):
         self.count = 0
-        records = hub.suspensions.records
-        loaded = records.loaded
+        heads = hub.suspensions.records._heads
+        decoded = heads.decoded
 
-        def counted(*args):
+        def counted(data):
             self.count += 1
-            return loaded(*args)
+            return decoded(data)
 
-        records.loaded = counted
+        heads.decoded = counted
 
 
 async def suspended(hub, count):
