@@ -283,6 +283,14 @@ class Context(ABC):
         come = [name for name in self._come if is_within(name, path)]
         return any(name in self.answers or name in self.expired for name in come)
 
+    def come_within(self, path: str) -> set[int]:
+        """The numbers of the iterations or branches of a step for which something has come."""
+        prefix = f"{path}["
+        come = [
+            name for name in self._come if name.startswith(prefix) and (name in self.answers or name in self.expired)
+        ]
+        return {int(name[len(prefix) : name.index("]", len(prefix))]) for name in come}
+
     def give_up(self, path: str, *, answers: bool = True) -> None:
         """Drop the waits within a step whose attempt has failed, so that a further attempt asks again; with
         ``answers``, those that have come too.

@@ -73,7 +73,9 @@ class FanOut:
         """Let those go on whose answers have come, unless all have ended: then another walk visits them."""
         if not self._busy:
             return
-        come = [index for index in sorted(self._waiting) if self.context.has_come(f"{self.path}[{index}]")]
+        self._go_on(sorted(self._waiting & self.context.come_within(self.path)))
+
+    def _go_on(self, come: list[int]) -> None:
         if come:
             self._waiting.difference_update(come)
             self._due.extend(come)
@@ -87,7 +89,7 @@ class FanOut:
                 if self.concurrency == 1:
                     return
                 # Its answer may have come before it was among those that wait.
-                self._revive()
+                self._go_on([index] if self.context.has_come(f"{self.path}[{index}]") else [])
                 continue
             verdict = self.judge(index, outcome)
             if isinstance(verdict, Failed):

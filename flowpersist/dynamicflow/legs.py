@@ -220,7 +220,7 @@ class Legs:
     def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit, used: Collection[str]) -> Engine:
         delivered = {*run.answers, *run.expired, DEADLINE}
         carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
-        sizes = {wait.name: 0 if wait.awaiting is None else wait.awaiting.size for wait in carried}
+        sizes = {wait.name: wait.size for wait in carried}
         migrated = run.suspension.metadata.get("hash") != flow.hash
         return Engine(
             flow=flow,

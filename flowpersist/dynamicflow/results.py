@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
     from flowpersist.lifecycle import Receipt, Suspension
+    from flowpersist.lifecycle import Wait as SuspensionWait
 
 __all__ = ["Accepted", "Completed", "FlowOutcome", "Suspended", "Wait", "delays_of", "due_of", "open_waits"]
 
@@ -22,7 +23,17 @@ class Wait:
 
     step: str
     key: SuspensionKey
-    awaiting: AwaitInput[object]
+    _asked: SuspensionWait = field(repr=False, alias="asked")
+
+    @property
+    def awaiting(self) -> AwaitInput[object]:
+        """What is awaited, with its schema as JSON Schema."""
+        # Made on demand: a run with a thousand open waits must not check a thousand schemas at each answer.
+        awaiting = self._asked.awaiting
+        if awaiting is None:
+            msg = "a wait of a run that asks nothing"
+            raise ValueError(msg)
+        return awaiting
 
 
 @frozen
@@ -73,9 +84,9 @@ def open_waits(
 ) -> tuple[Wait, ...]:
     """The open waits of a run, of these steps or of all."""
     return tuple(
-        Wait(wait.name, keys[wait.name], wait.awaiting)
+        Wait(wait.name, keys[wait.name], wait)
         for wait in suspension.waits
-        if wait.name in keys and wait.awaiting is not None and (steps is None or wait.name in steps)
+        if wait.name in keys and wait.asks and (steps is None or wait.name in steps)
     )
 
 

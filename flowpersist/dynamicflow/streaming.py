@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from returns.result import Failure
 
-from flowpersist.dynamicflow.events import Emit, EventType, FlowEvent
+from flowpersist.dynamicflow.events import Emit, EventType, FlowEvent, nothing
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended
 from flowpersist.errors.secrecy import forgetting
 from flowpersist.errors.tracebacks import Tracebacks
@@ -28,6 +28,8 @@ def tell(
     """Report to the followers how the run ended, or with ``running`` what it awaits while it runs; gives the
     outcome.
     """
+    if emit is nothing:
+        return outcome
     if isinstance(outcome, Failure):
         emit("flow-error", {"run": run_id, "error": outcome.failure().to_problem()})
         return outcome

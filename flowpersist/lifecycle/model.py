@@ -349,6 +349,11 @@ def fingerprint(value: object) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def json_size(value: Mapping[str, object]) -> int:
+    """The bytes of JSON data as compact text."""
+    return len(msgspec.json.encode(value))
+
+
 def secret_digest(secret: bytes) -> bytes:
     """The digest of a key's secret, as receipts keep it."""
     return hashlib.sha256(secret).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
@@ -32,8 +33,8 @@ def _superseded(wait: WaitState, now: datetime) -> WaitState:
 
 def check_names(waits: Sequence[WaitState]) -> None:
     """``ValueError`` if two of them have the same name."""
-    names = [wait.name for wait in waits]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counted = Counter(wait.name for wait in waits)
+    twice = sorted(name for name, times in counted.items() if times > 1)
     if twice:
         msg = f"waits named {', '.join(twice)} are open already: name the new ones otherwise"
         raise ValueError(msg)

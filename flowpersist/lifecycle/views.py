@@ -18,7 +18,17 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import Principal
 from flowpersist.inputs.redaction import masked_question
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Answer, Head, Status, Until, WaitReceipt, WaitState, WaitStatus, check_metadata
+from flowpersist.lifecycle.model import (
+    Answer,
+    Head,
+    Status,
+    Until,
+    WaitReceipt,
+    WaitState,
+    WaitStatus,
+    check_metadata,
+    json_size,
+)
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
@@ -67,6 +77,16 @@ class Wait:
     def timed(self) -> bool:
         """Whether nobody may answer it, so that only time ends it."""
         return self._data is not None and self._data.get("answerable_by") == []
+
+    @property
+    def asks(self) -> bool:
+        """Whether an answer is needed."""
+        return self._data is not None
+
+    @property
+    def size(self) -> int:
+        """The bytes of what is awaited, as JSON; 0 where no answer is needed."""
+        return 0 if self._data is None else json_size(self._data)
 
     @cached_property
     def awaiting(self) -> AwaitInput[object] | None:
