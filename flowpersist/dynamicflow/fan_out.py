@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from flowpersist.dynamicflow.branches import Branches, Verdict
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.state import failure_of, sub_frame
 
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
 
 __all__ = ["FanOut", "first_of", "settle_failure"]
-
-
-class _Ended(Exception):
-    """A signal between the workers of one fan-out; never reported as an error. ``failed`` is None where enough have
-    finished.
-    """
-
-    def __init__(self, failed: Failed | None) -> None:
-        super().__init__(failed)
-        self.failed = failed
 
 
 @define(eq=False)
@@ -54,19 +45,17 @@ class FanOut:
     async def all(self) -> Failed | Pending | None:
         """Run all. None if all, or enough of them, have finished."""
         indexes = iter(range(self.count))
-        ended: list[Failed | None] = []
+        branches = Branches()
         self.context.fans.add(self._revive)
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.concurrency, self.count)):
-                    self._busy += 1
-                    group.create_task(self._work(indexes))
-        except* _Ended as signals:
-            ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+            for _ in range(min(self.concurrency, self.count)):
+                self._busy += 1
+                branches.start(self._work(indexes))
+            ended = await branches.verdict()
         finally:
             self.context.fans.discard(self._revive)
-        if ended:
-            return ended[0]
+        if ended is not None:
+            return ended.failed
         return PENDING if self._waiting else None
 
     def _revive(self) -> None:
@@ -81,21 +70,22 @@ class FanOut:
             self._due.extend(come)
             self._due_or_over.set()
 
-    async def _work(self, indexes: Iterator[int]) -> None:
+    async def _work(self, indexes: Iterator[int]) -> Verdict | None:
         while (index := await self._next(indexes)) is not None:
             outcome = await self.run(index)
             if isinstance(outcome, Pending):
                 self._waiting.add(index)
                 if self.concurrency == 1:
-                    return
+                    return None
                 # Its answer may have come before it was among those that wait.
                 self._go_on([index] if self.context.has_come(f"{self.path}[{index}]") else [])
                 continue
             verdict = self.judge(index, outcome)
             if isinstance(verdict, Failed):
-                raise _Ended(verdict)
+                return Verdict(verdict)
             if verdict:
-                raise _Ended(None)
+                return Verdict(None)
+        return None
 
     async def _next(self, indexes: Iterator[int]) -> int | None:
         """The next one to run; None once none runs and none can go on."""

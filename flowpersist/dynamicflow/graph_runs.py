@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow.answered import beside, bring, named
+from flowpersist.dynamicflow.branches import Branches, Verdict
 from flowpersist.dynamicflow.ir import START
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
@@ -29,29 +30,21 @@ if TYPE_CHECKING:
 __all__ = ["run_graph"]
 
 
-class _Ended(Exception):
-    """Ends the other nodes of a graph in which one has failed; never reported as an error."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed)
-        self.failed = failed
-
-
 async def run_graph(context: Context, graph: Graph, place: StepPosition) -> StepOutcome:
     """Run all nodes that can run; gives the result of the only node without a successor, or those of several by id."""
-    ended: list[Failed] = []
-    group = asyncio.TaskGroup()
-    walk = _Walk(context, graph, place, group)
+    branches = Branches()
+    walk = _Walk(context, graph, place, branches)
+    first = walk.settled(START, came=True)
+    if isinstance(first, Failed):
+        return first
+    context.fans.add(walk.revive)
     try:
-        async with group:
-            context.fans.add(walk.revive)
-            walk.go_on(walk.settled(START, came=True))
-    except* _Ended as signals:
-        ended.extend(error.failed for error in signals.exceptions if isinstance(error, _Ended))
+        walk.go_on(first)
+        ended = await branches.verdict()
     finally:
         context.fans.discard(walk.revive)
-    if ended:
-        return ended[0]
+    if ended is not None and ended.failed is not None:
+        return ended.failed
     return PENDING if walk.waiting else await walk.result()
 
 
@@ -62,7 +55,7 @@ class _Walk:
     context: Context
     graph: Graph
     place: StepPosition
-    group: asyncio.TaskGroup
+    branches: Branches
     #: The nodes that wait for an answer.
     waiting: set[str] = field(factory=set, init=False)
     results: dict[str, Done] = field(factory=dict, init=False)
@@ -101,28 +94,31 @@ class _Walk:
         """Run these nodes, and those that follow them, at once."""
         for name in names:
             self._busy += 1
-            self.group.create_task(self._follow(name))
+            self.branches.start(self._follow(name))
 
     def revive(self) -> None:
         """Let the nodes go on whose answers have come, unless no node runs: then another walk visits them."""
         self._come_or_over.set()
 
-    async def _follow(self, first: str) -> None:
+    async def _follow(self, first: str) -> Verdict | None:
         name: str | None = first
         while name is not None:
             await self.context.pace()
             outcome = await self._run(name)
             if isinstance(outcome, Failed):
-                raise _Ended(outcome)
+                return Verdict(outcome)
             if isinstance(outcome, Pending):
                 if not await self._has_come(name):
-                    return
+                    return None
                 continue
             self.results[name] = outcome
             ready = self.settled(name, came=True)
+            if isinstance(ready, Failed):
+                return Verdict(ready)
             self.go_on(ready[1:])
             name = ready[0] if ready else None
         self._rest()
+        return None
 
     async def _has_come(self, name: str) -> bool:
         """Wait for an answer to a node as long as others run; whether one has come."""
@@ -183,14 +179,19 @@ class _Walk:
             return Done({source: self.results[source].value for source in came})
         return self.results[came[0]] if came else self.place.previous
 
-    def settled(self, source: str, *, came: bool) -> list[str]:
-        """Settle the edges of a node that has finished or is left out; gives the nodes that can run now."""
+    def settled(self, source: str, *, came: bool) -> list[str] | Failed:
+        """Settle the edges of a node that has finished or is left out; gives the nodes that can run now, or the failure
+        of a condition.
+        """
         ready: list[str] = []
         ended = deque([(source, came)])
         while ended:
             name, has_come = ended.popleft()
             for link in self._out_of.get(name, ()):
-                if has_come and self._holds(link):
+                taken = has_come and self._holds(link)
+                if isinstance(taken, Failed):
+                    return taken
+                if taken:
                     self._taken[link.target].add(name)
                 self._unsettled[link.target] -= 1
                 if self._unsettled[link.target]:
@@ -201,7 +202,7 @@ class _Walk:
                     ended.append((link.target, False))
         return ready
 
-    def _holds(self, link: Link) -> bool:
+    def _holds(self, link: Link) -> bool | Failed:
         """Whether an edge is taken. One to a finished node was, which is not decided again."""
         if link.condition is None or self._is_finished(link.target):
             return True
@@ -213,7 +214,7 @@ class _Walk:
         if isinstance(held, Failed):
             error = held.error
             message = f"the edge from {link.source!r} to {link.target!r}: {error.message}"
-            raise _Ended(Failed(FlowError(message, error.document, error.step, error.reference)))
+            return Failed(FlowError(message, error.document, error.step, error.reference))
         return held
 
     async def result(self) -> StepOutcome:

@@ -81,7 +81,7 @@ def written(step):
             **common,
             **until,
             "parallel": inner,
-            **({"timeout": 5 * 100 ** height(step)} if options.get("hangs") else {}),
+            **({"timeout": 100 ** (height(step) - 1)} if options.get("hangs") else {}),
         }
     if kind == "m":
         return {**common, "map": [1, 2, 3], "with": inner[0], "concurrency": 3}
