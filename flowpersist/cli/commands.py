@@ -9,6 +9,7 @@ import click
 
 from flowpersist.cli import (
     artifacts,
+    dry_runs,
     features,
     flow_documents,
     flow_runs,
@@ -72,5 +73,5 @@ for one in (
     upkeep.keygen,
 ):
     command.add_command(one)
-for one in (flow_runs.inspect, flow_runs.retry):
+for one in (dry_runs.rehearse, flow_runs.inspect, flow_runs.retry):
     flow_documents.flow.add_command(one)

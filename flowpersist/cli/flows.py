@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.keys.suspension_key import SuspensionId
 
-__all__ = ["go", "resume", "run", "tools_option", "wait_option", "worker"]
+__all__ = ["go", "input_options", "input_value", "resume", "run", "tools_option", "wait_option", "worker"]
 
 #: Seconds between two checks of a run that others answer.
 POLL: Final = 0.2
@@ -45,12 +45,20 @@ wait_option = click.option(
 )
 
 
+def input_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that give a run's input; ``input_value`` reads them."""
+    fields = click.option(
+        "--input", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the input; repeat it."
+    )
+    file = click.option(
+        "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
+    )
+    return fields(file(command))
+
+
 @click.command(cls=Command)
 @click.argument("document", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--input", "fields", metavar="NAME=VALUE", multiple=True, help="A field of the input; repeat it.")
-@click.option(
-    "--input-file", type=click.Path(allow_dash=True), help="A file with the input as JSON; - is standard input."
-)
+@input_options
 @click.option(RUN_ID, help="A name for the run: starting the same run again gives the existing one.")
 @click.option("--by", help="Who asks for the run; '$run.by' in the document.")
 @click.option("--tenant", help="Whose the run is.")
@@ -75,7 +83,7 @@ def run(
 ) -> None:
     """Run a DynamicFlow DOCUMENT until it ends or awaits input; then print the keys that take the answers."""
     text = document.read_bytes()
-    value = _input(fields, input_file)
+    value = input_value(fields, input_file)
     listed = scalars_of(metadata, "--metadata")
 
     async def start(runner: FlowRunner) -> FlowOutcome:
@@ -142,7 +150,8 @@ def worker(*, store: Store, tools: tuple[str, ...], concurrency: int, grace: tim
     with_hub(store, session, writes=True)
 
 
-def _input(fields: tuple[str, ...], file: str | None) -> object:
+def input_value(fields: tuple[str, ...], file: str | None) -> object:
+    """The input that the options give."""
     if file is None:
         return fields_of(fields, "--input")
     if fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowpersist.dynamicflow.checking import check
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.drawing import draw
+from flowpersist.dynamicflow.dry_runs import DryQuestion, DryRun, dry_run
 from flowpersist.dynamicflow.events import FlowEvent
 from flowpersist.dynamicflow.inspecting import RunInspection, StepInspection
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
@@ -12,6 +13,7 @@ from flowpersist.dynamicflow.migrations import Migration
 from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome, Suspended, Wait
 from flowpersist.dynamicflow.runner import FlowRunner
 from flowpersist.dynamicflow.schema import document_schema
+from flowpersist.dynamicflow.stand_ins import DryCall
 from flowpersist.dynamicflow.tools import Join, Tool, tool
 from flowpersist.inputs.tool_context import Cancellation, ToolContext
 
@@ -19,6 +21,9 @@ __all__ = [
     "Accepted",
     "Cancellation",
     "Completed",
+    "DryCall",
+    "DryQuestion",
+    "DryRun",
     "Edge",
     "Flow",
     "FlowEvent",
@@ -37,5 +42,6 @@ __all__ = [
     "compile",
     "document_schema",
     "draw",
+    "dry_run",
     "tool",
 ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
-__all__ = ["chosen", "is_held"]
+__all__ = ["chosen", "is_held", "option_of"]
 
 #: The frame of the call, among those of the steps within the step; no step has this id.
 _CALL = "?"
@@ -49,7 +49,7 @@ async def chosen(
     if not isinstance(outcome, Done):
         return outcome
     del place.frame["sub"][_CALL]
-    option = _option(outcome.value)
+    option = option_of(outcome.value)
     if option in decision.options:
         return option
     shown = f"{option[:100]!r}" if isinstance(option, str) else f"a {type(outcome.value).__name__}"
@@ -79,7 +79,7 @@ def _literal(value: object) -> object:
     return [_literal(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _option(value: object) -> str | None:
+def option_of(value: object) -> str | None:
     """The option that a tool gives: its id, true or false, or an object with the ``choice``."""
     if isinstance(value, Mapping):
         value = value.get("choice")

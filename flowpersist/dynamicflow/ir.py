@@ -46,6 +46,7 @@ __all__ = [
     "Switch",
     "ToolCall",
     "blocks_of",
+    "decisions_of",
     "passing",
     "tools_of",
 ]
@@ -343,10 +344,17 @@ def tools_of(node: Node) -> Iterator[tuple[str, str]]:
     operation = node.operation
     if isinstance(operation, ToolCall):
         yield operation.tool, "tool"
-    elif isinstance(operation, Switch) and isinstance(operation.selector, Decision):
-        yield operation.selector.tool, "switch"
+    field_name = "switch" if isinstance(operation, Switch) else "condition"
+    yield from ((decision.tool, field_name) for decision in decisions_of(node))
+
+
+def decisions_of(node: Node) -> Iterator[Decision]:
+    """The choices that a node leaves to tools."""
+    operation = node.operation
+    if isinstance(operation, Switch) and isinstance(operation.selector, Decision):
+        yield operation.selector
     elif isinstance(operation, Conditional | Filter | Loop) and isinstance(operation.condition, Decision):
-        yield operation.condition.tool, "condition"
+        yield operation.condition
 
 
 def _inner(operation: Operation) -> tuple[tuple[str, Block], ...]:

@@ -63,3 +63,9 @@ class ToolGuard(Protocol):
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         """A call outside a flow."""
         ...
+
+    def rehearsed(self) -> ToolGuard:
+        """A guard without effects, for a dry run: each call waits, and rules, checks and standing approvals are not
+        asked.
+        """
+        ...

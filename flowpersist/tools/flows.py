@@ -14,7 +14,7 @@ from flowpersist.inputs.guarding import Approved, Asking, Refused, Responded, Se
 from flowpersist.inputs.tool_context import ToolContext
 from flowpersist.tools.calls import Call
 from flowpersist.tools.described import Arguments, FunctionTool, Guard
-from flowpersist.tools.terms import Stale, digest_of_question
+from flowpersist.tools.terms import Decided, Stale, digest_of_question
 
 __all__ = ["FlowTool"]
 
@@ -74,16 +74,15 @@ class FlowGuard:
             return Failure(MalformedPayload("the state of a flow holds no call that waits for an approval"))
         otherwise = "another question was answered" if digest not in {None, shown} else None
         decision = await terms.settled(asked, answer, by, otherwise)
-        if isinstance(decision, Stale):
-            return self._anew(asked, decision)
-        if decision.call is None:
-            said = decision.comment
-            return Success(Responded(said or "") if decision.decision == "respond" else Refused(said))
-        return Success(Approved(decision.call.arguments))
+        return self._anew(asked, decision) if isinstance(decision, Stale) else Success(_settled(decision))
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         """See ``ToolGuard``."""
         return self.guard.call(self.tool.given(args, kwargs))
+
+    def rehearsed(self) -> FlowGuard:
+        """See ``ToolGuard``."""
+        return _RehearsedGuard(self.tool, self.guard)
 
     def _anew(self, asked: Call, stale: Stale) -> Result[Settled, PersistenceError]:
         terms = self.guard.terms
@@ -96,3 +95,28 @@ class FlowGuard:
         except PersistenceError as error:
             return Failure(error)
         return Success(Asking(question, {"call": call.to_data(), "shown": digest_of_question(question.to_data())}))
+
+
+@frozen(eq=False)
+class _RehearsedGuard(FlowGuard):
+    """See ``ToolGuard.rehearsed``."""
+
+    async def begin(self, arguments: Mapping[str, object], *, scope: str) -> Result[Asking | None, PersistenceError]:
+        """See ``ToolGuard``."""
+        made = self.guard.terms.call(arguments, None, scope)
+        asking = made if isinstance(made, Failure) else self._asking(made.unwrap())
+        return Failure(asking.failure()) if isinstance(asking, Failure) else Success(asking.unwrap())
+
+    async def settle(
+        self, content: Mapping[str, Any], answer: object, *, by: str | None, digest: str | None
+    ) -> Result[Settled, PersistenceError]:
+        """See ``ToolGuard``."""
+        del by, digest
+        decided = self.guard.terms.decided(Call(**content["call"]), answer)
+        return Failure(decided.failure()) if isinstance(decided, Failure) else Success(_settled(decided.unwrap()))
+
+
+def _settled(decision: Decided) -> Settled:
+    if decision.call is not None:
+        return Approved(decision.call.arguments)
+    return Responded(decision.comment or "") if decision.decision == "respond" else Refused(decision.comment)
