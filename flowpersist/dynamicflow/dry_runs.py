@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, field, frozen
@@ -21,12 +22,12 @@ from flowpersist.dynamicflow.deciding import option_of
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.ir import Flow, SubFlow
 from flowpersist.dynamicflow.nested import Library
-from flowpersist.dynamicflow.recording import Recording, nodes_by_id
+from flowpersist.dynamicflow.recording import Recording, nodes_by_id, step_in
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended, Wait
 from flowpersist.dynamicflow.runner import FlowRunner
 from flowpersist.dynamicflow.stand_ins import Book, DryCall, Origin, stand_ins, unknown_tool
 from flowpersist.dynamicflow.starting import Terms
-from flowpersist.dynamicflow.tools import AWAIT_INPUT, CHOOSER, Join, Tool, Toolbox
+from flowpersist.dynamicflow.tools import CHOOSER, Join, Tool, Toolbox
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.arguments import check_duration, check_mapping, check_optional
 from flowpersist.hub.answer_checks import Check
@@ -106,13 +107,13 @@ async def dry_run(
     check_optional(recording, "recording", check_mapping)
     check_duration(longest, "longest")
     Terms(by=by, tenant=tenant)
+    named = Toolbox.of(() if tools is None else tools, joins, None, chooser)
     library = Library() if flows is None else Library.of(flows, compile_document)
     compiled = await compile_soon(document, library)
     if isinstance(compiled, Failure):
         return Failure(compiled.failure())
     flow = compiled.unwrap()
-    given = [unknown_tool(name) for name in sorted(flow.tools - {AWAIT_INPUT})] if tools is None else tuple(tools)
-    toolbox = Toolbox.of(given, joins, None, chooser)
+    toolbox = named if tools is not None else named.extended(map(unknown_tool, sorted(named.lacking(flow.tools))))
     unfit = toolbox.missing(flow) or misfit(flow, toolbox)
     if unfit is not None:
         return Failure(unfit)
@@ -161,9 +162,11 @@ class _DryRunner(FlowRunner):
 class _Undelayed(CompiledFlows):
     _last: tuple[Flow, Flow] | None = field(default=None, init=False, repr=False)
 
-    async def of(self, *args: Any) -> Result[Flow, PersistenceError]:  # noqa: ANN401 - the base class's own
+    async def of(
+        self, document: Mapping[str, Any], hash: str, registered: Mapping[str, Any] = MappingProxyType({})
+    ) -> Result[Flow, PersistenceError]:
         """See ``CompiledFlows``."""
-        found = await super().of(*args)
+        found = await super().of(document, hash, registered)
         if isinstance(found, Failure):
             return found
         flow = found.unwrap()
@@ -244,10 +247,13 @@ class _Rehearsal:
             receipt = await self.hub.answer(wait.key, answer, by=voter)
             if isinstance(receipt, Failure):
                 return receipt.failure()
+            if receipt.unwrap().outcome != "pending":
+                # A rejection may decide before everybody has voted.
+                break
         return None
 
     def _answer(self, wait: Wait) -> Result[tuple[Any, Origin], PersistenceError]:
-        step = wait.step.rpartition(".")[2]
+        step = step_in(wait.step)
         recorded = self.book.recording.answer(wait.step, step)
         if recorded is not None:
             return Success(recorded)

@@ -29,7 +29,7 @@ from flowpersist.inputs.json_schema import check_json
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
 
-__all__ = ["Recorded", "Recording", "nodes_by_id"]
+__all__ = ["Recorded", "Recording", "nodes_by_id", "step_in"]
 
 #: Where a recorded value was found.
 Recorded: TypeAlias = Literal["path", "step", "tool"]
@@ -52,6 +52,11 @@ def nodes_by_id(flow: Flow) -> dict[str, list[Node]]:
         known.update(one.hash for one in inner)
         pending.extend(inner)
     return found
+
+
+def step_in(path: str) -> str:
+    """The id of the step at a path."""
+    return _NUMBER.sub("", path).rpartition(".")[2]
 
 
 @define

@@ -201,6 +201,10 @@ class Toolbox:
             _add_chooser(by_id, chooser)
         return cls(by_id, _by_pair(joins), executors or Executors())
 
+    def extended(self, tools: Iterable[Tool]) -> Toolbox:
+        """The same toolbox with further tools."""
+        return evolve(self, tools={**self.tools, **{one.id: one for one in tools}})
+
     def get(self, name: str) -> Tool | AwaitInput[Any] | None:
         """The tool of this id; None for ``await_input``, which is made at each call."""
         return self.tools.get(name)
