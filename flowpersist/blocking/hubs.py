@@ -45,6 +45,7 @@ class Hub(Owner[RaisingHub]):
     suspend = verb(RaisingHub.suspend)
     reserve = verb(RaisingHub.reserve)
     inspect = verb(RaisingHub.inspect)
+    history = verb(RaisingHub.history)
     keys = verb(RaisingHub.keys)
     answer = verb(RaisingHub.answer)
     resume = verb(RaisingHub.resume)

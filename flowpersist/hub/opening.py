@@ -36,16 +36,17 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.answer_checks import AnswerChecks, Check
+from flowpersist.hub.audit_trail import AuditTrail
 from flowpersist.hub.base import HubDefaults
 from flowpersist.hub.events import Event
 from flowpersist.hub.large_answers import LargeAnswers
-from flowpersist.hub.side_records import SideRecords, answers_of, receipts_of, side_schemas, steps_of
+from flowpersist.hub.side_records import SideRecords, answers_of, entries_of, receipts_of, side_schemas, steps_of
 from flowpersist.hub.step_log import StepLog
 from flowpersist.hub.transactions import Authorizer, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedEntries, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -89,6 +90,7 @@ class HubOptions(TypedDict, total=False):
     create: bool
     verify: bool
     checks: Mapping[str, Check]
+    audit: bool
 
 
 @asynccontextmanager
@@ -114,6 +116,7 @@ async def open_hub(
     create: bool = True,
     verify: bool = False,
     checks: Mapping[str, Check] = MappingProxyType({}),
+    audit: bool = True,
 ) -> AsyncIterator[PersistenceHub]:
     """A hub for the length of an ``async with`` block. What is left out comes from the environment.
 
@@ -140,6 +143,7 @@ async def open_hub(
     - ``verify``: decode each value that is stored, and compare it, before it is stored.
     - ``checks``: functions that answers must pass, by the names that AwaitInputs give: each is given the answer, and
       returns None, a text, or Problems. They may be coroutine functions, and have 10 seconds together.
+    - ``audit``: whether this hub's changes are entries of their suspensions' audit trails, for ``history``.
 
     Raises ``ConfigurationError`` where a setting is not valid and ``StorageError`` where the store can't be opened.
     What was opened is closed at the end of the block, a backend that was passed in too.
@@ -163,7 +167,7 @@ async def open_hub(
     trained = DictionaryStore(records, used=_chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
         records,
-        _side_records(backend, sealer, namespace, chosen_runtime),
+        _side_records(backend, sealer, namespace, chosen_runtime, audit=audit),
         prefix=settings.key_prefix,
         authorizer=authorizer,
         on_event=on_event,
@@ -190,12 +194,15 @@ async def open_hub(
         await backend.close()
 
 
-def _side_records(backend: StorageBackend, sealer: Sealer, namespace: str, runtime: Runtime) -> SideRecords:
-    """The records beside those of suspensions: moved receipts, answers too large for a head, and logs of runs."""
+def _side_records(
+    backend: StorageBackend, sealer: Sealer, namespace: str, runtime: Runtime, *, audit: bool
+) -> SideRecords:
+    """The records beside those of suspensions: moved receipts and audit entries, large answers, and logs of runs."""
     receipts = SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=runtime)
     answers = SealedRecords(backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=runtime)
     steps = SealedRecords(backend, sealer, steps_of(namespace), LoggedSteps, runtime=runtime)
-    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps))
+    entries = SealedRecords(backend, sealer, entries_of(namespace), MovedEntries, purpose="audit", runtime=runtime)
+    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps), AuditTrail(entries, kept=audit))
 
 
 @frozen
@@ -299,6 +306,7 @@ _CHECKS: Final[Mapping[str, Callable[[object, str], None]]] = MappingProxyType(
         "create": check_flag,
         "verify": check_flag,
         "checks": _check_checks,
+        "audit": check_flag,
         "debug": check_flag,
     }
 )

@@ -19,6 +19,7 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.history import AuditEntry
 from flowpersist.lifecycle.model import Until
 from flowpersist.lifecycle.views import Checkpoint, Criteria, NewSuspension, Resumption, Suspension
 
@@ -116,6 +117,11 @@ class RaisingHub(RaisingParking):
                 by=by,
             )
         )
+
+    @discreet
+    async def history(self, key: KeyLike, *, by: By | None = None) -> tuple[AuditEntry, ...]:
+        """The suspension's audit trail: an entry for each change, the first one first, all of them verified."""
+        return or_raise(await self.hub.history(key, by=by))
 
     @discreet
     async def inspect(self, key: KeyLike, *, by: By | None = None) -> Suspension:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import Page, check_text
-from flowpersist.errors import PersistenceError, StillWaiting
+from flowpersist.errors import IntegrityError, PersistenceError, StillWaiting
 from flowpersist.errors.arguments import (
     check_instance,
     check_optional,
@@ -22,6 +22,7 @@ from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.people import By, subject_of
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.decisions import Decision
+from flowpersist.lifecycle.history import AuditEntry, entries_of
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.refusals import closed_error
 from flowpersist.lifecycle.views import (
@@ -35,7 +36,7 @@ __all__ = ["ReadingVerbs"]
 
 
 class ReadingVerbs(HubBase):
-    """``inspect``, ``keys``, ``outcome``, ``failure`` and ``query``."""
+    """``inspect``, ``history``, ``keys``, ``outcome``, ``failure`` and ``query``."""
 
     @discreet
     async def inspect(self, key: KeyLike, *, by: By | None = None) -> Outcome[Suspension]:
@@ -47,6 +48,28 @@ class ReadingVerbs(HubBase):
         return as_outcome(
             (await self.suspensions.look("inspect", key, by=by)).map(lambda seen: suspension_of(seen.head))
         )
+
+    @discreet
+    async def history(self, key: KeyLike, *, by: By | None = None) -> Outcome[tuple[AuditEntry, ...]]:
+        """The suspension's audit trail: an entry for each change, the first one first, all of them verified.
+
+        ``IntegrityError`` where entries are missing, and ``TamperedEnvelope`` where one was altered, added or moved. A
+        keyring for control alone is enough.
+
+        - ``key``: the key, its text, or the suspension's id.
+        - ``by``: who is acting, for the authorizer and the events.
+        """
+        seen = await self.suspensions.look("history", key, by=by)
+        if not isinstance(seen, Success):
+            return Failure(seen.failure())
+        head = seen.unwrap().record.head
+        links = await self.suspensions.side_records.trail.verified(head)
+        if isinstance(links, Failure) and isinstance(links.failure(), IntegrityError):
+            # The suspension may have been removed since, and its entries before it.
+            again = await self.suspensions.look("history", key, by=by)
+            if isinstance(again, Failure):
+                return Failure(again.failure())
+        return as_outcome(links.bind(lambda found: entries_of(head, found)))
 
     @discreet
     async def keys(self, id: SuspensionId, *, by: By | None = None) -> Outcome[Mapping[str, SuspensionKey]]:

@@ -47,8 +47,15 @@ async def refresh(suspensions: Suspensions, key: str) -> Result[bool, Persistenc
     async def decide(found: Found[Head]) -> Decided[Head, bool]:
         if found.record is None:
             return Success(False)
-        decided.append(_refreshed(suspensions, found.record, found.now))
-        return decided[-1].draft or Success(False)
+        made = _refreshed(suspensions, found.record, found.now)
+        decided.append(made)
+        if made.draft is None:
+            return Success(False)
+        stored, head = found.record.head, made.draft.head
+        audited = await suspensions.side_records.trail.extended("tick", None, stored, head, head, head, found.now)
+        if not isinstance(audited, Success):
+            return Failure(audited.failure())
+        return suspensions.draft(audited.unwrap(), Success(True), before=head)
 
     updated = await suspensions.records.update(key, decide)
     if updated.draft is None or updated.found is None or updated.before is None:

@@ -21,6 +21,8 @@ ROOM_OF_WAIT: Final = 144
 #: For a reminder and for each step of the ladder that are still to come, and for taking what has come.
 ROOM_OF_NOTICE: Final = 72
 ROOM_OF_TAKING: Final = 16
+#: For the newest audit entries, as many as stay in a head and those of one more put.
+ROOM_OF_TRAIL: Final = 16 * 1024
 #: Bytes for a vote that a quorum still needs.
 ROOM_OF_VOTE: Final = 512
 
@@ -49,7 +51,8 @@ def room_of(head: Head) -> int:
         return 0
     waits = head.open_waits
     answers = ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_wait, waits))
-    return ROOM + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
+    trail = max(0, ROOM_OF_TRAIL - sum(map(len, head.trail.links)))
+    return ROOM + trail + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
 
 
 def _of_notices(wait: WaitState) -> int:

@@ -308,6 +308,11 @@ class SuspendingVerbs(HubBase):
             if isinstance(allowed, Failure):
                 return Failure(allowed.failure())
             body = None if state is None else state.body
+            trail = self.suspensions.side_records.trail
+            audited = await trail.extended(verb, by, None, None, head, head, found.now)
+            if not isinstance(audited, Success):
+                return Failure(audited.failure())
+            head = audited.unwrap()
             return self.suspensions.draft(head, Success(self._new(head)), before=None, body=body)
 
         updated = await self.suspensions.update(verb, actor, str(facts.id), decide, new=facts.fresh)

@@ -131,7 +131,7 @@ class Suspensions:
             seen = await self._present(verb, key, found, actor)
             if not isinstance(seen, Success):
                 return Failure(seen.failure())
-            return await self._put_or_give(seen.unwrap(), await decide(seen.unwrap()), writes)
+            return await self._put_or_give(verb, by, seen.unwrap(), await decide(seen.unwrap()), writes)
 
         updated = await self.update(verb, actor, record_key(key), decided, body=body, done=done)
         await self._cleaned_up(key, writes, updated)
@@ -251,13 +251,18 @@ class Suspensions:
         receipt = await self.side_records.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda found: Failure(not_found(key)) if found is None else Success(found))
 
-    async def _put_or_give(self, seen: Snapshot, decision: Decision[T], writes: AnswerWrites) -> Decided[Head, T]:
+    async def _put_or_give(
+        self, verb: str, by: By | None, seen: Snapshot, decision: Decision[T], writes: AnswerWrites
+    ) -> Decided[Head, T]:
         """The record with the head that was decided; only the result if the head is unchanged."""
         if decision.head is seen.head:
             return decision.result
         fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
         if isinstance(fitting, Success) and more_answers(decision.head, seen.head):
             fitting = await writes.separated(fitting.unwrap(), seen.head, seen.now)
+        if isinstance(fitting, Success):
+            heads = (seen.record.head, seen.head, fitting.unwrap(), decision.head)
+            fitting = await self.side_records.trail.extended(verb, by, *heads, seen.now)
         if not isinstance(fitting, Success):
             return Failure(fitting.failure())
         return self.draft(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from flowpersist.lifecycle.history import AnswerEntry, AuditEntry, WaitEntry
 from flowpersist.lifecycle.model import Status, Until, WaitStatus
 from flowpersist.lifecycle.views import (
     Checkpoint,
@@ -18,6 +19,8 @@ from flowpersist.lifecycle.views import (
 )
 
 __all__ = [
+    "AnswerEntry",
+    "AuditEntry",
     "Checkpoint",
     "Criteria",
     "NewSuspension",
@@ -28,5 +31,6 @@ __all__ = [
     "Suspension",
     "Until",
     "Wait",
+    "WaitEntry",
     "WaitStatus",
 ]

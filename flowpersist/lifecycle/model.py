@@ -36,11 +36,13 @@ __all__ = [
     "FinishedVerb",
     "Head",
     "LoggedSteps",
+    "MovedEntries",
     "MovedReceipt",
     "Notice",
     "Schedule",
     "Status",
     "Taken",
+    "Trail",
     "Until",
     "WaitReceipt",
     "WaitState",
@@ -262,6 +264,12 @@ class MovedReceipt(HeadPart, frozen=True):
     suspension_created_at: datetime
 
 
+class MovedEntries(HeadPart, frozen=True):
+    """Links of an audit trail that have left their head for a record of their own, in their order."""
+
+    links: tuple[bytes, ...]
+
+
 class LoggedSteps(HeadPart, frozen=True):
     """The head of a record of a run's log: the fence of the holder that appended it, its number in that holder's log,
     and whose log it is, as for a moved receipt.
@@ -285,6 +293,17 @@ class Taken(HeadPart, frozen=True):
     answer_id: str | None
     by: str | None
     at: datetime
+
+
+class Trail(HeadPart, frozen=True):
+    """The end of a suspension's audit trail: how many entries it has in all, the MAC of the last, and the newest ones,
+    as links of the chain. Older ones stand in records of their own.
+    """
+
+    hidden: ClassVar[frozenset[str]] = frozenset({"mac", "links"})
+    count: int = 0
+    mac: bytes = b""
+    links: tuple[bytes, ...] = ()
 
 
 class Head(HeadPart, frozen=True):
@@ -320,6 +339,7 @@ class Head(HeadPart, frozen=True):
     question: bytes | None = None
     #: Who asked, a principal as data.
     requester: Mapping[str, object] | None = None
+    trail: Trail = Trail()
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:

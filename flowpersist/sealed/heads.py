@@ -25,7 +25,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in", "size_of"]
+__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in", "packed", "size_of", "unpacker"]
 
 H = TypeVar("H")
 #: The most bytes of a head before compression. In memory it may take some seventy times as much.
@@ -75,13 +75,10 @@ class HeadCodec(Generic[H]):
         Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode, a value is
         no JSON data, or a field is not what ``decode`` takes: what could not be opened again is not written.
         """
-        try:
-            data = VERSION + mark + _encoded(head)
-        except RecursionError:
-            return Failure(StateTooDeep("what is awaited or answered is nested too deeply to be kept; keep it flatter"))
-        except (TypeError, ValueError, OverflowError) as error:
-            what = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "what is no JSON data"
-            return Failure(SerializationError(f"what is awaited or answered holds {what}; leave it out"))
+        fields = packed(head)
+        if not isinstance(fields, Success):
+            return fields
+        data = VERSION + mark + fields.unwrap()
         if len(data) > MAX_BYTES:
             message = f"what is awaited and answered takes {len(data)} bytes, over the {MAX_BYTES} of a head: "
             return Failure(StateTooLarge(message + "put large data into the state"))
@@ -116,6 +113,32 @@ class HeadCodec(Generic[H]):
             # Not as its cause: msgspec's messages hold some values.
             reason = type(error).__name__
         return MalformedPayload(f"the head can't be read ({reason}); restore the record from a backup")
+
+
+def packed(value: object) -> Result[bytes, PersistenceError]:
+    """The fields of a head, or JSON data in one, as bytes, with the errors of ``HeadCodec.encode``."""
+    try:
+        return Success(_encoded(value))
+    except RecursionError:
+        return Failure(StateTooDeep("what is awaited or answered is nested too deeply to be kept; keep it flatter"))
+    except (TypeError, ValueError, OverflowError) as error:
+        what = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "what is no JSON data"
+        return Failure(SerializationError(f"what is awaited or answered holds {what}; leave it out"))
+
+
+def unpacker(kind: type[H]) -> Callable[[bytes], Result[H, PersistenceError]]:
+    """What gives the value of such bytes; ``MalformedPayload`` where they are none of this class."""
+    decode = msgspec.msgpack.Decoder(kind, ext_hook=_extended).decode
+
+    def unpacked(data: bytes) -> Result[H, PersistenceError]:
+        try:
+            return Success(decode(data))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            # Not as its cause: msgspec's messages hold some values.
+            reason = type(error).__name__
+        return Failure(MalformedPayload(f"a part of a head can't be read ({reason}); restore the record from a backup"))
+
+    return unpacked
 
 
 def size_of(value: object) -> int:

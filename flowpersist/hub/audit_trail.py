@@ -1,0 +1,149 @@
+"""The audit trail of suspensions: an entry for each change, made durable by the put that makes the change durable.
+
+The newest entries stand in the head. Once they are many, the next writer copies those that it found there into a record
+of their own, before it puts the head without them. So an entry exists if and only if its change does, and a crash can
+leave a copy that no head needs, but no head that lacks a copy.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from attrs import frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.backends.base import Range, Where
+from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
+from flowpersist.inputs.people import By
+from flowpersist.keys.keyring import KeyRing
+from flowpersist.lifecycle.entries import noted
+from flowpersist.lifecycle.model import Head, MovedEntries, Trail, replace
+from flowpersist.sealed.chain import MAC_BYTES, Chain, Link, origin_of
+from flowpersist.sealed.drafts import Draft, Loaded, record_context
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["AuditTrail"]
+
+#: Links that a head keeps until the next writer moves them, and their bytes.
+MOST_LINKS: Final = 16
+LINKS_BYTES: Final = 4 * 1024
+_PAGE: Final = 200
+_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AuditTrail:
+    """The trails of all suspensions of a namespace. ``records`` has what left the heads."""
+
+    def __init__(self, records: SealedRecords[MovedEntries], *, kept: bool = True) -> None:
+        self.records = records
+        self._kept = kept
+        self._chain = Chain(records.sealer.keyring, records.runtime.entropy)
+
+    async def extended(
+        self, verb: str, by: By | None, stored: Head | None, seen: Head | None, after: Head, given: Head, now: datetime
+    ) -> Result[Head, PersistenceError]:
+        """The head ``after``, with the entries of its changes; the arguments are those of ``noted``."""
+        entries = noted(verb, by, stored, seen, after, given, now) if self._kept else ()
+        if not entries:
+            return Success(after)
+        trail = after.trail
+        if stored is not None and _full(stored.trail):
+            moved = await self._moved(stored)
+            if not isinstance(moved, Success):
+                return Failure(moved.failure())
+            trail = moved.unwrap()
+        mac, links = trail.mac or self._origin(after), [*trail.links]
+        chain = self._current()
+        for number, entry in enumerate(entries, start=trail.count + 1):
+            data = entry.packed()
+            made = data.bind(lambda parts, mac=mac, number=number: chain.linked(mac, number, *parts))  # type: ignore[misc]
+            if not isinstance(made, Success):
+                return Failure(made.failure())
+            links.append(made.unwrap())
+            mac = links[-1][:MAC_BYTES]
+        return Success(replace(after, trail=Trail(trail.count + len(entries), mac, tuple(links))))
+
+    async def verified(self, head: Head) -> Result[tuple[Link, ...], PersistenceError]:
+        """All links of a suspension's trail, verified against its head."""
+        first = head.trail.count - len(head.trail.links)
+        moved: list[bytes] = []
+        if first:
+            found = await self._read(head)
+            if not isinstance(found, Success):
+                return Failure(found.failure())
+            moved = found.unwrap()[:first]
+        what = f"the audit trail of suspension {head.id}"
+        links = (*moved, *head.trail.links)
+        count, mac = head.trail.count, head.trail.mac
+        return self._current().verified(self._origin(head), links, count=count, mac=mac, what=what)
+
+    async def _read(self, head: Head) -> Result[list[bytes], PersistenceError]:
+        """The links in the records of their own, in the order of their numbers."""
+        links: list[bytes] = []
+        after: str | None = None
+        where = Where(range=Range("key", prefix=_prefix(head)))
+        while True:
+            listed = await self.records.page(where, limit=_PAGE, after=after)
+            if not isinstance(listed, Success):
+                return Failure(listed.failure())
+            page = listed.unwrap()
+            if page.unreadable:
+                return Failure(page.unreadable[0].error)
+            for record in page.items:
+                links += record.head.links
+            after = page.next
+            if after is None:
+                return Success(links)
+
+    async def _moved(self, stored: Head) -> Result[Trail, PersistenceError]:
+        """The trail of a durable head without the links that have a copy now."""
+        trail = stored.trail
+        key = f"{_prefix(stored)}{trail.count - len(trail.links) + 1:010}"
+        draft = Draft(
+            head=MovedEntries(trail.links),
+            attributes={"suspension": str(stored.id), "tenant": stored.tenant},
+            due_at=None,
+        )
+        written = await self.records.put(key, draft, revision=0)
+        if isinstance(written, Success):
+            return Success(replace(trail, links=()))
+        if not isinstance(written.failure(), RevisionConflict):
+            return Failure(written.failure())
+        read = await self.records.read(key)
+        return read.bind(lambda found: _copied(stored, found.record))
+
+    def _origin(self, head: Head) -> bytes:
+        context = record_context(self.records.ref(str(head.id)), head.tenant)
+        return origin_of(context, str(_made(head)).encode())
+
+    def _current(self) -> Chain:
+        keyring: KeyRing | None = self.records.sealer.keyring
+        if self._chain.keyring is not keyring:
+            self._chain = Chain(keyring, self.records.runtime.entropy)
+        return self._chain
+
+
+def _full(trail: Trail) -> bool:
+    return len(trail.links) >= MOST_LINKS or sum(map(len, trail.links)) >= LINKS_BYTES
+
+
+def _copied(stored: Head, record: Loaded[MovedEntries] | None) -> Result[Trail, PersistenceError]:
+    """The trail without what a writer has copied that ended before its head was put, or that another one copies now.
+
+    The copy is the beginning of what the head has. Where it has been removed meanwhile, all stays in the head.
+    """
+    copied = () if record is None else record.head.links
+    if stored.trail.links[: len(copied)] == copied:
+        return Success(replace(stored.trail, links=stored.trail.links[len(copied) :]))
+    message = f"audit entries of suspension {stored.id} stand beside it that are not its own: restore it from a backup"
+    return Failure(TamperedEnvelope(message))
+
+
+def _prefix(head: Head) -> str:
+    # An id that is derived from an idempotency key can be used by a later suspension too.
+    return f"{head.id}/{_made(head):016x}/"
+
+
+def _made(head: Head) -> int:
+    return (head.created_at - _START) // timedelta(microseconds=1)
