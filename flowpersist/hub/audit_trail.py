@@ -10,7 +10,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from attrs import frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Range, Where

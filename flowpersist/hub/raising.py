@@ -120,7 +120,10 @@ class RaisingHub(RaisingParking):
 
     @discreet
     async def history(self, key: KeyLike, *, by: By | None = None) -> tuple[AuditEntry, ...]:
-        """The suspension's audit trail: an entry for each change, the first one first, all of them verified."""
+        """The suspension's audit trail: an entry for each change, the first one first, all of them verified.
+
+        Raises ``IntegrityError`` where entries are missing, and ``TamperedEnvelope`` where one was altered.
+        """
         return or_raise(await self.hub.history(key, by=by))
 
     @discreet

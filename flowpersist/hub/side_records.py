@@ -1,9 +1,9 @@
 """The further records of a suspension: old receipts, old audit entries and large answers, which do not fit in its head,
 and its log.
 
-Receipts, entries and answers are written before the head that refers to them, sealed with the control subkey as the head is, and
-removed with the suspension. So a crash can leave a record that no head refers to, but never a head that refers to a
-missing record.
+Receipts, entries and answers are written before the head that refers to them, sealed with the control subkey as the
+head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
+refers to a missing record.
 """
 
 from __future__ import annotations

@@ -175,10 +175,9 @@ def _changed(before: Head | None, after: Head) -> list[tuple[int, WaitState | No
         old = stood.pop(wait.secret, None)
         if old is not wait and (old is None or _stand(old) != _stand(wait)):
             changed.append((place, old, wait))
-    for old in stood.values():
-        if old.open or old.undelivered:
-            changed.append((len(after.waits), old, replace(old, status=WaitStatus.SUPERSEDED)))
-    return changed
+    closed = [old for old in stood.values() if old.open or old.undelivered]
+    over = len(after.waits)
+    return changed + [(over, old, replace(old, status=WaitStatus.SUPERSEDED)) for old in closed]
 
 
 def _stand(wait: WaitState) -> tuple[object, ...]:

@@ -42,8 +42,8 @@ class WaitEntry:
     ``superseded`` or ``closed``, at ``at``.
 
     ``question`` is the id of its AwaitInput, ``shown`` the digest of what was shown, ``tool``, ``version`` and
-    ``policy`` those of the action that it approves. ``decision`` is approve, edit, reject or respond. ``votes`` says how
-    many have voted, and how many must agree.
+    ``policy`` those of the action that it approves. ``decision`` is approve, edit, reject or respond. ``votes`` says
+    how many have voted, and how many must agree.
     """
 
     name: str

@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 Until: TypeAlias = Literal["all", "any", "each"]
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 UNTIL: Final = ("all", "any", "each")
 Scalar: TypeAlias = str | int | float | bool
 #: The prefix of names of metadata among a record's attributes, and how many attributes are left for metadata.
@@ -365,8 +366,7 @@ def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
 
 def fingerprint(value: object) -> bytes:
     """SHA-256 of a JSON value in canonical form: equal for equal values, True apart from 1."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_canonical(value).encode()).digest()
 
 
 def json_size(value: Mapping[str, object]) -> int:

@@ -29,6 +29,7 @@ _NUMBER: Final = 8
 _LENGTH: Final = 4
 #: The digest of a link that has nothing personal.
 _NOTHING: Final = bytes(32)
+_NO_KEYS: Final = KeyRing({})
 
 
 @frozen
@@ -108,16 +109,12 @@ class Chain:
             return Failure(_altered(what, number))
         if parts.number > number:
             return Failure(_missing(what, number))
-        if (parts.kid == "") is not (self.keyring is None):
-            return Failure(_altered(what, number))
         made = self._mac(parts.kid)
         if not isinstance(made, Success):
             return Failure(made.failure())
-        if not hmac.compare_digest(made.unwrap().of(previous + parts.signed), parts.mac):
+        if not _authentic(parts, made.unwrap().of(previous + parts.signed)):
             return Failure(_altered(what, number))
         removed = parts.private == b"" and parts.digest != _NOTHING
-        if parts.private and hashlib.sha256(parts.private).digest() != parts.digest:
-            return Failure(_altered(what, number))
         private = parts.private[_SALT_BYTES:] if parts.private else None
         return Success(Link(number, parts.kid, parts.facts, private, removed, previous, parts.mac))
 
@@ -125,14 +122,19 @@ class Chain:
         known = self._macs.get(kid)
         if known is not None:
             return Success(known)
-        if self.keyring is None:
+        if self.keyring is None and kid == "":
             subkey: Result[bytes, PersistenceError] = Success(b"")
         else:
-            subkey = self.keyring.subkey(kid, "control").map(lambda key: hkdf_expand(key, DOMAIN))
+            subkey = (self.keyring or _NO_KEYS).subkey(kid, "control").map(lambda key: hkdf_expand(key, DOMAIN))
         made = subkey.map(KeyedDigest)
         if isinstance(made, Success):
             self._macs[kid] = made.unwrap()
         return made
+
+
+def _authentic(parts: _Parts, mac: bytes) -> bool:
+    told = not parts.private or hashlib.sha256(parts.private).digest() == parts.digest
+    return told and hmac.compare_digest(mac, parts.mac)
 
 
 def without_private(data: bytes) -> bytes:

@@ -381,6 +381,7 @@ KINDS: dict[str, list[object]] = {
     "url": [7, b"x", Path("flows.db"), object()],
     "value": ANYTHING,
     "verify": FLAG,
+    "audit": FLAG,
     "checks": [*MAPPING, {"a": 7}, {7: str}],
     "version": COUNT[:-1],
     "cls": [7, "name", object()],

@@ -78,6 +78,8 @@ class ModelSuspension:
     taken_by: str | None = None
     old: dict[int, ModelWait] = field(factory=dict)
     done: list[tuple[int, str]] = field(factory=list)
+    #: The verbs that have changed it, and its status after each.
+    changes: list[tuple[str, str]] = field(factory=list, eq=False)
 
 
 class Refused(Exception):
@@ -92,6 +94,16 @@ class Model:
         self.runs: dict[int, ModelSuspension] = {}
 
     def call(self, verb, *args):
+        before = copy.deepcopy(self.runs)
+        told = self._call(verb, *args)
+        for number, run in self.runs.items() if verb not in {"travel", "tick", "cleanup"} else ():
+            # An extension to the same deadline is one too; a renewal is none.
+            changed = run != before.get(number) or (verb == "extend" and told[0] == "ok" and number == args[0])
+            if changed and not (verb == "renew" and run.status == before[number].status):
+                run.changes.append(({"fill": "suspend", "claim_due": "claim"}.get(verb, verb), run.status))
+        return told
+
+    def _call(self, verb, *args):
         try:
             return getattr(self, verb)(*args)
         except Refused as refused:
@@ -894,6 +906,10 @@ class HubMachine(RuleBasedStateMachine):
             ]
             facts = (run.status, run.sequence, run.attempt, mine)
             if facts != (str(shown.status), shown.sequence, shown.attempt, theirs):
+                return False
+            # What time does has entries too, which come with the next put.
+            entries = self.run(self.hub.history(self.ids[number])).unwrap()
+            if [(one.verb, str(one.status)) for one in entries if one.verb != "tick"] != run.changes:
                 return False
         return True
 

@@ -74,6 +74,7 @@ class Steps:
         await self.do("renew", run)
         second = await self.do("suspend_next", run, {"n": 2}, awaiting={"a": CONFIRM, "b": CONFIRM}, until="any")
         await self.do("keys", second.id)
+        await self.do("history", second.id)
         await self.do("extend", second.keys["a"], timeout=timedelta(hours=1))
         await self.do("answer", second.keys["b"], True)
         (run,) = await self.do("claim_due", limit=3)
@@ -121,6 +122,7 @@ def shape(result):
     if isinstance(result, tuple):
         return [shape(item) for item in result]
     names = (
+        "verb",
         "status",
         "sequence",
         "attempt",
