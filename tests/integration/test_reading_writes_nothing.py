@@ -74,6 +74,8 @@ async def read_all(hub, new):
     """Every reading verb, once for each of its ways."""
     await hub.inspect(new.key)
     await hub.inspect(new.id)
+    await hub.history(new.key)
+    await hub.history(new.id)
     await hub.outcome(new.id)
     await hub.failure(new.id)
     await hub.keys(new.id)
@@ -91,7 +93,8 @@ async def read_all(hub, new):
 def test_each_verb_is_known_to_read_or_to_change():
     verbs = {name for name, _ in inspect.getmembers(PersistenceHub, callable) if not name.startswith("_")}
     # The last two change the hub and nothing that is stored.
-    assert verbs - CHANGING == {"inspect", "peek", "outcome", "failure", "keys", "query", "remember", "use_keyring"}
+    reading = {"inspect", "history", "peek", "outcome", "failure", "keys", "query"}
+    assert verbs - CHANGING == reading | {"remember", "use_keyring"}
 
 
 async def test_no_reading_verb_writes(url):

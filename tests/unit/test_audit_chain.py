@@ -1,17 +1,29 @@
-"""The chain of audit entries alone: whatever is done to its links is detected, and what is personal can be removed."""
+"""The chain of audit entries alone: specs/persistence/audit.md."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import inspect
+import re
+import sys
+from datetime import UTC, datetime
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from returns.result import Failure, Success
 
 from flowpersist import KeyRing
 from flowpersist.errors import EncryptionError, IntegrityError, TamperedEnvelope, UnknownKey
+from flowpersist.keys.crypto import hkdf_expand
+from flowpersist.lifecycle.entries import Facts, GivenAnswer, Noted, Private, WaitFacts
+from flowpersist.lifecycle.model import Status
 from flowpersist.sealed.chain import MAC_BYTES, Chain, origin_of, without_private
 
+SPEC = Path(__file__).parents[2] / "specs/persistence/audit.md"
 RING = KeyRing.parse("a:" + "A" * 43)
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
 ORIGIN = origin_of(b"one suspension", b"made then")
 
 
@@ -46,7 +58,43 @@ def test_a_chain_gives_its_links(count, keyring):
     assert not any(one.removed for one in found)
 
 
+def test_each_clause_has_a_test():
+    clauses = set(re.findall(r"^- (FPA-\d+):", SPEC.read_text(), re.MULTILINE))
+    tests = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+    # The first is about writers and stores, and names its own tests.
+    assert clauses == {"FPA-1", *re.findall(r"FPA-\d+", " ".join(inspect.getdoc(one) or "" for _, one in tests))}
+
+
+def framed(part):
+    return len(part).to_bytes(4, "big") + part
+
+
+def test_a_link_is_made_as_the_table_says():
+    """FPA-6"""
+    assert hashlib.sha256(b"flowpersist/v1/audit" + framed(b"one suspension") + framed(b"made then")).digest() == ORIGIN
+    key = hkdf_expand(RING.subkey("a", "control").unwrap(), b"flowpersist/v1/audit")
+    private = entropy(16) + b"ann: because of 1"
+    digest = hashlib.sha256(private).digest()
+    signed = (1).to_bytes(8, "big") + framed(b"a") + digest + framed(b"fact 1")
+    assert chained(1) == [hmac.digest(key, ORIGIN + signed, "sha256") + signed + private]
+    signed = (1).to_bytes(8, "big") + framed(b"") + bytes(32) + framed(b"fact")
+    plain = Chain(None, entropy).linked(ORIGIN, 1, b"fact", None).unwrap()
+    assert plain == hmac.digest(b"", ORIGIN + signed, "sha256") + signed
+
+
+def test_an_entry_has_a_bounded_size():
+    """FPA-7"""
+    waits = tuple(WaitFacts("w" * 512, "opened", question="q" * 512, tool="t" * 9000) for _ in range(8))
+    answers = tuple(GivenAnswer("w" * 512, bytes(32), "i" * 512, value=bytes(1024)) for _ in range(8))
+    by = {"subject": "s" * 512, "roles": ["r" * 50] * 64}
+    noted = Noted(Facts(NOW, "v", Status.WAITING, 1, waits=waits, more=2), Private(by, "r" * 4000, None, answers))
+    facts, private = noted.packed().unwrap()
+    assert len(facts) < 4 * 1024
+    assert len(private) < 20 * 1024
+
+
 def test_every_bit_that_is_flipped_is_detected():
+    """FPA-2"""
     links = chained(3)
     for place, link in enumerate(links):
         for bit in range(len(link) * 8):
@@ -58,6 +106,7 @@ def test_every_bit_that_is_flipped_is_detected():
 
 
 def test_each_of_many_entries_that_is_removed_altered_or_moved_is_detected():
+    """FPA-2"""
     links = chained(120)
     for place in range(len(links)):
         removed = verified(links[:place] + links[place + 1 :], links)
@@ -75,6 +124,7 @@ def test_each_of_many_entries_that_is_removed_altered_or_moved_is_detected():
 
 @pytest.mark.parametrize("keyring", [RING, None], ids=["sealed", "plain"])
 def test_a_link_of_another_chain_or_an_older_end_is_detected(keyring):
+    """FPA-3"""
     links, longer = chained(5, keyring), chained(6, keyring)
     assert isinstance(verified(longer, links, keyring).failure(), TamperedEnvelope)
     assert type(verified(links, longer, keyring).failure()) is IntegrityError
@@ -83,6 +133,7 @@ def test_a_link_of_another_chain_or_an_older_end_is_detected(keyring):
 
 
 def test_whoever_has_no_key_makes_no_link():
+    """FPA-4"""
     links = chained(2)
     forged = Chain(KeyRing.parse("a:" + "B" * 43), entropy).linked(links[-1][:MAC_BYTES], 3, b"fact", None).unwrap()
     assert isinstance(verified([*links, forged], [*links, forged]).failure(), TamperedEnvelope)
@@ -101,6 +152,7 @@ def test_a_key_is_replaced_and_older_links_need_the_older_one():
 
 
 def test_what_is_personal_can_be_removed_and_the_chain_still_verifies():
+    """FPA-5"""
     links = chained(6)
     less = [without_private(link) for link in links]
     found = verified(less, links).unwrap()
