@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
 from flowpersist.dynamicflow.branches import Branches, Verdict
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
-from flowpersist.dynamicflow.state import failure_of, sub_frame
+from flowpersist.dynamicflow.state import Frame, failure_of, path_to, sub_frame
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
@@ -19,80 +19,116 @@ if TYPE_CHECKING:
 __all__ = ["FanOut", "first_of", "settle_failure"]
 
 
+#: The frame of an iteration whose steps have begun, and of a step that waits and does nothing else.
+_BLOCK: Final = frozenset({"sub"})
+_WAIT: Final = frozenset({"waiting", "began"})
+
+
 @define(eq=False)
 class FanOut:
-    """Several iterations or branches of the step at ``path``, with a bound on how many run at once.
+    """Several iterations or branches of the step at ``place``, with a bound on how many run at once.
 
     One that waits makes room for the next, unless they run one after another, and goes on when its answer comes while
     others run. ``judge`` is asked after each that has finished or failed; left out, the first failure ends the others.
+    Those that have finished, or still wait for their answers, are not run again: an answer to one of many would cost
+    what all of them do.
     """
 
     context: Context
-    path: str
+    place: StepPosition
     count: int
     run: Callable[[int], Awaitable[StepOutcome]]
     concurrency: int
     #: What a finished or failed one means for the others: True ends them, a failure fails them all.
-    judge: Callable[[int, Done | Failed], bool | Failed] = field(
-        default=lambda _, outcome: outcome if isinstance(outcome, Failed) else False
-    )
+    judge: Callable[[int, Done | Failed], bool | Failed] | None = None
     _waiting: set[int] = field(factory=set, init=False)
     #: Those whose answers have come.
     _due: deque[int] = field(factory=deque, init=False)
+    #: Those that are still to be run.
+    _indexes: Iterator[int] = field(default=iter(()), init=False)
+    _branches: Branches = field(factory=Branches, init=False)
+    _workers: int = field(default=0, init=False)
     _busy: int = field(default=0, init=False)
     _due_or_over: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     async def all(self) -> Failed | Pending | None:
         """Run all. None if all, or enough of them, have finished."""
-        indexes = iter(range(self.count))
-        branches = Branches()
+        to_run = self._to_run()
+        self._indexes = iter(to_run)
         self.context.fans.add(self._revive)
         try:
-            for _ in range(min(self.concurrency, self.count)):
-                self._busy += 1
-                branches.start(self._work(indexes))
-            ended = await branches.verdict()
+            self._employ(len(to_run))
+            ended = await self._branches.verdict()
         finally:
             self.context.fans.discard(self._revive)
         if ended is not None:
             return ended.failed
         return PENDING if self._waiting else None
 
+    def _employ(self, count: int) -> None:
+        """Let so many more run at once, if the bound allows it."""
+        for _ in range(min(count, self.concurrency - self._workers)):
+            self._workers += 1
+            self._busy += 1
+            self._branches.start(self._work())
+
+    def _to_run(self) -> Sequence[int]:
+        """Those that may go on."""
+        frames = self.place.frame.get("sub")
+        if not frames or self.judge is not None:
+            return range(self.count)
+        found: list[int] = []
+        for index in range(self.count):
+            label = f"[{index}]"
+            frame = frames.get(label)
+            if frame is not None and "result" in frame:
+                continue
+            if (
+                frame is not None
+                and self.concurrency > 1
+                and _still_waits(self.context, self.place.path + label, frame)
+            ):
+                self._waiting.add(index)
+            else:
+                found.append(index)
+        return found
+
     def _revive(self) -> None:
         """Let those go on whose answers have come, unless all have ended: then another walk visits them."""
         if not self._busy:
             return
-        self._go_on(sorted(self._waiting & self.context.come_within(self.path)))
+        self._go_on(sorted(self._waiting & self.context.come_within(self.place.path)))
 
     def _go_on(self, come: list[int]) -> None:
         if come:
             self._waiting.difference_update(come)
             self._due.extend(come)
+            self._employ(len(come))
             self._due_or_over.set()
 
-    async def _work(self, indexes: Iterator[int]) -> Verdict | None:
-        while (index := await self._next(indexes)) is not None:
+    async def _work(self) -> Verdict | None:
+        while (index := await self._next()) is not None:
             outcome = await self.run(index)
             if isinstance(outcome, Pending):
                 self._waiting.add(index)
                 if self.concurrency == 1:
                     return None
                 # Its answer may have come before it was among those that wait.
-                self._go_on([index] if self.context.has_come(f"{self.path}[{index}]") else [])
+                self._go_on([index] if self.context.has_come(f"{self.place.path}[{index}]") else [])
                 continue
-            verdict = self.judge(index, outcome)
+            verdict = outcome if self.judge is None else self.judge(index, outcome)
             if isinstance(verdict, Failed):
                 return Verdict(verdict)
-            if verdict:
+            if verdict is True:
                 return Verdict(None)
         return None
 
-    async def _next(self, indexes: Iterator[int]) -> int | None:
+    async def _next(self) -> int | None:
         """The next one to run; None once none runs and none can go on."""
         while True:
             if self._due:
                 return self._due.popleft()
-            index = next(indexes, None)
+            index = next(self._indexes, None)
             if index is not None:
                 return index
             self._busy -= 1
@@ -141,7 +177,7 @@ async def first_of(
         return outcome
 
     if len(won) < needed:
-        stopped = await FanOut(context, place.path, count, branch, count, _Race(count, needed, won).judge).all()
+        stopped = await FanOut(context, place, count, branch, count, _Race(count, needed, won).judge).all()
         if stopped is not None:
             return stopped
     for index in range(count):
@@ -149,6 +185,23 @@ async def first_of(
             context.give_up(f"{place.path}[{index}]")
             place.frame["sub"].pop(f"[{index}]", None)
     return Done([place.frame["sub"][f"[{index}]"]["result"] if index in won else None for index in range(count)])
+
+
+def _still_waits(context: Context, path: str, frame: Frame) -> bool:
+    """Whether an unfinished iteration or branch can't go on: the one of its steps that has not finished waits for an
+    answer that has not come. It keeps its wait. False also where only running it tells.
+    """
+    # Another document may ask something else.
+    if context.asked or frame.keys() != _BLOCK:
+        return False
+    waiting = [(name, step) for name, step in frame["sub"].items() if "result" not in step]
+    if len(waiting) != 1 or not waiting[0][1].keys() <= _WAIT:
+        return False
+    wait = path_to(path, waiting[0][0])
+    if wait not in context.open:
+        return False
+    context.waiting.add(wait)
+    return True
 
 
 def settle_failure(context: Context, place: StepPosition, label: str, failed: Failed) -> Done:

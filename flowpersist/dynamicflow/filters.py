@@ -87,7 +87,7 @@ async def _decided(
             context.settled(path)
         return Done(frame["result"])
 
-    stopped = await FanOut(context, place.path, len(items), decide, operation.concurrency).all()
+    stopped = await FanOut(context, place, len(items), decide, operation.concurrency).all()
     if stopped is not None:
         return stopped
     return [place.frame["sub"][f"[{index}]"]["result"] for index in range(len(items))]

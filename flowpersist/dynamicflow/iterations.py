@@ -41,7 +41,7 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
             return settle_failure(context, place, f"[{index}]", outcome)
         return outcome
 
-    stopped = await FanOut(context, place.path, len(items), iterate, operation.concurrency).all()
+    stopped = await FanOut(context, place, len(items), iterate, operation.concurrency).all()
     if stopped is not None:
         return stopped
     frames = _frames(place.frame, len(items))
@@ -80,7 +80,7 @@ async def run_parallel(context: Context, operation: Parallel, place: StepPositio
     if needed < count:
         outcome = await first_of(context, place, count, needed, run)
     else:
-        stopped = await FanOut(context, place.path, count, run, count).all()
+        stopped = await FanOut(context, place, count, run, count).all()
         outcome = Done([frame["result"] for frame in _frames(place.frame, count)]) if stopped is None else stopped
     if isinstance(outcome, Done):
         within = place.frame["sub"]
