@@ -31,6 +31,7 @@ from flowpersist.dynamicflow.ir import (
 from flowpersist.dynamicflow.naming import check_name
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.dynamicflow.references import is_reference
+from flowpersist.dynamicflow.tools import CHOOSER
 from flowpersist.inputs.json_pointers import escaped
 
 __all__ = ["MAX_CONCURRENCY", "MAX_ITERATIONS", "MAX_TIMEOUT", "PARALLEL", "build"]
@@ -201,6 +202,16 @@ def _expression(building: Fields) -> Operation:
     return Evaluate(building.condition("expression"))
 
 
+def _llm(building: Fields) -> Operation:
+    prompt = building.needed("prompt", "prompt")
+    if not isinstance(prompt, str) or not prompt:
+        if "prompt" in building.draft.fields:
+            message = f"Invalid 'prompt': expected a text, got {shown(prompt)}"
+            building.report("prompt", message, "a text", "wrong-type")
+        prompt = "?"
+    return ToolCall(CHOOSER, building.draft.fields.get("input", "$previousOutput"), prompt)
+
+
 def _sequence(building: Fields) -> Operation:
     return Sequence(building.needed_block("steps", "sequence"))
 
@@ -244,6 +255,7 @@ _BUILDERS: Final[Mapping[Kind, Callable[[Fields], Operation]]] = {
     "parallel": _parallel,
     "sequence": _sequence,
     "expression": _expression,
+    "llm": _llm,
     "delay": _delay,
     "flow": _flow,
 }

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from returns.result import Failure
 
 from flowpersist.dynamicflow import references
+from flowpersist.dynamicflow.deciders import deciders
 from flowpersist.dynamicflow.fitting import ANYTHING, Schema, below, misfit, types_of
 from flowpersist.dynamicflow.ir import Flow, Node, ToolCall, passing, tools_of
 from flowpersist.dynamicflow.nested import copied, inner_flows
@@ -50,6 +51,8 @@ def check_calls(flow: Flow, toolbox: Toolbox, problems: Problems) -> None:
             checker.call(node, node.operation)
         else:
             checker.decision(node)
+    for node in deciders(flow.graph):
+        checker.decision(node)
     for node, operation, inner in inner_flows(flow.nodes.values()):
         found = Problems(inner.name)
         check_calls(inner, toolbox, found)
@@ -82,7 +85,10 @@ class _Checker:
         tool = self.toolbox.get(operation.tool)
         if tool is None:
             if operation.tool != AWAIT_INPUT:
-                self._unknown(node, operation.tool, "tool")
+                self._unknown(node, operation.tool, "tool" if operation.prompt is None else "prompt")
+            return
+        if operation.prompt is not None:
+            # The runner makes the arguments.
             return
         taken = _taken(tool)
         if isinstance(operation.arguments, Mapping):
@@ -101,7 +107,7 @@ class _Checker:
         known = ", ".join(sorted(self.toolbox.tools)) or "none"
         if name == CHOOSER and written != "tool":
             what = f"pass FlowRunner(chooser=…), or register a tool with the id {CHOOSER!r}"
-            said = f"its prompt needs a tool that chooses an option: {what} (registered: {known})"
+            said = f"its prompt needs a tool that answers it: {what} (registered: {known})"
         else:
             near = self.problems.hint([name], self.toolbox.tools)
             said = f"the tool {name!r} is not registered with this runner{near} (registered: {known})"

@@ -35,7 +35,7 @@ from flowpersist.dynamicflow.ir import (
     ToolCall,
     blocks_of,
 )
-from flowpersist.dynamicflow.located import Located, inner_of, outer_of
+from flowpersist.dynamicflow.located import Located, inner_of, of_condition, outer_of
 from flowpersist.dynamicflow.naming import INDEX, RESERVED, RUN, RUN_PARTS
 from flowpersist.dynamicflow.problems import Problems
 from flowpersist.dynamicflow.references import Reference
@@ -89,9 +89,9 @@ class _Checker:
         known: dict[str, _Names] = {START: _NONE}
         for name in self.flow.steps:
             for link in into[name]:
-                for reference in () if link.condition is None else link.condition.references:
+                for located in () if link.condition is None else of_condition(link.condition, link.pointer):
                     blamed = self.flow.nodes[name if link.source == START else link.source]
-                    self.check(Located(link.pointer, reference), blamed, known[link.source])
+                    self.check(located, blamed, known[link.source])
             visible = _NONE.union(*{link.source: known[link.source] for link in into[name]}.values())
             known[name] = visible | self.node(self.flow.nodes[name], visible)
 

@@ -12,6 +12,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.dynamicflow.building import build
 from flowpersist.dynamicflow.checks import check_names
 from flowpersist.dynamicflow.constants import check_expressions
+from flowpersist.dynamicflow.deciders import deciders
 from flowpersist.dynamicflow.document import Document, Source, check_source, load
 from flowpersist.dynamicflow.flat import flat_drafts
 from flowpersist.dynamicflow.forms import Draft, drafts, every, unread
@@ -150,7 +151,7 @@ def _compile(document: Document, library: Library) -> Flow:
         steps=steps,
         nodes=nodes,
         edges=tuple(_edges(steps, nodes, graph)),
-        tools=frozenset(tool for node in nodes.values() for tool, _ in tools_of(node)).union(
+        tools=frozenset(tool for node in (*nodes.values(), *deciders(graph)) for tool, _ in tools_of(node)).union(
             *(flow.tools for _, _, flow in inner)
         ),
         joins=frozenset(_joins(steps, nodes, graph)).union(*(flow.joins for _, _, flow in inner)),

@@ -36,7 +36,7 @@ def check_expressions(flow: Flow, problems: Problems) -> None:
             _check(operation.condition, node.place.at("condition"), node.id, tried, problems)
             _check_branches(node, operation, operation.condition, problems)
     for link in () if flow.graph is None else flow.graph.links:
-        if link.condition is not None:
+        if isinstance(link.condition, Expression):
             _check(link.condition, link.pointer, link.target, tried, problems)
 
 

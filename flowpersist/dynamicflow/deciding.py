@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
     from flowpersist.dynamicflow.ir import Node
 
-__all__ = ["chosen", "is_held", "option_of"]
+__all__ = ["chosen", "is_held", "option_of", "prompted"]
 
 #: The frame of the call, among those of the steps within the step; no step has this id.
 _CALL = "?"
@@ -61,11 +61,25 @@ async def chosen(
 def _call(context: Context, node: Node, decision: Decision, place: StepPosition) -> ToolCall | Failed:
     if decision.prompt is None:
         return ToolCall(decision.tool, decision.arguments)
-    filled = references.fill_text(decision.prompt, context.resolver(node, place))
+    return _asked(context, node, decision.prompt, decision.offered, "$previousOutput", place)
+
+
+def prompted(context: Context, node: Node, operation: ToolCall, place: StepPosition) -> ToolCall | Failed:
+    """The call of a step, with the chooser's arguments where it has a prompt: there are no options then."""
+    if operation.prompt is None:
+        return operation
+    return _asked(context, node, operation.prompt, (), operation.arguments, place)
+
+
+def _asked(
+    context: Context, node: Node, prompt: str, options: Sequence[object], value: object, place: StepPosition
+) -> ToolCall | Failed:
+    """The call of the chooser, with those of the arguments that it takes."""
+    filled = references.fill_text(prompt, context.resolver(node, place))
     if isinstance(filled, Failure):
-        return context.blamed(node, filled.failure(), decision.tool)
-    offered = {"prompt": filled.unwrap(), "options": decision.offered}
-    given = {name: _literal(value) for name, value in offered.items()} | {"input": "$previousOutput"}
+        return context.blamed(node, filled.failure(), CHOOSER)
+    offered = {"prompt": filled.unwrap(), "options": options}
+    given = {name: _literal(one) for name, one in offered.items()} | {"input": value}
     takes = takes_of(context.toolbox.get(CHOOSER))
     return ToolCall(CHOOSER, {name: value for name, value in given.items() if takes is None or name in takes})
 

@@ -64,6 +64,7 @@ _FIELDS: Final[Mapping[Kind, Mapping[str, tuple[str, ...]]]] = {
     "delay": {"delay": ("delay",)},
     "flow": {"flow": ("flow",), "input": ("input",)},
     "expression": {"expression": ("expression",)},
+    "llm": {"prompt": ("prompt",), "input": ("input",)},
     "conditional": {
         "condition": ("condition",),
         "if_true": ("if_true", "then"),
@@ -86,6 +87,7 @@ _TELLING: Final[tuple[tuple[str, Kind], ...]] = (
     ("delay", "delay"),
     ("flow", "flow"),
     ("expression", "expression"),
+    ("prompt", "llm"),
     ("condition", "conditional"),
 )
 #: The fields whose values are names.

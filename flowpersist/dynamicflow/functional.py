@@ -1,6 +1,6 @@
 """Nodes with an ``operation``, another way to write ``map``, ``filter`` and ``reduce``.
 
-What is done with each item is a tool, an expression or, in a filter, a prompt.
+What is done with each item is a tool, an expression or a prompt.
 """
 
 from __future__ import annotations
@@ -91,10 +91,7 @@ def spread(raw: Mapping[str, object], label: str, pointer: str, problems: Proble
     extra = ("initialValue",) if given == "reduce" else ()
     reading.check_fields(inner, "/operation/operation", ("type", *_INNER[kind], *extra))
     fields: dict[str, object] = {name: outer[name] for name in ("over", "concurrency") if name in outer}
-    work = _work(reading, given, kind, inner)
-    if work is None:
-        return None
-    fields |= work
+    fields |= _work(given, kind, inner)
     if given == "reduce" and "initialValue" in inner:
         fields["initial"] = inner["initialValue"]
     return Spread(_TYPES[given], fields, {name: _WRITTEN[name] for name in fields if name in _WRITTEN})
@@ -110,19 +107,20 @@ _WRITTEN: Final = {
 }
 
 
-def _work(reading: _Reading, given: str, kind: str, inner: Mapping[str, object]) -> dict[str, object] | None:
+def _work(given: str, kind: str, inner: Mapping[str, object]) -> dict[str, object]:
     """What is done with each item: the condition of a filter, and the body of the others."""
     if given == "filter":
         return {"condition": _dollars(inner.get("expression")) if kind == "expression" else inner}
     if kind == "expression":
         return {"body": {"type": "expression", "expression": _dollars(inner.get("expression"))}}
+    both: dict[str, object] = {"item": "$item", "acc": "$acc"}
     if kind == "llm":
-        message = "a prompt decides only in a filter: call the model by a tool, in an operation of type tool"
-        reading.note("/operation/operation/type", message, "unsupported", "'tool' or 'expression'")
-        return None
+        prompt = {"prompt": inner["prompt"]} if "prompt" in inner else {}
+        return {"body": {"type": "llm", **prompt, **({"input": both} if given == "reduce" else {})}}
     named = {"args": inner["args"]} if "args" in inner else {}
-    both: dict[str, object] = {"args": {"item": "$item", "acc": "$acc"}} if given == "reduce" else {}
-    return {"body": {"type": "tool", "tool": inner.get("tool"), **both, **named}}
+    return {
+        "body": {"type": "tool", "tool": inner.get("tool"), **({"args": both} if given == "reduce" else {}), **named}
+    }
 
 
 def _dollars(text: object) -> object:

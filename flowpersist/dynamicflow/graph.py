@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Final, Literal
 
 from attrs import define
@@ -15,10 +16,12 @@ from returns.result import Failure
 
 from flowpersist.dynamicflow import expressions
 from flowpersist.dynamicflow.by_id import StepsById, steps_in
+from flowpersist.dynamicflow.decisions import condition_of
 from flowpersist.dynamicflow.document import Document
 from flowpersist.dynamicflow.expressions import Expression
+from flowpersist.dynamicflow.fields import Fields
 from flowpersist.dynamicflow.forms import Draft, bounded
-from flowpersist.dynamicflow.ir import START, Block, Edge, Graph, Link, Node, blocks_of
+from flowpersist.dynamicflow.ir import START, Block, Decision, Edge, Graph, Link, Node, Place, blocks_of
 from flowpersist.dynamicflow.problems import shown
 from flowpersist.errors import FlowCode
 from flowpersist.inputs.json_pointers import escaped
@@ -47,6 +50,15 @@ def graph_drafts(document: Document) -> tuple[list[Draft], tuple[Link, ...]]:
         document.problems.add("/nodes", "cycle", "every node is within another one: take one out of its block")
     links = _entered(_links(steps), outermost, steps)
     return bounded(steps.outermost(_ordered(outermost, links, document)), "/nodes", document), links
+
+
+class _EdgeFields(Fields):
+    """Reads the condition of an edge."""
+
+    def report(self, field: str, message: str, expected: str | None = None, code: FlowCode = "invalid-value") -> None:
+        """See ``Fields``."""
+        text = f"{self.draft.where}: {message}"
+        self.document.problems.add(self._pointer(field), code, text, expected=expected)
 
 
 @define
@@ -101,17 +113,20 @@ class _Edge:
             return False
         return True
 
-    def condition(self) -> Expression | None:
+    def condition(self) -> Expression | Decision | None:
         value = self.raw.get("condition")
         if isinstance(value, Mapping) and value.get("type", "expression") == "expression":
             value = value.get("expression")
+        elif isinstance(value, Mapping):
+            place = Place(f"/edges/{self.index}")
+            draft = Draft("conditional", self.where, {"condition": value}, {}, id=self.where, place=place)
+            return condition_of(_EdgeFields(draft, self.steps.document))
         if isinstance(value, bool):
             value = "true" if value else "false"
         if value is None or value == "":
             return None
         if not isinstance(value, str):
-            message = "has a condition that is no expression: a conditional node can ask a tool"
-            self.note("/condition", "wrong-type", message)
+            self.note("/condition", "wrong-type", "has a condition that is neither an expression nor an object")
             return None
         parsed = expressions.parse(value, self.steps.document.room)
         if isinstance(parsed, Failure):
@@ -128,6 +143,7 @@ def _links(steps: StepsById) -> tuple[Link, ...]:
         problems.add("/edges", "wrong-type", message, expected="a list of edges")
         return ()
     found: list[Link] = []
+    names: set[str] = set()
     for index, raw in enumerate(edges):
         if not isinstance(raw, Mapping):
             message = f"edges[{index}] must be an object with 'from' and 'to'"
@@ -140,8 +156,18 @@ def _links(steps: StepsById) -> tuple[Link, ...]:
             problems.add("/edges", "limit", f"the edges connect more than {MAX_LINKS} pairs of nodes: connect fewer")
             return ()
         at = f"/edges/{index}/condition"
-        found.extend(Link(source, target, condition, at) for source in sources for target in targets)
+        for source in sources:
+            asked = _asked(names, source, targets) if isinstance(condition, Decision) else ""
+            found.extend(Link(source, target, condition, asked, at) for target in targets)
     return tuple(found)
+
+
+def _asked(names: set[str], source: str, targets: Sequence[str]) -> str:
+    """A new name for what a tool decides of the edges from a node; no step has such a one."""
+    first = f"{source}>{targets[0] if targets else ''}"
+    number = next(number for number in count(1) if (first if number == 1 else f"{first}>{number}") not in names)
+    names.add(first if number == 1 else f"{first}>{number}")
+    return first if number == 1 else f"{first}>{number}"
 
 
 def _entered(links: Sequence[Link], outermost: Sequence[str], steps: StepsById) -> tuple[Link, ...]:
@@ -234,4 +260,10 @@ def edges_of(graph: Graph) -> Iterator[Edge]:
     """The edges between the outermost nodes, labelled with their conditions."""
     for link in graph.links:
         if link.source != START:
-            yield Edge(link.source, link.target, "next" if link.condition is None else link.condition.text)
+            yield Edge(link.source, link.target, _label(link.condition))
+
+
+def _label(condition: Expression | Decision | None) -> str:
+    if isinstance(condition, Decision):
+        return condition.tool if condition.prompt is None else condition.prompt
+    return "next" if condition is None else condition.text

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from attrs import define, evolve, field
 
 from flowpersist.dynamicflow.answered import beside, bring, named
 from flowpersist.dynamicflow.branches import Branches, Verdict
-from flowpersist.dynamicflow.ir import START
+from flowpersist.dynamicflow.deciding import is_held
+from flowpersist.dynamicflow.ir import START, Conditional, Decision, Node
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.state import sub_frame
+from flowpersist.dynamicflow.state import path_to, sub_frame
 from flowpersist.dynamicflow.values import holds
 from flowpersist.errors import FlowError
 
@@ -34,12 +35,9 @@ async def run_graph(context: Context, graph: Graph, place: StepPosition) -> Step
     """Run all nodes that can run; gives the result of the only node without a successor, or those of several by id."""
     branches = Branches()
     walk = _Walk(context, graph, place, branches)
-    first = walk.settled(START, came=True)
-    if isinstance(first, Failed):
-        return first
     context.fans.add(walk.revive)
     try:
-        walk.go_on(first)
+        walk.begin()
         ended = await branches.verdict()
     finally:
         context.fans.discard(walk.revive)
@@ -70,7 +68,9 @@ class _Walk:
     _before: dict[str, int] = field(factory=lambda: {START: 0}, init=False)
     #: The values of the variables that several nodes set, by the rank of the node.
     _shared: dict[str, dict[int, object]] = field(factory=dict, init=False)
-    #: How many nodes run now; set when an answer has come, or when none does.
+    #: By the names of the decisions that tools are making, the edges that depend on them.
+    _undecided: dict[str, list[Link]] = field(factory=dict, init=False)
+    #: How many nodes run now, and tools that decide; set when an answer has come, or when none does.
     _busy: int = field(default=0, init=False)
     _come_or_over: asyncio.Event = field(factory=asyncio.Event, init=False)
 
@@ -89,6 +89,22 @@ class _Walk:
     def _up_to(self, name: str) -> int:
         """A bit for a node and each one before it."""
         return self._before[name] | (1 << self._ranks[name] if name != START else 0)
+
+    def begin(self) -> None:
+        """Run the nodes that come first."""
+        self._busy += 1
+        self.branches.start(self._begun())
+
+    async def _begun(self) -> Verdict | None:
+        return self._continued(self.settled(START, came=True))
+
+    def _continued(self, ready: list[str] | Failed) -> Verdict | None:
+        """Go on with these nodes, after what has made them ready."""
+        if isinstance(ready, Failed):
+            return Verdict(ready)
+        self.go_on(ready)
+        self._rest()
+        return None
 
     def go_on(self, names: Iterable[str]) -> None:
         """Run these nodes, and those that follow them, at once."""
@@ -125,7 +141,7 @@ class _Walk:
         self.waiting.add(name)
         self._rest()
         while self._busy:
-            if self.context.has_come(name):
+            if self.context.has_come(path_to(self.place.path, name)):
                 self.waiting.discard(name)
                 self._busy += 1
                 return True
@@ -181,41 +197,90 @@ class _Walk:
 
     def settled(self, source: str, *, came: bool) -> list[str] | Failed:
         """Settle the edges of a node that has finished or is left out; gives the nodes that can run now, or the failure
-        of a condition.
+        of a condition. Edges that a tool decides are settled once it has.
         """
+        return self._settle((link, came) for link in self._out_of.get(source, ()))
+
+    def _settle(self, links: Iterable[tuple[Link, bool]]) -> list[str] | Failed:
         ready: list[str] = []
-        ended = deque([(source, came)])
+        ended = deque(links)
         while ended:
-            name, has_come = ended.popleft()
-            for link in self._out_of.get(name, ()):
-                taken = has_come and self._holds(link)
-                if isinstance(taken, Failed):
-                    return taken
-                if taken:
-                    self._taken[link.target].add(name)
-                self._unsettled[link.target] -= 1
-                if self._unsettled[link.target]:
-                    continue
-                if self._taken[link.target]:
-                    ready.append(link.target)
-                else:
-                    ended.append((link.target, False))
+            link, came = ended.popleft()
+            taken = came and self._holds(link)
+            if isinstance(taken, Failed):
+                return taken
+            if isinstance(taken, Pending):
+                self._ask(link)
+                continue
+            if taken:
+                self._taken[link.target].add(link.source)
+            self._unsettled[link.target] -= 1
+            if self._unsettled[link.target]:
+                continue
+            if self._taken[link.target]:
+                ready.append(link.target)
+            else:
+                ended.extend((further, False) for further in self._out_of.get(link.target, ()))
         return ready
 
-    def _holds(self, link: Link) -> bool | Failed:
-        """Whether an edge is taken. One to a finished node was, which is not decided again."""
+    def _holds(self, link: Link) -> bool | Failed | Pending:
+        """Whether an edge is taken; PENDING where a tool is to decide. One to a finished node was, which is not decided
+        again.
+        """
         if link.condition is None or self._is_finished(link.target):
             return True
-        first = link.source == START
-        node = self.context.flow.nodes[link.target if first else link.source]
-        previous = self.place.previous if first else self.results[link.source]
-        around = evolve(self.place, scope=self._scope(self._up_to(link.source)), previous=previous)
-        held = holds(self.context, node, link.condition, around)
-        if isinstance(held, Failed):
-            error = held.error
-            message = f"the edge from {link.source!r} to {link.target!r}: {error.message}"
-            return Failed(FlowError(message, error.document, error.step, error.reference))
-        return held
+        if isinstance(link.condition, Decision):
+            branch = sub_frame(self.place.frame, link.asked).get("branch")
+            return PENDING if branch is None else bool(branch == "true")
+        held = holds(self.context, self._blamed(link), link.condition, self._around(link))
+        return _of_edge(link, held) if isinstance(held, Failed) else held
+
+    def _blamed(self, link: Link) -> Node:
+        return self.context.flow.nodes[link.target if link.source == START else link.source]
+
+    def _around(self, link: Link) -> StepPosition:
+        """Where the condition of an edge is decided: after its source."""
+        previous = self.place.previous if link.source == START else self.results[link.source]
+        return evolve(self.place, scope=self._scope(self._up_to(link.source)), previous=previous)
+
+    def _ask(self, link: Link) -> None:
+        """Let a tool decide an edge, beside the nodes that run; once for all edges with the same decision."""
+        waiting = self._undecided.setdefault(link.asked, [])
+        waiting.append(link)
+        if len(waiting) == 1:
+            self._busy += 1
+            self.branches.start(self._decided(link))
+
+    async def _decided(self, link: Link) -> Verdict | None:
+        decision = cast("Decision", link.condition)
+        # Without what is said of the source itself: its timeout, its attempts and its onError.
+        node = Node(self._blamed(link).id, Conditional(decision, (), ()))
+        path, trail = (path_to(outer, link.asked) for outer in (self.place.path, self.place.trail))
+        place = evolve(self._around(link), frame=sub_frame(self.place.frame, link.asked), path=path, trail=trail)
+        while True:
+            held = await is_held(self.context, node, decision, place, 1)
+            if isinstance(held, Failed):
+                return Verdict(_of_edge(link, held))
+            if not isinstance(held, Pending):
+                break
+            if not await self._has_come(link.asked):
+                return None
+        unkept = await self._keep(node, place, held=held)
+        if unkept is not None:
+            return Verdict(unkept)
+        return self._continued(self._settle((one, True) for one in self._undecided.pop(link.asked)))
+
+    async def _keep(self, node: Node, place: StepPosition, *, held: bool) -> Failed | None:
+        """Keep what a tool has decided, so that it is not asked again."""
+        kept = {"branch": "true" if held else "false"}
+        place.frame.clear()
+        place.frame.update(kept)
+        self.context.settled(place.path)
+        if self.context.journal is None:
+            return None
+        self.context.journal.note(place.path, kept, whole=True)
+        error = await self.context.journal.finished()
+        return None if error is None else self.context.blamed(node, error)
 
     async def result(self) -> StepOutcome:
         """The result of the graph."""
@@ -229,3 +294,11 @@ class _Walk:
             message = f"the results of the nodes without a successor together {walk_problem(error)}"
             return Failed(FlowError(message, self.context.flow.name))
         return Done(value)
+
+
+def _of_edge(link: Link, failed: Failed) -> Failed:
+    error = failed.error
+    message = f"the edge from {link.source!r} to {link.target!r}: {error.message}"
+    made = FlowError(message, error.document, error.step, error.reference, error.tool)
+    made.__cause__ = error.__cause__
+    return Failed(made)

@@ -63,10 +63,13 @@ Block: TypeAlias = tuple[str, ...]
 
 @frozen
 class ToolCall:
-    """Call a tool. ``arguments`` may hold references; None: the previous step's result is passed on."""
+    """Call a tool. ``arguments`` may hold references; None: the previous step's result is passed on. ``prompt``, a text
+    with references, is what the chooser gets to make a text of, with ``arguments`` as its input.
+    """
 
     tool: str
     arguments: object
+    prompt: str | None = None
 
 
 @frozen
@@ -255,11 +258,15 @@ class Edge:
 
 @frozen
 class Link:
-    """An edge: ``target`` runs after ``source``, a node or ``START``, if the condition holds (None: in any case)."""
+    """An edge: ``target`` runs after ``source``, a node or ``START``, if the condition holds (None: in any case).
+
+    ``asked`` is the name under which what a tool decides is kept: it is asked once for all targets of a source.
+    """
 
     source: str
     target: str
-    condition: Expression | None = None
+    condition: Expression | Decision | None = None
+    asked: str = ""
     #: The place of the condition in the document.
     pointer: str = field(default="", repr=False, eq=False)
 
@@ -386,4 +393,5 @@ Kind: TypeAlias = Literal[
     "delay",
     "flow",
     "expression",
+    "llm",
 ]

@@ -34,7 +34,7 @@ from flowpersist.inputs.json_pointers import escaped
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.expressions import Expression
 
-__all__ = ["Located", "inner_of", "outer_of"]
+__all__ = ["Located", "inner_of", "of_condition", "outer_of"]
 
 #: The way to a value from where the walk began, backwards.
 _Trail: TypeAlias = tuple["_Trail", str] | None
@@ -53,17 +53,20 @@ def outer_of(node: Node) -> Iterator[Located]:  # noqa: C901 - one case for each
     """The references that a step resolves in the enclosing scope."""
     operation, place = node.operation, node.place
     match operation:
+        case ToolCall(prompt=str(text)):
+            yield from _in_text(text, place.at("prompt"))
+            yield from _within(operation.arguments, place.at("input"))
         case ToolCall():
             yield from _of_call(operation, place.at("args"))
         case Conditional():
-            yield from _of_condition(operation.condition, place.at("condition"))
+            yield from of_condition(operation.condition, place.at("condition"))
         case Switch():
-            yield from _of_condition(operation.selector, place.at("switch"))
+            yield from of_condition(operation.selector, place.at("switch"))
         case Reduce():
             yield from _within(operation.over, place.at("over"))
             yield from _within(operation.initial, place.at("initial"))
         case Evaluate():
-            yield from _of_condition(operation.expression, place.at("expression"))
+            yield from of_condition(operation.expression, place.at("expression"))
         case Filter() | Map() | Loop():
             yield from _within(operation.over, place.at("over"))
         case Delay():
@@ -79,10 +82,11 @@ def inner_of(node: Node) -> Iterator[Located]:
     """The references that a step resolves for each iteration."""
     operation = node.operation
     if isinstance(operation, Filter | Loop) and operation.condition is not None:
-        yield from _of_condition(operation.condition, node.place.at("condition"))
+        yield from of_condition(operation.condition, node.place.at("condition"))
 
 
-def _of_condition(condition: Expression | Decision, pointer: str) -> Iterator[Located]:
+def of_condition(condition: Expression | Decision, pointer: str) -> Iterator[Located]:
+    """The references of a condition that stands at a pointer."""
     if not isinstance(condition, Decision):
         yield from (Located(pointer, reference) for reference in condition.references)
         return

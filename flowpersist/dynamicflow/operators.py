@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 
 from flowpersist.dynamicflow.budgets import MAX_OPTION, OverBudgetError
-from flowpersist.dynamicflow.deciding import chosen, is_held
+from flowpersist.dynamicflow.deciding import chosen, is_held, prompted
 from flowpersist.dynamicflow.delays import moment_of, problem_of
 from flowpersist.dynamicflow.filters import run_filter
 from flowpersist.dynamicflow.guarded import call_tool
@@ -48,7 +48,8 @@ async def operate(context: Context, node: Node, place: StepPosition, attempt: in
     operation = node.operation
     match operation:
         case ToolCall():
-            return await call_tool(context, node, operation, place, attempt)
+            call = prompted(context, node, operation, place)
+            return call if isinstance(call, Failed) else await call_tool(context, node, call, place, attempt)
         case Sequence():
             return await context.block(operation.steps, place)
         case Conditional() | Switch():

@@ -17,6 +17,7 @@ from attrs import define, field
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.budgets import MAX_TEXT
+from flowpersist.dynamicflow.deciders import deciders
 from flowpersist.dynamicflow.ir import Node, tools_of
 from flowpersist.dynamicflow.nested import inner_flows
 from flowpersist.dynamicflow.problems import shown
@@ -45,8 +46,9 @@ def nodes_by_id(flow: Flow) -> dict[str, list[Node]]:
     found: dict[str, list[Node]] = {}
     pending, known = [flow], {flow.hash}
     while pending:
-        nodes = pending.pop().nodes
-        for node in nodes.values():
+        looked = pending.pop()
+        nodes = looked.nodes
+        for node in (*nodes.values(), *deciders(looked.graph)):
             found.setdefault(node.id, []).append(node)
         inner = [one for _, _, one in inner_flows(nodes.values()) if one.hash not in known]
         known.update(one.hash for one in inner)

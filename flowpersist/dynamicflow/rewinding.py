@@ -92,7 +92,9 @@ class _Path:
     def follow(self, frame: Frame, around: str, blocks: list[Block]) -> None:
         """The same below a frame, which holds steps of these blocks."""
         within: dict[str, Frame] = frame.get("sub", {})
-        name = next((name for name in within if is_within(self.path, path_to(around, name))), None)
+        # What an edge has decided is no step, although it has a frame.
+        there = (name for name in within if ">" not in name)
+        name = next((name for name in there if is_within(self.path, path_to(around, name))), None)
         if name is None:
             self._refuse("is not a step that has begun")
         self._drop_after(within, around, name, blocks)
@@ -121,6 +123,9 @@ class _Path:
         """Let a step, an iteration or a branch begin anew, with its attempts counted on."""
         self.made.dropped.append(path_to(around, name))
         dropped = within.pop(name)
+        for edge in [one for one in within if one.startswith(f"{name}>")]:
+            self.made.dropped.append(path_to(around, edge))
+            del within[edge]
         if name in self.flow.nodes:
             again: Frame = {**tried_again(dropped)}
         else:

@@ -15,7 +15,7 @@ from flowpersist.dynamicflow.budgets import Size
 from flowpersist.dynamicflow.deciding import option_of
 from flowpersist.dynamicflow.ir import Decision, Loop, Node, decisions_of
 from flowpersist.dynamicflow.plain import PLAIN, WALK_ERRORS, finished, walk, walk_problem
-from flowpersist.dynamicflow.recording import Recorded, Recording
+from flowpersist.dynamicflow.recording import Recorded, Recording, step_in
 from flowpersist.dynamicflow.tools import CHOOSER, Tool, tool
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.inputs.sampling import sample
@@ -86,18 +86,20 @@ class Book:
     def called(self, own: Tool, context: ToolContext, given: Mapping[str, object]) -> object:
         """Record a call, and give its output."""
         arguments = self.noted(dict(given))
-        found = self.recording.output(context.path, context.step_id, own.id) or self._made(own, context)
+        found = self.recording.output(context.path, step_in(context.path), own.id) or self._made(own, context)
         if found is None:
             return None
         output, origin = found
         shown = self.noted(output)
-        self.calls.append(DryCall(context.path, context.step_id, own.id, context.attempt, arguments, shown, origin))
+        self.calls.append(
+            DryCall(context.path, step_in(context.path), own.id, context.attempt, arguments, shown, origin)
+        )
         return output
 
     def _made(self, own: Tool, context: ToolContext) -> tuple[object, Origin] | None:
         made = sample(own.output_schema, what=f"the output schema of {own.id!r}")
         value = None if isinstance(made, Failure) else made.unwrap()
-        options = self.options(context.step_id, own.id)
+        options = self.options(step_in(context.path), own.id)
         if options and option_of(value) not in options:
             for choice in _choices(options[0]):
                 if not isinstance(own.check_output(choice), Failure):

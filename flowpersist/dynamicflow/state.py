@@ -20,7 +20,8 @@ absent::
                 arguments of a call that needs no approval
     asks, asking, memo, links    of a tool that asks: see ``asking``
     waiting     it awaits an answer, under its path as the wait's name
-    branch      which branch was taken
+    branch      which branch was taken; of an edge, which has a frame named "source>target" where a tool decides its
+                condition: whether it was taken
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn
     began, ended    when the step's first attempt began, and when it finished or failed (microseconds since 1970)
     attempts    of a done one: how many were made, where not one; tried: of one in progress, how many before a retry

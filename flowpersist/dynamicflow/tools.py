@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.deciders import deciders
 from flowpersist.dynamicflow.executing import Executors, run_plain
 from flowpersist.dynamicflow.ir import Flow, tools_of
 from flowpersist.dynamicflow.outcomes import RAISED
@@ -227,7 +228,8 @@ class Toolbox:
         lacking = self.lacking(flow.tools)
         if not lacking:
             return None
-        calls = (node.id for node in flow.nodes.values() if any(tool == lacking[0] for tool, _ in tools_of(node)))
+        calling = (*flow.nodes.values(), *deciders(flow.graph))
+        calls = (node.id for node in calling if any(tool == lacking[0] for tool, _ in tools_of(node)))
         step = next(calls, None)
         known = ", ".join(sorted(self.tools)) or "none"
         where = "a sub-flow" if step is None else f"step {step!r}"

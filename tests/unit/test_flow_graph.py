@@ -120,7 +120,7 @@ LOOSE = [node("a"), node("b"), node("c")]
         ({"nodes": LOOSE, "edges": [edge("START", "a"), edge("a", "b")]}, "c", "can't be reached from 'START'"),
         ({"nodes": LOOSE, "edges": [{**edge("a", "b"), "when": "1 > 0"}]}, None, "unknown field 'when'"),
         ({"nodes": LOOSE, "edges": [edge("a", "b", "1 >")]}, None, "edges[0] has a condition that can't be read"),
-        ({"nodes": LOOSE, "edges": [edge("a", "b", {"type": "tool", "tool": "say"})]}, None, "a conditional node"),
+        ({"nodes": LOOSE, "edges": [edge("a", "b", {"type": "tool"})]}, None, "edges[0]: Invalid 'condition'"),
         ({"nodes": LOOSE, "edges": [edge("a", "b", "$c == 1")]}, "a", "$c is not visible here: 'c' does not always"),
         ({"nodes": [node("a", "$b"), node("b")]}, "a", "add an edge from 'b'"),
         ({"nodes": [node("a", "$b"), node("b", "$a")]}, "a", "a cycle of steps"),

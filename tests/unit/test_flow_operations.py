@@ -38,8 +38,8 @@ async def add(item: int, acc: int) -> int:
 
 
 @tool(id="choose")
-async def choose(prompt: str) -> bool:
-    return "keep" in prompt
+async def choose(prompt: str, input: object, options: list[dict[str, str]]) -> object:
+    return "keep" in prompt if options else f"{prompt} {input}"
 
 
 def node(kind, given, over="$input", **more):
@@ -68,6 +68,14 @@ def value(text, **more):
         (node("filter", value("item > 1")), [2, 3]),
         (node("filter", by("is_even")), [2]),
         (node("filter", {"type": "llm", "prompt": "keep $item"}), [1, 2, 3]),
+        (node("map", {"type": "llm", "prompt": "Name $item:"}), ["Name 1: 1", "Name 2: 2", "Name 3: 3"]),
+        (node("forEach", {"type": "llm", "prompt": "$$ $index"}, over=[7]), ["$ 0 7"]),
+        (
+            node("reduce", {"type": "llm", "prompt": "$acc+$item", "initialValue": "0"}, over=[5]),
+            "0+5 {'item': 5, 'acc': '0'}",
+        ),
+        ({"type": "llm", "prompt": "Sum $input[0]"}, "Sum 1 [1, 2, 3]"),
+        ({"prompt": "Sum", "input": {"of": "$input[1]"}}, "Sum {'of': 2}"),
         (node("reduce", by("add", initialValue=10)), 16),
         (node("reduce", value("acc * 10 + item", initialValue=0)), 123),
         ({"type": "expression", "expression": "length($input) + 1"}, 4),
@@ -91,7 +99,12 @@ async def test_what_an_operation_gives(step, expected):
         ({"id": "n", "type": "map", "operation": 3}, "/operation", "wrong-type"),
         ({"id": "n", "type": "map", "operation": {"over": [1]}}, "/operation/operation", "wrong-type"),
         (node("map", {"type": "x"}), "/operation/operation/type", "invalid-value"),
-        (node("map", {"type": "llm", "prompt": "?"}), "/operation/operation/type", "unsupported"),
+        (node("map", {"type": "llm"}), "/operation/operation", "missing-field"),
+        (node("map", {"type": "llm", "prompt": 3}), "/operation/operation/prompt", "wrong-type"),
+        (node("map", {"type": "llm", "prompt": "$items"}), "/operation/operation/prompt", "unknown-name"),
+        (node("reduce", {"type": "llm", "prompt": "?"}), "", "missing-field"),
+        ({"type": "llm"}, "", "missing-field"),
+        ({"type": "llm", "prompt": "?", "input": "$nope"}, "/input", "unknown-name"),
         (node("map", by("")), "/operation/operation/tool", "invalid-value"),
         (node("map", by("double", prompt="?")), "/operation/operation/prompt", "unknown-field"),
         (node("map", by("double"), limit=3), "/operation/limit", "unknown-field"),
