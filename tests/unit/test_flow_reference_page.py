@@ -36,7 +36,7 @@ def tools(monkeypatch):
     module = ModuleType("tools_of_the_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(code[1], vars(module))  # noqa: S102 - our own documentation
-    return [module.say, module.add, module.fail]
+    return [module.say, module.add, module.fail, module.choose]
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
