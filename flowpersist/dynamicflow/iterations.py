@@ -107,17 +107,23 @@ async def run_reduce(context: Context, node: Node, operation: Reduce, place: Ste
         if isinstance(initial, Failed):
             return initial
         frame.update(next=0, value=initial.value)
+    givers = givers_of_items(context, node, operation.over, place, len(items))
     while frame["next"] < len(items):
         index = frame["next"]
-        variables = {operation.name: items[index], operation.accumulator: frame["value"], INDEX: index}
-        outcome = await context.iteration(operation.body, place, f"[{index}]", variables, Done(items[index]))
+        item = Done(items[index], given=givers[index])
+        variables = {
+            **named(operation.name, item.value, item.given),
+            **named(operation.accumulator, frame["value"], frame.get("giver")),
+            INDEX: index,
+        }
+        outcome = await context.iteration(operation.body, place, f"[{index}]", variables, item)
         if not isinstance(outcome, Done):
             return outcome
         # Only the last iteration's results are kept: all accumulators together grow with the square of their number.
         frame["steps"] = frame["sub"].pop(f"[{index}]").get("steps", {})
-        frame.update(next=index + 1, value=outcome.value)
+        frame.update(next=index + 1, value=outcome.value, giver=outcome.given)
     bring(place.scope.steps, frame.get("steps", {}))
-    return Done(frame["value"])
+    return Done(frame["value"], given=frame.get("giver"))
 
 
 async def run_loop(context: Context, node: Node, operation: Loop, place: StepPosition, attempt: int) -> StepOutcome:
@@ -128,16 +134,18 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
     if isinstance(items, Failed):
         return items
     results: list[object] = place.frame.setdefault("results", [])
+    givers = givers_of_items(context, node, operation.over, place, len(items))
     _bring_in(place, place.frame)
     while True:
         goes_on = await _goes_on(context, node, operation, _after(place, results), len(items), attempt)
         if not isinstance(goes_on, bool):
             return goes_on
         if not goes_on:
-            return Done(results)
-        variables: dict[str, object] = {INDEX: len(results)}
+            return Done(results, given=place.frame.get("givers"))
+        turn = len(results)
+        variables: dict[str, object] = {INDEX: turn}
         if operation.condition is None:
-            variables[operation.name] = items[len(results)]
+            variables |= named(operation.name, items[turn], givers[turn])
         outcome = await _turn(context, operation, _after(place, results), variables)
         if not isinstance(outcome, Done):
             return outcome
@@ -177,7 +185,16 @@ async def _turn(context: Context, operation: Loop, place: StepPosition, variable
         _bring_in(place, frame["sub"].pop(label))
         frame.update(variables=dict(place.scope.variables), steps=dict(place.scope.steps))
         results.append(outcome.value)
+        _note_giver(frame, outcome.given)
     return outcome
+
+
+def _note_giver(frame: Frame, given: object) -> None:
+    """Note who gave the last result of a loop; as long as none is an answer, nothing is."""
+    if given is not None or "givers" in frame:
+        givers = frame.setdefault("givers", [])
+        givers.extend([None] * (len(frame["results"]) - 1 - len(givers)))
+        givers.append(given)
 
 
 def _bring_in(place: StepPosition, frame: Frame) -> None:
@@ -186,4 +203,7 @@ def _bring_in(place: StepPosition, frame: Frame) -> None:
 
 
 def _after(place: StepPosition, results: list[object]) -> StepPosition:
-    return evolve(place, previous=Done(results[-1])) if results else place
+    if not results:
+        return place
+    givers = place.frame.get("givers")
+    return evolve(place, previous=Done(results[-1], given=None if givers is None else givers[-1]))

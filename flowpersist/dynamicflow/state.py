@@ -26,7 +26,8 @@ absent::
     began, ended    when the step's first attempt began, and when it finished or failed (microseconds since 1970)
     attempts    of a done one: how many were made, where not one; tried: of one in progress, how many before a retry
     won         of a parallel that needs some branches: the numbers of those that have finished, the first one first
-    next, value, results    of a reduce or loop: the next index, the accumulator, the results so far
+    next, value, results    of a reduce or loop: the next index, the accumulator, the results so far; giver, givers:
+                who gave the accumulator or these results, where they are answers
 
 A finished step needs no inner frames, so they are removed.
 """
@@ -58,7 +59,7 @@ __all__ = [
 FORMAT: Final = 1
 
 #: The fields of a frame that steps append to.
-_GROWING: Final = frozenset({"results", "won"})
+_GROWING: Final = frozenset({"results", "givers", "won"})
 
 # Any type is allowed here: documents, tools' results, answers.
 State: TypeAlias = dict[str, Any]

@@ -106,6 +106,42 @@ PASSED = {
         said(["$previousOutput", "$x.by"]),
     ],
     "reduce": [{"reduce": [1], "initial": 0, "with": [ask(), said("$q.by")]}],
+    "list of a loop": [
+        {
+            "id": "l",
+            "loop": "for",
+            "over": [1, 2, 3],
+            "body": {"condition": "$index != 1", "then": ask(), "else": said(0)},
+        },
+        {"id": "m", "map": "$l", "with": said("$item")},
+        said(["$l[0].by", "$l.2.by", "$l"]),
+    ],
+    "list of a while loop": [
+        {"id": "l", "loop": "while", "condition": "$index < 2", "body": ask()},
+        said(["$l[1].by", "$l[0].value"]),
+    ],
+    "the turn before": [
+        ask("a"),
+        {"id": "l", "loop": "for", "over": [1, 2], "body": [said("$previousOutput.by", id="s"), ask()]},
+        said("$s"),
+    ],
+    "items of a loop": [
+        {"id": "m", "map": [1, 2], "with": ask()},
+        {"loop": "for", "over": "$m", "body": said("$item.by")},
+    ],
+    "items of a reduce": [
+        {"id": "m", "map": [1, 2], "with": ask()},
+        {"reduce": "$m", "initial": 0, "with": said(["$item.by", "$.by", "$acc"])},
+    ],
+    "accumulator": [
+        {
+            "id": "r",
+            "reduce": [1, 2],
+            "initial": 0,
+            "with": [{"condition": "$index == 1", "then": said("$acc.by")}, ask("z")],
+        },
+        said(["$r.by", "$z.by"]),
+    ],
 }
 RESULTS = {
     "output": "q",
@@ -127,6 +163,12 @@ RESULTS = {
     "filter": [["yes"], "m[1].q"],
     "loop": [["step_1[0].q", "step_1[1].q"], "step_1[1].q"],
     "reduce": "step_1[0].q",
+    "list of a loop": ["l[0].l_1.q", "l[2].l_1.q", ["yes", 0, "yes"]],
+    "list of a while loop": ["l[1].q", "yes"],
+    "the turn before": "l[0].q",
+    "items of a loop": ["m[0].q", "m[1].q"],
+    "items of a reduce": ["m[1].q", "m[1].q", ["m[0].q", "m[0].q", 0]],
+    "accumulator": ["r[1].z", "r[1].z"],
 }
 
 
