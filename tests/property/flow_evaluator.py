@@ -26,14 +26,17 @@ class Fails(Exception):
 
 @frozen
 class Names:
-    """What a block sees: names, and the result before it."""
+    """What a block sees: names, the result before it, and the input of its flow."""
 
     known: dict[str, object]
     previous: object
+    input: object = INPUT
 
 
 class Evaluator:
-    """Evaluates a document from its beginning, with the answers so far: by path, in the order in which they came."""
+    """Evaluates a document from its beginning, with the answers so far: by path, in the order in which they came. A
+    delay that has passed is an answer too.
+    """
 
     def __init__(self, answers):
         self.left = {path: list(given) for path, given in answers.items()}
@@ -44,7 +47,7 @@ class Evaluator:
         made: dict[str, object] = {}
         previous = names.previous
         for step in steps:
-            within = Names({**names.known, **made}, previous)
+            within = Names({**names.known, **made}, previous, names.input)
             previous, inner = self.step(step, f"{path}.{step['id']}" if path else step["id"], within)
             made.update(inner)
             made[step["id"]] = previous
@@ -67,10 +70,12 @@ class Evaluator:
     def value(self, text, names):
         if isinstance(text, list):
             return [self.value(one, names) for one in text]
+        if isinstance(text, dict):
+            return {name: self.value(one, names) for name, one in text.items()}
         if not isinstance(text, str) or not text.startswith("$"):
             return text
         name, *rest = text[1:].split(".")
-        found = {**names.known, "input": INPUT, "previousOutput": names.previous}[name]
+        found = {**names.known, "input": names.input, "previousOutput": names.previous}[name]
         for part in rest:
             found = found[int(part)] if isinstance(found, list) else found[part]
         return found
@@ -91,8 +96,21 @@ class Evaluator:
             raise Fails(step["id"])
         return args["value"], {}
 
+    def _delay(self, step, path, names, _attempt):
+        if step["delay"]["seconds"]:
+            if not self.left.get(path):
+                raise Waits({path})
+            self.left[path].pop(0)
+        return names.previous, {}
+
+    def _flow(self, step, path, names, _attempt):
+        inner = step["flow"]
+        given = self.value(step["input"], names)
+        result, _ = self.block(inner.get("flow") or inner["nodes"], path, Names({}, given, given))
+        return result, {}
+
     def _filter(self, step, _path, names, _attempt):
-        return (INPUT["items"] if self.holds(step["condition"], names) else []), {}
+        return (names.input["items"] if self.holds(step["condition"], names) else []), {}
 
     def _sequence(self, step, path, names, _attempt):
         return self.block(step["sequence"], path, names)
@@ -139,7 +157,7 @@ class Evaluator:
 
     def _map(self, step, path, names, _attempt):
         def each(n, item):
-            within = Names({**names.known, "item": item}, item)
+            within = Names({**names.known, "item": item}, item, names.input)
             try:
                 return self.block(step["with"], f"{path}[{n}]", within)
             except Fails as failed:
@@ -147,7 +165,7 @@ class Evaluator:
                     raise
                 return {"error": failed.step}, {}
 
-        items = list(enumerate(INPUT["items"]))
+        items = list(enumerate(names.input["items"]))
         if step["concurrency"] == 1:
             ended = [each(n, item) for n, item in items]
         else:
@@ -158,21 +176,22 @@ class Evaluator:
     def _reduce(self, step, path, names, _attempt):
         value, made = step["initial"], {}
         for n, item in enumerate(step["reduce"]):
-            within = Names({**names.known, "item": item, "acc": value}, item)
+            within = Names({**names.known, "item": item, "acc": value}, item, names.input)
             value, made = self.block(step["with"], f"{path}[{n}]", within)
         return value, made
 
     def _loop(self, step, path, names, _attempt):
         values, exported = [], {}
         for n, item in enumerate(step["over"]):
-            within = Names({**names.known, **exported, "item": item}, values[-1] if values else names.previous)
+            before = values[-1] if values else names.previous
+            within = Names({**names.known, **exported, "item": item}, before, names.input)
             value, made = self.block(step["body"], f"{path}[{n}]", within)
             values.append(value)
             exported.update(made)
         return values, exported
 
 
-KINDS = ("tool", "filter", "sequence", "condition", "switch", "parallel", "map", "reduce", "loop")
+KINDS = ("tool", "delay", "flow", "filter", "sequence", "condition", "switch", "parallel", "map", "reduce", "loop")
 
 
 def expected(steps, answers):

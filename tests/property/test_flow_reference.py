@@ -1,7 +1,8 @@
 """Flows against a second evaluator, which computes from the document and the answers what a run gives.
 
-Documents of both forms have questions that are answered in any order, retries, handlers and failures. Their runs are
-cut off and go on with another runner. Results, outputs, calls and open questions must be those of the evaluator.
+Documents of both forms have questions that are answered in any order, delays, sub-flows, retries, handlers and
+failures. Their runs are cut off and go on with another runner. Results, outputs, calls, open questions and open delays
+must be those of the evaluator.
 ``FLOWPERSIST_LONG=5000`` tries that many documents.
 """
 
@@ -12,6 +13,7 @@ import itertools
 import logging
 import os
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from attrs import define, field
@@ -22,12 +24,17 @@ from returns.result import Failure
 
 from flowpersist import or_raise
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
+from flowpersist.dynamicflow.results import delays_of
 from flowpersist.errors import FlowError
-from flowpersist.testing.hubs import open_test_hub
+from flowpersist.testing.hubs import open_test_hub, travel
 
 LONG = os.environ.get("FLOWPERSIST_LONG", "")
 DOCUMENTS = int(LONG) if LONG.isdecimal() and int(LONG) > 1 else (1000 if LONG else 60)
 MOST_KILLS = 3
+#: The seconds of a delay.
+HOUR = 3600
+#: What a sub-flow may get in the place of the run's input.
+OTHER_INPUT = {"on": "$input.off", "off": "$input.on", "items": ["p", "q"]}
 
 
 # -------------------------------------------------------------------------------------------------------------- tools
@@ -108,11 +115,13 @@ class Writer:
         return steps
 
     def step(self, depth, names, alone):
-        kinds = ["say", "say", "ask", "ask", "flaky", "must", "filter"]
-        inner = ["seq", "par", "par", "map", "map", "red", "loop", "if", "race", "switch"] if depth else []
+        kinds = ["say", "say", "ask", "ask", "flaky", "must", "filter", "delay"]
+        inner = (
+            ["sub", "sub", "seq", "par", "par", "map", "map", "red", "loop", "if", "race", "switch"] if depth else []
+        )
         kind = self.draw(st.sampled_from(kinds + inner))
         step = {"id": self.name(kind), **getattr(self, f"_{kind}")(depth, names, alone)}
-        fails = kind not in {"say", "ask", "filter"}
+        fails = kind not in {"say", "ask", "filter", "delay"}
         if fails and self.flag(3):
             step["retry"] = self.draw(st.integers(1, 2))
         if fails and (not alone or self.flag(3)):
@@ -131,6 +140,14 @@ class Writer:
 
     def _ask(self, _depth, _names, _alone):
         return {"tool": "await_input", "args": {"prompt": "?"}}
+
+    def _delay(self, _depth, _names, _alone):
+        return {"delay": {"seconds": self.draw(st.sampled_from([0, HOUR, HOUR]))}}
+
+    def _sub(self, depth, names, alone):
+        """A flow of its own, which sees nothing but its input."""
+        seen = self.draw(st.sampled_from(["$input", OTHER_INPUT]))
+        return {"flow": written(self.block(depth - 1, [], alone), self.flag()), "input": seen}
 
     def _flaky(self, _depth, names, _alone):
         return {"tool": "flaky", "args": {"value": self.value(names), "fails": self.draw(st.integers(0, 2))}}
@@ -172,11 +189,14 @@ class Writer:
         return {"parallel": [self.block(depth - 1, names, False) for _ in range(self.draw(st.integers(2, 3)))]}
 
     def _race(self, _depth, names, _alone):
-        """Branches that each wait for one answer first: the order of the answers says who wins."""
+        """Branches that each wait first, for an answer or for time: the order in which these come says who wins."""
         self.races = True
         branches = []
-        for _ in range(self.draw(st.integers(2, 3))):
+        for number in range(self.draw(st.integers(2, 3))):
             ask = {"id": self.name("ask"), **self._ask(0, names, False)}
+            # One delay at most, since several may pass at once.
+            if number == 0 and self.flag(3):
+                ask = {"id": self.name("delay"), "delay": {"seconds": HOUR}}
             branches.append([ask, *(self.quiet([*names, ask["id"]]) if self.flag() else [])])
         return {"parallel": branches, "until": self.draw(st.sampled_from(["any", {"count": 2}]))}
 
@@ -243,8 +263,17 @@ class Trial:
     async def run(self):
         document = written(self.steps, self.graph)
         outcome = await self.leg(lambda runner: runner.start(document, input=INPUT))
-        while self.compare(outcome):
-            outcome = await self.answered(or_raise(outcome).keys)
+        while await self.compare(outcome):
+            outcome = await self.gone_on(or_raise(outcome))
+
+    async def gone_on(self, paused):
+        delays = delays_of(or_raise(await self.hub.inspect(paused.suspension_id)))
+        if paused.keys and not (delays and self.data.draw(st.booleans())):
+            return await self.answered(paused.keys)
+        for path in delays:
+            self.answers.setdefault(path, []).append((next(self.order), None))
+        travel(self.hub, timedelta(seconds=2 * HOUR))
+        return await self.leg(lambda runner: runner.resume(paused.suspension_id))
 
     async def answered(self, keys):
         most = 1 if self.races else 3
@@ -258,7 +287,7 @@ class Trial:
         first = self.answers[paths[0]][-1][1]
         return await self.leg(lambda runner: runner.resume(keys[paths[0]], answer=first))
 
-    def compare(self, outcome):
+    async def compare(self, outcome):
         """Whether it goes on; that it stands where the second evaluator does."""
         end, what, calls = expected(self.steps, self.answers)
         assert Counter(path for path, _ in machine.keys) == calls
@@ -272,13 +301,19 @@ class Trial:
         ended = or_raise(outcome)
         if end == "waits":
             assert isinstance(ended, Suspended)
-            assert set(ended.keys) == what
+            delays = delays_of(or_raise(await self.hub.inspect(ended.suspension_id)))
+            assert set(ended.keys) == {path for path in what if not is_delay(path)}
+            assert set(delays) == {path for path in what if is_delay(path)}
             # What is asked again is asked under a new key.
             assert self.used.isdisjoint(ended.keys.values())
             return True
         assert isinstance(ended, Completed)
         assert (marked(ended.result), marked(dict(ended.outputs))) == what
         return False
+
+
+def is_delay(path):
+    return path.rpartition(".")[2].startswith("delay")
 
 
 def marked(value):
