@@ -238,12 +238,13 @@ class Trial:
     races: bool
     graph: bool
     data: object
+    durability: str
     answers: dict[str, list[tuple[int, str]]] = field(factory=dict)
     order: object = field(factory=itertools.count)
     used: set[object] = field(factory=set)
 
     def runner(self):
-        return FlowRunner(self.hub, TOOLS, backoff=lambda _: 0)
+        return FlowRunner(self.hub, TOOLS, backoff=lambda _: 0, durability=self.durability)
 
     async def leg(self, begin):
         """One leg, by as many processes as are killed on the way."""
@@ -335,13 +336,18 @@ def quiet():
 
 
 @settings(max_examples=DOCUMENTS, deadline=None, suppress_health_check=list(HealthCheck))
-@given(document=documents(), kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True), data=st.data())
-def test_a_flow_gives_what_a_second_evaluator_gives(document, kills, data):
-    asyncio.run(compared(document, kills, data))
+@given(
+    document=documents(),
+    durability=st.sampled_from(["pause", "step"]),
+    kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True),
+    data=st.data(),
+)
+def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, data):
+    asyncio.run(compared(document, durability, kills, data))
 
 
-async def compared(document, kills, data):
+async def compared(document, durability, kills, data):
     global machine  # noqa: PLW0603 - the tools' own
     machine = Machine(kills=kills)
     async with open_test_hub(keyring=None) as hub:
-        await Trial(hub, *document, data).run()
+        await Trial(hub, *document, data, durability).run()
