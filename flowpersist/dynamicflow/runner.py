@@ -131,8 +131,8 @@ class FlowRunner:
         ``by`` is who asks for the run: ``$run.by`` in the document, and no voter on what the run asks. ``tenant`` is
         whose it is, and ``metadata`` what it is listed with, both stored in clear. A run that has not ended by its
         ``deadline`` ends then, with ``FlowDeadlinePassed``. The same ``run_id`` again, with the same document and
-        input, starts no second run: it gives the state of the first one. Failure: ``FlowError`` where the document
-        can't be compiled, a tool is missing or a step fails; otherwise the hub's errors.
+        input, starts no second run: it gives the state of the first one; what only describes the document may differ.
+        Failure: ``FlowError`` where it can't be compiled, a tool is missing or a step fails; else the hub's errors.
         """
         check_source(document, "document")
         return await self._start(document, input, Terms(run_id, by, tenant, metadata, deadline), nothing)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
+from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Scalar, check_text
 from flowpersist.dynamicflow.facts import metadata_of
@@ -17,11 +19,13 @@ from flowpersist.errors.arguments import check_moment, check_optional, out_of_ra
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By, subject_of
 from flowpersist.lifecycle.model import check_metadata
+from flowpersist.sealed.encoding import encoded
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from flowpersist.dynamicflow.ir import Flow
+    from flowpersist.errors import PersistenceError
     from flowpersist.hub.outcome import Outcome
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.lifecycle import NewSuspension
@@ -64,6 +68,9 @@ class Terms:
 
     async def store(self, hub: PersistenceHub, flow: Flow, value: object, lease: timedelta) -> Outcome[NewSuspension]:
         """Store the run, or find the one that was stored under its name."""
+        digest = Success(None) if self.run_id is None else await _digest(hub, flow, value)
+        if isinstance(digest, Failure):
+            return Failure(digest.failure())
         # If this process dies before it has claimed the run, the default answers, and a worker begins the run.
         begin = AwaitInput[object](id="start", prompt="The run is about to begin.", default=True, timeout=lease)
         return await hub.suspend(
@@ -73,5 +80,12 @@ class Terms:
             metadata={**self.metadata, **metadata_of(flow, self.run_id)},
             tenant=self.tenant,
             idempotency_key=self.run_id,
+            idempotency_digest=digest.unwrap(),
             by=self.by,
         )
+
+
+async def _digest(hub: PersistenceHub, flow: Flow, value: object) -> Result[bytes, PersistenceError]:
+    """What makes two starts the same: the input, and what the document does. Its descriptions may differ."""
+    same = {"flow": flow.hash, "input": value}
+    return await encoded(hub.suspensions.records.sealer.codec, same, lambda data: Success(sha256(data).digest()))

@@ -10,7 +10,7 @@ from flow_steps import ask, said
 from flowpersist import blocking
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, tool
 from flowpersist.dynamicflow import compile as compile_flow
-from flowpersist.errors import ConfigurationError, FlowError, PermissionDenied
+from flowpersist.errors import ConfigurationError, FlowError, IdempotencyConflict, PermissionDenied, UnsupportedType
 from flowpersist.hub.opening import open_hub
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.people import Principal
@@ -160,3 +160,60 @@ def test_a_blocking_runner_takes_the_same():
         outcome = runner.start(FACTS, by="ann", tenant="acme", metadata={"team": "ops"})
         assert isinstance(outcome, Suspended)
         assert runner.resume(outcome.key, answer=1).result[1:3] == ["ann", "acme"]
+
+
+def described(text, ask_text="?", value=7):
+    """A document with descriptions at every level, and what it does."""
+    inner = {"metadata": {"name": text}, "flow": [said(value, id="in", description=text)]}
+    asks = {**ask(prompt=ask_text), "description": text, "name": text, "metadata": {"note": text}}
+    steps = [asks, {"id": "sub", "flow": inner, "description": text}]
+    return {"version": "1.0", "metadata": {"name": text, "author": text, "description": text}, "flow": steps}
+
+
+async def test_a_document_whose_descriptions_alone_differ_starts_the_same_run(runner, hub):
+    first = or_raise(await runner.start(described("first"), input={"n": 1}, run_id="r"))
+    bare = described("second")
+    del bare["version"]
+    for other in (described("second"), bare, json.dumps(described("third"))):
+        assert or_raise(await runner.start(other, input={"n": 1}, run_id="r")) == first
+    stored = (await hub.inspect(first.suspension_id)).unwrap()
+    assert stored.metadata["flow"] == "first"
+    done = or_raise(await runner.resume(first.key, answer=1))
+    assert or_raise(await runner.start(described("fourth"), input={"n": 1}, run_id="r")) == done
+
+
+@pytest.mark.parametrize(
+    ("document", "given"),
+    [
+        (described("first", ask_text="Otherwise?"), {"n": 1}),
+        (described("first", value=8), {"n": 1}),
+        ({**described("first"), "timeout": 1000}, {"n": 1}),
+        ({**described("first"), "failed": "park"}, {"n": 1}),
+        (described("first"), {"n": 2}),
+        (described("first"), {"n": True}),
+        (described("first"), None),
+    ],
+    ids=["question", "sub-flow", "timeout", "failed", "input", "kind of input", "no input"],
+)
+async def test_a_document_or_an_input_that_does_something_else_is_a_conflict(runner, document, given):
+    or_raise(await runner.start(described("first"), input={"n": 1}, run_id="r"))
+    assert isinstance((await runner.start(document, input=given, run_id="r")).failure(), IdempotencyConflict)
+
+
+async def test_a_registered_flow_that_does_something_else_is_a_conflict(hub):
+    document = {"flow": [{"id": "s", "flow": "inner"}, ask()]}
+
+    def with_inner(value, text):
+        return FlowRunner(hub, [say], flows={"inner": {"flow": [said(value, id="a", description=text)]}})
+
+    first = or_raise(await with_inner(1, "x").start(document, run_id="r"))
+    assert or_raise(await with_inner(1, "y").start(document, run_id="r")) == first
+    assert isinstance((await with_inner(2, "x").start(document, run_id="r")).failure(), IdempotencyConflict)
+
+
+async def test_an_input_that_no_store_keeps_is_named_with_and_without_a_run_id(runner):
+    for run_id in (None, "r"):
+        refused = (await runner.start(FACTS, input={"x": {"y": object()}}, run_id=run_id)).failure()
+        assert isinstance(refused, UnsupportedType)
+        assert "object" in str(refused)
+        assert "'y'" in str(refused)
