@@ -45,6 +45,8 @@ __all__ = ["DryQuestion", "DryRun", "dry_run"]
 
 #: How long a dry run may take.
 LONGEST: Final = timedelta(minutes=1)
+#: Leases and deadlines end later than now, and no time is later than the year 9999.
+LAST_YEAR: Final = 9000
 
 
 @frozen
@@ -229,6 +231,9 @@ class _Rehearsal:
             if error is not None:
                 return error
         if not paused.waits and paused.due is not None:
+            if paused.due.year > LAST_YEAR:
+                message = f"a delay ends at {paused.due.isoformat()}, after the last year of a dry run, {LAST_YEAR}"
+                return FlowError(f"{message}: use shorter delays")
             health = await self.hub.backend.ping()
             by = max(paused.due - health.now, timedelta(0)) + timedelta(milliseconds=1)
             self.hub.backend.clock_offset += by
@@ -246,7 +251,8 @@ class _Rehearsal:
         for voter in _voters(wait.awaiting, self.by):
             receipt = await self.hub.answer(wait.key, answer, by=voter)
             if isinstance(receipt, Failure):
-                return receipt.failure()
+                refused: PersistenceError = receipt.failure()
+                return self.book.recording.misfit(wait.step, refused) if origin in {"path", "step"} else refused
             if receipt.unwrap().outcome != "pending":
                 # A rejection may decide before everybody has voted.
                 break

@@ -75,8 +75,7 @@ class Recording:
         """Check a recording. Failure: ``InputValidationError``, whose problems have the places in the recording."""
         problems = [*_misnamed(given), *_problems(given, nodes, toolbox)][:_MAX_PROBLEMS]
         if problems:
-            told = "; ".join(f"{one.pointer}: {one.message}" for one in problems[:5])
-            return Failure(InputValidationError(f"the recording does not fit the flow: {told}", problems))
+            return Failure(_refusal(problems))
         return Success(cls({name: _section(given, name) for name in _SECTIONS}))
 
     def output(self, path: str, step: str, tool: str) -> tuple[object, Recorded] | None:
@@ -88,6 +87,16 @@ class Recording:
         """The recorded answer to a question: by its path, else by its step."""
         return self._found("answers", path, "path") or self._found("answers", step, "step")
 
+    def misfit(self, path: str, error: PersistenceError) -> PersistenceError:
+        """The error for a recorded answer that is refused, with its place in the recording."""
+        if not isinstance(error, InputValidationError):
+            return error
+        key = path if path in self.sections["answers"] else step_in(path)
+        at = f"/answers/{escaped(key)}"
+        made = _refusal([Problem(at + one.pointer, one.message) for one in error.problems])
+        made.__cause__ = error
+        return made
+
     def unused(self) -> tuple[str, ...]:
         """The entries that nothing has asked for, by their pointers."""
         there = [(name, key) for name, section in self.sections.items() for key in section]
@@ -98,6 +107,11 @@ class Recording:
             return None
         self.used.add((section, key))
         return self.sections[section][key], by
+
+
+def _refusal(problems: list[Problem]) -> InputValidationError:
+    told = "; ".join(f"{one.pointer}: {one.message}" for one in problems[:5])
+    return InputValidationError(f"the recording does not fit the flow: {told}", problems)
 
 
 def _section(given: Mapping[str, object], name: str) -> Mapping[str, object]:

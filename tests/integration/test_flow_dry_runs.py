@@ -11,7 +11,7 @@ from returns.result import Failure
 
 from flowpersist import AwaitInput, RaisingHub, or_raise
 from flowpersist.dynamicflow import Join, dry_run, tool
-from flowpersist.errors import FlowError, InputValidationError
+from flowpersist.errors import FlowDeadlinePassed, FlowError, InputValidationError
 from flowpersist.testing import open_test_hub
 from flowpersist.tools import approve
 
@@ -156,6 +156,9 @@ def test_the_end_of_a_failed_flow_is_data():
     assert (type(seen.error), seen.error.step) == (FlowError, "b")
 
 
+ANSWER = {"type": "object", "properties": {"n": {"type": "integer"}}}
+
+
 @pytest.mark.parametrize(
     ("recording", "pointer"),
     [
@@ -167,6 +170,8 @@ def test_the_end_of_a_failed_flow_is_data():
         ({"tools": {"load": {"id": "1", "items": []}}}, "/tools/load"),
         ({"tools": {"pay": "yes"}}, "/tools/pay"),
         ({"answers": {"p": 1}}, "/answers/p"),
+        ({"answers": {"q": {"n": "many"}}}, "/answers/q/n"),
+        ({"answers": {"q": [1]}}, "/answers/q"),
         ({"answers": 1}, "/answers"),
         ({"outputs": {}}, "/outputs"),
     ],
@@ -174,8 +179,8 @@ def test_the_end_of_a_failed_flow_is_data():
 def test_a_recording_that_does_not_fit_is_refused_by_its_place(recording, pointer):
     document = {
         "flow": [
+            {"id": "q", "tool": "await_input", "args": {"prompt": "?", "schema": ANSWER}},
             {"id": "m", "map": [1], "with": [{"id": "p", "tool": "pay", "args": "$input"}]},
-            {"id": "q", "tool": "await_input", "args": {"prompt": "?"}},
         ]
     }
     refused = asyncio.run(dry_run(document, tools=[load, pay], recording=recording))
@@ -196,6 +201,17 @@ def test_what_can_not_be_rehearsed_is_an_error_that_says_what_to_do():
     assert rehearsed(document, tools=[coded], recording={"tools": {"say": "ORD-1-A"}}).result == "ORD-1-A"
     assert isinstance(asyncio.run(dry_run(document, tools=[])).failure(), FlowError)
     assert isinstance(asyncio.run(dry_run({"flow": []})).failure(), FlowError)
+
+
+def test_delays_to_the_end_of_time_end_typed():
+    for delay in (
+        {"delay": {"until": "9999-12-31T23:59:59Z"}},
+        {"loop": "for", "over": [*range(99)], "body": {"delay": {"seconds": 10**10}}},
+    ):
+        refused = asyncio.run(dry_run({"flow": [delay, step("a")]})).failure()
+        assert "use shorter delays" in str(refused)
+    late = rehearsed({"timeout": 1000, "flow": [{"delay": {"seconds": 10}}, step("a")]})
+    assert isinstance(late.error, FlowDeadlinePassed)
 
 
 def test_endless_documents_end_typed():

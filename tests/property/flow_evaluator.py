@@ -38,15 +38,20 @@ class Evaluator:
     delay that has passed is an answer too.
     """
 
-    def __init__(self, answers):
+    def __init__(self, answers, decided):
+        #: Whether a tool decides each edge between the outermost steps.
+        self.decided = decided
         self.left = {path: list(given) for path, given in answers.items()}
         self.calls = Counter()
 
     def block(self, steps, path, names):
         """The last result, and the results of all steps within."""
         made: dict[str, object] = {}
-        previous = names.previous
+        previous, before = names.previous, "START"
         for step in steps:
+            if self.decided and not path:
+                self.calls[f"{before}>{step['id']}"] += 1
+                before = step["id"]
             within = Names({**names.known, **made}, previous, names.input)
             previous, inner = self.step(step, f"{path}.{step['id']}" if path else step["id"], within)
             made.update(inner)
@@ -194,9 +199,11 @@ class Evaluator:
 KINDS = ("tool", "delay", "flow", "filter", "sequence", "condition", "switch", "parallel", "map", "reduce", "loop")
 
 
-def expected(steps, answers):
-    """How the flow stands: its result and outputs, the questions that are open, or the step that failed."""
-    evaluator = Evaluator(answers)
+def expected(steps, answers, *, decided):
+    """How the flow stands: its result and outputs, the questions that are open, or the step that failed. ``decided``:
+    a tool decides each edge between the outermost steps, which is taken.
+    """
+    evaluator = Evaluator(answers, decided)
     try:
         result, outputs = evaluator.block(steps, "", Names({}, INPUT))
     except Waits as waits:

@@ -1,8 +1,8 @@
 """Flows against a second evaluator, which computes from the document and the answers what a run gives.
 
-Documents of both forms have questions that are answered in any order, delays, sub-flows, retries, handlers and
-failures. Their runs are cut off and go on with another runner. Results, outputs, calls, open questions and open delays
-must be those of the evaluator.
+Documents of both forms have questions that are answered in any order, delays, sub-flows, retries, handlers, failures,
+and edges that a tool decides. Their runs are cut off and go on with another runner. Results, outputs, calls, open
+questions and open delays must be those of the evaluator.
 ``FLOWPERSIST_LONG=5000`` tries that many documents.
 """
 
@@ -216,16 +216,20 @@ class Writer:
 
 @st.composite
 def documents(draw):
-    """The steps of a document, whether its result depends on the order of answers, and whether it is in graph form."""
+    """The steps of a document, whether its result depends on the order of answers, whether it is in graph form, and if
+    so, whether a tool decides its edges.
+    """
     writer = Writer(draw)
-    return writer.block(2, [], True, least=2), writer.races, draw(st.booleans())
+    steps = writer.block(2, [], True, least=2)
+    return steps, writer.races, *draw(st.sampled_from([(False, False), (True, False), (True, True)]))
 
 
-def written(steps, graph):
+def written(steps, graph, decided=False):
     if not graph:
         return {"flow": steps}
-    edges = [{"from": one["id"], "to": other["id"]} for one, other in itertools.pairwise(steps)]
-    return {"nodes": steps, "edges": [{"from": "START", "to": steps[0]["id"]}, *edges]}
+    condition = {"condition": {"type": "tool", "tool": "say", "args": {"value": True}}} if decided else {}
+    pairs = itertools.pairwise(["START", *(one["id"] for one in steps)])
+    return {"nodes": steps, "edges": [{"from": one, "to": other, **condition} for one, other in pairs]}
 
 
 # ------------------------------------------------------------------------------------------------------- the comparison
@@ -237,6 +241,7 @@ class Trial:
     steps: list[dict[str, object]]
     races: bool
     graph: bool
+    decided: bool
     data: object
     durability: str
     answers: dict[str, list[tuple[int, str]]] = field(factory=dict)
@@ -262,7 +267,7 @@ class Trial:
                 return runner.resume(run_id)
 
     async def run(self):
-        document = written(self.steps, self.graph)
+        document = written(self.steps, self.graph, self.decided)
         outcome = await self.leg(lambda runner: runner.start(document, input=INPUT))
         while await self.compare(outcome):
             outcome = await self.gone_on(or_raise(outcome))
@@ -290,7 +295,7 @@ class Trial:
 
     async def compare(self, outcome):
         """Whether it goes on; that it stands where the second evaluator does."""
-        end, what, calls = expected(self.steps, self.answers)
+        end, what, calls = expected(self.steps, self.answers, decided=self.decided)
         assert Counter(path for path, _ in machine.keys) == calls
         # What was finished at a pause, and what no kill has cut off, was called once.
         assert all(1 <= times <= 1 + machine.killed for times in machine.keys.values())

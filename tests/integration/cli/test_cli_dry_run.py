@@ -80,7 +80,7 @@ def test_a_flow_that_fails_is_shown_and_exits_with_1(cli, place):
     [
         ({"steps": {"nothing": 1}}, "/steps/nothing", 4),
         ({"steps": {"shipped": 1}}, "/steps/shipped", 4),
-        ({"answers": {"amount": {"count": 0}}}, "/count", 4),
+        ({"answers": {"amount": {"count": 0}}}, "/answers/amount/count", 4),
         ([], "JSON object", 2),
     ],
 )
