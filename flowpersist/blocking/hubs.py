@@ -114,6 +114,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
         chooser: Tool | AwaitInput[Any] | str | None = None,
         durability: DurabilityOption = "pause",
         flows: Mapping[str, Source] | None = None,
+        events: bool = False,
     ) -> None:
         portal, inner = parts(hub)
         options: dict[str, Any] = {
@@ -124,6 +125,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
             "chooser": chooser,
             "durability": durability,
             "flows": flows,
+            "events": events,
         }
         super().__init__(portal, lambda: AsyncFlowRunner(inner, tools, joins, migrations, **options))
 
@@ -131,6 +133,7 @@ class FlowRunner(Blocking[AsyncFlowRunner]):
     resume = settled(AsyncFlowRunner.resume)
     retry = settled(AsyncFlowRunner.retry)
     inspect = settled(AsyncFlowRunner.inspect)
+    events = iterated(AsyncFlowRunner.events)
     stream = iterated(AsyncFlowRunner.stream)
     stream_resume = iterated(AsyncFlowRunner.stream_resume)
     work = endless(AsyncFlowRunner.work)

@@ -6,7 +6,7 @@ from flowpersist.dynamicflow.checking import check
 from flowpersist.dynamicflow.compile import compile  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.drawing import draw
 from flowpersist.dynamicflow.dry_runs import DryQuestion, DryRun, dry_run
-from flowpersist.dynamicflow.events import FlowEvent
+from flowpersist.dynamicflow.events import FlowEvent, StoredEvent
 from flowpersist.dynamicflow.inspecting import RunInspection, StepInspection
 from flowpersist.dynamicflow.ir import Edge, Flow, Node
 from flowpersist.dynamicflow.migrations import Migration
@@ -34,6 +34,7 @@ __all__ = [
     "Node",
     "RunInspection",
     "StepInspection",
+    "StoredEvent",
     "Suspended",
     "Tool",
     "ToolContext",

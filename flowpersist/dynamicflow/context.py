@@ -10,7 +10,7 @@ import asyncio
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -124,6 +124,8 @@ class Context(ABC):
     public_url: str | None = None
     #: The waits whose keys tools want as soon as they are stored, by path.
     wanted: dict[str, asyncio.Future[SuspensionKey]] = field(factory=dict, init=False, repr=False)
+    #: Holds a step back while too many events are not stored yet; None: events are not stored.
+    held_back: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
     #: Where finished steps are stored between pauses; None: nowhere.
     journal: Journal | None = field(default=None, repr=False)
     #: Set when a wait has opened, or one was given up.

@@ -124,6 +124,8 @@ class Engine(Context):
 
     async def _begin(self, node: Node, place: StepPosition) -> StepOutcome:
         await self.pace()
+        if self.held_back is not None:
+            await self.held_back()
         self.begun += 1
         if self.begun > MAX_BEGUN:
             return self.failed(node, f"more than {MAX_BEGUN} steps ran without a pause: loop inside a tool instead")
@@ -133,9 +135,7 @@ class Engine(Context):
         outcome = await self._attempts(node, place)
         if isinstance(outcome, Failed) and node.on_error:
             outcome = await self._handle(node, place, outcome.error)
-        if isinstance(outcome, Done):
-            self.emit("node-complete", {"node": node.id, "path": place.path, "result": outcome.value})
-        elif isinstance(outcome, Failed):
+        if isinstance(outcome, Failed):
             self.emit("node-error", {"node": node.id, "path": place.path, "error": outcome.error.message})
         return outcome
 
@@ -189,6 +189,7 @@ class Engine(Context):
             self._settle(place.frame, outcome, scope.steps, scope.variables)
             self.settled(place.path)
             self.tally.finished += 1
+            self._told(node, place, outcome)
             return await self._logged(node, place) or outcome
         return outcome
 
@@ -216,7 +217,12 @@ class Engine(Context):
         if isinstance(outcome, Done):
             del scope.variables["error"]
             self._settle(place.frame, outcome, scope.steps, scope.variables)
+            self._told(node, place, outcome)
         return outcome
+
+    def _told(self, node: Node, place: StepPosition, done: Done) -> None:
+        # Before it is stored that the step is done: afterwards it is not run again, and so not told again.
+        self.emit("node-complete", {"node": node.id, "path": place.path, "result": done.value})
 
     def _settle(self, frame: Frame, done: Done, steps: Mapping[str, object], variables: Mapping[str, object]) -> None:
         """Reduce a frame to that of a finished step, which needs no inner frames."""

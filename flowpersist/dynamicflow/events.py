@@ -1,13 +1,14 @@
-"""The events of a run, for callers that stream it."""
+"""The events of a run, for callers that stream it or read them later."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-__all__ = ["Emit", "EventType", "FlowEvent", "nothing"]
+__all__ = ["Emit", "EventType", "FlowEvent", "StoredEvent", "nothing"]
 
 EventType: TypeAlias = Literal[
     "flow-start",
@@ -49,6 +50,23 @@ class FlowEvent:
     ====================  ==========================================================
     """
 
+    type: EventType
+    data: Mapping[str, object] = field(repr=False)
+
+
+@frozen
+class StoredEvent:
+    """One event of a stored run. ``sequence`` counts a run's events from 1, without gaps, over pauses and processes;
+    ``time`` is the store's.
+
+    ``data`` is JSON data, and holds no key. Its fields are those of a FlowEvent, with these differences: a field whose
+    JSON has more than 16 Ki characters or 4,096 values, or that has no form in JSON, is left out, and ``omitted`` names
+    it; a wait in ``flow-suspended`` has ``step`` and ``awaiting`` (id, title, prompt of at most 300 characters), of the
+    first 20, and ``open`` counts them all; ``flow-error`` has ``parked``: whether the run can be retried.
+    """
+
+    sequence: int
+    time: datetime
     type: EventType
     data: Mapping[str, object] = field(repr=False)
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
     from flowpersist.lifecycle import Suspension
 
-__all__ = ["KIND", "about", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
+__all__ = ["EVENTS", "KIND", "about", "metadata_of", "moved", "needs", "no_flow", "run_id_of"]
 
 #: The metadata key that marks the suspensions of flows.
 KIND: Final[Mapping[str, Scalar]] = {"kind": "flow"}
+#: The metadata key of a run whose events are stored.
+EVENTS: Final = "events"
 #: The most bytes of UTF-8 in one value of the metadata.
 _MAX_TEXT: Final = 500
 _NAME_BYTES: Final = 200

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from attrs import define, field
@@ -69,6 +69,8 @@ class Journal:
     log: StepLog
     durability: Durability
     run: Callable[[], Resumption[Any]]
+    #: What is stored before them; the error if it can't be.
+    before: Callable[[], Awaitable[PersistenceError | None]] | None = None
     #: Whether there may be records of it.
     used: bool = field(default=False, init=False)
     lock: asyncio.Lock = field(factory=asyncio.Lock, init=False, repr=False)
@@ -119,6 +121,9 @@ class Journal:
                 return True
             self.used = True
             self._writing = self._writing or len(self._entries)
+            error = None if self.before is None else await self.before()
+            if error is not None:
+                return await self._failed(error)
             run, batch = self.run(), self._entries[: self._writing]
             done = await self.log.append(run, self._number + 1, batch)
             if isinstance(done, Failure):

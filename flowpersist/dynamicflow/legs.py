@@ -15,6 +15,7 @@ from flowpersist.dynamicflow.compiled import CompiledFlows
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.durability import AT_PAUSES, Durability
 from flowpersist.dynamicflow.engine import Engine, RetryPause
+from flowpersist.dynamicflow.event_recorder import recorder_of
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
 from flowpersist.dynamicflow.inspecting import history_of
 from flowpersist.dynamicflow.journal import Journal
@@ -144,7 +145,11 @@ class Legs:
                 "flow-resumed",
                 {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
             )
-        engine = self._engine(run, state, current, emit, used or ())
+        recorded = await recorder_of(self.hub, run, emit, lambda: keeper.run)
+        if isinstance(recorded, Failure):
+            return recorded
+        recorder = recorded.unwrap()
+        engine = self._engine(run, state, current, emit if recorder is None else recorder.emit, used or ())
         keeper = Keeper(
             self.hub,
             self.bell,
@@ -152,11 +157,16 @@ class Legs:
             state,
             engine,
             lambda waits: tell(emit, waits.run_id, Success(waits), running=True),
+            recorder,
         )
+        if recorder is not None:
+            recorder.begin(current.name)
+            engine.held_back = recorder.room
         durability = current.limits.durability or self.durability
         if durability.logs:
             steps = self.hub.suspensions.side_records.steps
-            engine.journal = Journal(steps, durability, lambda: keeper.run)
+            before = None if recorder is None else recorder.flush
+            engine.journal = Journal(steps, durability, lambda: keeper.run, before)
         return await self._ended(keeper, recovered=used is not None)
 
     async def _ended(self, keeper: Keeper, *, recovered: bool) -> _Ended:
@@ -174,7 +184,7 @@ class Legs:
             ended = await self._complete(keeper, Completed(outcome.value, engine.outputs))
         elif isinstance(outcome, Failed):
             unread = engine.unread & keeper.run.answers.keys()
-            ended = await self._fail(keeper.run, outcome.error, engine.flow, keeper.state, unread)
+            ended = await self._fail(keeper, outcome.error, keeper.state, unread)
         else:
             ended = await self._pause(keeper)
         logged = recovered or (engine.journal is not None and engine.journal.used)
@@ -244,6 +254,9 @@ class Legs:
         )
 
     async def _complete(self, keeper: Keeper, completed: Completed) -> _Ended:
+        unrecorded = await keeper.ending()
+        if unrecorded is not None:
+            return Failure(unrecorded)
         run, flow = keeper.run, keeper.engine.flow
         steps = history_of(flow, keeper.state["frame"])
         outcome = {"result": completed.result, "outputs": dict(completed.outputs), "steps": steps}
@@ -251,23 +264,27 @@ class Legs:
         ended = await self.hub.complete(
             run, outcome, discard=True, superseded=keeper.carried, metadata=moved(run.suspension.metadata, flow)
         )
-        return await self._given_up(run, ended.failure(), flow) if isinstance(ended, Failure) else Success(completed)
+        return await self._given_up(keeper, ended.failure()) if isinstance(ended, Failure) else Success(completed)
 
     async def _fail(
         self,
-        run: Resumption[Any],
+        keeper: Keeper,
         error: FlowError,
-        flow: Flow,
         state: State | None = None,
         unread: Collection[str] = (),
     ) -> _Ended:
         """End or park the run. ``state`` is None where it can't be stored, ``unread`` names the answers that it was
         given and has not used.
         """
+        run, flow = keeper.run, keeper.engine.flow
+        parks = (flow.failed or self.failed) == "park" and not isinstance(error, FlowDeadlinePassed)
+        unrecorded = await keeper.ending(error if parks else None)
+        if unrecorded is not None:
+            return Failure(unrecorded)
         # The message may quote a tool and so the state: it is sealed like the state, and the log has only names.
         named, metadata = parking.named(error), moved(run.suspension.metadata, flow)
         _log.warning("run %s failed: %s", run_id_of(run.suspension), named)
-        if (flow.failed or self.failed) == "park" and not isinstance(error, FlowDeadlinePassed):
+        if parks:
             kept = await parking.park(self.hub, run, error, state=state, unread=unread, metadata=metadata)
             if isinstance(kept, Failure) and state is not None and _never(kept.failure()):
                 kept = await parking.park(self.hub, run, error, state=None, unread=(), metadata=metadata)
@@ -277,6 +294,9 @@ class Legs:
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
     async def _pause(self, keeper: Keeper) -> _Ended:
+        unrecorded = await keeper.pausing()
+        if unrecorded is not None:
+            return Failure(unrecorded)
         run, engine = keeper.run, keeper.engine
         paused = await self.hub.suspend_next(
             run,
@@ -287,20 +307,20 @@ class Legs:
             metadata=moved(run.suspension.metadata, engine.flow),
         )
         if isinstance(paused, Failure):
-            return await self._given_up(run, paused.failure(), engine.flow)
+            return await self._given_up(keeper, paused.failure())
         new = paused.unwrap()
         return Success(_Paused(suspended(new, engine.waiting), new.status, new))
 
-    async def _given_up(self, run: Resumption[Any], error: PersistenceError, flow: Flow) -> _Ended:
+    async def _given_up(self, keeper: Keeper, error: PersistenceError) -> _Ended:
         """Give up what can never be stored. What can't be stored now, or is still being changed by a task, may be
         stored later; what can't be serialized never will.
         """
         if not _never(error):
             return Failure(error)
         message = f"a result can't be stored: {error}; let tools return JSON data or registered classes"
-        failure = FlowError(message, str(run.suspension.metadata.get("flow", "")))
+        failure = FlowError(message, str(keeper.run.suspension.metadata.get("flow", "")))
         failure.__cause__ = error
-        return await self._fail(run, failure, flow)
+        return await self._fail(keeper, failure)
 
 
 def _never(error: PersistenceError) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from returns.result import Failure, Success
 
@@ -14,20 +14,21 @@ from flowpersist.dynamicflow.checking import misfit
 from flowpersist.dynamicflow.compile import compile_document, compile_soon
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.durability import TAKES, DurabilityOption, durability_of
+from flowpersist.dynamicflow.ended import ended
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
-from flowpersist.dynamicflow.events import Emit, FlowEvent, nothing
+from flowpersist.dynamicflow.events import Emit, FlowEvent, StoredEvent, nothing
 from flowpersist.dynamicflow.executing import Executors
 from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
+from flowpersist.dynamicflow.following import Bells, events_of
 from flowpersist.dynamicflow.inspecting import RunInspection, inspected
 from flowpersist.dynamicflow.legs import Legs, suspended
 from flowpersist.dynamicflow.migrations import Migration, Migrations
 from flowpersist.dynamicflow.nested import Library
 from flowpersist.dynamicflow.parking import Failed, check_failed, parked
-from flowpersist.dynamicflow.results import Accepted, Completed, FlowOutcome
+from flowpersist.dynamicflow.results import Accepted, FlowOutcome
 from flowpersist.dynamicflow.retrying import Retry, RunLike, check_named_run
 from flowpersist.dynamicflow.starting import START, Terms
-from flowpersist.dynamicflow.state import error_of
 from flowpersist.dynamicflow.streaming import follow, tell
 from flowpersist.dynamicflow.tools import Join, Tool, Toolbox, check_executor
 from flowpersist.dynamicflow.working import FlowWorker
@@ -41,9 +42,11 @@ from flowpersist.errors import (
 from flowpersist.errors.arguments import (
     check_callable,
     check_duration,
+    check_flag,
     check_instance,
     check_optional,
     check_str,
+    check_whole,
     mistyped,
 )
 from flowpersist.errors.secrecy import discreet
@@ -79,6 +82,7 @@ class FlowRunner:
     end; ``durability`` says when its steps are stored in between, if its document does not: ``"step"`` (each one before
     the next begins), ``{"every": n}`` (after so many), ``{"seconds": s}`` (at the latest after so long). If a process
     dies, the tools that were called since the last of these points are called again, with the same ``ToolContext.key``.
+    With ``events=True`` the events of the runs that it starts are stored too, whoever continues them.
     """
 
     def __init__(
@@ -95,12 +99,14 @@ class FlowRunner:
         chooser: Tool | AwaitInput[Any] | str | None = None,
         durability: DurabilityOption = "pause",
         flows: Mapping[str, Source] | None = None,
+        events: bool = False,
     ) -> None:
         check_instance(hub, "hub", (PersistenceHub, RaisingHub), "a PersistenceHub or a RaisingHub")
         check_duration(lease, "lease")
         check_callable(backoff, "backoff")
         check_optional(executor, "executor", check_executor)
         check_failed(failed, "failed")
+        check_flag(events, "events")
         self.hub = hub.hub if isinstance(hub, RaisingHub) else hub
         self.toolbox = Toolbox.of(tools, joins, Executors(executor, self.hub.exits), chooser)
         self.hub.remember(*(item for item in self.toolbox.tools.values() if isinstance(item, AwaitInput)))
@@ -111,6 +117,8 @@ class FlowRunner:
         often = durability_of(durability)
         if often is None:
             mistyped("durability", TAKES, durability)
+        self._events = events
+        self._bells = Bells(self.hub)
         self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff, failed, often)
 
     @discreet
@@ -224,6 +232,22 @@ class FlowRunner:
         return follow(lambda emit: self._resume(key, reply, document, emit), self.hub.suspensions.tracebacks)
 
     @discreet
+    def events(
+        self, run: RunLike, *, after: int = 0, follow: bool = False, poll: timedelta = timedelta(seconds=1)
+    ) -> AsyncGenerator[StoredEvent, None]:
+        """The events of a run that was started with ``FlowRunner(events=True)``, in their order.
+
+        ``run`` is its run id, ``after`` the sequence number of the last event that is known already. With ``follow`` it
+        goes on over pauses until the run has ended; ``poll`` is the time between two looks where the store tells of no
+        changes. Raises the hub's errors, and ``FlowError`` for a run whose events are not stored.
+        """
+        check_named_run(run)
+        check_whole(after, "after", least=0)
+        check_flag(follow, "follow")
+        check_duration(poll, "poll")
+        return events_of(self.hub, self._bells, run, after=after, follow=follow, poll=poll)
+
+    @discreet
     async def work(
         self,
         *,
@@ -271,7 +295,8 @@ class FlowRunner:
         unfit = misfit(flow, self.toolbox)
         if unfit is not None:
             return tell(emit, None, Failure(unfit))
-        stored = await terms.store(self.hub, flow, {} if value is None else value, self.lease)
+        given = {} if value is None else value
+        stored = await terms.store(self.hub, flow, given, self.lease, events=self._events)
         if isinstance(stored, Failure):
             return tell(emit, None, stored)
         new = stored.unwrap()
@@ -282,10 +307,9 @@ class FlowRunner:
         """Begin a stored run, or give the state of one that had begun before."""
         begun = all(wait.name != START or wait.status is not WaitStatus.OPEN for wait in new.waits)
         match new.status:
-            case Status.COMPLETED:
-                return await self._completed(new)
-            case Status.FAILED:
-                return await self._failed(new)
+            case Status.COMPLETED | Status.FAILED:
+                how = await ended(self.hub, new)
+                return how if isinstance(how, Failure) else Success(how.unwrap())
             case Status.PARKED:
                 looked = await self.hub.peek(new.id)
                 return looked if isinstance(looked, Failure) else Failure(parked(new, None, looked.unwrap().state))
@@ -294,23 +318,6 @@ class FlowRunner:
         named, value = (new.id, MISSING) if begun else (new.keys[START], True)
         claimed = await self.hub.claim(named, value, lease=self.lease)
         return claimed if isinstance(claimed, Failure) else await self._driven(claimed.unwrap(), emit, None)
-
-    async def _failed(self, new: NewSuspension) -> Outcome[FlowOutcome]:
-        found = await self.hub.failure(new.id)
-        if isinstance(found, Failure):
-            return found
-        why = found.unwrap()
-        if isinstance(why, Mapping):
-            return Failure(error_of(why))
-        message = f"run {run_id_of(new)} has failed: {new.error or 'its worker recorded no error'}"
-        return Failure(FlowError(message, str(new.metadata.get("flow", ""))))
-
-    async def _completed(self, new: NewSuspension) -> Outcome[FlowOutcome]:
-        found = await self.hub.outcome(new.id)
-        if isinstance(found, Failure):
-            return found
-        outcome = cast("dict[str, Any]", found.unwrap())
-        return Success(Completed(outcome["result"], outcome["outputs"]))
 
     async def _retry(self, run: RunLike, how: Retry, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
         compiled = None if document is None else await compile_soon(document, self._library)

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Scalar, check_text
-from flowpersist.dynamicflow.facts import metadata_of
+from flowpersist.dynamicflow.facts import EVENTS, metadata_of
 from flowpersist.dynamicflow.limits import deadline_wait
 from flowpersist.dynamicflow.state import new_state
 from flowpersist.errors.arguments import check_moment, check_optional, out_of_range
@@ -36,14 +36,16 @@ __all__ = ["START", "Terms"]
 #: died.
 START: Final = "$start"
 #: The names that the runner itself gives to a run's metadata.
-_OWN: Final = re.compile(r"flow|hash|kind|run|tools\d*", re.ASCII)
+_OWN: Final = re.compile(r"events|flow|hash|kind|run|tools\d*", re.ASCII)
 
 
 def _metadata(given: Mapping[str, Scalar] | None) -> Mapping[str, Scalar]:
     checked = check_metadata({} if given is None else given)
     own = next((name for name in checked if _OWN.fullmatch(name)), None)
     if own is not None:
-        out_of_range("metadata", "names other than flow, hash, kind, run and tools, which the runner gives", repr(own))
+        out_of_range(
+            "metadata", "names other than events, flow, hash, kind, run and tools, which the runner gives", repr(own)
+        )
     return checked
 
 
@@ -66,8 +68,10 @@ class Terms:
         check_optional(subject_of(self.by), "by", check_text)
         check_optional(self.deadline, "deadline", check_moment)
 
-    async def store(self, hub: PersistenceHub, flow: Flow, value: object, lease: timedelta) -> Outcome[NewSuspension]:
-        """Store the run, or find the one that was stored under its name."""
+    async def store(
+        self, hub: PersistenceHub, flow: Flow, value: object, lease: timedelta, *, events: bool
+    ) -> Outcome[NewSuspension]:
+        """Store the run, or find the one that was stored under its name. ``events``: whether its events are stored."""
         digest = Success(None) if self.run_id is None else await _digest(hub, flow, value)
         if isinstance(digest, Failure):
             return Failure(digest.failure())
@@ -77,7 +81,7 @@ class Terms:
             new_state(flow, value),
             awaiting={START: begin, **deadline_wait(flow, self.deadline)},
             until="each",
-            metadata={**self.metadata, **metadata_of(flow, self.run_id)},
+            metadata={**self.metadata, **metadata_of(flow, self.run_id), **({EVENTS: True} if events else {})},
             tenant=self.tenant,
             idempotency_key=self.run_id,
             idempotency_digest=digest.unwrap(),

@@ -16,12 +16,13 @@ from returns.result import Failure
 from flowpersist.dynamicflow.facts import moved, run_id_of
 from flowpersist.dynamicflow.results import Suspended, delays_of, due_of, open_waits
 from flowpersist.dynamicflow.state import State, kept_frame
-from flowpersist.errors import LeaseLost, PersistenceError, StateChanged, StorageError, SuspensionClosed
+from flowpersist.errors import FlowError, LeaseLost, PersistenceError, StateChanged, StorageError, SuspensionClosed
 from flowpersist.lifecycle import Checkpoint, Resumption
 from flowpersist.lifecycle.changes import present
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine
+    from flowpersist.dynamicflow.event_recorder import Recorder
     from flowpersist.hub.outcome import Outcome
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.hub.wakeup import Bell
@@ -66,11 +67,15 @@ class Keeper:
     state: State = field(repr=False)
     engine: Engine
     told: Callable[[Suspended], object]
+    #: What records the run's events; None: they are not stored.
+    recorder: Recorder | None = None
     carried: set[str] = field(init=False)
     #: The error of a write that may have been done.
     unknown: PersistenceError | None = field(default=None, init=False)
     _trying: _Snapshot | None = field(default=None, init=False, repr=False)
     _finished: int = field(default=0, init=False)
+    #: The new questions that were recorded and are not stored yet.
+    _asked: set[str] = field(factory=set, init=False)
     _come: bool = field(default=False, init=False)
     _ending: asyncio.Event = field(factory=asyncio.Event, init=False, repr=False)
     _writers: list[asyncio.Task[None]] = field(factory=list, init=False, repr=False)
@@ -87,6 +92,9 @@ class Keeper:
         if self.engine.journal is not None:
             writing = self.engine.journal.write(self._ending)
             self._writers.append(asyncio.create_task(writing, name="store the steps of a running flow"))
+        if self.recorder is not None:
+            recording = self.recorder.write(self._ending)
+            self._writers.append(asyncio.create_task(recording, name="store the events of a running flow"))
         if self.carried:
             self._listen()
         return self
@@ -99,6 +107,8 @@ class Keeper:
         self.engine.stirred.set()
         if self.engine.journal is not None:
             self.engine.journal.end()
+        if self.recorder is not None:
+            self.recorder.end()
         listeners = [] if self._listener is None else [self._listener]
         self._listener = None
         tasks = [*self._writers, *listeners]
@@ -207,6 +217,9 @@ class Keeper:
         A write that may have been done is repeated as it was, until it is known to be done or not.
         """
         self._come = False
+        if self._trying is None and (error := await self._recorded()) is not None:
+            self._refused = error
+            return False
         seen = self._trying = self._trying or self._snapshot()
         kept: Outcome[Checkpoint[State]] = await self.hub.checkpoint(
             self.run,
@@ -225,8 +238,38 @@ class Keeper:
             await self.engine.journal.folded(seen.entries)
         return True
 
+    async def _recorded(self) -> PersistenceError | None:
+        """Store the events before what they tell of; the error if they can't be."""
+        if self.recorder is None:
+            return None
+        waits = self.engine.waits
+        while True:
+            if not waits.keys() <= self._asked:
+                self._asked.update(waits)
+                self.recorder.asked(waits, self.carried - self.superseded, running=True)
+            error = await self.recorder.flush()
+            # Meanwhile others may have been asked.
+            if error is not None or waits.keys() <= self._asked:
+                return error
+
+    async def ending(self, parked: FlowError | None = None) -> PersistenceError | None:
+        """Store the events of a run that is about to end, or to be parked with an error; the error if they can't be."""
+        if self.recorder is None:
+            return None
+        if parked is not None:
+            self.recorder.parked(parked)
+        return await self.recorder.flush()
+
+    async def pausing(self) -> PersistenceError | None:
+        """Store the events of a run that is about to pause; the error if they can't be."""
+        if self.recorder is None:
+            return None
+        self.recorder.asked(self.engine.waits, self.carried - self.superseded, running=False)
+        return await self.recorder.flush()
+
     def _taken(self, seen: _Snapshot, held: Checkpoint[State]) -> None:
         self.run, self._finished = held, seen.finished
+        self._asked.clear()
         self.carried = {*held.keys, *delays_of(held.suspension)}
         self.engine.stored(seen.waits, seen.renewed)
         self.engine.give_keys(held.keys)

@@ -38,15 +38,24 @@ from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.answer_checks import AnswerChecks, Check
 from flowpersist.hub.audit_trail import AuditTrail
 from flowpersist.hub.base import HubDefaults
+from flowpersist.hub.event_log import EventLog
 from flowpersist.hub.events import Event
 from flowpersist.hub.large_answers import LargeAnswers
-from flowpersist.hub.side_records import SideRecords, answers_of, entries_of, receipts_of, side_schemas, steps_of
+from flowpersist.hub.side_records import (
+    SideRecords,
+    answers_of,
+    entries_of,
+    events_of,
+    receipts_of,
+    side_schemas,
+    steps_of,
+)
 from flowpersist.hub.step_log import StepLog
 from flowpersist.hub.transactions import Authorizer, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.keyring import KeyProvider, KeyRing
 from flowpersist.lifecycle.indexing import schema
-from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedEntries, MovedReceipt
+from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedEvents, LoggedSteps, MovedEntries, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore, dictionary_schema
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -197,12 +206,14 @@ async def open_hub(
 def _side_records(
     backend: StorageBackend, sealer: Sealer, namespace: str, runtime: Runtime, *, audit: bool
 ) -> SideRecords:
-    """The records beside those of suspensions: moved receipts and audit entries, large answers, and logs of runs."""
+    """The records beside suspensions: moved receipts and audit entries, large answers, logs and events of runs."""
     receipts = SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=runtime)
     answers = SealedRecords(backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=runtime)
     steps = SealedRecords(backend, sealer, steps_of(namespace), LoggedSteps, runtime=runtime)
     entries = SealedRecords(backend, sealer, entries_of(namespace), MovedEntries, purpose="audit", runtime=runtime)
-    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps), AuditTrail(entries, kept=audit))
+    events = SealedRecords(backend, sealer, events_of(namespace), LoggedEvents, runtime=runtime)
+    trail = AuditTrail(entries, kept=audit)
+    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps), trail, EventLog(events))
 
 
 @frozen

@@ -1,5 +1,5 @@
 """The further records of a suspension: old receipts, old audit entries and large answers, which do not fit in its head,
-and its log.
+its log and its events.
 
 Receipts, entries and answers are written before the head that refers to them, sealed with the control subkey as the
 head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
@@ -17,15 +17,24 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import NamespaceSchema, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.hub.audit_trail import AuditTrail
+from flowpersist.hub.event_log import EventLog
 from flowpersist.hub.large_answers import LargeAnswers
 from flowpersist.hub.step_log import StepLog
 from flowpersist.keys.suspension_key import SuspensionId
-from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedSteps, MovedEntries, MovedReceipt, WaitReceipt
+from flowpersist.lifecycle.model import (
+    Head,
+    LargeAnswer,
+    LoggedEvents,
+    LoggedSteps,
+    MovedEntries,
+    MovedReceipt,
+    WaitReceipt,
+)
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["SideRecords", "answers_of", "entries_of", "receipts_of", "side_schemas", "steps_of"]
+__all__ = ["SideRecords", "answers_of", "entries_of", "events_of", "receipts_of", "side_schemas", "steps_of"]
 
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
@@ -50,32 +59,42 @@ def entries_of(namespace: str) -> str:
     return f"{namespace}.audit"
 
 
+def events_of(namespace: str) -> str:
+    """Where the events of the runs of a namespace are."""
+    return f"{namespace}.events"
+
+
 def side_schemas(namespace: str) -> list[NamespaceSchema]:
     """The namespaces of these records, for the suspensions of one namespace."""
     return [NamespaceSchema(name, _PER_SUSPENSION) for name in _names(namespace)]
 
 
-def _names(namespace: str) -> tuple[str, str, str, str]:
-    return receipts_of(namespace), answers_of(namespace), steps_of(namespace), entries_of(namespace)
+def _names(namespace: str) -> tuple[str, ...]:
+    return tuple(of(namespace) for of in (receipts_of, answers_of, steps_of, entries_of, events_of))
 
 
 @frozen
 class SideRecords:
-    """The receipts, large answers, logs and audit trails of all suspensions of a namespace."""
+    """The receipts, large answers, logs, audit trails and events of all suspensions of a namespace."""
 
     receipts: SealedRecords[MovedReceipt]
     answers: LargeAnswers
     steps: StepLog
     trail: AuditTrail
+    events: EventLog
 
     @property
     def records(
         self,
     ) -> tuple[
-        SealedRecords[MovedReceipt], SealedRecords[LargeAnswer], SealedRecords[LoggedSteps], SealedRecords[MovedEntries]
+        SealedRecords[MovedReceipt],
+        SealedRecords[LargeAnswer],
+        SealedRecords[LoggedSteps],
+        SealedRecords[MovedEntries],
+        SealedRecords[LoggedEvents],
     ]:
         """The records of all kinds."""
-        return self.receipts, self.answers.records, self.steps.records, self.trail.records
+        return self.receipts, self.answers.records, self.steps.records, self.trail.records, self.events.records
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Store receipts that are about to leave their head."""

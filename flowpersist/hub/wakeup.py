@@ -126,12 +126,20 @@ class Bell:
     connection, and only while anybody waits.
 
     ``records`` gives the records, ``key`` the one that is waited for (None: any). ``at_once``: how many of those who
-    wait for one are woken by a change, the first that came; None: all.
+    wait for one are woken by a change, the first that came; None: all. ``of`` gives what is waited for by the key of
+    the record that has changed.
     """
 
-    def __init__(self, records: Callable[[], SealedRecords[Any]], at_once: int | None = None) -> None:
+    def __init__(
+        self,
+        records: Callable[[], SealedRecords[Any]],
+        at_once: int | None = None,
+        *,
+        of: Callable[[str], str] = str,
+    ) -> None:
         self._records = records
         self._at_once = at_once
+        self._of = of
         self._waiting: dict[str | None, dict[asyncio.Event, None]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._hearing = False
@@ -151,7 +159,8 @@ class Bell:
         runtime = self._records().runtime
         ends = runtime.monotonic() + within.total_seconds()
         found: T | None = None
-        async with self._listening(key) as rung:
+        rung = asyncio.Event()
+        async with self.listening(key, rung):
             while True:
                 rung.clear()
                 result = await look()
@@ -163,17 +172,22 @@ class Bell:
                 left = ends - runtime.monotonic()
                 if left <= 0:
                     return
-                seconds = poll(found).total_seconds() * (SELDOM if self._hearing else 1)
+                seconds = poll(found).total_seconds() * (SELDOM if self.hears else 1)
                 await rung_within(rung, min(seconds, left), runtime)
 
+    @property
+    def hears(self) -> bool:
+        """Whether changes are heard of now."""
+        return self._hearing
+
     @asynccontextmanager
-    async def _listening(self, key: str | None) -> AsyncIterator[asyncio.Event]:
-        rung = asyncio.Event()
+    async def listening(self, key: str | None, rung: asyncio.Event) -> AsyncIterator[None]:
+        """Set the event at each change, for the length of an ``async with`` block."""
         self._waiting.setdefault(key, {})[rung] = None
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(), name="listen to changes of records")
         try:
-            yield rung
+            yield
         finally:
             del self._waiting[key][rung]
             if not self._waiting[key]:
@@ -185,7 +199,7 @@ class Bell:
 
     async def _listen(self) -> None:
         await hear_changes(
-            self._records(), LISTEN_AGAIN, log, begun=self._begun, changed=self._ring, lost=self._unheard
+            self._records(), LISTEN_AGAIN, log, begun=self._begun, changed=self._changed, lost=self._unheard
         )
 
     def _begun(self) -> None:
@@ -196,6 +210,9 @@ class Bell:
     def _unheard(self) -> None:
         self._hearing = False
         self._ring_all()
+
+    def _changed(self, key: str) -> None:
+        self._ring(self._of(key))
 
     def _ring(self, key: str | None) -> None:
         for one in {key, None}:

@@ -35,6 +35,7 @@ __all__ = [
     "CastVote",
     "FinishedVerb",
     "Head",
+    "LoggedEvents",
     "LoggedSteps",
     "MovedEntries",
     "MovedReceipt",
@@ -278,6 +279,17 @@ class LoggedSteps(HeadPart, frozen=True):
 
     fence: int
     number: int
+    suspension_created_at: datetime
+
+
+class LoggedEvents(HeadPart, frozen=True):
+    """The head of a record of a run's events: the fence of the holder that stored it, the number of its first event,
+    how many it has, and whose events they are, as for a moved receipt.
+    """
+
+    fence: int
+    first: int
+    count: int
     suspension_created_at: datetime
 
 

@@ -1,7 +1,7 @@
 """A program that runs flows in a process of its own, for the tests of crashes and races.
 
 ``flow_program.py URL LOG start DOCUMENT | resume KEY ANSWER | work``: prints one JSON line. Each call of a tool is a
-line of LOG.
+line of LOG. With EVENTS in the environment the events of the run are stored.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def shown(outcome: object) -> dict[str, object]:
 
 async def main() -> None:
     async with open_hub(URL, keyring=None) as hub:
-        runner = FlowRunner(hub, [note, hang], lease=timedelta(seconds=1))
+        runner = FlowRunner(hub, [note, hang], lease=timedelta(seconds=1), events="EVENTS" in os.environ)
         if VERB == "work":
             await runner.work(poll=timedelta(milliseconds=50))
             return

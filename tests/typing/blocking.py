@@ -9,7 +9,7 @@ from typing import Any, assert_type
 from attrs import frozen
 
 from flowpersist import AwaitInput, NewSuspension, Page, Receipt, Resumption, Suspension, SuspensionKey, blocking
-from flowpersist.dynamicflow import FlowEvent, FlowOutcome, Tool
+from flowpersist.dynamicflow import FlowEvent, FlowOutcome, StoredEvent, Tool
 from flowpersist.hub import Cleanup, Health, Tick
 from flowpersist.lifecycle import Checkpoint
 from flowpersist.stores import Change, FeatureVersion, Lease, Loaded, Observation, Saved, Signal, StateInfo
@@ -84,6 +84,8 @@ def runners(hub: blocking.Hub) -> None:
         assert_type(event, FlowEvent)
     for event in runner.stream_resume("key", answer=True):
         assert_type(event, FlowEvent)
+    for stored in runner.events("run", after=3, follow=True):
+        assert_type(stored, StoredEvent)
 
 
 def stores(hub: blocking.Hub) -> None:

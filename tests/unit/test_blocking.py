@@ -363,6 +363,17 @@ def test_events_of_a_flow_come_one_by_one(hub):
     assert [event.type for event in runner.stream_resume(key, answer=True)][-1] == "flow-complete"
 
 
+def test_the_stored_events_of_a_run_come_one_by_one(hub):
+    runner = FlowRunner(hub, [double], events=True)
+    waiting = runner.start(FLOW, input={"n": 1}, run_id="r")
+    events = runner.events("r", follow=True)
+    assert next(events).type == "flow-start"
+    runner.resume(waiting.key, answer=True)
+    kinds = [(event.sequence, event.type) for event in events]
+    assert (kinds[0][0], kinds[-1][1]) == (2, "flow-complete")
+    assert next(runner.events("r", after=3)).sequence == 4
+
+
 def test_a_stream_that_is_closed_releases_its_run(hub):
     events = FlowRunner(hub, [double]).stream(FLOW, input={"n": 1})
     assert next(events).type == "flow-start"
