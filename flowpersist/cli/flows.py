@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import click
 from returns.result import Failure, Success
 
+from flowpersist.cli.following import followed
 from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key, scalars_of
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
@@ -66,6 +68,7 @@ def input_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="What the run is listed with; repeat it.")
 @tools_option
 @wait_option
+@click.option("--follow", is_flag=True, help="Store the run's events, and print them on standard error as they come.")
 @store_options
 def run(
     *,
@@ -80,20 +83,23 @@ def run(
     metadata: tuple[str, ...],
     tools: tuple[str, ...],
     wait: bool,
+    follow: bool,
 ) -> None:
     """Run a DynamicFlow DOCUMENT until it ends or awaits input; then print the keys that take the answers."""
     text = document.read_bytes()
     value = input_value(fields, input_file)
     listed = scalars_of(metadata, "--metadata")
+    # Events are looked up by the run's name.
+    name = uuid4().hex if run_id is None and follow else run_id
 
     async def start(runner: FlowRunner) -> FlowOutcome:
         if run_id is not None and not names_a_run(run_id, runner.hub):
             msg = f"expected a name other than '', '-', an id or a key, since {RUN_ID} must identify the run later"
             raise click.BadParameter(msg, param_hint=RUN_ID)
         terms: dict[str, Any] = {"by": by, "tenant": tenant, "metadata": listed, "deadline": deadline}
-        return or_raise(await runner.start(text, input=value, run_id=run_id, **terms))
+        return or_raise(await runner.start(text, input=value, run_id=name, **terms))
 
-    go(store, tools, start, wait=wait, creates=True)
+    go(store, tools, start, wait=wait, creates=True, follow=name if follow else None)
 
 
 @click.command(cls=Command)
@@ -170,12 +176,17 @@ def go(
     wait: bool,
     creates: bool = False,
     failed: Failed = "end",
+    follow: str | None = None,
 ) -> None:
-    """Run a verb of the runner, and show its outcome."""
+    """Run a verb of the runner, and show its outcome; ``follow`` names the run whose events are printed."""
     loaded: list[Any] = load_tools(tools)
 
     async def session(hub: PersistenceHub) -> FlowOutcome:
-        runner = FlowRunner(hub, tools=loaded, failed=failed)
+        runner = FlowRunner(hub, tools=loaded, failed=failed, events=follow is not None)
+        work = done(hub, runner)
+        return await (work if follow is None else followed(runner, follow, work))
+
+    async def done(hub: PersistenceHub, runner: FlowRunner) -> FlowOutcome:
         outcome = await verb(runner)
         if wait and not isinstance(outcome, Completed):
             _show(store, outcome)
