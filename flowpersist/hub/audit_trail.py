@@ -7,6 +7,9 @@ leave a copy that no head needs, but no head that lacks a copy.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,7 +19,9 @@ from flowpersist.backends.base import Range, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
-from flowpersist.lifecycle.entries import noted
+from flowpersist.lifecycle.changes import due_at
+from flowpersist.lifecycle.entries import Noted, noted, noted_refusal, refused_verb
+from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import Head, MovedEntries, Trail, replace
 from flowpersist.sealed.chain import MAC_BYTES, Chain, Link, origin_of
 from flowpersist.sealed.drafts import Draft, Loaded, record_context
@@ -24,9 +29,16 @@ from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["AuditTrail"]
 
+log = logging.getLogger("flowpersist.hub")
+
 #: Links that a head keeps until the next writer moves them, and their bytes.
 MOST_LINKS: Final = 16
 LINKS_BYTES: Final = 4 * 1024
+#: Entries of refused verbs that a suspension has at most, and the least time between two.
+MOST_REFUSALS: Final = 100
+BETWEEN_REFUSALS: Final = timedelta(seconds=1)
+#: Seconds that a refusal waits for its entry.
+PATIENCE: Final = 1.0
 _PAGE: Final = 200
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,6 +58,11 @@ class AuditTrail:
         entries = noted(verb, by, stored, seen, after, given, now) if self._kept else ()
         if not entries:
             return Success(after)
+        return await self._appended(after, entries, stored)
+
+    async def _appended(
+        self, after: Head, entries: Sequence[Noted], stored: Head | None
+    ) -> Result[Head, PersistenceError]:
         trail = after.trail
         if stored is not None and _full(stored.trail):
             moved = await self._moved(stored)
@@ -55,13 +72,43 @@ class AuditTrail:
         mac, links = trail.mac or self._origin(after), [*trail.links]
         chain = self._current()
         for number, entry in enumerate(entries, start=trail.count + 1):
-            data = entry.packed()
-            made = data.bind(lambda parts, mac=mac, number=number: chain.linked(mac, number, *parts))  # type: ignore[misc]
+            parts = entry.packed()
+            if not isinstance(parts, Success):
+                return Failure(parts.failure())
+            made = chain.linked(mac, number, *parts.unwrap())
             if not isinstance(made, Success):
                 return Failure(made.failure())
             links.append(made.unwrap())
             mac = links[-1][:MAC_BYTES]
-        return Success(replace(after, trail=Trail(trail.count + len(entries), mac, tuple(links))))
+        extended = replace(trail, count=trail.count + len(entries), mac=mac, links=tuple(links))
+        return Success(replace(after, trail=extended))
+
+    async def refused(
+        self,
+        verb: str,
+        by: By | None,
+        found: Loaded[Head],
+        wait: str | None,
+        error: PersistenceError,
+        heads: SealedRecords[Head],
+    ) -> None:
+        """Make an entry of a verb that was refused, if it has one and the suspension has not had many lately.
+
+        It takes a put of its own, which is tried once and for a short time: the refusal stands without it.
+        """
+        head, now = found.head, found.now
+        if not self._kept or not refused_verb(verb, error) or _many(head.trail, now):
+            return
+        counted = replace(head, trail=replace(head.trail, refusals=head.trail.refusals + 1, refused_at=now))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                made = await self._appended(counted, [noted_refusal(verb, by, head, wait, error, now)], counted)
+                if isinstance(made, Success):
+                    # What time has changed since is for the next verb to write: it tells the observer of it.
+                    draft = Draft(made.unwrap(), attributes_of(head), due_at(head))
+                    await heads.put(found.ref.key, draft, revision=found.revision, mark=found.mark)
+        except TimeoutError:
+            log.debug("the refusal of %s on suspension %s has no entry: the store is slow", verb, head.id)
 
     async def verified(self, head: Head) -> Result[tuple[Link, ...], PersistenceError]:
         """All links of a suspension's trail, verified against its head."""
@@ -121,6 +168,11 @@ class AuditTrail:
         if self._chain.keyring is not keyring:
             self._chain = Chain(keyring, self.records.runtime.entropy)
         return self._chain
+
+
+def _many(trail: Trail, now: datetime) -> bool:
+    lately = trail.refused_at is not None and now < trail.refused_at + BETWEEN_REFUSALS
+    return lately or trail.refusals >= MOST_REFUSALS
 
 
 def _full(trail: Trail) -> bool:

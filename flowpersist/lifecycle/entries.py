@@ -13,14 +13,31 @@ from typing import Final
 from attrs import field, frozen
 from returns.result import Result, Success
 
-from flowpersist.errors import PersistenceError
+from flowpersist.errors import (
+    InputValidationError,
+    PermissionDenied,
+    PersistenceError,
+    QuestionChanged,
+    SuspensionClosed,
+)
 from flowpersist.inputs.action import DECISIONS
 from flowpersist.inputs.people import By, Principal, principal_data, quorum_in
 from flowpersist.lifecycle.changes import SYSTEM
 from flowpersist.lifecycle.model import Answer, Head, HeadPart, Status, WaitState, WaitStatus, replace
 from flowpersist.sealed.heads import packed, unpacker
 
-__all__ = ["Facts", "GivenAnswer", "Noted", "Private", "WaitFacts", "noted", "read_facts", "read_private"]
+__all__ = [
+    "Facts",
+    "GivenAnswer",
+    "Noted",
+    "Private",
+    "WaitFacts",
+    "noted",
+    "noted_refusal",
+    "read_facts",
+    "read_private",
+    "refused_verb",
+]
 
 #: The waits that one entry names; of more it has the number.
 MOST_NAMED: Final = 8
@@ -29,6 +46,9 @@ FACTS_BYTES: Final = 4 * 1024
 PRIVATE_BYTES: Final = 8 * 1024
 #: A larger answer has its digest alone.
 VALUE_BYTES: Final = 1024
+#: The verbs and errors of refusals that have entries.
+_REFUSABLE: Final = frozenset({"answer", "resume", "claim", "cancel", "extend", "retry"})
+_REFUSALS: Final = (PermissionDenied, InputValidationError, QuestionChanged, SuspensionClosed)
 #: Who causes what time does.
 _TIME: Final[Mapping[str, object]] = {"subject": SYSTEM, "kind": SYSTEM}
 
@@ -52,7 +72,9 @@ class WaitFacts(HeadPart, frozen=True, omit_defaults=True):
 
 
 class Facts(HeadPart, frozen=True, omit_defaults=True):
-    """The facts of an entry; ``more`` counts the changed waits that are not among ``waits``."""
+    """The facts of an entry; ``more`` counts the changed waits that are not among ``waits``. ``refusal`` is the code of
+    the error of a verb that was refused.
+    """
 
     at: datetime
     verb: str
@@ -62,6 +84,7 @@ class Facts(HeadPart, frozen=True, omit_defaults=True):
     attempt: int = 0
     waits: tuple[WaitFacts, ...] = ()
     more: int = 0
+    refusal: str | None = None
 
 
 class GivenAnswer(HeadPart, frozen=True, omit_defaults=True):
@@ -129,6 +152,20 @@ def noted(
     if after is not seen and not renewed:
         entries.append(_entry(verb, _data(by), seen, after, given, now))
     return entries
+
+
+def refused_verb(verb: str, error: PersistenceError) -> bool:
+    """Whether a refusal is one of something that a person asked for, and not of the machinery among itself."""
+    return verb in _REFUSABLE and isinstance(error, _REFUSALS)
+
+
+def noted_refusal(
+    verb: str, by: By | None, head: Head, wait: str | None, error: PersistenceError, now: datetime
+) -> Noted:
+    """The entry of a refused verb; ``wait`` is the one whose key was used."""
+    waits = () if wait is None else (WaitFacts(wait, "refused"),)
+    facts = Facts(now, verb, head.status, head.sequence, head.fence, head.attempt, waits, refusal=error.code)
+    return Noted(facts, Private(_data(by)))
 
 
 def _stands(head: Head) -> tuple[Status, str | None]:

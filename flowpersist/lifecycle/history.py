@@ -39,7 +39,7 @@ class AnswerEntry:
 @frozen
 class WaitEntry:
     """What became of one wait: ``opened``, ``answered``, ``voted``, ``expired``, ``escalated``, ``extended``,
-    ``superseded`` or ``closed``, at ``at``.
+    ``superseded`` or ``closed``, at ``at``; ``refused`` is the one whose key a refused verb was called with.
 
     ``question`` is the id of its AwaitInput, ``shown`` the digest of what was shown, ``tool``, ``version`` and
     ``policy`` those of the action that it approves. ``decision`` is approve, edit, reject or respond. ``votes`` says
@@ -62,12 +62,14 @@ class WaitEntry:
 
 @frozen
 class AuditEntry:
-    """One change of a suspension, as it was written with the change itself.
+    """One change of a suspension, as it was written with the change itself; or a verb that was refused.
 
     ``number`` counts from 1, ``id`` names the entry everywhere. ``status``, ``sequence``, ``fence`` and ``attempt`` are
     as the change left them. ``by`` is who made it, None where nobody was named; changes by time are made by ``system``.
     ``more`` counts further changed waits that ``waits`` does not name. ``mac`` proves the entry and all before it,
     ``previous`` is that of the entry before, ``kid`` the key that it was made with.
+
+    ``refusal`` is the code of the error with which the verb was refused; None for a change.
 
     ``removed`` says that who, why and what was answered were removed from the entry.
     """
@@ -87,6 +89,7 @@ class AuditEntry:
     error: str | None
     waits: tuple[WaitEntry, ...]
     more: int
+    refusal: str | None
     removed: bool
     previous: str
     mac: str
@@ -133,6 +136,7 @@ def _made(head: Head, link: Link, facts: Facts, told: Private) -> Result[AuditEn
             error=told.error,
             waits=tuple(_wait(one, facts.at, given.get(one.name)) for one in facts.waits),
             more=facts.more,
+            refusal=facts.refusal,
             removed=link.removed,
             previous=link.previous.hex(),
             mac=link.mac.hex(),

@@ -311,12 +311,16 @@ class Taken(HeadPart, frozen=True):
 class Trail(HeadPart, frozen=True):
     """The end of a suspension's audit trail: how many entries it has in all, the MAC of the last, and the newest ones,
     as links of the chain. Older ones stand in records of their own.
+
+    ``refusals`` counts the entries of refused verbs, the last one made at ``refused_at``.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"mac", "links"})
     count: int = 0
     mac: bytes = b""
     links: tuple[bytes, ...] = ()
+    refusals: int = 0
+    refused_at: datetime | None = None
 
 
 class Head(HeadPart, frozen=True):

@@ -4,6 +4,7 @@ entries is detected.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 
@@ -23,6 +24,7 @@ from flowpersist.errors import (
     SuspensionNotFound,
     UnknownOutcome,
 )
+from flowpersist.hub import audit_trail
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)
@@ -150,6 +152,8 @@ class Ending(DelegatingBackend):
 
     async def put(self, ref, change, *, if_revision, not_after=None):
         fault, self.fault = (self.fault, None) if ref.namespace == "default" else (None, self.fault)
+        if fault == "hang":
+            await asyncio.Event().wait()
         if fault == "fail":
             raise BackendUnavailable("gone", "test", False)
         written = await super().put(ref, change, if_revision=if_revision, not_after=not_after)
@@ -183,6 +187,92 @@ async def test_a_writer_that_ends_between_the_entries_and_the_head_loses_nothing
         last = or_raise(await hub.history(new.key))[-1]
         assert (last.number, last.verb, str(last.status)) == (18, "complete", "completed")
         assert len(await stored(hub)) == 1
+
+
+def refusals(entries):
+    return [(one.verb, one.refusal, one.by and one.by.subject, one.waits[0].name) for one in entries if one.refusal]
+
+
+@pytest.fixture
+def bounds(monkeypatch):
+    """Refusals have few entries, and all the time that a busy machine needs for them."""
+    monkeypatch.setattr(audit_trail, "PATIENCE", 60.0)
+    monkeypatch.setattr(audit_trail, "MOST_REFUSALS", 6)
+    monkeypatch.setattr(audit_trail, "BETWEEN_REFUSALS", timedelta(hours=1))
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_a_refused_verb_has_an_entry_and_many_have_few(hub):
+    new = or_raise(await hub.suspend(0, awaiting=CONFIRM))
+    assert (await hub.answer(new.key, "no bool", by=ANN)).failure().code == "invalid-input"
+    # Too soon after that.
+    assert (await hub.answer(new.key, "no bool", by="bob")).failure().code == "invalid-input"
+    travel(hub, timedelta(hours=1))
+    assert (await hub.answer(new.key, True, by="bob", shown_digest="sha256:other")).failure().code
+    or_raise(await hub.resume(new.key, True, by=ANN))
+    travel(hub, timedelta(hours=1))
+    assert isinstance(await hub.answer(new.key, False, by="eve"), Failure)
+    entries = or_raise(await hub.history(new.key))
+    assert refusals(entries) == [
+        ("answer", "invalid-input", "ann", "confirm"),
+        ("answer", "question-changed", "bob", "confirm"),
+        ("answer", "already-resumed", "eve", "confirm"),
+    ]
+    assert [one.verb for one in entries if one.refusal is None] == ["suspend", "resume"]
+    assert str(entries[1].status) == "waiting"
+    for _ in range(5):
+        travel(hub, timedelta(hours=1))
+        assert isinstance(await hub.cancel(new.key, by="eve"), Failure)
+    assert len(refusals(or_raise(await hub.history(new.key)))) == 6
+    assert or_raise(await hub.inspect(new.key)).closed_at == entries[3].at
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_what_the_authorizer_refuses_has_an_entry_and_reading_has_none(url):
+    async with open_test_hub(url, keyring=RINGS["sealed"]) as hub:
+        new = or_raise(await hub.suspend(0, awaiting=CONFIRM))
+
+        def allowed(verb, _suspension, _by):
+            return verb == "history"
+
+        async with open_test_hub(hub.backend, keyring=RINGS["sealed"], authorizer=allowed) as strict:
+            assert isinstance(await strict.inspect(new.key, by="eve"), Failure)
+            assert isinstance(await strict.answer(new.key, True, by="eve"), Failure)
+            told = refusals(or_raise(await strict.history(new.id)))
+            assert told == [("answer", "permission-denied", "eve", "confirm")]
+
+
+@pytest.mark.parametrize("fault", ["fail", "lose", "hang"])
+async def test_a_refusal_is_the_same_where_its_entry_cannot_be_stored(url, fault, monkeypatch):
+    monkeypatch.setattr(audit_trail, "PATIENCE", 0.01 if fault == "hang" else 60.0)
+    ending = Ending(backend_from_url(url))
+    async with open_test_hub(ending, keyring=RINGS["sealed"]) as hub:
+        new = or_raise(await hub.suspend(0, awaiting=CONFIRM))
+        ending.fault = fault
+        assert (await hub.answer(new.key, "no bool")).failure().code == "invalid-input"
+        assert len(refusals(or_raise(await hub.history(new.key)))) == (fault == "lose")
+        assert or_raise(await hub.answer(new.key, True)).outcome == "accepted"
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_a_refusal_leaves_what_time_has_changed_to_the_next_verb(hub):
+    """Its put must not take an expiry along, of which no observer would be told then."""
+    events = []
+    async with open_test_hub(
+        hub.backend, keyring=hub.suspensions.records.sealer.keyring, on_event=events.append
+    ) as one:
+        new = or_raise(await one.suspend(0, awaiting=CONFIRM, timeout=timedelta(minutes=1)))
+        travel(one, timedelta(minutes=2))
+        assert (await one.answer(new.key, True)).failure().code == "expired"
+        assert [event.verb for event in events] == ["suspend"]
+        or_raise(await Maintenance(one).tick())
+        assert [event.verb for event in events] == ["suspend", "expire"]
+        entries = or_raise(await one.history(new.key))
+        assert [(entry.verb, entry.refusal) for entry in entries] == [
+            ("suspend", None),
+            ("answer", "expired"),
+            ("tick", None),
+        ]
 
 
 async def test_a_hub_without_a_trail_leaves_what_is_there(url):

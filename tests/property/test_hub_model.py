@@ -909,7 +909,9 @@ class HubMachine(RuleBasedStateMachine):
                 return False
             # What time does has entries too, which come with the next put.
             entries = self.run(self.hub.history(self.ids[number])).unwrap()
-            if [(one.verb, str(one.status)) for one in entries if one.verb != "tick"] != run.changes:
+            if [
+                (one.verb, str(one.status)) for one in entries if one.verb != "tick" and one.refusal is None
+            ] != run.changes:
                 return False
         return True
 

@@ -40,7 +40,7 @@ def chained(count: int, keyring: KeyRing | None = RING) -> list[bytes]:
     return links
 
 
-def verified(links, whole, keyring=RING, origin=ORIGIN):
+def verified(links: list[bytes], whole: list[bytes], keyring: KeyRing | None = RING, origin: bytes = ORIGIN):
     """What is said of these links, where the head knows how many the ``whole`` chain has, and the MAC of its last."""
     mac = whole[-1][:MAC_BYTES] if whole else b""
     return Chain(keyring, entropy).verified(origin, links, count=len(whole), mac=mac, what="the trail")
@@ -61,8 +61,12 @@ def test_a_chain_gives_its_links(count, keyring):
 def test_each_clause_has_a_test():
     clauses = set(re.findall(r"^- (FPA-\d+):", SPEC.read_text(), re.MULTILINE))
     tests = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-    # The first is about writers and stores, and names its own tests.
-    assert clauses == {"FPA-1", *re.findall(r"FPA-\d+", " ".join(inspect.getdoc(one) or "" for _, one in tests))}
+    # The first and the last are about writers and stores, and name their own tests.
+    assert clauses == {
+        "FPA-1",
+        "FPA-8",
+        *re.findall(r"FPA-\d+", " ".join(inspect.getdoc(one) or "" for _, one in tests)),
+    }
 
 
 def framed(part):
@@ -90,6 +94,7 @@ def test_an_entry_has_a_bounded_size():
     noted = Noted(Facts(NOW, "v", Status.WAITING, 1, waits=waits, more=2), Private(by, "r" * 4000, None, answers))
     facts, private = noted.packed().unwrap()
     assert len(facts) < 4 * 1024
+    assert private is not None
     assert len(private) < 20 * 1024
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from flowpersist.hub import audit_trail
+
 
 def test_list_shows_ids_and_open_waits_and_no_keys(cli, started):
     started()
@@ -53,6 +55,23 @@ def test_show_tells_what_is_awaited_without_a_key(cli, started):
     assert "How many of lamps?" in result.stdout
     assert '"minimum": 1' in result.stdout
     assert "df_susp_" not in result.stdout
+
+
+def test_history_tells_who_answered_what_and_what_was_refused(cli, started, monkeypatch):
+    monkeypatch.setattr(audit_trail, "PATIENCE", 60.0)
+    key = started()["ok"]
+    assert cli("answer", key, "--value", "7", "--by", "eve").exit_code == 4
+    cli("answer", key, "--value", "true", "--by", "ann")
+    told = cli("history", key)
+    assert (told.exit_code, "df_susp_" in told.output) == (0, False)
+    assert "answer refused: invalid-input" in told.stdout
+    entries = json.loads(cli("history", key, "--json").stdout)
+    assert [one["number"] for one in entries] == [*range(1, len(entries) + 1)]
+    refused, answered = entries[-2:]
+    assert (refused["refusal"], refused["by"]["subject"]) == ("invalid-input", "eve")
+    assert (answered["verb"], answered["by"]["subject"], answered["refusal"]) == ("answer", "ann", None)
+    assert (answered["waits"][0]["decision"], answered["waits"][0]["answer"]["value"]) == ("approve", True)
+    assert answered["previous"] == refused["mac"]
 
 
 def test_keys_gives_lost_keys_again(cli, started):
