@@ -120,7 +120,7 @@ async def two_hubs(first: list[type], second: list[type] | TypeRegistry):
 @pytest.mark.parametrize(("kind", "good", "bad", "place"), KINDS, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("verb", ["answer", "resume", "claim"])
 async def test_what_the_class_refuses_is_refused_before_it_is_recorded(verb, kind, good, bad, place):
-    async with open_test_hub() as hub:
+    async with open_test_hub(audit=False) as hub:
         new = or_raise(await hub.suspend("s", awaiting=AwaitInput(id="x", prompt="?", schema=kind)))
         ref = hub.suspensions.records.ref(str(new.id))
         before = (await hub.backend.get(ref)).record
