@@ -19,10 +19,11 @@ from flowpersist.backends.base import Range, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
 from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at
 from flowpersist.lifecycle.entries import Noted, noted, noted_refusal, refused_verb
 from flowpersist.lifecycle.indexing import attributes_of
-from flowpersist.lifecycle.model import Head, MovedEntries, Trail, replace
+from flowpersist.lifecycle.model import Head, MovedEntries, Trail, WaitReceipt, find, replace
 from flowpersist.sealed.chain import MAC_BYTES, Chain, Link, origin_of
 from flowpersist.sealed.drafts import Draft, Loaded, record_context
 from flowpersist.sealed.records import SealedRecords
@@ -88,11 +89,13 @@ class AuditTrail:
         verb: str,
         by: By | None,
         found: Loaded[Head],
-        wait: str | None,
+        key: SuspensionKey | SuspensionId,
         error: PersistenceError,
         heads: SealedRecords[Head],
     ) -> None:
         """Make an entry of a verb that was refused, if it has one and the suspension has not had many lately.
+
+        A wrong secret has none, and costs what an unknown id costs.
 
         It takes a put of its own, which is tried once and for a short time: the refusal stands without it.
         """
@@ -102,7 +105,9 @@ class AuditTrail:
         counted = replace(head, trail=replace(head.trail, refusals=head.trail.refusals + 1, refused_at=now))
         try:
             async with asyncio.timeout(PATIENCE):
-                made = await self._appended(counted, [noted_refusal(verb, by, head, wait, error, now)], counted)
+                made = await self._appended(
+                    counted, [noted_refusal(verb, by, head, _named(head, key), error, now)], counted
+                )
                 if isinstance(made, Success):
                     # What time has changed since is for the next verb to write: it tells the observer of it.
                     draft = Draft(made.unwrap(), attributes_of(head), due_at(head))
@@ -168,6 +173,12 @@ class AuditTrail:
         if self._chain.keyring is not keyring:
             self._chain = Chain(keyring, self.records.runtime.entropy)
         return self._chain
+
+
+def _named(head: Head, key: SuspensionKey | SuspensionId) -> str | None:
+    """The wait that a key opens."""
+    wait = find(head, key) if isinstance(key, SuspensionKey) else None
+    return wait.wait if isinstance(wait, WaitReceipt) else None if wait is None else wait.name
 
 
 def _many(trail: Trail, now: datetime) -> bool:

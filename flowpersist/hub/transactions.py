@@ -136,10 +136,8 @@ class Suspensions:
         updated = await self.update(verb, actor, record_key(key), decided, body=body, done=done)
         await self._cleaned_up(key, writes, updated)
         if isinstance(updated.result, Failure) and updated.draft is None and updated.before is not None:
-            wait = find(updated.before.head, key) if isinstance(key, SuspensionKey) else None
-            name = wait.wait if isinstance(wait, WaitReceipt) else None if wait is None else wait.name
             error = updated.result.failure()
-            await self.side_records.trail.refused(verb, by, updated.before, name, error, self.records)
+            await self.side_records.trail.refused(verb, by, updated.before, key, error, self.records)
         return updated.result
 
     async def _cleaned_up(

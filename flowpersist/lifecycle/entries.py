@@ -48,7 +48,8 @@ PRIVATE_BYTES: Final = 8 * 1024
 VALUE_BYTES: Final = 1024
 #: The verbs and errors of refusals that have entries.
 _REFUSABLE: Final = frozenset({"answer", "resume", "claim", "cancel", "extend", "retry"})
-_REFUSALS: Final = (PermissionDenied, InputValidationError, QuestionChanged, SuspensionClosed)
+_OF_ANSWERS: Final = (InputValidationError, QuestionChanged)
+_REFUSALS: Final = (*_OF_ANSWERS, PermissionDenied, SuspensionClosed)
 #: Who causes what time does.
 _TIME: Final[Mapping[str, object]] = {"subject": SYSTEM, "kind": SYSTEM}
 
@@ -154,9 +155,12 @@ def noted(
     return entries
 
 
-def refused_verb(verb: str, error: PersistenceError) -> bool:
-    """Whether a refusal is one of something that a person asked for, and not of the machinery among itself."""
-    return verb in _REFUSABLE and isinstance(error, _REFUSALS)
+def refused_verb(verb: str, by: By | None, error: PersistenceError) -> bool:
+    """Whether a refusal is one of something that somebody asked for, and not of workers among themselves, which claim
+    in nobody's name.
+    """
+    anonymous = verb == "claim" and not by
+    return verb in _REFUSABLE and isinstance(error, _OF_ANSWERS if anonymous else _REFUSALS)
 
 
 def noted_refusal(
