@@ -100,7 +100,7 @@ class AuditTrail:
         It takes a put of its own, which is tried once and for a short time: the refusal stands without it.
         """
         head, now = found.head, found.now
-        if not self._kept or not refused_verb(verb, error) or _many(head.trail, now):
+        if not self._kept or not refused_verb(verb, by, error) or _many(head.trail, now):
             return
         counted = replace(head, trail=replace(head.trail, refusals=head.trail.refusals + 1, refused_at=now))
         try:
