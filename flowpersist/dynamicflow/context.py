@@ -200,7 +200,8 @@ class Context(ABC):
         counted = lacks_deadline(awaited)
         if counted is not None:
             return self.failed(node, f"its {counted} count from a deadline: give it a timeout or a deadline")
-        if not self.open or (size <= self.tally.room and len(self.open) < MAX_OPEN):
+        if self.fits(size):
+            place.frame.pop("put_off", None)
             self.tally.room -= size
             self.open[place.path] = size
             self.waits[place.path] = awaited
@@ -208,7 +209,12 @@ class Context(ABC):
             self.stirred.set()
         else:
             self.tally.put_off = True
+            place.frame["put_off"] = size
         return PENDING
+
+    def fits(self, size: int) -> bool:
+        """Whether a further wait may open."""
+        return not self.open or (size <= self.tally.room and len(self.open) < MAX_OPEN)
 
     def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
         """Whether the open wait shows something else than the current AwaitInput."""
@@ -382,7 +388,11 @@ class Context(ABC):
 
 def givers_of(run: Resumption[Any]) -> dict[str, Giver]:
     """Who gave each answer, the digest of what they were shown, and when, by path."""
-    return {wait.name: (wait.answered_by, wait.answered_digest, wait.answered_at) for wait in run.suspension.waits}
+    return {
+        wait.name: (wait.answered_by, wait.answered_digest, wait.answered_at)
+        for wait in run.suspension.waits
+        if wait.name in run.answers
+    }
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

@@ -49,6 +49,8 @@ class Engine(Context):
     backoff: RetryPause = backoff
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     outputs: dict[str, object] = field(factory=dict, repr=False)
+    #: Whether an earlier leg has found that the input is within the limits.
+    checked: bool = False
     #: How many steps have begun, in all passes.
     begun: int = 0
 
@@ -57,7 +59,8 @@ class Engine(Context):
         task = asyncio.current_task()
         self.home = (task, 0 if task is None else task.cancelling())
         try:
-            await self.walked(self.input)
+            if not self.checked:
+                await self.walked(self.input)
         except WALK_ERRORS as error:
             return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:

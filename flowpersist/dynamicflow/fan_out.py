@@ -22,6 +22,7 @@ __all__ = ["FanOut", "first_of", "settle_failure"]
 #: The frame of an iteration whose steps have begun, and of a step that waits and does nothing else.
 _BLOCK: Final = frozenset({"sub"})
 _WAIT: Final = frozenset({"waiting", "began"})
+_PUT_OFF: Final = frozenset({"put_off", "began"})
 
 
 @define(eq=False)
@@ -57,7 +58,9 @@ class FanOut:
         self._indexes = iter(to_run)
         self.context.fans.add(self._revive)
         try:
-            self._employ(len(to_run))
+            # One is enough for those whose waits did not fit: it passes over them while nothing has room.
+            held_back = len([index for index in to_run if self._put_off(index) is not None])
+            self._employ(len(to_run) - held_back + min(held_back, 1))
             ended = await self._branches.verdict()
         finally:
             self.context.fans.discard(self._revive)
@@ -92,6 +95,15 @@ class FanOut:
             else:
                 found.append(index)
         return found
+
+    def _put_off(self, index: int) -> int | None:
+        """The size of the wait that one comes to next and that did not fit, where that is known."""
+        frames = self.place.frame.get("sub")
+        if not frames or self.judge is not None or self.concurrency == 1 or self.context.asked:
+            return None
+        frame = frames.get(f"[{index}]")
+        step = None if frame is None else _unfinished(frame)
+        return step[1]["put_off"] if step is not None and step[1].keys() == _PUT_OFF else None
 
     def _revive(self) -> None:
         """Let those go on whose answers have come, unless all have ended: then another walk visits them."""
@@ -130,7 +142,12 @@ class FanOut:
                 return self._due.popleft()
             index = next(self._indexes, None)
             if index is not None:
-                return index
+                size = self._put_off(index)
+                if size is None or self.context.fits(size):
+                    return index
+                self._waiting.add(index)
+                self.context.tally.put_off = True
+                continue
             self._busy -= 1
             if not self._busy:
                 self._due_or_over.set()
@@ -192,16 +209,22 @@ def _still_waits(context: Context, path: str, frame: Frame) -> bool:
     answer that has not come. It keeps its wait. False also where only running it tells.
     """
     # Another document may ask something else.
-    if context.asked or frame.keys() != _BLOCK:
+    step = None if context.asked else _unfinished(frame)
+    if step is None or not step[1].keys() <= _WAIT:
         return False
-    waiting = [(name, step) for name, step in frame["sub"].items() if "result" not in step]
-    if len(waiting) != 1 or not waiting[0][1].keys() <= _WAIT:
-        return False
-    wait = path_to(path, waiting[0][0])
+    wait = path_to(path, step[0])
     if wait not in context.open:
         return False
     context.waiting.add(wait)
     return True
+
+
+def _unfinished(frame: Frame) -> tuple[str, Frame] | None:
+    """The one step of an iteration or branch that has begun and not finished; None where only running it tells."""
+    if frame.keys() != _BLOCK:
+        return None
+    steps = [(name, step) for name, step in frame["sub"].items() if "result" not in step]
+    return steps[0] if len(steps) == 1 else None
 
 
 def settle_failure(context: Context, place: StepPosition, label: str, failed: Failed) -> Done:

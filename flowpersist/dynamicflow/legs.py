@@ -23,7 +23,7 @@ from flowpersist.dynamicflow.limits import DEADLINE, Bound
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.recovering import forget_log, is_used, recover
 from flowpersist.dynamicflow.results import Completed, Suspended, due_of, open_waits
-from flowpersist.dynamicflow.state import State, check_state, failure_of
+from flowpersist.dynamicflow.state import CHECKED, State, check_state, failure_of
 from flowpersist.dynamicflow.storing import Keeper
 from flowpersist.dynamicflow.streaming import tell
 from flowpersist.errors import (
@@ -200,6 +200,7 @@ class Legs:
                 outcome = await bound.within(keeper.run, lambda: keeper.engine.run(keeper.state["frame"]))
             if outcome is not PENDING or keeper.unknown is not None:
                 return outcome
+            keeper.state[CHECKED] = True
             if not keeper.engine.news:
                 return bound.late(keeper.run) or outcome
 
@@ -243,6 +244,7 @@ class Legs:
             open=sizes,
             room=ROOM_BYTES - sum(sizes.values()),
             asked={wait.name: wait.digest for wait in carried} if migrated else {},
+            checked=not migrated and state.get(CHECKED) is True,
             codec=self.hub.suspensions.records.sealer.codec,
             emit=emit,
             backoff=self.backoff,

@@ -17,7 +17,7 @@ from flowpersist.dynamicflow.history import tried_again
 from flowpersist.dynamicflow.ir import blocks_of
 from flowpersist.dynamicflow.nested import flow_within
 from flowpersist.dynamicflow.parking import FAILED
-from flowpersist.dynamicflow.state import Frame, State, is_within, kept_frame, path_to
+from flowpersist.dynamicflow.state import CHECKED, Frame, State, is_within, kept_frame, path_to
 from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["Rewound", "rewound"]
 #: The name by which ``edit`` replaces the run's input.
 INPUT: Final = "input"
 #: What a step that is tried again drops of its frame.
-_OF_AN_ATTEMPT: Final = ("error", "failures", "waiting", "asked", "ended", "attempts", "tried")
+_OF_AN_ATTEMPT: Final = ("error", "failures", "waiting", "put_off", "asked", "ended", "attempts", "tried")
 
 
 @define
@@ -159,6 +159,7 @@ def _replace(flow: Flow, state: State, name: str, value: object) -> None:
     """Replace the run's input, the result of a step that has begun, or a variable that steps have set."""
     if name == INPUT:
         state["input"] = value
+        state.pop(CHECKED, None)
         return
     replaced = False
     for path, frame, node, own in list(_steps(flow, state["frame"], "")):

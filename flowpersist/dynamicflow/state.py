@@ -5,7 +5,8 @@ and the input hold values of other classes, those that the hub's codec takes.
 
     {"format": 1, "flow": {"name", "version", "hash"}, "document": {…}, "input": …, "frame": FRAME}
 
-That of a parked run also has ``failed``, the error with which it failed.
+Once the run has paused, ``checked`` says that its input is within the limits, so that no later leg counts its values
+again. That of a parked run also has ``failed``, the error with which it failed.
 
 ``flows`` has the documents of the registered flows that the document runs, by id, if it runs any. A frame is the
 position in one step, iteration or branch; the outermost is the run's. A field without content is
@@ -20,6 +21,7 @@ absent::
                 arguments of a call that needs no approval
     asks, asking, memo, links    of a tool that asks: see ``asking``
     waiting     it awaits an answer, under its path as the wait's name
+    put_off     its wait has this size, and did not fit yet beside the open ones
     branch      which branch was taken; of an edge, which has a frame named "source>target" where a tool decides its
                 condition: whether it was taken
     failures    how many attempts have failed; error: all have, with this error, and onError has its turn
@@ -43,6 +45,7 @@ from flowpersist.dynamicflow.ir import Flow
 from flowpersist.errors import FlowDeadlinePassed, FlowError, PersistenceError
 
 __all__ = [
+    "CHECKED",
     "FORMAT",
     "Frame",
     "State",
@@ -57,6 +60,8 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
+#: The field that says that the input is within the limits.
+CHECKED: Final = "checked"
 
 #: The fields of a frame that steps append to.
 _GROWING: Final = frozenset({"results", "givers", "won"})

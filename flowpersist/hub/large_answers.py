@@ -229,7 +229,9 @@ def _weight(value: object) -> int:
 
 def names_in(head: Head) -> frozenset[bytes]:
     """The names of the large answers of a head."""
-    return frozenset([one.name for wait in head.waits for one in _references(wait)])
+    return frozenset(
+        [one.name for wait in head.waits if wait.answer is not None or wait.votes for one in _references(wait)]
+    )
 
 
 def _references(wait: WaitState) -> list[AnswerReference]:

@@ -12,7 +12,7 @@ import hmac
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 from uuid import UUID
@@ -204,6 +204,22 @@ def generate_key(
     moment = datetime.now(UTC) if now is None else now
     own = SuspensionId.new(now=moment, entropy=entropy) if id is None else id
     return SuspensionKey(own, entropy(SECRET_BYTES), prefix)
+
+
+def keys_of(id: SuspensionId, secrets: Mapping[str, bytes], prefix: str) -> dict[str, SuspensionKey]:
+    """The key of each secret of one suspension, by the same names. What they have in common is checked once."""
+    keys: dict[str, SuspensionKey] = {}
+    for name, secret in secrets.items():
+        if not keys:
+            keys[name] = SuspensionKey(id, secret, prefix)
+            continue
+        with forgetting():
+            _check_length(secret, "secret", SECRET_BYTES)
+        key = keys[name] = object.__new__(SuspensionKey)
+        object.__setattr__(key, "_id", id)
+        object.__setattr__(key, "_secret", secret)
+        object.__setattr__(key, "_prefix", prefix)
+    return keys
 
 
 def _refusal(text: str, problem: str) -> str:

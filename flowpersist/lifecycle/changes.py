@@ -23,7 +23,13 @@ def next_change(head: Head) -> datetime | None:
     """The last instant at which the head is as it stands; None if time alone changes nothing."""
     if head.status.closed:
         return head.lease_until
-    moments = [moment for wait in head.waits if wait.open and (moment := _next_moment(head, wait)) is not None]
+    # Without a call for each wait, since every verb asks several times.
+    moments = [
+        moment
+        for wait in head.waits
+        if wait.status is WaitStatus.OPEN
+        and (moment := wait.deadline if wait.schedule is None else _next_moment(head, wait)) is not None
+    ]
     if head.lease_until is not None:
         moments.append(head.lease_until)
     return min(moments, default=None)

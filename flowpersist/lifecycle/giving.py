@@ -9,7 +9,7 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.keys.suspension_key import SuspensionKey
+from flowpersist.keys.suspension_key import keys_of
 from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus
 from flowpersist.lifecycle.views import Checkpoint, Resumption, suspension_of
 from flowpersist.lifecycle.voting import principal_of, tally_of, value_of
@@ -68,7 +68,7 @@ def checkpoint_of(
     head: Head, state: S, answers: Mapping[str, object], stored: Mapping[bytes, object], prefix: str
 ) -> Checkpoint[S, Any]:
     """The run as its holder has it after a checkpoint."""
-    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in head.answerable_waits}
+    keys = keys_of(head.id, {wait.name: wait.secret for wait in head.answerable_waits}, prefix)
     return Checkpoint(**_held(head, state, answers, stored), keys=keys)
 
 

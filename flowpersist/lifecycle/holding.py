@@ -203,8 +203,10 @@ def _following(
     """The head of the next sequence: of the ``standing`` waits, what was delivered or superseded becomes receipts, what
     is open or unread stays, and the new waits join them.
     """
-    kept = [wait for wait in standing if carried(wait, superseded)]
-    over = [wait for wait in standing if not carried(wait, superseded)]
+    kept: list[WaitState] = []
+    over: list[WaitState] = []
+    for wait in standing:
+        (kept if carried(wait, superseded) else over).append(wait)
     check_names([*kept, *waits])
     return replace(
         head,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
 from flowpersist.lifecycle.changes import pending
-from flowpersist.lifecycle.model import METADATA, Head
+from flowpersist.lifecycle.model import METADATA, Head, WaitState
 from flowpersist.lifecycle.views import Criteria
 
 __all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "where"]
@@ -23,20 +23,22 @@ def schema(namespace: str) -> NamespaceSchema:
 
 def attributes_of(head: Head) -> dict[str, Scalar | None]:
     """The attributes of the record with this head."""
-    waits = sorted(head.waits, key=lambda wait: wait.timed)
-    tools = [_tool(wait.awaiting) for wait in waits]
     attributes: dict[str, Scalar | None] = {METADATA + name: value for name, value in head.metadata.items()}
     attributes.update(
         status=EXPIRING if pending(head) else str(head.status),
         live=pending(head) or not head.status.closed,
-        tool=next((tool for tool in tools if tool is not None), None),
+        tool=_tool(head.waits),
         run=_run(head),
         tenant=head.tenant,
     )
     return attributes
 
 
-def _tool(awaiting: Mapping[str, object] | None) -> str | None:
+def _tool(waits: Sequence[WaitState]) -> str | None:
+    """What the first wait asks that somebody may answer, or else the first one that only time ends."""
+    answerable = (wait.awaiting for wait in waits if wait.awaiting is not None and not wait.timed)
+    timed = (wait.awaiting for wait in waits if wait.awaiting is not None)
+    awaiting = next(answerable, None) or next(timed, None)
     return None if awaiting is None else str(awaiting["id"])
 
 

@@ -18,6 +18,8 @@ def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
 
 def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime) -> tuple[WaitState, ...]:
     """Close the named waits. Of an answer only a receipt stays, also of one that the holder was given: it asks anew."""
+    if not names:
+        return tuple(waits)
     unknown = sorted(set(names) - {wait.name for wait in waits})
     if unknown:
         msg = f"Invalid superseded: the run has no such wait: {', '.join(unknown)}"
@@ -42,6 +44,8 @@ def check_names(waits: Sequence[WaitState]) -> None:
 
 def undelivered(head: Head, names: Collection[str]) -> tuple[WaitState, ...]:
     """The waits, with these to be delivered again. ``ValueError`` for one whose end the holder was not told."""
+    if not names:
+        return head.waits
     told = {wait.name for wait in head.waits if wait.delivery == head.sequence}
     unknown = sorted(set(names) - told)
     if unknown:

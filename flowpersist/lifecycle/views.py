@@ -17,7 +17,7 @@ from flowpersist.errors.arguments import check_choice, check_instance, check_mom
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import Principal
 from flowpersist.inputs.redaction import masked_question
-from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey, keys_of
 from flowpersist.lifecycle.model import (
     Answer,
     Head,
@@ -336,6 +336,9 @@ def wait_of(state: WaitState, *, masked: bool = False) -> Wait:
     """The public view of a wait; ``masked`` where it is not shown to be answered."""
     answer = state.answer
     data = state.awaiting
+    if not masked and answer is None and state.schedule is None and (data is None or "quorum" not in data):
+        # What most waits of a run with many are, and all of what they have.
+        return Wait(state.name, state.status, state.deadline, None, None, data, digest_text(state.shown))
     return Wait(
         name=state.name,
         status=state.status,
@@ -359,7 +362,7 @@ def new_suspension_of(
 ) -> NewSuspension:
     """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
     waits = head.waits if answered else head.open_waits
-    keys = {wait.name: SuspensionKey(head.id, wait.secret, prefix) for wait in waits if not wait.timed}
+    keys = keys_of(head.id, {wait.name: wait.secret for wait in waits if not wait.timed}, prefix)
     return NewSuspension(**_view(head), keys=keys, public_url=public_url)
 
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+from returns.result import Failure
 
 from flowpersist import KeyRing, open_hub, or_raise
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, tool
+from flowpersist.dynamicflow import context as context_module
 from flowpersist.inputs.await_input import AwaitInput
 
 ASK = {"id": "ask", "tool": "await_input", "args": {"id": "ok", "prompt": "ok $item?", "schema": {"type": "boolean"}}}
 
+NOTHING_SHOWN = {**ASK, "args": {"id": "ok", "prompt": "Go on?"}}
 ANY = {**ASK, "args": {"id": "ok", "prompt": "what of $item?"}}
 
 
@@ -127,3 +130,50 @@ async def test_an_iteration_goes_on_by_its_answer_while_the_only_other_one_that_
         finished = or_raise(await slow)
         assert isinstance(finished, Completed)
         assert finished.result == [0, 1, 2]
+
+
+async def test_a_retry_with_another_input_checks_that_it_is_within_the_limits():
+    failing = True
+
+    @tool()
+    async def work(item: int) -> int:
+        if failing:
+            raise ValueError(item)
+        return item
+
+    document = {"failed": "park", "flow": [NOTHING_SHOWN, {"id": "work", "tool": "work", "args": {"item": 1}}]}
+    async with open_hub("memory://", keyring=KeyRing.generate()) as hub:
+        runner = FlowRunner(hub, [work])
+        outcome = or_raise(await runner.start(document, input={"item": 1}, run_id="r"))
+        assert isinstance(outcome, Suspended)
+        assert isinstance(await runner.resume(outcome.key, answer=1), Failure)
+        failing, large = False, [0]
+        for _ in range(40):
+            large = [large, large]
+        refused = await runner.retry("r", edit={"input": {"item": large}})
+        assert isinstance(refused, Failure)
+        assert "the run's input" in str(refused.failure())
+        assert isinstance(or_raise(await runner.retry("r", edit={"input": {"item": 2}})), Completed)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 30])
+async def test_questions_that_do_not_fit_open_as_others_are_answered(monkeypatch, concurrency):
+    monkeypatch.setattr(context_module, "MAX_OPEN", 5)
+    document = {"flow": [{"id": "each", "map": "$input", "concurrency": concurrency, "with": [ANY]}]}
+    async with open_hub("memory://", keyring=KeyRing.generate()) as hub:
+        runner = FlowRunner(hub)
+        outcome = or_raise(await runner.start(document, input=list(range(30))))
+        answered = 0
+        while isinstance(outcome, Suspended):
+            assert len(outcome.waits) == min(5, 30 - answered, 30 if concurrency > 1 else 1)
+            wait = outcome.waits[-1]
+            outcome = or_raise(await runner.resume(wait.key, answer=wait.step))
+            answered += 1
+    assert isinstance(outcome, Completed)
+    assert outcome.result == [f"each[{index}].ask" for index in range(30)]
+
+
+async def test_an_answer_makes_no_question_again_that_does_not_fit(monkeypatch):
+    monkeypatch.setattr(context_module, "MAX_OPEN", 5)
+    few, many = [await cost_of_an_answer(many_waits, count) for count in (20, 120)]
+    assert (many - few) / 100 < 80
