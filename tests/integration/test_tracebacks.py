@@ -117,9 +117,9 @@ async def renewals(hub):
         return True
 
     hub.suspensions._authorizer = authorizer
-    async with hub.running(new.key, lease=timedelta(seconds=0.3)) as run:
+    async with hub.running(new.key, lease=timedelta(seconds=2)) as run:
         or_raise(run)
-        await asyncio.wait_for(asked.wait(), 2)
+        await asyncio.wait_for(asked.wait(), 20)
         await asyncio.sleep(0)
     assert or_raise(await hub.inspect(new.id)).status is Status.COMPLETED
 

@@ -61,9 +61,9 @@ def test_problems_are_few_true_and_cheap(schema, answer, first, least):
     error = compiled.check(answer).failure()
     taken = time.thread_time() - started
     assert isinstance(error, InputValidationError)
-    # Generous, since the machine is shared: without the bound some take seconds. What they take in memory is measured
-    # in tests/property/test_schema_exponential.py, in a process of its own.
-    assert taken < 0.4
+    # Generous, since the machine is shared and the code may be traced: without the bound some take many seconds. What
+    # they take in memory is measured in tests/property/test_schema_exponential.py, in a process of its own.
+    assert taken < 2
     assert least <= len(error.problems) <= 100
     assert first is None or error.problems[0].pointer == first
     assert all(len(problem.message) <= 300 for problem in error.problems)
