@@ -169,6 +169,7 @@ class Journal:
 
 async def _within(ending: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(ending.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await ending.wait()
     except TimeoutError:
         return

@@ -167,7 +167,8 @@ class Keeper:
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until the run has ended."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
 
     @property
     def _unstored(self) -> bool:
