@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests, in an environment that this script makes where it is missing, against servers that it starts where they don't run.
 #
-#   scripts/test.sh                   every test, with branch coverage of the package, which must be 90 % at least
+#   scripts/test.sh                   every test; the unit and integration tests with branch coverage of the package, which
+#                                     must be 90 % at least
 #   scripts/test.sh --fast            the unit tests alone, which need no server
 #   scripts/test.sh BACKEND           the tests of postgres, redis, mongodb, neo4j, sqlite, filesystem or memory alone
 #   scripts/test.sh [--fast|BACKEND] ARGS…   the same with pytest's own arguments; a part of the tests has no bound on coverage
@@ -59,13 +60,20 @@ cd "$root"
 missing=$(mktemp)
 trap 'rm -f "$missing"' EXIT
 selected=()
+code=0
 case $what in
     --fast) exec python -m pytest tests/unit "$@" ;;
     all)
         provide "${all_servers[@]}"
         # Most tests wait for a server: files run beside each other, the tests of a file one after another.
         selected=(--numprocesses=4 --dist=loadfile)
-        [ $# -eq 0 ] || selected+=(--cov-fail-under=0)
+        if [ $# -eq 0 ]; then
+            # Without tracing, which would double their time: they go thousands of times over what the others cover.
+            python -m pytest tests/property "${selected[@]}" || code=$?
+            selected+=(tests/unit tests/integration)
+        else
+            selected+=(--cov-fail-under=0)
+        fi
         ;;
     *)
         # shellcheck disable=SC2046 # several words
@@ -75,7 +83,6 @@ case $what in
         ;;
 esac
 
-code=0
 python -m pytest --cov ${selected[@]+"${selected[@]}"} "$@" || code=$?
 cat "$missing" >&2
 exit "$code"

@@ -220,7 +220,7 @@ async def _check_orders(backend: StorageBackend, good: Sequence[str]) -> None:
     """With all that is damaged standing there at once."""
     for order in ORDERS:
         for descending in (False, True):
-            for limit in (3, 100):
+            for limit in (10, 100):
                 name = f"by {order}, {limit} a page"
                 seen, _ = await _walk(backend, Where(), name, order=order, limit=limit, descending=descending)
                 assert [key for key in seen if key in good] == list(reversed(good) if descending else good), name
