@@ -63,9 +63,9 @@ async def test_a_run_is_listed_with_its_metadata_at_each_pause_and_after_its_end
     assert [one.requested_by for one in page.items] == ["ann"]
 
 
-@pytest.mark.parametrize("name", ["kind", "flow", "hash", "run", "tools", "tools12"])
+@pytest.mark.parametrize("name", ["events", "kind", "flow", "hash", "run", "tools", "tools12"])
 async def test_names_that_the_runner_gives_are_refused(runner, name):
-    with pytest.raises(ConfigurationError, match="names other than flow, hash, kind, run and tools"):
+    with pytest.raises(ConfigurationError, match="names other than events, flow, hash, kind, run and tools"):
         await runner.start(FACTS, metadata={name: "x"})
     with pytest.raises(ConfigurationError):
         runner.stream(FACTS, metadata={name: "x"})
