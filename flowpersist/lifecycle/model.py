@@ -52,7 +52,6 @@ __all__ = [
 ]
 
 Until: TypeAlias = Literal["all", "any", "each"]
-_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 UNTIL: Final = ("all", "any", "each")
 Scalar: TypeAlias = str | int | float | bool
 #: The prefix of names of metadata among a record's attributes, and how many attributes are left for metadata.
@@ -63,6 +62,7 @@ MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 MAX_RECEIPTS: Final = 100
 #: The fences of a holder's last finished verbs, kept so that a repeat of one is a success.
 MAX_FINISHED: Final = 4
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class Status(StrEnum):
@@ -383,11 +383,6 @@ def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
 def fingerprint(value: object) -> bytes:
     """SHA-256 of a JSON value in canonical form: equal for equal values, True apart from 1."""
     return hashlib.sha256(_canonical(value).encode()).digest()
-
-
-def json_size(value: Mapping[str, object]) -> int:
-    """The bytes of JSON data as compact text."""
-    return len(msgspec.json.encode(value))
 
 
 def secret_digest(secret: bytes) -> bytes:

@@ -27,11 +27,11 @@ from flowpersist.lifecycle.model import (
     WaitState,
     WaitStatus,
     check_metadata,
-    json_size,
 )
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
+from flowpersist.sealed.heads import json_size
 
 __all__ = ["Checkpoint", "Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
 

@@ -9,7 +9,7 @@ is the format's specification.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
@@ -25,7 +25,7 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "mark_in", "packed", "size_of", "unpacker"]
+__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "json_size", "mark_in", "packed", "size_of", "unpacker"]
 
 H = TypeVar("H")
 #: The most bytes of a head before compression. In memory it may take some seventy times as much.
@@ -182,3 +182,8 @@ def _extended(code: int, data: memoryview) -> object:
         msg = f"extension {code} of {len(data)} bytes"
         raise ValueError(msg)
     return int.from_bytes(data, "big", signed=True)
+
+
+def json_size(value: Mapping[str, object]) -> int:
+    """The bytes of JSON data as compact text."""
+    return len(msgspec.json.encode(value))
