@@ -17,6 +17,8 @@ from flowpersist.stages.compress import COMPRESSIONS
 __all__ = ["PUBLIC_URL", "PUBLIC_URL_TAKES", "Settings", "parse_duration"]
 
 T = TypeVar("T")
+#: How long laws on accounts and records ask for who approved what, in most places.
+SEVEN_YEARS: Final = timedelta(days=2557)
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)")
@@ -25,7 +27,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 #: A key's text is put behind it as the last part of the path.
 PUBLIC_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 PUBLIC_URL_TAKES: Final = "a URL that begins with https:// or http://, without ? and #"
-_SECRET: Final = frozenset({"blobs_url", "keys", "url"})
+_SECRET: Final = frozenset({"audit_key", "blobs_url", "keys", "ledger_url", "url"})
 
 
 def _setting(name: str, default: object, parse: Callable[[str], T | None], expected: str) -> Any:  # noqa: ANN401
@@ -58,6 +60,11 @@ def parse_duration(value: str) -> timedelta | None:
         return None
 
 
+def _kept_for(value: str) -> timedelta | None:
+    named = {"0": timedelta(0), "forever": timedelta.max}
+    return named[value] if value in named else parse_duration(value)
+
+
 def _bytes(value: str) -> int | None:
     found = _SIZE.fullmatch(value)
     unit = None if found is None else _SIZES.get(found[2].upper())
@@ -85,6 +92,7 @@ class Settings:
         "BLOBS_URL", None, _text, "a blob store's URL, as file:///dir or s3://bucket/prefix"
     )
     blobs_from: int = _setting("BLOBS_FROM", 8 * 2**20, _bytes, "a size such as 8388608 or 8MiB")
+    ledger_url: str | None = _setting("LEDGER_URL", None, _text, "the URL of another store, as sqlite:///ledger.db")
     keys: str | None = _setting("KEYS", None, _text, "kid:base64url,… as flowpersist keygen makes it")
     keys_file: str | None = _setting("KEYS_FILE", None, _text, "the path of a file of keys")
     key_prefix: str = _setting(
@@ -102,6 +110,9 @@ class Settings:
         "DEFAULT_TIMEOUT", None, parse_duration, "a duration as 90s, 30m or 7d"
     )
     retention: timedelta = _setting("RETENTION", timedelta(days=7), parse_duration, "a duration such as 12h or 7d")
+    audit_retention: timedelta = _setting(
+        "AUDIT_RETENTION", SEVEN_YEARS, _kept_for, "a duration such as 30d, 0 or forever"
+    )
     public_url: str | None = _setting(
         "PUBLIC_URL",
         None,
@@ -109,6 +120,8 @@ class Settings:
         PUBLIC_URL_TAKES,
     )
     slow_ms: float = _setting("SLOW_MS", 200.0, _number, "a number of milliseconds")
+    audit_key: str | None = _setting("AUDIT_KEY", None, _text, "PRIVATE+KEY+… as flowpersist audit keygen makes it")
+    audit_key_file: str | None = _setting("AUDIT_KEY_FILE", None, _text, "the path of a file with that key")
     debug: bool = _setting("DEBUG", False, {"on": True, "1": True, "off": False, "0": False}.get, "on or off")
 
     @classmethod

@@ -3,6 +3,7 @@
 #
 #   scripts/test-sdks.sh previous   the registries of model SDKs' classes, with the minor releases before the current ones
 #   scripts/test-sdks.sh agents     the forms of Strands, which needs an older mcp, and of Google's ADK
+#   scripts/test-sdks.sh ray        tools of flows on a cluster of Ray, which takes 300 MB
 #
 # Further arguments are pytest's own.
 set -euo pipefail
@@ -19,12 +20,14 @@ previous=(
     'pydantic-ai-slim<2.68'
 )
 agents=('google-adk~=2.13.0' 'strands-agents~=1.62.0')
+ray=('ray~=2.60.0')
 
 name=${1:-}
 case $name in
     previous) packages=("${previous[@]}") tests=tests/integration/test_sdk_registries.py ;;
     agents) packages=("${agents[@]}") tests=tests/agents ;;
-    *) fail "Usage: scripts/test-sdks.sh previous|agents [pytest's own arguments]" ;;
+    ray) packages=("${ray[@]}") tests=tests/clusters ;;
+    *) fail "Usage: scripts/test-sdks.sh previous|agents|ray [pytest's own arguments]" ;;
 esac
 shift
 

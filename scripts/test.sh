@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests, in an environment that this script makes where it is missing, against servers that it starts where they don't run.
 #
-#   scripts/test.sh                   every test; the unit and integration tests with branch coverage of the package, which
+#   scripts/test.sh                   every test; all but those marked "untraced" with branch coverage of the package, which
 #                                     must be 90 % at least
 #   scripts/test.sh --fast            the unit tests alone, which need no server
 #   scripts/test.sh BACKEND           the tests of postgres, redis, mongodb, neo4j, sqlite, filesystem or memory alone
@@ -13,6 +13,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$root/scripts/servers/state.sh"
+source "$root/scripts/servers/provide.sh"
 
 # The servers that a backend's tests need.
 servers_of() {
@@ -33,20 +34,6 @@ select_backend() {
     selected+=(-k "$word")
 }
 
-# Starts what is not named by the environment, and names it there.
-provide() {
-    local name wanted=()
-    for name in "$@"; do
-        [ -n "$(printenv "$(variable_of "$name")" || true)" ] || wanted+=("$name")
-    done
-    [ ${#wanted[@]} -gt 0 ] || return 0
-    local code=0
-    "$root/scripts/test-setup.sh" start "${wanted[@]}" 2>"$missing" || code=$?
-    cat "$missing" >&2
-    [ "$code" -eq 0 ] || exit "$code"
-    eval "$("$root/scripts/test-setup.sh" env "${wanted[@]}")"
-}
-
 what=all
 case ${1:-} in
     --fast | postgres | redis | mongodb | neo4j | sqlite | filesystem | memory)
@@ -64,20 +51,20 @@ code=0
 case $what in
     --fast) exec python -m pytest tests/unit "$@" ;;
     all)
-        provide "${all_servers[@]}"
+        provide "$missing" "${all_servers[@]}"
         # Most tests wait for a server: files run beside each other, the tests of a file one after another.
         selected=(--numprocesses=4 --dist=loadfile)
         if [ $# -eq 0 ]; then
-            # Without tracing, which would double their time: they go thousands of times over what the others cover.
-            python -m pytest tests/property "${selected[@]}" || code=$?
-            selected+=(tests/unit tests/integration)
+            # Tracing would double the time of those that go over what the others cover; tests/conftest.py marks them.
+            python -m pytest -m untraced "${selected[@]}" tests/property tests/integration || code=$?
+            selected+=(tests/unit tests/integration -m "not untraced")
         else
             selected+=(--cov-fail-under=0)
         fi
         ;;
     *)
         # shellcheck disable=SC2046 # several words
-        provide $(servers_of "$what")
+        provide "$missing" $(servers_of "$what")
         select_backend "$what"
         selected+=(--cov-fail-under=0)
         ;;

@@ -1,10 +1,132 @@
-"""What all tests share: threads that start while coverage is measured."""
+"""What all tests share: which are traced, how they are collected, and threads that start while they are traced."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
+from pathlib import Path
+
+import pytest
+
+# As in scripts/common.sh: a first run compiles the tests and hypothesis for pytest; the next ones need not.
+sys.dont_write_bytecode = False
+
+TESTS = Path(__file__).parent
+#: Files whose tests go over every backend. Those with a store in this process are traced.
+EACH = "each_*"
+#: Files whose tests start many processes, change the package, or go over what the other files cover.
+APART = (
+    "backend_claim_check",
+    "backend_ferretdb",
+    "backend_mutants",
+    "benchmark_*",
+    "*_kill*",
+    "*_processes",
+    "codec_node",
+    "crash_disk",
+    "docs",
+    "docs_commands",
+    "example_*",
+    "hub_races",
+    "image",
+    "kubernetes",
+    "mutants",
+    "prove",
+    "recorded_races",
+    "servers_scripts",
+    "soak",
+    "stopped_holders",
+    "system_calls",
+    "token_secrecy",
+    "torn_state",
+)
+#: Files of backends that are others with another driver, below or above them: what they have in common is traced there.
+VARIANTS = ("backend_motor", "backend_naive", "backend_redis_cluster", "backend_toy")
+#: Chapters of the conformance suite that do again and again, or in many processes, what the other chapters do once. As
+#: they belong to the package, their own lines are traced where the store is in this process.
+REPEATED = ("contention", "crashes", "histories", "processes", "races")
+
+#: Files that take minutes. They begin first, so that no worker is left with one of them when the others are done.
+LONG = (
+    "cli_processes",
+    "each_server_killed",
+    "each_removals",
+    "example_orchestrator",
+    "each_replay_ledger",
+    "each_kept_trails",
+    "backend_neo4j",
+    "backend_mongodb",
+    "each_unreadable_runs",
+    "each_values",
+    "image",
+)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A session with or without tracing alone need not collect the files of the other."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    part = config.option.markexpr
+    apart = collection_path.is_relative_to(TESTS / "property") or _named(collection_path, APART)
+    some = collection_path.match("integration/test_backend_*") or _named(collection_path, (EACH,))
+    if (part == "not untraced" and apart) or (part == "untraced" and not apart and not some):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that go over what others have covered: scripts/test.sh runs them without tracing. Put long files
+    first.
+    """
+    paths = {item.path for item in items}
+    kinds = {path: _kind(path) for path in paths}
+    long = {path for path in paths if _named(path, LONG)}
+    items.sort(key=lambda item: item.path not in long)
+    for item in items:
+        kind = kinds[item.path]
+        if kind == "apart" or (kind == "each" and not _near(item)):
+            item.add_marker("untraced")
+        elif kind in {"backend", "variant"}:
+            suite, _, chapter = item.function.__module__.rpartition(".")
+            here = _named(item.path, ("backend_memory", "backend_sqlite"))
+            repeated = (chapter in REPEATED and not here) or kind == "variant"
+            if suite == "flowpersist.testing.suite" and repeated and chapter not in {"parts", "values"}:
+                item.add_marker("untraced")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What the collection of tests makes stays to the end: to look for garbage in it took a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+def _kind(path):
+    if path.is_relative_to(TESTS / "property") or _named(path, APART):
+        return "apart"
+    if _named(path, (EACH,)):
+        return "each"
+    if _named(path, VARIANTS):
+        return "variant"
+    return "backend" if path.match("integration/test_backend_*") else None
+
+
+def _named(path, names):
+    return any(path.match(f"integration/test_{name}.py") for name in names)
+
+
+def _near(item):
+    """Whether a test of all backends has a store in this process this time."""
+    values = item.callspec.params.values() if "callspec" in vars(item) else ()
+    return not {"memory", "sqlite"}.isdisjoint(map(str, values))
 
 
 class PatientSys:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 #: For each optional protocol its member, and the capability that announces it.
 _OPTIONAL: Final[Mapping[type, tuple[str, Capability | None]]] = {
     Notifying: ("changes", Capability.NOTIFICATIONS),
-    Joining: ("joined", Capability.TRANSACTIONS),
+    Joining: ("within", Capability.TRANSACTIONS),
     Migrating: ("plan", Capability.MIGRATIONS),
     Sweeping: ("sweep", None),
     BodyLimited: ("largest_body", Capability.BODY_LIMIT),
@@ -49,7 +49,7 @@ class DelegatingBackend:
 
     ``forwarded`` names the optional protocols to forward; a subclass may name fewer, or implement one itself.
     ``capabilities`` and ``isinstance`` tell of those alone. Override ``around`` to act on every operation. The backend
-    that a forwarded ``joined`` returns is the inner one's, without this wrapper.
+    that a forwarded ``within`` returns is the inner one's, without this wrapper.
     """
 
     forwarded: ClassVar[frozenset[type]] = frozenset(_OPTIONAL)

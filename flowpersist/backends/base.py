@@ -73,6 +73,7 @@ __all__ = [
     "Notifying",
     "Order",
     "Page",
+    "PoolUse",
     "Put",
     "Range",
     "Read",
@@ -108,13 +109,27 @@ class Capability(StrEnum):
 
 
 @frozen
+class PoolUse:
+    """The connections of this process to a store: how many are in use, how many there may be to each server, and how
+    many callers wait for one (None: the driver does not tell).
+    """
+
+    in_use: int
+    size: int
+    waiting: int | None
+
+
+@frozen
 class BackendHealth:
-    """What ``ping`` saw: the store's clock, the round trip, and warnings for whoever runs it."""
+    """What ``ping`` saw: the store's clock, the round trip, warnings for whoever runs it, and the use of the pool of
+    connections (None: there is none, or the driver does not tell).
+    """
 
     backend: str
     now: datetime
     latency: timedelta
     warnings: tuple[str, ...] = ()
+    pool: PoolUse | None = None
 
 
 @runtime_checkable
@@ -232,9 +247,12 @@ class Notifying(Protocol):
 class Joining(Protocol):
     """A backend whose operations can be part of a transaction of the user's own."""
 
-    def joined(self, transaction: Any) -> StorageBackend:  # noqa: ANN401 - the driver's connection or session
+    def within(self, transaction: Any) -> StorageBackend:  # noqa: ANN401 - the driver's connection or transaction
         """The same store within a transaction that the caller has begun and will commit: what is put is there for
-        others once that has happened. ``open`` and ``close`` of it do nothing.
+        others once that has happened. ``open`` and ``close`` of it do nothing, and nothing is tried again.
+
+        Raises ``ConfigurationError`` where no transaction is open. An operation raises ``TransactionAborted`` where the
+        whole transaction must be done again; a conflict or a deadline leaves the transaction as it was.
         """
         ...
 

@@ -80,7 +80,7 @@ class ClaimCheckBackend(DelegatingBackend):
     is left alone; a put that has not come to its end after half of it is refused.
     """
 
-    #: ``joined`` is not forwarded: a transaction that is rolled back can't bring back a blob that was removed for it.
+    #: ``within`` is not forwarded: a transaction that is rolled back can't bring back a blob that was removed for it.
     forwarded: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(

@@ -31,6 +31,7 @@ from flowpersist.backends._filesystem.layout import INDEX, LOCK, RECORDS, catch_
 from flowpersist.backends._filesystem.pool import Pool
 from flowpersist.backends._filesystem.shards import Shards
 from flowpersist.backends._home import Home, Reach
+from flowpersist.backends._joining import NoTransactions
 from flowpersist.backends._matching import Selection, check_put, check_refs, indexed_attributes, position_of, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import unreadable
@@ -81,7 +82,7 @@ class _Opened:
         self.shards.index.close()
 
 
-class FilesystemBackend:
+class FilesystemBackend(NoTransactions):
     """Records in a directory, which is created with access for its owner alone.
 
     ``busy_timeout`` bounds the wait for another writer of the same shard; after it ``BackendUnavailable`` is retryable.

@@ -27,6 +27,7 @@ from flowpersist.backends._damage import (
     wider,
 )
 from flowpersist.backends._home import Home, Reach
+from flowpersist.backends._joining import NoTransactions
 from flowpersist.backends._matching import Selection, check_put, check_refs, selection
 from flowpersist.backends._memory.listening import Listener
 from flowpersist.backends._memory.shelf import Shelf
@@ -96,7 +97,7 @@ class _Stores:
 _stores: Final = _Stores()
 
 
-class MemoryBackend:
+class MemoryBackend(NoTransactions):
     """Records in a dict. ``store`` names the one that is shared; empty: one of its own."""
 
     name: str = NAME

@@ -30,12 +30,14 @@ from pymongo.uri_parser import parse_uri
 
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
+from flowpersist.backends._joining import NoTransactions
 from flowpersist.backends._matching import Selection, check_put, check_refs, selection
 from flowpersist.backends._mongodb import changes, client, pages, reading, records, several
 from flowpersist.backends._mongodb.bodies import LARGEST_BODY, sweep
 from flowpersist.backends._mongodb.clock import ServerClock
 from flowpersist.backends._mongodb.context import Abilities, StoreContext
 from flowpersist.backends._mongodb.errors import NAME, mapped
+from flowpersist.backends._mongodb.pools import PoolWatch
 from flowpersist.backends._mongodb.schema import Server, ask_server, migrate, pending, tell_time
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._options import check_options
@@ -77,7 +79,7 @@ class _Opened:
     server: Server
 
 
-class MongodbBackend:
+class MongodbBackend(NoTransactions):
     """Records in three collections of a MongoDB database.
 
     ``source`` is a URL or a client (PyMongo's ``AsyncMongoClient`` or motor's ``AsyncIOMotorClient``), which is used as
@@ -120,6 +122,8 @@ class MongodbBackend:
         self._underway = Underway()
         self._home = Home(NAME)
         self._opened: _Opened | None = None
+        #: What the client that was made here tells of its connections.
+        self._watch: PoolWatch | None = None
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """See ``StorageBackend``. One index serves all attributes, so the declared ones need no index of their own.
@@ -148,7 +152,8 @@ class MongodbBackend:
     def _connect(self) -> client.Client:
         with mapped():
             if isinstance(self._source, str):
-                return _connected(self._source, self._client_class)
+                self._watch = PoolWatch()
+                return _connected(self._source, self._client_class, self._watch)
             given: client.Client = self._source
             return given
 
@@ -271,7 +276,9 @@ class MongodbBackend:
         """See ``StorageBackend``."""
         opened = self._ready()
         _, latency = await timed(self._underway.uninterrupted(tell_time(opened.client)))
-        return BackendHealth(NAME, await opened.context.now(), latency, opened.server.warnings)
+        now = await opened.context.now()
+        use = None if self._watch is None else self._watch.use()
+        return BackendHealth(NAME, now, latency, opened.server.warnings, use)
 
     def _ready(self) -> _Opened:
         opened = self._opened
@@ -280,9 +287,9 @@ class MongodbBackend:
         return opened
 
 
-def _connected(url: str, factory: client.ClientFactory) -> client.Client:
+def _connected(url: str, factory: client.ClientFactory, watch: PoolWatch) -> client.Client:
     try:
-        return client.connect(url, factory)
+        return client.connect(url, factory, watch)
     except (ValueError, OSError):
         # Not chained as the cause: the driver's message may hold a part of the URL.
         message = (

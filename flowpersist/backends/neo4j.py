@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import evolve
-from neo4j import AsyncDriver, AsyncTransaction
+from neo4j import AsyncDriver, AsyncManagedTransaction, AsyncTransaction
 
 from flowpersist.backends._clock import timed
 from flowpersist.backends._home import Home, Reach
@@ -269,7 +269,8 @@ class Neo4jBackend:
     async def ping(self) -> BackendHealth:
         """See ``StorageBackend``."""
         with self._using() as link:
-            return BackendHealth(NAME, *await timed(self._store.now(link, self._offset)))
+            now, latency = await timed(self._store.now(link, self._offset))
+            return BackendHealth(NAME, now, latency, pool=link.use() if isinstance(link, Sessions) else None)
 
     @property
     def _offset(self) -> int:
@@ -293,21 +294,23 @@ class Neo4jBackend:
             if driver is not self._driver:
                 await self._let_go(driver)
 
-    def joined(self, transaction: AsyncTransaction) -> StorageBackend:
+    def within(self, transaction: AsyncTransaction | AsyncManagedTransaction) -> StorageBackend:
         """See ``Joining``. ``transaction`` may be of any session on the same database.
 
         A record that is put stays locked until the transaction ends, so other writers wait. Deadlines are checked, and
         times taken, at the moment of the put. Any error other than ``RevisionConflict`` and ``DeadlinePassed`` has
-        ended the transaction; if it is ``retryable``, start the whole transaction again.
+        ended the transaction.
         """
         self._home.check()
+        kinds = (AsyncTransaction, AsyncManagedTransaction)
+        check_instance(transaction, "transaction", kinds, "a transaction of neo4j")
         return _Joined(self, transaction)
 
 
 class _Joined(Neo4jBackend):
     """The same store within a transaction of the caller's."""
 
-    def __init__(self, backend: Neo4jBackend, transaction: AsyncTransaction) -> None:
+    def __init__(self, backend: Neo4jBackend, transaction: AsyncTransaction | AsyncManagedTransaction) -> None:
         vars(self).update(vars(backend))
         self._link = Within(transaction)
         self._idle = asyncio.Event()

@@ -18,21 +18,24 @@ The URL's own options, all others go to the driver, and from there to the server
 ``notify``
     ``on`` tells listeners of each change; then the server commits one write after the other.
 
-Transactions, ``joined``: what is put is there for others once the user's own transaction has committed. Until then its
+Transactions, ``within``: what is put is there for others once the user's own transaction has committed. Until then its
 record is locked, and others who write it wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Final, TypeVar
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 from attrs import evolve
 
 from flowpersist.backends._home import Home, Reach
+from flowpersist.backends._joining import aborted, not_begun
 from flowpersist.backends._matching import indexed_attributes
 from flowpersist.backends._options import check_options
 from flowpersist.backends._postgres.connections import Connections, Options
@@ -43,7 +46,7 @@ from flowpersist.backends._postgres.schema import check_server, migrate, pending
 from flowpersist.backends._postgres.verbs import Known, Verbs
 from flowpersist.backends._threads import uninterrupted
 from flowpersist.backends._url import PREFIX, BackendUrl
-from flowpersist.backends.base import Capability, NamespaceSchema, StorageBackend
+from flowpersist.backends.base import BackendHealth, Capability, NamespaceSchema, StorageBackend
 from flowpersist.errors import ConfigurationError, StorageError
 from flowpersist.errors.arguments import check_instance
 
@@ -137,6 +140,11 @@ class PostgresBackend(Verbs):
                 self._known.schema = await check_server(connection, self._layout)
                 await migrate(connection, self._layout, indexed_attributes(schema), self._known.schema)
 
+    async def ping(self) -> BackendHealth:
+        """See ``StorageBackend``."""
+        seen = await super().ping()
+        return evolve(seen, pool=self._connections.use())
+
     async def close(self) -> None:
         """See ``StorageBackend``. Waits for what is under way."""
         await uninterrupted(self._close())
@@ -181,11 +189,13 @@ class PostgresBackend(Verbs):
             finally:
                 await listener.stop()
 
-    def joined(self, transaction: Link) -> StorageBackend:
-        """See ``Joining``. Takes the connection on which the transaction was begun; the backend must be open."""
+    def within(self, transaction: Link) -> StorageBackend:
+        """See ``Joining``. Takes the connection of asyncpg on which the transaction was begun."""
         self._home.check()
+        check_instance(transaction, "transaction", (asyncpg.Connection, PoolConnectionProxy), "a connection of asyncpg")
+        _check_begun(transaction)
         joined = _Joined(self._layout, self._known, notify=self._notify, clock_offset=self.clock_offset)
-        joined.connection, joined.home = transaction, self._home
+        joined.connection, joined.home, joined.turn = transaction, self._home, asyncio.Lock()
         return joined
 
     async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
@@ -199,6 +209,8 @@ class _Joined(Verbs):
     capabilities: frozenset[Capability] = _ALWAYS
     connection: Link
     home: Home
+    #: A connection does one thing at a time.
+    turn: asyncio.Lock
 
     async def open(self, schema: Sequence[NamespaceSchema]) -> None:
         """Nothing: it is open."""
@@ -209,15 +221,25 @@ class _Joined(Verbs):
     async def _run(self, action: Callable[[Link], Awaitable[T]], *, writes: bool = False) -> T:
         del writes
         self.home.check()
+        _check_begun(self.connection)
         try:
             # Before the user's commit nothing is written, so that no outcome is in doubt.
-            with mapped(self.connection):
-                return await action(self.connection)
+            async with self.turn:
+                with mapped(self.connection):
+                    return await action(self.connection)
         except StorageError as error:
-            if not error.retryable:
+            # An earlier statement of the user's has failed, too.
+            spoilt = isinstance(error.__cause__, asyncpg.InFailedSQLTransactionError)
+            found = aborted(error, spoilt=spoilt)
+            if found is error:
                 raise
-            # The transaction has failed as a whole: trying this part of it again can't help.
-            raise type(error)(error.message, error.backend) from error
+            raise found from error
+
+
+def _check_begun(connection: Link) -> None:
+    # Of a connection that is closed the server has rolled back what was begun, which the driver's errors tell.
+    if not connection.is_closed() and not connection.is_in_transaction():
+        raise not_begun(NAME, "enter connection.transaction()")
 
 
 def from_url(url: BackendUrl) -> PostgresBackend:

@@ -26,6 +26,7 @@ from typing import Final
 from flowpersist.backends._clock import timed
 from flowpersist.backends._damage import left_standing
 from flowpersist.backends._home import Home, Reach
+from flowpersist.backends._joining import NoTransactions
 from flowpersist.backends._matching import check_put, check_refs, selection
 from flowpersist.backends._options import check_options
 from flowpersist.backends._outcomes import check_revision
@@ -81,7 +82,7 @@ _MISSING: Final = b""
 _REMOVED: Final = b"x"
 
 
-class RedisBackend:
+class RedisBackend(NoTransactions):
     """Records on a Redis server or cluster, named by a URL or by a client of redis-py (asyncio).
 
     A client gives the server's address and its connection settings, and stays the caller's. The backend opens
@@ -293,7 +294,7 @@ class RedisBackend:
         with self._using() as store:
             asking = health.ask(store.wire, Layout.schema_key(self._prefix), self.clock_offset)
             server, latency = await timed(asking)
-            return BackendHealth(NAME, server.now, latency, server.warnings())
+            return BackendHealth(NAME, server.now, latency, server.warnings(), store.wire.use())
 
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``."""

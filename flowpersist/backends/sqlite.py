@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -29,6 +29,7 @@ from flowpersist.backends._sqlite import rows
 from flowpersist.backends._sqlite.checkpoints import Checkpointer
 from flowpersist.backends._sqlite.group_commit import Writer
 from flowpersist.backends._sqlite.inserts import Insert
+from flowpersist.backends._sqlite.joined import JoinedSqlite, Site, checked
 from flowpersist.backends._sqlite.owners import Owner, Reader, Work, WorkInbox
 from flowpersist.backends._sqlite.schema import PAGE_BYTES, Database, connect, migrate, planned
 from flowpersist.backends._sqlite.tables import NAME, Tables
@@ -47,6 +48,7 @@ from flowpersist.backends.base import (
     Record,
     RecordChange,
     RecordRef,
+    StorageBackend,
     Where,
     Written,
 )
@@ -107,7 +109,7 @@ class SqliteBackend:
 
     name: str = NAME
     capabilities: frozenset[Capability] = frozenset(
-        {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS}
+        {Capability.DURABLE, Capability.MULTI_PROCESS, Capability.MIGRATIONS, Capability.TRANSACTIONS}
     )
 
     def __init__(
@@ -249,6 +251,15 @@ class SqliteBackend:
     async def plan(self, schema: Sequence[NamespaceSchema]) -> tuple[str, ...]:
         """See ``Migrating``."""
         return await asyncio.to_thread(_plan, self._database, self._tables, indexed_attributes(schema))
+
+    def within(self, transaction: Any) -> StorageBackend:  # noqa: ANN401 - of sqlite3, or of aiosqlite, which need not be there
+        """See ``Joining``. Takes the connection, of ``sqlite3`` or of aiosqlite, on which the transaction was begun.
+
+        Begin it with ``begin immediate``. Until it ends nobody else writes to the file.
+        """
+        self._home.check()
+        site = Site(self._database.path, self._tables, self._home.check, self._now, self._indexed, self.clock_offset)
+        return JoinedSqlite(site, checked(transaction))
 
     def _warnings(self) -> list[str]:
         level = self._database.synchronous

@@ -87,11 +87,17 @@ def verb(
 def settled(
     method: Callable[Concatenate[W_co, P], Coroutine[Any, Any, Success[T] | Failure[PersistenceError]]],
 ) -> Callable[Concatenate[Blocking[W_co], P], T]:
-    """An async method that returns an ``Outcome``."""
+    """An async method that returns an ``Outcome``. What is blocking among its arguments is passed on as what it
+    wraps.
+    """
 
     def forwarded(self: Blocking[W_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        called: Any = method
+        given = [one._wrapped if isinstance(one, Blocking) else one for one in args]  # noqa: SLF001 - its own class
+        named = {name: one._wrapped if isinstance(one, Blocking) else one for name, one in kwargs.items()}  # noqa: SLF001
         with forgetting():
-            return or_raise(self._portal.call(partial(method, self._wrapped, *args, **kwargs)))
+            settled_as: T = or_raise(self._portal.call(partial(called, self._wrapped, *given, **named)))
+            return settled_as
 
     return as_if(forwarded, method)
 

@@ -9,16 +9,25 @@ import click
 
 from flowpersist.cli import (
     artifacts,
+    auditing,
+    deliveries,
     dry_runs,
     features,
     flow_documents,
     flow_runs,
     flows,
+    halts,
     histories,
+    keyrings,
     locks,
     looking,
     observations,
+    scrubs,
+    shreds,
     signals,
+    stripping,
+    transfers,
+    upgrades,
     upkeep,
     waits,
 )
@@ -37,6 +46,7 @@ def command(
     *,
     url: str | None,
     keys_file: Path | None,
+    tenant_keys: str | None,
     namespace: str | None,
     json: bool | None,
     debug: bool | None,
@@ -46,7 +56,7 @@ def command(
     Exits with 0 done, 1 the flow failed, 2 wrong usage, 3 not yet, 4 invalid input, 5 no such key, 6 closed,
     7 wrong settings, 8 the store failed, 9 unreadable data, 10 denied, 130 interrupted, 143 terminated.
     """
-    context.obj = Store(url, keys_file, namespace, bool(json), bool(debug))
+    context.obj = Store(url, keys_file, tenant_keys, namespace, bool(json), bool(debug))
 
 
 for one in (
@@ -57,23 +67,37 @@ for one in (
     looking.list_suspensions,
     looking.show,
     histories.history,
+    auditing.receipt,
+    auditing.audit,
     looking.outcome,
     waits.answer,
     waits.cancel,
     waits.extend,
-    waits.keys,
+    keyrings.keys,
     locks.lock,
     signals.signal,
     observations.observe,
     features.feature,
     artifacts.artifact,
+    halts.halt,
+    halts.lift,
+    halts.halts,
     upkeep.tick,
     upkeep.cleanup,
+    shreds.shred,
     upkeep.train_dictionary,
     upkeep.health,
+    upgrades.check_upgrade,
+    scrubs.verify,
+    scrubs.accept_restored,
+    transfers.export,
+    transfers.import_,
+    transfers.copy,
     upkeep.migrate,
     upkeep.keygen,
 ):
     command.add_command(one)
+for one in (stripping.strip, deliveries.deliver):
+    auditing.audit.add_command(one)
 for one in (dry_runs.rehearse, flow_runs.inspect, flow_runs.retry):
     flow_documents.flow.add_command(one)

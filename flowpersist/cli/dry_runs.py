@@ -10,6 +10,7 @@ import click
 
 from flowpersist.cli.exits import exit_of
 from flowpersist.cli.flow_documents import document_argument
+from flowpersist.cli.flow_files import document_of, flows_option, load_flows
 from flowpersist.cli.flows import input_options, input_value
 from flowpersist.cli.inputs import json_of, load_tools
 from flowpersist.cli.layout import one_line, table, terminal_width
@@ -20,12 +21,12 @@ from flowpersist.dynamicflow.plain import plain
 from flowpersist.hub.outcome import or_raise
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow import DryRun
+    from flowpersist.dynamicflow import DryQuestion, DryRun
 
 __all__ = ["rehearse"]
 
 CALLED = ("STEP", "TOOL", "ARGUMENTS", "OUTPUT", "FROM")
-ASKED = ("QUESTION", "PROMPT", "ANSWER", "FROM")
+ASKED = ("QUESTION", "ASKED BY", "PROMPT", "ANSWER", "FROM")
 #: The most characters of a value in a table.
 SHORT = 60
 
@@ -45,6 +46,7 @@ SHORT = 60
     multiple=True,
     help="The flow's tools, of which only the schemas are used; without them each tool may take and give anything.",
 )
+@flows_option
 @store_options
 def rehearse(
     *,
@@ -55,6 +57,7 @@ def rehearse(
     recording: Path | None,
     by: str | None,
     tools: tuple[str, ...],
+    flows: tuple[str, ...],
 ) -> None:
     """Show what a DOCUMENT would call and ask. No tool is called, nothing is stored, and delays pass at once.
 
@@ -65,7 +68,9 @@ def rehearse(
     if recorded is not None and not isinstance(recorded, Mapping):
         raise click.BadParameter("must hold a JSON object", param_hint="--recording")
     loaded: list[Any] | None = load_tools(tools) if tools else None
-    seen = or_raise(awaited(dry_run(document.read_bytes(), input=value, tools=loaded, recording=recorded, by=by)))
+    known = load_flows(flows)
+    work = dry_run(document_of(document), input=value, tools=loaded, flows=known, recording=recorded, by=by)
+    seen = or_raise(awaited(work))
     store.show(_data(seen), [*_lines(seen)])
     if seen.error is not None:
         click.get_current_context().exit(exit_of(seen.error))
@@ -86,7 +91,8 @@ def _data(seen: DryRun) -> dict[str, object]:
             for call in seen.calls
         ],
         "questions": [
-            {"path": one.path, "prompt": one.prompt, "answer": one.answer, "from": one.origin} for one in seen.questions
+            {"path": one.path, "tool": one.tool, "prompt": one.prompt, "answer": one.answer, "from": one.origin}
+            for one in seen.questions
         ],
         "delayed": seen.delayed.total_seconds(),
         "result": plain(seen.result),
@@ -98,7 +104,9 @@ def _data(seen: DryRun) -> dict[str, object]:
 
 def _lines(seen: DryRun) -> Iterator[str]:
     calls = [(call.path, call.tool, _short(call.arguments), _short(call.output), call.origin) for call in seen.calls]
-    questions = [(one.path, one_line(one.prompt), _short(one.answer), one.origin) for one in seen.questions]
+    questions = [
+        (one.path, _asker(one), one_line(one.prompt), _short(one.answer), one.origin) for one in seen.questions
+    ]
     for head, rows in ((CALLED, calls), (ASKED, questions)):
         if rows:
             yield from table([head, *rows], terminal_width())
@@ -108,6 +116,10 @@ def _lines(seen: DryRun) -> Iterator[str]:
     for pointer in seen.unused:
         yield f"unused in the recording: {pointer}"
     yield f"result: {as_text(plain(seen.result))}" if seen.error is None else f"error: {one_line(str(seen.error))}"
+
+
+def _asker(one: DryQuestion) -> str:
+    return "the flow" if one.tool is None else f"{one.tool} (may)"
 
 
 def _short(value: object) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from flowpersist.cli.exits import Exit
-from flowpersist.cli.flow_runs import found_in
-from flowpersist.cli.inputs import load_tools
+from flowpersist.cli.flow_files import document_of, flows_option, load_flows
+from flowpersist.cli.inputs import found_in, load_tools, read_key
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.dynamicflow import check, compile, draw  # noqa: A004 - the word for it
 from flowpersist.dynamicflow.drawing import kind_of, progress_of
@@ -45,14 +45,15 @@ def flow() -> None:
     multiple=True,
     help="The flow's tools: what the steps pass to them is checked too; repeat it.",
 )
+@flows_option
 @store_options
-def validate(*, store: Store, document: Path, tools: tuple[str, ...]) -> None:
+def validate(*, store: Store, document: Path, tools: tuple[str, ...], flows: tuple[str, ...]) -> None:
     """List everything that is wrong with a DOCUMENT, each with its place (a JSON pointer) and a code.
 
     Exits with 4 if anything but a warning is found.
     """
     loaded: list[Any] | None = load_tools(tools) if tools else None
-    problems = check(document.read_bytes(), tools=loaded)
+    problems = check(document_of(document), tools=loaded, flows=load_flows(flows))
     valid = all(one.severity == "warning" for one in problems)
     lines = [_line(one) for one in problems] or ["no problems found"]
     store.show({"valid": valid, "problems": [one.to_data() for one in problems]}, lines)
@@ -67,10 +68,11 @@ def _line(problem: FlowProblem) -> str:
 
 @flow.command(cls=Command)
 @document_argument
+@flows_option
 @store_options
-def show(*, store: Store, document: Path) -> None:
+def show(*, store: Store, document: Path, flows: tuple[str, ...]) -> None:
     """Show what a DOCUMENT compiles to: its steps, the tools that they call, and its hash."""
-    compiled = or_raise(compile(document.read_bytes()))
+    compiled = _document(document, flows)
     steps = [
         {
             "id": node.id,
@@ -120,13 +122,14 @@ def _outline(compiled: Flow) -> Iterator[str]:
     help="svg needs the command dot of graphviz.",
 )
 @click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write it to this file.")
+@flows_option
 @store_options
-def graph(*, store: Store, drawn: str, form: str, output: Path | None) -> None:
+def graph(*, store: Store, drawn: str, form: str, output: Path | None, flows: tuple[str, ...]) -> None:
     """Draw a document, or a stored run: done steps are green, running ones blue, waiting ones yellow, failed ones red.
 
     A RUN is an id, a key, or the name that the run was started with. A file of that name comes first.
     """
-    found, progress = (_document(Path(drawn)), None) if Path(drawn).is_file() else _stored(store, drawn)
+    found, progress = (_document(Path(drawn), flows), None) if Path(drawn).is_file() else _stored(store, drawn)
     text = draw(found, "mermaid" if form == "mermaid" else "dot", progress)
     if form == "svg":
         text = _svg(text)
@@ -137,13 +140,13 @@ def graph(*, store: Store, drawn: str, form: str, output: Path | None) -> None:
         note(f"wrote {output}")
 
 
-def _document(path: Path) -> Flow:
-    return or_raise(compile(path.read_bytes()))
+def _document(path: Path, flows: tuple[str, ...]) -> Flow:
+    return or_raise(compile(document_of(path), load_flows(flows)))
 
 
 def _stored(store: Store, run: str) -> tuple[Flow, dict[str, str]]:
     async def verb(hub: PersistenceHub) -> StoredRun:
-        return or_raise(await stored_run(hub, found_in(hub, run)))
+        return or_raise(await stored_run(hub, found_in(hub, read_key(run))))
 
     seen = with_hub(store, verb)
     return seen.flow, dict(progress_of(seen.flow, seen.state["frame"]))

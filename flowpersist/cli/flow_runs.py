@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from flowpersist.cli.flows import go, tools_option, wait_option
-from flowpersist.cli.inputs import fields_of, named, read_key
+from flowpersist.cli.following import Follower, follow_option
+from flowpersist.cli.inputs import fields_of, found_in, read_key
 from flowpersist.cli.layout import moment, one_line, table, terminal_width
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.cli.views import as_text
 from flowpersist.dynamicflow import FlowRunner
 from flowpersist.dynamicflow.plain import plain
 from flowpersist.hub.outcome import or_raise
-from flowpersist.keys.suspension_key import SuspensionId
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow import FlowOutcome, RunInspection, StepInspection
@@ -37,7 +37,7 @@ def inspect(*, store: Store, run: str) -> None:
     """
 
     async def verb(hub: PersistenceHub) -> RunInspection:
-        return or_raise(await FlowRunner(hub).inspect(found_in(hub, run)))
+        return or_raise(await FlowRunner(hub).inspect(found_in(hub, read_key(run))))
 
     seen = with_hub(store, verb)
     store.show(_data(seen), _lines(seen))
@@ -55,24 +55,29 @@ def inspect(*, store: Store, run: str) -> None:
 )
 @tools_option
 @wait_option
+@follow_option
 @store_options
 def retry(
-    *, store: Store, run: str, from_step: str | None, edits: tuple[str, ...], tools: tuple[str, ...], wait: bool
+    *,
+    store: Store,
+    run: str,
+    from_step: str | None,
+    edits: tuple[str, ...],
+    tools: tuple[str, ...],
+    wait: bool,
+    follow: bool,
 ) -> None:
     """Go on with a RUN that has failed and is parked. If it fails again, it is parked again."""
     edit = fields_of(edits, "--edit")
+    meant = read_key(run)
 
     async def again(runner: FlowRunner) -> FlowOutcome:
-        return or_raise(await runner.retry(found_in(runner.hub, run), from_step=from_step, edit=edit))
+        return or_raise(await runner.retry(found_in(runner.hub, meant), from_step=from_step, edit=edit))
 
-    go(store, tools, again, wait=wait, failed="park")
+    async def from_now(runner: FlowRunner) -> Follower:
+        return await Follower.from_now(runner, found_in(runner.hub, meant))
 
-
-def found_in(hub: PersistenceHub, run: str) -> SuspensionId:
-    """The run that is meant by an id, a key, or a name."""
-    found = named(read_key(run), hub)
-    meant = found if isinstance(found, SuspensionId) else or_raise(hub.suspensions.parse(found))
-    return meant if isinstance(meant, SuspensionId) else meant.id
+    go(store, tools, again, wait=wait, failed="park", follow=from_now if follow else None)
 
 
 def _data(seen: RunInspection) -> dict[str, object]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +13,10 @@ from uuid import uuid4
 import click
 from returns.result import Failure, Success
 
-from flowpersist.cli.following import followed
-from flowpersist.cli.inputs import fields_of, json_of, load_tools, named, names_a_run, read_key, scalars_of
+from flowpersist.cli.flow_files import document_of, flows_option, load_flows
+from flowpersist.cli.following import Follower, follow_option
+from flowpersist.cli.inputs import fields_of, found_in, json_of, load_tools, named, names_a_run, read_key, scalars_of
+from flowpersist.cli.metrics import ADDRESS, measured
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
 from flowpersist.cli.views import as_text, awaiting_data, receipt_data
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow import FlowOutcome
     from flowpersist.dynamicflow.parking import Failed
     from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.inputs.people import Via
     from flowpersist.keys.suspension_key import SuspensionId
 
 __all__ = ["go", "input_options", "input_value", "resume", "run", "tools_option", "wait_option", "worker"]
@@ -67,8 +71,9 @@ def input_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--deadline", type=MOMENT, help="When the run ends as failed, if it has not ended before.")
 @click.option("--metadata", metavar="NAME=VALUE", multiple=True, help="What the run is listed with; repeat it.")
 @tools_option
+@flows_option
 @wait_option
-@click.option("--follow", is_flag=True, help="Store the run's events, and print them on standard error as they come.")
+@follow_option
 @store_options
 def run(
     *,
@@ -82,11 +87,12 @@ def run(
     deadline: datetime | None,
     metadata: tuple[str, ...],
     tools: tuple[str, ...],
+    flows: tuple[str, ...],
     wait: bool,
     follow: bool,
 ) -> None:
     """Run a DynamicFlow DOCUMENT until it ends or awaits input; then print the keys that take the answers."""
-    text = document.read_bytes()
+    text = document_of(document)
     value = input_value(fields, input_file)
     listed = scalars_of(metadata, "--metadata")
     # Events are looked up by the run's name.
@@ -99,7 +105,10 @@ def run(
         terms: dict[str, Any] = {"by": by, "tenant": tenant, "metadata": listed, "deadline": deadline}
         return or_raise(await runner.start(text, input=value, run_id=name, **terms))
 
-    go(store, tools, start, wait=wait, creates=True, follow=name if follow else None)
+    async def all_of(_: FlowRunner) -> Follower:
+        return Follower(str(name))
+
+    go(store, tools, start, wait=wait, creates=True, follow=all_of if follow else None, flows=load_flows(flows))
 
 
 @click.command(cls=Command)
@@ -107,6 +116,7 @@ def run(
 @answer_options
 @tools_option
 @wait_option
+@follow_option
 @store_options
 def resume(
     *,
@@ -117,19 +127,25 @@ def resume(
     by: str | None,
     roles: tuple[str, ...],
     shown_digest: str | None,
+    via: Via | None,
     tools: tuple[str, ...],
     wait: bool,
+    follow: bool,
 ) -> None:
     """Answer, if an answer is given, and continue the flow; KEY is - to read it from standard input."""
     given = given_answer(value, fields)
     who = actor(by, roles)
+    token = read_key(key)
 
     async def go_on(runner: FlowRunner) -> FlowOutcome:
-        found = named(read_key(key), runner.hub)
+        found = named(token, runner.hub)
         value = await given.read(runner.hub, found) if given else MISSING
-        return or_raise(await runner.resume(found, answer=value, by=who, shown_digest=shown_digest))
+        return or_raise(await runner.resume(found, answer=value, by=who, shown_digest=shown_digest, via=via))
 
-    go(store, tools, go_on, wait=wait)
+    async def from_now(runner: FlowRunner) -> Follower:
+        return await Follower.from_now(runner, found_in(runner.hub, token))
+
+    go(store, tools, go_on, wait=wait, follow=from_now if follow else None)
 
 
 @click.command(cls=Command)
@@ -144,14 +160,18 @@ def resume(
     show_default=True,
     help="On Ctrl-C or SIGTERM, how long a run has to reach its next pause before it is released.",
 )
+@click.option("--metrics", type=ADDRESS, help="Serve metrics for Prometheus; without a host, to this machine alone.")
 @store_options
-def worker(*, store: Store, tools: tuple[str, ...], concurrency: int, grace: timedelta) -> None:
+def worker(
+    *, store: Store, tools: tuple[str, ...], concurrency: int, grace: timedelta, metrics: tuple[str, int] | None
+) -> None:
     """Continue flows that are answered, and those whose process has died, until it is interrupted."""
     loaded: list[Any] = load_tools(tools)
 
     async def session(hub: PersistenceHub) -> None:
         note(f"working with {len(loaded)} tool{'' if len(loaded) == 1 else 's'}; Ctrl-C stops and releases the runs")
-        await FlowRunner(hub, tools=loaded).work(concurrency=concurrency, grace=grace)
+        async with nullcontext() if metrics is None else measured(hub, metrics):
+            await FlowRunner(hub, tools=loaded).work(concurrency=concurrency, grace=grace)
 
     with_hub(store, session, writes=True)
 
@@ -176,21 +196,25 @@ def go(
     wait: bool,
     creates: bool = False,
     failed: Failed = "end",
-    follow: str | None = None,
+    follow: Callable[[FlowRunner], Awaitable[Follower]] | None = None,
+    flows: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Run a verb of the runner, and show its outcome; ``follow`` names the run whose events are printed."""
+    """Run a verb of the runner, and show its outcome; ``follow`` makes what prints the events of the run meanwhile."""
     loaded: list[Any] = load_tools(tools)
 
     async def session(hub: PersistenceHub) -> FlowOutcome:
-        runner = FlowRunner(hub, tools=loaded, failed=failed, events=follow is not None)
-        work = done(hub, runner)
-        return await (work if follow is None else followed(runner, follow, work))
+        runner = FlowRunner(hub, tools=loaded, failed=failed, events=follow is not None, flows=flows)
+        if follow is None:
+            return await done(runner, _nothing)
+        follower = await follow(runner)
+        return await follower.beside(runner, done(runner, follower.screen.erase))
 
-    async def done(hub: PersistenceHub, runner: FlowRunner) -> FlowOutcome:
+    async def done(runner: FlowRunner, before_print: Callable[[], None]) -> FlowOutcome:
         outcome = await verb(runner)
         if wait and not isinstance(outcome, Completed):
+            before_print()
             _show(store, outcome)
-            return await _followed(hub, runner, run_of(outcome))
+            return await _continued(runner, run_of(outcome), before_print)
         return outcome
 
     _show(store, with_hub(store, session, writes=True, creates=creates))
@@ -201,8 +225,13 @@ def run_of(outcome: Suspended | Accepted) -> SuspensionId:
     return outcome.suspension_id if isinstance(outcome, Suspended) else outcome.receipt.suspension_id
 
 
-async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId) -> FlowOutcome:
+def _nothing() -> None:
+    """Leave the screen as it is."""
+
+
+async def _continued(runner: FlowRunner, found: SuspensionId, before_print: Callable[[], None]) -> FlowOutcome:
     """Wait until the run has ended; continue it after each answer, whoever answers and whoever else continues it."""
+    hub = runner.hub
     said: tuple[str, ...] = ()
     while True:
         seen = or_raise(await hub.inspect(found))
@@ -216,6 +245,7 @@ async def _followed(hub: PersistenceHub, runner: FlowRunner, found: SuspensionId
                     raise error
         elif seen.status is Status.WAITING and (waits := tuple(wait.name for wait in seen.open_waits)) != said:
             said = waits
+            before_print()
             note(f"waiting for {', '.join(waits)}; Ctrl-C stops this command, and the run keeps waiting")
         # The run has paused again, or another process continued it first.
         await asyncio.sleep(POLL)

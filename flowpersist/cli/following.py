@@ -1,76 +1,98 @@
-"""``run --follow``: the events of a run on standard error as they come, a line for each."""
+"""``--follow``: the events of a run on standard error as they come, while this process works on it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import aclosing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from attrs import define, field
+from returns.result import Failure
 
-from flowpersist.cli.layout import one_line, printable
+from flowpersist.cli.screen import Screen
 from flowpersist.cli.session import note
 from flowpersist.errors import PersistenceError, SuspensionNotFound
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow import FlowRunner, StoredEvent
+    from flowpersist.dynamicflow import FlowRunner
+    from flowpersist.dynamicflow.retrying import RunLike
+    from flowpersist.keys.suspension_key import SuspensionId
 
-__all__ = ["followed", "line_of"]
+__all__ = ["Follower", "follow_option"]
 
 T = TypeVar("T")
-#: Seconds between two looks.
-POLL: Final = 0.2
-#: The most characters of what an event tells.
-SHORT: Final = 120
+#: Between two looks where the store tells of no changes, and until a run is there.
+POLL: Final = timedelta(seconds=0.2)
+
+follow_option = click.option(
+    "--follow",
+    is_flag=True,
+    help="Print the run's stored events on standard error as they come, on a terminal with a bar for each map.",
+)
 
 
-async def followed(runner: FlowRunner, run: str, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work, and print the events of the run meanwhile. If this is cancelled, the work is, and ends first."""
-    going = asyncio.create_task(work)
-    try:
-        await _printed(runner, run, going)
-        return await going
-    finally:
-        going.cancel()
-        # Its error is the caller's only where this was not cancelled.
-        await asyncio.gather(going, return_exceptions=True)
+@define
+class Follower:
+    """Prints the events of a run with higher numbers than ``after``."""
 
+    run: RunLike
+    after: int = 0
+    screen: Screen = field(factory=Screen.of_process)
+    _broken: bool = field(default=False, init=False)
 
-async def _printed(runner: FlowRunner, run: str, going: asyncio.Task[Any]) -> None:
-    last = 0
-    while True:
-        over = going.done()
+    @classmethod
+    async def from_now(cls, runner: FlowRunner, run: SuspensionId) -> Follower:
+        """One that prints what comes after the present events of a run."""
+        seen = await runner.hub.inspect(run)
+        # Whoever works on it reports what is wrong with it.
+        if isinstance(seen, Failure):
+            return cls(run)
+        end = await runner.hub.suspensions.side_records.events.end(seen.unwrap())
+        return cls(run, 0 if isinstance(end, Failure) else end.unwrap())
+
+    async def beside(self, runner: FlowRunner, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work, and print the events meanwhile. If this is cancelled, the work is, and ends first."""
+        going = asyncio.create_task(work)
+        printing = asyncio.create_task(self._print_meanwhile(runner, going))
         try:
-            async for event in runner.events(run, after=last):
-                last = event.sequence
-                click.echo(printable(line_of(event)), err=True)
+            await asyncio.wait({going})
+            await _ended(printing)
+            if not printing.cancelled():
+                printing.result()
+            # Events are stored before what they tell of, so all are there.
+            if not self._broken:
+                await self._print(runner, follow=False)
+            return await going
+        finally:
+            going.cancel()
+            # Its error is the caller's only where this was not cancelled.
+            await asyncio.gather(going, return_exceptions=True)
+            await _ended(printing)
+            self.screen.erase()
+
+    async def _print_meanwhile(self, runner: FlowRunner, going: asyncio.Task[Any]) -> None:
+        while not await self._print(runner, follow=True):
+            await asyncio.wait({going}, timeout=POLL.total_seconds())
+
+    async def _print(self, runner: FlowRunner, *, follow: bool) -> bool:
+        """Print what there is, and what comes. False: the run is not stored yet, or was refused before."""
+        try:
+            async with aclosing(runner.events(self.run, after=self.after, follow=follow, poll=POLL)) as events:
+                async for event in events:
+                    self.after = event.sequence
+                    self.screen.show(event)
         except SuspensionNotFound:
-            # It is not stored yet, or was refused before.
-            pass
+            return False
         except PersistenceError as error:
-            note(f"the events of the run can't be shown any more: {error}")
-            return
-        if over:
-            return
-        await asyncio.wait({going}, timeout=POLL)
+            self._broken = True
+            self.screen.erase()
+            note(f"the events of the run can't be shown: {error}")
+        return True
 
 
-def line_of(event: StoredEvent) -> str:
-    """An event as one line: its time, its type, and where it happened or what it tells."""
-    return one_line(f"{event.time:%H:%M:%S} {event.type} {_told(event)[:SHORT]}")
-
-
-def _told(event: StoredEvent) -> str:
-    data: Any = event.data
-    match event.type:
-        case "flow-start" | "flow-resumed":
-            return " ".join([str(data.get("flow", "")), *data.get("answered", ())])
-        case "flow-progress":
-            return f"step {data.get('step')} of {data.get('total')}: {data.get('node')}"
-        case "flow-suspended":
-            return ", ".join(wait["step"] for wait in data.get("waits", ()))
-        case "flow-error":
-            return str((data.get("error") or {}).get("detail", ""))
-        case "node-error" | "tool-error":
-            return f"{data.get('path')}: {data.get('error', '')}"
-    return str(data.get("path", ""))
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

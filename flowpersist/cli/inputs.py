@@ -16,7 +16,9 @@ import click
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import Scalar
+from flowpersist.codec import TypeRegistry
 from flowpersist.errors import ConfigurationError
+from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
 
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "fields_of",
     "fields_taken",
+    "found_in",
     "json_of",
     "load_tools",
+    "load_types",
     "named",
     "names_a_run",
     "read_key",
@@ -66,6 +70,13 @@ def named(text: str, hub: PersistenceHub) -> str | SuspensionId:
         return SuspensionId.derive(hub.defaults.namespace, None, text)
     found = SuspensionId.parse(text)
     return text if isinstance(found, Failure) else found.unwrap()
+
+
+def found_in(hub: PersistenceHub, text: str) -> SuspensionId:
+    """The suspension that is meant by a key, an id, or the name of a run."""
+    found = named(text, hub)
+    meant = found if isinstance(found, SuspensionId) else or_raise(hub.suspensions.parse(found))
+    return meant if isinstance(meant, SuspensionId) else meant.id
 
 
 def names_a_run(text: str, hub: PersistenceHub) -> bool:
@@ -162,34 +173,54 @@ def fields_taken(awaiting: AwaitInput[Any] | None) -> dict[str, AwaitInput[Any]]
     }
 
 
-def load_tools(names: Iterable[str]) -> list[object]:
-    """Load the tools that ``module:name`` or ``path.py:name`` names (``tools`` without a name): one, or several."""
+def load_tools(names: Iterable[str], option: str = "--tools") -> list[object]:
+    """Load what ``module:name`` or ``path.py:name`` names (without a name: what is named as the option, with ``_`` for
+    ``-``): one, or several.
+    """
     tools: list[object] = []
     for name in names:
         place, _, attribute = name.partition(":")
-        found = _attribute(_module(place, name), attribute or "tools", name)
-        if isinstance(found, Iterable) and not isinstance(found, Mapping | str):
+        found = _attribute(_module(place, name, option), attribute or _named_as(option), name, option)
+        if isinstance(found, Iterable) and not isinstance(found, Mapping | str | type):
             tools.extend(found)
         else:
             tools.append(found)
     return tools
 
 
-def _attribute(module: ModuleType, attribute: str, name: str) -> object:
+def load_types(names: Iterable[str]) -> TypeRegistry | list[type]:
+    """Load the classes that ``--types`` names; one registry, or classes."""
+    loaded: list[Any] = []
+    for name in names:
+        place, _, attribute = name.partition(":")
+        found = _attribute(_module(place, name, "--types"), attribute or "types", name, "--types")
+        if isinstance(found, TypeRegistry):
+            if len(tuple(names)) > 1:
+                raise ConfigurationError(f"--types {name}: a TypeRegistry is the only one that is given", "--types")
+            return found
+        loaded.extend(found if isinstance(found, Iterable) and not isinstance(found, type) else (found,))
+    return loaded
+
+
+def _named_as(option: str) -> str:
+    return option.strip("-").replace("-", "_")
+
+
+def _attribute(module: ModuleType, attribute: str, name: str, option: str) -> object:
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        message = f"--tools {name}: {module.__name__} has no attribute {attribute!r}"
-        raise ConfigurationError(message, "--tools") from error
+        message = f"{option} {name}: {module.__name__} has no attribute {attribute!r}"
+        raise ConfigurationError(message, option) from error
 
 
-def _module(place: str, name: str) -> ModuleType:
+def _module(place: str, name: str, option: str) -> ModuleType:
     try:
         return _from_file(Path(place)) if place.endswith(".py") else _from_path(place)
     # The user's own code runs here and may fail in any way; its error's class and text are reported.
     except Exception as error:
-        message = f"--tools {name}: {place} can't be imported: {type(error).__name__}: {error}"
-        raise ConfigurationError(message, "--tools") from error
+        message = f"{option} {name}: {place} can't be imported: {type(error).__name__}: {error}"
+        raise ConfigurationError(message, option) from error
 
 
 def _from_path(place: str) -> ModuleType:

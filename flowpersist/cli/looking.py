@@ -13,8 +13,9 @@ from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.views import LISTED, as_text, listed_row, suspension_data, suspension_lines
 from flowpersist.hub.outcome import or_raise
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.model import Status, WaitState
-from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
+from flowpersist.lifecycle.views import Suspension, suspension_of
 
 if TYPE_CHECKING:
     from flowpersist.backends.base import Page

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,8 +16,10 @@ import click
 from attrs import define, evolve, field, frozen
 
 from flowpersist.cli.exits import Exit, exit_of
-from flowpersist.cli.layout import moment, printable, writable
+from flowpersist.cli.inputs import load_tools
+from flowpersist.cli.layout import moment, one_line, printable, writable
 from flowpersist.cli.views import as_json
+from flowpersist.codec import TypeRegistry
 from flowpersist.errors import (
     AlreadyResumed,
     AnswerConflict,
@@ -28,13 +30,16 @@ from flowpersist.errors import (
     WaitSuperseded,
 )
 from flowpersist.errors.tracebacks import Tracebacks
-from flowpersist.hub.opening import HubOptions, open_hub, ring_of
+from flowpersist.hub.keyrings import keys_of
+from flowpersist.hub.opening import HubOptions, open_hub
 from flowpersist.hub.verbs import PersistenceHub
-from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.key_file import KeyFile
+from flowpersist.keys.keyring import KeyProvider, KeyRing
+from flowpersist.keys.tenant_keys import TenantKeys
 from flowpersist.lifecycle import Receipt
 from flowpersist.settings import Settings
 
-__all__ = ["Command", "Store", "awaited", "note", "store_options", "with_hub"]
+__all__ = ["Command", "Store", "awaited", "note", "store_options", "tenant_keys_of", "with_hub"]
 
 T = TypeVar("T")
 #: The exit code that shells use for a process that a signal has ended.
@@ -45,10 +50,13 @@ INTERRUPTS: Final = 2
 
 @frozen
 class Store:
-    """The store and the output format; None means that the environment decides."""
+    """The store and the output format; None means that the environment decides. ``tenant_keys`` names the Python object
+    whose keys seal what is of tenants; None: they have none of their own.
+    """
 
     url: str | None = None
     keys_file: Path | None = None
+    tenant_keys: str | None = None
     namespace: str | None = None
     json: bool = False
     debug: bool = False
@@ -57,6 +65,10 @@ class Store:
         """Print the result as JSON or as text."""
         click.echo(writable(as_json(data)) if self.json else printable("\n".join(lines)))
 
+    def line(self, data: object, text: str) -> None:
+        """Print one result of many, as they come: a line of JSON (JSON Lines), or of text."""
+        click.echo(writable(as_json(data, indent=None)) if self.json else printable(one_line(text)))
+
 
 OPTIONS = (
     click.option("--url", help="Where the records are, such as sqlite:///flows.db. [FLOWPERSIST_URL]"),
@@ -64,6 +76,11 @@ OPTIONS = (
         "--keys-file",
         type=click.Path(dir_okay=False, path_type=Path),
         help="The keyring's file. [FLOWPERSIST_KEYS, FLOWPERSIST_KEYS_FILE]",
+    ),
+    click.option(
+        "--tenant-keys",
+        metavar="MODULE[:NAME]",
+        help="The TenantKeys that the store is sealed with: a module or a .py file, and a name in it ('tenant_keys').",
     ),
     click.option("--namespace", help="The store's namespace; the default is 'default'."),
     click.option("--json", "json", is_flag=True, default=None, help="Print JSON; errors are problem documents."),
@@ -74,6 +91,9 @@ OPTIONS = (
         help="Print errors with full tracebacks, which may hold state. [FLOWPERSIST_DEBUG]",
     ),
 )
+
+
+_GIVEN: Final = ("url", "keys_file", "tenant_keys", "namespace", "json", "debug")
 
 
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +108,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run it; a ``PersistenceError`` is printed on standard error, never as a traceback."""
-        given = {name: ctx.params.pop(name) for name in ("url", "keys_file", "namespace", "json", "debug")}
+        given = {name: ctx.params.pop(name) for name in _GIVEN}
         store = evolve(ctx.obj or Store(), **{name: value for name, value in given.items() if value is not None})
         ctx.params["store"] = store
         try:
@@ -161,15 +181,25 @@ def place(url: str) -> str:
 
 
 def with_hub(
-    store: Store, verb: Callable[[PersistenceHub], Awaitable[T]], *, writes: bool = False, creates: bool = False
+    store: Store,
+    verb: Callable[[PersistenceHub], Awaitable[T]],
+    *,
+    writes: bool = False,
+    creates: bool = False,
+    types: TypeRegistry | Iterable[type] = (),
 ) -> T:
     """Open the hub, await the verb, close the hub.
 
     ``writes``: the verb stores states or answers, so plain text deserves a warning. ``creates``: a missing store is
-    created; without it a mistyped URL is an error.
+    created; without it a mistyped URL is an error. ``types`` are the classes that states may hold.
     """
     settings = Settings.from_environ()
-    options: HubOptions = {"settings": settings, "keyring": _keyring(store, settings, writes=writes), "create": creates}
+    options: HubOptions = {
+        "settings": settings,
+        "keyring": _keyring(store, settings, writes=writes),
+        "create": creates,
+        "types": types,
+    }
     if store.namespace is not None:
         options["namespace"] = store.namespace
     if store.debug:
@@ -182,16 +212,34 @@ def with_hub(
     return awaited(session())
 
 
-def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | None:
+def _keyring(store: Store, settings: Settings, *, writes: bool) -> KeyRing | KeyProvider | None:
+    if store.tenant_keys is not None:
+        return tenant_keys_of(store)
     if store.keys_file is not None:
-        return KeyRing.from_file(store.keys_file)
-    ring = ring_of(settings)
-    if ring is None and writes:
+        return KeyFile(store.keys_file)
+    keys = keys_of(settings)
+    if keys is None and writes:
         note(
             "warning: no keys are set, so states and answers are stored in plain text; "
             "run flowpersist keygen --output keys.txt, then set FLOWPERSIST_KEYS_FILE=keys.txt"
         )
-    return ring
+    return keys
+
+
+def tenant_keys_of(store: Store) -> TenantKeys:
+    """What ``--tenant-keys`` names: the object, or what a function of no arguments makes."""
+    option = "--tenant-keys"
+    if store.tenant_keys is None:
+        raise ConfigurationError(f"tenants have no keys of their own here: pass {option} MODULE[:NAME]", option)
+    if store.keys_file is not None:
+        msg = f"{option} and --keys-file exclude each other: the TenantKeys have the keyring too"
+        raise click.UsageError(msg)
+    (found,) = load_tools([store.tenant_keys], option) or (None,)
+    made = found() if callable(found) and not isinstance(found, type) else found
+    if not isinstance(made, TenantKeys):
+        message = f"{option} {store.tenant_keys}: expected a TenantKeys, or a function that makes one"
+        raise ConfigurationError(message, option)
+    return made
 
 
 def awaited(session: Coroutine[Any, Any, T]) -> T:

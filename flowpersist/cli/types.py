@@ -1,4 +1,4 @@
-"""Types of option values: durations and times."""
+"""Types of option values: durations, times, and the channels of answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 import click
 
+from flowpersist.errors import ConfigurationError
+from flowpersist.inputs.people import Via
 from flowpersist.settings import parse_duration
 
-__all__ = ["DURATION", "MOMENT"]
+__all__ = ["CHANNEL", "DURATION", "MOMENT"]
 
 
 class _Duration(click.ParamType[timedelta]):
@@ -45,5 +47,22 @@ class _Moment(click.ParamType[datetime]):
         return found
 
 
+class _Channel(click.ParamType[Via]):
+    """How an answer came: a channel, and after a colon the id of its delivery there."""
+
+    name = "channel"
+
+    def convert(self, value: str | Via, param: click.Parameter | None, ctx: click.Context | None) -> Via:
+        """Convert a channel; click's own error for an invalid one."""
+        if isinstance(value, Via):
+            return value
+        channel, colon, delivery = value.partition(":")
+        try:
+            return Via(channel, delivery if colon else None)
+        except ConfigurationError as error:
+            self.fail(f"expected CHANNEL or CHANNEL:DELIVERY, such as email or slack:msg-17: {error}", param, ctx)
+
+
+CHANNEL: Final = _Channel()
 DURATION: Final = _Duration()
 MOMENT: Final = _Moment()

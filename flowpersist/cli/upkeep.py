@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from flowpersist.cli.layout import ago
 from flowpersist.cli.session import Command, Store, awaited, store_options, with_hub
+from flowpersist.hub.health import health_data
 from flowpersist.hub.maintenance import Cleanup, Health, Maintenance, Tick, TrainedDictionary
 from flowpersist.hub.opening import SchemaMigration
 from flowpersist.hub.opening import migrate as migrated
 from flowpersist.hub.outcome import or_raise
+from flowpersist.keys.key_file import KeyFile
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle import Criteria
 
@@ -45,14 +46,16 @@ def tick(*, store: Store) -> None:
 @click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
 @store_options
 def cleanup(*, store: Store, dry_run: bool) -> None:
-    """Delete closed suspensions whose retention period has ended."""
+    """Delete closed suspensions whose retention period has ended, and audit trails whose own period has."""
 
     async def verb(hub: PersistenceHub) -> Cleanup:
         return or_raise(await Maintenance(hub).cleanup(dry_run=dry_run))
 
     done = with_hub(store, verb)
     said = "would delete" if done.dry_run else "deleted"
-    store.show({"deleted": done.deleted, "dryRun": done.dry_run}, [f"{said} {done.deleted}"])
+    trails = f", and {done.trails} audit trails that were kept" if done.trails else ""
+    data = {"deleted": done.deleted, "dryRun": done.dry_run, "trails": done.trails}
+    store.show(data, [f"{said} {done.deleted}{trails}"])
 
 
 @click.command(name="train-dictionary", cls=Command)
@@ -90,19 +93,27 @@ def health(*, store: Store, ping: bool) -> None:
         return or_raise(await Maintenance(hub).health())
 
     whole = with_hub(store, verb)
-    data = {
-        "backend": whole.backend,
-        "latencyMs": _milliseconds(whole.latency),
-        "encrypted": whole.encrypted,
-        "sealed": dict(whole.sealed),
-        "unreadable": dict(whole.unreadable),
-        "stores": dict(whole.stores),
-        "warnings": list(whole.warnings),
-    }
     kept = {True: "encrypted", False: "not all encrypted", None: "none yet"}[whole.encrypted]
     counts = ", ".join(f"{name} {count}" for name, count in sorted(whole.stores.items()))
     lines = [f"{_answered(whole)}, stored records are {kept}", *([f"values: {counts}"] if counts else [])]
-    store.show(data, [*lines, *(f"warning: {warning}" for warning in whole.warnings)])
+    lines += [*_pool(whole), *_suspensions(whole)]
+    lines += [f"audit trails of deleted suspensions: {whole.trails}"] if whole.trails else []
+    store.show(health_data(whole), [*lines, *(f"warning: {warning}" for warning in whole.warnings)])
+
+
+def _pool(whole: Health) -> list[str]:
+    if whole.pool is None:
+        return []
+    waiting = "" if whole.pool.waiting is None else f", {whole.pool.waiting} wait for one"
+    return [f"connections: {whole.pool.in_use} in use, at most {whole.pool.size} to a server{waiting}"]
+
+
+def _suspensions(whole: Health) -> list[str]:
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(whole.statuses.items()))
+    waits = [] if whole.oldest_waiting is None else [f"the oldest waits for {ago(whole.oldest_waiting)}"]
+    claims = [] if whole.oldest_answered is None else [f"the oldest answer for {ago(whole.oldest_answered)}"]
+    sizes = [f"{name} {size} bytes" for name, size in sorted(whole.sizes.items())]
+    return [f"suspensions: {'; '.join([counts, *waits, *claims, *sizes])}"] if counts else []
 
 
 async def _pinged(hub: PersistenceHub) -> BackendHealth:
@@ -155,12 +166,12 @@ def keygen(*, store: Store, kid: str | None, output: Path | None, append: Path |
     if output is not None and append is not None:
         msg = "--output and --append exclude each other"
         raise click.UsageError(msg)
-    made = KeyRing.generate(kid)
     if append is not None:
-        _append(append, made)
-        said = f"added {made.primary} to {append}: distribute the file to every process, then move the key to the front"
-        store.show({"keysFile": str(append), "kid": made.primary}, [said])
+        added = KeyFile(append).add(kid).kids[-1]
+        said = f"added {added} to {append}: distribute the file to every process, then flowpersist keys promote {added}"
+        store.show({"keysFile": str(append), "kid": added}, [said])
         return
+    made = KeyRing.generate(kid)
     text = made.export()
     if output is None:
         store.show({"keys": text}, [text])
@@ -169,40 +180,3 @@ def keygen(*, store: Store, kid: str | None, output: Path | None, append: Path |
     with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text + "\n")
     store.show({"keysFile": str(output)}, [f"wrote {output}: set FLOWPERSIST_KEYS_FILE={output}"])
-
-
-def _append(path: Path, made: KeyRing) -> None:
-    """Replace the file by a longer one, so that a concurrent reader gets one or the other.
-
-    Links to it keep working, and it keeps its owner and mode. Concurrent appends take turns, so no key is lost.
-    """
-    path = path.resolve()
-    if not path.is_file():
-        raise click.BadParameter(f"{path} must be a regular file", param_hint="--append")
-    turn = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        _lengthen(path, made)
-    finally:
-        os.close(turn)
-
-
-def _lengthen(path: Path, made: KeyRing) -> None:
-    ring = KeyRing.from_file(path)
-    before, owner = path.read_text(encoding="ascii"), path.stat()
-    entry = made.export()
-    # A duplicate id is refused before the file is changed.
-    KeyRing.parse(f"{ring.export()},{entry}")
-    new = path.with_name(f".{path.name}.{made.primary}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        try:
-            file.write(before.rstrip() + "\n" + entry + "\n")
-            file.flush()
-            # Users that could read the file must be able to read the new one.
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(owner.st_mode))
-            os.fsync(file.fileno())
-            new.replace(path)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise

@@ -31,9 +31,9 @@ LISTED: Final = ("ID", "STATUS", "AGE", "DEADLINE", "WAITS")
 MOST_WHOLE: Final = 5
 
 
-def as_json(data: object) -> str:
+def as_json(data: object, *, indent: int | None = 2) -> str:
     """JSON text for people and scripts; values without a JSON form (a date in a result) are shown as their ``str``."""
-    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    return json.dumps(data, indent=indent, ensure_ascii=False, default=str)
 
 
 def as_text(data: object) -> str:

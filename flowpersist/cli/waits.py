@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +13,20 @@ from returns.result import Failure
 from flowpersist.cli.inputs import fields_of, fields_taken, json_of, named, read_key
 from flowpersist.cli.layout import moment
 from flowpersist.cli.session import Command, Store, store_options, with_hub
-from flowpersist.cli.types import DURATION, MOMENT
+from flowpersist.cli.types import CHANNEL, DURATION, MOMENT
 from flowpersist.cli.views import receipt_data, suspension_data, tally_text
 from flowpersist.errors import SuspensionClosed
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By, Principal
+from flowpersist.inputs.people import By, Principal, Via
 from flowpersist.lifecycle.model import WaitState
 
 if TYPE_CHECKING:
     from flowpersist.hub.verbs import PersistenceHub
-    from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+    from flowpersist.keys.suspension_key import SuspensionId
     from flowpersist.lifecycle.views import Receipt, Suspension
 
-__all__ = ["Given", "actor", "answer", "answer_options", "cancel", "extend", "given_answer", "keys"]
+__all__ = ["Given", "actor", "answer", "answer_options", "cancel", "extend", "given_answer"]
 
 ANSWER = (
     click.option("--value", metavar="JSON", help="The answer as JSON; - reads it from standard input."),
@@ -34,6 +34,9 @@ ANSWER = (
     click.option("--by", help="The person who answers; recorded and shown, not verified."),
     click.option("--role", "roles", metavar="ROLE", multiple=True, help="A role of that person; repeat it."),
     click.option("--shown-digest", metavar="DIGEST", help="Answer only if the question still has this digest."),
+    click.option(
+        "--via", type=CHANNEL, metavar="CHANNEL[:DELIVERY]", help="How the answer came, such as slack:msg-17; recorded."
+    ),
 )
 
 
@@ -106,6 +109,7 @@ def answer(
     by: str | None,
     roles: tuple[str, ...],
     shown_digest: str | None,
+    via: Via | None,
     answer_id: str | None,
 ) -> None:
     """Record an answer; KEY is - to read it from standard input. `resume` or a worker continues the flow."""
@@ -119,7 +123,8 @@ def answer(
     async def verb(hub: PersistenceHub) -> Receipt:
         token = read_key(key)
         value = await given.read(hub, token)
-        return or_raise(await hub.answer(token, value, by=who, answer_id=answer_id, shown_digest=shown_digest))
+        options: dict[str, Any] = {"answer_id": answer_id, "shown_digest": shown_digest, "via": via}
+        return or_raise(await hub.answer(token, value, by=who, **options))
 
     receipt = with_hub(store, verb, writes=True)
     votes = [] if receipt.tally is None else [f"votes: {tally_text(receipt.tally)}"]
@@ -162,18 +167,3 @@ def extend(*, store: Store, key: str, timeout: timedelta | None, deadline: datet
         raise SuspensionClosed(message, suspension.status)
     until = ", ".join(f"{wait.name} until {moment(wait.deadline)}" for wait in suspension.open_waits)
     store.show(suspension_data(suspension), [f"extended: {suspension.id}: {until}"])
-
-
-@click.command(cls=Command)
-@click.argument("key", metavar="KEY|ID")
-@store_options
-def keys(*, store: Store, key: str) -> None:
-    """Print the keys of the open waits again, for a link that was lost. Anyone with a key can answer."""
-
-    async def verb(hub: PersistenceHub) -> Mapping[str, SuspensionKey]:
-        seen = or_raise(await hub.inspect(named(read_key(key), hub)))
-        return or_raise(await hub.keys(seen.id))
-
-    found = with_hub(store, verb)
-    lines = [line for name, one in found.items() for line in (f"{name}:", f"  {one}")]
-    store.show({name: str(one) for name, one in found.items()}, lines or ["no open waits"])

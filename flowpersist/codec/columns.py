@@ -210,7 +210,7 @@ class TypeEntry:
             message = (
                 f"{self.registration.name} does not define a stored member; register a new version of it with upgrades="
             )
-            raise Halted(UnknownType(message)) from error
+            raise Halted(UnknownType(message, None, self.registration.name)) from error
 
 
 @define(eq=False)

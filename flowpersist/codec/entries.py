@@ -39,7 +39,7 @@ def _registered(name: str, version: int, registry: TypeRegistry) -> Registration
     if found is None:
         message = f"the bytes hold an object of class {shown(name)}, which is not registered"
         registered = packages_of(one.cls for one in registry)
-        raise Halted(UnknownType(f"{message}; {register_named(name, registered)}"))
+        raise Halted(UnknownType(f"{message}; {register_named(name, registered)}", None, name[:200]))
     step = found.missing_upgrade(version)
     if version > found.version or version < 1 or step is not None:
         lacking = (
@@ -48,7 +48,7 @@ def _registered(name: str, version: int, registry: TypeRegistry) -> Registration
         message = (
             f"the bytes hold version {version} of {name}, of which version {found.version} is registered: {lacking}"
         )
-        raise Halted(UnknownType(message))
+        raise Halted(UnknownType(message, None, name[:200]))
     return found
 
 

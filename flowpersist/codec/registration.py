@@ -111,14 +111,14 @@ class Registration:
             f"the {what} of {self.name} raised {type(error).__name__}; mend it where the class is defined or "
             "registered: what is stored is whole"
         )
-        return Halted(SerializationError(message))
+        return Halted(SerializationError(message, None, self.name))
 
     def _faulty(self, step: int, how: str) -> Halted:
         message = (
             f"the upgrade of {self.name} from version {step} to {step + 1} {how}; fix upgrades[{step}] where the "
             "class is registered: the stored data is intact"
         )
-        return Halted(SerializationError(message))
+        return Halted(SerializationError(message, None, self.name))
 
 
 def _counts(field: attrs.Attribute[object], _: object) -> bool:

@@ -70,7 +70,9 @@ class StructPlan(BuiltinPlan):
             raise Halted(
                 UnknownType(
                     f"the stored fields of {self.cls.__qualname__} lack {min(missing)!r}; raise version= when "
-                    "fields change, and register upgrades="
+                    "fields change, and register upgrades=",
+                    None,
+                    self.cls.__qualname__,
                 )
             )
         for name, place in self.places.items():

@@ -97,7 +97,8 @@ def _aside(entry: TypeEntry, unknown: dict[Cell, Cell], *, has_place: bool) -> d
         f"the stored version {entry.version} of {entry.registration.name} has the field {min(unknown)!r}, which its "
         "class does not declare, and an object without a __dict__ has no place to keep it"
     )
-    raise Halted(UnknownType(f"{message}; give the class one, or register it with unknown_fields='drop'"))
+    remedy = "give the class one, or register it with unknown_fields='drop'"
+    raise Halted(UnknownType(f"{message}; {remedy}", None, entry.registration.name))
 
 
 def _default(entry: TypeEntry, cls: type, name: str) -> Cell:
@@ -110,12 +111,12 @@ def _default(entry: TypeEntry, cls: type, name: str) -> Cell:
         except Exception as error:
             message = f"the default of the field {name!r} of {entry.registration.name} raised {type(error).__name__}"
             remedy = "register the class with upgrades= that give the field: what is stored is whole"
-            raise Halted(SerializationError(f"{message}; {remedy}")) from error
+            raise Halted(SerializationError(f"{message}; {remedy}", None, entry.registration.name)) from error
     message = (
         f"the stored version {entry.version} of {entry.registration.name} has no field {name!r}, which has no default; "
         "raise version= when fields change, and register upgrades="
     )
-    raise Halted(UnknownType(message))
+    raise Halted(UnknownType(message, None, entry.registration.name))
 
 
 def _of_pydantic(cls: Cell, name: str) -> Callable[[], Cell] | None:

@@ -22,6 +22,7 @@ from flowpersist.dynamicflow.prompts import spell_out
 from flowpersist.dynamicflow.tools import AWAIT_INPUT, Tool, takes_of
 from flowpersist.dynamicflow.values import resolve
 from flowpersist.hub.cancellation import is_fault
+from flowpersist.hub.telemetry import failed, span
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.tool_context import ToolContext
 
@@ -177,7 +178,16 @@ async def invoke(
     given = ToolContext(context.run_id, node.id, place.path, attempt, key=key, asker=asker)
     async with context.turn(place):
         context.emit("tool-start", {**told, "attempt": attempt})
-        outcome = await _run(context, node, tool, checked.unwrap(), given, asker)
+        # As the semantic conventions of generative AI call it.
+        named: dict[str, str | int] = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": tool.id,
+            "flowpersist.attempt": attempt,
+        }
+        with span(f"execute_tool {tool.id}", named) as current:
+            outcome = await _run(context, node, tool, checked.unwrap(), given, asker)
+            if isinstance(outcome, Failed):
+                failed(current, outcome.error.__cause__ or outcome.error)
     if isinstance(outcome, Done):
         context.emit("tool-output", {**told, "output": outcome.value})
     elif isinstance(outcome, Failed):

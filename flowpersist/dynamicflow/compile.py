@@ -146,6 +146,7 @@ def _compile(document: Document, library: Library) -> Flow:
             (*(draft.raw for draft in every(found)), *edge_texts(document)),
             inline,
             {operation.name: flow.hash for _, operation, flow in inner if operation.name is not None},
+            values=document.values,
         ),
         entry=steps[0],
         steps=steps,

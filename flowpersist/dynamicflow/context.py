@@ -14,17 +14,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from flowpersist.codec import Codec
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SIZE, WALK_ERRORS, Flat, Form, Known, finished_soon, walk, walk_problem
-from flowpersist.dynamicflow.scope import Resolver, Scope
-from flowpersist.dynamicflow.state import Frame, is_within
+from flowpersist.dynamicflow.positions import Giver, StepPosition, Tally, givers_of
+from flowpersist.dynamicflow.scope import Resolver
+from flowpersist.dynamicflow.state import is_within
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled
@@ -50,41 +51,6 @@ ROOM_BYTES: Final = 96 * 1024
 MAX_OPEN: Final = 500
 #: The most bytes, in UTF-8, of a step's path that names a wait.
 MAX_PATH_BYTES: Final = 500
-
-#: Who gave an answer, the digest of what they were shown, and when.
-Giver: TypeAlias = tuple[str | None, str | None, datetime | None]
-
-
-@frozen
-class StepPosition:
-    """Where a step runs: its path, its frame, its visible names, and the previous step's result.
-
-    ``trail`` is the path with the attempt number of each step on it after its first attempt: ``publish#2[0].charge``.
-    ``bound`` is the timeout of the step's attempt.
-    """
-
-    path: str
-    trail: str
-    frame: Frame = field(repr=False)
-    scope: Scope = field(repr=False)
-    previous: Done = field(repr=False)
-    bound: asyncio.Timeout | None = field(default=None, repr=False)
-
-
-@define
-class Tally:
-    """What one leg counts.
-
-    ``room`` is left for further waits. ``finished`` counts the steps that have finished. ``put_off`` says whether a
-    wait did not fit in this walk, ``freed`` whether another one has been removed since, and ``yielded`` when other
-    tasks last had their turn.
-    """
-
-    room: int
-    finished: int = 0
-    put_off: bool = False
-    freed: bool = False
-    yielded: float = field(factory=time.monotonic)
 
 
 @define
@@ -325,9 +291,7 @@ class Context(ABC):
 
     def resolver(self, node: Node, place: StepPosition) -> Resolver:
         """The resolver of a step's references."""
-        return Resolver(
-            self.flow.name, node.id, self.input, place.previous.value, place.scope, self.about, place.previous.given
-        )
+        return Resolver(self.flow.name, node.id, self.input, place.previous, place.scope, self.about)
 
     def blamed(self, node: Node, error: PersistenceError, tool: str | None = None) -> Failed:
         """The failure of a step by an inner error, with document and step named in it."""
@@ -384,15 +348,6 @@ class Context(ABC):
         if time.monotonic() - self.tally.yielded > _SLICE_SECONDS:
             await asyncio.sleep(0)
             self.tally.yielded = time.monotonic()
-
-
-def givers_of(run: Resumption[Any]) -> dict[str, Giver]:
-    """Who gave each answer, the digest of what they were shown, and when, by path."""
-    return {
-        wait.name: (wait.answered_by, wait.answered_digest, wait.answered_at)
-        for wait in run.suspension.waits
-        if wait.name in run.answers
-    }
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

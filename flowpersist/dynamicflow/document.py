@@ -6,16 +6,15 @@ bounded before it is visited, and it may hold JSON data only.
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from attrs import Factory, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.dynamicflow.expressions import Room
+from flowpersist.dynamicflow.json_texts import TooManyValuesError, canonical, parsed
 from flowpersist.dynamicflow.problems import Problems, problem
 from flowpersist.errors import FlowCode, PersistenceError
 from flowpersist.errors.arguments import check_instance
@@ -46,6 +45,8 @@ MAX_REFERENCES: Final = 10_000
 VERSION: Final = "1.0"
 BYTE_ORDER_MARK: Final = "\ufeff"
 UNNAMED: Final = "(unnamed document)"
+TOO_DEEP: Final = f"the document is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
+TOO_MANY: Final = f"the document has more than {MAX_VALUES} values: pass its data as input instead"
 
 #: The types of a document: an object, or its JSON text.
 Source: TypeAlias = Mapping[str, object] | str | bytes
@@ -58,6 +59,8 @@ class Document:
     name: str
     version: str
     data: Mapping[str, object] = field(repr=False)
+    #: How many values it has, containers included.
+    values: int
     #: What is left for its expressions.
     room: Room = field(repr=False, eq=False, factory=Room)
     #: What is wrong with it, as far as that has been found.
@@ -80,7 +83,7 @@ def load(source: Source) -> Result[Document, PersistenceError]:
         message = f"Invalid document: expected a JSON object, not {_kind(data)}"
         return _refuse(message, UNNAMED, "wrong-type", expected="an object with a list of steps in 'flow'")
     name = name_of(data)
-    return _bounded(data, name).bind(lambda text: _document(data, name, text))
+    return _bounded(data, name)
 
 
 def name_of(data: Mapping[str, object]) -> str:
@@ -97,26 +100,19 @@ def _parse(source: Source) -> Result[object, PersistenceError]:
         return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", UNNAMED)
     try:
         text = source if isinstance(source, bytes) else source.removeprefix(BYTE_ORDER_MARK)
-        return Success(json.loads(text, object_pairs_hook=_object))
-    except (ValueError, RecursionError) as error:
+        return Success(parsed(text, MAX_VALUES))
+    except TooManyValuesError:
+        return _refuse(TOO_MANY, UNNAMED)
+    except RecursionError:
+        return _refuse(TOO_DEEP, UNNAMED)
+    except ValueError as error:
         refused = _refuse(f"the document is not JSON: {error}; pass a JSON object or its text", UNNAMED, "not-json")
         refused.failure().__cause__ = error
         return refused
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object whose keys differ: of two equal ones a parser would drop one without a word."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        twice = next(key for key in made if counts[key] > 1)
-        msg = f"an object has the key {twice[:100]!r} twice: remove one of them"
-        raise ValueError(msg)
-    return made
-
-
-def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
-    """Check every value without recursion and give the canonical text. A value that contains itself is over a limit."""
+def _bounded(data: Mapping[str, object], name: str) -> Result[Document, PersistenceError]:
+    """Check every value without recursion, and copy it. A value that contains itself is over a limit."""
     pending: list[tuple[object, int]] = [(data, 1)]
     seen = signs = 0
     while pending:
@@ -130,14 +126,14 @@ def _bounded(data: Mapping[str, object], name: str) -> Result[str, PersistenceEr
         if strange is not None:
             return _refuse(strange, name, "not-json")
         pending.extend((child, depth + 1) for child in _children(value))
-    return _canonical(data, name)
+    return _copied(data, seen, name).bind(lambda copy: _document(copy, seen, name))
 
 
 def _over(depth: int, seen: int, signs: int) -> str | None:
     if depth > MAX_DEPTH:
-        return f"the document is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it"
+        return TOO_DEEP
     if seen > MAX_VALUES:
-        return f"the document has more than {MAX_VALUES} values: pass its data as input instead"
+        return TOO_MANY
     if signs > MAX_REFERENCES:
         return f"the document has more than {MAX_REFERENCES} references: refer to whole values, or split it"
     return None
@@ -159,29 +155,39 @@ def _children(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _canonical(data: Mapping[str, object], name: str) -> Result[str, PersistenceError]:
+def _copied(data: Mapping[str, object], values: int, name: str) -> Result[Mapping[str, object], PersistenceError]:
+    copy = cast("dict[str, object]", _plain(data))
     try:
-        text = json.dumps(_plain(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = canonical(copy, values)
     except ValueError as error:
         return _refuse(f"the document can't be written as JSON: {error}", name, "not-json")
     if len(text) > MAX_BYTES:
         return _refuse(f"the document has more than {MAX_BYTES} bytes: split it, or pass its data as input", name)
-    return Success(text)
+    return Success(copy)
 
 
 def _plain(value: object) -> object:
+    """The same value as JSON's own classes, with sorted keys."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str.__str__(key): _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool) else _scalar(value)
 
 
-def _document(data: Mapping[str, object], name: str, text: str) -> Result[Document, PersistenceError]:
+def _scalar(value: object) -> object:
+    """A text or a number, without what a subclass adds to it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__int__(value) if isinstance(value, int) else float.__float__(cast("float", value))
+
+
+def _document(data: Mapping[str, object], values: int, name: str) -> Result[Document, PersistenceError]:
     version = data.get("version", VERSION)
     if version != VERSION:
         message = f"unsupported document version {version!r}: this release reads {VERSION!r}"
         return _refuse(message, name, "unsupported", pointer="/version", expected=repr(VERSION))
-    # Parsed from the text, so that the caller can't change the run's copy.
-    return Success(Document(name, VERSION, json.loads(text)))
+    return Success(Document(name, VERSION, data, values))
 
 
 def _refuse(

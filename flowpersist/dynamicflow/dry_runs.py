@@ -22,7 +22,7 @@ from flowpersist.dynamicflow.deciding import option_of
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.ir import Flow, SubFlow
 from flowpersist.dynamicflow.nested import Library
-from flowpersist.dynamicflow.recording import Recording, nodes_by_id, step_in
+from flowpersist.dynamicflow.recording import Recording, nodes_by_id, step_in, unnumbered
 from flowpersist.dynamicflow.results import Completed, FlowOutcome, Suspended, Wait
 from flowpersist.dynamicflow.runner import FlowRunner
 from flowpersist.dynamicflow.stand_ins import Book, DryCall, Origin, stand_ins, unknown_tool
@@ -52,13 +52,14 @@ LAST_YEAR: Final = 9000
 @frozen
 class DryQuestion:
     """One question that the run would have asked at ``path``: its ``prompt``, the ``answer`` that it was given, and the
-    ``origin`` of that.
+    ``origin`` of that. ``tool``: the tool that may ask it by itself; None: the flow does.
     """
 
     path: str
     prompt: str
     answer: object = field(repr=False)
     origin: Origin
+    tool: str | None = None
 
 
 @frozen
@@ -98,8 +99,8 @@ async def dry_run(
     anything. Joins are called. ``input``, ``by`` and ``tenant`` are those of ``FlowRunner.start``. The ``recording``
     has outputs and answers: ``{"steps": …, "tools": …, "answers": …}``, by the paths or ids of steps, and outputs by
     the ids of tools too. An output that it lacks is the smallest value of the tool's output schema; an answer is the
-    question's default, else the smallest value of its schema. A guarded tool always asks. ``longest`` bounds the time
-    that it takes.
+    question's default, else the smallest value of its schema. A guarded tool always asks, and a tool asks what it says
+    it may (``@tool(asks=…)``), all of it. ``longest`` bounds the time that it takes.
 
     A flow that fails is a success with an ``error``. Failure: ``FlowError`` where the document can't be compiled, does
     not fit the tools, takes longer or records more than is allowed, or needs an output of which no value is found;
@@ -241,25 +242,36 @@ class _Rehearsal:
         return None
 
     async def _answered(self, wait: Wait) -> PersistenceError | None:
-        made = self._answer(wait)
+        tool, step = self._asker(wait.step)
+        made = self._answer(wait, step)
         if isinstance(made, Failure):
             return FlowError(f"step {wait.step!r}: {made.failure()}, in the recording's 'answers'", step=wait.step)
         answer, origin = made.unwrap()
         self.questions.append(
-            DryQuestion(wait.step, self.book.noted(wait.awaiting.prompt), self.book.noted(answer), origin)
+            DryQuestion(wait.step, self.book.noted(wait.awaiting.prompt), self.book.noted(answer), origin, tool)
         )
         for voter in _voters(wait.awaiting, self.by):
             receipt = await self.hub.answer(wait.key, answer, by=voter)
             if isinstance(receipt, Failure):
                 refused: PersistenceError = receipt.failure()
-                return self.book.recording.misfit(wait.step, refused) if origin in {"path", "step"} else refused
+                return self.book.recording.misfit(wait.step, step, refused) if origin in {"path", "step"} else refused
             if receipt.unwrap().outcome != "pending":
                 # A rejection may decide before everybody has voted.
                 break
         return None
 
-    def _answer(self, wait: Wait) -> Result[tuple[Any, Origin], PersistenceError]:
-        step = step_in(wait.step)
+    def _asker(self, path: str) -> tuple[str | None, str]:
+        """The tool that asks by itself, if one does, and the question's name: the step's id, of a tool's own question
+        with that of the question.
+        """
+        outer = path
+        while "." in outer:
+            outer = outer.rpartition(".")[0]
+            if outer in self.book.asking:
+                return self.book.asking[outer], step_in(outer) + unnumbered(path[len(outer) :])
+        return None, step_in(path)
+
+    def _answer(self, wait: Wait, step: str) -> Result[tuple[Any, Origin], PersistenceError]:
         recorded = self.book.recording.answer(wait.step, step)
         if recorded is not None:
             return Success(recorded)

@@ -16,15 +16,20 @@ from attrs import define, evolve, field
 
 from flowpersist.dynamicflow import history, operators
 from flowpersist.dynamicflow.answered import bring, named, unmarked
+from flowpersist.dynamicflow.apart import Parts, held
 from flowpersist.dynamicflow.budgets import MAX_BEGUN
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
 from flowpersist.dynamicflow.journal import is_logged
+from flowpersist.dynamicflow.later import needs, now
+from flowpersist.dynamicflow.located import inner_of, outer_of, takes_previous, within
 from flowpersist.dynamicflow.outcomes import PENDING, RAISED, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
+from flowpersist.dynamicflow.references import Reference
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.state import Frame, error_of, failure_of, path_to, sub_frame
+from flowpersist.dynamicflow.state import Frame, error_of, failure_of, is_finished, path_to, sub_frame
 from flowpersist.errors import FlowError
+from flowpersist.hub.telemetry import failed, span
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Block, Node, Retry
@@ -44,23 +49,25 @@ def backoff(failures: int) -> float:
 
 @define
 class Engine(Context):
-    """One leg's passes over a flow; after a pass ``outputs`` has the results of all finished steps."""
+    """One leg's passes over a flow; once all steps are done ``outputs`` has their results."""
 
     backoff: RetryPause = backoff
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     outputs: dict[str, object] = field(factory=dict, repr=False)
+    #: What of the run's state is apart; None: nothing is.
+    parts: Parts | None = field(default=None, repr=False)
     #: Whether an earlier leg has found that the input is within the limits.
     checked: bool = False
     #: How many steps have begun, in all passes.
     begun: int = 0
 
     async def run(self, frame: Frame) -> StepOutcome:
-        """Run the flow as far as possible. ``outputs`` then has the results of all finished steps."""
+        """Run the flow as far as possible. ``outputs`` has the results of the steps once all of them are done."""
         task = asyncio.current_task()
         self.home = (task, 0 if task is None else task.cancelling())
         try:
             if not self.checked:
-                await self.walked(self.input)
+                await self.walked(now(self.input))
         except WALK_ERRORS as error:
             return Failed(FlowError(f"the run's input {walk_problem(error)}", self.flow.name, reference="$input"))
         while True:
@@ -68,7 +75,8 @@ class Engine(Context):
             self._come.clear()
             scope = Scope()
             outcome = await self.outermost(StepPosition("", "", frame, scope, Done(self.input)))
-            self.outputs = unmarked(scope.steps)
+            if isinstance(outcome, Done):
+                self.outputs = await self._outputs(scope)
             self.forget_waits(lambda path: path not in self.waiting)
             # A wait that did not fit may fit now, and there may be no other answer that would trigger it.
             if outcome is not PENDING or not (self.news or (self.tally.put_off and self.tally.freed)):
@@ -84,7 +92,7 @@ class Engine(Context):
         """Run steps one after another; gives the last one's result, or the block's input if it is empty."""
         previous = place.previous
         for index, name in enumerate(block, start=1):
-            known = "result" in sub_frame(place.frame, name)
+            known = is_finished(sub_frame(place.frame, name))
             outcome = await self.step(self.flow.nodes[name], place, previous)
             if not isinstance(outcome, Done):
                 return outcome
@@ -118,12 +126,16 @@ class Engine(Context):
     async def step(self, node: Node, around: StepPosition, previous: Done) -> StepOutcome:
         """See ``Context``."""
         frame = sub_frame(around.frame, node.id)
-        if "result" not in frame:
+        if not is_finished(frame):
             path, trail = path_to(around.path, node.id), path_to(around.trail, node.id)
-            outcome = await self._begin(node, StepPosition(path, trail, frame, around.scope, previous))
+            await self._read_ahead(node, around, previous)
+            with span(f"step {node.id}", {"flowpersist.step": node.id, "flowpersist.step.path": path}) as current:
+                outcome = await self._begin(node, StepPosition(path, trail, frame, around.scope, previous))
+                if isinstance(outcome, Failed):
+                    failed(current, outcome.error)
             if not isinstance(outcome, Done):
                 return outcome
-        return _recall(node, frame, around.scope)
+        return self._recall(node, frame, around.scope)
 
     async def _begin(self, node: Node, place: StepPosition) -> StepOutcome:
         await self.pace()
@@ -237,6 +249,45 @@ class Engine(Context):
         )
         frame.update(told)
 
+    async def _read_ahead(self, node: Node, around: StepPosition, previous: Done) -> None:
+        """Decode what an outermost step refers to, in a thread: its lookups would do so in the event loop."""
+        if self.parts is None or not self.parts.keys or around.path:
+            return
+        keys: set[str] = set()
+        for one in within(node, self.flow.nodes):
+            if takes_previous(one):
+                keys.update(previous.keys)
+            for located in (*outer_of(one), *inner_of(one)):
+                reference = located.found
+                if not isinstance(reference, Reference):
+                    continue
+                if reference.root == "input":
+                    keys.update(needs(self.input, reference.path))
+                elif reference.root == "previousOutput":
+                    keys.update(previous.keys)
+                    keys.update(around.scope.keys(str(reference.path[0])) if reference.short else ())
+                else:
+                    keys.update(around.scope.keys(reference.root))
+        await self.parts.ready(sorted(keys))
+
+    async def _outputs(self, scope: Scope) -> dict[str, object]:
+        if self.parts is not None:
+            await self.parts.ready(self.parts.keys)
+        return {name: now(value) for name, value in unmarked(scope.steps).items()}
+
+    def _recall(self, node: Node, frame: Frame, scope: Scope) -> Done:
+        """Bind the names that a finished step exports."""
+        apart = {} if self.parts is None or "apart" not in frame else held(self.parts, frame)
+        for part, names in (("steps", scope.steps), ("variables", scope.variables)):
+            bring(names, frame.get(part, {}))
+            bring(names, {place[1]: value for place, value in apart.items() if place[0] == part})
+        result, given = (apart.get((part,), frame.get(part)) for part in ("result", "given"))
+        bring(scope.steps, named(node.id, result, given))
+        # A variable with the step's own name is the step: `$name.output` still means its result.
+        if node.output is not None and node.output != node.id:
+            bring(scope.variables, named(node.output, result, given))
+        return Done(result, frame.get("tool"), given)
+
 
 def _repeats(retry: Retry, error: FlowError) -> bool:
     """Whether a failure is of a class that is tried again: that of the error, or of what it was caused by."""
@@ -253,18 +304,6 @@ def _repeats(retry: Retry, error: FlowError) -> bool:
 
 def _given(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
     return {name: value for name, value in fields if value}
-
-
-def _recall(node: Node, frame: Frame, scope: Scope) -> Done:
-    """Bind the names that a finished step exports."""
-    bring(scope.steps, frame.get("steps", {}))
-    bring(scope.variables, frame.get("variables", {}))
-    done = _kept(frame)
-    bring(scope.steps, named(node.id, done.value, done.given))
-    # A variable with the step's own name is the step: `$name.output` still means its result.
-    if node.output is not None and node.output != node.id:
-        bring(scope.variables, named(node.output, done.value, done.given))
-    return done
 
 
 def _kept(frame: Frame) -> Done:

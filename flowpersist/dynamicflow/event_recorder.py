@@ -18,13 +18,13 @@ from returns.result import Failure, Success
 
 from flowpersist.dynamicflow.event_data import event_text, questions
 from flowpersist.dynamicflow.facts import EVENTS, run_id_of
-from flowpersist.errors import FlowError, PersistenceError, StorageError
+from flowpersist.errors import PersistenceError, StorageError
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.events import Emit, EventType
     from flowpersist.hub.event_log import EventLog
     from flowpersist.hub.outcome import Outcome
-    from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.hub.transactions import Suspensions
     from flowpersist.inputs.await_input import AwaitInput
     from flowpersist.lifecycle import Resumption
 
@@ -95,7 +95,7 @@ class Recorder:
         told = questions([*before, *waits.items()])
         self.note("flow-suspended", {"run": run_id_of(held), **told, "running": running})
 
-    def parked(self, error: FlowError) -> None:
+    def parked(self, error: PersistenceError) -> None:
         """Record that the run is about to be parked."""
         told = {"run": run_id_of(self.run().suspension), "error": error.to_problem(), "parked": True}
         self.note("flow-error", told)
@@ -168,12 +168,12 @@ class Recorder:
 
 
 async def recorder_of(
-    hub: PersistenceHub, run: Resumption[Any], follower: Emit, now: Callable[[], Resumption[Any]]
+    suspensions: Suspensions, run: Resumption[Any], follower: Emit, now: Callable[[], Resumption[Any]]
 ) -> Outcome[Recorder | None]:
     """What records the events of a leg; None for a run without events. ``now`` gives the run as it is held now."""
     if not run.suspension.metadata.get(EVENTS):
         return Success(None)
-    log, records = hub.suspensions.side_records.events, hub.suspensions.records
+    log, records = suspensions.side_records.events, suspensions.records
     found = await log.end(run.suspension)
     if not isinstance(found, Success):
         return Failure(found.failure())

@@ -14,6 +14,7 @@ EventType: TypeAlias = Literal[
     "flow-start",
     "flow-resumed",
     "flow-progress",
+    "map-progress",
     "flow-suspended",
     "flow-complete",
     "flow-error",
@@ -37,6 +38,8 @@ class FlowEvent:
     flow-start            run, flow
     flow-resumed          run, flow, answered (the paths whose answers have come)
     flow-progress         step, total (of the outermost steps), node
+    map-progress          node, path, done, items: at each walk's beginning, then for
+                          each hundredth of the items
     flow-suspended        run, waits: each with step, key, awaiting; due; accepted (bool);
                           running (bool): the waits are open, other steps still run
     flow-complete         run, result, outputs

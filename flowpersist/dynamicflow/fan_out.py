@@ -15,6 +15,7 @@ from flowpersist.dynamicflow.state import Frame, failure_of, path_to, sub_frame
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context, StepPosition
+    from flowpersist.dynamicflow.progress import Progress
 
 __all__ = ["FanOut", "first_of", "settle_failure"]
 
@@ -42,6 +43,8 @@ class FanOut:
     concurrency: int
     #: What a finished or failed one means for the others: True ends them, a failure fails them all.
     judge: Callable[[int, Done | Failed], bool | Failed] | None = None
+    #: Is told of each that has finished; None: nobody is.
+    progress: Progress | None = None
     _waiting: set[int] = field(factory=set, init=False)
     #: Those whose answers have come.
     _due: deque[int] = field(factory=deque, init=False)
@@ -55,6 +58,8 @@ class FanOut:
     async def all(self) -> Failed | Pending | None:
         """Run all. None if all, or enough of them, have finished."""
         to_run = self._to_run()
+        if self.progress is not None:
+            self.progress.begin(self.count - len(to_run) - len(self._waiting))
         self._indexes = iter(to_run)
         self.context.fans.add(self._revive)
         try:
@@ -128,6 +133,8 @@ class FanOut:
                 # Its answer may have come before it was among those that wait.
                 self._go_on([index] if self.context.has_come(f"{self.place.path}[{index}]") else [])
                 continue
+            if self.progress is not None and isinstance(outcome, Done):
+                self.progress.further()
             verdict = outcome if self.judge is None else self.judge(index, outcome)
             if isinstance(verdict, Failed):
                 return Verdict(verdict)

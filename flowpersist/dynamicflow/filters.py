@@ -27,7 +27,7 @@ __all__ = ["run_filter"]
 
 async def run_filter(context: Context, node: Node, operation: Filter, place: StepPosition, attempt: int) -> StepOutcome:
     """Give the items for which the condition holds."""
-    items = collection(context, node, operation.over, place)
+    items = await collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     givers = givers_of_items(context, node, operation.over, place, len(items))

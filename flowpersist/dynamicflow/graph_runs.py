@@ -20,7 +20,7 @@ from flowpersist.dynamicflow.ir import START, Conditional, Decision, Node
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import WALK_ERRORS, walk_problem
 from flowpersist.dynamicflow.scope import Scope
-from flowpersist.dynamicflow.state import path_to, sub_frame
+from flowpersist.dynamicflow.state import is_finished, path_to, sub_frame
 from flowpersist.dynamicflow.values import holds
 from flowpersist.errors import FlowError
 
@@ -172,7 +172,7 @@ class _Walk:
         return outcome
 
     def _is_finished(self, name: str) -> bool:
-        return "result" in sub_frame(self.place.frame, name)
+        return is_finished(sub_frame(self.place.frame, name))
 
     def _scope(self, before: int) -> Scope:
         """The names for a node that has these nodes before it: of a variable that several of them set, the last value.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
+
+from flowpersist.dynamicflow.json_texts import canonical
 
 __all__ = ["LABELS", "content_hash"]
 
@@ -21,19 +22,20 @@ def content_hash(
     steps: Iterable[Mapping[str, object]],
     inner: Mapping[int, str] = MappingProxyType({}),
     registered: Mapping[str, str] = MappingProxyType({}),
+    *,
+    values: int,
 ) -> str:
     """``sha256:`` and the hex digest of the document's canonical JSON (sorted keys, ASCII).
 
     Left out are its ``metadata`` and ``version``, and the ``description``, ``name`` and ``metadata`` of these steps,
     which are parts of ``data``. Of a sub-flow its own hash counts: ``inner`` has it by the identity of a document
-    within this one, ``registered`` by the id of a registered one.
+    within this one, ``registered`` by the id of a registered one. ``values`` is how many values the document has.
     """
     # By identity: the same fields elsewhere, as in a tool's arguments, are data.
     labelled = {id(step) for step in steps}
     whole: object = {name: _bare(value, labelled, inner) for name, value in data.items() if name not in _TITLES}
     whole = [whole, dict(registered)] if registered else whole
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(canonical(whole, values).encode()).hexdigest()}"
 
 
 def _bare(value: object, labelled: set[int], inner: Mapping[int, str]) -> object:

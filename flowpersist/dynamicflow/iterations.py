@@ -13,6 +13,7 @@ from flowpersist.dynamicflow.ir import Decision
 from flowpersist.dynamicflow.naming import INDEX
 from flowpersist.dynamicflow.outcomes import Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SLICE
+from flowpersist.dynamicflow.progress import Progress
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.state import sub_frame
 from flowpersist.dynamicflow.values import collection, givers_of_items, resolve
@@ -27,7 +28,7 @@ __all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
 
 async def run_map(context: Context, node: Node, operation: Map, place: StepPosition) -> StepOutcome:
     """Run one iteration for each item; gives a list in the order of the items."""
-    items = collection(context, node, operation.over, place)
+    items = await collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
 
@@ -41,7 +42,8 @@ async def run_map(context: Context, node: Node, operation: Map, place: StepPosit
             return settle_failure(context, place, f"[{index}]", outcome)
         return outcome
 
-    stopped = await FanOut(context, place, len(items), iterate, operation.concurrency).all()
+    progress = Progress(context.emit, node.id, place.path, len(items))
+    stopped = await FanOut(context, place, len(items), iterate, operation.concurrency, progress=progress).all()
     if stopped is not None:
         return stopped
     frames = _frames(place.frame, len(items))
@@ -98,7 +100,7 @@ def _frames(frame: Frame, count: int) -> list[Frame]:
 
 async def run_reduce(context: Context, node: Node, operation: Reduce, place: StepPosition) -> StepOutcome:
     """Run one iteration after another, each with the accumulator of the previous one."""
-    items = collection(context, node, operation.over, place)
+    items = await collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     frame = place.frame
@@ -130,7 +132,7 @@ async def run_loop(context: Context, node: Node, operation: Loop, place: StepPos
     """Run one iteration after another. Variables that one sets are visible to the next, and to the steps after the
     loop.
     """
-    items = [] if operation.condition is not None else collection(context, node, operation.over, place)
+    items = [] if operation.condition is not None else await collection(context, node, operation.over, place)
     if isinstance(items, Failed):
         return items
     results: list[object] = place.frame.setdefault("results", [])

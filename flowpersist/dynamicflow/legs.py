@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.dynamicflow import parking
+from flowpersist.dynamicflow.apart import Parts, set_apart, whole
 from flowpersist.dynamicflow.compiled import CompiledFlows
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
 from flowpersist.dynamicflow.durability import AT_PAUSES, Durability
@@ -27,6 +28,7 @@ from flowpersist.dynamicflow.state import CHECKED, State, check_state, failure_o
 from flowpersist.dynamicflow.storing import Keeper
 from flowpersist.dynamicflow.streaming import tell
 from flowpersist.errors import (
+    ClaimsHalted,
     FlowDeadlinePassed,
     FlowError,
     PersistenceError,
@@ -37,6 +39,7 @@ from flowpersist.errors import (
     SuspensionClosed,
 )
 from flowpersist.hub.lease import hold
+from flowpersist.hub.telemetry import failed, span_of_run
 from flowpersist.hub.wakeup import Bell
 from flowpersist.lifecycle import NewSuspension, Resumption, Status, Suspension
 
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["Legs", "suspended"]
 
 _log = logging.getLogger("flowpersist.dynamicflow")
+#: Why this process does not go on with a run that others go on with, now or later.
+_GOES_ON_LATER = (SuspensionBusy, StillWaiting, SuspensionClosed, ClaimsHalted)
 
 
 @frozen
@@ -94,9 +99,11 @@ class Legs:
         ``flow`` is the document to continue with, if not the run's own; ``held``: the caller renews its first lease.
         """
         while True:
-            ended = await (self._leg(run, emit, flow) if held else self._held(run, emit, flow))
-            if isinstance(ended, Failure):
-                return ended
+            with span_of_run("flowpersist.run", run) as current:
+                ended = await (self._leg(run, emit, flow) if held else self._held(run, emit, flow))
+                if isinstance(ended, Failure):
+                    failed(current, ended.failure())
+                    return ended
             value = ended.unwrap()
             if isinstance(value, Completed):
                 return Success(value)
@@ -105,8 +112,8 @@ class Legs:
             # Callers that answered meanwhile were told that this process takes the answer, so it must continue.
             claimed = await self.hub.claim(value.suspension.id, lease=self.lease)
             if isinstance(claimed, Failure):
-                # Another process that was faster continues the run.
-                taken = isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed)
+                # Another process that was faster continues the run, or a worker once the halt is lifted.
+                taken = isinstance(claimed.failure(), _GOES_ON_LATER)
                 return Success(value.suspended) if taken else Failure(claimed.failure())
             run, held = claimed.unwrap(), False
 
@@ -145,7 +152,7 @@ class Legs:
                 "flow-resumed",
                 {"run": run_id_of(run.suspension), "flow": current.name, "answered": sorted(run.answers)},
             )
-        recorded = await recorder_of(self.hub, run, emit, lambda: keeper.run)
+        recorded = await recorder_of(self.hub.suspensions, run, emit, lambda: keeper.run)
         if isinstance(recorded, Failure):
             return recorded
         recorder = recorded.unwrap()
@@ -205,9 +212,10 @@ class Legs:
                 return bound.late(keeper.run) or outcome
 
     async def _prepared(self, run: Resumption[Any], target: Flow | None) -> Outcome[tuple[State, Flow]]:
-        checked = check_state(run.state)
-        if target is not None:
-            checked = checked.bind(lambda state: self.migrations.apply(state, target))
+        if target is None:
+            checked = check_state(run.state)
+        else:
+            checked = (await whole(run.state)).bind(lambda state: self.migrations.apply(state, target))
         if isinstance(checked, Failure):
             self._tell(run, checked.failure())
             return Failure(checked.failure())
@@ -232,12 +240,14 @@ class Legs:
         delivered = {*run.answers, *run.expired, DEADLINE}
         carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
         sizes = {wait.name: wait.size for wait in carried}
+        parts = Parts(state)
         migrated = run.suspension.metadata.get("hash") != flow.hash
         return Engine(
             flow=flow,
             toolbox=self.toolbox,
             run_id=run_id_of(run.suspension),
-            input=state["input"],
+            input=parts.input,
+            parts=parts,
             answers={name: value for name, value in run.answers.items() if not is_used(name, used)},
             givers=givers_of(run),
             expired={name for name in run.expired if not is_used(name, used)},
@@ -291,7 +301,8 @@ class Legs:
             if isinstance(kept, Failure) and state is not None and _never(kept.failure()):
                 kept = await parking.park(self.hub, run, error, state=None, unread=(), metadata=metadata)
             return kept if isinstance(kept, Failure) else Failure(parking.parked(kept.unwrap(), error))
-        steps = [] if state is None else history_of(flow, state["frame"])
+        seen = None if state is None else await whole(state)
+        steps = history_of(flow, seen.unwrap()["frame"]) if isinstance(seen, Success) else []
         ended = await self.hub.fail(run, error=named, why={**failure_of(error), "steps": steps}, metadata=metadata)
         return Failure(ended.failure()) if isinstance(ended, Failure) else Failure(error)
 
@@ -302,7 +313,7 @@ class Legs:
         run, engine = keeper.run, keeper.engine
         paused = await self.hub.suspend_next(
             run,
-            keeper.state,
+            await set_apart(keeper.state, engine.codec.limits.max_bytes),
             awaiting=engine.waits or None,
             until="each",
             superseded=keeper.superseded,

@@ -24,6 +24,8 @@ from flowpersist.dynamicflow.ir import (
     SubFlow,
     Switch,
     ToolCall,
+    blocks_of,
+    decisions_of,
 )
 from flowpersist.dynamicflow.prompts import TEXTS
 from flowpersist.dynamicflow.references import Reference
@@ -83,6 +85,21 @@ def inner_of(node: Node) -> Iterator[Located]:
     operation = node.operation
     if isinstance(operation, Filter | Loop) and operation.condition is not None:
         yield from of_condition(operation.condition, node.place.at("condition"))
+
+
+def within(node: Node, nodes: Mapping[str, Node]) -> Iterator[Node]:
+    """A step, and all steps within it."""
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        yield one
+        pending.extend(nodes[name] for _, block in blocks_of(one) for name in block)
+
+
+def takes_previous(node: Node) -> bool:
+    """Whether a step uses the result of the one before without a reference to it."""
+    called = [node.operation, *decisions_of(node)]
+    return any(isinstance(call, ToolCall | Decision) and call.arguments is None for call in called)
 
 
 def of_condition(condition: Expression | Decision, pointer: str) -> Iterator[Located]:

@@ -59,7 +59,8 @@ class Library:
             return Failure(FlowError(f"the flow {name!r} contains itself ({circle}): use a loop"))
         if name not in self.sources:
             known = ", ".join(sorted(self.sources)) or "none"
-            message = f"the flow {name!r} is not registered: expected one of FlowRunner(flows={{…}}) ({known})"
+            given = "FlowRunner(flows={…}), of the command --flows ID=FILE"
+            message = f"the flow {name!r} is not registered: expected one of {given} ({known})"
             return Failure(FlowError(message[:2000]))
         self._trail.append(name)
         try:
@@ -110,7 +111,7 @@ def _inline(draft: Draft, document: Document, library: Library, compiled: _Compi
 
 
 def _named(inner: Document, name: str) -> Document:
-    return Document(name, inner.version, inner.data) if inner.name == UNNAMED else inner
+    return Document(name, inner.version, inner.data, inner.values) if inner.name == UNNAMED else inner
 
 
 def _report(draft: Draft, document: Document, error: PersistenceError, *, inline: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
+from flowpersist.dynamicflow.later import needs, now
 from flowpersist.errors import FlowError
 
 __all__ = ["PENDING", "RAISED", "Done", "Failed", "Pending", "StepOutcome"]
@@ -23,12 +24,27 @@ RAISED: Final = (Exception, asyncio.CancelledError)
 @frozen
 class Done:
     """A step has its result. While it is passed on unchanged, ``tool`` is the id of the tool that returned it, and
-    ``given`` says who gave it and when, if it is an answer.
+    ``given`` says who gave it and when, if it is an answer. Both may stand apart until they are asked for.
     """
 
-    value: object = field(repr=False)
+    _value: object = field(repr=False, alias="value")
     tool: str | None = None
-    given: object = field(default=None, repr=False, eq=False)
+    _given: object = field(default=None, repr=False, eq=False, alias="given")
+
+    @property
+    def value(self) -> object:
+        """The result."""
+        return now(self._value)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of what has to be read for them."""
+        return frozenset([*needs(self._value), *needs(self._given)])
+
+    @property
+    def given(self) -> object:
+        """Who gave it, and when."""
+        return now(self._given)
 
 
 @frozen

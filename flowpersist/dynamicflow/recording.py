@@ -4,7 +4,8 @@
 
     {"steps":   {"each[2].charge": …, "charge": …},    outputs, by the paths or the ids of steps
      "tools":   {"charge_card": …},                    outputs, by the ids of tools
-     "answers": {"asked[0].ok": …, "ok": …}}           answers, by the paths or the ids of steps
+     "answers": {"asked[0].ok": …, "ok": …,            answers, by the paths or the ids of steps
+                 "charge.limit": …}}                   of a question that a tool asks by itself, both ids
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from flowpersist.inputs.json_schema import check_json
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.ir import Flow
 
-__all__ = ["Recorded", "Recording", "nodes_by_id", "step_in"]
+__all__ = ["Recorded", "Recording", "nodes_by_id", "step_in", "unnumbered"]
 
 #: Where a recorded value was found.
 Recorded: TypeAlias = Literal["path", "step", "tool"]
@@ -58,7 +59,12 @@ def nodes_by_id(flow: Flow) -> dict[str, list[Node]]:
 
 def step_in(path: str) -> str:
     """The id of the step at a path."""
-    return _NUMBER.sub("", path).rpartition(".")[2]
+    return unnumbered(path).rpartition(".")[2]
+
+
+def unnumbered(path: str) -> str:
+    """A path without the numbers of iterations and branches."""
+    return _NUMBER.sub("", path)
 
 
 @define
@@ -87,11 +93,11 @@ class Recording:
         """The recorded answer to a question: by its path, else by its step."""
         return self._found("answers", path, "path") or self._found("answers", step, "step")
 
-    def misfit(self, path: str, error: PersistenceError) -> PersistenceError:
+    def misfit(self, path: str, step: str, error: PersistenceError) -> PersistenceError:
         """The error for a recorded answer that is refused, with its place in the recording."""
         if not isinstance(error, InputValidationError):
             return error
-        key = path if path in self.sections["answers"] else step_in(path)
+        key = path if path in self.sections["answers"] else step
         at = f"/answers/{escaped(key)}"
         made = _refusal([Problem(at + one.pointer, one.message) for one in error.problems])
         made.__cause__ = error
@@ -146,7 +152,11 @@ def _problems(given: Mapping[str, object], nodes: Mapping[str, list[Node]], tool
 
 def _of_step(section: str, key: str, value: object, nodes: Mapping[str, list[Node]], toolbox: Toolbox) -> str | None:
     """What is wrong with an entry by a step's path or id."""
-    ids = _NUMBER.sub("", key).split(".")
+    ids = unnumbered(key).split(".")
+    # The id of a question may have dots itself.
+    splits = range(1, len(ids)) if section == "answers" else ()
+    if any(".".join(ids[at:]) in _own_questions(ids[:at], nodes, toolbox) for at in splits):
+        return None
     strange = next((each for each in ids if each not in nodes), None)
     if strange is not None:
         return f"names {shown(strange)}, which is not a step of the flow"
@@ -154,12 +164,21 @@ def _of_step(section: str, key: str, value: object, nodes: Mapping[str, list[Nod
     tools = [toolbox.get(name) for name in names]
     if section == "answers":
         asks = AWAIT_INPUT in names or any(isinstance(tool, AwaitInput) or _guarded(tool) for tool in tools)
-        return None if asks else f"is an answer, and the step {ids[-1]!r} asks nothing: use 'steps' for its output"
+        own = "".join(f", or answer its question {ids[-1]}.{one}" for one in _own_questions(ids, nodes, toolbox))
+        said = f"is an answer, and the step {ids[-1]!r} asks nothing: use 'steps' for its output{own}"
+        return None if asks else said
     calls = [tool for tool in tools if isinstance(tool, Tool)]
     if not calls:
         more = ": use 'answers'" if names else ""
         return f"is an output, and the step {ids[-1]!r} calls no tool{more}"
     return _misfit(calls, value)
+
+
+def _own_questions(ids: list[str], nodes: Mapping[str, list[Node]], toolbox: Toolbox) -> tuple[str, ...]:
+    """The ids of what the tool of a step may ask by itself, the step being the last one of a path."""
+    found = nodes.get(ids[-1], ()) if ids and all(each in nodes for each in ids) else ()
+    tools = [toolbox.get(name) for node in found for name, _ in tools_of(node)]
+    return tuple(dict.fromkeys(one.id for tool in tools if isinstance(tool, Tool) for one in tool.asks))
 
 
 def _strange(key: object, value: object) -> str | None:

@@ -10,9 +10,9 @@ from attrs import field, frozen
 from returns.result import Failure, Success
 
 from flowpersist.backends.base import check_text
+from flowpersist.dynamicflow.apart import whole
 from flowpersist.dynamicflow.facts import KIND
 from flowpersist.dynamicflow.rewinding import Rewound, rewound
-from flowpersist.dynamicflow.state import check_state
 from flowpersist.dynamicflow.stored_runs import flow_of
 from flowpersist.errors import FlowError, PersistenceError, SuspensionNotFound
 from flowpersist.errors.arguments import check_instance, check_mapping, check_optional, check_str
@@ -98,7 +98,7 @@ class Retry:
         )
 
     async def _rewound(self, seen: Peek[Any]) -> Outcome[Rewound]:
-        checked = check_state(seen.state)
+        checked = await whole(seen.state)
         if isinstance(checked, Failure):
             return Failure(checked.failure())
         state = checked.unwrap()

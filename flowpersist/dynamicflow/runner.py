@@ -7,66 +7,57 @@ from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from returns.result import Failure, Success
+from returns.result import Failure
 
 from flowpersist.backends.base import Scalar, check_text
-from flowpersist.dynamicflow.checking import misfit
-from flowpersist.dynamicflow.compile import compile_document, compile_soon
+from flowpersist.dynamicflow.beginning import Beginning
+from flowpersist.dynamicflow.compile import compile_document
 from flowpersist.dynamicflow.document import Source, check_source
 from flowpersist.dynamicflow.durability import TAKES, DurabilityOption, durability_of
-from flowpersist.dynamicflow.ended import ended
 from flowpersist.dynamicflow.engine import RetryPause
 from flowpersist.dynamicflow.engine import backoff as default_backoff
 from flowpersist.dynamicflow.events import Emit, FlowEvent, StoredEvent, nothing
 from flowpersist.dynamicflow.executing import Executors
-from flowpersist.dynamicflow.facts import KIND, needs, no_flow, run_id_of
+from flowpersist.dynamicflow.facts import KIND
 from flowpersist.dynamicflow.following import Bells, events_of
 from flowpersist.dynamicflow.inspecting import RunInspection, inspected
-from flowpersist.dynamicflow.legs import Legs, suspended
+from flowpersist.dynamicflow.legs import Legs
 from flowpersist.dynamicflow.migrations import Migration, Migrations
 from flowpersist.dynamicflow.nested import Library
-from flowpersist.dynamicflow.parking import Failed, check_failed, parked
-from flowpersist.dynamicflow.results import Accepted, FlowOutcome
+from flowpersist.dynamicflow.parking import Failed, check_failed
+from flowpersist.dynamicflow.replying import checked_reply
+from flowpersist.dynamicflow.results import FlowOutcome
 from flowpersist.dynamicflow.retrying import Retry, RunLike, check_named_run
-from flowpersist.dynamicflow.starting import START, Terms
-from flowpersist.dynamicflow.streaming import follow, tell
+from flowpersist.dynamicflow.starting import Terms
+from flowpersist.dynamicflow.streaming import follow
 from flowpersist.dynamicflow.tools import Join, Tool, Toolbox, check_executor
+from flowpersist.dynamicflow.upgrade_check import ChecksRuns
 from flowpersist.dynamicflow.working import FlowWorker
-from flowpersist.errors import (
-    FlowError,
-    PersistenceError,
-    StillWaiting,
-    SuspensionBusy,
-    SuspensionClosed,
-)
 from flowpersist.errors.arguments import (
     check_callable,
     check_duration,
     check_flag,
     check_instance,
     check_optional,
-    check_str,
     check_whole,
     mistyped,
 )
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.answering_verbs import Reply, claim_unless
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import Backoff
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By, subject_of
-from flowpersist.lifecycle import Criteria, NewSuspension, Resumption, Status, Suspension, WaitStatus
+from flowpersist.inputs.people import By, Via, subject_of
+from flowpersist.lifecycle import Criteria, Resumption
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.ir import Flow
     from flowpersist.hub.transactions import KeyLike
 
 __all__ = ["FlowRunner"]
 
 
-class FlowRunner:
+class FlowRunner(ChecksRuns):
     """Runs DynamicFlow documents on a hub. It may be used by any number of tasks of one event loop.
 
     ``tools`` are Tools and AwaitInputs, ``joins`` say how one tool's output becomes another's input, ``migrations`` how
@@ -117,9 +108,11 @@ class FlowRunner:
         often = durability_of(durability)
         if often is None:
             mistyped("durability", TAKES, durability)
-        self._events = events
         self._bells = Bells(self.hub)
         self._legs = Legs(self.hub, self.toolbox, self.migrations, lease, backoff, failed, often)
+        self._beginning = Beginning(
+            self.hub, self.toolbox, self.migrations, self._library, self._legs, lease, events=events
+        )
 
     @discreet
     async def start(
@@ -154,15 +147,17 @@ class FlowRunner:
         document: Source | None = None,
         by: By | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
     ) -> Outcome[FlowOutcome]:
-        """Answer one wait and run on, until the run is done or awaits other answers.
+        """Answer one wait and run on, until the run is done or awaits other answers. ``via`` is how the answer came.
 
         If another process is running it, the answer is recorded and ``Accepted``: that process, or the next one that
         claims the run, continues it. A document of another hash needs a registered Migration. A refusal (an answer that
         does not match its schema, a missing tool) leaves the run as it was.
         """
-        _check_answer(document, by, shown_digest)
-        return await self._resume(key, Reply(answer, by, shown_digest), document, nothing)
+        return await self._beginning.resume(
+            key, checked_reply(document, answer, by, shown_digest, via), document, nothing
+        )
 
     @discreet
     async def retry(
@@ -184,7 +179,7 @@ class FlowRunner:
         check_named_run(run)
         check_optional(document, "document", check_source)
         check_optional(subject_of(by), "by", check_text)
-        return await self._retry(run, Retry(from_step, edit, by), document, nothing)
+        return await self._beginning.retry(run, Retry(from_step, edit, by), document, nothing)
 
     @discreet
     async def inspect(self, run: RunLike) -> Outcome[RunInspection]:
@@ -225,11 +220,11 @@ class FlowRunner:
         document: Source | None = None,
         by: By | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
     ) -> AsyncGenerator[FlowEvent, None]:
         """The same as ``resume``, with the events while they happen."""
-        _check_answer(document, by, shown_digest)
-        reply = Reply(answer, by, shown_digest)
-        return follow(lambda emit: self._resume(key, reply, document, emit), self.hub.suspensions.tracebacks)
+        reply = checked_reply(document, answer, by, shown_digest, via)
+        return follow(lambda emit: self._beginning.resume(key, reply, document, emit), self.hub.suspensions.tracebacks)
 
     @discreet
     def events(
@@ -288,109 +283,4 @@ class FlowRunner:
         await worker.run()
 
     async def _start(self, document: Source, value: object, terms: Terms, emit: Emit) -> Outcome[FlowOutcome]:
-        compiled = await compile_soon(document, self._library)
-        if isinstance(compiled, Failure):
-            return tell(emit, None, Failure(compiled.failure()))
-        flow = compiled.unwrap()
-        unfit = misfit(flow, self.toolbox)
-        if unfit is not None:
-            return tell(emit, None, Failure(unfit))
-        given = {} if value is None else value
-        stored = await terms.store(self.hub, flow, given, self.lease, events=self._events)
-        if isinstance(stored, Failure):
-            return tell(emit, None, stored)
-        new = stored.unwrap()
-        emit("flow-start", {"run": run_id_of(new), "flow": flow.name})
-        return tell(emit, run_id_of(new), await self._begun(new, emit))
-
-    async def _begun(self, new: NewSuspension, emit: Emit) -> Outcome[FlowOutcome]:
-        """Begin a stored run, or give the state of one that had begun before."""
-        begun = all(wait.name != START or wait.status is not WaitStatus.OPEN for wait in new.waits)
-        match new.status:
-            case Status.COMPLETED | Status.FAILED:
-                how = await ended(self.hub, new)
-                return how if isinstance(how, Failure) else Success(how.unwrap())
-            case Status.PARKED:
-                looked = await self.hub.peek(new.id)
-                return looked if isinstance(looked, Failure) else Failure(parked(new, None, looked.unwrap().state))
-            case Status.WAITING if begun:
-                return Success(suspended(new))
-        named, value = (new.id, MISSING) if begun else (new.keys[START], True)
-        claimed = await self.hub.claim(named, value, lease=self.lease)
-        return claimed if isinstance(claimed, Failure) else await self._driven(claimed.unwrap(), emit, None)
-
-    async def _retry(self, run: RunLike, how: Retry, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
-        compiled = None if document is None else await compile_soon(document, self._library)
-        if isinstance(compiled, Failure):
-            return tell(emit, None, Failure(compiled.failure()))
-        flow = None if compiled is None else compiled.unwrap()
-
-        async def refuse(suspension: Suspension) -> PersistenceError | None:
-            return no_flow(suspension) or self._refusal(suspension.metadata, flow)
-
-        taken = await how.take(self.hub, run, self.lease, refuse)
-        if isinstance(taken, Failure):
-            return tell(emit, None, Failure(taken.failure()))
-        held = taken.unwrap()
-        return tell(emit, run_id_of(held.suspension), await self._driven(held, emit, flow))
-
-    async def _resume(self, key: KeyLike, reply: Reply, document: Source | None, emit: Emit) -> Outcome[FlowOutcome]:
-        run_id: str | None = None
-        flow: Flow | None = None
-
-        async def refusal(suspension: Suspension) -> PersistenceError | None:
-            nonlocal run_id, flow
-            run_id = run_id_of(suspension)
-            if document is not None and flow is None:
-                compiled = await compile_soon(document, self._library)
-                if isinstance(compiled, Failure):
-                    error: PersistenceError = compiled.failure()
-                    return error
-                flow = compiled.unwrap()
-            return no_flow(suspension) or self._refusal(suspension.metadata, flow)
-
-        claimed = await claim_unless(self.hub, refusal, key, reply, lease=self.lease)
-        if isinstance(claimed, Success):
-            return tell(emit, run_id, await self._driven(claimed.unwrap(), emit, flow))
-        if isinstance(claimed.failure(), SuspensionBusy) and reply.value is not MISSING:
-            return tell(emit, run_id, await self._accepted(key, reply, emit, flow))
-        return tell(emit, run_id, Failure(claimed.failure()))
-
-    def _refusal(self, metadata: Mapping[str, Scalar], flow: Flow | None) -> FlowError | None:
-        """The error if this runner can't continue a run, checked before anything is changed."""
-        if flow is not None:
-            return self.migrations.refusal(metadata.get("hash"), flow) or self.toolbox.missing(flow)
-        lacking = self.toolbox.lacking(needs(metadata))
-        if not lacking:
-            return None
-        message = (
-            f"this runner lacks the tool {lacking[0]!r}, which the run's document calls: register it and resume again"
-        )
-        return FlowError(message, str(metadata.get("flow")), None, None, lacking[0])
-
-    async def _accepted(self, key: KeyLike, reply: Reply, emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
-        """Record the answer to a run that another process holds, and make sure that it is read.
-
-        A holder that pauses after the answer finds its run answered and continues it. If it paused just before, the run
-        is free and continues here.
-        """
-        answered = await self.hub.answer(key, reply.value, by=reply.by, shown_digest=reply.shown_digest)
-        if isinstance(answered, Failure):
-            return answered
-        receipt = answered.unwrap()
-        claimed = await self.hub.claim(receipt.suspension_id, lease=self.lease)
-        if isinstance(claimed, Success):
-            return await self._driven(claimed.unwrap(), emit, flow)
-        if isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed):
-            return Success(Accepted(receipt))
-        return claimed
-
-    async def _driven(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> Outcome[FlowOutcome]:
-        driven = await self._legs.drive(run, emit, flow=flow)
-        return Failure(driven.failure()) if isinstance(driven, Failure) else Success(driven.unwrap())
-
-
-def _check_answer(document: object, by: By | None, shown_digest: object) -> None:
-    check_optional(shown_digest, "shown_digest", check_str)
-    check_optional(document, "document", check_source)
-    check_optional(subject_of(by), "by", check_text)
+        return await self._beginning.start(document, value, terms, emit)

@@ -6,7 +6,7 @@ branch or an iteration keeps its variables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import define, field, frozen
@@ -14,10 +14,12 @@ from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import references
 from flowpersist.dynamicflow.answered import beside, parts_of
+from flowpersist.dynamicflow.later import needs, now
 from flowpersist.dynamicflow.naming import RUN
 from flowpersist.errors import FlowError, PersistenceError
 
 if TYPE_CHECKING:
+    from flowpersist.dynamicflow.outcomes import Done
     from flowpersist.dynamicflow.references import Reference
 
 __all__ = ["Resolver", "Scope"]
@@ -41,12 +43,20 @@ class Scope:
         """
         scope: Scope | None = self
         while scope is not None:
-            if name in scope.variables:
-                return scope.variables[name], False, scope.variables.get(beside(name))
-            if name in scope.steps:
-                return scope.steps[name], True, scope.steps.get(beside(name))
+            for names, is_step in ((scope.variables, False), (scope.steps, True)):
+                if name in names:
+                    return now(names[name]), is_step, now(names.get(beside(name)))
             scope = scope.parent
         return None
+
+    def keys(self, name: str) -> Iterator[str]:
+        """The keys of what has to be read for a name."""
+        scope: Scope | None = self
+        while scope is not None:
+            for names in (scope.variables, scope.steps):
+                yield from needs(names.get(name))
+                yield from needs(names.get(beside(name)))
+            scope = scope.parent
 
 
 @frozen
@@ -56,10 +66,9 @@ class Resolver:
     document: str
     step: str
     input: object
-    previous: object
+    previous: Done
     scope: Scope
     run: Mapping[str, object] = field(factory=dict)
-    previous_given: object = None
 
     def __call__(self, reference: Reference) -> Result[object, PersistenceError]:
         """The value, or ``FlowError`` with the step and the reference."""
@@ -76,17 +85,17 @@ class Resolver:
     def _base(self, reference: Reference) -> _Base:
         root, path = reference.root, reference.path
         if root == "input":
-            return self.input, path, None
+            return now(self.input, path), path, None
         if root == RUN:
             return self.run, path, None
         if root == "previousOutput":
-            last = parts_of(self.previous, self.previous_given, path)
+            last = parts_of(self.previous.value, self.previous.given, path)
             return self._short(path, last) if reference.short else last
         return self._named(root, path)
 
     def _short(self, path: tuple[str | int, ...], last: _Base) -> _Base:
         """A field of the step before, or the name in scope where it has no such field."""
-        if last[1] == path and isinstance(references.follow(self.previous, path[:1]), Failure):
+        if last[1] == path and isinstance(references.follow(self.previous.value, path[:1]), Failure):
             named = self._named(str(path[0]), path[1:])
             if named[0] is not _MISSING:
                 return named

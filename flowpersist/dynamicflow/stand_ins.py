@@ -59,6 +59,8 @@ class Book:
     recording: Recording
     nodes: Mapping[str, list[Node]]
     calls: list[DryCall] = field(factory=list, init=False)
+    #: The tools that have been called, by their paths.
+    asking: dict[str, str] = field(factory=dict, init=False)
     refused: PersistenceError | None = field(default=None, init=False)
     bound: asyncio.Timeout | None = field(default=None, init=False)
     _values: int = field(default=0, init=False)
@@ -140,6 +142,9 @@ def stand_ins(tools: Iterable[Tool | AwaitInput[Any]], book: Book) -> list[Tool 
 def _stand_in(own: Tool, book: Book) -> Tool:
     async def stands_in(**given: Any) -> object:  # noqa: ANN401 - a tool's fields
         context = given.pop(_CONTEXT)
+        book.asking[context.path] = own.id
+        for question in own.asks:
+            await context.ask(question)
         return book.called(own, context, given)
 
     guard = None if own.guard is None else own.guard.rehearsed()

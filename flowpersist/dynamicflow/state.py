@@ -31,7 +31,8 @@ absent::
     next, value, results    of a reduce or loop: the next index, the accumulator, the results so far; giver, givers:
                 who gave the accumulator or these results, where they are answers
 
-A finished step needs no inner frames, so they are removed.
+A finished step needs no inner frames, so they are removed. Of large results and a large input, ``apart`` tells how they
+are kept.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ __all__ = [
     "check_state",
     "error_of",
     "failure_of",
+    "is_finished",
     "is_within",
     "kept_frame",
     "new_state",
@@ -115,6 +117,11 @@ def path_to(around: str, name: str) -> str:
 def is_within(path: str, outer: str) -> bool:
     """Whether a path is that of a step, an iteration or a branch, or of what is within it."""
     return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+
+
+def is_finished(frame: Frame) -> bool:
+    """Whether its step, iteration or branch is done."""
+    return "result" in frame or "apart" in frame
 
 
 def kept_frame(frame: Frame) -> Frame:

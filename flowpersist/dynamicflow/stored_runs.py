@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
+from flowpersist.dynamicflow.apart import whole
 from flowpersist.dynamicflow.compile import compile_soon
 from flowpersist.dynamicflow.facts import no_flow
 from flowpersist.dynamicflow.journal import replay
 from flowpersist.dynamicflow.nested import Library
-from flowpersist.dynamicflow.state import State, check_state
+from flowpersist.dynamicflow.state import State
 from flowpersist.errors import PersistenceError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def stored_run(hub: PersistenceHub, run: SuspensionId) -> Outcome[StoredRu
         return looked
     seen = looked.unwrap()
     stranger = no_flow(seen.suspension)
-    checked = check_state(seen.state) if stranger is None else Failure(stranger)
+    checked = await whole(seen.state) if stranger is None else Failure(stranger)
     if isinstance(checked, Failure):
         return Failure(checked.failure())
     state = checked.unwrap()

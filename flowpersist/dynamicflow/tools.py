@@ -46,8 +46,8 @@ class Tool:
     """A function with a name and schemas: its fields are passed by name. ``@tool`` makes one, and
     ``flowpersist.tools.approve`` gives it a ``guard``, which says which calls wait for an approval.
 
-    A plain function runs in its ``executor``; None: in the runner's. Raises ``ConfigurationError`` for an invalid
-    schema.
+    A plain function runs in its ``executor``; None: in the runner's. ``asks`` are the questions that it may ask by
+    itself, which a dry run shows. Raises ``ConfigurationError`` for an invalid schema.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Tool:
     signature: Signature = field(repr=False)
     guard: ToolGuard | None = field(default=None, repr=False)
     executor: Executor | None = field(default=None, repr=False)
+    asks: tuple[AwaitInput[Any], ...] = field(default=(), repr=False)
     _input: JsonSchema = field(init=False, repr=False, eq=False)
     _output: JsonSchema = field(init=False, repr=False, eq=False)
 
@@ -281,6 +282,7 @@ def tool(
     input_schema: Mapping[str, object] | None = None,
     output_schema: Mapping[str, object] | None = None,
     executor: Executor | None = None,
+    asks: Iterable[AwaitInput[Any]] = (),
 ) -> Callable[[Function], Tool]:
     """Make a tool of a function. A plain one runs in ``executor``, any ``concurrent.futures.Executor``; None: in the
     runner's.
@@ -289,20 +291,22 @@ def tool(
     to those of its annotations. A parameter annotated ``ToolContext`` gets the context; the others are the input's
     fields, optional if they have a default. Whoever makes the executor closes it.
 
-    An async generator yields the AwaitInputs that it asks, is sent the answers, and yields its result at last.
+    An async generator yields the AwaitInputs that it asks, is sent the answers, and yields its result at last. ``asks``
+    are the questions that an async one may ask, in the order in which it asks them, so that a dry run shows them.
 
-    ``TypeError`` if the function is a plain generator, is async and has an executor, or has a parameter that can't be
-    passed by name; ``ConfigurationError`` for an annotation without a schema: give ``input_schema`` or
-    ``output_schema`` in that case.
+    ``TypeError`` if the function is a plain generator, is async and has an executor, is plain and asks, or has a
+    parameter that can't be passed by name; ``ConfigurationError`` for an annotation without a schema: give
+    ``input_schema`` or ``output_schema`` in that case.
     """
     for what, text in (("id", id), ("name", name), ("description", description)):
         check_optional(text, what, check_str)
     check_optional(input_schema, "input_schema", check_mapping)
     check_optional(output_schema, "output_schema", check_mapping)
     check_optional(executor, "executor", check_executor)
+    questions = _questions(asks)
 
     def made(function: Function) -> Tool:
-        _check_function(function, executor)
+        _check_function(function, executor, questions)
         signature = signature_of(function, ToolContext)
         own = getattr(function, "__name__", "tool")
         documented = (inspect.getdoc(function) or "").split("\n")[0]
@@ -315,9 +319,18 @@ def tool(
             function=function,
             signature=signature,
             executor=executor,
+            asks=questions,
         )
 
     return made
+
+
+def _questions(asks: Iterable[AwaitInput[Any]]) -> tuple[AwaitInput[Any], ...]:
+    check_items(asks, "asks", "AwaitInputs")
+    questions = tuple(asks)
+    for question in questions:
+        check_instance(question, "asks", AwaitInput, "AwaitInputs")
+    return questions
 
 
 def check_executor(value: object, name: str) -> None:
@@ -325,7 +338,7 @@ def check_executor(value: object, name: str) -> None:
     check_instance(value, name, Executor, "a concurrent.futures.Executor")
 
 
-def _check_function(function: Function, executor: Executor | None) -> None:
+def _check_function(function: Function, executor: Executor | None, asks: tuple[AwaitInput[Any], ...]) -> None:
     name = getattr(function, "__name__", repr(function))
     check_callable(function, "function")
     if isinstance(function, type):
@@ -334,3 +347,5 @@ def _check_function(function: Function, executor: Executor | None) -> None:
         raise TypeError(f"Tool {name!r} must be no generator: to yield questions, make it an async one (async def)")
     if executor is not None and _is_async(function):
         raise TypeError(f"Invalid executor of the tool {name!r}: async functions run in the event loop, leave it out")
+    if asks and not _is_async(function):
+        raise TypeError(f"Invalid asks of the tool {name!r}: only async functions can ask, make it one (async def)")

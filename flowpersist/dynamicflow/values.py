@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from returns.result import Failure, Result
 
 from flowpersist.dynamicflow import expressions, references
 from flowpersist.dynamicflow.budgets import MAX_LIST_TEXT
+from flowpersist.dynamicflow.json_texts import BRIEF, parsed
 from flowpersist.dynamicflow.leaves import ordered
 from flowpersist.dynamicflow.outcomes import Done, Failed
 from flowpersist.dynamicflow.plain import plain
@@ -40,12 +42,12 @@ def holds(context: Context, node: Node, condition: Expression, place: StepPositi
     return found if isinstance(found, Failed) else expressions.truth(shown(found.value))
 
 
-def collection(context: Context, node: Node, over: object, place: StepPosition) -> list[object] | Failed:
+async def collection(context: Context, node: Node, over: object, place: StepPosition) -> list[object] | Failed:
     """The items of ``over``, a value or reference: a list, or a string that holds a JSON array."""
     resolved = resolve(context, node, over, place)
     if isinstance(resolved, Failed):
         return resolved
-    value = _from_text(resolved.value)
+    value = await _from_text(resolved.value)
     if isinstance(value, str) and len(value) > MAX_LIST_TEXT:
         return context.failed(node, f"its list is text of over {MAX_LIST_TEXT} characters: parse it in a tool")
     if isinstance(value, list | tuple | deque):
@@ -65,11 +67,12 @@ def givers_of_items(context: Context, node: Node, over: object, place: StepPosit
     return [None] * count
 
 
-def _from_text(value: object) -> object:
+async def _from_text(value: object) -> object:
     if not isinstance(value, str) or len(value) > MAX_LIST_TEXT or not value.lstrip().startswith("["):
         return value
+    read = partial(parsed, value, len(value), unique=False)
     try:
-        return json.loads(value)
+        return read() if len(value) <= BRIEF else await asyncio.to_thread(read)
     except (ValueError, RecursionError):
         return value
 

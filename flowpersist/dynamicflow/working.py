@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from returns.result import Failure, Result
+from returns.result import Failure, Result, Success
 
-from flowpersist.dynamicflow.facts import needs
+from flowpersist.dynamicflow.event_recorder import recorder_of
+from flowpersist.dynamicflow.facts import needs, run_id_of
 from flowpersist.dynamicflow.parking import Failed, parks
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.hub.outcome import Outcome
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from flowpersist.sealed.drafts import Loaded
 
 __all__ = ["FlowWorker"]
+
+_log = logging.getLogger("flowpersist.dynamicflow")
 
 
 @frozen
@@ -36,9 +40,26 @@ class FlowWorker(Worker):
 
     async def give_up(self, run: Resumption[Any], error: BaseException | str) -> Outcome[Suspension]:
         """Park a run that is to be parked, with the state that is stored."""
-        if parks(run.state, self.failed):
-            return await self.park(run, error=error)
-        return await super().give_up(run, error)
+        if not parks(run.state, self.failed):
+            return await super().give_up(run, error)
+        unrecorded = await self._recorded(run, error)
+        if unrecorded is not None:
+            _log.warning("an event of run %s could not be stored: %s", run_id_of(run.suspension), unrecorded)
+        return await self.park(run, error=error)
+
+    async def _recorded(self, run: Resumption[Any], error: BaseException | str) -> PersistenceError | None:
+        """Store the event that the run is parked, if it has events; the error if that fails."""
+        found = await recorder_of(self.hub.suspensions, run, lambda *_: None, lambda: run)
+        if not isinstance(found, Success):
+            return found.failure()
+        recorder = found.unwrap()
+        if recorder is None:
+            return None
+        if not isinstance(error, PersistenceError):
+            # As in the stored error, only the class of an exception: its text may hold state.
+            error = FlowError(error if isinstance(error, str) else type(error).__name__)
+        recorder.parked(error)
+        return await recorder.flush()
 
     async def claim(self, record: Loaded[Head]) -> Result[Resumption[Any], PersistenceError]:
         """Skip a run whose tools are missing, before anything is changed."""

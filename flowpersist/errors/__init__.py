@@ -13,9 +13,12 @@
     │   ├── SuspensionCancelled
     │   └── UnreadAnswers
     ├── SuspensionBusy            under somebody's lease; carries retry_at
+    ├── ClaimsHalted              claims are stopped until somebody lifts it; carries halt, reason and since
     ├── StillWaiting              answers are missing; carries the suspension and the receipt
     ├── LeaseLost
     ├── LockBusy                  held by another agent; carries holder and retry_at
+    ├── ImportRefused             of another namespace, or another record stands there
+    ├── RecordMoved               to another store; carries to, the name of that store
     ├── IdempotencyConflict
     ├── PermissionDenied
     ├── QuestionChanged           the answer was given to another question than the wait has
@@ -34,17 +37,22 @@
     ├── IntegrityError
     │   ├── CorruptedEnvelope     a checksum does not match
     │   ├── TamperedEnvelope      authentication failed
+    │   ├── RollbackDetected      the replay ledger knows a later state
     │   └── UnsupportedVersion
     ├── EncryptionError
     │   ├── UnknownKey
-    │   └── EncryptionRequired    plaintext where a keyring is set
+    │   │   └── KeyDestroyed      of a shredded tenant
+    │   ├── EncryptionRequired    plaintext where a keyring is set
+    │   └── KeyInUse              carries kid and records
     ├── StorageError              carries backend and retryable
     │   ├── BackendUnavailable
+    │   ├── LedgerUnavailable     the second store, of the replay ledger
     │   ├── PoolTimeout
     │   ├── RevisionConflict
     │   ├── DeadlinePassed
     │   ├── UnknownOutcome
-    │   └── StorageFull
+    │   ├── StorageFull
+    │   └── TransactionAborted
     ├── ConfigurationError        carries setting; a ValueError too
     └── FlowError                 carries document, step, reference, tool, and the problems of a document
         └── FlowDeadlinePassed
@@ -64,8 +72,11 @@ from flowpersist.errors.data import (
     EncryptionRequired,
     InputValidationError,
     IntegrityError,
+    KeyDestroyed,
+    KeyInUse,
     MalformedPayload,
     Problem,
+    RollbackDetected,
     SerializationError,
     StateChanged,
     StateProblem,
@@ -85,16 +96,19 @@ from flowpersist.errors.parked import FlowParked
 from flowpersist.errors.storage import (
     BackendUnavailable,
     DeadlinePassed,
+    LedgerUnavailable,
     PoolTimeout,
     RevisionConflict,
     StorageError,
     StorageFull,
+    TransactionAborted,
     UnknownOutcome,
 )
 from flowpersist.errors.stores import LockBusy
 from flowpersist.errors.suspensions import (
     AlreadyResumed,
     AnswerConflict,
+    ClaimsHalted,
     IdempotencyConflict,
     KeyValidationError,
     LeaseLost,
@@ -109,11 +123,13 @@ from flowpersist.errors.suspensions import (
     UnreadAnswers,
     WaitSuperseded,
 )
+from flowpersist.errors.transfers import ImportRefused, RecordMoved
 
 __all__ = [
     "AlreadyResumed",
     "AnswerConflict",
     "BackendUnavailable",
+    "ClaimsHalted",
     "CompressionError",
     "ConfigurationError",
     "CorruptedEnvelope",
@@ -126,10 +142,14 @@ __all__ = [
     "FlowParked",
     "FlowProblem",
     "IdempotencyConflict",
+    "ImportRefused",
     "InputValidationError",
     "IntegrityError",
+    "KeyDestroyed",
+    "KeyInUse",
     "KeyValidationError",
     "LeaseLost",
+    "LedgerUnavailable",
     "LockBusy",
     "MalformedPayload",
     "PermissionDenied",
@@ -137,7 +157,9 @@ __all__ = [
     "PoolTimeout",
     "Problem",
     "QuestionChanged",
+    "RecordMoved",
     "RevisionConflict",
+    "RollbackDetected",
     "SerializationError",
     "StateChanged",
     "StateProblem",
@@ -152,6 +174,7 @@ __all__ = [
     "SuspensionExpired",
     "SuspensionNotFound",
     "TamperedEnvelope",
+    "TransactionAborted",
     "UnexpectedType",
     "UnknownDictionary",
     "UnknownKey",

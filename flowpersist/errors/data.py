@@ -16,8 +16,11 @@ __all__ = [
     "EncryptionRequired",
     "InputValidationError",
     "IntegrityError",
+    "KeyDestroyed",
+    "KeyInUse",
     "MalformedPayload",
     "Problem",
+    "RollbackDetected",
     "SerializationError",
     "StateChanged",
     "StateProblem",
@@ -72,17 +75,20 @@ class InputValidationError(PersistenceError):
 
 
 class SerializationError(PersistenceError):
-    """A value can't become bytes, or bytes can't become a value; ``path`` says where, as ``state.messages[3]``."""
+    """A value can't become bytes, or bytes can't become a value; ``path`` says where, as ``state.messages[3]``, and
+    ``class_name`` of which registered or missing class it is.
+    """
 
     code = "serialization"
     http_status = 422
 
-    def __init__(self, message: str, path: str | None = None) -> None:
-        super().__init__(message, path)
+    def __init__(self, message: str, path: str | None = None, class_name: str | None = None) -> None:
+        super().__init__(message, path, class_name)
         self.path = path
+        self.class_name = class_name
 
     def _members(self) -> dict[str, object]:
-        return {"path": self.path}
+        return {"path": self.path, "class": self.class_name}
 
 
 class StateProblem(NamedTuple):
@@ -203,6 +209,12 @@ class TamperedEnvelope(IntegrityError):
     code = "tampered"
 
 
+class RollbackDetected(IntegrityError):
+    """The replay ledger knows a later state of the suspension than the store has: it was put back, or deleted."""
+
+    code = "rolled-back"
+
+
 class UnsupportedVersion(IntegrityError):
     """An envelope, schema or head of a version that this release can't read."""
 
@@ -221,7 +233,29 @@ class UnknownKey(EncryptionError):
     code = "unknown-key"
 
 
+class KeyDestroyed(UnknownKey):
+    """The data key was destroyed with its tenant: nobody can open this any more."""
+
+    code = "key-destroyed"
+    http_status = 410
+
+
 class EncryptionRequired(EncryptionError):
     """Plaintext was found where a keyring is set."""
 
     code = "encryption-required"
+
+
+class KeyInUse(EncryptionError):
+    """Records still need a key that is to be retired: carries its ``kid``, and how many ``records`` do."""
+
+    code = "key-in-use"
+    http_status = 409
+
+    def __init__(self, message: str, kid: str = "", records: int = 0) -> None:
+        super().__init__(message, kid, records)
+        self.kid = kid
+        self.records = records
+
+    def _members(self) -> dict[str, object]:
+        return {"kid": self.kid, "records": self.records}

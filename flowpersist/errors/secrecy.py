@@ -40,7 +40,10 @@ def discreet(verb: F) -> F:
         @wraps(verb)
         async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the verb's own
             try:
-                result = await _begun(verb, place, self, args, kwargs)
+                called = _begun(verb, place, self, args, kwargs)
+                # The telemetry of a hub: within, so that no frame outside of this one has the arguments.
+                observed = getattr(self, "_telemetry", None)
+                result = await (called if observed is None else observed.verb(verb.__name__, called))
             except BaseException as error:
                 forget(error)
                 raise

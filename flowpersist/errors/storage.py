@@ -7,10 +7,12 @@ from flowpersist.errors.base import PersistenceError
 __all__ = [
     "BackendUnavailable",
     "DeadlinePassed",
+    "LedgerUnavailable",
     "PoolTimeout",
     "RevisionConflict",
     "StorageError",
     "StorageFull",
+    "TransactionAborted",
     "UnknownOutcome",
 ]
 
@@ -35,6 +37,12 @@ class BackendUnavailable(StorageError):
     """The store can't be reached, opened, read or written."""
 
     code = "backend-unavailable"
+
+
+class LedgerUnavailable(StorageError):
+    """The replay ledger can't be reached, read or written: whether the store was put back can't be told."""
+
+    code = "ledger-unavailable"
 
 
 class PoolTimeout(StorageError):
@@ -68,3 +76,9 @@ class StorageFull(StorageError):
 
     code = "storage-full"
     http_status = 507
+
+
+class TransactionAborted(StorageError):
+    """The caller's transaction, which the operation was part of, can't be committed: roll it back and do it again."""
+
+    code = "transaction-aborted"

@@ -12,6 +12,7 @@ from flowpersist.errors.base import PersistenceError
 __all__ = [
     "AlreadyResumed",
     "AnswerConflict",
+    "ClaimsHalted",
     "IdempotencyConflict",
     "KeyValidationError",
     "LeaseLost",
@@ -136,6 +137,25 @@ class StillWaiting(PersistenceError):
         super().__init__(message, suspension, receipt)
         self.suspension = suspension
         self.receipt = receipt
+
+
+class ClaimsHalted(PersistenceError):
+    """Claims are halted: carries the halt's id, its reason and since when. Nothing was changed; answers are taken."""
+
+    code = "claims-halted"
+    http_status = 503
+
+    def __init__(
+        self, message: str, halt: str | None = None, reason: str | None = None, since: datetime | None = None
+    ) -> None:
+        super().__init__(message, halt, reason, since)
+        self.halt = halt
+        self.reason = reason
+        self.since = since
+
+    def _members(self) -> dict[str, object]:
+        since = None if self.since is None else self.since.isoformat()
+        return {"halt": self.halt, "reason": self.reason, "since": since}
 
 
 class LeaseLost(PersistenceError):

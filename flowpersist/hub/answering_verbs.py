@@ -27,7 +27,7 @@ from flowpersist.hub.suspending import (
 from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By, subject_of
+from flowpersist.inputs.people import By, Via, subject_of
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.views import (
@@ -45,11 +45,12 @@ Refusal: TypeAlias = Callable[[Suspension], Awaitable[PersistenceError | None]]
 
 @frozen
 class Reply:
-    """An answer, or none: its value, who gives it, and the digest of what they were shown."""
+    """An answer, or none: its value, who gives it, the digest of what they were shown, and how it came."""
 
     value: object = field(repr=False)
     by: By | None
-    shown_digest: str | None
+    shown_digest: str | None = None
+    via: Via | None = None
 
 
 class AnsweringVerbs(HubBase):
@@ -64,6 +65,7 @@ class AnsweringVerbs(HubBase):
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
     ) -> Outcome[Receipt]:
         """Validate an answer and record it. A keyring for control alone is enough.
 
@@ -72,14 +74,15 @@ class AnsweringVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the same id again succeeds, and its receipt is ``replayed``.
         - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
+        - ``via``: how the answer came, for the audit trail.
         """
-        given = self._given(value, by, answer_id, shown_digest)
+        given = self._given(value, by, answer_id, shown_digest, via)
 
         async def decide(seen: Snapshot) -> Decision[Receipt]:
             offer = await given.examined(seen.head, seen.target)
             return verbs.answer(seen.head, seen.target, offer, seen.now)
 
-        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by))
+        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by, answers=True))
 
     @discreet
     async def resume(
@@ -90,6 +93,7 @@ class AnsweringVerbs(HubBase):
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Outcome[Resumption[S, A]]:
@@ -103,19 +107,21 @@ class AnsweringVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the winner's own id gets the same run again.
         - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
+        - ``via``: how the answer came, for the audit trail.
         - ``expect``: the class that the state must have.
         - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
         """
         self._check_taken(expect, awaiting)
         own = self._random_id() if answer_id is None else answer_id
-        given = self._given(value, by, own, shown_digest)
+        given = self._given(value, by, own, shown_digest, via)
 
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
             decision = verbs.take(seen.head, seen.target, offer, seen.now, answer_id=own, by=subject_of(by))
             return await taken(self.suspensions, seen, decision, expect, awaiting)
 
-        return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True))
+        answers = value is not MISSING
+        return as_outcome(await self.suspensions.transact("resume", key, decide, by=by, body=True, answers=answers))
 
     @discreet
     async def claim(
@@ -126,6 +132,7 @@ class AnsweringVerbs(HubBase):
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
         expect: type[S] = ANY_CLASS,
@@ -141,6 +148,7 @@ class AnsweringVerbs(HubBase):
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the id of the answer, for a repeat.
         - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
+        - ``via``: how the answer came, for the audit trail.
         - ``lease``: how long the run is held without a renewal.
         - ``claim_id``: the same id gets the same run again.
         - ``expect``: the class that the state must have.
@@ -149,7 +157,7 @@ class AnsweringVerbs(HubBase):
         check_duration(lease, "lease")
         self._check_taken(expect, awaiting)
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
-        given = self._given(value, by, answer_id, shown_digest)
+        given = self._given(value, by, answer_id, shown_digest, via)
         return await self._claim(None, key, value, given, lease, own, expect, awaiting)
 
     async def _claim(
@@ -171,7 +179,8 @@ class AnsweringVerbs(HubBase):
             decision = verbs.claim(seen.head, seen.target, offer, seen.now, lease=lease, claim_id=own)
             return await taken(self.suspensions, seen, decision, expect, awaiting)
 
-        return as_outcome(await self.suspensions.transact("claim", key, decide, by=given.offer.by, body=True))
+        by, answers = given.offer.principal or given.offer.by, value is not MISSING
+        return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True, answers=answers))
 
     @discreet
     async def cancel(self, key: KeyLike, reason: str | None = None, *, by: By | None = None) -> Outcome[Suspension]:
@@ -222,5 +231,6 @@ async def claim_unless(
     hub: AnsweringVerbs, refuse: Refusal, key: KeyLike, reply: Reply, *, lease: timedelta
 ) -> Outcome[Resumption[Any]]:
     """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing."""
-    given, own = hub._given(reply.value, reply.by, None, reply.shown_digest), hub._random_id()  # noqa: SLF001 - the class of this module
+    given = hub._given(reply.value, reply.by, None, reply.shown_digest, reply.via)  # noqa: SLF001 - the class of this module
+    own = hub._random_id()  # noqa: SLF001 - as above
     return await hub._claim(refuse, key, reply.value, given, lease, own, ANY_CLASS, ANY_ANSWER)  # noqa: SLF001 - as above

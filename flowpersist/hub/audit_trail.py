@@ -10,25 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import Range, Where
+from flowpersist.backends.base import Range, StorageBackend, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
+from flowpersist.hub.audit_keys import AuditKeys
+from flowpersist.hub.purged_trails import PurgedTrails, made_at
 from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.changes import due_at
 from flowpersist.lifecycle.entries import Noted, noted, noted_refusal, refused_verb
+from flowpersist.lifecycle.evidence import trail_origin
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import Head, MovedEntries, Trail, WaitReceipt, find, replace
-from flowpersist.sealed.chain import MAC_BYTES, Chain, Link, origin_of
-from flowpersist.sealed.drafts import Draft, Loaded, record_context
+from flowpersist.sealed.chain import MAC_BYTES, Chain, Link, chain_digest, open_link, without_private
+from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.retrying import Runtime
+from flowpersist.sealed.walking import pages
 
-__all__ = ["AuditTrail"]
+__all__ = ["AuditTrail", "made_at", "prefix_of"]
 
 log = logging.getLogger("flowpersist.hub")
 
@@ -41,22 +46,46 @@ BETWEEN_REFUSALS: Final = timedelta(seconds=1)
 #: Seconds that a refusal waits for its entry.
 PATIENCE: Final = 1.0
 _PAGE: Final = 200
-_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AuditTrail:
-    """The trails of all suspensions of a namespace. ``records`` has what left the heads."""
+    """The trails of all suspensions of a namespace. ``records`` has what left the heads, ``purged`` the trails whose
+    suspensions were deleted.
+    """
 
-    def __init__(self, records: SealedRecords[MovedEntries], *, kept: bool = True) -> None:
+    def __init__(
+        self, records: SealedRecords[MovedEntries], keys: AuditKeys, purged: PurgedTrails, *, kept: bool = True
+    ) -> None:
         self.records = records
-        self._kept = kept
+        self.purged = purged
+        #: What verifies the entries of retired keys.
+        self.keys = keys
+        #: Whether changes have entries.
+        self.kept = kept
         self._chain = Chain(records.sealer.keyring, records.runtime.entropy)
+
+    @classmethod
+    def of(
+        cls,
+        suspensions: SealedRecords[Head],
+        records: SealedRecords[MovedEntries],
+        retention: timedelta | None,
+        *,
+        kept: bool = True,
+    ) -> AuditTrail:
+        """The trails of these suspensions; ``retention``: how long those of deleted ones are kept."""
+        return cls(records, AuditKeys(suspensions), PurgedTrails(suspensions, retention), kept=kept)
+
+    def within(self, joined: StorageBackend, runtime: Runtime) -> AuditTrail:
+        """The same trails in a transaction, by the backend that has joined it."""
+        records, purged = self.records.within(joined, runtime), self.purged.within(joined, runtime)
+        return AuditTrail(records, self.keys, purged, kept=self.kept)
 
     async def extended(
         self, verb: str, by: By | None, stored: Head | None, seen: Head | None, after: Head, given: Head, now: datetime
     ) -> Result[Head, PersistenceError]:
         """The head ``after``, with the entries of its changes; the arguments are those of ``noted``."""
-        entries = noted(verb, by, stored, seen, after, given, now) if self._kept else ()
+        entries = noted(verb, by, stored, seen, after, given, now) if self.kept else ()
         if not entries:
             return Success(after)
         return await self._appended(after, entries, stored)
@@ -70,7 +99,8 @@ class AuditTrail:
             if not isinstance(moved, Success):
                 return Failure(moved.failure())
             trail = moved.unwrap()
-        mac, links = trail.mac or self._origin(after), [*trail.links]
+        origin = self.origin(after)
+        mac, digest, links = trail.mac or origin, trail.digest or origin, [*trail.links]
         chain = self._current()
         for number, entry in enumerate(entries, start=trail.count + 1):
             parts = entry.packed()
@@ -80,8 +110,8 @@ class AuditTrail:
             if not isinstance(made, Success):
                 return Failure(made.failure())
             links.append(made.unwrap())
-            mac = links[-1][:MAC_BYTES]
-        extended = replace(trail, count=trail.count + len(entries), mac=mac, links=tuple(links))
+            mac, digest = links[-1][:MAC_BYTES], chain_digest(digest, links[-1])
+        extended = replace(trail, count=trail.count + len(entries), mac=mac, digest=digest, links=tuple(links))
         return Success(replace(after, trail=extended))
 
     async def refused(
@@ -100,7 +130,7 @@ class AuditTrail:
         It takes a put of its own, which is tried once and for a short time: the refusal stands without it.
         """
         head, now = found.head, found.now
-        if not self._kept or not refused_verb(verb, by, error) or _many(head.trail, now):
+        if not self.kept or not refused_verb(verb, by, error) or _many(head.trail, now):
             return
         counted = replace(head, trail=replace(head.trail, refusals=head.trail.refusals + 1, refused_at=now))
         try:
@@ -117,6 +147,21 @@ class AuditTrail:
 
     async def verified(self, head: Head) -> Result[tuple[Link, ...], PersistenceError]:
         """All links of a suspension's trail, verified against its head."""
+        links = await self.links(head)
+        return await self.checked(head, links.unwrap()) if isinstance(links, Success) else Failure(links.failure())
+
+    async def checked(self, head: Head, links: Sequence[bytes]) -> Result[tuple[Link, ...], PersistenceError]:
+        """These links, verified against the head whose trail they are."""
+        what = f"the audit trail of suspension {head.id}"
+        count, mac = head.trail.count, head.trail.mac
+        chain = self._current()
+        learned = await self.keys.learn(chain.unknown(links), chain)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
+        return chain.verified(self.origin(head), links, count=count, mac=mac, what=what)
+
+    async def links(self, head: Head) -> Result[tuple[bytes, ...], PersistenceError]:
+        """The same as they are stored, not verified."""
         first = head.trail.count - len(head.trail.links)
         moved: list[bytes] = []
         if first:
@@ -124,33 +169,29 @@ class AuditTrail:
             if not isinstance(found, Success):
                 return Failure(found.failure())
             moved = found.unwrap()[:first]
-        what = f"the audit trail of suspension {head.id}"
-        links = (*moved, *head.trail.links)
-        count, mac = head.trail.count, head.trail.mac
-        return self._current().verified(self._origin(head), links, count=count, mac=mac, what=what)
+        if len(moved) < first:
+            # Its suspension was deleted, or a removal has ended before it was.
+            whole = await self.purged.links(head)
+            if not isinstance(whole, Success):
+                return Failure(whole.failure())
+            moved = max(moved, list(whole.unwrap()[:first]), key=len)
+        return Success((*moved, *head.trail.links))
 
     async def _read(self, head: Head) -> Result[list[bytes], PersistenceError]:
         """The links in the records of their own, in the order of their numbers."""
         links: list[bytes] = []
-        after: str | None = None
-        where = Where(range=Range("key", prefix=_prefix(head)))
-        while True:
-            listed = await self.records.page(where, limit=_PAGE, after=after)
+        where = Where(range=Range("key", prefix=prefix_of(head)))
+        async for listed in pages(self.records, where, limit=_PAGE, whole=True):
             if not isinstance(listed, Success):
                 return Failure(listed.failure())
-            page = listed.unwrap()
-            if page.unreadable:
-                return Failure(page.unreadable[0].error)
-            for record in page.items:
+            for record in listed.unwrap().items:
                 links += record.head.links
-            after = page.next
-            if after is None:
-                return Success(links)
+        return Success(links)
 
     async def _moved(self, stored: Head) -> Result[Trail, PersistenceError]:
         """The trail of a durable head without the links that have a copy now."""
         trail = stored.trail
-        key = f"{_prefix(stored)}{trail.count - len(trail.links) + 1:010}"
+        key = f"{prefix_of(stored)}{trail.count - len(trail.links) + 1:010}"
         draft = Draft(
             head=MovedEntries(trail.links),
             attributes={"suspension": str(stored.id), "tenant": stored.tenant},
@@ -162,11 +203,29 @@ class AuditTrail:
         if not isinstance(written.failure(), RevisionConflict):
             return Failure(written.failure())
         read = await self.records.read(key)
-        return read.bind(lambda found: _copied(stored, found.record))
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        copied = read.unwrap().record
+        return Success(trail) if copied is None else await self._stripped(stored, copied)
 
-    def _origin(self, head: Head) -> bytes:
-        context = record_context(self.records.ref(str(head.id)), head.tenant)
-        return origin_of(context, str(_made(head)).encode())
+    async def _stripped(self, stored: Head, copied: Loaded[MovedEntries]) -> Result[Trail, PersistenceError]:
+        """The same behind another writer, whose copy may have what was stripped from the head since."""
+        left = _copied(stored, copied)
+        own = stored.trail.links[: len(copied.head.links)]
+        links = tuple(min(pair, key=len) for pair in zip(own, copied.head.links, strict=False))
+        if not isinstance(left, Success) or links == copied.head.links:
+            return left
+        draft: Draft[MovedEntries] = Draft(MovedEntries(links), dict(copied.attributes), copied.due_at)
+        written = await self.records.put(copied.ref.key, draft, revision=copied.revision)
+        return left if isinstance(written, Success) else Failure(written.failure())
+
+    async def with_entry(self, head: Head, entry: Noted) -> Result[Head, PersistenceError]:
+        """A durable head with one more entry."""
+        return await self._appended(head, [entry], head) if self.kept else Success(head)
+
+    def origin(self, head: Head) -> bytes:
+        """What stands before the first link of a suspension's trail."""
+        return trail_origin(self.records.namespace, str(head.id), head.tenant, made_at(head))
 
     def _current(self) -> Chain:
         keyring: KeyRing | None = self.records.sealer.keyring
@@ -190,22 +249,25 @@ def _full(trail: Trail) -> bool:
     return len(trail.links) >= MOST_LINKS or sum(map(len, trail.links)) >= LINKS_BYTES
 
 
-def _copied(stored: Head, record: Loaded[MovedEntries] | None) -> Result[Trail, PersistenceError]:
+def _copied(stored: Head, record: Loaded[MovedEntries]) -> Result[Trail, PersistenceError]:
     """The trail without what a writer has copied that ended before its head was put, or that another one copies now.
 
-    The copy is the beginning of what the head has. Where it has been removed meanwhile, all stays in the head.
+    The copy is the beginning of what the head has, but for what is private.
     """
-    copied = () if record is None else record.head.links
-    if stored.trail.links[: len(copied)] == copied:
+    copied = record.head.links
+    own = stored.trail.links[: len(copied)]
+    if own == copied or (len(own) == len(copied) and list(map(_signed, own)) == list(map(_signed, copied))):
         return Success(replace(stored.trail, links=stored.trail.links[len(copied) :]))
     message = f"audit entries of suspension {stored.id} stand beside it that are not its own: restore it from a backup"
     return Failure(TamperedEnvelope(message))
 
 
-def _prefix(head: Head) -> str:
+def _signed(link: bytes) -> bytes:
+    """A link without what is private; what is no link as it is."""
+    return link if open_link(link, b"") is None else without_private(link)
+
+
+def prefix_of(head: Head) -> str:
+    """What the keys of the records of a trail begin with."""
     # An id that is derived from an idempotency key can be used by a later suspension too.
-    return f"{head.id}/{_made(head):016x}/"
-
-
-def _made(head: Head) -> int:
-    return (head.created_at - _START) // timedelta(microseconds=1)
+    return f"{head.id}/{made_at(head):016x}/"

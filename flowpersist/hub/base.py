@@ -25,11 +25,12 @@ from flowpersist.hub.suspending import (
     Plan,
     plan,
 )
+from flowpersist.hub.telemetry import hub_telemetry
 from flowpersist.hub.transactions import Suspensions
 from flowpersist.inputs.answer_types import AnswerTypes
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.json_schema import MAX_TEXT
-from flowpersist.inputs.people import By, Principal, subject_of
+from flowpersist.inputs.people import By, Principal, Via, subject_of
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.decisions import Offer
@@ -78,6 +79,7 @@ class HubBase:
         self.holds: dict[tuple[SuspensionId, int], asyncio.Event] = {}
         #: The queues of due runs that callers claim from.
         self.queues = Queues(suspensions.records)
+        self._telemetry = hub_telemetry(defaults.namespace)
         #: What is closed with the hub.
         self.exits = ExitStack()
 
@@ -128,12 +130,15 @@ class HubBase:
         self.remember(*(wait.awaiting for wait in planned.waits if wait.awaiting is not None))
         return planned
 
-    def _given(self, value: object, by: By | None, answer_id: str | None, shown_digest: str | None) -> Given:
+    def _given(
+        self, value: object, by: By | None, answer_id: str | None, shown_digest: str | None, via: Via | None = None
+    ) -> Given:
         check_optional(shown_digest, "shown_digest", check_str)
+        check_instance(via, "via", (Via, type(None)), "a Via or None")
         # One answer may be as large as a state.
         most = max(MAX_TEXT, self.suspensions.records.sealer.codec.limits.max_bytes)
         principal = by if isinstance(by, Principal) else None
-        offer = Offer(own_copy(value), subject_of(by), answer_id, shown=shown_digest, principal=principal)
+        offer = Offer(own_copy(value), subject_of(by), answer_id, shown=shown_digest, principal=principal, via=via)
         return Given(offer, self.answer_types, self.checks, most)
 
     def _let_go(self, run: Resumption[Any], result: Result[T, PersistenceError]) -> None:

@@ -20,9 +20,9 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Page, Range, Record, Scalar, Where
 from flowpersist.errors import InputValidationError, PersistenceError
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.indexing import where
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.views import Criteria
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
 

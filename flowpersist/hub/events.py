@@ -11,6 +11,7 @@ from attrs import frozen
 
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled, is_fault
+from flowpersist.hub.overdue import overdue
 from flowpersist.lifecycle.changes import SYSTEM, present
 from flowpersist.lifecycle.model import Head, Notice, Status, WaitState, WaitStatus
 from flowpersist.lifecycle.scheduling import Delivery, delivery_of
@@ -83,7 +84,8 @@ class Observer:
         try:
             returned = self.on_event(event)
             if inspect.isawaitable(returned):
-                await returned
+                with overdue("on_event for %s on suspension %s", event.verb, event.suspension.id):
+                    await returned
         except BaseException as error:
             if not is_fault(error, cancelled=is_cancelled()):
                 raise

@@ -28,7 +28,7 @@ from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["AnswerWrites", "LargeAnswers"]
+__all__ = ["GRACE", "AnswerWrites", "LargeAnswers", "answer_key", "names_in"]
 
 log = logging.getLogger("flowpersist.hub")
 GRACE: Final = timedelta(hours=1)
@@ -51,7 +51,7 @@ class LargeAnswers:
     ) -> Result[AnswerReference, PersistenceError]:
         """Store an answer that no head names yet."""
         name = self.records.runtime.entropy(_NAME_BYTES)
-        key = _key(head.id, name)
+        key = answer_key(head.id, name)
         mark = fingerprint(value) if size <= INLINE_BYTES else await asyncio.to_thread(fingerprint, value)
         sealed = await self.records.seal_body(key, head.tenant, value, purpose="answer")
         if not isinstance(sealed, Success):
@@ -79,7 +79,7 @@ class LargeAnswers:
         return Success(values)
 
     async def _value(self, head: Head, wait: str, reference: AnswerReference) -> Result[object, PersistenceError]:
-        read = await self.records.read(_key(head.id, reference.name), body=True)
+        read = await self.records.read(answer_key(head.id, reference.name), body=True)
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
@@ -94,7 +94,7 @@ class LargeAnswers:
     async def expire(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
         """Let records that no head names any more be removed after the grace, since somebody may be reading them."""
         for name in names:
-            read = await self.records.read(_key(suspension, name))
+            read = await self.records.read(answer_key(suspension, name))
             found = read.unwrap().record if isinstance(read, Success) else None
             if found is not None:
                 put = await self._rearmed(found, later(found.now, GRACE))
@@ -104,7 +104,7 @@ class LargeAnswers:
     async def delete(self, suspension: SuspensionId, names: Collection[bytes]) -> None:
         """Remove records that no head ever named. If that fails, the sweep removes them."""
         for name in names:
-            read = await self.records.read(_key(suspension, name))
+            read = await self.records.read(answer_key(suspension, name))
             found = read.unwrap().record if isinstance(read, Success) else None
             if found is not None:
                 await self.records.delete(found.ref.key, revision=found.revision)
@@ -239,5 +239,6 @@ def _references(wait: WaitState) -> list[AnswerReference]:
     return [one.reference for one in given if one is not None and one.reference is not None]
 
 
-def _key(suspension: SuspensionId, name: bytes) -> str:
+def answer_key(suspension: SuspensionId, name: bytes) -> str:
+    """The key of the record of a large answer."""
     return f"{suspension}/{name.hex()}"

@@ -25,12 +25,15 @@ from flowpersist.errors import EncryptionError, InputValidationError, Persistenc
 from flowpersist.hub.due import due_heads, due_pages
 from flowpersist.hub.refreshing import refresh
 from flowpersist.hub.transactions import Suspensions
+from flowpersist.inputs.people import By
 from flowpersist.lifecycle.changes import due_at, present, purge_at
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.indexing import EXPIRING, matches, order_of, where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.lifecycle.moments import TICK, later
-from flowpersist.lifecycle.views import Criteria, Suspension, suspension_of
+from flowpersist.lifecycle.views import Suspension, suspension_of
 from flowpersist.sealed.drafts import Loaded
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["query", "refresh_due"]
 
@@ -51,7 +54,7 @@ NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def query(
-    suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None, by: str | None = None
+    suspensions: Suspensions, criteria: Criteria, *, limit: int, after: str | None, by: By | None = None
 ) -> Result[Page[Suspension], PersistenceError]:
     """A page of suspensions as of now, the oldest first (in order of their due, where the criteria have such a bound).
     What the authorizer refuses is left out; where there is one, what can't be read is not named either.
@@ -82,11 +85,11 @@ def _named(suspensions: Suspensions, unreadable: Sequence[Unreadable]) -> tuple[
 
 
 async def _shown(
-    suspensions: Suspensions, record: Loaded[Head], criteria: Criteria, by: str | None
+    suspensions: Suspensions, record: Loaded[Head], criteria: Criteria, by: By | None
 ) -> tuple[Suspension, ...]:
     """The suspension of a record, if it is what the criteria ask for at its present, and ``by`` may know of it."""
     head = present(record.head, record.now)
-    if not matches(criteria, head) or not _in_time(criteria, head):
+    if head.removing or not matches(criteria, head) or not _in_time(criteria, head):
         return ()
     allowed = await suspensions.allowed("query", head, by)
     return (suspension_of(head, masked=True),) if isinstance(allowed, Success) else ()
@@ -128,7 +131,7 @@ class _Merge:
     conditions: Where
     order: Order
     limit: int
-    by: str | None
+    by: By | None
 
     async def page(self, after: str | None) -> Result[Page[Suspension], PersistenceError]:
         """The page after a cursor, which names the place of the last record that was looked at."""
@@ -175,18 +178,19 @@ class _Merge:
         few = await self._few(equals, place) if self.order == "created" else None
         if few is not None:
             return few
-        asked = Where(equals, self._range(place))
-        after, unreadable = None, ()
-        while True:
-            found = await self.suspensions.records.listed(asked, order=self.order, limit=self.limit + 1, after=after)
+        walk = stored_pages(
+            self.suspensions.records, Where(equals, self._range(place)), order=self.order, limit=self.limit + 1
+        )
+        listed: list[_Listed] = []
+        unreadable: tuple[Unreadable, ...] = ()
+        async for found in walk:
             if not isinstance(found, Success):
                 return Failure(found.failure())
             page = found.unwrap()
             listed, unreadable = self._listed(page, place), unreadable + page.unreadable
-            if listed or page.next is None:
-                horizon = None if page.next is None else listed[-1].place
-                return Success(_Part(listed, horizon, unreadable))
-            after = page.next
+            if listed:
+                break
+        return Success(_Part(listed, None if walk.next is None else listed[-1].place, unreadable))
 
     async def _few(self, equals: Mapping[str, Scalar], place: Place | None) -> Result[_Part, PersistenceError] | None:
         """All that fits conditions, where that is little; else None.

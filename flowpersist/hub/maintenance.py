@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import RecordRef, Scalar, Where
+from flowpersist.backends.base import Scalar, check_text
 from flowpersist.errors import PersistenceError
-from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_whole
+from flowpersist.errors.arguments import (
+    check_callable,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_items,
+    check_optional,
+    check_pause,
+    check_str,
+    check_whole,
+)
+from flowpersist.hub.delivering import AuditDelivery, Deliveries, DeliveringVerbs
 from flowpersist.hub.due import due_heads
+from flowpersist.hub.halting import HaltingVerbs
+from flowpersist.hub.health import Health, health
 from flowpersist.hub.listing import refresh_due
+from flowpersist.hub.log_appending import append_to_log
 from flowpersist.hub.outcome import Outcome, as_outcome
+from flowpersist.hub.purging import expired
+from flowpersist.hub.rekeying import KeyUse, Rekeyed, RekeyProgress, key_use, rekey, retire
 from flowpersist.hub.samples import samples_of
+from flowpersist.hub.shredding import Shredded, no_dictionary, shred
+from flowpersist.hub.sinks import AuditSink
+from flowpersist.hub.stripping import StrippingVerbs
+from flowpersist.hub.telemetry import measure_queue
+from flowpersist.hub.upkeep_verbs import UpkeepVerbs
 from flowpersist.hub.verbs import PersistenceHub
+from flowpersist.keys.keyring import KeyRing
 from flowpersist.lifecycle.changes import present, purge_at
+from flowpersist.lifecycle.criteria import Criteria, check_criteria
 from flowpersist.lifecycle.indexing import EXPIRING, matches, where
 from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.views import Criteria, check_criteria
 from flowpersist.sealed.dictionaries import TrainedDictionary
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.records import SealedRecords
-from flowpersist.sealed.upkeep import count_all, keep_up
-from flowpersist.stages.header import AUTHENTICATED, ENCRYPTED, PLAIN, parse_envelope
+from flowpersist.sealed.upkeep import keep_up
 from flowpersist.stages.zstd import DICTIONARY_SIZES
 
-__all__ = ["Cleanup", "Health", "Maintenance", "Tick", "TrainedDictionary"]
+__all__ = [
+    "Cleanup",
+    "Health",
+    "KeyUse",
+    "Maintenance",
+    "RekeyProgress",
+    "Rekeyed",
+    "Shredded",
+    "Tick",
+    "TrainedDictionary",
+]
 
 log = logging.getLogger("flowpersist.hub")
-#: So many of the newest and of the oldest records are checked for how they are sealed.
-LOOKED_AT: Final = 100
-SEALS: Final = {PLAIN: "plain", AUTHENTICATED: "authenticated", ENCRYPTED: "encrypted"}
-PLAIN_TEXT: Final = "are stored in plain text: set FLOWPERSIST_KEYS, and have the runs behind them end or pause again"
-
-MORE_VALUES: Final = "the stores hold more values than were counted"
+#: Suspensions that are deleted one after another, once the audit log says so of all of them.
+REMOVED_TOGETHER: Final = 100
 
 
 @frozen
@@ -53,32 +78,16 @@ class Tick:
 
 @frozen
 class Cleanup:
-    """What a cleanup deleted, or with ``dry_run`` would delete."""
+    """What a cleanup deleted, or with ``dry_run`` would delete: suspensions, and audit ``trails`` of earlier ones whose
+    own retention is over.
+    """
 
     deleted: int
     dry_run: bool
+    trails: int = 0
 
 
-@frozen
-class Health:
-    """How the store is: its name, a round trip, what its records are sealed with, and warnings for whoever runs it.
-
-    ``sealed`` counts the newest and oldest records by ``encrypted``, ``authenticated``, ``plain`` and ``damaged``;
-    ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the
-    records that this hub has met lately and can't read. ``stores`` counts the values of all collections, by name; at
-    most 100 pages of 1,000 are counted, and a warning says so where there are more.
-    """
-
-    backend: str
-    latency: timedelta
-    encrypted: bool | None
-    sealed: Mapping[str, int]
-    warnings: tuple[str, ...]
-    unreadable: Mapping[str, int] = field(factory=dict)
-    stores: Mapping[str, int] = field(factory=dict)
-
-
-class Maintenance:
+class Maintenance(HaltingVerbs, DeliveringVerbs, StrippingVerbs, UpkeepVerbs):
     """The work that no verb needs: run it from a timer, or ``run_forever`` beside a worker; any number of them may
     run.
     """
@@ -86,6 +95,9 @@ class Maintenance:
     def __init__(self, hub: PersistenceHub) -> None:
         check_instance(hub, "hub", PersistenceHub, "a PersistenceHub (of a RaisingHub, its .hub)")
         self._hub = hub
+        self._halting = hub.suspensions.halts
+        self._deliveries = Deliveries(hub.suspensions)
+        self._suspensions = hub.suspensions
 
     async def tick(self) -> Outcome[Tick]:
         """Put what time has changed: expiries, defaults, ended leases. Verbs behave the same without it.
@@ -93,7 +105,16 @@ class Maintenance:
         Reminders and escalations that have come are delivered to ``on_event`` of this hub, each by one of all processes
         that tick.
         """
-        return as_outcome((await refresh_due(self._hub.suspensions)).map(Tick))
+        ticked = await refresh_due(self._hub.suspensions)
+        await measure_queue(self._hub.suspensions.records)
+        return as_outcome(ticked.map(Tick))
+
+    async def append_log(self) -> Outcome[int]:
+        """Add a leaf to the audit log for each suspension whose trail has grown; gives how many. Any number of
+        processes may do so at a time. A hub with ``audit=False`` adds none.
+        """
+        suspensions = self._hub.suspensions
+        return as_outcome(await append_to_log(suspensions))
 
     async def cleanup(
         self,
@@ -102,6 +123,11 @@ class Maintenance:
         dry_run: bool = False,
     ) -> Outcome[Cleanup]:
         """Delete closed suspensions whose retention is over, with their receipts. What changes meanwhile stays.
+
+        The audit trail of each is kept for the hub's ``audit_retention``, durably before anything is deleted; trails
+        whose time is over are deleted then. A suspension whose trail can't be read stays, and is logged.
+
+        One that the audit log knows gets a leaf there before it is deleted, which says that its time was over.
 
         Where large states stand apart, those that no suspension has any more are removed too, once an hour at most.
         """
@@ -118,9 +144,12 @@ class Maintenance:
             if not isinstance(removed, Success):
                 return Failure(removed.failure())
             deleted += removed.unwrap()
+        trails = await expired(self._hub.suspensions, criteria, dry_run=dry_run)
+        if not isinstance(trails, Success):
+            return Failure(trails.failure())
         if not dry_run:
             await self._sweep()
-        return Success(Cleanup(deleted, dry_run))
+        return Success(Cleanup(deleted, dry_run, trails.unwrap()))
 
     async def cleanup_stores(self) -> Outcome[int]:
         """Delete what no store needs any more, of every tenant and project: values that have expired, observations
@@ -135,6 +164,7 @@ class Maintenance:
         self, stands: Mapping[str, Scalar], criteria: Criteria, *, dry_run: bool
     ) -> Result[int, PersistenceError]:
         deleted = 0
+        over_now: list[Loaded[Head]] = []
         equals = {**where(_without_range(criteria)).equals, **stands}
         async for found in due_heads(self._hub.suspensions.records, equals):
             if not isinstance(found, Success):
@@ -144,11 +174,16 @@ class Maintenance:
             if "status" in stands and (over is None or over > record.now):
                 # They stand in the order in which they expired.
                 break
-            removed = await self._removed(record, criteria, dry_run=dry_run)
-            if not isinstance(removed, Success):
-                return removed
-            deleted += removed.unwrap()
-        return Success(deleted)
+            if _is_over(record, criteria):
+                over_now.append(record)
+            if len(over_now) == REMOVED_TOGETHER:
+                removed = await self._removed(over_now, dry_run=dry_run)
+                if not isinstance(removed, Success):
+                    return removed
+                deleted += removed.unwrap()
+                over_now.clear()
+        removed = await self._removed(over_now, dry_run=dry_run)
+        return removed.map(lambda last: deleted + last)
 
     async def _sweep(self) -> None:
         suspensions = self._hub.suspensions
@@ -159,33 +194,10 @@ class Maintenance:
                 log.warning("what crashes have left in the store could not be removed yet: %s", swept.failure())
 
     async def health(self) -> Outcome[Health]:
-        """A round trip to the store, how its records are sealed, and what this hub could not read of it."""
-        records = self._hub.suspensions.records
-        unreadable = records.unreadable.counts()
-        warnings = tuple(f"{count} records can't be read here: {reason}" for reason, count in unreadable.items())
-        seen = await records.health()
-        if not isinstance(seen, Success):
-            return Failure(seen.failure())
-        found = await stored_seals(records)
-        if not isinstance(found, Success):
-            return Failure(found.failure())
-        counted = await count_all(records)
-        if not isinstance(counted, Success):
-            return Failure(counted.failure())
-        ping, sealed, census = seen.unwrap(), found.unwrap(), counted.unwrap()
-        open_text = sealed.get("plain", 0) + sealed.get("authenticated", 0)
-        stated = () if not open_text else (f"{open_text} of {sum(sealed.values())} records looked at {PLAIN_TEXT}",)
-        return Success(
-            Health(
-                backend=ping.backend,
-                latency=ping.latency,
-                encrypted=sealed.keys() <= {"encrypted"} if sealed else None,
-                sealed=sealed,
-                warnings=(*ping.warnings, *stated, *warnings, *(() if census.complete else (MORE_VALUES,))),
-                unreadable=unreadable,
-                stores=census.counts,
-            )
-        )
+        """How the store and what stands in it are, as data without secrets: reachability, clock, schema, counts by
+        status and store, ages of what waits, sizes, seals, and warnings. Nothing is written.
+        """
+        return as_outcome(await health(self._hub))
 
     async def train_dictionary(
         self,
@@ -202,49 +214,110 @@ class Maintenance:
         check_criteria(criteria)
         check_whole(samples, "samples")
         check_whole(size, "size", least=DICTIONARY_SIZES.start, most=DICTIONARY_SIZES.stop - 1)
+        refused = no_dictionary(self._hub)
+        if refused is not None:
+            return Failure(refused)
         learned = await samples_of(self._hub.suspensions.records, criteria, most=samples, size=size)
         if not isinstance(learned, Success):
             return Failure(learned.failure())
         return as_outcome(await self._hub.dictionaries.train(learned.unwrap(), size=size))
 
-    async def run_forever(self, interval: timedelta = timedelta(seconds=30)) -> None:
-        """Tick and clean up suspensions and stores every ``interval``, until cancelled. A failure is logged, and the
-        next round tries again.
+    async def rekey(
+        self, *, accept_plain: bool = False, on_progress: Callable[[RekeyProgress], object] | None = None
+    ) -> Outcome[Rekeyed]:
+        """Seal every record again that was not sealed with the primary key, while others read and change them.
+
+        It can be ended at any moment and called again: what is sealed with the primary key is skipped. Records that
+        can't be opened are counted, and stay as they are. Promote the key in every process before, since another one
+        that still seals with the old key makes new records under it.
+
+        - ``accept_plain``: also seal what is stored in plain text, though anybody may have written it.
+        - ``on_progress``: called with a ``RekeyProgress`` after each page of at most 64 records.
+        """
+        check_flag(accept_plain, "accept_plain")
+        check_optional(on_progress, "on_progress", check_callable)
+        return as_outcome(await rekey(self._hub, accept_plain=accept_plain, told=on_progress))
+
+    async def key_use(self) -> Outcome[KeyUse]:
+        """Count the records that need each key, in every namespace of the hub. Reads all heads, and changes nothing."""
+        return as_outcome(await key_use(self._hub))
+
+    async def retire(self, kid: str, *, wait: timedelta = timedelta(seconds=10)) -> Outcome[KeyRing]:
+        """Take a key out of this hub's keyring, and give the keyring without it; what only it opens is ``UnknownKey``.
+
+        ``KeyInUse`` while records need it, ``ConfigurationError`` where it is the primary one or unknown. What verifies
+        the audit entries of the key is kept in the store.
+
+        - ``wait``: how long after the first count the records are counted again: a write that was under way when
+          another key was promoted has ended by then.
+        """
+        check_str(kid, "kid")
+        check_pause(wait, "wait")
+        return as_outcome(await retire(self._hub, kid, wait))
+
+    async def shred(self, tenant: str) -> Outcome[Shredded]:
+        """Destroy the data keys of a tenant, so that nothing of it can be read any more, backups included. The audit
+        trails of its suspensions are kept before, without what is personal in them.
+
+        ``ConfigurationError`` where tenants have no keys of their own. Until it has succeeded, nothing is destroyed.
+
+        - ``tenant``: whose.
+        """
+        check_text(tenant, "tenant")
+        return as_outcome(await shred(self._hub, tenant))
+
+    async def run_forever(
+        self, interval: timedelta = timedelta(seconds=30), *, sinks: Iterable[AuditSink] = ()
+    ) -> None:
+        """Tick, deliver audit entries, append to the audit log and clean up suspensions and stores every ``interval``,
+        until cancelled. A failure is logged, and the next round tries again.
+
+        - ``interval``: the time between two rounds.
+        - ``sinks``: each is given the audit entries as by ``deliver``. While one fails, no suspension is deleted.
         """
         check_duration(interval, "interval")
+        check_items(sinks, "sinks", "AuditSinks")
+        targets = [AuditDelivery(self._hub.suspensions, sink) for sink in sinks]
         while True:
-            for done in (await self.tick(), await self.cleanup(), await self.cleanup_stores()):
-                if isinstance(done, Failure):
-                    error = done.failure()
-                    message = "maintenance failed, trying again in %s: %s"
-                    self._hub.suspensions.tracebacks.log(log, error, message, interval, error)
+            told = [self._well(await target.deliver(), interval) for target in targets]
+            for verb in (self.tick, self.append_log, self.cleanup, self.cleanup_stores):
+                if verb != self.cleanup or all(told):
+                    done: Outcome[object] = await verb()
+                    self._well(done, interval)
             await self._hub.runtime.sleep(interval.total_seconds())
 
-    async def _removed(
-        self, record: Loaded[Head], criteria: Criteria, *, dry_run: bool
-    ) -> Result[int, PersistenceError]:
-        head = present(record.head, record.now)
-        purge = purge_at(head)
-        # The sealed head decides: altered attributes must not get a live suspension deleted.
-        if purge is None or purge > record.now or head.lease_until is not None or not matches(criteria, head):
-            return Success(0)
-        if dry_run:
-            return Success(1)
-        return (await self._hub.suspensions.remove(record)).map(int)
+    def _well(self, done: Result[object, PersistenceError], interval: timedelta) -> bool:
+        if not isinstance(done, Failure):
+            return True
+        error, message = done.failure(), "maintenance failed, trying again in %s: %s"
+        self._hub.suspensions.tracebacks.log(log, error, message, interval, error)
+        return False
+
+    async def _removed(self, records: Sequence[Loaded[Head]], *, dry_run: bool) -> Result[int, PersistenceError]:
+        """Delete these suspensions, or count them."""
+        if dry_run or not records:
+            return Success(len(records))
+        suspensions = self._hub.suspensions
+        # Before anything is deleted: what is missing without a leaf was not deleted by its owner.
+        told = await suspensions.side_records.log.add([one.head for one in records], purged=True)
+        if not isinstance(told, Success):
+            return told
+        deleted = 0
+        for record in records:
+            removed = await suspensions.remove(record)
+            if not isinstance(removed, Success):
+                return Failure(removed.failure())
+            deleted += removed.unwrap()
+        return Success(deleted)
 
 
-async def stored_seals(records: SealedRecords[Head]) -> Result[Mapping[str, int], PersistenceError]:
-    """How the newest and the oldest records are sealed, by the headers of their envelopes, which need no key."""
-    seals: dict[RecordRef, str] = {}
-    for descending in (True, False):
-        listed = await records.listed(Where(), limit=LOOKED_AT, descending=descending)
-        if not isinstance(listed, Success):
-            return Failure(listed.failure())
-        for record in listed.unwrap().items:
-            parsed = parse_envelope(record.head)
-            damaged = isinstance(parsed, Failure)
-            seals[record.ref] = "damaged" if damaged else SEALS[parsed.unwrap().suite]
-    return Success(Counter(seals.values()))
+def _is_over(record: Loaded[Head], criteria: Criteria) -> bool:
+    """Whether the retention of a suspension that fits the criteria is over."""
+    head = present(record.head, record.now)
+    purge = purge_at(head)
+    # The sealed head decides: altered attributes must not get a live suspension deleted.
+    over = purge is not None and purge <= record.now
+    return over and head.lease_until is None and matches(criteria, head)
 
 
 def _without_range(criteria: Criteria) -> Criteria:

@@ -19,9 +19,10 @@ from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.history import AuditEntry
 from flowpersist.lifecycle.model import Until
-from flowpersist.lifecycle.views import Checkpoint, Criteria, NewSuspension, Resumption, Suspension
+from flowpersist.lifecycle.views import Checkpoint, NewSuspension, Resumption, Suspension
 
 __all__ = ["RaisingHub"]
 
@@ -40,6 +41,13 @@ class RaisingHub(RaisingParking):
         """``async with RaisingHub.open("sqlite:///flows.db") as hub:``, with the arguments of ``open_hub``."""
         async with open_hub(url, **options) as hub:
             yield RaisingHub(hub)
+
+    def within(self, connection: Any) -> RaisingHub:  # noqa: ANN401 - of the backend's driver
+        """The hub in a transaction of yours: what it writes and what you write is committed together or not at all.
+
+        Raises ``ConfigurationError`` where no transaction is open, and for stores that can't be part of one.
+        """
+        return RaisingHub(self.hub.within(connection))
 
     def use_keyring(self, keyring: KeyRing | None) -> None:
         """Seal and open with another keyring from now on."""

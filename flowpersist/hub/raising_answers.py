@@ -12,7 +12,7 @@ from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSIN
 from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By
+from flowpersist.inputs.people import By, Via
 from flowpersist.lifecycle.views import Receipt, Resumption, Suspension
 
 __all__ = ["RaisingAnswers"]
@@ -34,12 +34,15 @@ class RaisingAnswers:
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
     ) -> Receipt:
         """Validate an answer and record it.
 
         Raises ``InputValidationError``, ``QuestionChanged``, ``StateTooLarge`` and ``SuspensionClosed``.
         """
-        return or_raise(await self.hub.answer(key, value, by=by, answer_id=answer_id, shown_digest=shown_digest))
+        return or_raise(
+            await self.hub.answer(key, value, by=by, answer_id=answer_id, shown_digest=shown_digest, via=via)
+        )
 
     @discreet
     async def resume(
@@ -50,6 +53,7 @@ class RaisingAnswers:
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
     ) -> Resumption[S, A]:
@@ -60,7 +64,14 @@ class RaisingAnswers:
         """
         return or_raise(
             await self.hub.resume(
-                key, value, by=by, answer_id=answer_id, shown_digest=shown_digest, expect=expect, awaiting=awaiting
+                key,
+                value,
+                by=by,
+                answer_id=answer_id,
+                shown_digest=shown_digest,
+                via=via,
+                expect=expect,
+                awaiting=awaiting,
             )
         )
 
@@ -73,6 +84,7 @@ class RaisingAnswers:
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         lease: timedelta = DEFAULT_LEASE,
         claim_id: str | None = None,
         expect: type[S] = ANY_CLASS,
@@ -90,6 +102,7 @@ class RaisingAnswers:
                 by=by,
                 answer_id=answer_id,
                 shown_digest=shown_digest,
+                via=via,
                 lease=lease,
                 claim_id=claim_id,
                 expect=expect,
@@ -106,6 +119,7 @@ class RaisingAnswers:
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
@@ -121,6 +135,7 @@ class RaisingAnswers:
                 by=by,
                 answer_id=answer_id,
                 shown_digest=shown_digest,
+                via=via,
                 lease=lease,
                 expect=expect,
                 awaiting=awaiting,

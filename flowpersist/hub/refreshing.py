@@ -58,6 +58,7 @@ async def refresh(suspensions: Suspensions, key: str) -> Result[bool, Persistenc
         return suspensions.draft(audited.unwrap(), Success(True), before=head)
 
     updated = await suspensions.records.update(key, decide)
+    suspensions.measure("tick", updated)
     if updated.draft is None or updated.found is None or updated.before is None:
         return updated.result
     head, now, made = updated.draft.head, updated.found.now, decided[-1]

@@ -10,11 +10,12 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import Where
 from flowpersist.errors import IntegrityError, PersistenceError
 from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.indexing import matches, order_of, where
 from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.views import Criteria
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.walking import Pages
 from flowpersist.stages.zstd import DICTIONARY_REACH
 
 __all__ = ["samples_of"]
@@ -35,11 +36,13 @@ async def samples_of(
     conditions = where(criteria)
     live = Where({**conditions.equals, "live": True}, conditions.range)
     samples: list[bytes] = []
-    room, after = size * _SAMPLES_PER_BYTE, None
-    while True:
-        found = await records.page(
+    room = size * _SAMPLES_PER_BYTE
+    walk = Pages(
+        lambda after: records.page(
             live, order=order_of(live), limit=_PAGE, after=after, descending=True, require_key=after is None
         )
+    )
+    async for found in walk:
         if not isinstance(found, Success):
             return Failure(found.failure())
         for one in found.unwrap().items:
@@ -50,9 +53,7 @@ async def samples_of(
             room -= sum(map(len, encoded.unwrap()))
             if len(samples) >= most or room <= 0:
                 return Success(samples)
-        after = found.unwrap().next
-        if after is None:
-            return Success(samples)
+    return Success(samples)
 
 
 async def _encoded(

@@ -1,5 +1,5 @@
 """The further records of a suspension: old receipts, old audit entries and large answers, which do not fit in its head,
-its log and its events.
+its log and its events. Beside them stands the audit log, which belongs to no single one.
 
 Receipts, entries and answers are written before the head that refers to them, sealed with the control subkey as the
 head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
@@ -8,19 +8,24 @@ refers to a missing record.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import NamespaceSchema, Where
-from flowpersist.errors import PersistenceError, RevisionConflict, TamperedEnvelope
+from flowpersist.backends.base import NamespaceSchema, Range, StorageBackend, Where
+from flowpersist.errors import PersistenceError, RevisionConflict, StorageError, TamperedEnvelope
+from flowpersist.hub.audit_log import AuditLog, log_schemas
 from flowpersist.hub.audit_trail import AuditTrail
 from flowpersist.hub.event_log import EventLog
 from flowpersist.hub.large_answers import LargeAnswers
+from flowpersist.hub.purged_trails import MOST_KEYS, trails_schema
 from flowpersist.hub.step_log import StepLog
 from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.log_records import LogHead, LogPlace, LogTile
 from flowpersist.lifecycle.model import (
     Head,
     LargeAnswer,
@@ -31,11 +36,15 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
 )
 from flowpersist.sealed.catalogue import purge_all
-from flowpersist.sealed.drafts import Draft
+from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.retrying import Runtime
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["SideRecords", "answers_of", "entries_of", "events_of", "receipts_of", "side_schemas", "steps_of"]
 
+log = logging.getLogger("flowpersist.hub")
+PAGE: Final = 200
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
 
@@ -66,7 +75,8 @@ def events_of(namespace: str) -> str:
 
 def side_schemas(namespace: str) -> list[NamespaceSchema]:
     """The namespaces of these records, for the suspensions of one namespace."""
-    return [NamespaceSchema(name, _PER_SUSPENSION) for name in _names(namespace)]
+    beside = [NamespaceSchema(name, _PER_SUSPENSION) for name in _names(namespace)]
+    return [*beside, *log_schemas(namespace), trails_schema(namespace)]
 
 
 def _names(namespace: str) -> tuple[str, ...]:
@@ -75,13 +85,26 @@ def _names(namespace: str) -> tuple[str, ...]:
 
 @frozen
 class SideRecords:
-    """The receipts, large answers, logs, audit trails and events of all suspensions of a namespace."""
+    """What stands beside the suspensions of a namespace: of all kinds, and the audit log."""
 
     receipts: SealedRecords[MovedReceipt]
     answers: LargeAnswers
     steps: StepLog
     trail: AuditTrail
     events: EventLog
+    log: AuditLog
+
+    def within(self, joined: StorageBackend, runtime: Runtime) -> SideRecords:
+        """The same records in a transaction, by the backend that has joined it."""
+        return SideRecords(
+            self.receipts.within(joined, runtime),
+            LargeAnswers(self.answers.records.within(joined, runtime)),
+            StepLog(self.steps.records.within(joined, runtime)),
+            self.trail.within(joined, runtime),
+            EventLog(self.events.records.within(joined, runtime)),
+            # No verb appends to it.
+            self.log,
+        )
 
     @property
     def records(
@@ -92,8 +115,24 @@ class SideRecords:
         SealedRecords[LoggedSteps],
         SealedRecords[MovedEntries],
         SealedRecords[LoggedEvents],
+        SealedRecords[LogHead],
+        SealedRecords[LogTile],
+        SealedRecords[LogPlace],
     ]:
         """The records of all kinds."""
+        return (*self._of_one, *self.log.records)
+
+    @property
+    def _of_one(
+        self,
+    ) -> tuple[
+        SealedRecords[MovedReceipt],
+        SealedRecords[LargeAnswer],
+        SealedRecords[LoggedSteps],
+        SealedRecords[MovedEntries],
+        SealedRecords[LoggedEvents],
+    ]:
+        """The records that each belong to one suspension."""
         return self.receipts, self.answers.records, self.steps.records, self.trail.records, self.events.records
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
@@ -125,9 +164,45 @@ class SideRecords:
             return Failure(TamperedEnvelope(message))
         return Success(found.head.receipt)
 
+    async def keep_trail(self, loaded: Loaded[Head]) -> Result[bool, PersistenceError]:
+        """Keep the audit trail of a suspension that is about to be deleted, if trails are kept; False where it can't be
+        read, so that the suspension has to stay.
+        """
+        head, purged = loaded.head, self.trail.purged
+        if not head.trail.count or not purged.kept:
+            return Success(True)
+        links = await self.trail.links(head)
+        moved = await self._moved(head) if isinstance(links, Success) else Success(())
+        kept: Result[None, PersistenceError]
+        if isinstance(links, Success) and isinstance(moved, Success):
+            kept = await purged.keep(head, links.unwrap(), moved.unwrap(), loaded.now)
+        else:
+            kept = Failure(next(one.failure() for one in (links, moved) if isinstance(one, Failure)))
+        if isinstance(kept, Success) or isinstance(kept.failure(), StorageError):
+            return kept.map(lambda _: True)
+        if head.removing:
+            # An earlier removal has kept it, or was not to, and may have deleted the links since.
+            return Success(True)
+        what = "its audit trail can't be kept: restore it from a backup, or clean up with audit_retention=timedelta(0)"
+        log.error("suspension %s is not deleted, since %s: %s", head.id, what, kept.failure())
+        return Success(False)
+
+    async def _moved(self, head: Head) -> Result[tuple[bytes, ...], PersistenceError]:
+        """The digests of the secrets whose receipts have left the head. They stand in the keys of the records."""
+        digests: list[bytes] = []
+        if not head.moved_receipts:
+            return Success(())
+        async for listed in stored_pages(self.receipts, Where(range=Range("key", prefix=f"{head.id}/")), limit=PAGE):
+            if not isinstance(listed, Success):
+                return Failure(listed.failure())
+            digests += [bytes.fromhex(record.ref.key.partition("/")[2]) for record in listed.unwrap().items]
+            if len(digests) >= MOST_KEYS:
+                break
+        return Success(tuple(digests))
+
     async def remove(self, suspension: SuspensionId) -> Result[None, PersistenceError]:
-        """Delete all that belongs to a suspension."""
-        for records in self.records:
+        """Delete all that belongs to a suspension alone."""
+        for records in self._of_one:
             purged = await purge_all(records, Where({"suspension": str(suspension)}))
             if isinstance(purged, Failure):
                 return Failure(purged.failure())

@@ -22,6 +22,7 @@ from flowpersist.lifecycle.views import Resumption, Suspension
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.walking import pages
 
 __all__ = ["StepLog"]
 
@@ -60,19 +61,12 @@ class StepLog:
         that of this fence.
         """
         found: list[Loaded[LoggedSteps]] = []
-        after: str | None = None
         where = Where(range=Range("key", prefix=_prefix(suspension.id, suspension.sequence)))
-        while True:
-            listed = await self.records.page(where, limit=_PAGE, after=after, bodies=True)
+        async for listed in pages(self.records, where, limit=_PAGE, bodies=True, whole=True):
             if not isinstance(listed, Success):
                 return Failure(listed.failure())
-            page = listed.unwrap()
-            if page.unreadable:
-                return Failure(page.unreadable[0].error)
-            found += [one for one in page.items if one.head.suspension_created_at == suspension.created_at]
-            after = page.next
-            if after is None:
-                return await self._opened([one for one in found if before is None or one.head.fence < before])
+            found += [one for one in listed.unwrap().items if one.head.suspension_created_at == suspension.created_at]
+        return await self._opened([one for one in found if before is None or one.head.fence < before])
 
     async def _opened(self, found: list[Loaded[LoggedSteps]]) -> Result[list[object], PersistenceError]:
         last = max((one.head.fence for one in found), default=0)

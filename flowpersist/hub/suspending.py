@@ -290,7 +290,10 @@ async def seal_state(
     ``verify``: decode what was encoded, and compare it with the state.
     """
     context = record_context(records.ref(key), tenant)
-    sealer = records.sealer
+    failed = await records.ready({"tenant": tenant})
+    if failed is not None:
+        return Failure(failed)
+    sealer = records.sealer.for_tenant(tenant)
 
     def sealed(data: bytes) -> Result[SealedState, PersistenceError]:
         body = sealer.seal_bytes(data, context=context, purpose="state")

@@ -301,10 +301,10 @@ class SuspendingVerbs(HubBase):
 
         async def decide(found: Found[Head]) -> Decided[Head, NewSuspension]:
             if found.record is not None:
-                return await self._again(verb, found.record, planned, state, actor)
+                return await self._again(verb, found.record, planned, state, by)
             mark = None if state is None else state.fingerprint
             head = facts.head(planned, found.now, status, mark, requester)
-            allowed = await self.suspensions.allowed(verb, head, actor)
+            allowed = await self.suspensions.allowed(verb, head, by)
             if isinstance(allowed, Failure):
                 return Failure(allowed.failure())
             body = None if state is None else state.body
@@ -319,7 +319,7 @@ class SuspendingVerbs(HubBase):
         return as_outcome(updated.result)
 
     async def _again(
-        self, verb: str, record: Loaded[Head], planned: Plan, state: SealedState | None, by: str | None
+        self, verb: str, record: Loaded[Head], planned: Plan, state: SealedState | None, by: By | None
     ) -> Result[NewSuspension, PersistenceError]:
         """The repeat of an idempotency key. It hands out keys, so that it is asked for as the first call was."""
         head = present(record.head, record.now)

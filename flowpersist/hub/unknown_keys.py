@@ -40,13 +40,17 @@ class UnknownKeys:
         """
         if isinstance(key, SuspensionId):
             return not_found(key)
+        self.work(key, now)
+        receipt = await self._side_records.receipt(key.id, now, secret_digest(key.secret))
+        failed = isinstance(receipt, Failure) and isinstance(receipt.failure(), StorageError)
+        return receipt.failure() if failed else not_found(key)
+
+    def work(self, key: SuspensionKey, now: datetime) -> None:
+        """What opening a head and comparing its secrets takes."""
         record = self._stand_in(key, now)
         opened = None if record is None else self._records.loaded(record, now)
         if isinstance(opened, Success):
             find(opened.unwrap().head, key)
-        receipt = await self._side_records.receipt(key.id, now, secret_digest(key.secret))
-        failed = isinstance(receipt, Failure) and isinstance(receipt.failure(), StorageError)
-        return receipt.failure() if failed else not_found(key)
 
     def _stand_in(self, key: SuspensionKey, now: datetime) -> Record | None:
         """The record of a typical head, sealed once for each sealer, and never stored."""

@@ -16,8 +16,11 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
 
+from attrs import evolve
 from returns.result import Result
 
+from flowpersist.backends._joining import unable
+from flowpersist.backends.base import Capability, Joining
 from flowpersist.errors import PersistenceError
 from flowpersist.errors.arguments import (
     check_class,
@@ -26,20 +29,18 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.answering_verbs import AnsweringVerbs
+from flowpersist.hub.claiming import claim_each
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
 from flowpersist.hub.parking_verbs import ParkingVerbs
 from flowpersist.hub.reading_verbs import ReadingVerbs
 from flowpersist.hub.suspending_verbs import SuspendingVerbs
 from flowpersist.hub.transactions import KeyLike
-from flowpersist.hub.worker import Backoff, Worker, claim_each, running
+from flowpersist.hub.worker import Backoff, Worker, running
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By
+from flowpersist.inputs.people import By, Via
+from flowpersist.lifecycle.criteria import Criteria, check_criteria
 from flowpersist.lifecycle.model import Head
-from flowpersist.lifecycle.views import (
-    Criteria,
-    Resumption,
-    check_criteria,
-)
+from flowpersist.lifecycle.views import Resumption
 from flowpersist.sealed.drafts import Loaded
 
 __all__ = ["PersistenceHub"]
@@ -51,6 +52,27 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, ParkingVerbs, ReadingVerbs
     Wherever a verb takes a key it takes a ``SuspensionKey``, its token as str, or, from code of the same process, a
     ``SuspensionId``.
     """
+
+    def within(self, connection: Any) -> PersistenceHub:  # noqa: ANN401 - of the backend's driver
+        """The hub in a transaction of yours: what it writes and what you write is committed together or not at all.
+
+        The verbs are refused with ``TransactionAborted`` where all of it must be done again. ``on_event`` is not called
+        for them.
+
+        - ``connection``: the connection of asyncpg, ``sqlite3`` or aiosqlite on which you have begun the transaction,
+          or a transaction of neo4j.
+
+        Raises ``ConfigurationError`` where no transaction is open, and for stores that can't be part of one.
+        """
+        if Capability.TRANSACTIONS not in self.backend.capabilities or not isinstance(self.backend, Joining):
+            raise unable(self.backend.name)
+        # An operation that is tried again would be part of a transaction that has failed.
+        runtime = evolve(self.runtime, attempts=1)
+        suspensions = self.suspensions.within(self.backend.within(connection), runtime)
+        bound = PersistenceHub(suspensions, self.defaults, self.dictionaries, self.checks)
+        # A run that is finished here needs no more renewals.
+        bound.answer_types, bound.holds = self.answer_types, self.holds
+        return bound
 
     @discreet
     async def claim_due(
@@ -89,6 +111,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, ParkingVerbs, ReadingVerbs
         by: By | None = None,
         answer_id: str | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         lease: timedelta = DEFAULT_LEASE,
         expect: type[S] = ANY_CLASS,
         awaiting: AwaitInput[A] = ANY_ANSWER,  # type: ignore[assignment]
@@ -103,6 +126,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, ParkingVerbs, ReadingVerbs
         - ``by``: who is acting, for the authorizer and the events.
         - ``answer_id``: the id of the answer, for a repeat.
         - ``shown_digest``: the ``digest`` of the wait as it was shown; another one is ``QuestionChanged``.
+        - ``via``: how the answer came, for the audit trail.
         - ``lease``: how long the run is held without a renewal.
         - ``expect``: the class that the state must have.
         - ``awaiting``: the AwaitInput whose schema the answer is read by, so that it has that class.
@@ -118,6 +142,7 @@ class PersistenceHub(SuspendingVerbs, AnsweringVerbs, ParkingVerbs, ReadingVerbs
                     by=by,
                     answer_id=answer_id,
                     shown_digest=shown_digest,
+                    via=via,
                     lease=lease,
                     expect=expect,
                     awaiting=awaiting,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flowpersist.errors import StorageError
 from flowpersist.hub.outcome import or_raise
@@ -22,6 +22,7 @@ from flowpersist.sealed.cards import live
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.listing import Asked, listing
 from flowpersist.sealed.naming import Naming, Parts, Prefix
+from flowpersist.sealed.walking import Pages
 
 __all__ = ["News", "Watch"]
 
@@ -97,11 +98,9 @@ class Watch:
 
     async def _everything(self, naming: Naming, *, again: bool) -> AsyncIterator[News]:
         gone = set(self._told)
-        after: str | None = None
-        while True:
-            asked = Asked(self._prefix, {}, "key", PAGE, after, descending=False, values=again, skip=False)
-            page = or_raise(await listing(self._collection, naming, asked))
-            for item in page.items:
+        asked = Asked(self._prefix, {}, "key", PAGE, None, descending=False, values=again, skip=False)
+        async for listed in Pages(lambda after: listing(self._collection, naming, evolve(asked, after=after))):
+            for item in or_raise(listed).items:
                 name = item.record.ref.key
                 gone.discard(name)
                 told = self._told.get(name)
@@ -109,9 +108,6 @@ class Watch:
                     change = await self._one(name) if item.stored is None else self._of(item.stored)
                     if change is not None:
                         yield change
-            after = page.next
-            if after is None:
-                break
         for name in gone:
             if (left := self._gone(name)) is not None:
                 yield left

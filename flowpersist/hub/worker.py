@@ -7,15 +7,15 @@ import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import FlowError, PermissionDenied, PersistenceError, StorageError, UnexpectedType
+from flowpersist.errors import ClaimsHalted, PersistenceError
 from flowpersist.errors.arguments import (
     check_async,
     check_duration,
@@ -25,29 +25,25 @@ from flowpersist.errors.arguments import (
     check_whole,
 )
 from flowpersist.hub.cancellation import is_cancelled, is_fault
-from flowpersist.hub.due import CLAIMABLE, Due, Queue, Queues
+from flowpersist.hub.claiming import claim_each, claim_expired
+from flowpersist.hub.due import CLAIMABLE, Queues
 from flowpersist.hub.lease import Leasing, hold
 from flowpersist.hub.outcome import DEFAULT_LEASE, Outcome
-from flowpersist.hub.refreshing import refresh, refreshed
-from flowpersist.hub.taking import taken
-from flowpersist.hub.transactions import KeyLike, Snapshot, Suspensions
+from flowpersist.hub.overdue import overdue
+from flowpersist.hub.telemetry import span_of_run
+from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.wakeup import Alarm
-from flowpersist.lifecycle.changes import present
-from flowpersist.lifecycle.decisions import Decision
-from flowpersist.lifecycle.expiring import expire
-from flowpersist.lifecycle.indexing import EXPIRING, matches
+from flowpersist.lifecycle.criteria import Criteria, check_criteria
+from flowpersist.lifecycle.indexing import EXPIRING
 from flowpersist.lifecycle.model import Head, Status
-from flowpersist.lifecycle.views import Criteria, Resumption, Suspension, check_criteria
+from flowpersist.lifecycle.views import Resumption, Suspension
 from flowpersist.sealed.drafts import Loaded
-from flowpersist.sealed.unreadable import LASTING
 
-__all__ = ["Backoff", "Worker", "Working", "claim_each", "running"]
+__all__ = ["Backoff", "Worker", "Working", "running"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 log = logging.getLogger("flowpersist.worker")
-#: Errors that depend on the caller: another caller may be able to claim the run.
-OF_THE_CALLER = (UnexpectedType, FlowError, PermissionDenied)
 _workers = itertools.count(1)
 
 
@@ -99,76 +95,6 @@ class Working(Leasing, Protocol):
     ) -> Outcome[Suspension]:
         """Give a claimed run back."""
         ...
-
-
-def _wanted(record: Loaded[Head], criteria: Criteria) -> bool:
-    head = present(record.head, record.now)
-    before = criteria.due_before
-    on_time = before is None or (record.due_at is not None and record.due_at < before)
-    return on_time and matches(evolve(criteria, status=None), head)
-
-
-async def claim_each(
-    suspensions: Suspensions,
-    queue: Queue,
-    criteria: Criteria,
-    claim: Callable[[Loaded[Head]], Awaitable[Result[T, PersistenceError]]],
-    limit: int,
-) -> Result[tuple[T, ...], PersistenceError]:
-    """Claim up to ``limit`` due runs, and skip those that somebody else took or that this process can't read."""
-    claimed: list[T] = []
-    async with aclosing(queue.due(limit)) as runs:
-        async for found in runs:
-            if not isinstance(found, Success):
-                return Success(tuple(claimed)) if claimed else Failure(found.failure())
-            due = found.unwrap()
-            if not _wanted(due.record, criteria):
-                await _pass_over(suspensions, due)
-                continue
-            result = await claim(due.record)
-            if isinstance(result, Success):
-                claimed.append(result.unwrap())
-                queue.records.unreadable.clear(due.record.ref.key, scope=queue.scope)
-            else:
-                await _refused(suspensions, queue, due, result.failure())
-            if len(claimed) >= limit:
-                break
-    return Success(tuple(claimed))
-
-
-async def _refused(suspensions: Suspensions, queue: Queue, due: Due, error: PersistenceError) -> None:
-    key, revision = due.record.ref.key, due.record.revision
-    if isinstance(error, LASTING):
-        scope = queue.scope if isinstance(error, OF_THE_CALLER) else None
-        queue.records.unreadable.meet(key, revision, error, scope=scope)
-    else:
-        log.debug("run %s was passed over: %s", key, error)
-        if isinstance(error, StorageError):
-            due.keep()
-    await _pass_over(suspensions, due)
-
-
-async def _pass_over(suspensions: Suspensions, due: Due) -> None:
-    # The index may be behind the head: once it is corrected, the record no longer blocks the start of the queue.
-    if not refreshed(suspensions, due.record, due.record.now):
-        return
-    settled = await refresh(suspensions, due.record.ref.key)
-    if isinstance(settled, Failure):
-        due.keep()
-        log.warning("run %s could not be brought up to date: %s", due.record.ref.key, settled.failure())
-
-
-async def claim_expired(
-    suspensions: Suspensions, record: Loaded[Head], lease: timedelta
-) -> Result[Resumption[Any], PersistenceError]:
-    """Take an expired suspension with its state, to handle the expiry."""
-    claim_id = suspensions.records.runtime.entropy(16).hex()
-
-    async def decide(seen: Snapshot) -> Decision[Resumption[Any]]:
-        decision = expire(seen.head, seen.now, lease=lease, claim_id=claim_id)
-        return await taken(suspensions, seen, decision, object, None)
-
-    return await suspensions.transact("claim", record.head.id, decide, body=True)
 
 
 @asynccontextmanager
@@ -256,6 +182,10 @@ class Worker:
     async def _run(self) -> None:
         busy: set[asyncio.Task[None]] = set()
         alarm = Alarm(self.hub.suspensions.records, self.poll)
+        with ExitStack() as stopping:
+            await self._grouped(busy, alarm, stopping)
+
+    async def _grouped(self, busy: set[asyncio.Task[None]], alarm: Alarm, stopping: ExitStack) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(alarm.listen(), name="listen for changes")
             try:
@@ -264,6 +194,8 @@ class Worker:
                 # A second cancellation ends the grace.
                 if busy and self.grace:
                     await asyncio.wait(busy, timeout=self.grace.total_seconds())
+                # One that swallows its cancellation keeps the worker, and its own run from every other one.
+                stopping.enter_context(overdue("a handler that was cancelled, since its worker stops,"))
                 raise
 
     async def _serve(self, tasks: asyncio.TaskGroup, busy: set[asyncio.Task[None]], alarm: Alarm) -> None:
@@ -307,6 +239,10 @@ class Worker:
     ) -> tuple[Resumption[Any], ...]:
         queue = self.hub.queues.of(self.criteria, self._scope, statuses)
         claimed = await claim_each(self.hub.suspensions, queue, self.criteria, claim, most)
+        if isinstance(claimed, Failure) and isinstance(claimed.failure(), ClaimsHalted):
+            # The halt may stand for days: whoever has made it knows.
+            log.debug("no run is claimed: %s", claimed.failure())
+            return ()
         if isinstance(claimed, Failure):
             log.error("no run could be claimed, trying again in %s: %s", self.poll, claimed.failure())
             return ()
@@ -320,7 +256,8 @@ class Worker:
         holding = hold(self.hub, run, lease=self.lease)
         try:
             async with holding:
-                outcome = await self._handled(run)
+                with span_of_run("flowpersist.process", run, kind="CONSUMER"):
+                    outcome = await self._handled(run)
         except NotAwaitable:
             await self._said("released", self.hub.release(run, error="the handler is not an async function"))
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.await_input import AwaitInput
+from flowpersist.inputs.people import Via
 from flowpersist.inputs.schedule import Escalation
 
-__all__ = ["Action", "AwaitInput", "Escalation"]
+__all__ = ["Action", "AwaitInput", "Escalation", "Via"]

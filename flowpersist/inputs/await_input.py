@@ -22,7 +22,7 @@ from flowpersist.inputs.filling import checked_arguments, filled_texts
 from flowpersist.inputs.forms.mixin import Forms
 from flowpersist.inputs.json_schema import JsonSchema, check_json
 from flowpersist.inputs.json_types import json_form, schema_of, structure
-from flowpersist.inputs.labels import Risk, check_labels, labels_data
+from flowpersist.inputs.labels import Meaning, Risk, check_labels, labels_data
 from flowpersist.inputs.people import PERSONS, Kind, Quorum, checked_people, people_data
 from flowpersist.inputs.redaction import check_pointers, masked_question
 from flowpersist.inputs.schedule import Escalation, OnExpiry, check_schedule, schedule_data, schedule_fields
@@ -56,6 +56,8 @@ class AwaitInput(Forms, Generic[A]):
     - ``ui``: hints for a form, by JSON pointer of the answer: ``label``, ``help``, ``placeholder``, ``widget`` and
     ``order``.
     - ``redact``: JSON pointers of ``shown`` that are masked in lists, events, notifications and as text.
+    - ``meaning``: what a person who answers does, for the audit trail: ``review``, ``approval`` or
+    ``responsibility``.
     - ``checks``: names of the hub's checks that an answer must pass too; a default is not asked.
     - ``assignees``, ``groups``: who may answer, by subject or by a role; everybody where neither is given.
     - ``quorum``: how many people must agree: a number, a ``Quorum``, or its data.
@@ -82,6 +84,7 @@ class AwaitInput(Forms, Generic[A]):
     escalation: Sequence[Escalation] = ()
     risk: Risk | None = None
     priority: int | None = None
+    meaning: Meaning | None = None
     metadata: Mapping[str, str | int | float | bool] | None = None
     ui: Mapping[str, Mapping[str, object]] | None = None
     redact: Sequence[str] = ()

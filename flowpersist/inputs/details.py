@@ -14,7 +14,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_duration, check_flag, check_instance, check_moment, check_optional
 from flowpersist.inputs.action import Action
 from flowpersist.inputs.json_schema import check_json
-from flowpersist.inputs.labels import Risk
+from flowpersist.inputs.labels import Meaning, Risk
 from flowpersist.inputs.people import Kind, Quorum
 from flowpersist.inputs.schedule import Escalation, OnExpiry
 
@@ -65,6 +65,7 @@ class CommonDetails(TypedDict, total=False):
     escalation: Sequence[Escalation]
     risk: Risk | None
     priority: int | None
+    meaning: Meaning | None
     metadata: Mapping[str, str | int | float | bool] | None
     ui: Mapping[str, Mapping[str, object]] | None
     redact: Sequence[str]

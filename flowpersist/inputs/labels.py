@@ -1,4 +1,6 @@
-"""What a question says of itself to those who sort, draw and check it: risk, priority, metadata, hints, checks."""
+"""What a question says of itself to those who sort, draw, check and prove it: risk, priority, metadata, hints, checks,
+and the meaning of its answer.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,13 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.errors.arguments import check_choice, check_items, check_mapping, check_optional, check_whole
 from flowpersist.inputs.forms.fields import field_pointer, fields_of
 
-__all__ = ["WIDGETS", "Risk", "check_labels", "labels_data"]
+__all__ = ["WIDGETS", "Meaning", "Risk", "check_labels", "labels_data"]
 
 Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
 RISKS: Final = ("low", "medium", "high", "critical")
+#: What a person who answers does, as 21 CFR 11.50 names it.
+Meaning: TypeAlias = Literal["review", "approval", "responsibility"]
+MEANINGS: Final = ("review", "approval", "responsibility")
 MAX_PRIORITY: Final = 100
 MAX_METADATA: Final = 32
 MAX_CHECKS: Final = 32
@@ -44,6 +49,7 @@ _HINTS: Final = (*_TEXTS, "widget", "order")
 def check_labels(name: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """Raise ``ConfigurationError`` or ``TypeError`` unless the labels of the question ``name`` are such."""
     check_optional(given["risk"], "risk", lambda value, what: check_choice(value, what, RISKS))
+    check_optional(given["meaning"], "meaning", lambda value, what: check_choice(value, what, MEANINGS))
     check_optional(
         given["priority"], "priority", lambda value, what: check_whole(value, what, least=0, most=MAX_PRIORITY)
     )
@@ -56,7 +62,7 @@ def check_labels(name: str, given: Mapping[str, Any], schema: Mapping[str, Any])
 
 def labels_data(given: Mapping[str, Any]) -> dict[str, object]:
     """The labels as JSON data, without what was not given."""
-    data: dict[str, object] = {name: given[name] for name in ("risk", "priority") if given[name] is not None}
+    data: dict[str, object] = {name: given[name] for name in ("risk", "priority", "meaning") if given[name] is not None}
     for name in ("metadata", "ui"):
         if given[name]:
             data[name] = {key: dict(one) if isinstance(one, Mapping) else one for key, one in given[name].items()}

@@ -19,6 +19,7 @@ __all__ = [
     "Kind",
     "Principal",
     "Quorum",
+    "Via",
     "checked_people",
     "people_data",
     "persons_of",
@@ -127,6 +128,18 @@ def principal_from(data: Mapping[str, Any]) -> Principal:
     """The principal of such data."""
     moment = data.get("authenticated_at")
     return Principal(**{**data, "authenticated_at": None if moment is None else datetime.fromisoformat(moment)})
+
+
+@frozen
+class Via:
+    """How an answer came: the channel, such as ``email`` or ``slack``, and the id of its delivery there."""
+
+    channel: str
+    delivery: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _check_name(self.channel, "channel")
+        check_optional(self.delivery, "delivery", _check_name)
 
 
 #: Who is acting: a str is the subject of a person.

@@ -1,6 +1,7 @@
 """The cryptographic primitives, and the one place that knows where they come from.
 
-HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 bits and tags of 128.
+HKDF is RFC 5869 with SHA-512; AES-256-GCM is NIST SP 800-38D with nonces of 96 bits and tags of 128; Ed25519 is RFC
+8032.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -23,6 +25,9 @@ __all__ = [
     "aes_gcm_decrypt_pieces",
     "aes_gcm_encrypt",
     "aes_gcm_encrypt_pieces",
+    "ed25519_public",
+    "ed25519_sign",
+    "ed25519_verifies",
     "hkdf_expand",
 ]
 
@@ -115,3 +120,22 @@ def aes_gcm_decrypt_pieces(
     except InvalidTag:
         return None
     return into.getvalue()
+
+
+def ed25519_public(seed: bytes) -> bytes:
+    """The public key, 32 bytes, of a private one, which is a seed of 32 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def ed25519_sign(seed: bytes, message: bytes) -> bytes:
+    """The signature, 64 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+
+
+def ed25519_verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the holder of the private key has signed this message."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -13,20 +13,21 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import ConfigurationError, PersistenceError, UnknownKey
 from flowpersist.errors.arguments import check_callable, check_choice, check_instance, check_mapping, check_str
 from flowpersist.errors.secrecy import discreet
 from flowpersist.keys.crypto import KEY_BYTES, hkdf_expand
+from flowpersist.keys.text_file import text_of
 
-__all__ = ["KeyProvider", "KeyRing", "Role"]
+__all__ = ["KeyProvider", "KeyRing", "KeyUpdates", "Role"]
 
 Role: TypeAlias = Literal["control", "state"]
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -115,7 +116,7 @@ class KeyRing:
         """
         check_instance(path, "path", (str, os.PathLike), "a path")
         try:
-            text = Path(path).read_text(encoding="ascii")
+            text = text_of(path)
             mode = Path(path).stat().st_mode
         except (OSError, ValueError) as error:
             message = (
@@ -153,14 +154,15 @@ class KeyRing:
 
     def promote(self, kid: str) -> KeyRing:
         """With this key as the one that seals."""
-        return KeyRing({kid: self._known(kid), **{name: key for name, key in self.keys.items() if name != kid}})
+        others = {name: key for name, key in self.keys.items() if name != kid}
+        return evolve(self, keys={kid: self._known(kid), **others})
 
     def retire(self, kid: str) -> KeyRing:
         """Without this key: what only it opens is ``UnknownKey`` from now on."""
         self._known(kid)
         if len(self.keys) == 1:
             raise _unusable(f"key {kid!r} is the only one; add and promote another first")
-        return KeyRing({name: key for name, key in self.keys.items() if name != kid})
+        return evolve(self, keys={name: key for name, key in self.keys.items() if name != kid})
 
     def control_only(self) -> KeyRing:
         """The control subkeys alone."""
@@ -196,7 +198,7 @@ class KeyRing:
             raise _unusable("a key's kid has 1 to 64 characters of A-Z a-z 0-9 . _ -")
         if kid in self.keys:
             raise _unusable(f"key {kid!r} is there already")
-        return KeyRing({**self.keys, kid: key})
+        return evolve(self, keys={**self.keys, kid: key})
 
     def _known(self, kid: str) -> RingKey:
         check_str(kid, "kid")
@@ -206,6 +208,15 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"<KeyRing of {', '.join(self.keys)}>"
+
+
+@runtime_checkable
+class KeyUpdates(Protocol):
+    """What tells of other rings while a hub is open: a ``KeyProvider`` that has this too is followed."""
+
+    def updates(self) -> AsyncIterator[KeyRing]:
+        """Each ring that takes the place of the one before, from the last call of ``keyring`` on."""
+        ...
 
 
 @runtime_checkable

@@ -5,18 +5,11 @@
 
 from __future__ import annotations
 
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.history import AnswerEntry, AuditEntry, WaitEntry
 from flowpersist.lifecycle.model import Status, Until, WaitStatus
-from flowpersist.lifecycle.views import (
-    Checkpoint,
-    Criteria,
-    NewSuspension,
-    Peek,
-    Receipt,
-    Resumption,
-    Suspension,
-    Wait,
-)
+from flowpersist.lifecycle.traces import approval_trace
+from flowpersist.lifecycle.views import Checkpoint, NewSuspension, Peek, Receipt, Resumption, Suspension, Wait
 
 __all__ = [
     "AnswerEntry",
@@ -33,4 +26,5 @@ __all__ = [
     "Wait",
     "WaitEntry",
     "WaitStatus",
+    "approval_trace",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
@@ -12,7 +12,7 @@ from flowpersist.backends.base import KEEP, Keep, check_text
 from flowpersist.errors import (
     PersistenceError,
 )
-from flowpersist.inputs.people import Principal
+from flowpersist.inputs.people import Principal, Via
 from flowpersist.lifecycle.model import Head
 
 __all__ = ["Decision", "Holder", "Offer", "refused"]
@@ -44,7 +44,8 @@ class Offer:
 
     ``checked`` is what was found of its value for the wait that ``wanted`` names; None: it is not yet checked.
     ``digest`` is that of the value, where it is known. ``shown`` is the digest of the question that it was given to, as
-    callers see it; None: the caller does not say. ``principal`` is who gives it, where more than ``by`` was said.
+    callers see it; None: the caller does not say. ``principal`` is who gives it, where more than ``by`` was said;
+    ``via`` is how it came.
     """
 
     value: object = field(repr=False)
@@ -54,6 +55,7 @@ class Offer:
     digest: bytes | None = field(default=None, repr=False)
     shown: str | None = None
     principal: Principal | None = None
+    via: Via | None = None
 
     def __attrs_post_init__(self) -> None:
         for what, text in (("by", self.by), ("answer_id", self.answer_id)):
@@ -74,6 +76,6 @@ class Holder:
     claim_id: str | None
 
 
-def refused(head: Head, error: PersistenceError) -> Decision[T]:
+def refused(head: Head, error: PersistenceError) -> Decision[Any]:
     """A decision that changes nothing and has an error as its result."""
     return Decision(head, Failure(error))

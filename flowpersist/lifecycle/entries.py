@@ -21,9 +21,11 @@ from flowpersist.errors import (
     SuspensionClosed,
 )
 from flowpersist.inputs.action import DECISIONS
-from flowpersist.inputs.people import By, Principal, principal_data, quorum_in
+from flowpersist.inputs.people import By, Principal, persons_of, principal_data, principal_from, quorum_in
 from flowpersist.lifecycle.changes import SYSTEM
 from flowpersist.lifecycle.model import Answer, Head, HeadPart, Status, WaitState, WaitStatus, replace
+from flowpersist.lifecycle.shown import shown_digest
+from flowpersist.lifecycle.voting import principal_of
 from flowpersist.sealed.heads import packed, unpacker
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Private",
     "WaitFacts",
     "noted",
+    "noted_by",
     "noted_refusal",
     "read_facts",
     "read_private",
@@ -47,7 +50,7 @@ PRIVATE_BYTES: Final = 8 * 1024
 #: A larger answer has its digest alone.
 VALUE_BYTES: Final = 1024
 #: The verbs and errors of refusals that have entries.
-_REFUSABLE: Final = frozenset({"answer", "resume", "claim", "cancel", "extend", "retry"})
+_REFUSABLE: Final = frozenset({"suspend", "answer", "resume", "claim", "cancel", "extend", "retry"})
 _OF_ANSWERS: Final = (InputValidationError, QuestionChanged)
 _REFUSALS: Final = (*_OF_ANSWERS, PermissionDenied, SuspensionClosed)
 #: Who causes what time does.
@@ -56,7 +59,8 @@ _TIME: Final[Mapping[str, object]] = {"subject": SYSTEM, "kind": SYSTEM}
 
 class WaitFacts(HeadPart, frozen=True, omit_defaults=True):
     """What became of one wait. ``votes`` is the quorum so far, and how many it needs; ``at`` stands where the change
-    was before the entry was written.
+    was before the entry was written. ``schema`` is the digest of the answer's JSON Schema. ``own`` says whether whoever
+    made the suspension has answered, None where one of both was not named.
     """
 
     name: str
@@ -70,6 +74,9 @@ class WaitFacts(HeadPart, frozen=True, omit_defaults=True):
     deadline: datetime | None = None
     decision: str | None = None
     votes: tuple[int, int] | None = None
+    meaning: str | None = None
+    schema: bytes | None = None
+    own: bool | None = None
 
 
 class Facts(HeadPart, frozen=True, omit_defaults=True):
@@ -99,6 +106,7 @@ class GivenAnswer(HeadPart, frozen=True, omit_defaults=True):
     answer_id: str | None = None
     replaced: bytes | None = None
     value: bytes | None = None
+    via: tuple[str, str | None] | None = None
 
 
 class Private(HeadPart, frozen=True, omit_defaults=True):
@@ -172,6 +180,12 @@ def noted_refusal(
     return Noted(facts, Private(_data(by)))
 
 
+def noted_by(verb: str, by: By | None, head: Head, reason: str | None, now: datetime) -> Noted:
+    """An entry of what was done about a suspension, which stays as it is."""
+    facts = Facts(now, verb, head.status, head.sequence, head.fence, head.attempt)
+    return Noted(facts, Private(_data(by), reason))
+
+
 def _stands(head: Head) -> tuple[Status, str | None]:
     return head.status, head.claim_id
 
@@ -195,8 +209,10 @@ def _entry(
         newest = _newest(wait) if wait.status is WaitStatus.ANSWERED or wait.votes else None
         # A large answer has left the head for its own record; its decision stands in the head that was given.
         whole = _newest(given.waits[place]) if newest is not None and place < len(given.waits) else None
-        waits.append(_facts_of(old, wait, now, None if whole is None else whole.value))
-        if newest is not None and (old is None or newest is not _newest(old)):
+        given_now = newest is not None and (old is None or newest is not _newest(old))
+        own = _own(after, newest) if given_now else None
+        waits.append(_facts_of(old, wait, now, None if whole is None else whole.value, own=own))
+        if newest is not None and given_now:
             answers.append(_given(old, wait, newest))
     reason = after.reason if before is None or after.reason != before.reason else None
     error = after.error if before is None or after.error != before.error else None
@@ -237,12 +253,13 @@ def _change(old: WaitState | None, wait: WaitState) -> str:
     return "escalated" if escalated else "extended"
 
 
-def _facts_of(old: WaitState | None, wait: WaitState, now: datetime, value: object) -> WaitFacts:
+def _facts_of(old: WaitState | None, wait: WaitState, now: datetime, value: object, *, own: bool | None) -> WaitFacts:
     asked = wait.awaiting or {}
     name = asked.get("id")
     action = asked.get("action")
     quorum = quorum_in(wait.awaiting)
     texts = action if isinstance(action, Mapping) else {}
+    meaning = asked.get("meaning")
     return WaitFacts(
         name=wait.name,
         change=_change(old, wait),
@@ -255,7 +272,18 @@ def _facts_of(old: WaitState | None, wait: WaitState, now: datetime, value: obje
         deadline=wait.deadline,
         decision=_decision(value),
         votes=None if quorum is None else (len(wait.votes), quorum.votes),
+        meaning=meaning if isinstance(meaning, str) else None,
+        schema=shown_digest({"schema": asked["schema"]}) if old is None and "schema" in asked else None,
+        own=own,
     )
+
+
+def _own(head: Head, answer: Answer | None) -> bool | None:
+    """Whether who made the suspension has given this answer, by themselves or through another."""
+    who = principal_of(answer)
+    if who is None or head.requester is None:
+        return None
+    return bool(persons_of(principal_from(head.requester)) & persons_of(who))
 
 
 def _decision(value: object) -> str | None:
@@ -280,4 +308,5 @@ def _given(old: WaitState | None, wait: WaitState, answer: Answer) -> GivenAnswe
         answer_id=answer.answer_id,
         replaced=None if replaced is None else replaced.fingerprint,
         value=kept,
+        via=answer.via,
     )

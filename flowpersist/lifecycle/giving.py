@@ -85,5 +85,6 @@ def _held(head: Head, state: object, answers: Mapping[str, object], stored: Mapp
         "fence": head.fence,
         "claim_id": head.claim_id,
         "principals": {name: who for name, who in answerers.items() if who is not None},
+        "trace": head.trace,
         "tallies": {name: one for name, one in tallies.items() if one is not None},
     }

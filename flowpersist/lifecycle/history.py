@@ -18,7 +18,7 @@ from flowpersist.lifecycle.shown import digest_text
 from flowpersist.sealed.chain import Link
 from flowpersist.sealed.heads import unpacker
 
-__all__ = ["AnswerEntry", "AuditEntry", "WaitEntry", "entries_of"]
+__all__ = ["AnswerEntry", "AuditEntry", "WaitEntry", "entries_of", "entry_of"]
 
 _read_value = unpacker(object)
 
@@ -26,7 +26,7 @@ _read_value = unpacker(object)
 @frozen
 class AnswerEntry:
     """An answer or a vote as the trail keeps it: the digest of its value, and the value where it took at most 1 KiB
-    (``kept``). ``replaced`` is the digest of the vote that it replaced.
+    (``kept``). ``replaced`` is the digest of the vote that it replaced. It came by ``channel``, as ``delivery`` there.
     """
 
     digest: str
@@ -34,6 +34,8 @@ class AnswerEntry:
     replaced: str | None
     kept: bool
     value: object = field(repr=False)
+    channel: str | None = None
+    delivery: str | None = None
 
 
 @frozen
@@ -43,7 +45,9 @@ class WaitEntry:
 
     ``question`` is the id of its AwaitInput, ``shown`` the digest of what was shown, ``tool``, ``version`` and
     ``policy`` those of the action that it approves. ``decision`` is approve, edit, reject or respond. ``votes`` says
-    how many have voted, and how many must agree.
+    how many have voted, and how many must agree. ``meaning`` is review, approval or responsibility, ``schema`` the
+    digest of the answer's JSON Schema. ``self_approval`` says whether whoever made the suspension has given the answer;
+    None without an answer, and where one of both was not named.
     """
 
     name: str
@@ -58,6 +62,9 @@ class WaitEntry:
     decision: str | None
     votes: tuple[int, int] | None
     answer: AnswerEntry | None
+    meaning: str | None = None
+    schema: str | None = None
+    self_approval: bool | None = None
 
 
 @frozen
@@ -100,19 +107,22 @@ def entries_of(head: Head, links: tuple[Link, ...]) -> Result[tuple[AuditEntry, 
     """The entries of verified links."""
     entries: list[AuditEntry] = []
     for link in links:
-        entry = _entry(head, link)
+        entry = entry_of(head.id, head.tenant, link)
         if not isinstance(entry, Success):
             return Failure(entry.failure())
         entries.append(entry.unwrap())
     return Success(tuple(entries))
 
 
-def _entry(head: Head, link: Link) -> Result[AuditEntry, PersistenceError]:
+def entry_of(id: SuspensionId, tenant: str | None, link: Link) -> Result[AuditEntry, PersistenceError]:
+    """The entry of one link."""
     private = Success(Private()) if link.private is None else read_private(link.private)
-    return read_facts(link.facts).bind(lambda facts: private.bind(lambda told: _made(head, link, facts, told)))
+    return read_facts(link.facts).bind(lambda facts: private.bind(lambda told: _made(id, tenant, link, facts, told)))
 
 
-def _made(head: Head, link: Link, facts: Facts, told: Private) -> Result[AuditEntry, PersistenceError]:
+def _made(
+    id: SuspensionId, tenant: str | None, link: Link, facts: Facts, told: Private
+) -> Result[AuditEntry, PersistenceError]:
     given: dict[str, AnswerEntry] = {}
     for one in told.answers:
         answer = _answer(one)
@@ -122,11 +132,11 @@ def _made(head: Head, link: Link, facts: Facts, told: Private) -> Result[AuditEn
     return Success(
         AuditEntry(
             number=link.number,
-            id=f"{head.id}/{link.number}",
+            id=f"{id}/{link.number}",
             at=facts.at,
             verb=facts.verb,
-            suspension=head.id,
-            tenant=head.tenant,
+            suspension=id,
+            tenant=tenant,
             status=facts.status,
             sequence=facts.sequence,
             fence=facts.fence,
@@ -158,6 +168,8 @@ def _answer(given: GivenAnswer) -> Result[AnswerEntry, PersistenceError]:
             replaced=None if given.replaced is None else given.replaced.hex(),
             kept=given.value is not None,
             value=read,
+            channel=None if given.via is None else given.via[0],
+            delivery=None if given.via is None else given.via[1],
         )
     )
 
@@ -176,4 +188,7 @@ def _wait(facts: WaitFacts, at: datetime, answer: AnswerEntry | None) -> WaitEnt
         decision=facts.decision,
         votes=facts.votes,
         answer=answer,
+        meaning=facts.meaning,
+        schema=digest_text(facts.schema),
+        self_approval=facts.own,
     )

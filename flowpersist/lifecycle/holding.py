@@ -214,6 +214,7 @@ def _following(
         waits=(*kept, *(replace(wait, sequence=head.sequence + 1) for wait in waits)),
         receipts=(*head.receipts, *(wait_receipt(wait, now) for wait in over)),
         sequence=head.sequence + 1,
+        paused_at=now,
         updated_at=now,
     )
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
 from flowpersist.lifecycle.changes import pending
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.model import METADATA, Head, WaitState
-from flowpersist.lifecycle.views import Criteria
 
 __all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "where"]
 

@@ -1,4 +1,4 @@
-"""The contents of a suspension's sealed head: the facts that all decisions use.
+"""The contents of a suspension's sealed head: the facts that all decisions use. Times are UTC, by the store's clock.
 
 ::
 
@@ -6,28 +6,35 @@
     running -> waiting (next pause) | answered (release, or when its lease ends) | completed | failed | parked
     parked  -> running (retry) | cancelled
                 waiting -> answered (by the system, with a default) | expired
-    reserved, waiting, answered -> cancelled
-    running -> cancelled (at its next renewal, pause or release, or when its lease ends)
-
-Times are aware datetimes in UTC with whole microseconds, by the store's clock.
+    reserved, waiting, answered, running (at its next renewal, pause or release, or when its lease ends) -> cancelled
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final, Literal, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
-from flowpersist.backends.base import MAX_ATTRIBUTES, check_scalar, check_text
+from flowpersist.backends.base import MAX_ATTRIBUTES, Scalar, check_scalar, check_text
 from flowpersist.errors.arguments import check_mapping, out_of_range
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.waits import (
+    Answer,
+    AnswerReference,
+    CastVote,
+    HeadPart,
+    Notice,
+    Schedule,
+    WaitReceipt,
+    WaitState,
+    WaitStatus,
+    fingerprint,
+    secret_digest,
+)
 
 __all__ = [
     "Answer",
@@ -35,6 +42,7 @@ __all__ = [
     "CastVote",
     "FinishedVerb",
     "Head",
+    "HeadPart",
     "LoggedEvents",
     "LoggedSteps",
     "MovedEntries",
@@ -48,12 +56,13 @@ __all__ = [
     "WaitReceipt",
     "WaitState",
     "WaitStatus",
+    "fingerprint",
     "replace",
+    "secret_digest",
 ]
 
 Until: TypeAlias = Literal["all", "any", "each"]
 UNTIL: Final = ("all", "any", "each")
-Scalar: TypeAlias = str | int | float | bool
 #: The prefix of names of metadata among a record's attributes, and how many attributes are left for metadata.
 METADATA: Final = "m."
 MAX_METADATA: Final = MAX_ATTRIBUTES - 5
@@ -62,7 +71,6 @@ MAX_METADATA: Final = MAX_ATTRIBUTES - 5
 MAX_RECEIPTS: Final = 100
 #: The fences of a holder's last finished verbs, kept so that a repeat of one is a success.
 MAX_FINISHED: Final = 4
-_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class Status(StrEnum):
@@ -84,177 +92,15 @@ class Status(StrEnum):
         return self in CLOSED
 
 
-# Tuples, not sets: the hash of an enumeration's member is Python code, and every verb asks several times.
+# Tuples, since the hash of an enumeration's member is Python code, and every verb asks several times.
 CLOSED: Final = (Status.COMPLETED, Status.FAILED, Status.PARKED, Status.EXPIRED, Status.CANCELLED)
 
 
-class WaitStatus(StrEnum):
-    """The status of one wait."""
-
-    OPEN = "open"
-    ANSWERED = "answered"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-    CLOSED = "closed"
-
-
-#: The statuses of ended waits that the holder of the run is told of.
-ENDED: Final = (WaitStatus.ANSWERED, WaitStatus.EXPIRED)
-
-
-class HeadPart(msgspec.Struct, frozen=True):
-    """A part of a head: a value, of which a variant is made by ``replace``. Its text leaves out the ``hidden`` fields.
-
-    A struct, not an attrs class, since every verb reads, writes and replaces some thirty of them: all of that in C.
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        # The one that Struct has shows all fields.
-        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
-
-
-class AnswerReference(HeadPart, frozen=True):
-    """Refers to the record of a value that does not fit in the head: the record's random name, and the value's
-    fingerprint.
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
-    name: bytes
-    fingerprint: bytes
-
-
 class LargeAnswer(HeadPart, frozen=True):
-    """The head of the record of such a value."""
+    """The head of the record of a value that does not fit in the head of its suspension."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
     fingerprint: bytes
-
-
-class Answer(HeadPart, frozen=True):
-    """An accepted answer: validated JSON data, who gave it, when, and the caller's id of the attempt.
-
-    Where the value has a record of its own, ``reference`` names that, and ``value`` is None. ``shown`` is the digest of
-    what its wait showed then, ``who`` a principal as data (None: ``by`` is all that was said).
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset({"value"})
-    value: object
-    by: str | None
-    at: datetime
-    answer_id: str | None
-    shown: bytes | None = None
-    reference: AnswerReference | None = None
-    who: Mapping[str, object] | None = None
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The fingerprint of the value, wherever the value is stored."""
-        return fingerprint(self.value) if self.reference is None else self.reference.fingerprint
-
-
-class Notice(HeadPart, frozen=True):
-    """A reminder or a step of the ladder that has come and that ``on_event`` is still to be told of.
-
-    ``at`` is when it came, ``level`` how many steps had been reached then. ``tries`` counts who took it to deliver it;
-    nobody else takes it before ``taken_until``.
-    """
-
-    verb: Literal["remind", "escalate"]
-    at: datetime
-    level: int
-    tries: int = 0
-    taken_until: datetime | None = None
-
-
-class Schedule(HeadPart, frozen=True):
-    """What has become of a wait's reminders and ladder. ``level`` counts the steps that were reached, the last one at
-    ``escalated_at``. Reminders up to ``reminded_at`` have passed.
-    """
-
-    opened_at: datetime
-    reminded_at: datetime
-    level: int = 0
-    escalated_at: datetime | None = None
-    notices: tuple[Notice, ...] = ()
-
-
-class CastVote(HeadPart, frozen=True):
-    """A vote: the answer (None: it is the wait's own, which this vote decided), its decision where it has one, and what
-    it is for (None: it rejects). Votes agree where that is equal.
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset({"ballot"})
-    answer: Answer | None
-    decision: str | None
-    ballot: bytes | None
-
-
-class WaitState(HeadPart, frozen=True):
-    """One wait: its secret, what is awaited (as data; None: no answer is needed), and how it stands.
-
-    ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer, ``shown`` the
-    digest of what is shown (None: no answer is needed), ``votes`` those of a quorum, the newest last.
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset({"secret", "awaiting"})
-    name: str
-    secret: bytes
-    sequence: int
-    awaiting: Mapping[str, object] | None
-    deadline: datetime | None
-    status: WaitStatus = WaitStatus.OPEN
-    answer: Answer | None = None
-    closed_at: datetime | None = None
-    delivery: int | None = None
-    shown: bytes | None = None
-    #: None without reminders and escalation.
-    schedule: Schedule | None = None
-    votes: tuple[CastVote, ...] = ()
-
-    @property
-    def open(self) -> bool:
-        """Whether it still takes an answer."""
-        return self.status is WaitStatus.OPEN
-
-    @property
-    def needed(self) -> bool:
-        """Whether the run can't go on without it."""
-        return self.open and self.awaiting is not None
-
-    @property
-    def timed(self) -> bool:
-        """Whether nobody may answer it, so that only time ends it."""
-        return self.awaiting is not None and self.awaiting.get("answerable_by") == []
-
-    @property
-    def undelivered(self) -> bool:
-        """Whether it has ended with something that no holder was given yet."""
-        return self.delivery is None and self.status in ENDED
-
-
-class WaitReceipt(HeadPart, frozen=True):
-    """The receipt of a wait of an earlier pause, some 125 bytes: it tells the holder of its key how the wait ended.
-
-    ``digest`` is the SHA-256 of the key's secret; ``answer`` the fingerprint of the accepted value, ``shown`` the
-    digest of what it was given to, and ``voted`` whether a quorum took it.
-    """
-
-    hidden: ClassVar[frozenset[str]] = frozenset({"digest", "answer"})
-    digest: bytes
-    wait: str
-    sequence: int
-    status: WaitStatus
-    at: datetime
-    by: str | None
-    answer_id: str | None
-    answer: bytes | None
-    shown: bytes | None = None
-    voted: bool = False
 
 
 class MovedReceipt(HeadPart, frozen=True):
@@ -309,15 +155,16 @@ class Taken(HeadPart, frozen=True):
 
 
 class Trail(HeadPart, frozen=True):
-    """The end of a suspension's audit trail: how many entries it has in all, the MAC of the last, and the newest ones,
-    as links of the chain. Older ones stand in records of their own.
+    """The end of a suspension's audit trail: how many entries it has in all, the MAC of the last, the digest of all,
+    and the newest ones, as links of the chain. Older ones stand in records of their own.
 
     ``refusals`` counts the entries of refused verbs, the last one made at ``refused_at``.
     """
 
-    hidden: ClassVar[frozenset[str]] = frozenset({"mac", "links"})
+    hidden: ClassVar[frozenset[str]] = frozenset({"mac", "digest", "links"})
     count: int = 0
     mac: bytes = b""
+    digest: bytes = b""
     links: tuple[bytes, ...] = ()
     refusals: int = 0
     refused_at: datetime | None = None
@@ -357,6 +204,11 @@ class Head(HeadPart, frozen=True):
     #: Who asked, a principal as data.
     requester: Mapping[str, object] | None = None
     trail: Trail = Trail()
+    paused_at: datetime | None = None
+    trace: bytes | None = None
+    position: int = 0
+    #: It is being deleted: for every verb it is gone, and what stands beside it may be.
+    removing: bool = False
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:
@@ -378,16 +230,6 @@ def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
         check_text(name, "a name in metadata")
         check_text(METADATA + name, f"a name in metadata, with {METADATA!r} before it,")
     return {name: check_scalar(value, f"metadata {name!r}") for name, value in given.items()}
-
-
-def fingerprint(value: object) -> bytes:
-    """SHA-256 of a JSON value in canonical form: equal for equal values, True apart from 1."""
-    return hashlib.sha256(_canonical(value).encode()).digest()
-
-
-def secret_digest(secret: bytes) -> bytes:
-    """The digest of a key's secret, as receipts keep it."""
-    return hashlib.sha256(secret).digest()
 
 
 def find(head: Head, key: SuspensionKey) -> WaitState | WaitReceipt | None:

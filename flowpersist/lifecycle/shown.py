@@ -16,7 +16,7 @@ from typing import Final, overload
 __all__ = ["canonical_digest", "canonical_json", "digest_text", "shown_digest"]
 
 #: The members of an ``AwaitInput`` as data that are shown. Its times and its default are not.
-SHOWN: Final = ("prompt", "title", "shown", "schema", "action", "ui")
+SHOWN: Final = ("prompt", "title", "shown", "schema", "action", "ui", "meaning")
 #: Characters of JSON whose digest is remembered.
 KEPT_UP_TO: Final = 8 * 1024
 #: Up to these powers of ten ECMAScript writes a number without an exponent.

@@ -94,11 +94,15 @@ def _accept(head: Head, wait: WaitState, offer: Offer, now: datetime) -> Decisio
     if isinstance(found, Failure):
         return refused(head, found.failure())
     who = None if offer.principal is None else principal_data(offer.principal)
-    given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown, who=who)
+    given = Answer(found.unwrap(), offer.by, now, offer.answer_id, wait.shown, who=who, via=_via(offer))
     quorum = quorum_in(wait.awaiting)
     if quorum is not None:
         return _vote(head, wait, quorum, offer, given)
     return _answered(head, wait, given, ())
+
+
+def _via(offer: Offer) -> tuple[str, str | None] | None:
+    return None if offer.via is None else (offer.via.channel, offer.via.delivery)
 
 
 def _vote(head: Head, wait: WaitState, quorum: Quorum, offer: Offer, given: Answer) -> Decision[Receipt]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, cast
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 from returns.result import Failure, Result
 from typing_extensions import TypeVar
 
-from flowpersist.backends.base import check_text
+from flowpersist.backends.base import Scalar
 from flowpersist.errors import ConfigurationError, PersistenceError
-from flowpersist.errors.arguments import check_choice, check_instance, check_moment, check_optional
+from flowpersist.errors.arguments import check_instance
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import Principal
+from flowpersist.inputs.people import PERSONS, Principal, principal_from
 from flowpersist.inputs.redaction import masked_question
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey, keys_of
 from flowpersist.lifecycle.model import (
@@ -26,16 +26,14 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
     WaitState,
     WaitStatus,
-    check_metadata,
 )
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
 from flowpersist.sealed.heads import json_size
 
-__all__ = ["Checkpoint", "Criteria", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
+__all__ = ["Checkpoint", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
 
-Scalar = str | int | float | bool
 S = TypeVar("S")
 #: The class of an answer: object, if the caller has not named what was asked.
 A_co = TypeVar("A_co", covariant=True, default=object)
@@ -84,6 +82,27 @@ class Wait:
         return self._data is not None
 
     @property
+    def assignees(self) -> tuple[str, ...]:
+        """The subjects that may answer, those that it was escalated to among them; empty with ``groups``: anybody."""
+        return self._named("assignees")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups whose members may answer, in the same way."""
+        return self._named("groups")
+
+    @property
+    def answerable_by(self) -> tuple[str, ...]:
+        """The kinds of principals whose answer it takes."""
+        return tuple(cast("Sequence[str]", (self._data or {}).get("answerable_by", PERSONS)))
+
+    def _named(self, what: str) -> tuple[str, ...]:
+        data = cast("Mapping[str, Sequence[str]]", self._data or {})
+        if not (data.get("assignees") or data.get("groups")):
+            return ()
+        return (*data.get(what, ()), *self.escalated_to)
+
+    @property
     def size(self) -> int:
         """The bytes of what is awaited, as JSON; 0 where no answer is needed."""
         return 0 if self._data is None else json_size(self._data)
@@ -118,6 +137,13 @@ class Suspension:
     error: str | None
     attempt: int
     requested_by: str | None = field(default=None, kw_only=True)
+    _requester: Mapping[str, object] | None = field(default=None, kw_only=True, repr=False, alias="requester_data")
+
+    @cached_property
+    def requester(self) -> Principal | None:
+        """Who made it, with roles and all as they were then; None where nobody was named."""
+        # Made on demand: a listing has many suspensions.
+        return None if self._requester is None else principal_from(self._requester)
 
     @property
     def open_waits(self) -> tuple[Wait, ...]:
@@ -204,6 +230,8 @@ class Resumption(Generic[S, A_co]):
     claim_id: str | None
     principals: Mapping[str, Principal] = field(factory=dict)
     tallies: Mapping[str, Tally] = field(factory=dict)
+    #: The context of the OpenTelemetry span in which it was paused.
+    trace: bytes | None = field(default=None, repr=False)
 
     @property
     def attempt(self) -> int:
@@ -252,56 +280,6 @@ def _only(values: Mapping[str, S]) -> S | None:
     return next(iter(values.values()), None)
 
 
-def _status(value: str | None) -> Status | None:
-    check_optional(value, "status", _check_status)
-    return None if value is None else Status(value)
-
-
-def _check_status(value: object, name: str) -> None:
-    check_choice(value, name, tuple(Status))
-
-
-def _named(_: object, attribute: Attribute[str | None], value: str | None) -> None:
-    if value is not None:
-        check_text(value, attribute.name)
-
-
-def _timed(_: object, attribute: Attribute[datetime | None], value: datetime | None) -> None:
-    check_optional(value, attribute.name, check_moment)
-
-
-@frozen
-class Criteria:
-    """Which suspensions: every condition that is given must hold.
-
-    Usage::
-
-        page = await hub.query(Criteria(status=Status.WAITING, tool="approve", metadata={"team": "ops"}))
-
-    - ``status``: its status as of now.
-    - ``tool``: the id of its AwaitInput, of the first wait where there are several.
-    - ``run``: its ``metadata["run"]``, or its id where that is unset.
-    - ``tenant``: its tenant.
-    - ``metadata``: names and values that it has.
-    - ``created_after``, ``created_before``: the bounds of its creation.
-    - ``due_before``: it is due before that moment.
-    """
-
-    status: Status | None = field(default=None, converter=_status)
-    tool: str | None = field(default=None, validator=_named)
-    run: str | None = field(default=None, validator=_named)
-    tenant: str | None = field(default=None, validator=_named)
-    metadata: Mapping[str, Scalar] = field(factory=dict, converter=check_metadata)
-    created_after: datetime | None = field(default=None, validator=_timed)
-    created_before: datetime | None = field(default=None, validator=_timed)
-    due_before: datetime | None = field(default=None, validator=_timed)
-
-
-def check_criteria(criteria: object) -> None:
-    """Refuse anything but a Criteria."""
-    check_instance(criteria, "criteria", Criteria, "a Criteria")
-
-
 def check_run(run: object) -> None:
     """Refuse anything but a Resumption."""
     check_instance(run, "run", Resumption, "the Resumption that a claim gave")
@@ -329,6 +307,7 @@ def _view(head: Head, *, masked: bool = False) -> dict[str, Any]:
         "error": head.error,
         "attempt": head.attempt,
         "requested_by": None if head.requester is None else head.requester["subject"],
+        "requester_data": head.requester,
     }
 
 

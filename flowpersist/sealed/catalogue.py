@@ -22,9 +22,12 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Range, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, StorageError
-from flowpersist.sealed.cards import at
+from flowpersist.keys.tenant_keys import TenantRing
+from flowpersist.sealed.cards import Card, at
+from flowpersist.sealed.contents import PURPOSE
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.walking import stored_pages
 from flowpersist.stages.header import framed
 
 __all__ = [
@@ -103,9 +106,13 @@ def beside(key: str, name: str) -> str:
 class FollowingRecords(Generic[H]):
     """Records beside those of a hub, sealed by whatever keyring the hub has now."""
 
-    def __init__(self, of: SealedRecords[Any], namespace: str, head_type: type[H], *, purpose: str) -> None:
+    def __init__(
+        self, of: SealedRecords[Any], namespace: str, head_type: type[H], *, purpose: str, tenant: str | None = None
+    ) -> None:
         self._of = of
-        self._records = SealedRecords(of.backend, of.sealer, namespace, head_type, purpose=purpose, runtime=of.runtime)
+        self._records = SealedRecords(
+            of.backend, of.sealer, namespace, head_type, purpose=purpose, runtime=of.runtime, tenant=tenant
+        )
 
     @property
     def now(self) -> SealedRecords[H]:
@@ -122,6 +129,11 @@ class CollectionCatalog:
     def __init__(self, of: SealedRecords[Any]) -> None:
         self.of = of
         self._records = FollowingRecords(of, f"{of.namespace}.collections", Collection, purpose="collection")
+
+    @property
+    def records_of_all(self) -> SealedRecords[Collection]:
+        """The catalogue's own records, one for each collection."""
+        return self._records.now
 
     def namespace(self, key: str) -> str:
         """Where the records of the collection of that key stand."""
@@ -144,7 +156,7 @@ class CollectionCatalog:
         records = self._records.now
         secret = b"" if records.sealer.keyring is None else records.runtime.entropy(SECRET_BYTES)
         made = Collection(name, tenant, listed, secret, self.kid)
-        draft = Draft(head=made, attributes={}, due_at=None, body=None)
+        draft = Draft(head=made, attributes={"tenant": tenant}, due_at=None, body=None)
         written = await records.put(collection_key(name, tenant), draft, revision=0)
         if isinstance(written, Success):
             return Success(made)
@@ -166,13 +178,13 @@ class CollectionCatalog:
             record = found.record
             if record is None or record.head.kid == self.kid:
                 return Success(None)
-            return Draft(head=evolve(record.head, kid=self.kid), attributes={}, due_at=None, body=None)
+            return Draft(head=evolve(record.head, kid=self.kid), attributes=record.attributes, due_at=None, body=None)
 
         return (await self._records.now.update(collection_key(name, tenant), decide)).result
 
     async def note(self, key: str, made: Collection) -> Result[None, PersistenceError]:
         """Have a record that says that a project has a collection. One that is there stays as it is."""
-        draft = Draft(head=evolve(made, secret=b""), attributes={}, due_at=None, body=None)
+        draft = Draft(head=evolve(made, secret=b""), attributes={"tenant": made.tenant}, due_at=None, body=None)
         written = await self._records.now.put(key, draft, revision=0)
         if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
             return Failure(written.failure())
@@ -181,23 +193,28 @@ class CollectionCatalog:
     async def keys(self, prefix: str = "") -> AsyncIterator[Result[tuple[str, datetime], PersistenceError]]:
         """The keys of all collections that begin with a prefix, each with the store's present. No record is opened."""
         where = Where(range=Range("key", prefix=prefix)) if prefix else Where()
-        after: str | None = None
-        while True:
-            listed = await self._records.now.listed(where, limit=PAGE, after=after)
+        async for listed in stored_pages(self._records.now, where, limit=PAGE):
             if not isinstance(listed, Success):
                 yield Failure(listed.failure())
                 return
             page = listed.unwrap()
             for record in page.items:
                 yield Success((record.ref.key, page.now))
-            after = page.next
-            if after is None:
-                return
 
     def records(self, key: str) -> SealedRecords[Any]:
         """The records of the collection of that key, which are not opened by it."""
         of = self.of
         return SealedRecords(of.backend, of.sealer, self.namespace(key), Collection, runtime=of.runtime)
+
+    async def values(self, key: str) -> SealedRecords[Card]:
+        """The records of the collection of that key, to be opened and sealed as its stores do."""
+        of, tenant = self.of, None
+        if isinstance(of.sealer.keyring, TenantRing):
+            # Of a shredded tenant neither this nor the values can be opened.
+            found = (await self.read(key)).value_or(None)
+            tenant = None if found is None else found.tenant
+        namespace = self.namespace(key)
+        return SealedRecords(of.backend, of.sealer, namespace, Card, purpose=PURPOSE, runtime=of.runtime, tenant=tenant)
 
     async def remove(self, scope: str) -> Result[int, PersistenceError]:
         """Delete all collections of a project; gives how many records of values went."""

@@ -20,7 +20,7 @@ from flowpersist.keys.crypto import KeyedDigest, hkdf_expand
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.stages.header import framed
 
-__all__ = ["MAC_BYTES", "Chain", "Link", "origin_of", "without_private"]
+__all__ = ["MAC_BYTES", "Chain", "Link", "chain_digest", "open_link", "origin_of", "without_private"]
 
 DOMAIN: Final = b"flowpersist/v1/audit"
 MAC_BYTES: Final = 32
@@ -61,6 +61,22 @@ def origin_of(context: bytes, made: bytes) -> bytes:
     return hashlib.sha256(DOMAIN + framed(context) + framed(made)).digest()
 
 
+def chain_digest(before: bytes, link: bytes) -> bytes:
+    """The digest of a chain up to this link; ``before`` is that up to the link before, or the chain's origin.
+
+    It needs no key, so the log of heads holds it: who has only that can check the links. What is private is not in it.
+    """
+    return hashlib.sha256(before + without_private(link)).digest()
+
+
+def open_link(data: bytes, previous: bytes) -> Link | None:
+    """A link behind that MAC, read without its key, so that its own MAC is not verified. None where it has another
+    form, or its private part is not its own.
+    """
+    parts = _parsed(data)
+    return None if parts is None or not _own_private(parts) else _link(parts, previous)
+
+
 class Chain:
     """Makes and verifies links with one keyring; without one, the MAC shows accidents alone, as anybody can make it."""
 
@@ -68,6 +84,21 @@ class Chain:
         self.keyring = keyring
         self._entropy = entropy
         self._macs: dict[str, KeyedDigest] = {}
+
+    def key(self, kid: str) -> Result[bytes, PersistenceError]:
+        """The key of the MACs that a ring's key makes. Nothing else follows from it, also not the ring's key."""
+        if self.keyring is None and kid == "":
+            return Success(b"")
+        return (self.keyring or _NO_KEYS).subkey(kid, "control").map(lambda subkey: hkdf_expand(subkey, DOMAIN))
+
+    def learn(self, kid: str, key: bytes) -> None:
+        """Verify the links of a key that the ring lacks by the key of its MACs."""
+        self._macs.setdefault(kid, KeyedDigest(key))
+
+    def unknown(self, links: Iterable[bytes]) -> frozenset[str]:
+        """The ids of the keys in these links that can't verify them here."""
+        kids = {parts.kid for parts in map(_parsed, links) if parts is not None}
+        return frozenset(kid for kid in kids if isinstance(self._mac(kid), Failure))
 
     def linked(
         self, previous: bytes, number: int, facts: bytes, private: bytes | None
@@ -114,27 +145,30 @@ class Chain:
             return Failure(made.failure())
         if not _authentic(parts, made.unwrap().of(previous + parts.signed)):
             return Failure(_altered(what, number))
-        removed = parts.private == b"" and parts.digest != _NOTHING
-        private = parts.private[_SALT_BYTES:] if parts.private else None
-        return Success(Link(number, parts.kid, parts.facts, private, removed, previous, parts.mac))
+        return Success(_link(parts, previous))
 
     def _mac(self, kid: str) -> Result[KeyedDigest, PersistenceError]:
         known = self._macs.get(kid)
         if known is not None:
             return Success(known)
-        if self.keyring is None and kid == "":
-            subkey: Result[bytes, PersistenceError] = Success(b"")
-        else:
-            subkey = (self.keyring or _NO_KEYS).subkey(kid, "control").map(lambda key: hkdf_expand(key, DOMAIN))
-        made = subkey.map(KeyedDigest)
+        made = self.key(kid).map(KeyedDigest)
         if isinstance(made, Success):
             self._macs[kid] = made.unwrap()
         return made
 
 
+def _link(parts: _Parts, previous: bytes) -> Link:
+    removed = parts.private == b"" and parts.digest != _NOTHING
+    private = parts.private[_SALT_BYTES:] if parts.private else None
+    return Link(parts.number, parts.kid, parts.facts, private, removed, previous, parts.mac)
+
+
 def _authentic(parts: _Parts, mac: bytes) -> bool:
-    told = not parts.private or hashlib.sha256(parts.private).digest() == parts.digest
-    return told and hmac.compare_digest(mac, parts.mac)
+    return _own_private(parts) and hmac.compare_digest(mac, parts.mac)
+
+
+def _own_private(parts: _Parts) -> bool:
+    return not parts.private or hashlib.sha256(parts.private).digest() == parts.digest
 
 
 def without_private(data: bytes) -> bytes:

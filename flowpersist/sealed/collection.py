@@ -34,16 +34,16 @@ from flowpersist.sealed.cards import (
     key_in,
     live,
     packed_key,
-    split_body,
     standing_at,
     timely,
 )
-from flowpersist.sealed.clear import clear_body, clear_value, digest_of
+from flowpersist.sealed.clear import clear_body, digest_of
 from flowpersist.sealed.clock import Reading
+from flowpersist.sealed.contents import PURPOSE, opened_value
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, marked, record_context
 from flowpersist.sealed.encoding import encoded, in_thread_if_large
 from flowpersist.sealed.heads import NO_BODY
-from flowpersist.sealed.named import PURPOSE, NamedCollection
+from flowpersist.sealed.named import NamedCollection
 from flowpersist.sealed.naming import Parts
 
 __all__ = ["Content", "SealedCollection", "Stored", "expiry"]
@@ -92,16 +92,22 @@ class SealedCollection(NamedCollection):
         if clear:
             body = await asyncio.to_thread(clear_body, value, self.records.sealer.codec.limits.max_bytes)
             return body.map(lambda made: Content(parts, None, made, digest_of(made)))
+        failed = await self.records.ready({})
+        if failed is not None:
+            return Failure(failed)
         sealed = self._sealing(name, parts)
         return await encoded(self.records.sealer.codec, value, sealed)
 
     async def recoded(self, name: str, parts: Parts, value: bytes) -> Result[Content, PersistenceError]:
         """The same of a value that is encoded already."""
+        failed = await self.records.ready({})
+        if failed is not None:
+            return Failure(failed)
         return await in_thread_if_large(self._sealing(name, parts), value)
 
     def _sealing(self, name: str, parts: Parts) -> Callable[[bytes], Result[Content, PersistenceError]]:
         """What makes a content of an encoded value, in any thread."""
-        sealer, key = self.records.sealer, card_key(parts)
+        sealer, key = self.records.sealer.for_tenant(self.tenant), card_key(parts)
         most = sealer.codec.limits.max_bytes
 
         def sealed(value: bytes) -> Result[Content, PersistenceError]:
@@ -124,31 +130,11 @@ class SealedCollection(NamedCollection):
 
         ``parts``: whose record it must be. ``decode``: else the value stays as the codec encoded it.
         """
-        card = record.head
-        key = card.key
-        if key is None:
-            both = (await self.records.open_body_bytes(record, purpose=PURPOSE)).bind(split_body)
-            if not isinstance(both, Success):
-                return Failure(both.failure())
-            key, data = both.unwrap()
-            value = await self._decoded(data, decode=decode)
-        elif card.value is not None:
-            value = await self._decoded(card.value, decode=decode)
-        elif card.clear is not None:
-            shown = await asyncio.to_thread(clear_value, record.body, card.clear)
-            value = shown if decode else shown.bind(self.records.sealer.codec.encode)
-        elif decode:
-            value = await self.records.open_body(record, purpose=PURPOSE)
-        else:
-            value = await self.records.open_body_bytes(record, purpose=PURPOSE)
-        if not isinstance(value, Success):
-            return Failure(value.failure())
-        return self._fitting(record, parts, key, value.unwrap())
-
-    async def _decoded(self, data: bytes, *, decode: bool) -> Result[object, PersistenceError]:
-        if not decode:
-            return Success(data)
-        return await in_thread_if_large(self.records.sealer.codec.decode, data)
+        both = await opened_value(self.records, record, decode=decode)
+        if not isinstance(both, Success):
+            return Failure(both.failure())
+        key, value = both.unwrap()
+        return self._fitting(record, parts, key, value)
 
     def _fitting(
         self, record: Loaded[Card], parts: Parts | None, key: Parts | bytes, value: object

@@ -23,11 +23,11 @@ from flowpersist.sealed.drafts import Draft, Loaded
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.stages.zstd import PRIVATE_IDS, Dictionary
 
-__all__ = ["DictionaryStore", "TrainedDictionary", "dictionary_schema"]
+__all__ = ["DICTIONARY_PURPOSE", "DictionaryStore", "TrainedDictionary", "dictionary_schema"]
 
 log = logging.getLogger("flowpersist.sealed")
 
-_PURPOSE: Final = "dictionary"
+DICTIONARY_PURPOSE: Final = "dictionary"
 
 
 @frozen
@@ -109,8 +109,8 @@ class DictionaryStore:
     async def _keep(
         self, dictionary: Dictionary, trained: TrainedDictionary
     ) -> Result[TrainedDictionary, PersistenceError]:
-        records, key = self._records(), _key(trained.id)
-        sealed = await records.seal_body(key, None, dictionary.data, purpose=_PURPOSE)
+        records, key = self.records(), _key(trained.id)
+        sealed = await records.seal_body(key, None, dictionary.data, purpose=DICTIONARY_PURPOSE)
         if not isinstance(sealed, Success):
             return Failure(sealed.failure())
         draft = Draft(head=trained, attributes={}, due_at=None, body=sealed.unwrap())
@@ -118,24 +118,27 @@ class DictionaryStore:
         return written.map(lambda _: trained)
 
     async def _newest(self) -> Result[Loaded[TrainedDictionary] | None, PersistenceError]:
-        page = await self._records().page(Where(), order="created", limit=1, descending=True, require_key=True)
+        page = await self.records().page(Where(), order="created", limit=1, descending=True, require_key=True)
         return page.map(lambda found: next(iter(found.items), None))
 
     async def _read(self, key: str) -> Result[Dictionary | None, PersistenceError]:
-        records = self._records()
+        records = self.records()
         read = await records.read(key, body=True)
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
         if found is None:
             return Success(None)
-        return (await records.open_body(found, purpose=_PURPOSE)).bind(lambda data: _dictionary(data, found.head))
+        return (await records.open_body(found, purpose=DICTIONARY_PURPOSE)).bind(
+            lambda data: _dictionary(data, found.head)
+        )
 
     def _use(self, dictionary: Dictionary) -> None:
         sealer = self._states.sealer
         self._states.sealer = sealer.with_dictionaries(sealer.dictionaries.using(dictionary))
 
-    def _records(self) -> SealedRecords[TrainedDictionary]:
+    def records(self) -> SealedRecords[TrainedDictionary]:
+        """The records of the dictionaries, sealed by the keyring of now."""
         # Made for each use: the states' sealer may have got another keyring since.
         of = self._states
         return SealedRecords(
@@ -143,7 +146,7 @@ class DictionaryStore:
             of.sealer,
             _namespace(of.namespace),
             TrainedDictionary,
-            purpose=_PURPOSE,
+            purpose=DICTIONARY_PURPOSE,
             runtime=of.runtime,
         )
 

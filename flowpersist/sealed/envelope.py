@@ -24,10 +24,12 @@ from flowpersist.errors.arguments import (
     check_str,
 )
 from flowpersist.keys.keyring import KeyRing
+from flowpersist.keys.tenant_keys import TenantRing
 from flowpersist.stages import Checksum, Compress, Encrypt, Stage
 from flowpersist.stages.checksum import digest, verified
 from flowpersist.stages.compress import COMPRESSIONS, Compression, compressed, decompressed
 from flowpersist.stages.encrypt import Seal
+from flowpersist.stages.header import kid_of
 from flowpersist.stages.zstd import Dictionaries
 
 __all__ = ["MARK_BYTES", "Sealer", "mark_of"]
@@ -41,15 +43,19 @@ _TAIL: Final = 36
 _NONE: Final = Dictionaries()
 #: Of one sealer, for which what seals is kept.
 MOST_PURPOSES: Final = 64
+#: Tenants of one sealer, for which it is kept.
+MOST_TENANTS: Final = 1024
 
 
 def mark_of(sealed: bytes) -> bytes:
-    """32 bytes that no other envelope has, in a time that does not depend on its size.
+    """What no other envelope has: a digest of 32 bytes, and the id of its key behind its length, a byte. The time for
+    it does not depend on the envelope's size.
 
     The header's salt is drawn anew for every message that is sealed, and a frame that is stored plain ends with its own
     digest. So of all envelopes that open, only one has this header and this end.
     """
-    return hashlib.sha256(sealed[:_HEADER_MOST] + sealed[-_TAIL:]).digest()
+    kid = kid_of(sealed).encode("ascii", "replace")
+    return hashlib.sha256(sealed[:_HEADER_MOST] + sealed[-_TAIL:]).digest() + len(kid).to_bytes(1, "big") + kid
 
 
 @frozen
@@ -65,6 +71,8 @@ class Sealer:
     keyring: KeyRing | None = None
     dictionaries: Dictionaries = field(factory=Dictionaries)
 
+    #: The same sealer for tenants, by their data keys.
+    _tenants: dict[str, Sealer] = field(init=False, eq=False, repr=False, factory=dict)
     #: What seals, by the purpose.
     _seals: dict[str, Seal] = field(init=False, eq=False, repr=False, factory=dict)
 
@@ -123,6 +131,19 @@ class Sealer:
     def with_keyring(self, keyring: KeyRing | None) -> Sealer:
         """The same with another keyring."""
         return evolve(self, keyring=keyring)
+
+    def for_tenant(self, tenant: str | None) -> Sealer:
+        """The same, sealing with the data key of a tenant, where the keyring has such keys."""
+        ring = self.keyring
+        if tenant is None or not isinstance(ring, TenantRing):
+            return self
+        kid = ring.data.kid_of(tenant) or ""
+        found = self._tenants.get(kid)
+        if found is None:
+            found = evolve(self, keyring=ring.for_tenant(tenant))
+            if len(self._tenants) < MOST_TENANTS:
+                self._tenants[kid] = found
+        return found
 
     def with_dictionaries(self, dictionaries: Dictionaries) -> Sealer:
         """The same with other dictionaries."""

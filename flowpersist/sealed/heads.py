@@ -25,16 +25,27 @@ from flowpersist.errors import (
     UnsupportedVersion,
 )
 
-__all__ = ["MAX_BYTES", "NO_BODY", "HeadCodec", "json_size", "mark_in", "packed", "size_of", "unpacker"]
+__all__ = [
+    "MAX_BYTES",
+    "NO_BODY",
+    "HeadCodec",
+    "json_size",
+    "kid_in",
+    "mark_in",
+    "packed",
+    "size_of",
+    "unpacker",
+    "with_mark",
+]
 
 H = TypeVar("H")
 #: The most bytes of a head before compression. In memory it may take some seventy times as much.
 MAX_BYTES: Final = 4 * 1024 * 1024
 VERSION: Final = b"\x01"
-#: The mark of a head without a body.
-NO_BODY: Final = bytes(32)
-#: The offset of the head's fields, behind the version and the mark.
-_FIELDS: Final = len(VERSION) + len(NO_BODY)
+#: The mark of a head without a body: no digest, and the length of no key id.
+NO_BODY: Final = bytes(33)
+#: The offset of the length of the body's key id, the last byte of a mark but that id.
+_KID: Final = len(VERSION) + len(NO_BODY) - 1
 #: Below this, the first byte of MessagePack is a small number.
 FIRST_MAP: Final = 0x80
 #: The extension type of an integer of more than 64 bits.
@@ -87,7 +98,7 @@ class HeadCodec(Generic[H]):
     def _read_again(self, data: bytes) -> Result[bytes, PersistenceError]:
         # Some ten microseconds: the reader's own rules are the only ones that are sure to be the reader's.
         try:
-            self._decode(memoryview(data)[_FIELDS:])
+            self._decode(memoryview(data)[_fields_at(data) :])
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             found = _PLACE.search(str(error))
             place = "a field of it" if found is None else found[1]
@@ -108,7 +119,7 @@ class HeadCodec(Generic[H]):
         if len(data) > MAX_BYTES:
             return MalformedPayload(f"a head takes at most {MAX_BYTES} bytes, not {len(data)}")
         try:
-            return self._decode(memoryview(data)[_FIELDS:])
+            return self._decode(memoryview(data)[_fields_at(data) :])
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             # Not as its cause: msgspec's messages hold some values.
             reason = type(error).__name__
@@ -148,7 +159,22 @@ def size_of(value: object) -> int:
 
 def mark_in(data: bytes) -> bytes:
     """The mark in the bytes of a head that decode."""
-    return data[len(VERSION) : _FIELDS]
+    return data[len(VERSION) : _fields_at(data)]
+
+
+def with_mark(data: bytes, mark: bytes) -> bytes:
+    """The bytes of a head, with another mark in them."""
+    return data[: len(VERSION)] + mark + data[_fields_at(data) :]
+
+
+def kid_in(mark: bytes) -> str:
+    """The id of the key that has sealed the body of that mark; empty where there is no body, or no key has."""
+    return mark[len(NO_BODY) :].decode("ascii", "replace")
+
+
+def _fields_at(data: bytes) -> int:
+    """The offset of the head's fields, behind the version and the mark."""
+    return _KID + 1 + int.from_bytes(data[_KID : _KID + 1], "big")
 
 
 def _unread(data: bytes) -> PersistenceError:

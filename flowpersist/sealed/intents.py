@@ -20,9 +20,10 @@ from flowpersist.backends.base import Range, Record, Unreadable, Where
 from flowpersist.errors import MalformedPayload, PersistenceError, RevisionConflict, StorageError, UnsupportedVersion
 from flowpersist.sealed.cards import Card, at
 from flowpersist.sealed.collection import SealedCollection
-from flowpersist.sealed.drafts import Decided, Draft, Found
+from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded
 from flowpersist.sealed.naming import Naming, Parts, Prefix
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["INTENT", "Intent", "Intents"]
 
@@ -90,38 +91,45 @@ class Intents:
         return Failure(self._overtaken(name))
 
     async def settle(self, name: str) -> Result[bool, PersistenceError]:
-        """Do what is left of an intent; False where none stands."""
-        read = await self._records.read(name, body=True)
-        if not isinstance(read, Success):
-            return Failure(self._told(name, read.failure()))
-        record = read.unwrap().record
-        if record is None:
-            return Success(False)
+        """Do what is left of an intent; False where none stands.
+
+        Where it is at another revision before the end, another process has done it, put one in its place, or sealed it
+        again: so it is looked at until none stands.
+        """
+        for attempt in range(MAX_CHANGES):
+            read = await self._records.read(name, body=True)
+            if not isinstance(read, Success):
+                return Failure(self._told(name, read.failure()))
+            record = read.unwrap().record
+            if record is None:
+                return Success(attempt > 0)
+            settled = await self._settled(name, record)
+            if settled != Success(False):
+                return settled
+        return Failure(self._overtaken(name))
+
+    async def _settled(self, name: str, record: Loaded[Card]) -> Result[bool, PersistenceError]:
+        """Do what is left of an intent as it was read, and remove it; False where another revision stands by then."""
         opened = (await self._collection.opened(record)).bind(lambda stored: _intent(stored.value))
         if not isinstance(opened, Success):
             return Failure(self._told(name, opened.failure()))
         done = await self._done(opened.unwrap(), _Standing(self._records, name, record.revision))
-        if not isinstance(done, Success) or not done.unwrap():
-            return done.map(lambda _: True)
-        removed = await self._deleted(name, record.revision)
-        return removed.map(lambda _: True)
+        if done != Success(True):
+            return done
+        return await self._deleted(name, record.revision)
 
     async def settle_all(self, naming: Naming) -> Result[int, PersistenceError]:
         """Do what is left of all intents; gives how many there were."""
-        where, after, settled = Where(range=naming.span(Prefix((INTENT,))).range), None, 0
-        while True:
-            listed = await self._records.listed(where, limit=PAGE, after=after)
+        settled = 0
+        async for listed in stored_pages(self._records, Where(range=naming.span(Prefix((INTENT,))).range), limit=PAGE):
             if not isinstance(listed, Success):
                 return Failure(listed.failure())
-            page = listed.unwrap()
-            for record in page.items:
+            for record in listed.unwrap().items:
                 done = await self.settle(record.ref.key)
                 if not isinstance(done, Success):
                     return Failure(done.failure())
                 settled += done.unwrap()
-            after = page.next
-            if after is None:
-                return Success(settled)
+        return Success(settled)
 
     async def _done(self, intent: Intent, standing: _Standing) -> Result[bool, PersistenceError]:
         """Do it; False where the intent stands no more, so that the rest is nobody's business."""
@@ -137,25 +145,31 @@ class Intents:
 
     async def _removed(self, where: Where, standing: _Standing) -> Result[bool, PersistenceError]:
         """Remove all that is meant, until a walk over all pages meets nothing."""
-        after, met = None, 0
         while True:
-            listed = await self._records.listed(where, limit=PAGE, after=after)
+            walked = await self._walked(where, standing)
+            if not isinstance(walked, Success):
+                return Failure(walked.failure())
+            met = walked.unwrap()
+            if not met:
+                return Success(met is not None)
+
+    async def _walked(self, where: Where, standing: _Standing) -> Result[int | None, PersistenceError]:
+        """Remove what one walk meets; gives how many records, None where the intent stands no more."""
+        met = 0
+        async for listed in stored_pages(self._records, where, limit=PAGE):
             if not isinstance(listed, Success):
                 return Failure(listed.failure())
             page = listed.unwrap()
             # What was listed before this look was there while the intent stood.
             there = await standing.holds()
             if there != Success(True):
-                return there
+                return there.map(lambda _: None)
             removed = await asyncio.gather(*map(self._delete_listed, (*page.items, *page.unreadable)))
             for one in removed:
                 if not isinstance(one, Success):
                     return Failure(one.failure())
-            met, after = met + len(page.items), page.next
-            if after is None:
-                if not met:
-                    return Success(True)
-                met = 0
+            met += len(page.items)
+        return Success(met)
 
     async def _delete_listed(self, one: Record | Unreadable) -> Result[bool, PersistenceError]:
         if isinstance(one, Record):

@@ -23,7 +23,8 @@ from flowpersist.codec import Codec
 from flowpersist.errors import MalformedPayload, StateTooLarge, UnsupportedVersion
 from flowpersist.errors.arguments import check_instance
 from flowpersist.sealed.naming import Parts
-from flowpersist.sealed.subjects import SubjectRecords
+from flowpersist.sealed.subjects import Parted, SubjectRecords
+from flowpersist.sealed.walking import Pages
 
 __all__ = ["Form", "export_lines", "import_lines"]
 
@@ -49,19 +50,18 @@ async def export_lines(records: SubjectRecords, form: Form, subject: str) -> Asy
     check_instance(subject, head, str, "a str")
     yield writer.first({head: subject})
     for kind in dict.fromkeys(one.kind for one in form.parts.values()):
-        after: str | None = None
-        while True:
-            listed = await records.page(kind, subject, limit=PAGE, after=after)
+        async for listed in _pages(records, kind, subject):
             if isinstance(listed, Failure):
                 raise listed.failure()
             for key, parts in listed.unwrap().items:
                 for name, content in parts.items():
                     ids = dict(zip(form.parts[name].ids[1:], key[2:], strict=True))
                     yield await asyncio.to_thread(writer.line, {"record": name, **ids, **content})
-            after = listed.unwrap().next
-            if after is None:
-                break
     yield writer.last()
+
+
+def _pages(records: SubjectRecords, kind: str, subject: str) -> Pages[tuple[Parts, Parted]]:
+    return Pages(lambda after: records.page(kind, subject, limit=PAGE, after=after))
 
 
 async def import_lines(records: SubjectRecords, form: Form, lines: Iterable[str] | AsyncIterable[str]) -> int:

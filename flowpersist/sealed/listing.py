@@ -37,6 +37,7 @@ from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.naming import Key, Naming, Parts, Prefix, prefix_of
+from flowpersist.sealed.walking import Pages
 
 __all__ = ["Asked", "Item", "Unreadables", "asked", "checked_attributes", "delete_all", "listing", "walked"]
 
@@ -192,19 +193,15 @@ async def delete_all(collection: SealedCollection, naming: Naming, prefix: Prefi
         return await purge_all(records, Where(range=span.range))
     wanted = Asked(prefix, {}, "key", PAGE, None, descending=False, values=False, skip=False)
     deleted = 0
-    while True:
-        listed = await listing(collection, naming, wanted)
+    async for listed in Pages(lambda after: listing(collection, naming, evolve(wanted, after=after))):
         if not isinstance(listed, Success):
             return Failure(listed.failure())
-        page = listed.unwrap()
-        for item in page.items:
+        for item in listed.unwrap().items:
             removed = await records.delete(item.record.ref.key, revision=None)
             if not isinstance(removed, Success):
                 return Failure(removed.failure())
             deleted += removed.unwrap()
-        if page.next is None:
-            return Success(deleted)
-        wanted = evolve(wanted, after=page.next)
+    return Success(deleted)
 
 
 def checked_attributes(attributes: Mapping[str, Scalar] | None, name: str = "attributes") -> dict[str, Scalar]:

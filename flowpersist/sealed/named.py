@@ -15,14 +15,13 @@ from flowpersist.sealed.catalogue import (
     collection_key,
     scoped_secret,
 )
+from flowpersist.sealed.contents import PURPOSE
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.naming import Naming
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["PURPOSE", "NamedCollection"]
+__all__ = ["NamedCollection"]
 
-#: What heads and bodies of values are sealed for.
-PURPOSE: Final = "value"
 #: Seconds until it is seen to again that the catalogue knows a project's collection: somebody may have removed it.
 NOTED_FOR: Final = 300.0
 
@@ -44,7 +43,7 @@ class NamedCollection:
         #: With what the collection's record was seen to be sealed by the key that seals now.
         self._noted_by: Sealer | None = None
         namespace = self._catalog.namespace(collection_key(name, tenant, scope))
-        self._records = FollowingRecords(of, namespace, Card, purpose=PURPOSE)
+        self._records = FollowingRecords(of, namespace, Card, purpose=PURPOSE, tenant=tenant)
 
     @property
     def records(self) -> SealedRecords[Card]:

@@ -23,6 +23,7 @@ from flowpersist.sealed.collection import SealedCollection
 from flowpersist.sealed.naming import Parts, Prefix, number_in, numbered
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.upkeep import Upkeep
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["Appended", "NumberedLog", "first_kept", "trimming"]
 
@@ -123,19 +124,14 @@ class NumberedLog:
 
 async def last_number(records: SealedRecords[Any], prefix: str) -> Result[tuple[int, int], PersistenceError]:
     """The highest number with a prefix, also of what has expired, 0 where there is none; and how many are kept."""
-    after: str | None = None
-    while True:
-        listed = await records.listed(Where(range=Range("key", prefix=prefix)), limit=1, after=after, descending=True)
+    async for listed in stored_pages(records, Where(range=Range("key", prefix=prefix)), limit=1, descending=True):
         if not isinstance(listed, Success):
             return Failure(listed.failure())
-        page = listed.unwrap()
-        for record in page.items:
+        for record in listed.unwrap().items:
             found, keep = number_in(record.ref.key), record.attributes.get(KEEP)
             if found is not None and found[0] == prefix:
                 return Success((found[1], keep if type(keep) is int else found[1]))
-        after = page.next
-        if after is None:
-            return Success((0, 0))
+    return Success((0, 0))
 
 
 async def trimmed(records: SealedRecords[Any], prefix: str) -> Result[int, PersistenceError]:

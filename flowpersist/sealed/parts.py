@@ -22,6 +22,7 @@ from flowpersist.errors.arguments import (
 )
 from flowpersist.sealed.naming import Parts
 from flowpersist.sealed.subjects import Parted, SubjectRecords
+from flowpersist.sealed.walking import Pages
 
 __all__ = ["PartRecord", "PartView"]
 
@@ -134,17 +135,12 @@ class PartView(Generic[T]):
 
     async def each(self, subject: str) -> AsyncIterator[T]:
         """All of a subject. What fails is raised."""
-        after: str | None = None
-        while True:
-            listed = await self.page(PAGE, after, subject)
+        async for listed in Pages(lambda after: self.page(PAGE, after, subject)):
             if isinstance(listed, Failure):
                 raise listed.failure()
             page: Page[T] = listed.unwrap()
             for one in page.items:
                 yield one
-            after = page.next
-            if after is None:
-                return
 
     async def largest(self, subject: str, by: Callable[[T], datetime]) -> T | None:
         """The one of a subject that is the last by a time; None where there is none. What fails is raised."""

@@ -32,6 +32,7 @@ from flowpersist.sealed.collection import SealedCollection, Stored
 from flowpersist.sealed.naming import Naming, Parts, Prefix
 from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.upkeep import KeptUp, Upkeep
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["GRACE", "PIECE_BYTES", "Manifest", "PieceStore", "claims_upkeep", "cut_into_pieces", "manifest_in"]
 
@@ -145,7 +146,7 @@ class PieceStore:
         index = 0
         async for piece in cut_into_pieces(data):
             if runtime.monotonic() > claims[-1].renewed + RENEWED_AFTER:
-                renewed = await self._claimed(claims[-1].version, claims[-1].of, claims[-1])
+                renewed = await self._renewed(claims[-1])
                 if not isinstance(renewed, Success):
                     return Failure(renewed.failure())
                 claims.append(renewed.unwrap())
@@ -281,6 +282,21 @@ class PieceStore:
         renewed = self._claims.records.runtime.monotonic()
         return saved.map(lambda put: _Claim(version, named.unwrap(), of, put.revision, put.now + GRACE, renewed))
 
+    async def _renewed(self, claim: _Claim) -> Result[_Claim, PersistenceError]:
+        """A claim renewed in time. Another revision of it is the same claim, sealed with another key."""
+        renewed = await self._claimed(claim.version, claim.of, claim)
+        for _ in range(MAX_CONFLICTS):
+            if isinstance(renewed, Success) or not isinstance(renewed.failure(), RevisionConflict):
+                return renewed
+            standing = await _standing(self._claims.records, claim.name)
+            record = standing.unwrap() if isinstance(standing, Success) else None
+            if record is None or record.revision == claim.revision:
+                # It was given up, or somebody has removed it.
+                return Failure(standing.failure()) if isinstance(standing, Failure) else renewed
+            claim = evolve(claim, revision=record.revision)
+            renewed = await self._claimed(claim.version, claim.of, claim)
+        return renewed
+
     async def _drop(self, claim: _Claim) -> None:
         """Remove the pieces of a version, and then the claim to it; what fails is left to upkeep."""
         naming = await self._pieces.made_naming()
@@ -316,20 +332,15 @@ def claims_upkeep(manifests: str, pieces: str, claims: str) -> Upkeep:
     async def upkeep(one: KeptUp) -> Result[int, PersistenceError]:
         records, removed = one.records(claims), 0
         where = Where(range=Range("updated", before=one.now - GRACE))
-        after: str | None = None
-        while True:
-            listed = await records.listed(where, order="updated", limit=PAGE, after=after)
+        async for listed in stored_pages(records, where, order="updated", limit=PAGE):
             if not isinstance(listed, Success):
                 return Failure(listed.failure())
-            page = listed.unwrap()
-            for claim in page.items:
+            for claim in listed.unwrap().items:
                 done = await _settled(records, one.records(manifests), one.records(pieces), claim)
                 if not isinstance(done, Success):
                     return done
                 removed += done.unwrap()
-            after = page.next
-            if after is None:
-                return Success(removed)
+        return Success(removed)
 
     return upkeep
 

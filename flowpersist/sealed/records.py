@@ -1,30 +1,28 @@
 """Sealed records: the one place that knows both the sealer and the backend.
 
-Here heads and bodies are sealed and opened, conflicts are settled by reading and deciding again, and a backend's
-exceptions become failures. Whoever builds on it sees values and ``Result``.
+Here what ``seals`` has sealed is put, and what is read is opened by it; conflicts are settled by reading and deciding
+again, and a backend's exceptions become failures. Whoever builds on it sees values and ``Result``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import evolve
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import (
     KEEP,
-    MAX_HEAD_BYTES,
     MAX_REFS,
     BackendHealth,
     Order,
     Page,
     Put,
     Record,
-    RecordChange,
-    RecordRef,
     StorageBackend,
     Sweeping,
     Unreadable,
@@ -34,21 +32,19 @@ from flowpersist.backends.base import (
 from flowpersist.errors import (
     DeadlinePassed,
     EncryptionError,
-    IntegrityError,
     PersistenceError,
     RevisionConflict,
-    TamperedEnvelope,
-    UnknownDictionary,
 )
 from flowpersist.sealed.clock import Reading
-from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated, marked, record_context, tenant_of
-from flowpersist.sealed.encoding import Opening, encoded, opened_body
-from flowpersist.sealed.envelope import Sealer, mark_of
-from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
-from flowpersist.sealed.refusals import contended, foreign_cursor, head_too_large
-from flowpersist.sealed.retrying import RetryingBackend, Runtime
+from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated, marked
+from flowpersist.sealed.envelope import Sealer
+from flowpersist.sealed.heads import NO_BODY
+from flowpersist.sealed.moved import unmoved
+from flowpersist.sealed.refusals import contended, foreign_cursor
+from flowpersist.sealed.retrying import Runtime, tried
+from flowpersist.sealed.seals import RecordSeals
+from flowpersist.sealed.tenancy import KeyedStore
 from flowpersist.sealed.turns import Turns
-from flowpersist.sealed.unreadable import UnreadableRecords
 
 __all__ = ["SealedRecords"]
 
@@ -58,8 +54,8 @@ T = TypeVar("T")
 BRIEF_BYTES: Final = 4 * 1024
 
 
-class SealedRecords(Generic[H]):
-    """Records of one namespace whose heads are values of ``head_type``, sealed for ``purpose``."""
+class SealedRecords(RecordSeals[H]):
+    """Records of a namespace, of ``tenant`` where no attribute says whose; heads are ``head_type``, for ``purpose``."""
 
     def __init__(
         self,
@@ -70,22 +66,29 @@ class SealedRecords(Generic[H]):
         *,
         purpose: str = "head",
         runtime: Runtime | None = None,
+        tenant: str | None = None,
     ) -> None:
+        super().__init__(
+            sealer,
+            namespace,
+            head_type,
+            purpose=purpose,
+            runtime=Runtime() if runtime is None else runtime,
+            tenant=tenant,
+        )
         self.backend = backend
-        self.sealer = sealer
-        self.namespace = namespace
-        self.runtime = Runtime() if runtime is None else runtime
-        self._store = RetryingBackend(backend, self.runtime)
-        #: How an unknown dictionary is looked up; False where the store has none of that id.
-        self.learn: Callable[[int], Awaitable[Result[bool, PersistenceError]]] | None = None
-        self._heads = HeadCodec(head_type)
+        self._store = KeyedStore(backend, self.runtime, lambda: self.sealer)
+        #: The latest is of all replies, those of pages among them: near enough to know what may be due.
         self._reading: Reading | None = None
-        #: The newest of all readings, those of pages among them: near enough to know what may be due.
         self._latest: Reading | None = None
-        #: What can't be read here.
-        self.unreadable = UnreadableRecords(self.runtime.monotonic)
-        self._purpose = purpose
         self._turns = Turns(self.runtime)
+
+    def within(self, joined: StorageBackend, runtime: Runtime) -> SealedRecords[H]:
+        """The same records in a transaction, by the backend that has joined it."""
+        bound = copy(self)
+        store = KeyedStore(joined, runtime, lambda: bound.sealer)
+        vars(bound).update(backend=joined, runtime=runtime, _store=store, _turns=Turns(runtime), _reading=None)
+        return bound
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[H], PersistenceError]:
         """One record, or none, and the store's clock."""
@@ -121,7 +124,7 @@ class SealedRecords(Generic[H]):
 
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
-        return await _tried(self.backend.ping())
+        return await tried(self.backend.ping())
 
     async def update(
         self,
@@ -188,8 +191,9 @@ class SealedRecords(Generic[H]):
         """Put one draft at one revision; ``mark`` is that of the body there. A lost acknowledgement is cleared up by
         the write id. Without a revision the draft replaces whatever is there, and keeps no body: ``ValueError``.
         """
-        made = self.sealed_put(key, draft, revision, mark)
-        if not isinstance(made, Success):
+        failed = await self.ready(draft.attributes)
+        made = self.sealed_put(key, draft, revision, mark) if failed is None else Failure(failed)
+        if isinstance(made, Failure):
             return Failure(made.failure())
         put, sent = made.unwrap(), self.runtime.monotonic()
         try:
@@ -211,36 +215,17 @@ class SealedRecords(Generic[H]):
     def _heard(self, now: datetime, sent: float) -> None:
         self._reading = self._latest = Reading(now, sent, self.runtime.monotonic())
 
-    def sealed_put(
-        self, key: str, draft: Draft[H, Any], revision: int | None, mark: bytes = NO_BODY
-    ) -> Result[Put, PersistenceError]:
-        """A draft as the backend takes it, with the arguments of ``put``."""
-        if revision is None and draft.body is KEEP:
-            raise ValueError("a put without a revision gives a body, or None: the head would not fit the one there")
-        ref = self.ref(key)
-        sealed = self._sealed_head(ref, draft, marked(draft.body, mark))
-        if not isinstance(sealed, Success):
-            return Failure(sealed.failure())
-        change = RecordChange(
-            write_id=self.runtime.entropy(16).hex(),
-            attributes=draft.attributes,
-            head=sealed.unwrap(),
-            body=draft.body,
-            due_at=draft.due_at,
-        )
-        return Success(Put(ref, change, revision, draft.not_after))
-
     async def delete(self, key: str, *, revision: int | None) -> Result[bool, PersistenceError]:
         """Remove one record at one revision, None: at any."""
-        return await _tried(self._store.delete(self.ref(key), if_revision=revision))
+        return await tried(self._store.delete(self.ref(key), if_revision=revision))
 
     async def purge(self, where: Where, *, limit: int) -> Result[int, PersistenceError]:
         """Remove at most ``limit`` records; gives how many."""
-        return await _tried(self._store.purge(self.namespace, where, limit=limit))
+        return await tried(self._store.purge(self.namespace, where, limit=limit))
 
     async def sweep(self) -> Result[int, PersistenceError]:
         """Remove what crashes have left in the store, if it is time to; gives how many pieces."""
-        return await _tried(self.backend.sweep()) if isinstance(self.backend, Sweeping) else Success(0)
+        return await tried(self.backend.sweep()) if isinstance(self.backend, Sweeping) else Success(0)
 
     async def page(
         self,
@@ -260,7 +245,7 @@ class SealedRecords(Generic[H]):
         listed = await self.listed(where, order=order, limit=limit, after=after, descending=descending, bodies=bodies)
         if not isinstance(listed, Success):
             return Failure(listed.failure())
-        page = listed.unwrap()
+        page = unmoved(listed.unwrap())
         opened = []
         for record in page.items:
             opened.append(self.open(record, page.now))
@@ -310,90 +295,3 @@ class SealedRecords(Generic[H]):
     def reckoned(self) -> datetime:
         """The store's present as this process knows it: by the last reply, else by its own clock."""
         return self.runtime.now() if self._latest is None else self._latest.reckoned(self.runtime.monotonic())
-
-    def open(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
-        """A listed record with its head. What can't be opened is remembered, and logged once for each reason."""
-        loaded = self.loaded(record, now)
-        if isinstance(loaded, Failure):
-            self.unreadable.meet(record.ref.key, record.revision, loaded.failure())
-        return loaded
-
-    async def seal_body(
-        self, key: str, tenant: str | None, value: object, *, purpose: str
-    ) -> Result[bytes, PersistenceError]:
-        """Seal a value for this record, in a thread unless a bounded look finds it small; ``StateChanged`` where
-        another task changes it meanwhile.
-        """
-        context = record_context(self.ref(key), tenant)
-        sealer = self.sealer
-        return await encoded(
-            sealer.codec, value, lambda data: sealer.seal_bytes(data, context=context, purpose=purpose)
-        )
-
-    async def open_body(self, loaded: Loaded[H], *, purpose: str) -> Result[object, PersistenceError]:
-        """Open a record's body; one that is missing, or not the head's own, is an ``IntegrityError``."""
-        return await self._open_body(loaded, purpose, lambda: self.sealer.open)
-
-    async def open_body_bytes(self, loaded: Loaded[H], *, purpose: str) -> Result[bytes, PersistenceError]:
-        """The same as it was encoded."""
-        return await self._open_body(loaded, purpose, lambda: self.sealer.open_bytes)
-
-    async def _open_body(
-        self, loaded: Loaded[H], purpose: str, opening: Callable[[], Opening[T]]
-    ) -> Result[T, PersistenceError]:
-        if loaded.body is None:
-            return Failure(IntegrityError(f"record {loaded.ref.key} has no {purpose}: it was dropped, or never there"))
-        if mark_of(loaded.body) != loaded.mark:
-            message = f"the {purpose} of record {loaded.ref.key} is not its head's own: it was put back or exchanged"
-            return Failure(TamperedEnvelope(f"{message}; restore the whole record from a backup"))
-        context = record_context(loaded.ref, loaded.tenant)
-        opened = await opened_body(opening(), loaded.body, context, purpose)
-        unknown = opened.failure() if isinstance(opened, Failure) else None
-        if not isinstance(unknown, UnknownDictionary) or unknown.id is None or self.learn is None:
-            return opened
-        # Another process may have trained it since this one was opened.
-        learned = await self.learn(unknown.id)
-        if not isinstance(learned, Success):
-            return Failure(learned.failure())
-        return (await opened_body(opening(), loaded.body, context, purpose)) if learned.unwrap() else opened
-
-    def ref(self, key: str) -> RecordRef:
-        """Where the record of that key stands."""
-        return RecordRef(self.namespace, key)
-
-    def _sealed_head(self, ref: RecordRef, draft: Draft[H, Any], mark: bytes) -> Result[bytes, PersistenceError]:
-        data = self._heads.encode(draft.head, mark)
-        if not isinstance(data, Success):
-            return Failure(data.failure())
-        context = record_context(ref, tenant_of(draft.attributes))
-        sealed = self.sealer.seal_bytes(data.unwrap(), context=context, purpose=self._purpose)
-        if not isinstance(sealed, Success) or len(sealed.unwrap()) <= MAX_HEAD_BYTES - draft.room:
-            return sealed
-        return Failure(head_too_large(len(sealed.unwrap()), MAX_HEAD_BYTES - draft.room))
-
-    def sealed(self, draft: Draft[H, Any], now: datetime) -> Result[Record, PersistenceError]:
-        """A record such as a put of this draft would make, which is stored nowhere."""
-        ref = self.ref("nowhere")
-        attributes = {name: value for name, value in draft.attributes.items() if value is not None}
-        head = self._sealed_head(ref, draft, NO_BODY)
-        return head.map(lambda data: Record(ref, 1, "", attributes, data, None, None, now, now, draft.due_at))
-
-    def loaded(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
-        """A record with its head opened."""
-        loaded = self._loaded(record, now)
-        return Success(loaded) if isinstance(loaded, Loaded) else Failure(loaded)
-
-    def _loaded(self, record: Record, now: datetime) -> Loaded[H] | PersistenceError:
-        context = record_context(record.ref, tenant_of(record.attributes))
-        opened = self.sealer.opened_bytes(record.head, context, self._purpose, MAX_BYTES)
-        if not isinstance(opened, bytes):
-            return opened
-        head = self._heads.decoded(opened)
-        return head if isinstance(head, PersistenceError) else Loaded.of(record, head, mark_in(opened), now)
-
-
-async def _tried(operation: Awaitable[T]) -> Result[T, PersistenceError]:
-    try:
-        return Success(await operation)
-    except PersistenceError as error:
-        return Failure(error)

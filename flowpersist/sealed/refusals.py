@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from flowpersist.errors import InputValidationError, PersistenceError, Problem, RevisionConflict, StateTooLarge
+from flowpersist.errors import (
+    InputValidationError,
+    PersistenceError,
+    Problem,
+    RevisionConflict,
+    StateTooLarge,
+    TamperedEnvelope,
+)
 from flowpersist.sealed.turns import MAX_CONFLICTS
 
-__all__ = ["contended", "foreign_cursor", "head_too_large"]
+__all__ = ["contended", "exchanged", "foreign_cursor", "head_too_large"]
 
 
 def contended(key: str, store: str) -> RevisionConflict:
     """What is given up, since others came first each time."""
     message = f"record {key} changed {MAX_CONFLICTS} times while it was being updated; try again later"
     return RevisionConflict(message, store, retryable=True)
+
+
+def exchanged(key: str, what: str) -> TamperedEnvelope:
+    """A body that stands under a head of another moment."""
+    message = f"the {what} of record {key} is not its head's own: it was put back or exchanged"
+    return TamperedEnvelope(f"{message}; restore the whole record from a backup")
 
 
 def foreign_cursor() -> PersistenceError:

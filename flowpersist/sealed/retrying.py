@@ -14,14 +14,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from attrs import define, field, frozen
+from returns.result import Failure, Result, Success
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from flowpersist.backends.base import Put, Read, RecordChange, RecordRef, StorageBackend, Written
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.errors import DeadlinePassed, PersistenceError, RevisionConflict, StorageError, UnknownOutcome
 from flowpersist.errors.arguments import check_callable, check_instance, check_pause, check_whole
+from flowpersist.sealed.measured import measured
 
-__all__ = ["RetryingBackend", "Runtime"]
+__all__ = ["RetryingBackend", "Runtime", "tried"]
 
 T = TypeVar("T")
 #: Records are what the operations are on, for whoever reads the log.
@@ -78,7 +80,7 @@ class RetryingBackend(DelegatingBackend):
     """Forwards to ``inner`` and retries transient failures of reads and writes; the last error is raised."""
 
     def __init__(self, inner: StorageBackend, runtime: Runtime) -> None:
-        super().__init__(inner)
+        super().__init__(measured(inner))
         self.runtime = runtime
         self._slow = runtime.slow.total_seconds()
 
@@ -283,3 +285,11 @@ class _Several:
 
 def _transient(error: BaseException) -> bool:
     return isinstance(error, StorageError) and (error.retryable or isinstance(error, UnknownOutcome))
+
+
+async def tried(operation: Awaitable[T]) -> Result[T, PersistenceError]:
+    """What an operation gives or raises."""
+    try:
+        return Success(await operation)
+    except PersistenceError as error:
+        return Failure(error)

@@ -19,6 +19,7 @@ from flowpersist.backends.base import Where
 from flowpersist.errors import PersistenceError, StorageError
 from flowpersist.sealed.catalogue import CollectionCatalog, beside, expired_before, name_in, purge_all
 from flowpersist.sealed.records import SealedRecords
+from flowpersist.sealed.walking import stored_pages
 
 __all__ = ["Census", "KeptUp", "Upkeep", "count_all", "count_live", "keep_up", "register"]
 
@@ -117,16 +118,11 @@ async def count_live(
     records: SealedRecords[Any], where: Where, *, pages: int | None = None
 ) -> Result[tuple[int, int], PersistenceError]:
     """How many records have not expired, and how many pages they took, one more than ``pages`` where there are more."""
-    count, read = 0, 0
-    after: str | None = None
-    while True:
-        listed = await records.listed(where, limit=PAGE, after=after)
+    count = 0
+    walk = stored_pages(records, where, limit=PAGE, most=pages)
+    async for listed in walk:
         if not isinstance(listed, Success):
             return Failure(listed.failure())
         page = listed.unwrap()
         count += sum(record.due_at is None or page.now < record.due_at for record in page.items)
-        read, after = read + 1, page.next
-        if after is None:
-            return Success((count, read))
-        if pages is not None and read >= pages:
-            return Success((count, read + 1))
+    return Success((count, walk.read + (walk.next is not None)))

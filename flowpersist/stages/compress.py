@@ -24,7 +24,16 @@ from flowpersist.errors import CompressionError, PersistenceError, StateTooLarge
 from flowpersist.errors.arguments import check_bytes, check_choice, check_instance, check_mapping, check_size
 from flowpersist.stages.zstd import DICTIONARY_REACH, Dictionaries, Dictionary, dictionary_id, packed, unpacked
 
-__all__ = ["DEFAULT_LIMIT", "Compress", "Compression", "compress", "compressed", "decompress", "decompressed"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "Compress",
+    "Compression",
+    "compress",
+    "compressed",
+    "decompress",
+    "decompressed",
+    "plain_size",
+]
 
 Compression: TypeAlias = Literal["auto", "zstd", "gzip", "none"]
 COMPRESSIONS: Final = ("auto", "zstd", "gzip", "none")
@@ -87,6 +96,12 @@ def _promising(data: bytes, dictionary: Dictionary | None) -> bool:
     view, step = memoryview(data), len(data) // _PIECES
     sample = b"".join(view[start : start + _PIECE] for start in range(0, step * _PIECES, step))
     return len(sample) >= _WORTH * len(packed(sample))
+
+
+def plain_size(data: bytes) -> int:
+    """The length in bytes that compressed data declares for what it decompresses to."""
+    length: int = _PREFIX.unpack_from(data)[1]
+    return length
 
 
 def decompress(

@@ -48,7 +48,7 @@ from flowpersist.stages.header import (
 
 __all__ = ["CONTROL_PURPOSES", "Encrypt", "Seal", "decrypt", "encrypt", "encrypt_parts", "role_of"]
 
-CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "collection", "receipt"})
+CONTROL_PURPOSES: Final = frozenset({"head", "answer", "audit", "collection", "ledger", "receipt"})
 DOMAIN: Final = b"flowpersist/v1"
 MAC_BYTES: Final = 32
 #: What the key and the commitment of a message are expanded for, before the salt.
@@ -224,7 +224,9 @@ class Seal:
         subkey = keyring.subkey(kid, self._role)
         if not isinstance(subkey, Success):
             return Failure(subkey.failure())
-        return Success(self._expansions.setdefault(kid, Expansion(subkey.unwrap())))
+        expansion = Expansion(subkey.unwrap())
+        # A key that is not the ring's own may run out, or be destroyed.
+        return Success(self._expansions.setdefault(kid, expansion) if kid in keyring.keys else expansion)
 
 
 def _plain(envelope: Envelope, keyring: KeyRing | None) -> bytes | PersistenceError:

@@ -30,6 +30,8 @@ __all__ = [
     "buffer_of",
     "framed",
     "in_pieces",
+    "is_plain",
+    "kid_of",
     "parse_envelope",
     "parsed_envelope",
     "render_envelope",
@@ -146,6 +148,19 @@ def render_envelope(header: bytes, payload: Iterable[bytes | memoryview], size: 
         out.write(piece)
     out.write(_CRC.pack(crc))
     return out.getvalue()
+
+
+def kid_of(data: bytes) -> str:
+    """The id of the key that an envelope names; empty where it is plain, or no envelope. Nothing else is checked."""
+    if len(data) < _START.size or data[: len(MAGIC)] != MAGIC:
+        return ""
+    length = int.from_bytes(data[_START.size - 4 : _START.size], "big")
+    return str(data[_START.size : _START.size + length], "ascii", "replace") if length <= MAX_KID_BYTES else ""
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether this is an envelope that no key has sealed."""
+    return data[: _START.size - 4] == _START.pack(MAGIC, VERSION, 0, PLAIN, 0)[:-4]
 
 
 def parse_envelope(data: bytes) -> Result[Envelope, PersistenceError]:

@@ -20,11 +20,12 @@ from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.hub.worker import running
 from flowpersist.inputs.action import Decision
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.inputs.people import By
+from flowpersist.inputs.people import By, Via
 from flowpersist.inputs.tool_context import ToolContext
 from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.model import Status
-from flowpersist.lifecycle.views import Criteria, NewSuspension, Resumption, Suspension
+from flowpersist.lifecycle.views import NewSuspension, Resumption, Suspension
 from flowpersist.stores import Stores
 from flowpersist.tools.approved import ApprovalNeeded, Rejected
 from flowpersist.tools.calls import Call, Check, Rule, When, digest_of
@@ -118,6 +119,7 @@ class Guarded(Generic[P, T]):
         answer: object = MISSING,
         by: By | None = None,
         shown_digest: str | None = None,
+        via: Via | None = None,
         extra: object = None,
     ) -> T | str | Rejected | ApprovalNeeded:
         """Go on with a call that was decided, in any process that has the same tool.
@@ -131,6 +133,7 @@ class Guarded(Generic[P, T]):
         - ``answer``: the decision, where it is given with this call.
         - ``by``: who decides.
         - ``shown_digest``: the digest of what was shown to who decides.
+        - ``via``: how the decision came, for the audit trail.
         - ``extra``: as for ``call``.
 
         Raises ``StillWaiting`` where it is not decided, ``AlreadyResumed`` where the call was made, ``WaitSuperseded``
@@ -138,7 +141,8 @@ class Guarded(Generic[P, T]):
         ``SuspensionCancelled``, ``KeyValidationError`` for what is no approval of this tool, ``InputValidationError``
         and ``QuestionChanged`` for the answer, and what the tool raises.
         """
-        resumed: T | str | Rejected | ApprovalNeeded = await self._resumed(key, Reply(answer, by, shown_digest), extra)
+        reply = Reply(answer, by, shown_digest, via)
+        resumed: T | str | Rejected | ApprovalNeeded = await self._resumed(key, reply, extra)
         return resumed
 
     async def work(self, *, concurrency: int = 8, poll: timedelta = timedelta(seconds=1)) -> None:
@@ -172,7 +176,7 @@ class Guarded(Generic[P, T]):
         standing = None if token is None else await self._standing(token, call.requested_by)
         closed = standing is not None and standing.status.closed
         if standing is not None and not closed and standing.status is not Status.WAITING:
-            return await self._resumed(standing.id, Reply(MISSING, call.requested_by, None), extra)
+            return await self._resumed(standing.id, Reply(MISSING, call.requested_by), extra)
         use = await self.approvals.use(call)
         if use is not None and (standing is None or closed or await self._withdrawn(standing, use.by)):
             return await self._directly(call, use.key, extra)
@@ -183,7 +187,7 @@ class Guarded(Generic[P, T]):
             if new.status is Status.WAITING:
                 return ApprovalNeeded(self.name, new)
             if not new.status.closed:
-                return await self._resumed(new.id, Reply(MISSING, call.requested_by, None), extra)
+                return await self._resumed(new.id, Reply(MISSING, call.requested_by), extra)
             ended = token
         raise ConfigurationError(f"the approvals of {self.name!r} end as soon as they are asked for", "expires_in")
 

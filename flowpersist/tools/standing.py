@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
+from returns.result import Failure
+
 from flowpersist.backends.base import check_text
-from flowpersist.errors import ConfigurationError, PermissionDenied, ValueNotFound
+from flowpersist.errors import ClaimsHalted, ConfigurationError, PermissionDenied, ValueNotFound
 from flowpersist.errors.arguments import check_duration, check_instance, check_moment, check_optional, check_whole
 from flowpersist.errors.secrecy import discreet, forgetting
 from flowpersist.hub.outcome import or_raise
@@ -46,6 +49,8 @@ class Approvals:
         check_optional(tenant, "tenant", check_text)
         stores = Stores(hub, tenant=tenant)
         self._runtime = stores.hub.runtime
+        self._suspensions = stores.hub.suspensions
+        self._tenant = tenant
         self._grants = stores.values(GRANTS, dict)
         self._log = stores.values(USES, dict)
         self._steps = Steps(self._grants.collection, rules.read_grant)
@@ -174,7 +179,8 @@ class Approvals:
 
     @discreet
     async def use(self, call: Call) -> PolicyUse | None:
-        """Take one use of a standing approval that covers the call, and record it; None where none does.
+        """Take one use of a standing approval that covers the call, and record it; None where none does, and while
+        claims of the tool or the tenant are halted.
 
         ``approve`` does so itself. The uses of one approval are counted down in one step, whoever else takes them.
 
@@ -225,12 +231,18 @@ class Approvals:
                 yield use
 
     async def _taken(self, id: str, call: Call) -> PolicyUse | None:
-        parts = _parts(id)
+        parts, now = _parts(id), self._grants.collection.records.reckoned()
         while True:
-            found = or_raise(await self._steps.step(parts, lambda grant, now: rules.taken(grant, now, call)))
-            if found != rules.FULL:
-                return found if isinstance(found, PolicyUse) else None
-            await self._copy(parts)
+            allowed = await self._suspensions.halts.until((call.tool,), self._tenant, now)
+            if isinstance(allowed, Failure) and isinstance(allowed.failure(), ClaimsHalted):
+                return None
+            found = or_raise(await self._steps.step(parts, partial(rules.taken, call=call, until=or_raise(allowed))))
+            if isinstance(found, rules.Late):
+                now = found.now
+            elif found == rules.FULL:
+                await self._copy(parts)
+            else:
+                return found
 
     async def _copy(self, parts: Parts) -> None:
         grant = or_raise(await self._steps.look(parts))

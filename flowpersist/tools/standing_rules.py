@@ -19,7 +19,18 @@ from flowpersist.sealed.steps import Step
 from flowpersist.tools.calls import Call
 from flowpersist.tools.patterns import Pattern
 
-__all__ = ["FULL", "PolicyUse", "StandingApproval", "Status", "copied", "granted", "read_grant", "revoked", "taken"]
+__all__ = [
+    "FULL",
+    "Late",
+    "PolicyUse",
+    "StandingApproval",
+    "Status",
+    "copied",
+    "granted",
+    "read_grant",
+    "revoked",
+    "taken",
+]
 
 #: How many uses stand in the record at most.
 MOST_RECENT: Final = 16
@@ -28,6 +39,13 @@ MOST_ARGUMENTS: Final = 2000
 VERSION: Final = 1
 FULL: Final = "full"
 Status = Literal["live", "revoked", "expired", "used up"]
+
+
+@frozen
+class Late:
+    """A use that would come too late: what was known of halts has aged, by the store's clock ``now``."""
+
+    now: datetime
 
 
 @frozen
@@ -164,9 +182,13 @@ def granted(
 
 
 def taken(
-    grant: StandingApproval | None, now: datetime, call: Call
-) -> Result[Step[PolicyUse | Literal["full"] | None], PersistenceError]:
-    """One use; None where it is not live or does not cover the call, ``full`` where uses must be copied first."""
+    grant: StandingApproval | None, now: datetime, *, call: Call, until: datetime
+) -> Result[Step[PolicyUse | Literal["full"] | Late | None], PersistenceError]:
+    """One use; None where it is not live or does not cover the call, ``full`` where uses must be copied first, ``Late``
+    where it is after ``until``, the moment by which it must be durable.
+    """
+    if now > until:
+        return Success(Step(Late(now)))
     if grant is None or grant.status(now) != "live" or not grant.covers(call):
         return Success(Step(None))
     if len(grant.recent) >= MOST_RECENT:
@@ -184,8 +206,8 @@ def taken(
         at=now,
     )
     after = evolve(grant, used=use.number, recent=(*grant.recent, use))
-    # The decision holds as long as the approval does.
-    return Success(Step(use, after.content(), not_after=grant.until))
+    # The decision holds as long as the approval does, and no halt can have come.
+    return Success(Step(use, after.content(), not_after=until if grant.until is None else min(grant.until, until)))
 
 
 def copied(grant: StandingApproval | None, up_to: int) -> Result[Step[None], PersistenceError]:

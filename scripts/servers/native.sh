@@ -61,9 +61,12 @@ prepare_redis_cluster() { prepare_redis; }
 run_redis_cluster() { exec redis-server "$fixtures/redis/redis_cluster.conf" --bind 127.0.0.1 --port "$1" --dir "$2"; }
 ready_redis_cluster() { redis-cli -p "$1" CLUSTER ADDSLOTSRANGE 0 16383; }
 
+# Tests end before the second compiler has paid for itself: half of the CPU time that Neo4j took went into it.
+short_lived=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC)
+
 # The engine reaches into these, as its own launcher lets it.
 run_neo4j() {
-    exec java -Xmx512m \
+    exec java -Xmx512m "${short_lived[@]}" \
         --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/java.io=ALL-UNNAMED \
         --add-opens=java.base/sun.nio.ch=ALL-UNNAMED --add-opens=java.base/java.util.concurrent=ALL-UNNAMED \
         -cp "$builds/neo4j/lib/*:$builds/neo4j/classes" TestServer "$1" "$2"
@@ -72,7 +75,7 @@ prepare_neo4j() { java_build neo4j; }
 
 prepare_mongodb() { java_build mongodb-java; }
 run_mongodb() {
-    exec java -Xmx768m -cp "$builds/mongodb-java/lib/*:$builds/mongodb-java/classes" TestServer "$1" "$2"
+    exec java -Xmx768m "${short_lived[@]}" -cp "$builds/mongodb-java/lib/*:$builds/mongodb-java/classes" TestServer "$1" "$2"
 }
 
 prepare_ferretdb() {

@@ -72,12 +72,14 @@ def prefix():
 @pytest.fixture(scope="session")
 def neo4j_prefix(server):
     """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
+    # Asked for before the tests: else the last one, whichever it is, would be skipped for want of a server to clean up.
+    url = server("neo4j")
     found = f"t{uuid4().hex[:16]}"
     yield found
-    neo4j_drop(server("neo4j"), "CONSTRAINTS", found)
-    neo4j_drop(server("neo4j"), "INDEXES", found)
-    neo4j_wipe(server("neo4j"), found)
-    neo4j_driver(server("neo4j")).close()
+    neo4j_drop(url, "CONSTRAINTS", found)
+    neo4j_drop(url, "INDEXES", found)
+    neo4j_wipe(url, found)
+    neo4j_driver(url).close()
 
 
 @pytest.fixture

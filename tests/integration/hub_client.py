@@ -13,12 +13,14 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from returns.result import Success
+from returns.result import Failure, Success
 
-from flowpersist import Maintenance, open_hub
+from flowpersist import Criteria, Maintenance, open_hub
 from flowpersist.dynamicflow import FlowRunner, tool
-from flowpersist.hub import attempt
+from flowpersist.errors import ClaimsHalted
+from flowpersist.hub import attempt, halting
 from flowpersist.tools import Approvals, Call, ToolContext, approve
+from recorded_client import recorded
 
 
 async def raced(hub, keys, tasks, me):
@@ -68,11 +70,44 @@ async def drained(hub, limit):
             (await hub.complete(run, run.state)).unwrap()
 
 
+async def churned(hub, bound):
+    """Claim and release until that is halted, and say so at the first; then how many claims there were, and the store's
+    time of the last.
+    """
+    halting.BOUND, halting.FRESH = timedelta(seconds=bound), timedelta(seconds=bound / 4)
+    times = []
+    while True:
+        claimed = await hub.claim_due(Criteria(tool="pay"))
+        if isinstance(claimed, Failure):
+            assert isinstance(claimed.failure(), ClaimsHalted), claimed
+            return [len(times), times[-1].isoformat()]
+        for run in claimed.unwrap():
+            if not times:
+                print(json.dumps("claimed"), flush=True)  # noqa: T201
+            times.append(run.suspension.updated_at)
+            (await hub.release(run)).unwrap()
+
+
 async def held(hub, key):
     """Claims and never comes back: whoever started this process kills it."""
-    run = (await hub.claim(key, True, lease=timedelta(seconds=30))).unwrap()
+    run = (await hub.claim(key, True, lease=timedelta(minutes=10))).unwrap()
     print(json.dumps([run.fence, run.claim_id]), flush=True)  # noqa: T201
     await asyncio.sleep(3600)
+
+
+async def stopped(hub, plan, lease):
+    """Claims each key, says the fences, waits for a line, and then does what the plan says with each run, late."""
+    runs = [(await hub.claim(key, True, lease=timedelta(seconds=lease))).unwrap() for key, _ in plan]
+    print(json.dumps([run.fence for run in runs]), flush=True)  # noqa: T201
+    await asyncio.to_thread(sys.stdin.readline)
+    late = {
+        "complete": lambda run: hub.complete(run, "late"),
+        "renew": hub.renew,
+        "release": hub.release,
+        "suspend_next": lambda run: hub.suspend_next(run, "late"),
+    }
+    told = [await late[verb](run) for run, (_, verb) in zip(runs, plan, strict=True)]
+    return ["won" if isinstance(one, Success) else type(one.failure()).__name__ for one in told]
 
 
 async def used(hub, tool, calls):
@@ -174,6 +209,9 @@ COMMANDS = {
     "go on": resumed,
     "flow": flowed,
     "tick": ticked,
+    "churn": churned,
+    "record": recorded,
+    "stop": stopped,
 }
 
 

@@ -12,10 +12,11 @@ import random
 import sys
 import time
 from collections import defaultdict
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from flowpersist import KeyRing
-from flowpersist.errors import LeaseLost, LockBusy, StorageError
+from flowpersist.errors import BackendUnavailable, LeaseLost, LockBusy, StorageError
 from flowpersist.stores import open_stores
 
 #: Servers whose clock is sampled now and then may be off by so much, in seconds.
@@ -50,8 +51,19 @@ async def agent(locks, paths, name, say):
             pass
 
 
+async def opening(stack, url, ring):
+    """The stores; asked for again where on a busy machine others make or open them for longer than a store waits."""
+    while True:
+        try:
+            return await stack.enter_async_context(open_stores(url, keyring=KeyRing.parse(ring)))
+        except BackendUnavailable:
+            await asyncio.sleep(0.1)
+
+
 async def main(url, ring, me, tasks, paths, log):
-    async with open_stores(url, keyring=KeyRing.parse(ring)) as stores, asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as stack:
+        stores = await opening(stack, url, ring)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
         output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
         def say(what, lease):

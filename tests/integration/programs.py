@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+from forked import forked
 
 
 @contextmanager
 def started_programs(program, *arguments):
     """Gives a function that starts the program with these arguments, further ones, and variables of the environment."""
-    started: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
 
-    def start(*further, **environment):
-        command = [sys.executable, str(program), *arguments, *further]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-        started.append(process)
-        return process
+        def start(*further, **environment):
+            begun = forked(program, *arguments, *further, environment={**os.environ, **environment})
+            return stack.enter_context(begun)
 
-    try:
         yield start
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-            process.stdout.close()

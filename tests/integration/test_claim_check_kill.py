@@ -3,11 +3,10 @@
 import asyncio
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, 
 from flowpersist.backends.blobs import blob_store_from_url
 from flowpersist.backends.claim_check import ClaimCheckBackend
 from flowpersist.backends.registry import backend_from_url
+from forked import forked
 
 NAMESPACE = "killed"
 SCHEMA = [NamespaceSchema(NAMESPACE)]
@@ -57,14 +57,11 @@ async def main(url, blobs, life):
 
 
 def run_until_killed(url, blobs, life, pause):
-    command = [sys.executable, __file__, url, blobs, str(life)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"open\n"
-    time.sleep(pause)
-    process.send_signal(signal.SIGKILL)
-    output = process.stdout.read().decode()
-    process.stdout.close()
-    process.wait()
+    with forked(Path(__file__), url, blobs, life) as process:
+        assert process.stdout.readline() == "open\n"
+        time.sleep(pause)
+        process.kill()
+        output, _ = process.communicate()
     return dict(line.split() for line in output[: output.rfind("\n") + 1].splitlines())
 
 

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from crashing import NAMESPACE, SCHEMA, content
 from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
+from forked import forked
 
 WRITER = Path(__file__).with_name("crashing.py")
 KILLS = 30 if os.environ.get("FLOWPERSIST_LONG") else 12
@@ -20,15 +21,13 @@ KILLS = 30 if os.environ.get("FLOWPERSIST_LONG") else 12
 
 def run_until_killed(url, life, pause):
     """Start a writer, kill it so many seconds after it has opened the store, and give the last state it was told of."""
-    process = subprocess.Popen([sys.executable, WRITER, url, str(life), "4"], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"open 0\n"
-    try:
-        process.wait(pause)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-    output = process.stdout.read().decode()
-    process.stdout.close()
-    assert process.wait() == -signal.SIGKILL
+    with forked(WRITER, url, life, 4) as process:
+        assert process.stdout.readline() == "open 0\n"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(pause)
+        process.kill()
+        output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL
     # A line that was cut short was not said.
     lines = output[: output.rfind("\n") + 1].splitlines()
     return {key: int(step) for key, step in (line.split() for line in lines)}

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import flowpersist
+from exported import unset
 from flowpersist import blocking, dynamicflow, errors, stages, stores, testing
 from flowpersist.blocking.portal import _close_all
 from flowpersist.cli.commands import command as command_line
@@ -49,7 +50,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for setting in Settings.__annotations__:
         monkeypatch.delenv(f"FLOWPERSIST_{setting.upper()}", raising=False)
-    yield tmp_path
+    # An example may set OpenTelemetry's providers.
+    with unset():
+        yield tmp_path
     # What a function has opened by itself stays open until the process ends.
     _close_all()
 
@@ -82,7 +85,7 @@ def test_the_first_example_is_short():
     assert len(code.strip().splitlines()) <= 15
 
 
-@pytest.mark.parametrize("page", ["first-suspension.md", "keep-values.md"])
+@pytest.mark.parametrize("page", ["first-suspension.md", "keep-values.md", "who-approved-this.md"])
 def test_the_tutorial_prints_what_it_says(page, place, monkeypatch, capsys):
     page = DOCS / "tutorial" / page
     for _, _, code in blocks(page):

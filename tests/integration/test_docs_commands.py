@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TYPED = re.compile(r"^\$ (?:\w+=\$\()?flowpersist (.*?)\)?$", re.MULTILINE)
 #: What follows is the shell's: a pipe, a redirection, the background.
-SHELL = re.compile(r" (?:[|&]|<<<|<).*")
+SHELL = re.compile(r" (?:[|&]|<<<|[<>]).*")
 
 
 def typed(page: Path) -> list[list[str]]:

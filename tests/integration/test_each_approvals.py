@@ -119,6 +119,7 @@ async def test_a_process_that_is_killed_leaves_the_call_to_the_next(url, tmp_pat
         told = "SuspensionBusy"
         async with asyncio.timeout(120):
             while told == "SuspensionBusy":
+                await asyncio.sleep(0.2)
                 [[told]] = await all_at_once(url, ring, "go on", [{"key": key, **going}])
         assert told == "paid 500"
         assert len(lines(ledger)) == (1 if place == "before" else 2)
@@ -139,6 +140,7 @@ async def test_a_flow_whose_process_is_killed_makes_the_approved_call(url, tmp_p
         told = "SuspensionBusy"
         async with asyncio.timeout(120):
             while told == "SuspensionBusy":
+                await asyncio.sleep(0.2)
                 [told] = await all_at_once(url, ring, "flow", [{"key": key, **going}])
         assert told == "paid 400"
         assert [amount for _, amount, _ in lines(ledger)] == [400] * (1 if place == "before" else 2)

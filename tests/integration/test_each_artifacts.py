@@ -28,6 +28,7 @@ from flowpersist.errors import (
 from flowpersist.sealed.pieces import GRACE, PIECE_BYTES, cut_into_pieces
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from forked import forked_async
 from machine import WITH_MEMORY
 
 RING = KeyRing.generate()
@@ -152,11 +153,8 @@ async def test_a_killed_writer_leaves_the_earlier_artifact_and_its_pieces_are_re
     if backend == "memory":
         pytest.skip("one process has it")
     await stores.artifacts.write("a", b"earlier")
-    arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
-    running = await asyncio.create_subprocess_exec(*arguments, stdout=-1)
-    assert await running.stdout.readline() == b"written\n"
-    running.kill()
-    await running.communicate()
+    async with forked_async(PROGRAM, url, RING.export()) as running:
+        assert await running.stdout.readline() == b"written\n"
     assert await read(stores, "a") == b"earlier"
     assert await left(stores) == (1, 4, 1)
     # Whoever has not stood still for so long may go on.

@@ -15,7 +15,7 @@ from damages_servers import mongodb_damages, neo4j_damages, postgres_damages, re
 from flowpersist import AwaitInput, KeyRing, Maintenance, RaisingHub, Status, or_raise
 from flowpersist.backends.base import RecordRef
 from flowpersist.errors import IntegrityError
-from flowpersist.lifecycle.views import Criteria
+from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.testing.hubs import open_test_hub, travel
 
 CONFIRM = AwaitInput(id="confirm", prompt="Ship it?", schema=bool)

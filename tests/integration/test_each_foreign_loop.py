@@ -46,7 +46,7 @@ async def first_change(backend):
 
 
 async def joined(backend):
-    backend.joined(object())
+    backend.within(object())
 
 
 OPERATIONS = {

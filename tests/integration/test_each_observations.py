@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +20,7 @@ from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflic
 from flowpersist.sealed.numbered import first_kept
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from forked import run_forked
 from machine import WITH_MEMORY
 
 LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
@@ -96,10 +96,7 @@ async def test_eight_processes_lose_no_observation(backend, url, stores):
     if backend == "memory":
         pytest.skip("one process has it")
     count = 100 if LONG else 4
-    arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
-    running = [await asyncio.create_subprocess_exec(*arguments, who, str(count), stderr=-1) for who in "abcdefgh"]
-    errors = [(await one.communicate())[1].decode() for one in running]
-    assert [one.returncode for one in running] == [0] * 8, errors
+    assert await run_forked(PROGRAM, *((url, RING.export(), who, count) for who in "abcdefgh")) == []
     shared = await stores.observations.recent("shared", 10_000)
     assert Counter((one.content[0], one.content[1]) for one in shared) == Counter(
         (w, n) for w in "abcdefgh" for n in range(count)

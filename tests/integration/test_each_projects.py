@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -15,6 +15,7 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.sealed.catalogue import beside, collection_key, name_in, project_scope
 from flowpersist.stores import Stores
 from flowpersist.testing import open_test_hub, travel
+from forked import forked
 from machine import WITH_MEMORY
 
 RING = KeyRing.generate()
@@ -198,20 +199,18 @@ async def test_maintenance_of_several_processes_removes_what_is_due_and_nothing_
             await of.observations.keeping(max_entries=7).add("a", number)
         await of.values("v", int).save("long", 1, ttl=HOUR)
         await of.artifacts.write("a", b"content")
-    arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
-    running = [await asyncio.create_subprocess_exec(*arguments, stdout=-1, stderr=-1) for _ in range(3)]
-    try:
-        assert [await one.stdout.readline() for one in running] == [b"open\n"] * 3
+    with ExitStack() as stack:
+        running = [stack.enter_context(forked(PROGRAM, url, RING.export(), errors=True)) for _ in range(3)]
+        assert [await asyncio.to_thread(one.stdout.readline) for one in running] == ["open\n"] * 3
         kept = {"v": 1, "observations": 7, "artifacts": 1, "artifacts.pieces": 1, "artifacts.claims": 0}
         keys = {collection_key(name, *of): count for name, count in kept.items() for of in _scopes()}
         while await stored_now(stores, keys) != keys:
             await asyncio.sleep(0.05)
-    finally:
         for one in running:
             one.kill()
-        errors = [(await one.communicate())[1] for one in running]
+        errors = [(await asyncio.to_thread(one.communicate))[1] for one in running]
     # A busy server may be slow.
-    told = [line for text in errors for line in text.splitlines() if not line.startswith(b"slow ")]
+    told = [line for text in errors for line in text.splitlines() if not line.startswith("slow ")]
     assert told == []
     for of in every:
         assert (await of.values("v", int).load("long")).value == 1

@@ -1,16 +1,21 @@
-"""A server dies in the middle of the load and comes back: nothing acknowledged is lost, and no process starts anew."""
+"""A server dies in the middle of the load and comes back: nothing acknowledged is lost, and no process starts anew.
+
+With FLOWPERSIST_LONG=1 each server dies 100 times.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
-from flowpersist.errors import RevisionConflict, StorageError, UnknownOutcome
+from flowpersist.errors import BackendUnavailable, RevisionConflict, StorageError, UnknownOutcome
 from own_servers import own_server
 
+LONG = os.environ.get("FLOWPERSIST_LONG") == "1"
 NAMESPACE = "killed"
 SCHEMA = [NamespaceSchema(NAMESPACE, {"status": str})]
 WRITERS = 6
@@ -56,7 +61,7 @@ class Load:
             return
 
     async def reaches(self, count):
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while len(self.acknowledged) < count:
                 await asyncio.sleep(0.01)
 
@@ -80,10 +85,17 @@ async def all_there(backend, acknowledged):
 @pytest.mark.parametrize(
     # Neo4j takes a quarter of a minute to come back on a small machine, and is slow until it is warm.
     ("name", "kills", "writes"),
-    [("postgres", 3, 60), ("redis_durable", 3, 60), ("neo4j", 1, 20)],
+    [
+        ("postgres", 100 if LONG else 3, 60),
+        ("redis_durable", 100 if LONG else 3, 60),
+        ("neo4j", 100 if LONG else 1, 20),
+    ],
     ids=["postgres", "redis", "neo4j"],
 )
-async def test_nothing_acknowledged_is_lost_and_the_process_goes_on(name, kills, writes, tmp_path, prefix):
+async def test_nothing_acknowledged_is_lost_and_the_process_goes_on(
+    name, kills, writes, tmp_path, prefix, record_property
+):
+    record_property("attempts", kills)
     with own_server(name, tmp_path) as server:
         backend = backend_from_url(f"{server.url}?prefix={prefix}")
         await backend.open(SCHEMA)
@@ -93,6 +105,9 @@ async def test_nothing_acknowledged_is_lost_and_the_process_goes_on(name, kills,
             await load.reaches(len(load.acknowledged) + writes)
             failures = len(load.failures)
             server.kill()
+            with pytest.raises(BackendUnavailable) as refused:
+                await backend.ping()
+            assert refused.value.retryable
             await asyncio.to_thread(server.start)
             # The same backend, which nobody has opened again.
             await load.reaches(len(load.acknowledged) + writes)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sqlite3
-import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -32,6 +31,7 @@ from flowpersist.stores import (
 )
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
+from forked import forked_async, run_forked
 from machine import WITH_MEMORY
 
 TYPES = {"filesystem": "file", "redis_cluster": "redis"}
@@ -219,8 +219,7 @@ async def test_a_session_is_resumed_after_its_process_has_ended(backend, url):
     if backend == "memory":
         pytest.skip("one process has it")
     kind = TYPES.get(backend, backend)
-    arguments = [sys.executable, "-c", PROGRAM, kind, url, RING.export()]
-    assert await (await asyncio.create_subprocess_exec(*arguments)).wait() == 0
+    assert await run_forked(PROGRAM, (kind, url, RING.export())) == []
     async with create_database(kind, connection_string=url, keyring=RING) as db:
         session = await db.resume_session("ana")
         assert (session.state.state, session.state.data, session.context.entries) == ("asked", {"n": 1}, ["hello"])
@@ -473,10 +472,8 @@ async def test_a_process_that_is_killed_leaves_all_or_none(backend, url, verb):
             await sessions.save_state(StateRecord("ana", "b", "new"))
             new = await exported(sessions, "ana")
             await sessions.import_(old)
-            running = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", KILLED, url, RING.export(), verb, str(number)), stdin=asyncio.subprocess.PIPE
-            )
-            await running.communicate("\n".join(new).encode())
+            async with forked_async(KILLED, url, RING.export(), verb, number) as running:
+                await running.communicate("\n".join(new).encode())
             states = {one.state for one in (await sessions.list_states("ana")).items}
             assert states == ({"old"} if not number else set() if verb == "forget" else {"new"})
             assert await sessions.cleanup() == 0

@@ -15,7 +15,7 @@ from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Approvals, Call
 
-PROCESSES, CALLS, USES = 8, 50, 20
+PROCESSES, CALLS, USES = 4, 20, 20
 HOUR = timedelta(hours=1)
 
 

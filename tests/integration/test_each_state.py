@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import random
-import sys
 from datetime import date, timedelta
 from typing import Annotated, TypedDict
 
@@ -37,6 +36,7 @@ from flowpersist.stores import StateManager, StoreConfig, Stores
 from flowpersist.testing import open_test_hub
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.proxy import Proxy, address_of, rerouted
+from forked import run_forked
 from machine import WITH_MEMORY
 from own_servers import own_server
 
@@ -254,9 +254,7 @@ async def test_two_processes_that_merge_converge(backend, url, stores):
     if backend == "memory":
         pytest.skip("one process has it")
     count = 100 if LONG else 10
-    arguments = [sys.executable, "-c", PROGRAM, url, RING.export()]
-    running = [await asyncio.create_subprocess_exec(*arguments, who, str(count)) for who in "ab"]
-    assert [await one.wait() for one in running] == [0, 0]
+    assert await run_forked(PROGRAM, *((url, RING.export(), who, count) for who in "ab")) == []
     manager = stores.state("all", list)
     assert sorted(await manager.load()) == sorted(f"{who}{number}" for who in "ab" for number in range(count))
     assert manager.info.by in {"a", "b"}

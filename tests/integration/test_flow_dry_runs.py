@@ -10,7 +10,7 @@ from attrs import frozen
 from returns.result import Failure
 
 from flowpersist import AwaitInput, RaisingHub, or_raise
-from flowpersist.dynamicflow import Join, dry_run, tool
+from flowpersist.dynamicflow import Join, ToolContext, dry_run, tool
 from flowpersist.errors import FlowDeadlinePassed, FlowError, InputValidationError
 from flowpersist.testing import open_test_hub
 from flowpersist.tools import approve
@@ -222,3 +222,88 @@ def test_endless_documents_end_typed():
     assert "can't record more" in str(refused)
     late = asyncio.run(dry_run({"flow": [loop]}, longest=timedelta(milliseconds=50))).failure()
     assert "took longer than" in str(late)
+
+
+# ---- what tools ask by themselves
+
+LIMIT = AwaitInput(id="limit", prompt="Up to how much?", schema=int)
+SURE = AwaitInput(id="sure.now", prompt="Sure?", schema=bool)
+
+
+@tool(asks=[LIMIT, SURE, LIMIT])
+async def spend(item: str, context: ToolContext) -> str:
+    done_for_real()
+
+
+SPENT = {"flow": [{"id": "m", "map": ["a", "b"], "with": [{"id": "s", "tool": "spend", "args": {"item": "$item"}}]}]}
+
+
+def asked(seen):
+    return [(one.path, one.answer, one.origin, one.tool) for one in seen.questions]
+
+
+def test_what_a_tool_may_ask_is_shown_and_it_is_called_once():
+    recording = {"answers": {"m[0].s.limit": 5, "s.limit": 6, "s.sure.now": True}, "steps": {"s": "done"}}
+    seen = rehearsed(SPENT, tools=[spend], recording=recording)
+    assert sorted(asked(seen)) == [
+        ("m[0].s.limit", 5, "path", "spend"),
+        ("m[0].s.limit[1]", 6, "step", "spend"),
+        ("m[0].s.sure.now", True, "step", "spend"),
+        ("m[1].s.limit", 6, "step", "spend"),
+        ("m[1].s.limit[1]", 6, "step", "spend"),
+        ("m[1].s.sure.now", True, "step", "spend"),
+    ]
+    assert called(seen) == [("m[0].s", "spend", "done", "step"), ("m[1].s", "spend", "done", "step")]
+    assert (seen.result, seen.error, seen.unused) == (["done", "done"], None, ())
+
+
+def test_answers_to_a_tool_are_made_from_the_schemas_where_none_is_recorded():
+    seen = rehearsed({"flow": [{**step("s"), "tool": "spend", "args": {"item": "x"}}]}, tools=[spend])
+    assert asked(seen)[:2] == [("s.limit", 0, "schema", "spend"), ("s.sure.now", False, "schema", "spend")]
+
+
+def test_a_question_of_the_flow_is_of_no_tool_and_has_its_own_answer():
+    document = {
+        "flow": [
+            {"id": "limit", "tool": "await_input", "args": {"prompt": "?", "schema": {"type": "integer"}}},
+            {"id": "s", "tool": "spend", "args": {"item": "x"}},
+        ]
+    }
+    seen = rehearsed(document, tools=[spend], recording={"answers": {"limit": 1, "s.limit": 2}})
+    assert asked(seen)[:2] == [("limit", 1, "path", None), ("s.limit", 2, "path", "spend")]
+
+
+def test_a_guarded_tool_that_asks_is_approved_first():
+    async def guarded():
+        async with open_test_hub(keyring=None) as hub:
+            document = {"flow": [{"id": "s", "tool": "spend", "args": {"item": "x"}}]}
+            tools, recording = [approve(spend, hub=RaisingHub(hub)).tool], {"answers": {"s": {"decision": "approve"}}}
+            return or_raise(await dry_run(document, tools=tools, recording=recording))
+
+    assert [(one.path, one.tool) for one in asyncio.run(guarded()).questions] == [
+        ("s", None),
+        ("s.limit", "spend"),
+        ("s.sure.now", "spend"),
+        ("s.limit[1]", "spend"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "pointer", "told"),
+    [
+        ({"s.other": 1}, "/answers/s.other", "not a step"),
+        ({"m.limit": 1}, "/answers/m.limit", "not a step"),
+        ({"s": 1}, "/answers/s", "answer its question s.limit"),
+        ({"s.limit": "much"}, "/answers/s.limit", "integer"),
+    ],
+)
+def test_a_recorded_answer_that_fits_no_question_of_the_tool_is_refused(answers, pointer, told):
+    error = asyncio.run(dry_run(SPENT, tools=[spend], recording={"answers": answers})).failure()
+    assert isinstance(error, InputValidationError)
+    assert [one.pointer for one in error.problems] == [pointer]
+    assert told in error.problems[0].message
+
+
+def test_only_async_tools_ask():
+    with pytest.raises(TypeError, match="only async functions can ask"):
+        tool(asks=[LIMIT])(lambda: None)

@@ -10,11 +10,13 @@ from datetime import timedelta
 import pytest
 from returns.result import Failure
 
-from flowpersist import ConfigurationError, KeyRing, Maintenance, or_raise
+from flowpersist import ConfigurationError, KeyRing, Maintenance, RaisingHub, or_raise
 from flowpersist.backends.base import RecordChange, Where
 from flowpersist.dynamicflow import Completed, FlowRunner, StoredEvent, Suspended, tool
 from flowpersist.errors import BackendUnavailable, EncryptionError, FlowError, IntegrityError, SuspensionNotFound
 from flowpersist.hub.opening import open_hub
+from flowpersist.hub.worker import Backoff
+from flowpersist.lifecycle.model import Status
 from flowpersist.sealed.drafts import Draft
 from flowpersist.testing.hubs import open_test_hub, travel
 
@@ -150,6 +152,31 @@ async def test_a_parked_run_is_told_and_goes_on_when_it_is_retried(hub):
     assert events[: len(first)] == first
     assert kinds(events)[len(first)] == "flow-resumed"
     assert kinds(events)[-1] == "flow-complete"
+
+
+async def test_a_run_that_a_worker_gives_up_has_an_event_of_it(hub, monkeypatch):
+    monkeypatch.setattr("flowpersist.dynamicflow.runner.Backoff", lambda: Backoff(timedelta(0), timedelta(0)))
+    runner = FlowRunner(hub, [note], events=True, failed="park")
+    waiting = or_raise(await runner.start(document(ask("ok"), noted(2)), run_id="r"))
+    first = await read(runner, "r")
+    or_raise(await hub.answer(waiting.key, True))
+    for _ in range(3):
+        or_raise(await hub.claim(waiting.key, lease=timedelta(seconds=1)))
+        travel(hub, timedelta(minutes=1))
+    worker = asyncio.create_task(runner.work(max_attempts=2, poll=SOON))
+    while (await RaisingHub(hub).inspect(waiting.suspension_id)).status is not Status.PARKED:
+        await asyncio.sleep(0.001)
+    worker.cancel()
+    await asyncio.wait({worker})
+    events = await read(runner, "r")
+    gapless(events)
+    assert events[: len(first)] == first
+    (last,) = events[len(first) :]
+    assert (last.type, last.data["parked"], last.data["run"]) == ("flow-error", True, "r")
+    assert "given up after 2 attempts" in last.data["error"]["detail"]
+    asked = or_raise(await runner.retry("r"))
+    assert isinstance(or_raise(await runner.resume(asked.key, answer=True)), Completed)
+    assert kinds(await read(runner, "r"))[-1] == "flow-complete"
 
 
 async def test_a_question_is_told_while_other_branches_run(hub, runner):

@@ -49,6 +49,18 @@ async def test_receipts_of_more_pauses_than_fit_a_head(hub):
         assert isinstance((await hub.inspect(key)).failure(), SuspensionNotFound)
 
 
+async def test_no_record_of_a_receipt_is_named_by_a_secret(hub):
+    keys = []
+    new = or_raise(await hub.suspend(0, awaiting=CONFIRM))
+    for pause in range(102):
+        keys.append(new.key)
+        new = or_raise(await hub.suspend_next(or_raise(await hub.claim(new.key, True)), pause, awaiting=CONFIRM))
+    records = (await hub.backend.query("default.receipts", Where(), limit=10)).items
+    assert records
+    clear = repr([(record.ref, record.attributes) for record in records])
+    assert not [key for key in keys if key.secret.hex() in clear]
+
+
 async def test_many_waits_that_close_at_once_leave_their_receipts_too(hub):
     wide = or_raise(await hub.suspend(0, awaiting={f"w{n}": CONFIRM for n in range(110)}, until="any"))
     run = or_raise(await hub.claim(wide.keys["w7"], True))

@@ -38,12 +38,13 @@ async def process(url, me, log):
         await running.wait()
 
 
-async def all_have_taken(logs, processes):
-    """Wait until each process says of a few leases that it had them."""
-    async with asyncio.timeout(120):
+async def all_have_taken(logs, processes, running):
+    """Wait until each process says of a few leases that it had them. None ends by itself."""
+    async with asyncio.timeout(900 if LONG else 120):
         for number in range(processes):
             log = logs / f"{number}.log"
             while not log.exists() or log.read_text().count("got") < 5:
+                assert [one.returncode for one in running if one.returncode is not None] == []
                 await asyncio.sleep(0.05)
 
 
@@ -58,7 +59,7 @@ async def test_two_agents_never_hold_one_exclusive_lock(url, tmp_path):
             return await stack.enter_async_context(process(url, str(number), logs / f"{number}.log"))
 
         running = [await start(number) for number in range(PROCESSES)]
-        await all_have_taken(logs, PROCESSES)
+        await all_have_taken(logs, PROCESSES, running)
         ends, started = loop.time() + SECONDS, PROCESSES
         while loop.time() < ends:
             stopped, killed = chance.sample(range(len(running)), 2)
@@ -71,7 +72,7 @@ async def test_two_agents_never_hold_one_exclusive_lock(url, tmp_path):
             if LONG:
                 running.append(await start(started))
                 started += 1
-            await all_have_taken(logs, started)
+            await all_have_taken(logs, started, running)
         assert [one.returncode for one in running if one.returncode is not None] == [], "a process ended by itself"
     found = leases(sorted(logs.glob("*.log")))
     taken = sum(map(len, found.values()))
@@ -85,7 +86,6 @@ import asyncio, sys
 import pytest
 
 from flowpersist import KeyRing
-from flowpersist.stores import open_stores
 from flowpersist.stores import open_stores
 
 async def main():
@@ -154,7 +154,6 @@ sys.path.insert(0, sys.argv[3])
 import pytest
 
 from flowpersist import KeyRing
-from flowpersist.stores import open_stores
 from flowpersist.stores import open_stores
 from test_locks_processes import Resource
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import neo4j
 import pytest
+from attrs import evolve
 from neo4j.exceptions import Neo4jError
 
 from flowpersist.backends._neo4j.errors import translated
+from flowpersist.backends._neo4j.store import Store
 from flowpersist.backends._neo4j.target import target_of
 from flowpersist.backends.base import NamespaceSchema, RecordChange, RecordRef, Where
 from flowpersist.backends.registry import backend_from_url
@@ -166,7 +168,7 @@ async def test_a_pool_that_has_no_connection_left(proxy, wiped_neo4j):
 
 
 async def test_nobody_gives_up_where_many_tasks_come_at_once(wiped_neo4j):
-    backend = backend_from_url(with_options(wiped_neo4j, pool_size=2))
+    backend = backend_from_url(with_options(wiped_neo4j, pool_size=2, pool_timeout=120))
     await backend.open(SCHEMA)
     made = await asyncio.gather(*(backend.put(ref(f"k{number}"), change(), if_revision=0) for number in range(400)))
     assert len(made) == 400
@@ -231,6 +233,24 @@ async def test_something_that_is_no_neo4j():
     assert "secret" not in str(refused.value)
 
 
+async def test_a_purge_looks_again_at_what_was_deleted_while_it_was_read(wiped_neo4j, monkeypatch, caplog):
+    """Neo4j reads without locks: of a node that others delete meanwhile it may give a part."""
+    find, texts = Store._find, iter([""])
+
+    async def partly(*arguments, **options):
+        now, rows = await find(*arguments, **options)
+        return now, [evolve(row, snapshot=next(texts, row.snapshot)) for row in rows]
+
+    monkeypatch.setattr(Store, "_find", partly)
+    backend = backend_from_url(wiped_neo4j)
+    await backend.open(SCHEMA)
+    for key in "ab":
+        await backend.put(ref(key), change(), if_revision=0)
+    assert await backend.purge("flows", Where(), limit=10) == 2
+    assert caplog.messages == []
+    await backend.close()
+
+
 async def test_nothing_reaches_the_logs(wiped_neo4j, caplog):
     caplog.set_level(logging.INFO)
     backend = backend_from_url(wiped_neo4j)
@@ -286,7 +306,7 @@ def _must_be_transient(error):
     assert error.retryable or isinstance(error, UnknownOutcome), repr(error)
 
 
-async def _patiently(operation, seconds=60):
+async def _patiently(operation, seconds=240):
     """Repeat what fails for now."""
     async with asyncio.timeout(seconds):
         while True:
@@ -295,44 +315,6 @@ async def _patiently(operation, seconds=60):
             except StorageError as error:
                 _must_be_transient(error)
             await asyncio.sleep(0.1)
-
-
-async def test_a_server_that_is_killed_loses_nothing_and_is_found_again(own_server):
-    backend = backend_from_url(own_server.url)
-    await _patiently(lambda: backend.open(SCHEMA))
-    acknowledged = {}
-    writing = True
-
-    async def write(task):
-        number = 0
-        while writing:
-            number += 1
-            try:
-                made = await backend.put(ref(f"{task}-{number}"), change(body=bytes(20_000)), if_revision=0)
-            except StorageError as error:
-                _must_be_transient(error)
-                await asyncio.sleep(0.05)
-            else:
-                acknowledged[f"{task}-{number}"] = made.revision
-
-    tasks = [asyncio.ensure_future(write(task)) for task in range(4)]
-    while len(acknowledged) < 40:
-        await asyncio.sleep(0.05)
-    own_server.kill()
-    before = set(acknowledged)
-    with pytest.raises(BackendUnavailable) as refused:
-        await backend.ping()
-    assert refused.value.retryable
-    own_server.start()
-    async with asyncio.timeout(60):
-        while len(acknowledged) < len(before) + 10:
-            await asyncio.sleep(0.05)
-    writing = False
-    await asyncio.gather(*tasks)
-    for key, revision in acknowledged.items():
-        record = (await backend.get(ref(key))).record
-        assert (record.revision, record.body) == (revision, bytes(20_000))
-    await backend.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- passwords

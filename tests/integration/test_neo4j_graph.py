@@ -205,7 +205,7 @@ async def test_who_holds_an_old_revision_loses_without_a_wait(backend, driver):
     old = (await backend.put(ref("a"), change(), if_revision=0)).revision
     stands = (await backend.put(ref("a"), change(), if_revision=old)).revision
     async with driver.session() as session, await session.begin_transaction() as holder:
-        made = await backend.joined(holder).put(ref("a"), change(), if_revision=stands)
+        made = await backend.within(holder).put(ref("a"), change(), if_revision=stands)
         async with asyncio.timeout(2):
             with pytest.raises(RevisionConflict, match=f"is at revision {stands}, not at {old}"):
                 await backend.put(ref("a"), change(), if_revision=old)
@@ -222,7 +222,7 @@ async def test_who_waited_for_a_revision_to_come_keeps_what_came_with_it(backend
     stands = (await backend.put(ref("a"), change(head=b"old", attributes={"n": 1}), if_revision=0)).revision
     async with driver.session() as session, await session.begin_transaction() as holder:
         came = change(head=b"new", attributes={"n": 2, "run": "r"}, body=b"new", due_at=SOON)
-        made = await backend.joined(holder).put(ref("a"), came, if_revision=stands)
+        made = await backend.within(holder).put(ref("a"), came, if_revision=stands)
         waiting = asyncio.ensure_future(backend.put(ref("a"), change("after"), if_revision=made.revision))
         await asyncio.sleep(0.3)
         assert not waiting.done()
@@ -351,7 +351,7 @@ async def test_the_schema_of_a_later_release_is_refused(backend, driver, neo4j_p
 async def test_close_waits_for_a_statement_that_was_left_before_another_open(backend, driver):
     stands = (await backend.put(ref("a"), change(), if_revision=0)).revision
     async with driver.session() as session, await session.begin_transaction() as holder:
-        await backend.joined(holder).put(ref("a"), change(), if_revision=stands)
+        await backend.within(holder).put(ref("a"), change(), if_revision=stands)
         left = asyncio.ensure_future(backend.put(ref("a"), change(), if_revision=stands))
         await asyncio.sleep(0.2)
         left.cancel()
@@ -368,7 +368,7 @@ async def test_close_waits_for_a_statement_that_was_left_before_another_open(bac
 async def test_joined_to_a_transaction_of_the_user_s(backend, driver, cypher):
     async with driver.session() as session:
         transaction = await session.begin_transaction()
-        joined = backend.joined(transaction)
+        joined = backend.within(transaction)
         await transaction.run("CREATE (:" + backend._names.prefix.capitalize() + "Order {id: 1})")
         made = await joined.put(ref("a"), change(body=b"b" * 70_000, attributes={"run": "r1"}), if_revision=0)
         assert (await joined.get(ref("a"))).record.body == b"b" * 70_000
@@ -380,7 +380,7 @@ async def test_joined_to_a_transaction_of_the_user_s(backend, driver, cypher):
         assert (await backend.get(ref("a"))).record.revision == made.revision
         assert len(await cypher("MATCH (o:FlowpersistOrder) RETURN o")) == 1
         transaction = await session.begin_transaction()
-        assert await backend.joined(transaction).delete(ref("a"), if_revision=made.revision)
+        assert await backend.within(transaction).delete(ref("a"), if_revision=made.revision)
         await transaction.rollback()
     assert (await backend.get(ref("a"))).record is not None
 

@@ -244,7 +244,7 @@ async def test_a_pool_that_is_too_small(cluster, admin, prefix):
 
 
 async def test_many_share_two_connections(cluster, prefix):
-    backend = backend_from_url(cluster.url(prefix=prefix, pool_size=2))
+    backend = backend_from_url(cluster.url(prefix=prefix, pool_size=2, acquire_timeout=120))
     await backend.open(SCHEMA)
     await asyncio.gather(*(backend.put(ref(f"k{number}"), change(), if_revision=0) for number in range(500)))
     assert len((await backend.query("n", Where(), limit=1000)).items) == 500

@@ -94,7 +94,7 @@ def test_each_verb_is_known_to_read_or_to_change():
     verbs = {name for name, _ in inspect.getmembers(PersistenceHub, callable) if not name.startswith("_")}
     # The last two change the hub and nothing that is stored.
     reading = {"inspect", "history", "peek", "outcome", "failure", "keys", "query"}
-    assert verbs - CHANGING == reading | {"remember", "use_keyring"}
+    assert verbs - CHANGING == reading | {"remember", "use_keyring", "within"}
 
 
 async def test_no_reading_verb_writes(url):

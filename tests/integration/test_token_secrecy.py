@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import hmac
 import json
 import pickle
 import pprint
@@ -13,6 +14,7 @@ import traceback
 from collections import Counter
 from contextlib import aclosing
 from datetime import timedelta
+from types import SimpleNamespace
 
 import attrs
 import msgspec
@@ -22,6 +24,7 @@ from returns.result import Failure
 
 from canaries import forms
 from flowpersist import AwaitInput, KeyRing, PersistenceHub, RaisingHub, SuspensionKey, or_raise
+from flowpersist.backends.base import Where
 from flowpersist.cli.commands import command
 from flowpersist.dynamicflow import FlowRunner, tool
 from flowpersist.errors import (
@@ -32,6 +35,8 @@ from flowpersist.errors import (
     SuspensionNotFound,
 )
 from flowpersist.keys.suspension_key import generate_key
+from flowpersist.lifecycle import model
+from flowpersist.lifecycle.model import secret_digest
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.heads import HeadCodec
 from flowpersist.testing.hubs import open_test_hub
@@ -228,9 +233,7 @@ async def test_frames_keep_their_files_lines_and_functions():
     assert (outer[0], outer.count("answer")) == ("failure", 1)
     frames = traceback.extract_tb(error.__cause__.__traceback__)
     assert [frame.name for frame in frames] == ["authorized", "authorizer"]
-    assert [frame.line for frame in frames if frame.name == "authorized"] == [
-        "answer = authorizer(verb, suspension_of(head), by)"
-    ]
+    assert [frame.line for frame in frames if frame.name == "authorized"] == ["answer = ask(*asked)"]
 
 
 async def test_frames_of_users_code_keep_their_locals():
@@ -426,6 +429,21 @@ async def views():
     return made, keys
 
 
+async def test_no_part_of_a_head_shows_what_is_hidden():
+    async with open_test_hub() as hub:
+        new = or_raise(await hub.suspend(1, awaiting=AwaitInput(id="word", prompt=CANARY, schema=str)))
+        key = new.key
+        or_raise(await hub.answer(key, CANARY, by="ann"))
+        run = or_raise(await hub.claim(key))
+        or_raise(await hub.suspend_next(run, 2, awaiting=WORD))
+        (head,) = [one.head for one in or_raise(await hub.suspensions.records.page(Where(), limit=10)).items]
+    shown = repr(head) + pprint.pformat(head)
+    secrets = [key.secret, head.waits[0].secret, secret_digest(key.secret), head.trail.mac, head.receipts[0].answer]
+    assert head.receipts[0].wait in shown
+    assert CANARY not in shown
+    assert not [secret for secret in secrets if repr(secret) in shown or secret.hex() in shown]
+
+
 @pytest.mark.parametrize("way", WAYS_APART)
 async def test_no_view_taken_apart_gives_a_secret(way):
     made, keys = await views()
@@ -530,6 +548,25 @@ async def test_a_wrong_secret_and_an_unknown_id_take_the_same_work(verb, keyed, 
         assert {**done, "compare_digest": 0} == {**tried[0], "compare_digest": 0}
 
 
+async def test_each_secret_is_compared_in_constant_time(monkeypatch):
+    compared = []
+
+    def compare(one, other):
+        compared.append({one, other})
+        return hmac.compare_digest(one, other)
+
+    async with open_test_hub() as hub:
+        run = or_raise(await hub.claim(or_raise(await hub.suspend(1, awaiting=WORD)).id, "x"))
+        new = or_raise(await hub.suspend_next(run, 2, awaiting={"a": WORD, "b": WORD}))
+        monkeypatch.setattr(model, "hmac", SimpleNamespace(compare_digest=compare))
+        for guess in (generate_key(id=new.id), new.keys["a"]):
+            compared.clear()
+            assert (await failure(hub.inspect(guess)) is None) is (guess == new.keys["a"])
+            # Two waits, and the receipt of the one before; whether or not one of them fits.
+            assert [guess.secret in pair for pair in compared] == [True, True, False]
+            assert secret_digest(guess.secret) in compared[2]
+
+
 async def test_the_stand_in_follows_the_keyring_and_is_sealed_once(work):
     done, _ = work
     async with open_test_hub() as hub:
@@ -560,8 +597,8 @@ async def test_a_store_that_fails_while_receipts_are_looked_for_says_so():
 def test_both_doors_and_the_runner_are_discreet():
     """Whatever verb is added must be too."""
     for door, plain in (
-        (PersistenceHub, {"use_keyring", "remember"}),
-        (RaisingHub, {"use_keyring", "remember", "open", "running", "iterate"}),
+        (PersistenceHub, {"use_keyring", "remember", "within"}),
+        (RaisingHub, {"use_keyring", "remember", "open", "running", "iterate", "within"}),
     ):
         for name, verb in vars(door).items():
             if callable(verb) and not name.startswith("_") and name not in plain:

@@ -156,4 +156,5 @@ def test_a_ready_registry_is_called_twice_and_merged_with_itself(name):
 
 def test_every_ready_registry_is_tested():
     place = Path(import_module("flowpersist.integrations").__file__).parent
-    assert {file.stem for file in place.glob("[a-z]*.py")} == set(REGISTRIES)
+    # Vault keeps keys, and has no classes of values.
+    assert {file.stem for file in place.glob("[a-z]*.py")} - {"vault"} == set(REGISTRIES)

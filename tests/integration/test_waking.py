@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -170,9 +171,10 @@ async def test_a_worker_does_not_look_at_every_change_of_others():
 
     backend.query = counted
     async with open_test_hub(backend) as hub, working(hub, timedelta(seconds=1)):
-        looks = 0
+        looks, begun = 0, time.monotonic()
         for number in range(100):
             await put(backend, f"k{number}", "default")
             await asyncio.sleep(0.001)
-        # Three queries for each look, a look for each twentieth of a second.
-        assert looks <= 3 * 10
+        # Three queries for each look, a look for each twentieth of a second, however long a busy machine takes.
+        assert looks <= 3 * (10 + (time.monotonic() - begun) / 0.05)
+        assert looks < 3 * 100

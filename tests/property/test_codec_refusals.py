@@ -446,6 +446,10 @@ def test_a_key_nested_too_deep_to_be_hashed_is_refused_both_ways():
     assert isinstance(Codec().decode(document(early=rows_of_key)).failure(), StateTooDeep)
 
 
+#: Classes of the standard library, of modules that are imported and of one that nothing here imports.
+FOREIGN = ["mailbox.Mailbox", "subprocess.Popen", "pathlib.Path", "builtins.open"]
+
+
 def test_nothing_that_bytes_name_is_imported_or_opened():
     seen: list[str] = []
     watching = True
@@ -457,11 +461,14 @@ def test_nothing_that_bytes_name_is_imported_or_opened():
     codec = Codec(types=[State, Point, Colour, Model])
     codec.decode(BROKEN["an unknown zone"])  # the list of zones is read once
     codec.decode(BROKEN["a pattern that does not compile"])
+    foreign = [document([INSTANCE, 1, 0, column(1)], types=[[name, 1]]) for name in FOREIGN]
     sys.addaudithook(hook)
-    for data in BROKEN.values():
+    for data in (*BROKEN.values(), *foreign):
         codec.decode(data)
     watching = False
     assert seen == []
+    assert "mailbox" not in sys.modules
+    assert {type(codec.decode(data).failure()) for data in foreign} == {UnknownType}
 
 
 def test_the_collector_is_left_as_it_was():

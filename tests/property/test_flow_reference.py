@@ -14,6 +14,7 @@ import logging
 import os
 from collections import Counter
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from attrs import define, field
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from returns.result import Failure
 
 from flowpersist import or_raise
-from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, tool
+from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, apart, tool
 from flowpersist.dynamicflow.results import delays_of
 from flowpersist.errors import FlowError
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -345,10 +346,13 @@ def quiet():
     document=documents(),
     durability=st.sampled_from(["pause", "step"]),
     kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True),
+    large=st.sampled_from([1, 2, 200]),
     data=st.data(),
 )
-def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, data):
-    asyncio.run(compared(document, durability, kills, data))
+def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, large, data):
+    """Whatever is so large that it stands apart in the state."""
+    with patch.object(apart, "_LARGE", large):
+        asyncio.run(compared(document, durability, kills, data))
 
 
 async def compared(document, durability, kills, data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,12 @@ INTEGER = st.integers(-(2**255), 2**255 - 1)
 PARTS = st.lists(st.one_of(TEXT, st.integers(-3, 3), INTEGER), min_size=1, max_size=4).map(tuple)
 MANY = st.lists(st.one_of(TEXT, INTEGER), min_size=1, max_size=40).map(tuple)
 NAMINGS = st.sampled_from([Naming(listed, secret) for listed in (False, True) for secret in (b"", b"s" * 32)])
+
+
+@pytest.mark.parametrize("parts", [("order-7",), ("orders", 7, "lines"), ("a" * 600, "b"), ("",)])
+def test_a_guess_of_a_key_can_not_be_tested_without_the_secret(parts):
+    names = {Naming(listed=False, secret=secret).name(parts) for secret in (b"", b"s" * 32, b"t" * 32)}
+    assert len(names) == 3
 
 
 @given(NAMINGS, st.one_of(PARTS, MANY))

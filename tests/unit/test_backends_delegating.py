@@ -25,7 +25,7 @@ from flowpersist.testing.faults import FaultyBackend
 REF = RecordRef("n", "k")
 MEMBERS = {
     Notifying: ("changes", Capability.NOTIFICATIONS),
-    Joining: ("joined", Capability.TRANSACTIONS),
+    Joining: ("within", Capability.TRANSACTIONS),
     Migrating: ("plan", Capability.MIGRATIONS),
     BodyLimited: ("largest_body", Capability.BODY_LIMIT),
     Sweeping: ("sweep", None),

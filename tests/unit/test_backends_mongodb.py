@@ -11,6 +11,7 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
+    DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
     NotPrimaryError,
@@ -28,7 +29,7 @@ from flowpersist.backends._matching import selection
 from flowpersist.backends._mongodb.clock import ServerClock
 from flowpersist.backends._mongodb.documents import identity, key_of, moment_text, ordered
 from flowpersist.backends._mongodb.errors import mapped
-from flowpersist.backends._mongodb.revisions import CHANGE_BITS, next_revision
+from flowpersist.backends._mongodb.revisions import CHANGE_BITS, LARGEST_BLOCK, Lives, next_revision
 from flowpersist.backends._mongodb.schema import MIGRATIONS
 from flowpersist.backends._mongodb.selecting import search
 from flowpersist.backends._mongodb.sending import REGISTRY, Sending, TooLate
@@ -120,6 +121,66 @@ def test_a_life_ends_before_it_runs_into_the_next():
     assert next_revision(RecordRef("n", "k"), last - 1) == last
     with pytest.raises(StorageError, match="create it again"):
         next_revision(RecordRef("n", "k"), last)
+
+
+class Counter:
+    """The store's counter of lives, and how often it was raised. The next ``failures`` are refused."""
+
+    def __init__(self):
+        self.meta, self.reached, self.draws, self.failures = self, 0, 0, []
+
+    async def find_one_and_update(self, found, change, **_):
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop()
+        assert found == {"_id": "lives"}
+        self.draws += 1
+        self.reached += change["$inc"]["n"]
+        return {"n": self.reached}
+
+
+async def test_processes_share_no_life_of_a_reference_and_their_own_ones_rise():
+    counter = Counter()
+    processes = [Lives(counter) for _ in range(3)]
+    had = [[await lives.first_revision("n\0k") for lives in processes] for _ in range(300)]
+    assert len({revision for revisions in had for revision in revisions}) == 900
+    for own in zip(*had, strict=True):
+        assert list(own) == sorted(own)
+    assert all(revision % (1 << CHANGE_BITS) == 0 for revisions in had for revision in revisions)
+    # Three times a block of 1, one of 8, and then of the most.
+    assert counter.draws == 3 * (2 + -(-(300 - 9) // LARGEST_BLOCK))
+
+
+async def test_a_block_is_for_all_references_and_each_takes_a_number_once():
+    counter = Counter()
+    lives = Lives(counter)
+    await lives.first_revision("n\0first")
+    had = {key: set() for key in map(str, range(1000))}
+    for _ in range(LARGEST_BLOCK):
+        for key, revisions in had.items():
+            revisions.add(await lives.first_revision(f"n\0{key}"))
+    assert {len(revisions) for revisions in had.values()} == {LARGEST_BLOCK}
+    # Some references share a shard, and take numbers from each other: few of them, and no more blocks than that.
+    assert counter.draws < 12
+
+
+async def test_tasks_that_need_a_block_at_once_draw_one():
+    counter = Counter()
+    lives = Lives(counter)
+    had = await asyncio.gather(*(lives.first_revision("n\0k") for _ in range(9)))
+    assert (len(set(had)), counter.draws) == (9, 2)
+
+
+async def test_a_block_that_could_not_be_drawn_is_drawn_by_the_next_call():
+    counter = Counter()
+    # Two processes that make the counter at the same time are told so; another error is the caller's.
+    counter.failures = [DuplicateKeyError("x")]
+    lives = Lives(counter)
+    assert await lives.first_revision("n\0k") == 1 << CHANGE_BITS
+    counter.failures = [NotPrimaryError("x", {"code": 10107})]
+    with pytest.raises(BackendUnavailable):
+        await lives.first_revision("n\0k")
+    assert await lives.first_revision("n\0k") == 2 << CHANGE_BITS
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,9 @@ PAIRS = {
     Locks: stores.Locks,
     Signals: stores.Signals,
 }
-#: What opens and closes the async objects. A blocking hub does it for all that is made of it.
-LIFE = {"open", "close"}
+#: What opens and closes the async objects. A blocking hub does it for all that is made of it. A transaction of an async
+#: driver, and a connection of the caller's thread, can't be used in the thread that a blocking hub works in.
+LIFE = {"open", "close", "within"}
 FLOW = {
     "name": "f",
     "flow": [
@@ -130,6 +131,11 @@ def test_what_is_made_of_a_hub_takes_the_same_arguments(blocking):
         return [(p.name, p.kind, p.default) for p in inspect.signature(kind).parameters.values()]
 
     assert arguments(blocking) == arguments(PAIRS[blocking])
+
+
+def test_a_blocking_runner_is_asked_what_runs_would_break(hub):
+    runner = FlowRunner(hub, [double])
+    assert Maintenance(hub).check_upgrade(runner, [FLOW]).passes
 
 
 # ------------------------------------------------------------------------------------------------------------- verbs
@@ -273,16 +279,21 @@ def test_the_error_of_a_block_goes_before_its_lost_lease(hub):
 def test_a_plain_handler_uses_the_hub_until_it_is_interrupted(hub):
     """Twelve handlers at once, more than the loop has threads; one of them sends this process Ctrl-C."""
     names = [answered(hub, number) for number in range(12)]
-    meeting = threading.Barrier(12)
+    meeting, unsent = threading.Barrier(12), threading.Semaphore(1)
     handled = []
 
     def handle(run):
         assert threading.current_thread() is not threading.main_thread()
-        meeting.wait(10)
-        handled.append(hub.inspect(run.suspension.id).status)
-        hub.complete(run, run.state * 2)
-        if meeting.wait(10) == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+        first = True
+        try:
+            meeting.wait(60)
+            handled.append(hub.inspect(run.suspension.id).status)
+            hub.complete(run, run.state * 2)
+            first = meeting.wait(60) == 0
+        finally:
+            # Also where not all have come in time, since the worker would go on without end. A second one ends pytest.
+            if first and unsent.acquire(blocking=False):
+                os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         hub.work(handle, concurrency=12)
@@ -492,7 +503,10 @@ def test_a_manager_without_a_store_takes_the_one_of_the_environment(monkeypatch,
     shared = stores.MemoryStateStore("turns of two managers", keyring=None)
     with ConversationManager(shared) as manager:
         assert manager.turn("s", lambda _: "kept") == "kept"
-    assert not [one for one in set(threading.enumerate()) - before if "flowpersist" in one.name]
+    ends = time.monotonic() + 30
+    while left := [one for one in set(threading.enumerate()) - before if "flowpersist" in one.name]:
+        assert time.monotonic() < ends, left
+        time.sleep(0.01)
 
 
 def test_a_manager_whose_store_does_not_open_leaves_nothing_open(tmp_path):

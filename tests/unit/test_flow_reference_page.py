@@ -81,3 +81,27 @@ def test_every_field_of_every_type_is_in_its_section():
 def test_every_function_is_listed():
     for name in FUNCTIONS:
         assert f"`{name}(" in PAGE
+
+
+def test_each_field_of_a_document_that_the_page_names_is_read():
+    table = PAGE[PAGE.index("## The document\n") : PAGE.index("## Step types")]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    of_steps = {"type", "id", "output", "retry", "onError", "name", "description"}
+    assert "durability" in named
+    assert named - of_steps == document_schema()["properties"].keys()
+
+
+@pytest.mark.parametrize("durability", ["pause", "step", {"every": 1}, {"every": 1_000_000}, {"seconds": 0.5}])
+def test_a_durability_that_the_page_names_is_no_problem(durability):
+    document = {"durability": durability, "flow": [{"expression": "1"}]}
+    assert VALIDATOR.is_valid(document)
+    assert check(document) == ()
+
+
+@pytest.mark.parametrize(
+    "durability", ["steps", None, {}, {"every": 0}, {"every": 1.5}, {"seconds": 0}, {"every": 1, "seconds": 1}]
+)
+def test_another_durability_is_one_problem(durability):
+    document = {"durability": durability, "flow": [{"expression": "1"}]}
+    assert not VALIDATOR.is_valid(document)
+    assert [(one.pointer, one.code) for one in check(document)] == [("/durability", "invalid-value")]

@@ -13,11 +13,15 @@ import msgspec
 import pytest
 from returns.result import Failure, Success
 
+from flowpersist import Maintenance, or_raise
+from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import (
     MalformedPayload,
     SerializationError,
     StateTooDeep,
     StateTooLarge,
+    StorageError,
+    SuspensionNotFound,
     UnsupportedVersion,
 )
 from flowpersist.keys.suspension_key import SuspensionId
@@ -39,7 +43,9 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.sealed.dictionaries import TrainedDictionary
-from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, mark_in
+from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, kid_in, mark_in, with_mark
+from flowpersist.testing.faults import FaultyBackend
+from flowpersist.testing.hubs import open_test_hub, travel
 
 SPEC = Path(__file__).parents[2] / "specs" / "persistence" / "heads.md"
 HEADS = HeadCodec(Head)
@@ -94,7 +100,7 @@ def with_answer(value: object) -> Head:
 
 
 def fields() -> dict[str, object]:
-    return msgspec.msgpack.decode(HEADS.encode(HEAD).unwrap()[33:])
+    return msgspec.msgpack.decode(HEADS.encode(HEAD).unwrap()[34:])
 
 
 def written(given: dict[str, object]) -> bytes:
@@ -103,7 +109,7 @@ def written(given: dict[str, object]) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
-    assert len(clauses) == 9
+    assert len(clauses) == 10
     docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
 
@@ -191,11 +197,15 @@ def test_other_heads_go_both_ways():
 
 def test_the_mark_of_a_body_stands_before_the_fields():
     """FPH-7"""
-    mark = bytes(range(1, 33))
-    data = HEADS.encode(HEAD, mark).unwrap()
-    assert data == b"\x01" + mark + HEADS.encode(HEAD).unwrap()[33:]
-    assert (mark_in(data), HEADS.decode(data)) == (mark, Success(HEAD))
-    assert mark_in(HEADS.encode(HEAD).unwrap()) == NO_BODY
+    bare = HEADS.encode(HEAD).unwrap()
+    for kid in (b"", b"k1", b"k" * 64):
+        mark = bytes(range(1, 33)) + bytes([len(kid)]) + kid
+        data = HEADS.encode(HEAD, mark).unwrap()
+        assert data == b"\x01" + mark + bare[34:]
+        assert (mark_in(data), kid_in(mark), HEADS.decode(data)) == (mark, kid.decode(), Success(HEAD))
+        assert with_mark(bare, mark) == data
+        assert with_mark(data, NO_BODY) == bare
+    assert mark_in(bare) == NO_BODY
 
 
 def test_a_later_version_is_refused():
@@ -242,7 +252,19 @@ def test_what_is_no_head_is_refused():
     """FPH-3"""
     data = HEADS.encode(HEAD).unwrap()
     for bad in (
-        *(b"", b"\0", b"\x80", data[1:], data[:1], data[:20], data[:33], data[:-1], data + b"\0", b"\xff" + data),
+        *(
+            b"",
+            b"\0",
+            b"\x80",
+            data[1:],
+            data[:1],
+            data[:20],
+            data[:33],
+            data[:34],
+            data[:-1],
+            data + b"\0",
+            b"\xff" + data,
+        ),
         b"\x01" + NO_BODY + b"\x90",
     ):
         assert isinstance(HEADS.decode(bad).failure(), MalformedPayload)
@@ -263,6 +285,9 @@ def test_a_large_head_is_refused_both_ways():
     """FPH-4"""
     assert isinstance(HEADS.encode(with_answer("x" * MAX_BYTES)).failure(), StateTooLarge)
     assert isinstance(HEADS.decode(written({}) + bytes(MAX_BYTES)).failure(), MalformedPayload)
+    # One that is right but for its size.
+    large = HEADS.encode(with_answer("here")).unwrap().replace(b"\xa4here", msgspec.msgpack.encode("x" * MAX_BYTES))
+    assert isinstance(HEADS.decode(large).failure(), MalformedPayload)
 
 
 def nested(levels: int) -> list[object]:
@@ -328,3 +353,20 @@ def test_what_could_not_be_read_is_not_written(field, value):
     assert isinstance(error, SerializationError)
     assert field in error.message
     assert "tomorrow" not in error.message
+
+
+async def test_a_suspension_that_is_being_deleted_is_gone_before_anything_of_it_is():
+    """FPH-10"""
+    faulty = FaultyBackend(MemoryBackend())
+    async with open_test_hub(faulty) as hub:
+        new = or_raise(await hub.suspend("state"))
+        or_raise(await hub.complete(or_raise(await hub.claim(new.id)), "done"))
+        travel(hub, timedelta(days=8))
+        faulty.fail("purge", StorageError("the store is read-only", "memory", False))
+        assert isinstance((await Maintenance(hub).cleanup()).failure(), StorageError)
+        stands = or_raise(await hub.suspensions.records.read(str(new.id))).record
+        assert stands.head == replace(stands.head, status=Status.COMPLETED, removing=True)
+        for verb in (hub.inspect, hub.outcome, hub.cancel):
+            assert isinstance((await verb(new.id)).failure(), SuspensionNotFound)
+        assert or_raise(await hub.query()).items == ()
+        assert or_raise(await Maintenance(hub).cleanup()).deleted == 1

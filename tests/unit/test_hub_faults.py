@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
+from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Status, or_raise
 from flowpersist.backends.base import RecordChange
 from flowpersist.backends.memory import MemoryBackend
-from flowpersist.errors import BackendUnavailable, StorageError, UnknownOutcome
+from flowpersist.errors import (
+    AlreadyResumed,
+    AnswerConflict,
+    BackendUnavailable,
+    RevisionConflict,
+    StorageError,
+    SuspensionBusy,
+    UnknownOutcome,
+)
+from flowpersist.sealed.drafts import Draft
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub
 
@@ -133,6 +144,51 @@ async def test_each_verb_takes_one_read_and_one_write(store, hub):
     assert (store.calls["get"], store.calls["put"], store.calls["query"]) == (4, 4, 0)
     or_raise(await hub.inspect(new.key))
     assert (store.calls["get"], store.calls["put"]) == (5, 4)
+
+
+async def test_a_put_whose_reply_was_lost_is_known_by_its_write_id(store, hub):
+    new = await waiting(hub)
+    records = hub.suspensions.records
+    stands = or_raise(await records.read(str(new.id))).record
+    store.lose("put")
+    again = Draft(stands.head, stands.attributes, stands.due_at)
+    assert or_raise(await records.put(str(new.id), again, revision=stands.revision, mark=stands.mark))
+    # A conflict with somebody else is none that it has made.
+    store.fail("put")
+    late = await records.put(str(new.id), again, revision=stands.revision, mark=stands.mark)
+    assert isinstance(late.failure(), RevisionConflict)
+
+
+class Meeting(FaultyBackend):
+    """Lets the next two puts begin at once, when both were decided on what was read."""
+
+    left = 0
+
+    async def put(self, ref, change, **options):
+        if self.left == 2:
+            self.met = asyncio.Barrier(2)
+        if self.left:
+            self.left -= 1
+            await self.met.wait()
+        return await super().put(ref, change, **options)
+
+
+RACES = {
+    "resume": (waiting, lambda hub, new, by: hub.resume(new.key, True, by=by), AlreadyResumed),
+    "claim": (waiting, lambda hub, new, by: hub.claim(new.key, True, by=by), SuspensionBusy),
+    "answer": (waiting, lambda hub, new, by: hub.answer(new.key, by == "ann", by=by), AnswerConflict),
+}
+
+
+@pytest.mark.parametrize("verb", RACES)
+async def test_of_two_who_have_read_the_same_revision_one_wins(verb):
+    prepare, call, lost = RACES[verb]
+    async with open_test_hub(Meeting(MemoryBackend())) as hub:
+        subject = await prepare(hub)
+        hub.backend.left = 2
+        done = await asyncio.gather(*(call(hub, subject, by) for by in ("ann", "bob")))
+    assert sorted(isinstance(one, Success) for one in done) == [False, True]
+    assert [type(one.failure()) for one in done if isinstance(one, Failure)] == [lost]
 
 
 class Overtaken(MemoryBackend):

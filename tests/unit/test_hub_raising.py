@@ -160,7 +160,7 @@ async def test_a_script_over_every_verb_gives_the_same_on_both():
         raised = await Steps(RaisingHub(other), caught).play()
     assert returned == raised
     assert len({verb for verb, _ in returned}) == len(
-        verbs(PersistenceHub) - {"running", "work", "use_keyring", "remember"}
+        verbs(PersistenceHub) - {"running", "work", "use_keyring", "remember", "within"}
     )
 
 

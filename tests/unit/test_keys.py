@@ -41,6 +41,19 @@ def test_tokens_have_one_length(fill):
     assert SuspensionKey.parse(str(key)) == Success(key)
 
 
+def test_a_secret_is_as_random_as_it_is_long():
+    drawn = []
+
+    def entropy(size):
+        drawn.append(bytes([len(drawn) + 1]) * size)
+        return drawn[-1]
+
+    key = generate_key(now=NOW, entropy=entropy)
+    assert key.secret == drawn[-1]
+    assert len(key.secret) == 32
+    assert len({generate_key().secret for _ in range(100)}) == 100
+
+
 def test_every_single_mistyped_character_is_noticed():
     for at in range(len("df_susp_"), len(TOKEN)):
         wrong = TOKEN[:at] + ("a" if TOKEN[at] != "a" else "b") + TOKEN[at + 1 :]

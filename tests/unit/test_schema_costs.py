@@ -41,6 +41,12 @@ def test_a_schema_that_doubles_at_each_level_takes_shallow_instances_only():
     assert isinstance(schema.check(nested(30)).failure(), InputValidationError)
 
 
+def test_an_answer_that_takes_too_much_work_is_refused():
+    schema = JsonSchema.of({"items": {"enum": [{"a": n} for n in range(2_000)]}})
+    assert schema.check([{"a": 1}] * 100) == Success([{"a": 1}] * 100)
+    assert "too large to be checked" in str(schema.check([{"a": 1}] * 4_500).failure())
+
+
 @pytest.mark.parametrize(
     "schema",
     [

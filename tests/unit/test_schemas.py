@@ -5,7 +5,7 @@ import pytest
 from returns.result import Success
 
 from flowpersist.errors import ConfigurationError, InputValidationError
-from flowpersist.inputs.json_schema import JsonSchema, check_json, matches_pattern
+from flowpersist.inputs.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT, JsonSchema, check_json, matches_pattern
 from flowpersist.inputs.json_types import schema_of
 
 
@@ -15,6 +15,22 @@ def test_a_number_with_too_many_digits_is_a_problem_and_no_exception():
     assert JsonSchema.of({"type": "integer"}).check(10**400) == Success(10**400)
     with pytest.raises(ConfigurationError, match="/maximum"):
         JsonSchema.of({"maximum": 10**5000})
+
+
+@pytest.mark.parametrize(
+    "value", [[0] * MAX_NODES, ["x" * (MAX_TEXT + 1)], "y" * (MAX_TEXT + 1), {"k" * (MAX_TEXT + 1): 0}]
+)
+def test_a_value_over_the_limits_is_refused(value):
+    assert isinstance(check_json(value, max_text=MAX_TEXT).failure(), InputValidationError)
+    assert isinstance(JsonSchema.of({}).check(value).failure(), InputValidationError)
+
+
+def test_a_value_that_is_nested_too_deep_is_refused():
+    value = []
+    for _ in range(MAX_DEPTH + 1):
+        value = [value]
+    assert isinstance(check_json(value).failure(), InputValidationError)
+    assert isinstance(check_json(value[0]), Success)
 
 
 def test_a_long_key_is_not_copied_for_every_value_below_it(monkeypatch):

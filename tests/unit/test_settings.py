@@ -32,6 +32,14 @@ def test_durations(text, seconds):
     assert read(RETENTION=text).retention == timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"), [("0", timedelta(0)), ("forever", timedelta.max), ("30d", timedelta(days=30))]
+)
+def test_how_long_trails_are_kept(text, kept):
+    assert read().audit_retention == timedelta(days=2557)
+    assert read(AUDIT_RETENTION=text).audit_retention == kept
+
+
 @pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("2KiB", 2048), ("100 MiB", 100 * 2**20), ("1gib", 2**30)])
 def test_sizes(text, size):
     assert read(MAX_STATE_BYTES=text).max_state_bytes == size
@@ -45,6 +53,8 @@ def test_sizes(text, size):
         ("RETENTION", "0"),
         ("RETENTION", "999999999999d"),
         ("DEFAULT_TIMEOUT", "1w"),
+        ("AUDIT_RETENTION", "never"),
+        ("AUDIT_RETENTION", "0d"),
         ("MAX_STATE_BYTES", "lots"),
         ("MAX_STATE_BYTES", "0"),
         ("BLOBS_FROM", "large"),

@@ -17,6 +17,8 @@ from flowpersist.tools import standing_rules as rules
 
 NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
+#: Until when no halt can have come.
+LAST = NOW + timedelta(seconds=3)
 CALL = Call("pay", {"amount": 5}, "1", "p", "agent", "chat")
 GRANT = StandingApproval("pay:1", "pay", {}, None, None, None, None, 3, "ann", NOW)
 #: Whether each of these lets a call through.
@@ -32,20 +34,22 @@ def test_a_use_is_taken_only_of_what_is_live(until, revoked, counts):
     grant = evolve(GRANT, until=until, uses=counts[0], used=counts[1], revoked_at=revoked)
     live = UNTIL[until] and USED[counts] and REVOKED[revoked]
     assert (grant.status(NOW) == "live") is live
-    step = rules.taken(grant, NOW, CALL).unwrap()
+    step = rules.taken(grant, NOW, call=CALL, until=LAST).unwrap()
     assert isinstance(step.result, PolicyUse) is live
     assert (step.content is None) is not live
     if live:
         after = rules.read_grant(step.content, NOW).unwrap()
         assert (after.used, after.recent) == (counts[1] + 1, (step.result,))
         assert evolve(after, used=grant.used, recent=()) == grant
-        assert step.not_after == until
+        assert step.not_after == (until or LAST)
+        late = rules.taken(grant, LAST + TICK, call=CALL, until=LAST).unwrap()
+        assert (late.result, late.content) == (rules.Late(LAST + TICK), None)
 
 
 def test_uses_are_copied_before_they_are_too_many_and_none_is_lost():
     grant, log, taken = evolve(GRANT, uses=100), [], 0
     while True:
-        step = rules.taken(grant, NOW, CALL).unwrap()
+        step = rules.taken(grant, NOW, call=CALL, until=LAST).unwrap()
         if step.result is None:
             break
         if step.result == rules.FULL:

@@ -16,6 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 
 from flowpersist.backends._mongodb.documents import Document
+from flowpersist.backends._mongodb.pools import PoolWatch
 from flowpersist.backends._mongodb.sending import REGISTRY
 
 __all__ = ["DATABASE", "OPTIONS", "Client", "ClientFactory", "Collections", "close", "collections", "connect"]
@@ -65,13 +66,13 @@ class Collections:
         return self.records.with_options(codec_options=RAW)
 
 
-def connect(url: str, factory: ClientFactory) -> Client:
-    """Make a client from a URL. It connects when it is first used."""
+def connect(url: str, factory: ClientFactory, watch: PoolWatch) -> Client:
+    """Make a client from a URL. It connects when it is first used, and tells ``watch`` of its connections."""
     said = {name.lower() for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
     # The driver takes either one limit for a whole operation, or one for each of its steps.
     apart = {"sockettimeoutms", "waitqueuetimeoutms"} if "timeoutms" in said else set()
     ours = {name: value for name, value in _OPTIONS.items() if name.lower() not in said | apart}
-    client: Client = factory(url, **ours)
+    client: Client = factory(url, event_listeners=[watch], **ours)
     return client
 
 

@@ -11,6 +11,7 @@ from attrs import Factory, define, field, frozen
 from flowpersist.backends._mongodb.bodies import Stored, remove
 from flowpersist.backends._mongodb.client import Collections
 from flowpersist.backends._mongodb.errors import NAME
+from flowpersist.backends._mongodb.revisions import Lives
 from flowpersist.backends._mongodb.underway import Underway
 from flowpersist.backends._mongodb.watching import Watch
 from flowpersist.backends.base import RecordRef
@@ -33,6 +34,10 @@ class Abilities:
     finds_lists: bool = True
 
 
+def _lives(context: StoreContext) -> Lives:
+    return Lives(context.store)
+
+
 def _watch(context: StoreContext) -> Watch:
     return Watch(context.store, context.underway, context.abilities.finds_lists)
 
@@ -46,6 +51,9 @@ class StoreContext:
     underway: Underway
     abilities: Abilities = field(factory=Abilities)
     watch: Watch = field(init=False, default=Factory(_watch, takes_self=True))
+    lives: Lives = field(init=False, default=Factory(_lives, takes_self=True))
+    #: The namespaces where the last put without a revision found no record, so that the next one inserts at once.
+    growing: set[str] = field(init=False, factory=set)
 
     @property
     def held(self) -> dict[str, int] | None:

@@ -24,7 +24,7 @@ from flowpersist.backends._mongodb.bodies import (
 from flowpersist.backends._mongodb.context import StoreContext
 from flowpersist.backends._mongodb.documents import Document, attribute_entries, identity, place, standing_of
 from flowpersist.backends._mongodb.errors import NAME, mapped
-from flowpersist.backends._mongodb.revisions import COUNTABLE, first_revision, next_revision
+from flowpersist.backends._mongodb.revisions import COUNTABLE, next_revision
 from flowpersist.backends._mongodb.sending import Sending, TooLate
 from flowpersist.backends._outcomes import check_deadline, check_revision, check_unwritten
 from flowpersist.backends.base import Keep, RecordChange, RecordRef, Written
@@ -55,6 +55,8 @@ class _Put:
     not_after: datetime | None
     document_id: str = field(init=False)
     body: Stored | None = None
+    #: Whether a put without a revision has tried both to replace the record and to insert it.
+    turned: bool = False
     #: The token identifies this very call. The driver repeats a write after a failover; a server that executed both
     #: finds the second one at the wrong revision, with this token.
     sending: Sending = field(factory=Sending)
@@ -98,10 +100,13 @@ class _Put:
     async def _next(self) -> int:
         if self.if_revision:
             return next_revision(self.ref, self.if_revision)
-        if self.if_revision is None:
+        if self.if_revision is None and self.ref.namespace not in self.context.growing:
             # Drawn only if the record turns out to be new.
             return 0
-        return await first_revision(self.context.store, self.document_id)
+        return await self._first()
+
+    async def _first(self) -> int:
+        return await self.context.lives.first_revision(self.document_id)
 
     async def _write(self, revision: int) -> Written:
         for attempt in count(1):
@@ -116,11 +121,15 @@ class _Put:
                 # No connection became free in time.
                 continue
             if done:
+                self._learn(new=bool(revision))
                 return await self._told(done, now)
-            if self.if_revision is None and not revision:
-                # No record is there, or none that may be changed: the insert shows which.
-                revision = await first_revision(self.context.store, self.document_id)
+            if self.if_revision is None and not self.turned:
+                # To a replace no record is there, or none that may be changed: the insert shows which. To an insert a
+                # record is there.
+                self.turned = True
+                revision = 0 if revision else await self._first()
                 continue
+            self.turned = False
             found = await self._found()
             if found is not None and found.get("t") == self.sending.token:
                 return await self._told(standing_of(found, self.ref), now)
@@ -128,8 +137,15 @@ class _Put:
             self._check_unwritten(found)
             self.context.check_attempt(self.ref, attempt)
             # The record has reached that revision since it was compared.
-            revision = await self._next()
+            revision = 0 if self.if_revision is None and found is not None else await self._next()
         raise AssertionError("unreachable: the loop has no end")
+
+    def _learn(self, *, new: bool) -> None:
+        """What is written next is mostly as what was written last: new records one after another, or the same ones."""
+        if self.if_revision is None and new:
+            self.context.growing.add(self.ref.namespace)
+        elif self.if_revision is None:
+            self.context.growing.discard(self.ref.namespace)
 
     def _check_unwritten(self, found: Document | None) -> None:
         if self.if_revision is None and found is not None:

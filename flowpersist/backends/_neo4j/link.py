@@ -11,11 +11,15 @@ from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import field, frozen
-from neo4j import AsyncDriver, AsyncTransaction, NotificationMinimumSeverity, Query
+from neo4j import AsyncDriver, AsyncManagedTransaction, AsyncTransaction, NotificationMinimumSeverity, Query
 from neo4j.exceptions import Neo4jError
 
+from flowpersist.backends._joining import aborted, not_begun
 from flowpersist.backends._neo4j.errors import in_the_way, mapped, rolled_back, too_many
+from flowpersist.backends._neo4j.rows import NAME
 from flowpersist.backends._neo4j.target import ConnectionLimits
+from flowpersist.backends.base import PoolUse
+from flowpersist.errors import StorageError
 
 __all__ = ["Link", "Rows", "Sessions", "Within", "again"]
 
@@ -73,6 +77,7 @@ class Sessions:
         self._database = database
         self._limits = limits
         self._free = asyncio.Semaphore(limits.pool_size)
+        self._used = self._waiting = 0
         self._known: dict[str, Known] = {}
         self._tasks: set[asyncio.Task[Rows]] = set()
 
@@ -132,6 +137,7 @@ class Sessions:
 
     async def _sent(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         await self._turn()
+        self._used += 1
         try:
             # When it is cancelled or out of time, the driver closes the connection, which would hold half a reply.
             async with (
@@ -145,17 +151,25 @@ class Sessions:
                 result = await session.run(query, dict(parameters))
                 return await result.values()
         finally:
+            self._used -= 1
             self._free.release()
 
     async def _turn(self) -> None:
         if not self._free.locked():
             await self._free.acquire()
             return
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._limits.pool.total_seconds()):
                 await self._free.acquire()
         except TimeoutError:
             raise too_many() from None
+        finally:
+            self._waiting -= 1
+
+    def use(self) -> PoolUse:
+        """How many connections are in use."""
+        return PoolUse(self._used, self._limits.pool_size, self._waiting)
 
 
 class Within:
@@ -163,11 +177,27 @@ class Within:
 
     alone = False
 
-    def __init__(self, transaction: AsyncTransaction) -> None:
+    def __init__(self, transaction: AsyncTransaction | AsyncManagedTransaction) -> None:
         self._transaction = transaction
+        # A transaction does one thing at a time.
+        self._turn = asyncio.Lock()
+        self._check_begun()
+
+    def _check_begun(self) -> None:
+        # A managed one can't be used after its function has returned, which the driver sees to.
+        if isinstance(self._transaction, AsyncTransaction) and self._transaction.closed():
+            raise not_begun(NAME, "begin one with session.begin_transaction()")
 
     async def run(self, text: str, parameters: Mapping[str, Any], *, writes: bool) -> Rows:
         """See ``Link``. Nothing is retried, since the server has rolled back the whole transaction."""
-        with mapped(writes=writes):
-            result = await self._transaction.run(text, dict(parameters))  # pyright: ignore[reportArgumentType] - as above
-            return await result.values()
+        self._check_begun()
+        try:
+            async with self._turn:
+                with mapped(writes=writes):
+                    result = await self._transaction.run(text, dict(parameters))  # pyright: ignore[reportArgumentType] - as above
+                    return await result.values()
+        except StorageError as error:
+            found = aborted(error)
+            if found is error:
+                raise
+            raise found from error

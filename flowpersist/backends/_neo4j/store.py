@@ -340,7 +340,7 @@ class Store:
                 left = asked.limit - purged
                 batch = evolve(asked, limit=min(_PURGE_RECORDS, left) * more_at_once, after=after)
                 _, rows = await self._find(link, batch, indexed, 0, head="null")
-                found = [purgeable(asked, row) for row in rows]
+                found = [await self._settled(link, purgeable(asked, row)) for row in rows]
                 left_standing(found)
                 removable = [one for one in found if isinstance(one, Record)][:left]
                 gone = [await self._purge(link, asked.namespace, records) for records in portions(removable)]
@@ -355,6 +355,13 @@ class Store:
             if not missed or purged >= asked.limit:
                 break
         return purged
+
+    async def _settled(self, link: Link, found: One) -> One:
+        """What a purge has found; None for a node that only looked damaged, since it was deleted while it was read."""
+        if not isinstance(found, Unreadable) or found.ref is None:
+            return found
+        again = await self._again(link, found.ref, body=False)
+        return again if isinstance(again, Unreadable) else None
 
     async def _purge(self, link: Link, namespace: str, records: Collection[Record]) -> int:
         keyed = sorted((ordered(record.ref.key), record.revision) for record in records)

@@ -23,6 +23,7 @@ from flowpersist.backends._postgres.errors import DRIVER, connecting, lost, mapp
 from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.backends._postgres.liveness import cut, is_gone
 from flowpersist.backends._postgres.pool import PATIENCE, GivenPool, OwnPool, Source, closed
+from flowpersist.backends.base import PoolUse
 from flowpersist.errors import BackendUnavailable, ConfigurationError, StorageError
 
 __all__ = ["Connections", "Options"]
@@ -93,6 +94,10 @@ class Connections:
         options = self.options
         own = OwnPool(partial(connect, options), options.pool_size)
         self._source = own if self.given is None else GivenPool(self.given)
+
+    def use(self) -> PoolUse | None:
+        """How many connections are in use; None while it is closed."""
+        return None if self._source is None else self._source.use()
 
     async def stop(self) -> None:
         """Wait for what is under way, and close what is ours."""

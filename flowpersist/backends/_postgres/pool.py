@@ -18,6 +18,7 @@ from attrs import field, mutable
 
 from flowpersist.backends._postgres.layout import Link
 from flowpersist.backends._postgres.liveness import cut, is_gone
+from flowpersist.backends.base import PoolUse
 
 __all__ = ["GivenPool", "OwnPool", "Source", "closed"]
 
@@ -40,6 +41,10 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Close what was made here. Nothing is lent any more."""
+        ...
+
+    def use(self) -> PoolUse:
+        """How many connections are in use."""
         ...
 
 
@@ -125,6 +130,11 @@ class OwnPool:
             delay = self._idle[0][1] - until
             self._sweeper = asyncio.get_running_loop().call_later(delay, self._sweep)
 
+    def use(self) -> PoolUse:
+        """See ``Source``."""
+        waiting = sum(not turn.done() for turn in self._waiting)
+        return PoolUse(self._made - len(self._idle), self.size, waiting)
+
     async def close(self) -> None:
         """See ``Source``."""
         if self._sweeper is not None:
@@ -165,3 +175,7 @@ class GivenPool:
 
     async def close(self) -> None:
         """See ``Source``."""
+
+    def use(self) -> PoolUse:
+        """See ``Source``. The driver does not tell who waits."""
+        return PoolUse(self.pool.get_size() - self.pool.get_idle_size(), self.pool.get_max_size(), None)

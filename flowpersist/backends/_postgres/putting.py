@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from flowpersist.backends._clock import from_micros, to_micros
 from flowpersist.backends._outcomes import check_deadline, check_revision, written_already
-from flowpersist.backends._postgres.errors import lost, mapped
+from flowpersist.backends._postgres.errors import DRIVER, lost, mapped
 from flowpersist.backends._postgres.layout import NAME, Link
 from flowpersist.backends._postgres.rows import Row, Store, one
 from flowpersist.backends._putting import PutResult, portions
@@ -48,13 +48,27 @@ class _Prepared:
         )
 
 
+@asynccontextmanager
+async def _savepoint(connection: Link) -> AsyncIterator[None]:
+    """A part of the user's transaction that can fail alone. The driver's own needs one that was not begun by SQL."""
+    await connection.execute("savepoint flowpersist")
+    try:
+        yield
+    except BaseException:
+        # Where this fails too, the whole transaction has failed, as its next statement tells.
+        with suppress(*DRIVER):
+            await connection.execute("rollback to savepoint flowpersist; release savepoint flowpersist")
+        raise
+    await connection.execute("release savepoint flowpersist")
+
+
 async def put(connection: Link, store: Store, it: Put) -> Written:
     """Compare, and set what changes."""
     prepared = _Prepared.of(store, it)
     # In a transaction of the user's, missing the deadline must not spoil what else they do in it.
     inside = it.not_after is not None and connection.is_in_transaction()
     try:
-        async with connection.transaction() if inside else nullcontext():
+        async with _savepoint(connection) if inside else nullcontext():
             row = await one(connection, store.layout.sql[prepared.name], *prepared.arguments)
             return await _told(connection, prepared, row)
     except asyncpg.InvalidTextRepresentationError as error:
@@ -81,7 +95,7 @@ async def _together(connection: Link, several: Sequence[_Prepared]) -> list[PutR
     sql, inside = several[0].store.layout.sql, connection.is_in_transaction()
     rows: list[Row | None]
     try:
-        async with connection.transaction() if inside else nullcontext():
+        async with _savepoint(connection) if inside else nullcontext():
             rows = [*await connection.fetchmany(sql[several[0].name], [one.arguments for one in several])]
     except asyncpg.PostgresError as error:
         if lost(error):
@@ -117,7 +131,7 @@ async def _told(connection: Link, prepared: _Prepared, row: Row) -> Written:
 
 async def _upsert_in_two(connection: Link, store: Store, ref: RecordRef, arguments: tuple[object, ...]) -> Row:
     """What drops the body of a record that another has just written: a statement does not see that one's body."""
-    async with connection.transaction():
+    async with _savepoint(connection) if connection.is_in_transaction() else connection.transaction():
         row = await one(connection, store.layout.sql["upsert_record_alone"], *arguments)
         if row["done"]:
             await connection.execute(store.layout.sql["drop_body_of"], ref.namespace, ref.key)

@@ -95,6 +95,9 @@ class ConnectionPool:
     limits: ConnectionLimits
     _free: list[AbstractConnection] = field(factory=list, init=False)
     _turns: asyncio.Semaphore = field(init=False)
+    #: Connections that are in use, and callers that wait for one.
+    used: int = field(default=0, init=False)
+    waiting: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._turns = asyncio.Semaphore(self.limits.size)
@@ -105,12 +108,14 @@ class ConnectionPool:
         Raises the driver's errors, and ``UnknownOutcome`` if the replies to a write were lost.
         """
         await self._turn()
+        self.used += 1
         try:
             connection = self._free.pop() if self._free else self.make()
             replies = await self._talk(connection, commands, writing=writing)
             self._free.append(connection)
             return replies
         finally:
+            self.used -= 1
             self._turns.release()
 
     async def _turn(self) -> None:
@@ -118,6 +123,7 @@ class ConnectionPool:
             # Does not wait.
             await self._turns.acquire()
             return
+        self.waiting += 1
         try:
             async with asyncio.timeout(self.limits.pool):
                 await self._turns.acquire()
@@ -127,6 +133,8 @@ class ConnectionPool:
                 f"{self.limits.pool:g} s; raise pool_size in the URL, or run fewer operations at a time"
             )
             raise PoolTimeout(message, NAME, True) from error
+        finally:
+            self.waiting -= 1
 
     async def _talk(self, connection: AbstractConnection, commands: Sequence[Command], *, writing: bool) -> list[Any]:
         sent = False

@@ -21,6 +21,7 @@ from redis.exceptions import (
 from flowpersist.backends._redis.connections import Command, ConnectionLimits, ConnectionPool, connection_factory
 from flowpersist.backends._redis.errors import NAME, is_elsewhere
 from flowpersist.backends._redis.scripts import Call
+from flowpersist.backends.base import PoolUse
 from flowpersist.errors import BackendUnavailable, PersistenceError, UnknownOutcome
 
 __all__ = ["ClusterWire", "ServerWire", "Wire", "raised", "run", "run_all"]
@@ -56,6 +57,10 @@ class Wire(Protocol):
 
     def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
         """Group keys by the exchange that may serve them together; gives positions."""
+        ...
+
+    def use(self) -> PoolUse:
+        """How many connections are in use."""
         ...
 
 
@@ -97,6 +102,10 @@ class ServerWire:
     def groups(self, keys: Sequence[bytes]) -> list[list[int]]:
         """See ``Wire``."""
         return [list(range(len(keys)))]
+
+    def use(self) -> PoolUse:
+        """See ``Wire``."""
+        return PoolUse(self._pool.used, self.limits.size, self._pool.waiting)
 
 
 @define(eq=False)
@@ -188,6 +197,11 @@ class ClusterWire:
         """See ``Wire``."""
         await self._refreshed()
         return await self._node(b"any").lone()
+
+    def use(self) -> PoolUse:
+        """See ``Wire``."""
+        pools = self._pools.values()
+        return PoolUse(sum(one.used for one in pools), self.limits.size, sum(one.waiting for one in pools))
 
     async def close(self) -> None:
         """See ``Wire``."""

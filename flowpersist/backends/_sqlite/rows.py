@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -86,7 +87,7 @@ def read(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, now: da
     data = _large(connection, tables, row[_ID])
     # No revision is used twice, and so none that stands before and after was another one between.
     if connection.execute(tables.sql["read_revision"], (row[_ID],)).fetchone() != (row[_REVISION],):
-        with transaction(connection, "deferred"):
+        with _snapshot(connection):
             return _read_again(connection, tables, ref, now)
     return Read(_complete(_record(ref, row, data)), now)
 
@@ -105,6 +106,11 @@ def _read_again(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, 
         return Read(None, now)
     data = _large(connection, tables, row[_ID]) if _is_large(row) else row[_DATA]
     return Read(_complete(_record(ref, row, data)), now)
+
+
+def _snapshot(connection: sqlite3.Connection) -> AbstractContextManager[None]:
+    """All reads are of one moment, as they are anyway within a transaction of the caller's."""
+    return nullcontext() if connection.in_transaction else transaction(connection, "deferred")
 
 
 def _row(connection: sqlite3.Connection, tables: Tables, ref: RecordRef, *, body: bool) -> tuple[Any, ...] | None:
@@ -292,7 +298,7 @@ def page(
     """A page, and a cursor where more follows."""
     if not asked.bodies:
         return _look(connection, tables, asked, indexed, now)[0]
-    with transaction(connection, "deferred"):
+    with _snapshot(connection):
         found, ids = _look(connection, tables, asked, indexed, now)
         whole = [_with_body(connection, tables, record, ids[record.ref.key]) for record in found.items]
     return split(found, whole)

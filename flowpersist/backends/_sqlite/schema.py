@@ -72,7 +72,13 @@ def connect(database: Database) -> sqlite3.Connection:
 
 def _refuse_irregular(path: Path) -> None:
     """The database may be a link, which whoever runs the store has made; what lies beside it may not."""
-    found = irregular(path.resolve())
+    try:
+        # Not ``resolve``, which raises what is no OSError for a link to itself.
+        found = irregular(Path(os.path.realpath(path)))
+    except OSError as error:
+        # A file in place of its directory, a directory that is closed to this user, a name that is too long.
+        message = "the sqlite database can't be opened; check that its directory exists and is writable"
+        raise BackendUnavailable(message, NAME) from error
     if found is not None:
         message = f"beside or in place of the sqlite database {found.name!r} is not a regular file; remove it"
         raise BackendUnavailable(message, NAME)

@@ -8,7 +8,7 @@ suite makes records round the spoilt ones and looks at what becomes of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -31,11 +31,12 @@ from flowpersist.testing.suite.ground import NAMESPACE, SOON, Ground, change, la
 
 __all__ = ["Damage", "Damaged", "Refused"]
 
+# What can be tried in two ways takes turns by the damages: a server would take a minute for both.
+
 #: Seconds in which an operation ends, whatever stands in a row.
 BRIEF: Final = 20
-#: Of the records of one damage, those that are spoilt: two side by side, so that a page may hold nothing else.
-KEYS: Final = range(6)
-SPOILT: Final = (2, 3)
+#: Damages that are looked at together: to walk round each alone would take a server minutes.
+TOGETHER: Final = 8
 ORDERS: Final[tuple[Order, ...]] = ("key", "created", "updated", "due")
 LAST: Final = 2**63 - 1
 
@@ -54,6 +55,35 @@ class Damage:
     apply: Callable[[RecordRef], Awaitable[object]]
     readable: bool = False
     listed: bool = True
+
+
+@frozen
+class Befallen:
+    """Records with their revisions, in one order by everything. Those that a damage has befallen stand between sound
+    ones, two of each damage side by side, so that a page may hold nothing else.
+    """
+
+    made: Mapping[str, int]
+    damages: Mapping[str, Damage]
+
+    @property
+    def good(self) -> list[str]:
+        return [key for key in self.made if key not in self.damages]
+
+    @property
+    def pairs(self) -> Iterable[tuple[Damage, str, str]]:
+        """Each damage and the two records that it has befallen."""
+        keys = list(self.damages)
+        for first, second in zip(keys[::2], keys[1::2], strict=True):
+            yield self.damages[first], first, second
+
+    @property
+    def window(self) -> Where:
+        first, *_, last = self.made
+        return Where({}, Range("key", since=first, before=f"{last}~"))
+
+    def __str__(self) -> str:
+        return ", ".join(damage.name for damage, _, _ in self.pairs)
 
 
 class Damaged(Ground):
@@ -76,32 +106,35 @@ class Damaged(Ground):
         self, backend: StorageBackend, spoiling: Sequence[Damage]
     ) -> None:
         good: list[str] = []
-        async for damage, made in _spoilt(backend, spoiling):
-            keys = list(made)
-            good += [key for number, key in enumerate(keys) if number not in SPOILT]
-            await _check_by_key(backend, damage, keys)
-            await _check_several(backend, damage, keys)
-            await _check_pages(backend, damage, keys)
+        turn = False
+        async for befallen in _spoilt(backend, spoiling):
+            turn = not turn
+            good += befallen.good
+            await _check_by_key(backend, befallen)
+            await _check_several(backend, befallen, limit=1 if turn else 100)
+            await _check_pages(backend, befallen, backwards=turn)
             for order in ("created", "due"):
                 # The first page of all, where what can't be ordered may come first.
                 async with asyncio.timeout(BRIEF):
                     page = await backend.query(NAMESPACE, Where({"status": "x"}), order=order, limit=3)
                 seen = [record.ref.key for record in page.items if record.ref.key in good]
-                assert seen == good[: len(seen)], f"{damage.name}, by {order}"
-                assert seen or page.next is not None, f"{damage.name}, by {order}"
+                assert seen == good[: len(seen)], f"{befallen}, by {order}"
+                assert seen or page.next is not None, f"{befallen}, by {order}"
         await _check_orders(backend, good)
 
     async def test_writes_to_a_damaged_record_end(self, backend: StorageBackend, spoiling: Sequence[Damage]) -> None:
-        async for damage, made in _spoilt(backend, spoiling):
-            keys = list(made)
-            first, second = _bad(keys)
-            for expected in (0, made[first], made[first] + 1, 2**62, LAST, None):
-                for whole in (True, False):
-                    await _write(backend, damage, first, expected, whole=whole)
-            for expected in (made[second] + 1, 2**62, LAST, made[second], None):
-                await _typed(backend.delete(ref(second), if_revision=expected), damage, f"delete at {expected}")
-            # What was done to it, the rest can still be changed, and goes.
-            for key in (keys[0], keys[-1]):
+        number = 0
+        async for befallen in _spoilt(backend, spoiling):
+            for damage, first, second in befallen.pairs:
+                number += 1
+                made = befallen.made[first]
+                far = (made + 1, 2**62, LAST)
+                for turn, expected in enumerate((0, made, far[number % 3], None), number):
+                    await _write(backend, damage, first, expected, whole=turn % 2 == 0)
+                for expected in (far[(number + 1) % 3], befallen.made[second], None):
+                    await _typed(backend.delete(ref(second), if_revision=expected), damage, f"delete at {expected}")
+            # What was done to them, the rest can still be changed, and goes.
+            for key in befallen.good:
                 record = (await backend.get(ref(key))).record
                 assert record is not None
                 await backend.put(ref(key), change(head=b"new"), if_revision=record.revision)
@@ -109,121 +142,117 @@ class Damaged(Ground):
     async def test_purges_go_past_damaged_records(
         self, backend: StorageBackend, spoiling: Sequence[Damage], caplog: pytest.LogCaptureFixture
     ) -> None:
-        async for damage, made in _spoilt(backend, spoiling):
-            keys = list(made)
+        async for befallen in _spoilt(backend, spoiling):
             caplog.clear()
-            bad = _bad(keys)
             async with asyncio.timeout(BRIEF):
-                purged = await backend.purge(NAMESPACE, _window(keys), limit=100)
-                assert len(keys) - len(bad) <= purged <= len(keys), damage.name
-                for key in keys:
-                    if key not in bad:
-                        assert (await backend.get(ref(key))).record is None, f"{damage.name}: {key} is still there"
-            if damage.listed and not damage.readable:
-                for key in bad:
-                    if await _stands(backend, key):
-                        assert key in caplog.text, f"{damage.name}: the purge does not say what it passed over"
+                purged = await backend.purge(NAMESPACE, befallen.window, limit=100)
+                assert len(befallen.good) <= purged <= len(befallen.made), str(befallen)
+            for key in befallen.good:
+                assert (await backend.get(ref(key))).record is None, f"{befallen}: {key} is still there"
+            for key, damage in befallen.damages.items():
+                if damage.listed and not damage.readable and await _stands(backend, key):
+                    assert key in caplog.text, f"{damage.name}: the purge does not say what it passed over"
 
 
-async def _spoilt(backend: StorageBackend, damages: Sequence[Damage]) -> AsyncIterator[tuple[Damage, dict[str, int]]]:
-    """For each damage some records with their revisions, in one order by everything; it has befallen some of them."""
-    befallen = 0
-    for number, damage in enumerate(damages):
+async def _spoilt(backend: StorageBackend, damages: Sequence[Damage]) -> AsyncIterator[Befallen]:
+    """Records that some damages at a time have befallen. What the store refuses is left out."""
+    count = 0
+    for start in range(0, len(damages), TOGETHER):
         made: dict[str, int] = {}
-        for one in KEYS:
-            key = f"{number:03}-{one}"
-            backend.clock_offset += timedelta(seconds=1)
-            due = SOON + later(100 * number + one)
-            attributes = {"status": "x", "count": one, "share": 0.5, "live": True, "free": "text"}
-            put = make(backend, key, attributes=attributes, head=b"head", body=b"body", due_at=due)
-            made[key] = (await put).revision
-        try:
-            for key in _bad(list(made)):
-                await damage.apply(ref(key))
-        except Refused:
-            # They are as they were: of no use to this test, and in nobody's way.
-            for key, revision in made.items():
-                await backend.delete(ref(key), if_revision=revision)
-            continue
-        befallen += 1
-        yield damage, made
-    assert 2 * befallen > len(damages), "the store has refused most of the damages: they test nothing"
-
-
-def _bad(keys: Sequence[str]) -> list[str]:
-    return [keys[number] for number in SPOILT]
-
-
-def _window(keys: Sequence[str]) -> Where:
-    """The records of one damage."""
-    return Where({}, Range("key", since=keys[0], before=keys[0][:-1] + "~"))
-
-
-async def _check_by_key(backend: StorageBackend, damage: Damage, keys: Sequence[str]) -> None:
-    for key in _bad(keys):
-        for body in (True, False):
+        befallen: dict[str, Damage] = {}
+        last = start
+        for number, damage in enumerate(damages[start : start + TOGETHER], start):
+            keys = [f"{number:03}-{one}" for one in range(3)]
+            made.update([await _made(backend, key, number, one) for one, key in enumerate(keys)])
             try:
-                async with asyncio.timeout(BRIEF):
-                    read = await backend.get(ref(key), body=body)
-            except IntegrityError as error:
-                assert key in str(error), f"{damage.name}: the error does not name the record"
-                assert "restore" in str(error), f"{damage.name}: the error names no remedy"
-            else:
-                # Where the key itself is what was damaged, nothing is there.
-                gone = read.record is None and not damage.listed
-                assert damage.readable or gone, f"{damage.name}: read as {read.record}"
+                for key in keys[1:]:
+                    await damage.apply(ref(key))
+            except Refused:
+                # They are as they were: of no use to this test, and in nobody's way.
+                for key in keys:
+                    await backend.delete(ref(key), if_revision=made.pop(key))
+                continue
+            befallen.update(dict.fromkeys(keys[1:], damage))
+            last = number
+        if befallen:
+            key, revision = await _made(backend, f"{last:03}-3", last, 3)
+            made[key] = revision
+            count += len(befallen) // 2
+            yield Befallen(made, befallen)
+    assert 2 * count > len(damages), "the store has refused most of the damages: they test nothing"
 
 
-async def _check_pages(backend: StorageBackend, damage: Damage, keys: Sequence[str]) -> None:
-    bad = set(_bad(keys))
-    rest = [key for key in keys if key not in bad]
-    for limit in (1, 100):
-        for descending in (False, True):
-            name = f"{damage.name}, {limit} a page"
-            seen, named = await _walk(backend, _window(keys), name, limit=limit, descending=descending)
-            assert [key for key in seen if key not in bad] == (rest[::-1] if descending else rest), name
-            assert named <= bad, f"{name}: sound ones are called unreadable"
-            assert named == bad or damage.readable or not damage.listed, f"{name}: not named in unreadable"
+async def _made(backend: StorageBackend, key: str, number: int, one: int) -> tuple[str, int]:
+    """A record that comes after all before it by whatever they are ordered."""
+    backend.clock_offset += timedelta(seconds=1)
+    due = SOON + later(100 * number + one)
+    attributes = {"status": "x", "count": one, "share": 0.5, "live": True, "free": "text"}
+    put = make(backend, key, attributes=attributes, head=b"head", body=b"body", due_at=due)
+    return key, (await put).revision
 
 
-async def _check_several(backend: StorageBackend, damage: Damage, keys: Sequence[str]) -> None:
+async def _check_by_key(backend: StorageBackend, befallen: Befallen) -> None:
+    for number, (key, damage) in enumerate(befallen.damages.items()):
+        # Of two that the same has befallen, one is read with its body.
+        try:
+            async with asyncio.timeout(BRIEF):
+                read = await backend.get(ref(key), body=number % 2 == 0)
+        except IntegrityError as error:
+            assert key in str(error), f"{damage.name}: the error does not name the record"
+            assert "restore" in str(error), f"{damage.name}: the error names no remedy"
+        else:
+            # Where the key itself is what was damaged, nothing is there.
+            gone = read.record is None and not damage.listed
+            assert damage.readable or gone, f"{damage.name}: read as {read.record}"
+
+
+async def _check_pages(backend: StorageBackend, befallen: Befallen, *, backwards: bool) -> None:
+    rest = befallen.good
+    for limit, descending in ((1, backwards), (100, not backwards)):
+        name = f"{befallen}, {limit} a page"
+        seen, named = await _walk(backend, befallen.window, name, limit=limit, descending=descending)
+        assert [key for key in seen if key not in befallen.damages] == (rest[::-1] if descending else rest), name
+        assert named <= set(befallen.damages), f"{name}: sound ones are called unreadable"
+        for key, damage in befallen.damages.items():
+            assert key in named or damage.readable or not damage.listed, f"{damage.name}: not named in unreadable"
+
+
+async def _check_several(backend: StorageBackend, befallen: Befallen, *, limit: int) -> None:
     """Reads of many, and pages with bodies: what is sound comes whole."""
-    bad = set(_bad(keys))
     for body in (True, False):
         async with asyncio.timeout(BRIEF):
-            reads = await backend.get_many([ref(key) for key in keys], body=body)
-        for key, one in zip(keys, reads.records, strict=True):
-            if key in bad:
+            reads = await backend.get_many([ref(key) for key in befallen.made], body=body)
+        for key, one in zip(befallen.made, reads.records, strict=True):
+            damage = befallen.damages.get(key)
+            if damage is not None:
                 gone = one is None and not damage.listed
                 assert damage.readable or gone or isinstance(one, Unreadable), f"{damage.name}: read as {one}"
             else:
-                assert isinstance(one, Record), f"{damage.name}: {key} comes as {one}"
+                assert isinstance(one, Record), f"{befallen}: {key} comes as {one}"
                 assert one.body == (b"body" if body else None)
-    for limit in (1, 100):
-        name = f"{damage.name}, {limit} a page with bodies"
-        seen: dict[str, bytes | None] = {}
-        after: str | None = None
-        while True:
-            async with asyncio.timeout(BRIEF):
-                page = await backend.query(NAMESPACE, _window(keys), limit=limit, after=after, bodies=True)
-            seen.update({record.ref.key: record.body for record in page.items})
-            assert page.next is None or page.next != after, name
-            after = page.next
-            if after is None:
-                break
-        assert {key: body for key, body in seen.items() if key not in bad} == {
-            key: b"body" for key in keys if key not in bad
-        }, name
+    name = f"{befallen}, {limit} a page with bodies"
+    seen: dict[str, bytes | None] = {}
+    after: str | None = None
+    while True:
+        async with asyncio.timeout(BRIEF):
+            page = await backend.query(NAMESPACE, befallen.window, limit=limit, after=after, bodies=True)
+        seen.update({record.ref.key: record.body for record in page.items})
+        assert page.next is None or page.next != after, name
+        after = page.next
+        if after is None:
+            break
+    assert {key: body for key, body in seen.items() if key not in befallen.damages} == dict.fromkeys(
+        befallen.good, b"body"
+    ), name
 
 
 async def _check_orders(backend: StorageBackend, good: Sequence[str]) -> None:
     """With all that is damaged standing there at once."""
     for order in ORDERS:
-        for descending in (False, True):
-            for limit in (10, 100):
-                name = f"by {order}, {limit} a page"
-                seen, _ = await _walk(backend, Where(), name, order=order, limit=limit, descending=descending)
-                assert [key for key in seen if key in good] == list(reversed(good) if descending else good), name
+        for limit, descending in ((10, False), (100, True)):
+            name = f"by {order}, {limit} a page"
+            seen, _ = await _walk(backend, Where(), name, order=order, limit=limit, descending=descending)
+            assert [key for key in seen if key in good] == list(reversed(good) if descending else good), name
 
 
 async def _walk(

@@ -79,7 +79,7 @@ class Powers(Ground):
     def transactions(self, backend: StorageBackend) -> Transactions:
         """What begins a transaction on the store of ``backend``, for a backend that can join one."""
         if Capability.TRANSACTIONS in backend.capabilities:
-            pytest.skip("give the fixture transactions: joined is not tested here")
+            pytest.skip("give the fixture transactions: within is not tested here")
         pytest.skip(f"{backend.name} joins no transactions")
 
     async def test_capabilities_are_told_truly(self, backend: StorageBackend) -> None:
@@ -197,7 +197,7 @@ class Powers(Ground):
             key = f"k{number}"
             try:
                 async with transactions() as transaction:
-                    joined = backend.joined(transaction)
+                    joined = backend.within(transaction)
                     made = await make(joined, key, head=b"h", body=bytes(70_000), attributes={"status": "x"})
                     assert (await stored(joined, key)).revision == made.revision
                     assert (await backend.get(ref(key))).record is None, "seen before it was committed"

@@ -16,18 +16,24 @@ from flowpersist import backends
 from flowpersist.backends.base import Capability, StorageBackend
 from flowpersist.testing.suite.ground import PATIENCE
 
-__all__ = ["CONTEXT", "need_processes", "run_processes"]
+__all__ = ["CONTEXT", "PRELOADED", "need_processes", "run_processes"]
 
 
 #: Seconds between looks at whether a process has failed.
 LOOK: Final = 0.5
 
 
+#: What the process has imported that the others start from. What can't be, for want of a driver, is passed over.
+PRELOADED: Final = (
+    "__main__",
+    "flowpersist.testing.conformance",
+    *(f"{backends.__name__}.{module.name}" for module in pkgutil.iter_modules(backends.__path__)),
+)
+
+
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    # What can't be imported, for want of a driver, is passed over.
-    names = [f"{backends.__name__}.{module.name}" for module in pkgutil.iter_modules(backends.__path__)]
-    context.set_forkserver_preload(["__main__", "flowpersist.testing.conformance", *names])
+    context.set_forkserver_preload([*PRELOADED])
     return context
 
 

@@ -224,7 +224,7 @@ def test_two_who_append_at_once_lose_no_key(cli, place):
 
 def test_keygen_appends_to_no_pipe_and_to_no_other_text(cli, place):
     os.mkfifo(place / "pipe")
-    assert cli("keygen", "--append", "pipe").exit_code == 2
+    assert cli("keygen", "--append", "pipe").exit_code == 7
     (place / "other").write_text("schlüssel")
     refused = cli("keygen", "--append", "other")
     assert (refused.exit_code, "name a readable text file" in refused.stderr) == (7, True)

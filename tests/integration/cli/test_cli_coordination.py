@@ -160,7 +160,8 @@ def test_a_lock_that_no_store_can_hold_is_refused(cli, made, place, words, code)
     assert refused.exit_code == code
     assert "Invalid" in refused.stderr
     assert not (place / "begun").exists()
-    assert cli("lock", "holders", "a").stdout == "nobody\n"
+    held = cli("lock", "holders", "a")
+    assert (held.exit_code, held.stdout) == (0, "nobody\n"), held.stderr
 
 
 # ---- signals

@@ -61,7 +61,7 @@ def test_a_recording_comes_first_and_the_text_says_where_values_are_from(dry):
     words = " ".join(result.stdout.split())
     assert 'shipped ship { "amount": { "count": 5 }, "article": "lamps"' in words
     assert "sent tool" in words
-    assert "amount How many of lamps?" in words
+    assert "amount the flow How many of lamps?" in words
     assert result.stdout.endswith("result: sent\n")
     more = dry(recording={**recording, "steps": {"shipped": "by step"}})
     assert "unused in the recording: /tools/ship" in more.stdout
@@ -88,3 +88,22 @@ def test_a_recording_that_does_not_fit_is_refused_by_its_place(dry, recording, s
     result = dry(recording=recording)
     assert result.exit_code == code
     assert said in result.stderr
+
+
+def test_a_question_that_a_tool_may_ask_is_told_with_the_tool(cli, place):
+    (place / "asks.py").write_text(
+        "from flowpersist import AwaitInput\n"
+        "from flowpersist.dynamicflow import tool\n"
+        'SURE = AwaitInput(id="sure", prompt="Sure?", schema=bool)\n'
+        "@tool(asks=[SURE])\n"
+        "async def pay() -> int:\n"
+        "    raise AssertionError\n"
+        "tools = [pay]\n"
+    )
+    (place / "pays.json").write_text(json.dumps({"flow": [{"id": "p", "tool": "pay"}]}))
+    shown = cli("flow", "dry-run", "pays.json", "--tools", "asks.py")
+    assert "p.sure pay (may) Sure? false schema" in " ".join(shown.stdout.split())
+    data = json.loads(cli("flow", "dry-run", "pays.json", "--tools", "asks.py", "--json").stdout)
+    assert data["questions"] == [
+        {"path": "p.sure", "tool": "pay", "prompt": "Sure?", "answer": False, "from": "schema"}
+    ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import tracemalloc
 
 import pytest
 
@@ -62,6 +64,32 @@ def test_show_of_a_wrong_document_fails_as_run_does(cli, place):
     assert cli("flow", "show", "wrong.json").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["flow", "validate", "huge.json"],
+        ["flow", "show", "huge.json"],
+        ["flow", "graph", "huge.json"],
+        ["flow", "dry-run", "huge.json"],
+        ["run", "huge.json"],
+        ["flow", "validate", "flow.json", "--flows", "other=huge.json"],
+        ["check-upgrade", "--document", "huge.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_too_large_for_a_document_is_not_read_whole(cli, made, place, words):
+    size = 2**32
+    (place / "huge.json").touch()
+    os.truncate(place / "huge.json", size)
+    tracemalloc.start()
+    try:
+        refused = cli(*words)
+        assert (refused.exit_code != 0, "has more than 1048576 bytes" in refused.output) == (True, True)
+        assert tracemalloc.get_traced_memory()[1] < size // 64
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_document_is_drawn(cli):
     assert cli("flow", "graph", "flow.json").stdout.startswith("flowchart TD\n")
     assert cli("flow", "graph", "flow.json", "--format", "dot").stdout.startswith('digraph "shipping" {\n')
@@ -110,3 +138,53 @@ def test_svg_without_graphviz_names_what_to_install(cli, monkeypatch):
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
 def test_svg_is_drawn_by_graphviz(cli):
     assert "<svg" in cli("flow", "graph", "flow.json", "--format", "svg").stdout
+
+
+# ---- sub-flows of other files
+
+INNER = {"metadata": {"name": "inner"}, "flow": [{"id": "said", "expression": "$input.n + 1"}]}
+OUTER = {"flow": [{"id": "sub", "flow": "one more", "input": {"n": 4}}]}
+
+
+@pytest.fixture
+def outer(place):
+    (place / "outer.json").write_text(json.dumps(OUTER))
+    (place / "inner.json").write_text(json.dumps(INNER))
+    return ("outer.json", "--flows", "one more=inner.json")
+
+
+def test_a_document_whose_sub_flow_is_another_file_is_checked_shown_drawn_and_run(cli, outer):
+    assert cli("flow", "validate", *outer).stdout == "no problems found\n"
+    assert cli("flow", "show", *outer).exit_code == 0
+    assert "sub" in cli("flow", "graph", *outer).stdout
+    assert cli("flow", "dry-run", *outer).stdout == "result: 5\n"
+    assert cli("run", *outer).stdout == "5\n"
+
+
+def test_a_sub_flow_that_is_not_given_is_a_problem_that_says_how_to_give_it(cli, outer):
+    result = cli("flow", "validate", "outer.json")
+    assert result.exit_code == 4
+    assert "/flow/0/flow" in result.stdout
+    assert "--flows" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("flows", "told"),
+    [
+        (["inner.json"], "must be ID=FILE"),
+        (["=inner.json"], "must be ID=FILE"),
+        (["a=inner.json", "a=outer.json"], "a is given twice"),
+        (["a=none.json"], "none.json: No such file"),
+    ],
+)
+def test_what_names_no_sub_flow_is_wrong_usage(cli, outer, flows, told):
+    result = cli("flow", "validate", "outer.json", *(part for one in flows for part in ("--flows", one)))
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_a_sub_flow_that_can_not_run_is_refused(cli, outer, place):
+    (place / "inner.json").write_text('{"flow": []}')
+    result = cli("flow", "validate", *outer)
+    assert result.exit_code not in {0, 2}
+    assert "one more" in result.stdout + result.stderr

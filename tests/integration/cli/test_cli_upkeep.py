@@ -52,7 +52,7 @@ def test_health_says_what_is_in_plain_text(cli, started, monkeypatch):
 def test_cleanup_keeps_what_is_alive_or_in_its_retention(cli, started):
     key = started()["ok"]
     cli("cancel", key)
-    assert json.loads(cli("cleanup", "--json").stdout) == {"deleted": 0, "dryRun": False}
+    assert json.loads(cli("cleanup", "--json").stdout) == {"deleted": 0, "dryRun": False, "trails": 0}
     assert cli("cleanup", "--dry-run").stdout == "would delete 0\n"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from flowpersist.hub import audit_trail
 
@@ -74,6 +76,28 @@ def test_history_tells_who_answered_what_and_what_was_refused(cli, started, monk
     assert answered["previous"] == refused["mac"]
 
 
+def test_answers_tell_how_they_came(cli, started):
+    keys = started()
+    answer = ("--value", "true", "--via", "email:msg:17")
+    assert cli("answer", keys["ok"], *answer).exit_code == 0
+    amount = ("--set", "count=2", "--via", "slack")
+    assert cli("resume", keys["amount"], *amount, "--tools", "tools.py").exit_code == 0
+    entries = json.loads(cli("history", keys["ok"], "--json").stdout)
+    answers = [wait["answer"] for one in entries for wait in one["waits"] if wait["answer"]]
+    # Only the first colon divides: many ids of deliveries have colons of their own.
+    assert {(one["channel"], one["delivery"]) for one in answers if one["channel"]} == {
+        ("email", "msg:17"),
+        ("slack", None),
+    }
+
+
+def test_a_wrong_channel_is_refused_before_the_store_is_opened(cli):
+    for given in (":7", "email:", "x" * 513):
+        for verb in ("answer", "resume"):
+            refused = cli(verb, "key", "--value", "true", "--via", given)
+            assert (refused.exit_code, "CHANNEL:DELIVERY" in refused.stderr) == (2, True)
+
+
 def test_keys_gives_lost_keys_again(cli, started):
     keys = started()
     found = json.loads(cli("list", "--json").stdout)["items"][0]["id"]
@@ -125,3 +149,32 @@ def test_value_is_read_from_standard_input(cli, started):
 def test_fields_are_json_or_text(cli, started):
     key = started()["amount"]
     assert cli("answer", key, "--set", "count=3", "--set", "note=by hand").exit_code == 0
+
+
+def test_the_command_agentack_passes_on_a_trace_of_a_flow(cli, started, place):
+    """The package's own command, on the file that the command has written."""
+    keys = started()
+    cli("answer", keys["ok"], "--value", "true", "--by", "ann")
+    cli("resume", keys["amount"], "--value", '{"count": 3}', "--tools", "tools.py", "--by", "ben")
+    worker = cli("resume", keys["ok"], "--tools", "tools.py")
+    assert worker.exit_code in {0, 6}
+    suspension = json.loads(cli("list", "--json").stdout)["items"][0]["id"]
+    trace = place / "trace.jsonl"
+    trace.write_text(cli("history", suspension, "--format", "agentack").stdout)
+    checked = subprocess.run(
+        [sys.executable, "-m", "agentack", "check", str(trace)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_audit_strip_removes_a_name_and_keeps_the_trail(cli, started):
+    keys = started()
+    assert cli("answer", keys["ok"], "--value", "true", "--by", "ann").exit_code == 0
+    suspension = json.loads(cli("list", "--json").stdout)["items"][0]["id"]
+    assert cli("audit", "strip").exit_code == 7
+    assert cli("audit", "strip", "--subject", "ann", "--dry-run").stdout == "would strip 1 entries of 1 suspensions\n"
+    done = cli("audit", "strip", "--suspension", suspension, "--subject", "ann", "--by", "dpo", "--json")
+    assert json.loads(done.stdout) == {"suspensions": 1, "entries": 1, "halts": 0, "dryRun": False}
+    entries = json.loads(cli("history", suspension, "--json").stdout)
+    assert [one["removed"] for one in entries if one["verb"] == "answer"] == [True]
+    assert (entries[-1]["verb"], entries[-1]["by"]["subject"]) == ("strip", "dpo")
