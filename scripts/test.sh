@@ -8,6 +8,7 @@
 #   scripts/test.sh [--fast|BACKEND] ARGS…   the same with pytest's own arguments; a part of the tests has no bound on coverage
 #
 # A server that can't be had is told of at the beginning and at the end, and its tests are skipped; with CI=true that is a failure.
+# Up to ten tests that fail while others run beside them are run again alone; those that pass then are named at the end.
 # Where FLOWPERSIST_TEST_POSTGRES_URL or another such variable is set, that server is used and none is started in its place.
 # The servers go on running, for the next time; scripts/test-setup.sh stop ends them.
 set -euo pipefail
@@ -34,6 +35,24 @@ select_backend() {
     selected+=(-k "$word")
 }
 
+# How many failed tests are run again: more are no matter of a busy machine.
+most_again=10
+
+# part NAME ARGS…: runs one part of all tests, and what failed in it again, alone.
+part() {
+    local name=$1 code=0 again
+    shift
+    rm -rf ".cache/pytest-$name"
+    python -m pytest -o cache_dir=".cache/pytest-$name" "$@" || code=$?
+    [ "$code" -eq 1 ] || return "$code"
+    mapfile -t again < <(python -c 'import json, sys; sys.stdout.writelines(f"{name}\n" for name in json.load(open(sys.argv[1])))' \
+        ".cache/pytest-$name/v/cache/lastfailed" || true)
+    [ "${#again[@]}" -ge 1 ] && [ "${#again[@]}" -le "$most_again" ] || return 1
+    say "Running ${#again[@]} failed tests again, alone"
+    python -m pytest -p no:cacheprovider "${again[@]}" || return 1
+    printf 'FAILED BESIDE OTHERS, PASSED ALONE: %s\n' "${again[@]}" >>"$told"
+}
+
 what=all
 case ${1:-} in
     --fast | postgres | redis | mongodb | neo4j | sqlite | filesystem | memory)
@@ -44,32 +63,32 @@ esac
 
 development_environment
 cd "$root"
-missing=$(mktemp)
-trap 'rm -f "$missing"' EXIT
+told=$(mktemp)
+trap 'rm -f "$told"' EXIT
 selected=()
 code=0
 case $what in
     --fast) exec python -m pytest tests/unit "$@" ;;
     all)
-        provide "$missing" "${all_servers[@]}"
+        provide "$told" "${all_servers[@]}"
         # Most tests wait for a server: files run beside each other, the tests of a file one after another.
         selected=(--numprocesses=4 --dist=loadfile)
         if [ $# -eq 0 ]; then
             # Tracing would double the time of those that go over what the others cover; tests/conftest.py marks them.
-            python -m pytest -m untraced "${selected[@]}" tests/property tests/integration || code=$?
-            selected+=(tests/unit tests/integration -m "not untraced")
-        else
-            selected+=(--cov-fail-under=0)
+            part untraced -m untraced "${selected[@]}" tests/property tests/integration || code=$?
+            part traced -m "not untraced" "${selected[@]}" --cov --cov-report= --cov-fail-under=0 tests/unit tests/integration || code=$?
+            python -m coverage report || code=$?
+            cat "$told" >&2
+            exit "$code"
         fi
         ;;
     *)
         # shellcheck disable=SC2046 # several words
-        provide "$missing" $(servers_of "$what")
+        provide "$told" $(servers_of "$what")
         select_backend "$what"
-        selected+=(--cov-fail-under=0)
         ;;
 esac
 
-python -m pytest --cov ${selected[@]+"${selected[@]}"} "$@" || code=$?
-cat "$missing" >&2
+python -m pytest --cov --cov-fail-under=0 ${selected[@]+"${selected[@]}"} "$@" || code=$?
+cat "$told" >&2
 exit "$code"
