@@ -31,7 +31,7 @@ select_backend() {
     [ "$word" != mongodb ] || word="mongodb or motor or ferretdb"
     mapfile -t selected < <(compgen -G "tests/*/test_*$1*.py" || true)
     [ "$1" != mongodb ] || mapfile -t -O "${#selected[@]}" selected < <(compgen -G 'tests/*/test_*motor*.py' || true)
-    mapfile -t -O "${#selected[@]}" selected < <(compgen -G 'tests/integration/test_each_*.py' || true)
+    mapfile -t -O "${#selected[@]}" selected < <(compgen -G 'tests/*/test_each_*.py' || true)
     selected+=(-k "$word")
 }
 
@@ -74,9 +74,11 @@ case $what in
         # Most tests wait for a server: files run beside each other, the tests of a file one after another.
         selected=(--numprocesses=4 --dist=loadfile)
         if [ $# -eq 0 ]; then
+            # All but the unit tests and those of properties.
+            whole=(tests/crash tests/chaos tests/race tests/integration)
             # Tracing would double the time of those that go over what the others cover; tests/conftest.py marks them.
-            part untraced -m untraced "${selected[@]}" tests/property tests/integration || code=$?
-            part traced -m "not untraced" "${selected[@]}" --cov --cov-report= --cov-fail-under=0 tests/unit tests/integration || code=$?
+            part untraced -m untraced "${selected[@]}" tests/property "${whole[@]}" || code=$?
+            part traced -m "not untraced" "${selected[@]}" --cov --cov-report= --cov-fail-under=0 tests/unit "${whole[@]}" || code=$?
             python -m coverage report || code=$?
             cat "$told" >&2
             exit "$code"

@@ -1,19 +1,28 @@
-"""What all tests share: which are traced, how they are collected, and threads that start while they are traced."""
+"""What all tests share: which are traced, how they are collected, threads that start while they are traced, and stores.
+
+The servers of stores are those that the environment names; scripts/test-setup.sh starts them.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from machine import BACKENDS, SERVERS, missing
 
 # As in scripts/common.sh: a first run compiles the tests and hypothesis for pytest; the next ones need not.
 sys.dont_write_bytecode = False
 
 TESTS = Path(__file__).parent
+#: Folders whose files are named below.
+FOLDERS = ("chaos", "crash", "integration", "race")
 #: Files whose tests go over every backend. Those with a store in this process are traced.
 EACH = "each_*"
 #: Files whose tests start many processes, change the package, or go over what the other files cover.
@@ -120,7 +129,7 @@ def _kind(path):
 
 
 def _named(path, names):
-    return any(path.match(f"integration/test_{name}.py") for name in names)
+    return any(path.match(f"{folder}/test_{name}.py") for folder in FOLDERS for name in names)
 
 
 def _near(item):
@@ -153,3 +162,86 @@ class PatientSys:
 
 if sys.version_info < (3, 12):
     threading._sys = PatientSys()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The URL of a test server by its name: postgres, redis, redis_cluster, mongodb, ferretdb or neo4j.
+
+    Without it a test is skipped, in CI it fails.
+    """
+
+    def url(name):
+        variable = f"FLOWPERSIST_TEST_{name.upper()}_URL"
+        found = os.environ.get(variable)
+        if found is None:
+            missing(f"{variable} is not set: scripts/test-setup.sh start, and eval what its env prints")
+        return found
+
+    return url
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """The name of each backend, one after another."""
+    return request.param
+
+
+@pytest.fixture
+def url(backend, request, tmp_path):
+    """The URL of an empty store of that backend, of this test alone."""
+    if backend == "memory":
+        return f"memory://{tmp_path.name}"
+    if backend == "sqlite":
+        return f"sqlite:///{tmp_path}/flows.db"
+    if backend == "filesystem":
+        return f"file://{tmp_path}/flows"
+    if backend == "neo4j":
+        return request.getfixturevalue("wiped_neo4j")
+    options = "cluster=on&" if backend == "redis_cluster" else ""
+    return f"{request.getfixturevalue('server')(backend)}?{options}prefix={request.getfixturevalue('prefix')}"
+
+
+@pytest.fixture
+def stored(backend, request, tmp_path):
+    """All that the store holds, as whoever has the disk or the server's password reads it."""
+    from canaries import dumped
+    from dumps import dump_of_server
+
+    async def dump():
+        if backend not in SERVERS:
+            return dumped(tmp_path)
+        prefix = request.getfixturevalue("neo4j_prefix" if backend == "neo4j" else "prefix")
+        return await dump_of_server(backend, request.getfixturevalue("server")(backend), prefix)
+
+    return dump
+
+
+@pytest.fixture
+def prefix():
+    """What the names of tables, collections, labels and keys begin with in this test alone."""
+    return f"t{uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="session")
+def neo4j_prefix(server):
+    """One prefix for all tests of a run: to make the constraints and indexes anew would take a second for each."""
+    from neo4j_stores import driver_of, drop, wipe
+
+    # Asked for before the tests: else the last one, whichever it is, would be skipped for want of a server to clean up.
+    url = server("neo4j")
+    found = f"t{uuid4().hex[:16]}"
+    yield found
+    drop(url, "CONSTRAINTS", found)
+    drop(url, "INDEXES", found)
+    wipe(url, found)
+    driver_of(url).close()
+
+
+@pytest.fixture
+def wiped_neo4j(server, neo4j_prefix):
+    """The URL of a store in Neo4j that holds nothing."""
+    from neo4j_stores import wipe
+
+    wipe(server("neo4j"), neo4j_prefix)
+    return f"{server('neo4j')}?prefix={neo4j_prefix}"

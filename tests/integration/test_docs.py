@@ -181,7 +181,7 @@ def test_every_requirement_names_a_test_that_is_there():
     clauses = re.split(r"^- (?=REQ-)", text, flags=re.MULTILINE)[1:]
     for clause in clauses:
         assert "MUST" in clause, clause
-        files = re.findall(r"`((?:unit|integration|property|typing)/\S+?\.py)`", clause)
+        files = re.findall(r"`((?:unit|property|integration|crash|chaos|race|typing)/\S+?\.py)`", clause)
         folders = re.findall(r"`integration/cli/`|`benchmarks/\S+`", clause)
         assert files or folders, clause
         assert [one for one in files if not (ROOT / "tests" / one).exists()] == []
