@@ -71,8 +71,8 @@ case $what in
     --fast) exec python -m pytest tests/unit "$@" ;;
     all)
         provide "$told" "${all_servers[@]}"
-        # Most tests wait for a server: files run beside each other, the tests of a file one after another.
-        selected=(--numprocesses=4 --dist=loadfile)
+        # Most tests wait for a server: files run beside each other, in the order of tests/conftest.py, the tests of a file one after another.
+        selected=(--numprocesses=4 --dist=loadfile --no-loadscope-reorder)
         if [ $# -eq 0 ]; then
             # All but the unit tests and those of properties.
             whole=(tests/crash tests/chaos tests/race tests/integration)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
@@ -88,12 +89,13 @@ def pytest_ignore_collect(collection_path, config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark the tests that go over what others have covered: scripts/test.sh runs them without tracing. Put long files
-    first.
+    first, as scripts/test.sh has them begun, and then those with many tests.
     """
     paths = {item.path for item in items}
     kinds = {path: _kind(path) for path in paths}
-    long = {path for path in paths if _named(path, LONG)}
-    items.sort(key=lambda item: item.path not in long)
+    sizes = Counter(item.path for item in items)
+    long = {path: next((n for n, name in enumerate(LONG) if _named(path, (name,))), len(LONG)) for path in paths}
+    items.sort(key=lambda item: (long[item.path], -sizes[item.path], str(item.path)))
     for item in items:
         kind = kinds[item.path]
         if kind == "apart" or (kind == "each" and not _near(item)):

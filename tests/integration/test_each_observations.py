@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import asyncpg
 import pytest
@@ -101,7 +102,9 @@ async def test_eight_processes_lose_no_observation(backend, url, stores):
     assert Counter((one.content[0], one.content[1]) for one in shared) == Counter(
         (w, n) for w in "abcdefgh" for n in range(count)
     )
-    assert [one.at for one in shared] == sorted((one.at for one in shared), reverse=True)
+    # Processes sample the server's clock on MongoDB, each for itself.
+    apart = timedelta(seconds=1) if backend == "mongodb" else timedelta(0)
+    assert all(newer.at >= older.at - apart for newer, older in pairwise(shared))
     for who in "abcdefgh":
         assert [one.content[1] for one in await stores.observations.recent(who, 10_000)] == [*range(count)][::-1]
     assert await stores.observations.count() == 16 * count
