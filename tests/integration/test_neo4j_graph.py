@@ -40,7 +40,8 @@ async def driver(server):
 
 @pytest.fixture
 async def backend(driver, wiped_neo4j, neo4j_prefix):
-    backend = Neo4jBackend(driver, prefix=neo4j_prefix)
+    # Hundreds of tasks come at once, and on a busy machine some wait long for their connection.
+    backend = Neo4jBackend(driver, prefix=neo4j_prefix, pool_timeout=timedelta(minutes=2))
     await backend.open(SCHEMA)
     yield backend
     await backend.close()
