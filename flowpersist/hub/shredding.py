@@ -79,12 +79,11 @@ async def shred(hub: HubBase, tenant: str) -> Result[Shredded, PersistenceError]
     if not isinstance(ring, TenantRing):
         message = "tenants have no keys of their own here: open the hub with keyring=TenantKeys(…)"
         return Failure(ConfigurationError(message, "keyring"))
-    purged = await _keep_purged(hub, tenant)
-    if not isinstance(purged, Success):
-        return Failure(purged.failure())
+    # What is removed once the standing ones were read is found among the purged ones.
     standing = await _keep_standing(hub, tenant)
-    if not isinstance(standing, Success):
-        return Failure(standing.failure())
+    purged = await _keep_purged(hub, tenant) if isinstance(standing, Success) else standing
+    if not isinstance(standing, Success) or not isinstance(purged, Success):
+        return Failure(purged.failure())
     rows, trails, unreadable = standing.unwrap()
     try:
         keys = await ring.data.shred(tenant)
@@ -95,7 +94,7 @@ async def shred(hub: HubBase, tenant: str) -> Result[Shredded, PersistenceError]
         message = "the audit trails of %d suspensions of a shredded tenant were not kept, because these can't be read: "
         message += "Maintenance.verify says why before the keys are destroyed"
         log.warning(message, unreadable)
-    return Success(Shredded(keys, purged.unwrap() + trails, unreadable))
+    return Success(Shredded(keys, len(trails | purged.unwrap()), unreadable))
 
 
 async def _let_go(hub: HubBase, keys: list[str]) -> None:
@@ -124,44 +123,50 @@ def no_dictionary(hub: HubBase) -> ConfigurationError | None:
     return ConfigurationError(message, "dictionaries")
 
 
-async def _keep_standing(hub: HubBase, tenant: str) -> Result[tuple[list[str], int, int], PersistenceError]:
-    """Keep the trails of a tenant's suspensions; gives the keys of their records, how many trails, and how many
+async def _keep_standing(hub: HubBase, tenant: str) -> Result[tuple[list[str], set[str], int], PersistenceError]:
+    """Keep the trails of a tenant's suspensions; gives the keys of their records, the names of the trails, and how many
     suspensions could not be read.
     """
     keys: list[str] = []
-    trails = unreadable = 0
+    trails: set[str] = set()
+    unreadable = 0
     async for listed in pages(hub.suspensions.records, Where({"tenant": tenant}), limit=PAGE):
         if not isinstance(listed, Success):
             return Failure(listed.failure())
         page = listed.unwrap()
         unreadable += len(page.unreadable)
         for record in page.items:
-            kept = await _keep(hub, record.head, f"{record.head.id}/")
+            kept = await _keep(hub, record.head, str(record.head.id))
             # What is being deleted may have lost its trail by now; if that is kept, it is among the purged ones too.
             lost = record.head.removing and isinstance(kept, Failure) and not isinstance(kept.failure(), StorageError)
             if not isinstance(kept, Success) and not lost:
                 return Failure(kept.failure())
             keys.append(record.ref.key)
-            trails += not record.head.removing
+            if not lost:
+                trails.add(_name(record.head))
     return Success((keys, trails, unreadable))
 
 
-async def _keep_purged(hub: HubBase, tenant: str) -> Result[int, PersistenceError]:
-    """The same for those that were deleted; gives how many."""
-    trails = 0
+async def _keep_purged(hub: HubBase, tenant: str) -> Result[set[str], PersistenceError]:
+    """The same for those that were deleted; gives the names of their trails."""
+    trails: set[str] = set()
     async for found in purged_records(hub.suspensions, Where({"tenant": tenant})):
         if not isinstance(found, Success):
             return Failure(found.failure())
         head = head_of(found.unwrap())
-        # Not under the id alone: a later suspension can have it.
-        done = await _keep(hub, head, f"{head.id}.{made_at(head):016x}/")
+        done = await _keep(hub, head, _name(head))
         if not isinstance(done, Success):
             return Failure(done.failure())
-        trails += 1
+        trails.add(_name(head))
     return Success(trails)
 
 
-async def _keep(hub: HubBase, head: Head, prefix: str) -> Result[None, PersistenceError]:
+def _name(head: Head) -> str:
+    """What a trail is named by: not by the id alone, which a later suspension can have."""
+    return f"{head.id}.{made_at(head):016x}"
+
+
+async def _keep(hub: HubBase, head: Head, name: str) -> Result[None, PersistenceError]:
     trail = hub.suspensions.side_records.trail
     found = await trail.links(head)
     verified = await trail.checked(head, found.unwrap()) if isinstance(found, Success) else found
@@ -172,7 +177,7 @@ async def _keep(hub: HubBase, head: Head, prefix: str) -> Result[None, Persisten
     for number, links in enumerate(_parts(bare)):
         draft = Draft(KeptTrail(len(bare), origin, links), {"suspension": str(head.id)}, None, body=None)
         # The same whoever writes it, but for what came in between: the last one has all.
-        put = await records.put(f"{prefix}{number:06}", draft, revision=None)
+        put = await records.put(f"{name}/{number:06}", draft, revision=None)
         if isinstance(put, Failure):
             return Failure(put.failure())
     return Success(None)

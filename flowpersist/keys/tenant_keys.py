@@ -217,10 +217,11 @@ class TenantKeys:
         """Destroy the data keys of a tenant: nothing that they sealed can be opened any more, backups included. Gives
         how many keys there were. ``Maintenance.shred`` keeps the audit trails, without what is personal in them.
 
-        Other processes that have used the tenant lately may do so until their ``cache`` has run out.
+        Other processes that have used the tenant lately may do so until their ``cache`` has run out. After
+        ``BackendUnavailable`` the keys may be destroyed or be it later: do it again.
         """
         check_str(tenant, "tenant")
-        destroyed = await self._asked(self._store.destroy(tenant))
+        destroyed = await self._asked(self._store.destroy(tenant), changes=True)
         for kid in [kid for kid, held in self._held.items() if held.tenant == tenant]:
             self._forgotten(kid)
         self._newest.pop(tenant, None)
@@ -297,7 +298,7 @@ class TenantKeys:
         """A new key of a tenant. Where another process was first, that one's serves as well."""
         kid, key = PREFIX + self._entropy(12).hex(), self._entropy(KEY_BYTES)
         wrapped = await self._asked(self._service.wrap(key, context=context_of(kid, tenant)))
-        await self._asked(self._store.add(WrappedKey(kid, tenant, wrapped), after=after))
+        await self._asked(self._store.add(WrappedKey(kid, tenant, wrapped), after=after), changes=True)
         return kid
 
     async def _unwrapped(self, keys: Sequence[WrappedKey]) -> None:
@@ -317,19 +318,22 @@ class TenantKeys:
         self._gone[kid] = self._monotonic() + self._cache
         _bounded(self._gone, self._most)
 
-    async def _asked(self, request: Awaitable[T]) -> T:
-        """The reply to a request, in time."""
+    async def _asked(self, request: Awaitable[T], *, changes: bool = False) -> T:
+        """The reply to a request, in time. One that ``changes`` the store may go on there after that."""
+        remedy = (
+            "the request may still be carried out there: do it again" if changes else "nothing was changed, try again"
+        )
         try:
             async with asyncio.timeout(self._timeout):
                 return await request
         except PersistenceError:
             raise
         except TimeoutError as error:
-            message = f"the {NAME} did not reply within {self._timeout:g} s; nothing was changed, try again"
+            message = f"the {NAME} did not reply within {self._timeout:g} s; {remedy}"
             raise BackendUnavailable(message, NAME, retryable=True) from error
         except Exception as error:
             # Its message is not ours, and may hold anything.
-            message = f"the {NAME} can't be used ({type(error).__name__}); nothing was changed, try again"
+            message = f"the {NAME} can't be used ({type(error).__name__}); {remedy}"
             raise BackendUnavailable(message, NAME, retryable=True) from error
 
     def __repr__(self) -> str:

@@ -86,3 +86,25 @@ async def test_suspensions_that_cannot_be_read_are_counted(tmp_path, caplog):
         assert "trails of 1 suspensions" in caplog.text
         assert len(or_raise(await hub.history(sound.id))) == 1
         assert isinstance(await hub.history(damaged.id), Failure)
+
+
+async def test_what_is_removed_between_the_two_looks_keeps_its_trail(tmp_path, monkeypatch):
+    wrapped = WrappedKeyFile(tmp_path / "wrapped.json")
+    keys = TenantKeys(KeyRing.generate("base"), LocalKeyService(KeyRing.generate("master")), wrapped)
+    async with open_test_hub(f"sqlite:///{tmp_path}/flows.db", keyring=keys) as hub:
+        maintenance = Maintenance(hub)
+        acme = await closed(hub, "acme")
+        travel(hub, timedelta(days=8))
+        looked, query = [], hub.backend.query
+
+        async def removing(namespace, *args, **options):
+            if namespace in {"default", "default.trails"} and namespace not in looked:
+                looked.append(namespace)
+                if len(looked) == 2:
+                    assert or_raise(await maintenance.cleanup()).deleted == 1
+            return await query(namespace, *args, **options)
+
+        monkeypatch.setattr(hub.backend, "query", removing)
+        done = or_raise(await maintenance.shred("acme"))
+        assert (len(looked), done.trails) == (2, 1)
+        assert [one.verb for one in or_raise(await hub.history(acme.id))] == ["suspend", "answer", "claim", "complete"]

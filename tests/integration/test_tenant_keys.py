@@ -20,6 +20,7 @@ from flowpersist.errors import (
     UnknownKey,
 )
 from flowpersist.keys import LocalKeyService, TenantKeys, WrappedKey, WrappedKeyFile
+from flowpersist.keys.key_file import alone
 from flowpersist.stages.header import kid_of
 from flowpersist.stores import Stores
 from flowpersist.testing.hubs import open_test_hub
@@ -243,6 +244,25 @@ async def test_a_slow_service_blocks_nobody_else_and_is_given_up(opened, service
         or_raise(await hub.inspect(new.id))
         # Those who need the same key share one request, also in the retries.
         assert service.asked - asked < 20
+
+
+@pytest.mark.parametrize("verb", ["shred", "rotate"])
+async def test_a_change_that_was_given_up_may_still_be_made_and_the_error_says_so(verb, opened, tmp_path):
+    opening, keys = opened()
+    async with opening as hub:
+        or_raise(await hub.suspend(1, awaiting=CONFIRM, tenant="acme"))
+        before = await WrappedKeyFile(tmp_path / "wrapped.json").of_tenant("acme")
+    _, keys = opened(timeout=timedelta(seconds=0.1))
+    with alone(tmp_path):
+        with pytest.raises(BackendUnavailable, match="the request may still be carried out there: do it again"):
+            await getattr(keys, verb)("acme")
+        assert await WrappedKeyFile(tmp_path / "wrapped.json").of_tenant("acme") == before
+    # The thread that waited for its turn has it now.
+    for _ in range(200):
+        if await WrappedKeyFile(tmp_path / "wrapped.json").of_tenant("acme") != before:
+            break
+        await asyncio.sleep(0.01)
+    assert await keys.shred("acme") == {"shred": 0, "rotate": 2}[verb]
 
 
 async def test_two_who_make_the_first_key_of_a_tenant_agree(opened):
