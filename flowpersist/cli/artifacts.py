@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import click
 
+from flowpersist.cli.inputs import stream_of
 from flowpersist.cli.layout import moment, table, terminal_width
 from flowpersist.cli.session import Command, Store, store_options
 from flowpersist.cli.stores import project_option, with_stores
@@ -39,7 +40,7 @@ def write(*, store: Store, name: str, file: str, media_type: str | None, project
     """Write FILE, or standard input, as the artifact NAME, in the place of an earlier one."""
 
     async def verb(stores: Stores) -> Artifact:
-        with click.open_file(file, "rb") as stream:
+        with stream_of(file) as stream:
             return await stores.artifacts.write(name, _chunks(stream), media_type=media_type)
 
     made = with_stores(store, project, verb, writes=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 import click
 from attrs import evolve, frozen
 from returns.result import Success
 
 from flowpersist.cli.exits import Exit
-from flowpersist.cli.inputs import named, read_key
+from flowpersist.cli.inputs import named, read_key, stream_of
 from flowpersist.cli.layout import table, terminal_width
 from flowpersist.cli.session import Command, Store, store_options, with_hub
 from flowpersist.errors import ConfigurationError, MalformedPayload
@@ -48,8 +49,7 @@ DECIDED: Final = ("ENTRY", "AT", "BY", "WAIT", "DECISION", "POLICY")
 public_key = click.option(
     "--public-key", help="The public key, or a file that has it; without it that of FLOWPERSIST_AUDIT_KEY."
 )
-#: Bytes that are no UTF-8 are replaced, so that the check of the evidence refuses them.
-evidence = click.File(encoding="utf-8", errors="replace")
+evidence = click.Path(exists=True, dir_okay=False, allow_dash=True)
 kept_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -139,7 +139,7 @@ def prove(*, store: Store, key: str | None, since: Path | None) -> None:
 @store_options
 @click.pass_context
 def verify(
-    context: click.Context, *, store: Store, file: TextIO | None, public_key: str | None, checkpoints: tuple[Path, ...]
+    context: click.Context, *, store: Store, file: str | None, public_key: str | None, checkpoints: tuple[Path, ...]
 ) -> None:
     """Verify an export, a proof or a receipt with the public key alone; without FILE the store itself.
 
@@ -153,13 +153,15 @@ def verify(
         with_hub(store, Sink(checker.feed).fill)
         _report(context, store, checker.report())
         return
-    first = file.readline(MAX_LINE + 1)
-    if _begins_export(first):
-        checker = ExportChecker(verifier, kept)
-        _feed(checker, first, file)
-        _report(context, store, checker.report())
-        return
-    _verify_document(store, first + file.read(MAX_DOCUMENT), verifier, kept)
+    with _evidence(file) as stream:
+        first = stream.readline(MAX_LINE + 1)
+        if _begins_export(first):
+            checker = ExportChecker(verifier, kept)
+            _feed(checker, first, stream)
+            _report(context, store, checker.report())
+            return
+        text = first + stream.read(MAX_DOCUMENT)
+    _verify_document(store, text, verifier, kept)
 
 
 @click.command(cls=Command)
@@ -168,7 +170,7 @@ def verify(
 @click.option("--halts", is_flag=True, help="Of the halts: who stopped and lifted what, when and why.")
 @public_key
 @store_options
-def receipt(*, store: Store, key: str | None, file: TextIO | None, halts: bool, public_key: str | None) -> None:
+def receipt(*, store: Store, key: str | None, file: str | None, halts: bool, public_key: str | None) -> None:
     """Print a receipt: who decided what and when, on what that was shown, which anybody verifies offline.
 
     Exits with 9 if a receipt is not as it was signed.
@@ -177,7 +179,9 @@ def receipt(*, store: Store, key: str | None, file: TextIO | None, halts: bool, 
         msg = "name either a KEY|ID, --halts, or a receipt with --verify"
         raise click.UsageError(msg)
     if file is not None:
-        _verify_document(store, file.read(MAX_DOCUMENT), _verifier(public_key), [], kinds=("receipt", "halts"))
+        with _evidence(file) as stream:
+            text = stream.read(MAX_DOCUMENT)
+        _verify_document(store, text, _verifier(public_key), [], kinds=("receipt", "halts"))
         return
 
     async def verb(hub: PersistenceHub) -> dict[str, object]:
@@ -190,6 +194,12 @@ def receipt(*, store: Store, key: str | None, file: TextIO | None, halts: bool, 
 def _print_document(store: Store, document: dict[str, object]) -> None:
     """Print a document: it is JSON in any case."""
     evolve(store, json=True).show(document, [])
+
+
+def _evidence(file: str) -> TextIO:
+    """The text of a file, or for ``-`` of standard input."""
+    # Other bytes than UTF-8 are replaced, so that the check of the evidence refuses them.
+    return io.TextIOWrapper(cast("BinaryIO", stream_of(file)), encoding="utf-8", errors="replace")
 
 
 def _begins_export(line: str) -> bool:

@@ -12,7 +12,7 @@ from flowpersist.cli.exits import exit_of
 from flowpersist.cli.flow_documents import document_argument
 from flowpersist.cli.flow_files import document_of, flows_option, load_flows
 from flowpersist.cli.flows import input_options, input_value
-from flowpersist.cli.inputs import json_of, load_tools
+from flowpersist.cli.inputs import json_file, load_tools
 from flowpersist.cli.layout import one_line, table, terminal_width
 from flowpersist.cli.session import Command, Store, awaited, store_options
 from flowpersist.cli.views import as_text
@@ -64,7 +64,7 @@ def rehearse(
     Outputs and answers come from the recording, else from the schemas. Exits with 1 if the flow fails.
     """
     value = input_value(fields, input_file)
-    recorded = None if recording is None else json_of(recording.read_bytes(), "--recording")
+    recorded = None if recording is None else json_file(str(recording), "--recording")
     if recorded is not None and not isinstance(recorded, Mapping):
         raise click.BadParameter("must hold a JSON object", param_hint="--recording")
     loaded: list[Any] | None = load_tools(tools) if tools else None

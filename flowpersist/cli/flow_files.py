@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowpersist.dynamicflow.document import MAX_BYTES
+from flowpersist.keys.text_file import open_regular
 
 __all__ = ["document_of", "flows_option", "load_flows"]
 
@@ -20,7 +21,7 @@ flows_option = click.option(
 
 def document_of(path: Path) -> bytes:
     """The bytes of a document; of a larger file as many as are too many for one, which is what is said of it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(MAX_BYTES + 1)
 
 

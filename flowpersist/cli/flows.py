@@ -15,7 +15,7 @@ from returns.result import Failure, Success
 
 from flowpersist.cli.flow_files import document_of, flows_option, load_flows
 from flowpersist.cli.following import Follower, follow_option
-from flowpersist.cli.inputs import fields_of, found_in, json_of, load_tools, named, names_a_run, read_key, scalars_of
+from flowpersist.cli.inputs import fields_of, found_in, json_file, load_tools, named, names_a_run, read_key, scalars_of
 from flowpersist.cli.metrics import ADDRESS, measured
 from flowpersist.cli.session import Command, Store, note, store_options, with_hub
 from flowpersist.cli.types import DURATION, MOMENT
@@ -183,9 +183,7 @@ def input_value(fields: tuple[str, ...], file: str | None) -> object:
     if fields:
         msg = "--input and --input-file exclude each other"
         raise click.UsageError(msg)
-    with click.open_file(file, "rb") as stream:
-        # Bytes, since standard input has an encoding of its own; JSON's rules find the document's.
-        return json_of(stream.read(), "--input-file")
+    return json_file(file, "--input-file")
 
 
 def go(

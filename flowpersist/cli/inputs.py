@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO
 
 import click
 from returns.result import Failure, Success
@@ -21,6 +21,7 @@ from flowpersist.errors import ConfigurationError
 from flowpersist.hub.outcome import or_raise
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.keys.text_file import TooLarge, bytes_of, open_regular
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,6 +32,7 @@ __all__ = [
     "fields_of",
     "fields_taken",
     "found_in",
+    "json_file",
     "json_of",
     "load_tools",
     "load_types",
@@ -39,8 +41,12 @@ __all__ = [
     "read_key",
     "read_text",
     "scalars_of",
+    "stream_of",
     "value_of",
 ]
+
+#: The most bytes of a file of JSON: more than a state may have unless it is set otherwise.
+MOST_JSON: Final = 256 * 1024 * 1024
 
 
 def read_key(text: str) -> str:
@@ -93,6 +99,21 @@ def json_of(text: str | bytes, option: str) -> object:
         # A decoder's message does not quote the text, which may be secret.
         quoted = f"not JSON: {error}. Text must be quoted: {option} '\"text\"'"
         raise click.BadParameter(quoted, param_hint=option) from error
+
+
+def stream_of(path: str) -> IO[bytes]:
+    """The bytes of a file, or for ``-`` of standard input."""
+    return click.open_file(path, "rb") if path == "-" else open_regular(path)
+
+
+def json_file(path: str, option: str) -> object:
+    """Parse the JSON data of a file, or for ``-`` of standard input."""
+    # Bytes, since standard input has an encoding of its own; JSON's rules find the document's.
+    try:
+        data = click.open_file(path, "rb").read() if path == "-" else bytes_of(path, most=MOST_JSON)
+    except TooLarge as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint=option) from error
+    return json_of(data, option)
 
 
 def _parsed(text: str | bytes, option: str) -> object:
@@ -231,6 +252,7 @@ def _from_path(place: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
+    open_regular(path).close()
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         msg = f"no Python file: {path}"

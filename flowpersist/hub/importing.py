@@ -20,6 +20,7 @@ from flowpersist.errors import ConfigurationError, ImportRefused, IntegrityError
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.export_file import ImportedRecord, Reader
 from flowpersist.hub.stored import BESIDE, SHARED, Place, places_of
+from flowpersist.keys.text_file import open_regular
 from flowpersist.sealed.cards import Card
 from flowpersist.sealed.catalogue import CollectionCatalog
 from flowpersist.sealed.contents import PURPOSE
@@ -68,7 +69,7 @@ async def import_file(hub: HubBase, path: Path, *, replace: bool, dry_run: bool)
 
 def _opened(path: Path) -> IO[bytes]:
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise ConfigurationError(f"the file {path} can't be read: {error.strerror}", "path") from error
 

@@ -16,6 +16,7 @@ from flowpersist.keys.crypto import aes_gcm_decrypt, aes_gcm_encrypt, hkdf_expan
 from flowpersist.keys.key_file import alone, replace_file
 from flowpersist.keys.keyring import KeyRing
 from flowpersist.keys.tenant_keys import WrappedKey
+from flowpersist.keys.text_file import text_of
 
 __all__ = ["LocalKeyService", "WrappedKeyFile"]
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _INFO: Final = b"flowpersist/v1/wrap"
 _NONCE: Final = 12
 _FORMAT: Final = "flowpersist wrapped keys 1"
+#: The most bytes of a file: a million keys.
+_MOST: Final = 256 * 1024 * 1024
 
 
 class LocalKeyService:
@@ -117,7 +120,7 @@ class WrappedKeyFile:
 
     def _read(self) -> list[WrappedKey]:
         try:
-            data: Any = json.loads(self.path.read_text(encoding="ascii"))[_FORMAT]
+            data: Any = json.loads(text_of(self.path, most=_MOST))[_FORMAT]
             return [WrappedKey(kid, tenant, base64.b64decode(wrapped)) for kid, tenant, wrapped in data]
         except FileNotFoundError:
             return []

@@ -5,6 +5,7 @@ is newer is overwritten.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -237,5 +238,7 @@ async def test_wrong_arguments_and_places(hub, file, tmp_path):
     assert isinstance((await maintenance.export(file, suspension=missing)).failure(), SuspensionNotFound)
     assert isinstance((await maintenance.export(tmp_path / "no" / "file", tenant="t")).failure(), StorageError)
     assert list(Path(tmp_path).iterdir()) == []
-    with pytest.raises(ConfigurationError, match="can't be read"):
-        await maintenance.import_(file)
+    for make in (lambda path: None, os.mkfifo, os.mkdir):
+        make(place := tmp_path / f"odd {make.__name__}")
+        with pytest.raises(ConfigurationError, match="can't be read"):
+            await maintenance.import_(place)

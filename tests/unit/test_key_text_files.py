@@ -14,11 +14,34 @@ from flowpersist.testing.hubs import open_test_hub
 HUGE = 2**32
 
 
-@pytest.mark.parametrize("read", [KeyRing.from_file, NoteSigner.from_file], ids=["keyring", "audit key"])
-def test_a_file_that_is_too_large_is_refused_and_not_read_whole(read, tmp_path):
-    path = tmp_path / "huge"
+def huge(path):
     path.touch(0o600)
     os.truncate(path, HUGE)
+
+
+READERS = pytest.mark.parametrize("read", [KeyRing.from_file, NoteSigner.from_file], ids=["keyring", "audit key"])
+ODD = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "directory": lambda path: path.mkdir(),
+    "missing": lambda path: None,
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@READERS
+def test_what_is_no_file_of_keys_is_refused_at_once(read, kind, tmp_path):
+    ODD[kind](tmp_path / "odd")
+    with pytest.raises(ConfigurationError, match=r"odd.*can't be read.*; name a readable text file"):
+        read(tmp_path / "odd")
+
+
+@READERS
+def test_a_file_that_is_too_large_is_refused_and_not_read_whole(read, tmp_path):
+    path = tmp_path / "huge"
+    huge(path)
     tracemalloc.start()
     try:
         with pytest.raises(ConfigurationError, match=r"huge' .*can't be read \(TooLarge\)"):
@@ -34,19 +57,15 @@ def test_a_keys_file_with_the_ends_of_lines_of_windows_is_read(tmp_path):
     assert KeyRing.from_file(tmp_path / "keys").kids == ("a", "b")
 
 
-def directory(path):
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
     "make",
     [
-        lambda path: path.write_bytes(b"\xff\xfe"),
+        *(ODD[kind] for kind in ("bytes", "pipe", "device", "directory", "link to itself")),
         lambda path: path.write_text("[" * 200_000),
         lambda path: path.write_text("{}"),
-        directory,
+        huge,
     ],
-    ids=["bytes", "deep", "other", "directory"],
+    ids=["bytes", "pipe", "device", "directory", "link to itself", "deep", "other", "huge"],
 )
 async def test_a_damaged_file_of_wrapped_keys_is_named(make, tmp_path):
     make(tmp_path / "wrapped.json")
