@@ -50,7 +50,7 @@ def _text(value: str) -> str | None:
 
 
 def parse_duration(value: str) -> timedelta | None:
-    """A length of time such as ``90s``, ``30m``, ``12h`` or ``7d``; None where the text is none."""
+    """A length of time such as ``90s``, ``30m``, ``12h`` or ``7d``; None for another text."""
     found = _DURATION.fullmatch(value)
     if found is None or float(found[1]) <= 0:
         return None

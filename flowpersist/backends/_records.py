@@ -153,7 +153,7 @@ class Record:
     """A record as the store holds it.
 
     ``revision`` is the compare-and-set token; ``write_id`` the caller's id of the write that made it. ``body`` is None
-    where there is none and where it was not read: ``body_size`` (bytes; None without a body) tells which.
+    without one and where it was not read: ``body_size`` (bytes; None without a body) tells which.
     ``due_at`` is the next moment at which anybody has business with the record.
     """
 

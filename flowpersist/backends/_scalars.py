@@ -28,7 +28,7 @@ def scalar_to_text(value: Scalar) -> str:
 def scalar_from_text(text: object) -> Scalar:
     """The value again; ``ValueError`` for what ``scalar_to_text`` does not give."""
     if not isinstance(text, str):
-        raise ValueError("an attribute that is no text")  # noqa: TRY004 - data, not an argument
+        raise ValueError("expected a text as an attribute")  # noqa: TRY004 - data, not an argument
     kind, rest = text[:1], text[1:]
     value: Scalar
     if kind == "s":
@@ -64,10 +64,10 @@ def attributes_to_text(attributes: Mapping[str, Scalar]) -> str:
 def attributes_from_text(text: str) -> dict[str, Scalar]:
     """The attributes again; ``ValueError``, ``TypeError`` or ``RecursionError`` for any other text."""
     if type(text) is not str or len(text) > MAX_ATTRIBUTES_CHARACTERS:
-        raise ValueError("attributes that are no text, or too long a one")
+        raise ValueError("expected a text of attributes, and not a longer one")
     data = json.loads(text)
     if not isinstance(data, dict):
-        raise TypeError("attributes are no JSON object")
+        raise TypeError("expected a JSON object of attributes")
     if len(text) <= MAX_TEXT_BYTES and text.isascii() and "\\" not in text:
         # Each string is then a piece of this text, and so as short, and as free of what is refused.
         return {name: _plain_from_text(value) for name, value in data.items()}

@@ -122,7 +122,7 @@ class PoolUse:
 @frozen
 class BackendHealth:
     """What ``ping`` saw: the store's clock, the round trip, warnings for whoever runs it, and the use of the pool of
-    connections (None: there is none, or the driver does not tell).
+    connections (None: without a pool, or where the driver does not tell).
     """
 
     backend: str

@@ -5,7 +5,7 @@
     file:blobs    file:///var/lib/flows/blobs       a directory
     s3://bucket/some/prefix?region=eu-central-1     S3, or a server that speaks its protocol (the extra ``s3``)
 
-``ClaimCheckBackend`` puts one round a backend. What the bytes mean is no business of a blob store, and what they are
+``ClaimCheckBackend`` puts one round a backend. A blob store does not know what the bytes mean, and what they are
 called says nothing of their content: names are random hex digits.
 """
 
@@ -68,7 +68,7 @@ class BlobStore(Protocol):
         ...
 
     async def get(self, name: str, size: int) -> bytes | None:
-        """The whole blob; None where there is none, or one of another size, of which no more than that is read. What a
+        """The whole blob; None where it is missing, or of another size, of which no more than that is read. What a
         put that returned has kept is found at once.
         """
         ...
@@ -93,7 +93,7 @@ class BlobStore(Protocol):
 
 
 def check_name(name: str) -> str:
-    """Refuse what is no name of ours: it becomes part of a path."""
+    """Refuse other names than ours: it becomes part of a path."""
     if not _NAME.fullmatch(name):
         raise ValueError("a blob's name is groups of 32 hex digits, with / between them")
     return name

@@ -217,7 +217,7 @@ class StateManager(Blocking[AsyncStateManager[T]], Generic[T]):
 
     @property
     def info(self) -> StateInfo | None:
-        """Of the state that was last loaded from the store or saved there; None where there was none."""
+        """Of the state that was last loaded from the store or saved there; None before that."""
         return self._wrapped.info
 
     load = verb(AsyncStateManager[T].load)

@@ -230,7 +230,7 @@ def _note(path: Path) -> str:
     try:
         return text_of(path, most=MOST_BYTES, encoding="utf-8")
     except ValueError as error:
-        message = f"{path} is no checkpoint: expected text of at most {MOST_BYTES} bytes"
+        message = f"Invalid checkpoint {path}: expected text of at most {MOST_BYTES} bytes"
         raise MalformedPayload(message) from error
 
 
@@ -239,7 +239,7 @@ def _public(path: str) -> str:
     try:
         return text_of(path, most=MOST_BYTES)
     except ValueError as error:
-        message = f"{path} is no public key: expected the text that flowpersist audit keygen has printed"
+        message = f"Invalid public key {path}: expected the text that flowpersist audit keygen has printed"
         raise ConfigurationError(message, "--public-key") from error
 
 

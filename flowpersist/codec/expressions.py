@@ -267,7 +267,7 @@ def _joined(parts: tuple[Cell, ...]) -> Cell:
         join: Cell = _JOIN.get(type(whole), vars(type)["__or__"])
         whole = join(whole, part)
     if type(whole) is not types.UnionType:
-        raise malformed("a union is of what is no class")
+        raise malformed("expected classes in a union")
     return whole
 
 

@@ -24,4 +24,4 @@ class MemberPlan:
 
     @abstractmethod
     def load(self, cell: Cell) -> Cell:
-        """The member that ``dump`` gave this for; ``KeyError`` where there is none."""
+        """The member that ``dump`` gave this for; ``KeyError`` for another cell."""

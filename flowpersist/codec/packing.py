@@ -128,7 +128,7 @@ def unpack_tree(data: memoryview) -> Cell:
     try:
         return _fast_trees.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise malformed("a tree holds what is no text, number, list or dict with text keys") from error
+        raise malformed("expected a tree of texts, numbers, lists and dicts with text keys") from error
 
 
 def pack_document(version: int, types: bytes, tree: Cell) -> bytes | None:

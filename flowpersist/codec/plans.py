@@ -101,12 +101,12 @@ class EnumPlan(MemberPlan):
             return name
         value: Cell = member._value_
         if not isinstance(member, Flag) or type(value) is not int or not _is_made_of(self.cls, value, member):
-            reason = f"is no member of the enumeration {self.cls.__qualname__}, but was made by its own code"
+            reason = f"is not a member of the enumeration {self.cls.__qualname__}, but was made by its own code"
             raise Refused(member, f"{reason}; define the member, or register the class with encode= and decode=")
         return value
 
     def load(self, cell: Cell) -> Enum:
-        """The member that ``dump`` gave this for; ``KeyError`` where there is none."""
+        """The member that ``dump`` gave this for; ``KeyError`` for another cell."""
         if type(cell) is str:
             return self.cls.__members__[cell]
         if type(cell) is not int or not issubclass(self.cls, Flag):
@@ -302,7 +302,7 @@ def obstacle(cls: type, name: Cell, *, in_dict: bool = False) -> str | None:
     ``in_dict``: it is put into the ``__dict__``, where no descriptor of the class takes it.
     """
     if type(name) is not str:
-        return "which is no text"
+        return "which is not a text"
     if name.startswith("__") and name != ORIGINAL and not (name == NOTES and issubclass(cls, BaseException)):
         return "which is named as Python's own are"
     member = static_member(cls, name)

@@ -14,13 +14,13 @@ __all__ = ["check_upgrades", "check_version", "names_before", "plan_as_said"]
 
 
 def check_version(version: int) -> None:
-    """``ConfigurationError`` for what is no version."""
+    """``ConfigurationError`` for another object than a version."""
     if type(version) is not int or version < 1:
         raise ConfigurationError("Invalid version: expected a whole number from 1 on", "version")
 
 
 def check_upgrades(upgrades: Upgrades) -> None:
-    """``ConfigurationError`` for what are no functions by version."""
+    """``ConfigurationError`` for others than functions by version."""
     check_mapping(upgrades, "upgrades")
     for version, function in upgrades.items():
         check_whole(version, "upgrades, of which each key is a version,")
@@ -28,7 +28,7 @@ def check_upgrades(upgrades: Upgrades) -> None:
 
 
 def names_before(aliases: Iterable[str]) -> tuple[str, ...]:
-    """The earlier names of a class; ``ConfigurationError`` for what are none."""
+    """The earlier names of a class; ``ConfigurationError`` for other objects."""
     try:
         found = () if isinstance(aliases, str) else tuple(aliases)
     except TypeError:

@@ -31,7 +31,7 @@ def brought_back(stored: dict[Cell, Cell]) -> dict[Cell, Cell]:
         return stored
     aside = stored[ASIDE]
     if type(aside) is not dict or not {str}.issuperset(map(type, aside)):
-        raise malformed("what was kept aside is no dict of fields")
+        raise malformed("expected a dict of the fields that were kept aside")
     whole = {**aside, **stored}
     del whole[ASIDE]
     if FIELDS_SET in stored and FIELDS_SET in aside:

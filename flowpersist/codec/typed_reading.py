@@ -132,7 +132,7 @@ class _Classes:
 def _texts(cells: list[Cell]) -> set[Cell]:
     made = set(cells) if _STR.issuperset(map(type, cells)) else set()
     if len(made) != len(cells):
-        raise malformed("a set holds a text twice, or what is none")
+        raise malformed("expected distinct texts in a set")
     return made
 
 
@@ -187,7 +187,7 @@ def _value(tree: memoryview, classes: _Classes, types: TypeRegistry, limits: Lim
     value = unpack_typed(tree, MOST_CELLS, listed, mapped, _extensions(classes, table, types, limits))
     dicts = [one for one in table if type(one) is dict]
     if not _STR.issuperset(map(type, chain.from_iterable(dicts))):
-        raise malformed("a dict of a typed tree has a key that is no text")
+        raise malformed("expected texts as the keys of a dict in a typed tree")
     return value
 
 

@@ -179,7 +179,7 @@ class _Checker:
         root = reference.root
         if root == RUN and reference.path and (reference.path[0] not in RUN_PARTS or len(reference.path) > 1):
             known = ", ".join(f"${RUN}.{part}" for part in RUN_PARTS)
-            return ("unknown-name", f"is no fact of the run: it has {known}")
+            return ("unknown-name", f"is not a fact of the run: expected one of {known}")
         if root in visible or root in self.unread or (root in RESERVED and root != INDEX):
             return None
         if root == INDEX:

@@ -70,7 +70,7 @@ def check_name(value: object, field: str, draft: Draft, document: Document, defa
     if isinstance(value, str) and _NAME.fullmatch(value) and value not in RESERVED:
         return value
     expected = (
-        "a variable's name of letters, digits, '_' and '-', which begins with no digit and is none of "
+        "a variable's name of letters, digits, '_' and '-' that does not begin with a digit, other than "
         f"{', '.join(sorted(RESERVED))}"
     )
     message = f"Invalid {field!r} {shown(value)} of step {draft.id!r}: expected {expected}"

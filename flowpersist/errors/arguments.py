@@ -68,7 +68,7 @@ def check_instance(value: object, name: str, kinds: type | tuple[type, ...], tak
 
 
 def check_whole(value: object, name: str, *, least: int = 1, most: int = MOST) -> None:
-    """An int within bounds; a bool is none."""
+    """An int within bounds, and not a bool."""
     if type(value) is not int:
         mistyped(name, f"an int of at least {least} and at most {most}", value)
     if not least <= value <= most:
@@ -154,7 +154,7 @@ def check_mapping(value: object, name: str) -> None:
 
 
 def check_items(value: object, name: str, takes: str) -> None:
-    """What can be iterated over, and is no text: the characters of that are hardly meant."""
+    """What can be iterated over, but not a text: the characters of that are hardly meant."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         mistyped(name, takes, value)
 

@@ -87,7 +87,7 @@ def _begun(
 
 
 def _parsed(hub: Any, key: object) -> object:  # noqa: ANN401 - a hub of either kind, or a runner
-    """The key of a token; what is none stays, for the verb to refuse."""
+    """The key of a token; another text stays, for the verb to refuse."""
     if not isinstance(key, str):
         return key
     suspensions = getattr(getattr(hub, "hub", hub), "suspensions", None)
@@ -114,7 +114,7 @@ def forget(error: BaseException) -> None:
 
 
 class forgetting:  # noqa: N801 - used as a verb, as contextlib.suppress is
-    """``with forgetting():`` lets errors out as ``discreet`` does: for blocks, generators and what is no verb."""
+    """``with forgetting():`` lets errors out as ``discreet`` does: for blocks, generators and other functions."""
 
     def __enter__(self) -> None:
         """Nothing is to be done before."""

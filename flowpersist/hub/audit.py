@@ -183,7 +183,7 @@ class Audit:
         failure.
 
         Leaves that are missing are appended first. The leaves come before the trails, and those that were appended
-        meanwhile after them, so that what changes or is removed during the export is no damage.
+        meanwhile after them, so that what changes or is removed during the export is not reported as damage.
         """
         lines = hashlib.sha256()
         async with aclosing(self._lines()) as made:

@@ -169,8 +169,8 @@ class Reader:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError):
-            return Failure(_broken("a line is no JSON"))
-        return Success(data) if isinstance(data, dict) else Failure(_broken("a line is no JSON object"))
+            return Failure(_broken("expected JSON in each line"))
+        return Success(data) if isinstance(data, dict) else Failure(_broken("expected a JSON object in each line"))
 
 
 def _record(data: Mapping[str, Any], root: str) -> Result[ImportedRecord, PersistenceError]:
@@ -190,7 +190,7 @@ def _record(data: Mapping[str, Any], root: str) -> Result[ImportedRecord, Persis
             )
         )
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
-        return Failure(_broken("a line is no record"))
+        return Failure(_broken("expected a record in each line"))
 
 
 def _moment(text: str) -> datetime:
@@ -201,4 +201,4 @@ def _moment(text: str) -> datetime:
 
 
 def _broken(why: str) -> IntegrityError:
-    return IntegrityError(f"the file is no whole export: {why}; export again, or take another copy of the file")
+    return IntegrityError(f"Invalid export file: {why}; export again, or take another copy of the file")

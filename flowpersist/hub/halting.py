@@ -225,7 +225,7 @@ class HaltingVerbs:
         return as_outcome(await self._halting.halt(criteria, reason, by))
 
     async def lift(self, halt: Halt | str, reason: str | None = None, by: By | None = None) -> Outcome[Halt]:
-        """Lift a halt, and give it. ``ValueNotFound`` where there is none of that id. Claims go on within a second.
+        """Lift a halt, and give it. ``ValueNotFound`` for another id. Claims go on within a second.
 
         - ``halt``: the halt, or its id.
         - ``reason``: why, for the trail of the halts.

@@ -45,13 +45,13 @@ class Health:
     """How the store is: its name, a round trip, what its records are sealed with, and warnings for whoever runs it.
 
     ``sealed`` counts the newest and oldest records by ``encrypted``, ``authenticated``, ``plain`` and ``damaged``;
-    ``encrypted`` says whether all of these are, None where there are none. ``unreadable`` counts, by reason, the
+    ``encrypted`` says whether all of these are, None without any. ``unreadable`` counts, by reason, the
     records that this hub has met lately and can't read. ``stores`` counts the values of all collections, by name; at
     most 100 pages of 1,000 are counted, and a warning says so where there are more.
 
     ``statuses`` counts suspensions by the status of their last write, ``sizes`` sums the bytes of their ``heads`` and
     ``bodies`` as they are stored, of at most 100,000. ``oldest_waiting`` is how long ago the oldest one that waits was
-    made, ``oldest_answered`` for how long the one that is answered has been claimable: None where there is none.
+    made, ``oldest_answered`` for how long the one that is answered has been claimable: None without one.
     ``clock_offset`` is the store's clock less this process's. ``migrations`` is how many statements the store's schema
     lacks, None for a store without one. ``trails`` counts the audit trails that are kept of deleted suspensions, up to
     100,000. ``pool`` is the use of this process's connections, None where the store has none or its driver does not

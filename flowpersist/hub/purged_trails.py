@@ -165,7 +165,9 @@ class PurgedTrails:
         links = opened.unwrap()
         if isinstance(links, list) and all(isinstance(link, bytes) for link in links):
             return Success(tuple(links))
-        return Failure(TamperedEnvelope(f"the audit trail of purged suspension {record.head.id} is no list of links"))
+        return Failure(
+            TamperedEnvelope(f"Invalid audit trail of purged suspension {record.head.id}: expected a list of links")
+        )
 
     async def find(
         self, named: SuspensionKey | SuspensionId

@@ -117,7 +117,7 @@ class ReadingVerbs(HubBase):
 
     @discreet
     async def failure(self, key: KeyLike, *, by: By | None = None) -> Outcome[object]:
-        """Why a run has failed: the ``why`` of ``fail``, None where there was none. Else as ``outcome``.
+        """Why a run has failed: the ``why`` of ``fail``, None without one. Else as ``outcome``.
 
         - ``key``: the key, its text, or the suspension's id.
         - ``by``: who is acting, for the authorizer and the events.

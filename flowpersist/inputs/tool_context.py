@@ -105,7 +105,7 @@ class ToolContext:
     def ask(self, question: AwaitInput[A]) -> Awaitable[A]:
         """Await the answer to a question, as an object of its schema's class.
 
-        If there is none yet, the attempt ends here and the run is stored; with the answer the tool is called again from
+        Without an answer, the attempt ends here and the run is stored; with the answer the tool is called again from
         its beginning, and this call returns. Questions are told apart by their ids, and those of one id by their order.
         ``TimeoutError`` if the time is over and there is no default; ``ConfigurationError`` for a plain function, and
         outside a flow.

@@ -165,8 +165,8 @@ def _pack_time(scalar: np.datetime64 | np.timedelta64) -> tuple[object, int]:
 def _time(cls: type[np.generic]) -> Callable[[Any], Any]:
     def load(cell: Any) -> object:  # noqa: ANN401 - any cell
         described, ticks = cell
-        scalar = np.array(exactly(int, ticks, "a number of ticks is none"), np.int64).view(parse(described))[()]
-        return exactly(cls, scalar, f"a {cls.__name__} is none")
+        scalar = np.array(exactly(int, ticks, "expected a number of ticks"), np.int64).view(parse(described))[()]
+        return exactly(cls, scalar, f"expected a {cls.__name__}")
 
     return load
 
@@ -176,7 +176,7 @@ def _inexact(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[
     dtype = np.dtype(cls).newbyteorder("<")
 
     def load(cell: Any) -> object:  # noqa: ANN401 - any cell
-        if len(exactly(bytes, cell, f"a {cls.__name__} is no bytes")) != dtype.itemsize:
+        if len(exactly(bytes, cell, f"expected the bytes of a {cls.__name__}")) != dtype.itemsize:
             raise malformed(f"a {cls.__name__} has another number of bytes")
         return np.frombuffer(cell, dtype).astype(cls)[0]
 
@@ -186,7 +186,7 @@ def _inexact(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[
 def _pair(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[Any], Any]]:
     """How a scalar class is encoded and decoded."""
     if issubclass(cls, np.integer) and not issubclass(cls, np.timedelta64):
-        return int, lambda cell: cls(exactly(int, cell, f"a {cls.__name__} is none"))
+        return int, lambda cell: cls(exactly(int, cell, f"expected a {cls.__name__}"))
     if issubclass(cls, np.inexact):
         return _inexact(cls)
     if issubclass(cls, np.datetime64 | np.timedelta64):
@@ -195,13 +195,13 @@ def _pair(cls: type[np.generic]) -> tuple[Callable[[Any], object], Callable[[Any
 
 
 _OTHERS: dict[type[np.generic], tuple[Callable[[Any], object], Callable[[Any], Any]]] = {
-    np.bool_: (bool, lambda cell: np.bool_(exactly(bool, cell, "a bool_ is none"))),
+    np.bool_: (bool, lambda cell: np.bool_(exactly(bool, cell, "expected a bool_"))),
     # An element of an array of texts drops trailing NULs when it is made, but a scalar may have some.
-    np.str_: (str.__str__, lambda cell: np.str_(exactly(str, cell, "a str_ is none"))),
-    np.bytes_: (bytes, lambda cell: np.bytes_(exactly(bytes, cell, "a bytes_ is none"))),
+    np.str_: (str.__str__, lambda cell: np.str_(exactly(str, cell, "expected a str_"))),
+    np.bytes_: (bytes, lambda cell: np.bytes_(exactly(bytes, cell, "expected a bytes_"))),
     np.void: (
         lambda scalar: pack(np.asarray(scalar)),
-        lambda cell: exactly(np.void, unpack(cell)[()], "a void is none"),
+        lambda cell: exactly(np.void, unpack(cell)[()], "expected a void"),
     ),
 }
 

@@ -231,13 +231,13 @@ def _unpack_period(columns: Iterator[pa.Array[Any]], frequency: object) -> Value
 def offset(cell: object) -> str:
     """The text of a frequency, fit to be read."""
     if type(cell) is not str or len(cell) > LONGEST_FREQUENCY:
-        raise malformed("a frequency is no text, or too long")
+        raise malformed("expected a short text as a frequency")
     return cell
 
 
 def _unpack_categorical(columns: Iterator[pa.Array[Any]], ordered: object, categories: object) -> Values:
     if not isinstance(categories, pd.Index) or type(ordered) is not bool:
-        raise malformed("a column of categories has none")
+        raise malformed("expected the categories of a column")
     dtype = pd.CategoricalDtype(checked_labels(categories), ordered=ordered)
     return pd.Categorical.from_codes(codes(next_of(columns)), dtype=dtype)
 
@@ -245,7 +245,7 @@ def _unpack_categorical(columns: Iterator[pa.Array[Any]], ordered: object, categ
 def codes(column: pa.Array[Any]) -> Values:
     """Places in categories or levels, of which pandas checks that they are there."""
     if not pa.types.is_signed_integer(column.type) or column.null_count:
-        raise malformed("codes are no whole numbers")
+        raise malformed("expected whole numbers as codes")
     return np.array(column.to_numpy(zero_copy_only=False))
 
 

@@ -83,24 +83,24 @@ def fields_of(dtype: AnyDtype) -> dict[str, tuple[Any, ...]]:
 def _field(name: str, parts: tuple[Any, ...]) -> list[object]:
     base, offset, *titles = parts
     if any(type(title) is not str for title in titles):
-        raise unsupported("a field whose title is no str", "give it a title that is one")
+        raise unsupported("a field whose title is not a str", "give it a title that is one")
     return [name, offset, _form(base), *titles]
 
 
 def parse(described: object) -> AnyDtype:
     """The dtype that ``describe`` gave this for; an error for all else."""
     if type(described) is not str:
-        raise malformed("a dtype is no text")
+        raise malformed("expected a text as a dtype")
     return _dtype(json.loads(described) if described.startswith("[") else described, DEEPEST)
 
 
 def whole_numbers(cell: Any) -> tuple[int, ...]:  # noqa: ANN401 - any cell
     """The lengths of a shape, or other numbers of memory."""
     if type(cell) not in {tuple, list}:
-        raise malformed("a shape is none")
+        raise malformed("expected a shape")
     for length in cell:
         if type(length) is not int or not 0 <= length <= LARGEST_LENGTH:
-            raise malformed("a length is no whole number")
+            raise malformed("expected a whole number as a length")
     return tuple(cell)
 
 
@@ -128,12 +128,12 @@ def _structured(size: object, aligned: object, fields: Any, deepest: int) -> Any
         raise malformed("a structured dtype does not say whether it is aligned")
     (item_size,) = whole_numbers([size])
     made: dict[str, Any] = {
-        "names": [exactly(str, field[0], "the name of a field is no text") for field in fields],
+        "names": [exactly(str, field[0], "expected a text as the name of a field") for field in fields],
         "offsets": whole_numbers([field[1] for field in fields]),
         "formats": [_dtype(field[2], deepest) for field in fields],
         "itemsize": item_size,
     }
-    titles = [exactly(str, field[3], "the title of a field is no text") if len(field) > 3 else None for field in fields]  # noqa: PLR2004 - the title
+    titles = [exactly(str, field[3], "expected a text as a title") if len(field) > 3 else None for field in fields]  # noqa: PLR2004 - the title
     if any(titles):
         made["titles"] = titles
     return np.dtype(made, align=aligned)  # type: ignore[call-overload,no-any-return]  # its TypedDict lacks None

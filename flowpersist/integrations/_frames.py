@@ -48,7 +48,7 @@ UNITS = frozenset({"s", "ms", "us", "ns"})
 
 def _pack_attributes(attributes: dict[Any, object]) -> tuple[object, ...]:
     if any(type(key) is not str for key in attributes):
-        raise unsupported("an attribute whose name is no str", "give attrs names that are texts")
+        raise unsupported("an attribute whose name is not a str", "give attrs names that are texts")
     # A tuple, and no dict, so that the codec sees a frame that holds itself.
     return tuple([part for item in attributes.items() for part in item])
 
@@ -77,7 +77,7 @@ def _is_unique(holder: Any) -> bool:  # noqa: ANN401 - a frame or series
 
 def _index_cell(cell: object) -> pd.Index[Any]:
     if not isinstance(cell, pd.Index):
-        raise malformed("an index is none")
+        raise malformed("expected an index")
     return cell
 
 
@@ -191,19 +191,19 @@ def _unpack_timestamp(cell: Any) -> pd.Timestamp:  # noqa: ANN401 - any cell
     if isinstance(zone, dt.tzinfo):
         return moment.tz_localize("UTC").tz_convert(zone)
     if zone is not None:
-        raise malformed("a time zone is none")
+        raise malformed("expected a time zone")
     return moment.replace(fold=fold) if fold else moment
 
 
 def _whole(cell: object) -> int:
     if type(cell) is not int or not -(2**63) <= cell < 2**63:
-        raise malformed("a whole number of 64 bits is none")
+        raise malformed("expected a whole number of 64 bits")
     return cell
 
 
 def _unit(cell: object) -> Any:  # noqa: ANN401 - the stubs know units one by one
     if cell not in UNITS:
-        raise malformed("a time has no unit")
+        raise malformed("expected the unit of a time")
     return cell
 
 
@@ -223,7 +223,7 @@ def _unpack_period(cell: Any) -> pd.Period:  # noqa: ANN401 - any cell
 
 def _scalar(cls: type, load: Callable[[Any], object]) -> Callable[[Any], Any]:
     # Some texts and numbers mean NaT, which is of a class of its own.
-    return lambda cell: exactly(cls, load(cell), f"a {cls.__name__} is none")
+    return lambda cell: exactly(cls, load(cell), f"expected a {cls.__name__}")
 
 
 INDEXES: tuple[type[Any], ...] = (

@@ -46,7 +46,7 @@ def checked_name(name: Any) -> Any:  # noqa: ANN401 - any cell
     """The name of a series or index: a simple value, or a tuple of them."""
     parts = name if type(name) is tuple else (name,)
     if len(parts) > LONGEST_NAME or not all(map(_is_short, parts)):
-        raise unsupported("a name that is no simple value, and no tuple of them,", "use a text")
+        raise unsupported("a name that is neither a simple value nor a tuple of them", "use a text")
     return name
 
 

@@ -32,7 +32,7 @@ def malformed(what: str) -> MalformedPayload:
 
 
 def exactly(cls: type[T], cell: object, what: str) -> T:
-    """A cell of this very class; ``malformed`` for another, of which ``what`` says what it is."""
+    """A cell of this very class; ``malformed`` for another: ``what`` says what was expected."""
     if type(cell) is not cls:
         raise malformed(what)
     return cell

@@ -60,7 +60,7 @@ def write(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> bytes:
 def read(stream: object) -> tuple[pa.Schema, list[pa.RecordBatch]]:
     """What was written; an error for all else. The batches refer to the bytes, which are not copied."""
     if type(stream) is not bytes:
-        raise malformed("a stream of Arrow is no bytes")
+        raise malformed("expected the bytes of a stream of Arrow")
     return _read(pa.py_buffer(stream))
 
 

@@ -115,7 +115,7 @@ def _ruled_by(tz: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
     def load(parts: Any) -> Any:  # noqa: ANN401 - as above
         text, is_posix = parts
         if type(text) is not str or len(text) > LONGEST_RULES or type(is_posix) is not bool:
-            raise malformed("the rules of a zone are no text")
+            raise malformed("expected a short text as the rules of a zone")
         return tz.tzstr(text, is_posix)
 
     return load

@@ -91,7 +91,7 @@ def _error_of(cls: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - as above
 def _rebuilt(cls: Any, parts: Any) -> Any:  # noqa: ANN401 - as above
     title, lines = parts
     if type(title) is not str:
-        raise malformed("the title of a ValidationError is no str")
+        raise malformed("expected a str as the title of a ValidationError")
     details = [
         {"type": kind, "loc": loc, "input": value} | ({} if context is None else {"ctx": context})
         for kind, loc, value, context in lines

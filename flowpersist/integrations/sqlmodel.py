@@ -21,7 +21,7 @@ def register(types: TypeRegistry) -> TypeRegistry:
     The registry is given back. A row is kept by the values of its columns, and comes back as a new row, which belongs
     to no session: ``session.merge(row)`` puts it into one. A row whose relationships are loaded, and one with columns
     that are expired and can't be read, are ``UnsupportedType``. A column that a stored row lacks takes its default.
-    Models that are no tables need no call: ``TypeRegistry.tree`` takes them.
+    Models without a table need no call: ``TypeRegistry.tree`` takes them.
     ``ConfigurationError`` where sqlmodel is missing, or one of these classes is registered with other arguments.
     """
     sqlmodel, orm = modules("sqlmodel", "sqlmodel", "sqlalchemy.orm")

@@ -48,7 +48,7 @@ class NoteVerifier:
 
     @classmethod
     def parse(cls, text: str) -> NoteVerifier:
-        """The key of its text, ``<name>+<id>+<base64>``; ``ConfigurationError`` where it is none."""
+        """The key of its text, ``<name>+<id>+<base64>``; ``ConfigurationError`` for another text."""
         check_str(text, "text")
         name, key_id, key = _parts(text.strip(), "verifier")
         made = cls(name, key)
@@ -68,14 +68,12 @@ class NoteVerifier:
     def opened(self, note: str) -> Result[str, PersistenceError]:
         """The text of a note that this key has signed. Signatures of other keys are passed over.
 
-        ``MalformedPayload`` where it is no note, ``TamperedEnvelope`` where no signature of this key fits.
+        ``MalformedPayload`` for another text, ``TamperedEnvelope`` where no signature of this key fits.
         """
         text, gap, rest = note.rpartition("\n\n")
         lines = rest.split("\n")[:-1]
         if not gap or len(note) > MOST_BYTES or not 0 < len(lines) <= MOST_SIGNATURES or not rest.endswith("\n"):
-            return Failure(
-                MalformedPayload("this is no signed note: a text, an empty line and signatures are expected")
-            )
+            return Failure(MalformedPayload("Invalid signed note: expected a text, an empty line and signatures"))
         text += "\n"
         for line in lines:
             signature = self._signature(line)
@@ -112,7 +110,7 @@ class NoteSigner:
     @classmethod
     @discreet
     def parse(cls, text: str) -> NoteSigner:
-        """The key of its text, ``PRIVATE+KEY+<name>+<id>+<base64>``; ``ConfigurationError`` where it is none."""
+        """The key of its text, ``PRIVATE+KEY+<name>+<id>+<base64>``; ``ConfigurationError`` for another text."""
         check_str(text, "text")
         if not text.strip().startswith(_PRIVATE):
             raise _unusable("signing key", f"it does not begin with {_PRIVATE}")

@@ -84,9 +84,9 @@ class SuspensionId:
         try:
             parsed = UUID(text)
         except (ValueError, AttributeError, TypeError):
-            return Failure(KeyValidationError("this is no suspension id: expected a UUID in its canonical form"))
+            return Failure(KeyValidationError("Invalid suspension id: expected a UUID in its canonical form"))
         if str(parsed) != text:
-            return Failure(KeyValidationError("this is no suspension id: expected a UUID in its canonical form"))
+            return Failure(KeyValidationError("Invalid suspension id: expected a UUID in its canonical form"))
         return Success(cls(parsed.bytes))
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class SuspensionKey:
             return Failure(KeyValidationError(_refusal(text, problem)))
         body = _number(text[len(prefix) : -_CHECK_DIGITS])
         if body >= 1 << 8 * (ID_BYTES + SECRET_BYTES):
-            return Failure(KeyValidationError("this is no key of a suspension: it is out of range"))
+            return Failure(KeyValidationError("Invalid key: expected a suspension's key, but it is out of range"))
         packed = body.to_bytes(ID_BYTES + SECRET_BYTES, "big")
         return Success(cls(SuspensionId(packed[:ID_BYTES]), packed[ID_BYTES:], prefix))
 
@@ -228,12 +228,12 @@ def _refusal(text: str, problem: str) -> str:
             "this is a suspension's id as text, which resumes nothing; pass its key, or from code of the same process "
             "SuspensionId.parse(text).unwrap()"
         )
-    return f"this is no key of a suspension: {problem}; copy the whole key again"
+    return f"Invalid key: expected a suspension's key, but {problem}; copy the whole key again"
 
 
 def _problem(text: object, prefix: str) -> str | None:
     if not isinstance(text, str):
-        return "it is no text"
+        return "it is not a text"
     if not text.startswith(prefix):
         return f"it does not begin with {prefix!r}"
     body = text[len(prefix) :]

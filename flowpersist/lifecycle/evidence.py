@@ -226,7 +226,7 @@ def bytes_text(data: bytes) -> str:
 
 
 def read_bytes(text: object) -> bytes | None:
-    """The same back; None where it is no base64."""
+    """The same back; None for another text."""
     if not isinstance(text, str):
         return None
     try:
@@ -258,5 +258,5 @@ def member(data: Mapping[str, Any], name: str, kind: type[T]) -> Result[T, Persi
 
 
 def malformed(expected: str) -> PersistenceError:
-    """What is no document of this form."""
+    """The error for another document than the expected one."""
     return MalformedPayload(f"the document can't be read: expected {expected}; was it cut, or made by another program?")

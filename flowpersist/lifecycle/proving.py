@@ -88,7 +88,7 @@ def verify_halts(document: Mapping[str, Any], verifier: NoteVerifier) -> Result[
 def verify_receipt(document: Mapping[str, Any], verifier: NoteVerifier) -> Result[VerifiedReceipt, PersistenceError]:
     """What a receipt proves, by the public key alone.
 
-    ``TamperedEnvelope`` where anything in it is not as it was signed, ``MalformedPayload`` where it is no receipt.
+    ``TamperedEnvelope`` where anything in it is not as it was signed, ``MalformedPayload`` for another document.
     """
     formed = checked_form(document, "receipt")
     if isinstance(formed, Failure):
@@ -154,7 +154,7 @@ def verify_inclusion(
 ) -> Result[tuple[Leaf, LogCheckpoint], PersistenceError]:
     """The leaf of a suspension, if its proof leads to the root of the checkpoint, and the checkpoint.
 
-    ``TamperedEnvelope`` where it does not, ``MalformedPayload`` where the document is no such proof.
+    ``TamperedEnvelope`` where it does not, ``MalformedPayload`` for another document.
     """
     formed = checked_form(document, "inclusion")
     found = formed.bind(lambda _: _included(document, verifier))

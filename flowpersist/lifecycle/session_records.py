@@ -67,7 +67,7 @@ class UserRecord(PartRecord):
 
 @frozen
 class Session:
-    """State and context of one session as of one moment. Each is None where there is none."""
+    """State and context of one session as of one moment. Each is None if it was not saved."""
 
     state: StateRecord | None = None
     context: ContextRecord | None = None

@@ -245,14 +245,14 @@ class Resumption(Generic[S, A_co]):
 
     @property
     def answer(self) -> A_co:
-        """The only answer; None where there is none, which the verb's ``awaiting`` refuses; ``ValueError`` where there
+        """The only answer; None without one, which the verb's ``awaiting`` refuses; ``ValueError`` where there
         are several.
         """
         return cast("A_co", _only(self.answers))
 
     @property
     def answered_by(self) -> str | None:
-        """Who gave the only answer; None where there is none or nobody was named."""
+        """Who gave the only answer; None without an answer, or where nobody was named."""
         return _only(self.answerers)
 
 

@@ -42,7 +42,7 @@ _ASIDE: Final = ("decision", "comment", "arguments", "patch")
 class Vote:
     """One vote of a quorum.
 
-    ``decision`` is approve, edit, reject or respond; None for an answer that is no decision. ``digest`` is that of what
+    ``decision`` is approve, edit, reject or respond; None for another answer. ``digest`` is that of what
     was shown. ``value`` is the answer, for whoever holds the run; else None.
     """
 

@@ -56,7 +56,7 @@ def export_text(origin: str, digest: bytes) -> str:
 def opened_checkpoint(note: str, verifier: NoteVerifier) -> Result[LogCheckpoint, PersistenceError]:
     """The checkpoint of a note that this key has signed, for a log of its own.
 
-    ``MalformedPayload`` where it is none, ``TamperedEnvelope`` where the signature does not fit.
+    ``MalformedPayload`` for another text, ``TamperedEnvelope`` where the signature does not fit.
     """
     return verifier.opened(note).bind(lambda text: _parsed(text, verifier))
 
@@ -64,7 +64,7 @@ def opened_checkpoint(note: str, verifier: NoteVerifier) -> Result[LogCheckpoint
 def _parsed(text: str, verifier: NoteVerifier) -> Result[LogCheckpoint, PersistenceError]:
     found = _TEXT.fullmatch(text)
     if found is None or not found[1].startswith(f"{verifier.name}/"):
-        message = f"the note is no checkpoint of a log of {verifier.name}: name, size and root are expected"
+        message = f"Invalid checkpoint: expected name, size and root of a log of {verifier.name}"
         return Failure(MalformedPayload(message))
     try:
         root = base64.b64decode(found[3], validate=True)

@@ -156,7 +156,7 @@ class SealedCollection(NamedCollection):
         return Failure(at(result.failure(), self.records.ref(name)))
 
     async def load(self, parts: Parts, *, decode: bool = True) -> Result[Stored | None, PersistenceError]:
-        """The value of a key; None where there is none, or it has expired."""
+        """The value of a key; None if it was not saved or has expired."""
         return await self._stored(await self._read(parts, body=True), parts, decode=decode)
 
     async def load_many(self, wanted: list[Parts]) -> Result[list[Stored | None], PersistenceError]:
@@ -203,7 +203,7 @@ class SealedCollection(NamedCollection):
         return self.named(record.ref.key, opened)
 
     async def delete(self, parts: Parts, if_revision: int | None) -> Result[bool, PersistenceError]:
-        """Remove a value; False where there is none."""
+        """Remove a value; False if it does not exist."""
         # Read, since what has expired is not there: to say so must not depend on whether it was cleaned up.
         read = await self._read(parts, body=False)
         if not isinstance(read, Success):

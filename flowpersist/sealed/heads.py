@@ -65,7 +65,7 @@ def _plain(value: object) -> object:
         return str.__str__(value)
     if isinstance(value, timedelta):
         return timedelta(value.days, value.seconds, value.microseconds)
-    msg = f"{type(value).__name__} is no part of a head"
+    msg = f"Invalid part of a head: expected plain data, not {type(value).__name__}"
     raise TypeError(msg)
 
 
@@ -83,8 +83,8 @@ class HeadCodec(Generic[H]):
     def encode(self, head: object, mark: bytes = NO_BODY) -> Result[bytes, PersistenceError]:
         """The bytes of a head; ``mark`` stands for the body that belongs to it.
 
-        Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is no Unicode, a value is
-        no JSON data, or a field is not what ``decode`` takes: what could not be opened again is not written.
+        Fails with ``StateTooLarge``, ``StateTooDeep``, or ``SerializationError`` where a text is not Unicode, a value
+        has no JSON form, or a field is not what ``decode`` takes: what could not be opened again is not written.
         """
         fields = packed(head)
         if not isinstance(fields, Success):
@@ -108,7 +108,7 @@ class HeadCodec(Generic[H]):
         return Failure(SerializationError(message, place))
 
     def decode(self, data: bytes) -> Result[H, PersistenceError]:
-        """The head of these bytes; ``UnsupportedVersion`` or ``MalformedPayload`` where they are none of this class."""
+        """The head of these bytes; ``UnsupportedVersion`` or ``MalformedPayload`` for others than of this class."""
         head = self.decoded(data)
         return Failure(head) if isinstance(head, PersistenceError) else Success(head)
 
@@ -133,12 +133,12 @@ def packed(value: object) -> Result[bytes, PersistenceError]:
     except RecursionError:
         return Failure(StateTooDeep("what is awaited or answered is nested too deeply to be kept; keep it flatter"))
     except (TypeError, ValueError, OverflowError) as error:
-        what = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "what is no JSON data"
+        what = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else "a value that has no JSON form"
         return Failure(SerializationError(f"what is awaited or answered holds {what}; leave it out"))
 
 
 def unpacker(kind: type[H]) -> Callable[[bytes], Result[H, PersistenceError]]:
-    """What gives the value of such bytes; ``MalformedPayload`` where they are none of this class."""
+    """What gives the value of such bytes; ``MalformedPayload`` for others than of this class."""
     decode = msgspec.msgpack.Decoder(kind, ext_hook=_extended).decode
 
     def unpacked(data: bytes) -> Result[H, PersistenceError]:

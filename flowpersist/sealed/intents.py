@@ -230,4 +230,8 @@ def _intent(value: object) -> Result[Intent, PersistenceError]:
         case (1, tuple(spans), tuple(values)):
             return Success(Intent(spans, dict(values)))
         case _:
-            return Failure(MalformedPayload("the record is no intent; restore it from a backup"))
+            return Failure(
+                MalformedPayload(
+                    "Invalid intent: expected its version, spans and values; restore the record from a backup"
+                )
+            )

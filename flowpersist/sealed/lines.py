@@ -73,7 +73,7 @@ async def import_lines(records: SubjectRecords, form: Form, lines: Iterable[str]
         if given is not None:
             key, name = reader.place(given)
             if name in found.setdefault(key, {}):
-                reader.refuse("has a record of a line before it")
+                reader.refuse("expected a record that no line before it has")
             found[key][name] = given
     reader.end()
     written = await records.write(reader.subject, found)
@@ -163,23 +163,23 @@ class _Reader(_Lines):
         except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
-            self.refuse("is no JSON object")
+            self.refuse("expected a JSON object")
         if self._number == 1:
             self._begin(given)
             return None
         if not self._head or self.whole:
-            self.refuse("stands after the last one")
+            self.refuse("expected nothing after the last line")
         if "end" not in given:
             self._add(line)
             return {name: self._value(value) for name, value in given.items()}
         if given != self._end:
-            self.refuse("says that lines before it are missing or damaged")
+            self.refuse("expected whole lines before it, of which some are missing or damaged")
         self.whole = True
         return None
 
     def refuse(self, what: str) -> NoReturn:
         """The line is refused."""
-        raise MalformedPayload(f"line {self._number} {what}; export the records again")
+        raise MalformedPayload(f"Invalid line {self._number}: {what}; export the records again")
 
     def end(self) -> None:
         """There are no more lines."""
@@ -191,7 +191,7 @@ class _Reader(_Lines):
         name = given.pop("record", None)
         kind = self._form.parts.get(name) if isinstance(name, str) else None
         if kind is None:
-            self.refuse("does not say what it is a record of")
+            self.refuse("expected the name of what it is a record of")
         ids = {**self._head, **{one: given.pop(one, None) for one in kind.ids[1:]}}
         try:
             kind(**ids, **given)
@@ -200,7 +200,7 @@ class _Reader(_Lines):
         except (KeyError, TypeError, ValueError):
             valid = False
         if not valid:
-            self.refuse(f"is no record of a {name}")
+            self.refuse(f"expected a record of a {name}")
         return (kind.kind, *ids.values()), name
 
     @property
@@ -211,7 +211,7 @@ class _Reader(_Lines):
     def _begin(self, given: dict[str, Any]) -> None:
         form, head = self._form, next(iter(self._form.parts.values())).ids[0]
         if given.get("format") != form.name or not isinstance(given.get(head), str):
-            self.refuse(f"does not say that lines of {form.name} follow")
+            self.refuse(f"expected that lines of {form.name} follow")
         if given.get("version") != form.version:
             message = f"the lines are not of version {form.version}, which this release reads"
             raise UnsupportedVersion(f"{message}; upgrade flowpersist, or export the records again")
@@ -226,7 +226,7 @@ class _Reader(_Lines):
             case {"$codec": str(text)} if len(value) == 1:
                 decoded = self._codec.decode(_bytes(text))
             case _:
-                self.refuse("has a value that no export writes")
+                self.refuse("expected values as an export writes them")
         if isinstance(decoded, Failure):
             error = decoded.failure()
             raise type(error)(f"line {self._number}: {error.message}", *error.args[1:])

@@ -143,5 +143,5 @@ def _held(stored: Stored | None) -> Result[Held, PersistenceError]:
         case {"state": bytes(data), "schema": int(schema), "by": by, "process": str(process), "marks": list(marks)}:
             info = StateInfo(record.revision, record.updated_at, by, schema, process)
             return Success(Held(data, schema, record.revision, tuple(marks), info))
-    message = f"record {record.ref.key} of {record.ref.namespace} is no state; use another key, or another collection"
-    return Failure(UnexpectedType(message))
+    message = f"Invalid record {record.ref.key} of {record.ref.namespace}: expected a state"
+    return Failure(UnexpectedType(f"{message}; use another key, or another collection"))

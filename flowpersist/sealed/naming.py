@@ -73,7 +73,7 @@ _FIRST: Final = b"\0" + _TEXT
 
 
 def parts_of(key: object, name: str = "key") -> Parts:
-    """The parts of a key. ``TypeError`` for what is no key, ``StateTooLarge`` over a megabyte."""
+    """The parts of a key. ``TypeError`` for another object, ``StateTooLarge`` over a megabyte."""
     if isinstance(key, str):
         _check_size(len(key), name)
         return (key,)

@@ -131,7 +131,9 @@ class PartView(Generic[T]):
             return Success(self._made(key, parts))
         except (TypeError, ValueError):
             name = self._of.__name__
-            return Failure(MalformedPayload(f"what is stored is no {name} of this release; restore it from a backup"))
+            return Failure(
+                MalformedPayload(f"Invalid record: expected a {name} of this release; restore it from a backup")
+            )
 
     async def each(self, subject: str) -> AsyncIterator[T]:
         """All of a subject. What fails is raised."""

@@ -173,7 +173,7 @@ class PieceStore:
         return done.map(lambda written: (manifest, written))
 
     async def delete(self, parts: Parts) -> Result[bool, PersistenceError]:
-        """Remove a content; False where there is none."""
+        """Remove a content; False if it does not exist."""
         naming = await self._manifests.naming()
         if not isinstance(naming, Success):
             return Failure(naming.failure())
@@ -212,7 +212,7 @@ class PieceStore:
         return Failure(RevisionConflict(message, records.backend.name, retryable=True))
 
     async def manifest(self, parts: Parts) -> Result[Manifest | None, PersistenceError]:
-        """The manifest of a key; None where there is none."""
+        """The manifest of a key; None if it does not exist."""
         loaded = await self._manifests.load(parts)
         if not isinstance(loaded, Success):
             return Failure(loaded.failure())

@@ -107,7 +107,7 @@ class SubjectRecords:
         return await self._update(key, change)
 
     async def drop(self, key: Parts, part: str) -> Result[bool, PersistenceError]:
-        """Remove one part of a record, with the last one the record; False where there was none."""
+        """Remove one part of a record, with the last one the record; False if it did not exist."""
         parts_of(key, IDS)
 
         def change(parts: Parted, _: datetime) -> Result[tuple[Parted | None, bool], PersistenceError]:
@@ -151,7 +151,7 @@ class SubjectRecords:
         return updated.result if overtaken else deleted.bind(lambda _: updated.result)
 
     async def delete(self, key: Parts) -> Result[bool, PersistenceError]:
-        """Remove a record; False where there was none."""
+        """Remove a record; False if it did not exist."""
         settled = await self.settle(parts_of(key, IDS)[1])
         if not isinstance(settled, Success) or (naming := settled.unwrap()[0]) is None:
             return settled.map(lambda _: False)

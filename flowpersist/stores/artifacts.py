@@ -93,7 +93,7 @@ class Artifacts:
 
     @discreet
     async def delete(self, name: str) -> bool:
-        """Delete an artifact; False where there is none.
+        """Delete an artifact; False if it does not exist.
 
         - ``name``: which.
         """

@@ -51,7 +51,7 @@ class RunStateStore(Protocol):
         ...
 
     async def load_state(self, subject_id: str) -> str | None:
-        """The state of a subject; None where there is none."""
+        """The state of a subject; None if it has none."""
         ...
 
     async def delete_state(self, subject_id: str) -> None:
@@ -68,7 +68,7 @@ class VersionedRunStateStore(RunStateStore, Protocol):
     """A store that can save only in the place of what was loaded."""
 
     async def load_versioned(self, subject_id: str) -> tuple[str | None, int]:
-        """The state of a subject and its revision, 0 where there is none."""
+        """The state of a subject and its revision, None and 0 if it has none."""
         ...
 
     async def save_versioned(self, subject_id: str, run_state: str, revision: int) -> None:

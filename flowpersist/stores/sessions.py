@@ -36,7 +36,7 @@ register(SESSIONS, settling(KINDS, "user_id"))
 class Sessions:
     """The sessions, identities and users on an open hub: ``Stores.sessions``. ``create_database`` opens one of its own.
 
-    ``get_…`` gives None where there is none, ``delete_…`` False. ``save_…`` gives the record as it was saved: one that
+    ``get_…`` gives None if it does not exist, ``delete_…`` False. ``save_…`` gives the record as it was saved: one that
     was read replaces only the version that it was read as, else ``RevisionConflict``; one that was made replaces any.
     ``list_…`` gives pages: ``limit`` records at most, after the cursor ``after``. Every verb raises ``StorageError``,
     and where a record can't be opened ``IntegrityError``, ``EncryptionError`` or ``SerializationError``.

@@ -144,12 +144,12 @@ class StateManager(Generic[S]):
 
     @property
     def info(self) -> StateInfo | None:
-        """Of the state that was last loaded from the store or saved there; None where there was none."""
+        """Of the state that was last loaded from the store or saved there; None before that."""
         return self._kept.held.info
 
     @discreet
     async def load(self) -> S | None:
-        """The state, None where there is none; while the store is down, what is in memory.
+        """The state, None where none is stored; while the store is down, what is in memory.
 
         Raises ``UnsupportedVersion`` for a later schema version, ``UnexpectedType``, and what ``ValueStore.load``
         raises.

@@ -88,7 +88,7 @@ class ValueStore(Generic[T]):
 
     @discreet
     async def load(self, key: Key) -> Loaded[T] | None:
-        """The value of a key; None where there is none, or it has expired. One round trip.
+        """The value of a key; None if it was not saved or has expired. One round trip.
 
         - ``key``: which.
 
@@ -110,7 +110,7 @@ class ValueStore(Generic[T]):
 
         - ``key``: which.
         - ``change``: a function, plain or async, that takes the value and gives the new one. It may run more than once.
-        - ``default``: the value to change where there is none; left out: ``ValueNotFound``.
+        - ``default``: the value to change if none is stored; left out: ``ValueNotFound``.
         - ``ttl``: how long the value is there from now on; None: as long as before.
         - ``attributes``: the new ones; None: those of before.
 
@@ -126,7 +126,7 @@ class ValueStore(Generic[T]):
 
     @discreet
     async def delete(self, key: Key, *, if_revision: int | None = None) -> bool:
-        """Delete a value; False where there is none.
+        """Delete a value; False if it does not exist.
 
         - ``key``: which.
         - ``if_revision``: None: whatever its revision is.

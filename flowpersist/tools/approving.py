@@ -138,8 +138,8 @@ class Guarded(Generic[P, T]):
 
         Raises ``StillWaiting`` where it is not decided, ``AlreadyResumed`` where the call was made, ``WaitSuperseded``
         for a key under which a stale approval was given, ``SuspensionBusy``, ``SuspensionExpired``,
-        ``SuspensionCancelled``, ``KeyValidationError`` for what is no approval of this tool, ``InputValidationError``
-        and ``QuestionChanged`` for the answer, and what the tool raises.
+        ``SuspensionCancelled``, ``KeyValidationError`` for another key than one of an approval of this tool,
+        ``InputValidationError`` and ``QuestionChanged`` for the answer, and what the tool raises.
         """
         reply = Reply(answer, by, shown_digest, via)
         resumed: T | str | Rejected | ApprovalNeeded = await self._resumed(key, reply, extra)

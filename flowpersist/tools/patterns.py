@@ -80,7 +80,7 @@ _KNOWN: Final = _ONE | _LISTED | _NAMED | _RULES | _NOTES
 
 
 def check_pattern(schema: object, name: str) -> Mapping[str, object]:
-    """A JSON Schema of a call's arguments. ``ConfigurationError`` where it is none, and where a keyword is unknown.
+    """A JSON Schema of a call's arguments. ``ConfigurationError`` for an invalid one, and for an unknown keyword.
 
     JSON Schema itself passes over an unknown keyword, so that one that is misspelled would fit every call.
     """

@@ -29,7 +29,7 @@ def described(
     description: str | None,
     schema: Mapping[str, object] | None,
 ) -> AnyTool:
-    """The tool as ``approve`` sees it. ``TypeError`` where it is none."""
+    """The tool as ``approve`` sees it. ``TypeError`` for another object."""
     if hasattr(tool, "__code__"):
         return function_tool(tool, name, description, schema)
     for attributes, of in _NATIVE.items():

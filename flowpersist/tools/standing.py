@@ -85,7 +85,7 @@ class Approvals:
         - ``policy``: the version of the policy that it is for; None: any.
 
         Raises ``ConfigurationError`` for an end in the past or none at all, and for a pattern that is not valid;
-        ``PermissionDenied`` where it is no person who grants it.
+        ``PermissionDenied`` where another than a person grants it.
         """
         check_text(tool, "tool")
         granter = _person(by)

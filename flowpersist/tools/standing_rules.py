@@ -221,7 +221,7 @@ def copied(grant: StandingApproval | None, up_to: int) -> Result[Step[None], Per
 def revoked(
     grant: StandingApproval | None, now: datetime, by: str
 ) -> Result[Step[StandingApproval | None], PersistenceError]:
-    """Revoke it; None where there is none. Again: as it was."""
+    """Revoke it; None if it does not exist. Again: as it was."""
     if grant is None or grant.revoked_at is not None:
         return Success(Step(grant))
     after = evolve(grant, revoked_by=by, revoked_at=now)

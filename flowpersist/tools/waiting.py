@@ -32,7 +32,7 @@ def of_another(suspension: Suspension, tool: str, tenant: str | None) -> Persist
     """The error where a suspension is no approval of this tool and tenant."""
     metadata, id_ = suspension.metadata, suspension.id
     if metadata.get("kind") != KIND:
-        return KeyValidationError(f"Invalid key: expected one of an approval, and {id_} is none")
+        return KeyValidationError(f"Invalid key: expected one of an approval, not of suspension {id_}")
     if metadata.get("tool") != tool:
         named = f"{id_} is an approval of {metadata.get('tool')!r}: resume it with that"
         return KeyValidationError(f"Invalid key: expected one of an approval of {tool!r}, and {named}")
@@ -68,7 +68,7 @@ class Waiting:
                 return Success(cls(**{**fields, "call": Call(**fields["call"])}))
         except (TypeError, KeyError, ValueError):
             pass
-        return Failure(MalformedPayload("the state of a suspension is no call that waits for an approval"))
+        return Failure(MalformedPayload("Invalid state of a suspension: expected a call that waits for an approval"))
 
 
 @frozen

@@ -731,7 +731,7 @@ async def test_what_can_not_be_read_or_kept_is_named(backend, url, stores):
         await manager.save({"agent": Agent(1)})
     assert await manager.load() is None
     await stores.values("state").save("c", {"state": 1})
-    with pytest.raises(UnexpectedType, match=r"record \S+ of \S+ is no state"):
+    with pytest.raises(UnexpectedType, match=r"Invalid record \S+ of \S+: expected a state"):
         await stores.state("c").load()
     with pytest.raises(UnexpectedType, match="class list"):
         await stores.state("d").save([]) or await stores.state("d", dict).load()

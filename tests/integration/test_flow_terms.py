@@ -145,7 +145,7 @@ def hash_of(document):
 @pytest.mark.parametrize("reference", ["$run.name", "$run.id.x", "$run.metadata"])
 def test_a_fact_that_no_run_has_is_found_when_it_is_compiled(reference):
     error = compile_flow({"flow": [said(reference)]}).failure()
-    assert "is no fact of the run: it has $run.id, $run.by, $run.tenant" in error.message
+    assert "is not a fact of the run: expected one of $run.id, $run.by, $run.tenant" in error.message
     assert error.reference == reference
 
 

@@ -213,7 +213,7 @@ async def test_a_key_of_something_else_is_refused_and_stays_as_it_was(hub):
 
     waiting = await approve(refund, hub=hub)(amount=5)
     other = await hub.suspend(1, awaiting=await_input.confirmation("?"))
-    for key, said in ((waiting.key, "refund"), (other.key, "none")):
+    for key, said in ((waiting.key, "refund"), (other.key, "not of suspension")):
         with pytest.raises(KeyValidationError, match=said):
             await approve(pay, hub=hub).resume(key, answer={"decision": "approve"})
     with pytest.raises(KeyValidationError):

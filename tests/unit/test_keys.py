@@ -70,8 +70,8 @@ def test_every_single_mistyped_character_is_noticed():
         (TOKEN.replace("df_", "xx_"), "begin with"),
         (TOKEN[:20] + "é" + TOKEN[21:], "no key has"),
         (TOKEN[:20] + "\ud800" + TOKEN[21:], "no key has"),
-        (None, "no text"),
-        (b"df_susp_", "no text"),
+        (None, "not a text"),
+        (b"df_susp_", "not a text"),
     ],
 )
 def test_what_is_no_key_is_refused_with_the_reason(text, why):

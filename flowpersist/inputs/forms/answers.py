@@ -27,7 +27,7 @@ class Reply:
     """What a person did with a question.
 
     - ``kind``: ``answered``, ``declined`` (the person refused to answer) or ``cancelled`` (the form was closed).
-    - ``value``: the answer, for ``hub.answer``; None where there is none.
+    - ``value``: the answer, for ``hub.answer``; None without one.
     """
 
     kind: Literal["answered", "declined", "cancelled"]

@@ -321,7 +321,7 @@ class Network(Ground):
             with pytest.raises(BackendUnavailable) as refused:
                 await asyncio.wait_for(backend.open(SCHEMA), PATIENCE)
             assert refused.value.retryable
-            assert proxy.address not in repr(refused.value), "a URL's parts are no business of a message"
+            assert proxy.address not in repr(refused.value), "a message shows no part of a URL"
         await insisting(lambda: backend.open(SCHEMA))
         await make(backend, "a")
         await backend.close()

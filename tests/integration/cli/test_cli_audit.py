@@ -111,8 +111,8 @@ def test_what_is_no_evidence_is_refused_by_its_name(cli, answered, signed, place
     for name in ("bytes", "huge"):
         for words in (["verify", "export", "--checkpoint", name], ["prove", "--since", name]):
             refused = cli("audit", *words)
-            assert (refused.exit_code, f"{name} is no checkpoint: expected text" in refused.stderr) == (9, True)
+            assert (refused.exit_code, f"Invalid checkpoint {name}: expected text" in refused.stderr) == (9, True)
         refused = cli("audit", "verify", "export", "--public-key", name)
-        assert (refused.exit_code, f"{name} is no public key" in refused.stderr) == (7, True)
+        assert (refused.exit_code, f"Invalid public key {name}: expected the text" in refused.stderr) == (7, True)
     refused = cli("receipt", "--verify", "bytes", "--public-key", signed)
     assert (refused.exit_code, "the document can't be read: expected JSON" in refused.stderr) == (9, True)
