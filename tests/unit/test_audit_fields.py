@@ -64,6 +64,19 @@ async def test_every_verb_that_answers_takes_a_channel():
         assert or_raise(await hub.history(new.id))[1].waits[0].answer.delivery == "7"
 
 
+async def test_an_effect_says_its_attempt_and_how_it_ended():
+    async with open_test_hub() as hub:
+        for verb, ended in (("complete", "completed"), ("fail", "failed")):
+            new = or_raise(await hub.suspend(1, awaiting=SIGN))
+            or_raise(await hub.release(or_raise(await hub.claim(new.key, True)), OSError("lost")))
+            run = or_raise(await hub.claim(new.key))
+            or_raise(await (hub.complete(run, True) if verb == "complete" else hub.fail(run, ValueError(), why=True)))
+            *_, released, _, last = or_raise(await hub.history(new.id))
+            assert (released.verb, released.attempt, released.error) == ("release", 1, "OSError")
+            assert (last.verb, last.attempt, last.status) == (verb, 2, ended)
+            assert last.error == (None if verb == "complete" else "ValueError")
+
+
 FLOW = {
     "flow": [
         {
