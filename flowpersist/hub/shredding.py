@@ -81,8 +81,10 @@ async def shred(hub: HubBase, tenant: str) -> Result[Shredded, PersistenceError]
         return Failure(ConfigurationError(message, "keyring"))
     # What is removed once the standing ones were read is found among the purged ones.
     standing = await _keep_standing(hub, tenant)
-    purged = await _keep_purged(hub, tenant) if isinstance(standing, Success) else standing
-    if not isinstance(standing, Success) or not isinstance(purged, Success):
+    if not isinstance(standing, Success):
+        return Failure(standing.failure())
+    purged = await _keep_purged(hub, tenant)
+    if not isinstance(purged, Success):
         return Failure(purged.failure())
     rows, trails, unreadable = standing.unwrap()
     try:
