@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import NamespaceSchema, Range, Where
-from flowpersist.errors import ConfigurationError, IntegrityError, PersistenceError, StorageError
+from flowpersist.errors import ConfigurationError, IntegrityError, KeyDestroyed, PersistenceError, StorageError
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.purged_trails import head_of, made_at
 from flowpersist.hub.purging import purged_records
@@ -58,6 +58,18 @@ class KeptTrail:
     links: tuple[bytes, ...] = field(repr=False)
 
 
+@define
+class _Standing:
+    """A tenant's suspensions: the keys of their records, the names of their trails, how many can't be read, and how
+    many of destroyed keys: those were shredded before.
+    """
+
+    keys: list[str] = field(factory=list)
+    trails: set[str] = field(factory=set)
+    unreadable: int = 0
+    destroyed: int = 0
+
+
 def _namespace(of: str) -> str:
     return f"{of}.shredded"
 
@@ -86,20 +98,20 @@ async def shred(hub: HubBase, tenant: str) -> Result[Shredded, PersistenceError]
     purged = await _keep_purged(hub, tenant)
     if not isinstance(purged, Success):
         return Failure(purged.failure())
-    rows, trails, unreadable = standing.unwrap()
     try:
         keys = await ring.data.shred(tenant)
     except PersistenceError as error:
         return Failure(error)
-    await _let_go(hub, rows)
-    if unreadable:
+    found = standing.unwrap()
+    await _let_go(hub, found)
+    if found.unreadable:
         message = "the audit trails of %d suspensions of a shredded tenant were not kept, because these can't be read: "
         message += "Maintenance.verify says why before the keys are destroyed"
-        log.warning(message, unreadable)
-    return Success(Shredded(keys, len(trails | purged.unwrap()), unreadable))
+        log.warning(message, found.unreadable)
+    return Success(Shredded(keys, len(found.trails | purged.unwrap()), found.unreadable))
 
 
-async def _let_go(hub: HubBase, keys: list[str]) -> None:
+async def _let_go(hub: HubBase, found: _Standing) -> None:
     """Have the replay ledger know that the rows may be deleted from now on: they hold nothing that anybody can read.
 
     Their keys were read while they could still be opened: what a row says now, anybody may have written.
@@ -107,14 +119,17 @@ async def _let_go(hub: HubBase, keys: list[str]) -> None:
     ledger = hub.suspensions.records.ledger
     if ledger is None:
         return
-    for number, key in enumerate(keys):
+    refused, why = found.destroyed, "their keys were destroyed before"
+    for number, key in enumerate(found.keys):
         left = await ledger.leave(key)
         if isinstance(left, Failure):
-            # The data keys are destroyed, which is what the caller wanted to know.
-            message = "the tenant is shredded, but the replay ledger refuses that %d rows of it are deleted: "
-            message += "once they are, accept it with flowpersist accept-restored: %s"
-            log.warning(message, len(keys) - number, left.failure())
-            return
+            refused, why = refused + len(found.keys) - number, str(left.failure())
+            break
+    if refused:
+        # The data keys are destroyed, which is what the caller wanted to know.
+        message = "the tenant is shredded, but the replay ledger refuses that %d rows of it are deleted: "
+        message += "once they are, accept it with flowpersist accept-restored: %s"
+        log.warning(message, refused, why)
 
 
 def no_dictionary(hub: HubBase) -> ConfigurationError | None:
@@ -125,32 +140,30 @@ def no_dictionary(hub: HubBase) -> ConfigurationError | None:
     return ConfigurationError(message, "dictionaries")
 
 
-async def _keep_standing(hub: HubBase, tenant: str) -> Result[tuple[list[str], set[str], int], PersistenceError]:
-    """Keep the trails of a tenant's suspensions; gives the keys of their records, the names of the trails, and how many
-    suspensions could not be read.
-    """
-    keys: list[str] = []
-    trails: set[str] = set()
-    unreadable = 0
+async def _keep_standing(hub: HubBase, tenant: str) -> Result[_Standing, PersistenceError]:
+    """Keep the trails of a tenant's suspensions."""
+    found = _Standing()
     async for listed in pages(hub.suspensions.records, Where({"tenant": tenant}), limit=PAGE):
         if not isinstance(listed, Success):
             return Failure(listed.failure())
         page = listed.unwrap()
-        unreadable += len(page.unreadable)
+        destroyed = sum(isinstance(one.error, KeyDestroyed) for one in page.unreadable)
+        found.destroyed += destroyed
+        found.unreadable += len(page.unreadable) - destroyed
         for record in page.items:
             kept = await _keep(hub, record.head, str(record.head.id))
             # What is being deleted may have lost its trail by now; if that is kept, it is among the purged ones too.
             lost = record.head.removing and isinstance(kept, Failure) and not isinstance(kept.failure(), StorageError)
             if not isinstance(kept, Success) and not lost:
                 return Failure(kept.failure())
-            keys.append(record.ref.key)
+            found.keys.append(record.ref.key)
             if not lost:
-                trails.add(_name(record.head))
-    return Success((keys, trails, unreadable))
+                found.trails.add(_name(record.head))
+    return Success(found)
 
 
 async def _keep_purged(hub: HubBase, tenant: str) -> Result[set[str], PersistenceError]:
-    """The same for those that were deleted; gives the names of their trails."""
+    """Keep the trails of those that were deleted; gives their names."""
     trails: set[str] = set()
     async for found in purged_records(hub.suspensions, Where({"tenant": tenant})):
         if not isinstance(found, Success):

@@ -108,3 +108,18 @@ async def test_what_is_removed_between_the_two_looks_keeps_its_trail(tmp_path, m
         done = or_raise(await maintenance.shred("acme"))
         assert (len(looked), done.trails) == (2, 1)
         assert [one.verb for one in or_raise(await hub.history(acme.id))] == ["suspend", "answer", "claim", "complete"]
+
+
+async def test_a_repeat_tells_what_an_earlier_shredding_had_done(tmp_path, caplog):
+    """As after a request to destroy the keys that was given up, and was carried out all the same."""
+    wrapped = WrappedKeyFile(tmp_path / "wrapped.json")
+    keys = TenantKeys(KeyRing.generate("base"), LocalKeyService(KeyRing.generate("master")), wrapped)
+    ledger = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_test_hub(f"sqlite:///{tmp_path}/flows.db", keyring=keys, ledger=ledger) as hub:
+        for number in range(2):
+            or_raise(await hub.suspend(number, awaiting=ASK, tenant="acme", by="ann"))
+        await keys.shred("acme")
+        done = or_raise(await Maintenance(hub).shred("acme"))
+        assert (done.keys, done.trails, done.unreadable) == (0, 0, 0)
+        assert "were not kept" not in caplog.text
+        assert "ledger refuses that 2 rows of it are deleted" in caplog.text
