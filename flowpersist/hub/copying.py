@@ -131,7 +131,7 @@ class _Copy:
 
     async def _begun(self, place: Place, record: Record, now: datetime) -> Result[None, PersistenceError]:
         unready = await ready_to_open(place.records.sealer, [record])
-        loaded = place.records.loaded(record, now) if unready is None else Failure(unready)
+        loaded = await place.records.whole(record, now) if unready is None else Failure(unready)
         if not isinstance(loaded, Success):
             # A mark can't be told from damage later on: damage is for a backup, and for verify to name.
             return Failure(loaded.failure()) if place.kind == "suspension" else await self._marked(record)

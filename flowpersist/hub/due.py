@@ -101,7 +101,7 @@ async def due_heads(
         for record in page.items:
             if records.unreadable.passes(record.ref.key, record.revision):
                 continue
-            opened = records.open(record, page.now)
+            opened = await records.opened(record, page.now)
             if isinstance(opened, Success):
                 yield opened
 
@@ -222,7 +222,7 @@ class Queue:
                 await push(number)
             while waiting:
                 _, number, found = heapq.heappop(waiting)
-                opened = found.bind(self._opened)
+                opened = await self._opened(found)
                 # A record that can't be opened is skipped from now on.
                 if isinstance(opened, Success) or not isinstance(found, Success):
                     yield opened
@@ -231,9 +231,13 @@ class Queue:
             for stream in streams:
                 await stream.aclose()
 
-    def _opened(self, candidate: Candidate) -> Result[Due, PersistenceError]:
+    async def _opened(self, found: Result[Candidate, PersistenceError]) -> Result[Due, PersistenceError]:
+        if not isinstance(found, Success):
+            return Failure(found.failure())
+        candidate = found.unwrap()
         keep = partial(candidate.kept.add, candidate.record.ref.key)
-        return self.records.open(candidate.record, candidate.now).map(lambda loaded: Due(loaded, keep))
+        opened = await self.records.opened(candidate.record, candidate.now)
+        return opened.map(lambda loaded: Due(loaded, keep))
 
 
 def _urgency(found: Result[Candidate, PersistenceError]) -> float:

@@ -18,11 +18,11 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import NamespaceSchema, Order, Page, Record, StorageBackend, Unreadable, Where, Written
 from flowpersist.errors import LedgerUnavailable, PersistenceError, RollbackDetected
 from flowpersist.hub.ledger import Ledger
+from flowpersist.hub.paged_heads import PagedHeads
 from flowpersist.lifecycle.model import Head, replace
 from flowpersist.lifecycle.positions import advanced, first_number, floor_of, standing
 from flowpersist.sealed.drafts import Decided, Draft, Found, Updated
 from flowpersist.sealed.heads import NO_BODY
-from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.retrying import Runtime
 
 __all__ = ["Heads", "put_back"]
@@ -35,7 +35,7 @@ _CHANCE_BYTES: Final = 3
 LOOKS: Final = 3
 
 
-class Heads(SealedRecords[Head]):
+class Heads(PagedHeads):
     """The records of suspensions."""
 
     #: None: nobody can tell that a record was put back.

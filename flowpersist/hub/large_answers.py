@@ -11,27 +11,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflict, TamperedEnvelope
-from flowpersist.hub.due import due_heads
+from flowpersist.errors import IntegrityError, PersistenceError, TamperedEnvelope
+from flowpersist.hub.sweeping import GRACE, rearmed, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.giving import given
 from flowpersist.lifecycle.model import Answer, AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
 from flowpersist.lifecycle.moments import later
-from flowpersist.sealed.drafts import Draft, Loaded
+from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["GRACE", "AnswerWrites", "LargeAnswers", "answer_key", "names_in"]
+__all__ = ["AnswerWrites", "LargeAnswers", "answer_key", "names_in"]
 
 log = logging.getLogger("flowpersist.hub")
-GRACE: Final = timedelta(hours=1)
 #: An answer of more bytes than this gets a record of its own.
 LARGE: Final = 4 * 1024
 #: In a head of more bytes than this, so does every answer that is larger than a reference.
@@ -97,7 +96,7 @@ class LargeAnswers:
             read = await self.records.read(answer_key(suspension, name))
             found = read.unwrap().record if isinstance(read, Success) else None
             if found is not None:
-                put = await self._rearmed(found, later(found.now, GRACE))
+                put = await rearmed(self.records, found, later(found.now, GRACE))
                 if isinstance(put, Failure):
                     log.warning("a large answer of suspension %s stays until it is removed: %s", suspension, put)
 
@@ -110,39 +109,13 @@ class LargeAnswers:
                 await self.records.delete(found.ref.key, revision=found.revision)
 
     async def sweep(self, suspensions: SealedRecords[Head]) -> Result[int, PersistenceError]:
-        """Remove due records that no head names, and give their number. A record that is named is not due again."""
-        removed = 0
-        async for found in due_heads(self.records, {}):
-            if not isinstance(found, Success):
-                return Failure(found.failure())
-            record = found.unwrap()
-            named = await self._named(suspensions, record)
-            done: Result[object, PersistenceError]
-            if not isinstance(named, Success):
-                log.warning("the large answer %s is left as it is: %s", record.ref.key, named.failure())
-                done = await self._rearmed(record, later(record.now, GRACE))
-            elif named.unwrap():
-                done = await self._rearmed(record, None)
-            else:
-                done = await self.records.delete(record.ref.key, revision=record.revision)
-                removed += isinstance(done, Success)
-            if isinstance(done, Failure) and not isinstance(done.failure(), RevisionConflict):
-                return Failure(done.failure())
-        return Success(removed)
+        """Remove due records that no head names, and give their number."""
 
-    async def _named(
-        self, suspensions: SealedRecords[Head], record: Loaded[LargeAnswer]
-    ) -> Result[bool, PersistenceError]:
-        suspension, _, name = record.ref.key.partition("/")
-        read = await suspensions.read(suspension)
-        if not isinstance(read, Success):
-            return Failure(read.failure())
-        found = read.unwrap().record
-        return Success(found is not None and name in {one.hex() for one in names_in(found.head)})
+        async def names(suspension: str) -> Result[frozenset[bytes], PersistenceError]:
+            read = await suspensions.read(suspension)
+            return read.map(lambda found: frozenset() if found.record is None else names_in(found.record.head))
 
-    async def _rearmed(self, record: Loaded[LargeAnswer], due_at: datetime | None) -> Result[object, PersistenceError]:
-        draft = Draft(head=record.head, attributes=record.attributes, due_at=due_at)
-        return await self.records.put(record.ref.key, draft, revision=record.revision, mark=record.mark)
+        return await sweep_unnamed(self.records, names)
 
 
 @frozen

@@ -243,7 +243,7 @@ class _Merge:
             if len(shown) == self.limit:
                 break
             last, looked = one.place, looked + 1
-            opened = self.suspensions.records.open(one.record, one.now)
+            opened = await self.suspensions.records.opened(one.record, one.now)
             if isinstance(opened, Success):
                 shown += await _shown(self.suspensions, opened.unwrap(), self.criteria, self.by)
             else:

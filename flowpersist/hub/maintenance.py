@@ -187,7 +187,8 @@ class Maintenance(HaltingVerbs, DeliveringVerbs, StrippingVerbs, UpkeepVerbs):
 
     async def _sweep(self) -> None:
         suspensions = self._hub.suspensions
-        for sweep in (suspensions.records.sweep, partial(suspensions.side_records.answers.sweep, suspensions.records)):
+        records = suspensions.records
+        for sweep in (records.sweep, partial(suspensions.side_records.answers.sweep, records), records.sweep_pages):
             swept = await sweep()
             if isinstance(swept, Failure):
                 # The suspensions are deleted all the same; the next round tries again.

@@ -46,7 +46,7 @@ from flowpersist.hub.transactions import AnyAuthorizer, Suspensions
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.keys.key_file import KeyFile
 from flowpersist.keys.keyring import KeyProvider, KeyRing
-from flowpersist.lifecycle.model import Head, LargeAnswer, LoggedEvents, LoggedSteps, MovedEntries, MovedReceipt
+from flowpersist.lifecycle.model import LargeAnswer, LoggedEvents, LoggedSteps, MovedEntries, MovedReceipt
 from flowpersist.sealed.dictionaries import DictionaryStore
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.records import SealedRecords
@@ -132,7 +132,7 @@ async def open_hub(
     )
     backend = _backend(url, settings, blobs, blobs_from)
     chosen_runtime = chosen(runtime, Runtime(slow=timedelta(milliseconds=settings.slow_ms)))
-    records = Heads(backend, sealer, namespace, Head, runtime=chosen_runtime)
+    records = Heads(backend, sealer, namespace, runtime=chosen_runtime)
     records.ledger = ledger_of(records, chosen(ledger, settings.ledger_url))
     trained = DictionaryStore(records, used=chosen(dictionaries, settings.dictionaries))
     suspensions = Suspensions(
@@ -165,8 +165,10 @@ async def open_hub(
         await records.close_stores()
 
 
-def _side_records(of: SealedRecords[Head], audit_retention: timedelta | None, *, audit: bool) -> SideRecords:
-    """The records beside suspensions: moved receipts and audit entries, large answers, logs and events of runs."""
+def _side_records(of: Heads, audit_retention: timedelta | None, *, audit: bool) -> SideRecords:
+    """The records beside suspensions: moved receipts and audit entries, large answers, logs and events of runs, and the
+    pages of waits.
+    """
     backend, sealer, namespace, runtime = of.backend, of.sealer, of.namespace, of.runtime
     receipts = SealedRecords(backend, sealer, receipts_of(namespace), MovedReceipt, purpose="receipt", runtime=runtime)
     answers = SealedRecords(backend, sealer, answers_of(namespace), LargeAnswer, purpose="answer", runtime=runtime)
@@ -175,7 +177,7 @@ def _side_records(of: SealedRecords[Head], audit_retention: timedelta | None, *,
     events = SealedRecords(backend, sealer, events_of(namespace), LoggedEvents, runtime=runtime)
     trail = AuditTrail.of(of, entries, audit_retention, kept=audit)
     log = AuditLog(of, kept=audit)
-    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps), trail, EventLog(events), log)
+    return SideRecords(receipts, LargeAnswers(answers), StepLog(steps), trail, EventLog(events), of.pages, log)
 
 
 @frozen

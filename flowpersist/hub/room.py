@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from flowpersist.inputs.people import quorum_in
@@ -9,7 +10,7 @@ from flowpersist.lifecycle.model import CastVote, Head, WaitState
 from flowpersist.lifecycle.scheduling import ladder
 from flowpersist.sealed.heads import size_of
 
-__all__ = ["grown", "more_answers", "room_of"]
+__all__ = ["grown", "more_answers", "room_of", "room_of_pages", "room_of_waits"]
 
 #: Bytes that a head keeps free for claims, an error and a reason (each of at most 1000 characters).
 ROOM: Final = 12 * 1024
@@ -23,6 +24,9 @@ ROOM_OF_NOTICE: Final = 72
 ROOM_OF_TAKING: Final = 16
 #: For the newest audit entries, as many as stay in a head and those of one more put.
 ROOM_OF_TRAIL: Final = 16 * 1024
+#: For the reference to a page, of which a divided one needs one more; a page has at least about so many waits.
+ROOM_OF_PAGE: Final = 112
+WAITS_OF_PAGE: Final = 32
 #: Bytes for a vote that a quorum still needs.
 ROOM_OF_VOTE: Final = 512
 
@@ -49,10 +53,23 @@ def room_of(head: Head) -> int:
     """The bytes of a head that must stay free, so that the run can be claimed, ended and cancelled after an answer."""
     if head.status.closed:
         return 0
-    waits = head.open_waits
-    answers = ROOM_OF_ANSWER * min(len(waits), ANSWERERS) + sum(map(_of_wait, waits))
-    trail = max(0, ROOM_OF_TRAIL - sum(map(len, head.trail.links)))
-    return ROOM + trail + ROOM_OF_WAIT * len(waits) + answers + sum(map(_of_notices, waits))
+    return ROOM + _of_trail(head) + room_of_waits(head.waits)
+
+
+def room_of_pages(head: Head, waits: int) -> int:
+    """The same of a head whose ``waits`` stand on pages, so many that each answer may divide one."""
+    return ROOM + _of_trail(head) + ROOM_OF_PAGE * (1 + waits // WAITS_OF_PAGE)
+
+
+def room_of_waits(waits: Sequence[WaitState]) -> int:
+    """The bytes that must stay free for what the open ones of these waits will take."""
+    still = [wait for wait in waits if wait.open]
+    answers = ROOM_OF_ANSWER * min(len(still), ANSWERERS) + sum(map(_of_wait, still))
+    return ROOM_OF_WAIT * len(still) + answers + sum(map(_of_notices, still))
+
+
+def _of_trail(head: Head) -> int:
+    return max(0, ROOM_OF_TRAIL - sum(map(len, head.trail.links)))
 
 
 def _of_notices(wait: WaitState) -> int:

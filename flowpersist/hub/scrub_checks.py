@@ -24,7 +24,7 @@ from flowpersist.hub.stored import OF_ONE, Place, body_purpose
 from flowpersist.hub.troubles import Looked, Problem, Trouble
 from flowpersist.lifecycle.changes import due_at
 from flowpersist.lifecycle.indexing import attributes_of
-from flowpersist.lifecycle.model import Head, LargeAnswer
+from flowpersist.lifecycle.model import Head, LargeAnswer, WaitPage
 from flowpersist.sealed.cards import Card
 from flowpersist.sealed.contents import opened_value
 from flowpersist.sealed.drafts import Loaded
@@ -90,7 +90,7 @@ class Checks:
     ) -> Result[Looked, PersistenceError]:
         """All that is wrong with one record. Failure: the store fails."""
         unready = await ready_to_open(place.records.sealer, [record])
-        loaded = place.records.loaded(record, now) if unready is None else Failure(unready)
+        loaded = await place.records.whole(record, now) if unready is None else Failure(unready)
         if not isinstance(loaded, Success):
             return await self._unopened(place, record, loaded.failure())
         opened = loaded.unwrap()
@@ -254,7 +254,7 @@ def _columns_of(place: Place, record: Loaded[Any]) -> tuple[Mapping[str, Scalar]
     if isinstance(head, Head):
         made = attributes_of(head)
         return {name: value for name, value in made.items() if value is not None}, due_at(head)
-    # The seal binds the tenant, so it is right where the head opens. An answer's due time is the sweep's own.
+    # The seal binds the tenant, so it is right where the head opens. The due time of an answer or a page is the sweep's own.
     tenant: dict[str, Scalar] = {} if record.tenant is None else {"tenant": record.tenant}
     if isinstance(head, Card):
         return {**head.attributes, **tenant}, head.expires_at
@@ -263,7 +263,7 @@ def _columns_of(place: Place, record: Loaded[Any]) -> tuple[Mapping[str, Scalar]
     if place.kind not in OF_ONE:
         return (tenant, None) if place.kind in {"dictionary", "collection"} else None
     owner: dict[str, Scalar] = {"suspension": record.ref.key.partition("/")[0]}
-    return {**owner, **tenant}, record.due_at if isinstance(head, LargeAnswer) else None
+    return {**owner, **tenant}, record.due_at if isinstance(head, LargeAnswer | WaitPage) else None
 
 
 def _differing(found: Mapping[str, Scalar], wanted: Mapping[str, Scalar]) -> list[str]:

@@ -10,10 +10,12 @@ from returns.result import Failure, Result, Success
 from flowpersist.backends.base import Range, Record, RecordChange, Where
 from flowpersist.errors import IntegrityError, PersistenceError, StorageError
 from flowpersist.hub.base import HubBase
-from flowpersist.hub.large_answers import GRACE, answer_key, names_in
+from flowpersist.hub.large_answers import answer_key, names_in
+from flowpersist.hub.paged_heads import pages_named
 from flowpersist.hub.purged_trails import PurgedTrail, head_of
+from flowpersist.hub.sweeping import GRACE
 from flowpersist.hub.troubles import Trouble
-from flowpersist.lifecycle.model import Head, LargeAnswer
+from flowpersist.lifecycle.model import Head, LargeAnswer, WaitPage
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.raw import RawRecords
 from flowpersist.sealed.walking import stored_pages
@@ -111,11 +113,13 @@ def _orphan(record: Loaded[Any], owner: Head | None) -> list[Trouble]:
     made = getattr(head, "suspension_created_at", owner.created_at)
     if made != owner.created_at:
         return [Trouble("orphan", None, "it is of an earlier suspension with the same id", delete)]
-    if isinstance(head, LargeAnswer) and _is_forgotten(record, owner):
+    if isinstance(head, LargeAnswer) and _is_forgotten(record, names_in(owner)):
         return [Trouble("orphan", None, "no answer is in it, and no sweep will come to it", arm)]
+    if isinstance(head, WaitPage) and _is_forgotten(record, pages_named(owner)):
+        return [Trouble("orphan", None, "its head has no such page, and no sweep will come to it", arm)]
     return []
 
 
-def _is_forgotten(record: Loaded[Any], owner: Head) -> bool:
-    named = record.ref.key.partition("/")[2] in {one.hex() for one in names_in(owner)}
+def _is_forgotten(record: Loaded[Any], names: frozenset[bytes]) -> bool:
+    named = record.ref.key.partition("/")[2] in {one.hex() for one in names}
     return not named and record.due_at is None and record.now > record.updated_at + GRACE

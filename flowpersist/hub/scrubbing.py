@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from attrs import define, evolve, field, frozen
@@ -119,8 +120,13 @@ async def _swept(hub: HubBase) -> Result[int, PersistenceError]:
     swept = await suspensions.records.sweep()
     if not isinstance(swept, Success):
         return swept
-    answers = await suspensions.side_records.answers.sweep(suspensions.records)
-    return answers.map(lambda count: count + swept.unwrap())
+    count = swept.unwrap()
+    for sweep in (partial(suspensions.side_records.answers.sweep, suspensions.records), suspensions.records.sweep_pages):
+        swept = await sweep()
+        if not isinstance(swept, Success):
+            return swept
+        count += swept.unwrap()
+    return Success(count)
 
 
 @define

@@ -1,7 +1,7 @@
-"""The further records of a suspension: old receipts, old audit entries and large answers, which do not fit in its head,
-its log and its events. Beside them stands the audit log, which belongs to no single one.
+"""The further records of a suspension: old receipts, old audit entries, large answers and pages of waits, which do not
+fit in its head, its log and its events. Beside them stands the audit log, which belongs to no single one.
 
-Receipts, entries and answers are written before the head that refers to them, sealed with the control subkey as the
+Receipts, entries, answers and pages are written before the head that refers to them, sealed with the control subkey as the
 head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
 refers to a missing record.
 """
@@ -22,6 +22,7 @@ from flowpersist.hub.audit_log import AuditLog, log_schemas
 from flowpersist.hub.audit_trail import AuditTrail
 from flowpersist.hub.event_log import EventLog
 from flowpersist.hub.large_answers import LargeAnswers
+from flowpersist.hub.paged_heads import waits_of
 from flowpersist.hub.purged_trails import MOST_KEYS, trails_schema
 from flowpersist.hub.step_log import StepLog
 from flowpersist.keys.suspension_key import SuspensionId
@@ -33,6 +34,7 @@ from flowpersist.lifecycle.model import (
     LoggedSteps,
     MovedEntries,
     MovedReceipt,
+    WaitPage,
     WaitReceipt,
 )
 from flowpersist.sealed.catalogue import purge_all
@@ -80,7 +82,7 @@ def side_schemas(namespace: str) -> list[NamespaceSchema]:
 
 
 def _names(namespace: str) -> tuple[str, ...]:
-    return tuple(of(namespace) for of in (receipts_of, answers_of, steps_of, entries_of, events_of))
+    return tuple(of(namespace) for of in (receipts_of, answers_of, steps_of, entries_of, events_of, waits_of))
 
 
 @frozen
@@ -92,6 +94,7 @@ class SideRecords:
     steps: StepLog
     trail: AuditTrail
     events: EventLog
+    pages: SealedRecords[WaitPage]
     log: AuditLog
 
     def within(self, joined: StorageBackend, runtime: Runtime) -> SideRecords:
@@ -102,6 +105,7 @@ class SideRecords:
             StepLog(self.steps.records.within(joined, runtime)),
             self.trail.within(joined, runtime),
             EventLog(self.events.records.within(joined, runtime)),
+            self.pages.within(joined, runtime),
             # No verb appends to it.
             self.log,
         )
@@ -115,6 +119,7 @@ class SideRecords:
         SealedRecords[LoggedSteps],
         SealedRecords[MovedEntries],
         SealedRecords[LoggedEvents],
+        SealedRecords[WaitPage],
         SealedRecords[LogHead],
         SealedRecords[LogTile],
         SealedRecords[LogPlace],
@@ -131,9 +136,11 @@ class SideRecords:
         SealedRecords[LoggedSteps],
         SealedRecords[MovedEntries],
         SealedRecords[LoggedEvents],
+        SealedRecords[WaitPage],
     ]:
         """The records that each belong to one suspension."""
-        return self.receipts, self.answers.records, self.steps.records, self.trail.records, self.events.records
+        every = self.receipts, self.answers.records, self.steps.records, self.trail.records, self.events.records
+        return *every, self.pages
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Store receipts that are about to leave their head."""

@@ -50,6 +50,7 @@ Kind: TypeAlias = Literal[
     "step",
     "audit",
     "event",
+    "wait",
     "log",
     "log-tile",
     "log-place",
@@ -65,9 +66,19 @@ Kind: TypeAlias = Literal[
     "ledger",
 ]
 #: The kinds that stand beside suspensions, in the order of ``SideRecords.records``.
-BESIDE: Final[tuple[Kind, ...]] = ("receipt", "answer", "step", "audit", "event", "log", "log-tile", "log-place")
+BESIDE: Final[tuple[Kind, ...]] = (
+    "receipt",
+    "answer",
+    "step",
+    "audit",
+    "event",
+    "wait",
+    "log",
+    "log-tile",
+    "log-place",
+)
 #: Those of them that each belong to one suspension, whose id is the beginning of their keys.
-OF_ONE: Final[tuple[Kind, ...]] = BESIDE[:5]
+OF_ONE: Final[tuple[Kind, ...]] = BESIDE[:6]
 #: What suspensions of any tenant may need. Whoever has made one never changes it.
 SHARED: Final[tuple[Kind, ...]] = ("dictionary", "audit-key")
 _OWN: Final[tuple[Kind, ...]] = (

@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 Awaiting: TypeAlias = AwaitInput[Any] | Mapping[str, AwaitInput[Any]] | None
-MAX_WAITS = 1000
+MAX_WAITS = 10_000
 #: The most characters of everything that a pause awaits; more does not fit in a head.
 MAX_AWAITED = 4 * 1024 * 1024
 #: The name of the wait of a pause that needs no answer.

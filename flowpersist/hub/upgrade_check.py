@@ -133,7 +133,7 @@ class _Reader:
             self.breaks.add(place.kind, left_out.error, None, left_out.ref)
         for record in page.items:
             self.breaks.records[place.kind] += 1
-            loaded = place.records.loaded(record, page.now)
+            loaded = await place.records.whole(record, page.now)
             error: PersistenceError | None
             if isinstance(loaded, Success):
                 error = await self._problem(place, loaded.unwrap())

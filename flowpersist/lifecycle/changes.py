@@ -14,7 +14,7 @@ from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitSta
 from flowpersist.lifecycle.moments import TICK, later
 from flowpersist.lifecycle.scheduling import escalated, ladder, next_reminder, next_step, notice_due, reminded
 
-__all__ = ["close", "due_at", "next_change", "pending", "present", "purge_at", "update_status"]
+__all__ = ["close", "due_at", "next_change", "next_moment", "pending", "present", "purge_at", "update_status"]
 
 SYSTEM: Final = "system"
 
@@ -23,21 +23,22 @@ def next_change(head: Head) -> datetime | None:
     """The last instant at which the head is as it stands; None if time alone changes nothing."""
     if head.status.closed:
         return head.lease_until
-    # Without a call for each wait, since every verb asks several times.
+    # Without a call for each wait, since every verb asks several times. Nobody is to be told anything of a run that is
+    # being cancelled.
     moments = [
         moment
         for wait in head.waits
         if wait.status is WaitStatus.OPEN
-        and (moment := wait.deadline if wait.schedule is None else _next_moment(head, wait)) is not None
+        and (moment := wait.deadline if wait.schedule is None or head.cancelling else next_moment(wait)) is not None
     ]
     if head.lease_until is not None:
         moments.append(head.lease_until)
     return min(moments, default=None)
 
 
-def _next_moment(head: Head, wait: WaitState) -> datetime | None:
-    # Nobody is to be told anything of a run that is being cancelled.
-    if wait.schedule is None or head.cancelling:
+def next_moment(wait: WaitState) -> datetime | None:
+    """When time next changes an open wait of a run that is not being cancelled."""
+    if wait.schedule is None:
         return wait.deadline
     moments = (wait.deadline, next_step(wait), next_reminder(wait))
     return min((moment for moment in moments if moment is not None), default=None)

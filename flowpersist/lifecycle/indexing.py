@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
 from flowpersist.lifecycle.changes import pending
 from flowpersist.lifecycle.criteria import Criteria
-from flowpersist.lifecycle.model import METADATA, Head, WaitState
+from flowpersist.lifecycle.model import METADATA, Head
 
-__all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "where"]
+__all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "tool_of", "where"]
 
 #: The status attribute of expired suspensions whose expiry still has to be handled.
 EXPIRING: Final = "expiring"
@@ -27,17 +26,20 @@ def attributes_of(head: Head) -> dict[str, Scalar | None]:
     attributes.update(
         status=EXPIRING if pending(head) else str(head.status),
         live=pending(head) or not head.status.closed,
-        tool=_tool(head.waits),
+        tool=tool_of(head),
         run=_run(head),
         tenant=head.tenant,
     )
     return attributes
 
 
-def _tool(waits: Sequence[WaitState]) -> str | None:
+def tool_of(head: Head) -> str | None:
     """What the first wait asks that somebody may answer, or else the first one that only time ends."""
-    answerable = (wait.awaiting for wait in waits if wait.awaiting is not None and not wait.timed)
-    timed = (wait.awaiting for wait in waits if wait.awaiting is not None)
+    if head.removing and head.paged is not None and head.paged.pages:
+        # What is beside it may be gone.
+        return head.paged.tool
+    answerable = (wait.awaiting for wait in head.waits if wait.awaiting is not None and not wait.timed)
+    timed = (wait.awaiting for wait in head.waits if wait.awaiting is not None)
     awaiting = next(answerable, None) or next(timed, None)
     return None if awaiting is None else str(awaiting["id"])
 

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from flowpersist.backends.base import MAX_ATTRIBUTES, Scalar, check_scalar, check_text
 from flowpersist.errors.arguments import check_mapping, out_of_range
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
+from flowpersist.lifecycle.pages import Paged, PageReference, WaitPage
 from flowpersist.lifecycle.waits import (
     Answer,
     AnswerReference,
@@ -48,11 +49,14 @@ __all__ = [
     "MovedEntries",
     "MovedReceipt",
     "Notice",
+    "PageReference",
+    "Paged",
     "Schedule",
     "Status",
     "Taken",
     "Trail",
     "Until",
+    "WaitPage",
     "WaitReceipt",
     "WaitState",
     "WaitStatus",
@@ -173,7 +177,7 @@ class Trail(HeadPart, frozen=True):
 class Head(HeadPart, frozen=True):
     """All facts of a suspension. The record's attributes are copies of some of them, written in the same put."""
 
-    hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint", "question"})
+    hidden: ClassVar[frozenset[str]] = frozenset({"fingerprint", "question", "paged"})
     id: SuspensionId
     tenant: str | None
     metadata: Mapping[str, Scalar]
@@ -209,6 +213,8 @@ class Head(HeadPart, frozen=True):
     position: int = 0
     #: It is being deleted: for every verb it is gone, and what stands beside it may be.
     removing: bool = False
+    #: Where its waits stand, if not all are in the head. A head that was read has them all in ``waits`` too.
+    paged: Paged | None = None
 
     @property
     def open_waits(self) -> tuple[WaitState, ...]:

@@ -33,6 +33,7 @@ __all__ = [
     "next_reminder",
     "next_step",
     "notice_due",
+    "notices_from",
     "opened_schedule",
     "reminded",
     "take_notices",
@@ -141,8 +142,13 @@ def moved(wait: WaitState, deadline: datetime, now: datetime) -> WaitState:
 
 def notice_due(head: Head) -> datetime | None:
     """From when on somebody may take a notice; None if there is none."""
-    moments = [one.taken_until or one.at + TICK for wait in _telling(head) for one in _notices(wait)]
+    moments = [moment for wait in _telling(head) if (moment := notices_from(wait)) is not None]
     return min(moments, default=None)
+
+
+def notices_from(wait: WaitState) -> datetime | None:
+    """From when on somebody may take a notice of this wait."""
+    return min((one.taken_until or one.at + TICK for one in _notices(wait)), default=None)
 
 
 def _telling(head: Head) -> tuple[WaitState, ...]:

@@ -134,7 +134,7 @@ class WaitState(HeadPart, frozen=True):
 
     ``sequence`` is the pause that opened it, ``delivery`` the pause whose holder was given its answer, ``shown`` the
     digest of what is shown (None: no answer is needed), ``votes`` those of a quorum, the newest last. ``schedule`` is
-    None without reminders and escalation.
+    None without reminders and escalation. ``place`` orders the waits that stand on pages; 0: it has been on none.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"secret", "awaiting"})
@@ -150,6 +150,7 @@ class WaitState(HeadPart, frozen=True):
     shown: bytes | None = None
     schedule: Schedule | None = None
     votes: tuple[CastVote, ...] = ()
+    place: int = 0
 
     @property
     def open(self) -> bool:

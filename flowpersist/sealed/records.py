@@ -122,6 +122,17 @@ class SealedRecords(RecordSeals[H]):
         loaded = one.error if isinstance(one, Unreadable) else self._loaded(one, now)
         return Success(Found(loaded, now)) if isinstance(loaded, Loaded) else Failure(loaded)
 
+    async def opened(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A listed record with its whole head. What can't be opened is remembered, as by ``open``."""
+        loaded = await self.whole(record, now)
+        if isinstance(loaded, Failure):
+            self.unreadable.meet(record.ref.key, record.revision, loaded.failure())
+        return loaded
+
+    async def whole(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """A record with its head opened, and with what belongs to the head and stands beside it."""
+        return self.loaded(record, now)
+
     async def health(self) -> Result[BackendHealth, PersistenceError]:
         """One round trip, not retried: whoever asks wants to know how it is."""
         return await tried(self.backend.ping())
@@ -248,7 +259,7 @@ class SealedRecords(RecordSeals[H]):
         page = unmoved(listed.unwrap())
         opened = []
         for record in page.items:
-            opened.append(self.open(record, page.now))
+            opened.append(await self.opened(record, page.now))
             if len(record.head) > BRIEF_BYTES:
                 await asyncio.sleep(0)
         failures = [result.failure() for result in opened if isinstance(result, Failure)]

@@ -1,0 +1,62 @@
+"""Removing records that stand beside suspensions and that no head names, as a crash leaves them.
+
+Such a record is written before the head that names it, and is due once no head can name it any more. What is named then
+is not due again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import PersistenceError, RevisionConflict
+from flowpersist.hub.due import due_heads
+from flowpersist.lifecycle.moments import later
+from flowpersist.sealed.drafts import Draft, Loaded
+from flowpersist.sealed.records import SealedRecords
+
+__all__ = ["GRACE", "rearmed", "sweep_unnamed"]
+
+H = TypeVar("H")
+log = logging.getLogger("flowpersist.hub")
+#: A head that names a record is put within half of this time after the record or not at all.
+GRACE: Final = timedelta(hours=1)
+
+
+async def sweep_unnamed(
+    records: SealedRecords[H], names: Callable[[str], Awaitable[Result[frozenset[bytes], PersistenceError]]]
+) -> Result[int, PersistenceError]:
+    """Remove due records that no head names, and give their number. ``names`` gives what the head of a suspension
+    names, nothing where that is gone.
+    """
+    removed = 0
+    async for found in due_heads(records, {}):
+        if not isinstance(found, Success):
+            return Failure(found.failure())
+        record = found.unwrap()
+        suspension, _, name = record.ref.key.partition("/")
+        named = await names(suspension)
+        done: Result[object, PersistenceError]
+        if not isinstance(named, Success):
+            log.warning("record %s of %s is left as it is: %s", record.ref.key, records.namespace, named.failure())
+            done = await rearmed(records, record, later(record.now, GRACE))
+        elif name in {one.hex() for one in named.unwrap()}:
+            done = await rearmed(records, record, None)
+        else:
+            done = await records.delete(record.ref.key, revision=record.revision)
+            removed += isinstance(done, Success)
+        if isinstance(done, Failure) and not isinstance(done.failure(), RevisionConflict):
+            return Failure(done.failure())
+    return Success(removed)
+
+
+async def rearmed(
+    records: SealedRecords[H], record: Loaded[H], due_at: datetime | None
+) -> Result[object, PersistenceError]:
+    """Put a record with another due time."""
+    draft: Draft[H, Any] = Draft(head=record.head, attributes=record.attributes, due_at=due_at)
+    return await records.put(record.ref.key, draft, revision=record.revision, mark=record.mark)

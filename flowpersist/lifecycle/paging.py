@@ -1,0 +1,231 @@
+"""Bringing the waits of a head onto pages, and back: pure functions, which read and write no record.
+
+A page has the waits and receipts whose secrets have digests of one range. So a key's page is found by its secret, and a
+wait that changes changes its own page alone. A page that has grown too large is divided; once there are many more pages
+than the waits need, all are made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from attrs import frozen
+from returns.result import Failure, Result, Success
+
+from flowpersist.errors import PersistenceError, StateTooLarge
+from flowpersist.lifecycle.changes import next_moment
+from flowpersist.lifecycle.indexing import tool_of
+from flowpersist.lifecycle.model import (
+    MAX_RECEIPTS,
+    Head,
+    Paged,
+    PageReference,
+    WaitPage,
+    WaitReceipt,
+    WaitState,
+    WaitStatus,
+    replace,
+    secret_digest,
+)
+from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent
+from flowpersist.lifecycle.scheduling import notices_from
+from flowpersist.sealed.heads import packed, unpacker
+
+__all__ = ["MAX_KEPT", "NAME_BYTES", "Divided", "NewPage", "divided", "is_paged", "joined", "page_at", "read_page"]
+
+NAME_BYTES: Final = 16
+#: With more waits, and receipts beside the newest ones, than this a head has pages.
+PAGED_FROM: Final = 128
+#: A page with more entries, or more bytes, is divided. One entry may be larger.
+PER_PAGE: Final = 64
+PAGE_BYTES: Final = 32 * 1024
+#: The most waits that a suspension keeps, open ones and those that no holder has read, and the most bytes of its pages
+#: when further ones are opened.
+MAX_KEPT: Final = 20_000
+MAX_PAGES_BYTES: Final = 16 * 1024 * 1024
+#: So many replaced pages stay at least, for whoever has read an earlier head.
+KEPT_PAGES: Final = 16
+#: So many are removed by a put at least.
+REMOVED_PAGES: Final = 4
+_Entry: TypeAlias = tuple[bytes, WaitState | WaitReceipt]
+
+read_page = unpacker(PageContent)
+
+
+@frozen
+class NewPage:
+    """A page to be written."""
+
+    reference: PageReference
+    page: WaitPage
+    waits: tuple[WaitState, ...]
+
+
+@frozen
+class Divided:
+    """A head as it is stored, the pages that have to be written before it, and the names of those that earlier heads
+    have replaced and that can be removed now.
+    """
+
+    head: Head
+    new: tuple[NewPage, ...] = ()
+    removed: tuple[bytes, ...] = ()
+
+
+def is_paged(head: Head) -> bool:
+    """Whether its waits stand on pages. Once they do, they do until they are far fewer."""
+    count = len(head.waits) + max(0, len(head.receipts) - MAX_RECEIPTS)
+    has_pages = head.paged is not None and bool(head.paged.pages)
+    return count > (PAGED_FROM // 2 if has_pages else PAGED_FROM)
+
+
+def divided(head: Head, name: Callable[[], bytes], *, pages: bool) -> Result[Divided, PersistenceError]:
+    """The head with its waits on pages, or, without ``pages``, with all of them in it. ``name`` draws a page's name."""
+    stood = head.paged or Paged()
+    if not pages:
+        return Success(_with_pages(head, stood, (), ()))
+    grows = any(wait.place == 0 for wait in head.waits)
+    if grows and len(head.waits) > MAX_KEPT:
+        message = f"a suspension keeps at most {MAX_KEPT} waits, not {len(head.waits)}: end or read some first"
+        return Failure(StateTooLarge(message))
+    head = replace(head, waits=_placed(head.waits))
+    inline = head.receipts[len(head.receipts) - min(len(head.receipts), MAX_RECEIPTS) :]
+    beside = head.receipts[: len(head.receipts) - len(inline)]
+    entries: list[_Entry] = [(secret_digest(wait.secret)[:PREFIX_BYTES], wait) for wait in head.waits]
+    entries += [(receipt.digest[:PREFIX_BYTES], receipt) for receipt in beside]
+    made = _pages(entries, stood.pages, name)
+    if not isinstance(made, Success):
+        return Failure(made.failure())
+    references, new = made.unwrap()
+    size = sum(one.size for one in references)
+    if grows and size > MAX_PAGES_BYTES:
+        message = f"what is awaited and answered takes {size} bytes, over the {MAX_PAGES_BYTES} of a suspension's waits"
+        return Failure(StateTooLarge(f"{message}: put large data into the state"))
+    return Success(_with_pages(replace(head, waits=(), receipts=inline), stood, references, new, tool_of(head)))
+
+
+def joined(stored: Head, contents: Sequence[PageContent]) -> Head:
+    """The head as it was divided."""
+    waits = [*(wait for content in contents for wait in content.waits)]
+    receipts = [receipt for content in contents for receipt in content.receipts]
+    waits.sort(key=lambda wait: wait.place)
+    return replace(stored, waits=tuple(waits), receipts=(*receipts, *stored.receipts))
+
+
+def _placed(waits: Sequence[WaitState]) -> tuple[WaitState, ...]:
+    """The waits with places that rise in their order; one that has its place keeps it."""
+    placed: list[WaitState] = []
+    last = 0
+    for wait in waits:
+        last = wait.place if wait.place > last else last + 1
+        placed.append(wait if wait.place == last else replace(wait, place=last))
+    return tuple(placed)
+
+
+def _with_pages(
+    head: Head,
+    stood: Paged,
+    pages: tuple[PageReference, ...],
+    new: tuple[NewPage, ...],
+    tool: str | None = None,
+) -> Divided:
+    named = {one.name for one in pages}
+    over = stood.replaced[: max(0, len(stood.replaced) - KEPT_PAGES, 0 if pages else len(stood.replaced))]
+    removed = over if not pages else over[: max(REMOVED_PAGES, len(new))]
+    dropped = tuple(one.name for one in stood.pages if one.name not in named)
+    replaced = (*stood.replaced[len(removed) :], *dropped)
+    paged = Paged(pages, replaced, tool) if pages or replaced else None
+    return Divided(replace(head, paged=paged), new, removed)
+
+
+def _pages(
+    entries: Sequence[_Entry], stood: Sequence[PageReference], name: Callable[[], bytes]
+) -> Result[tuple[tuple[PageReference, ...], tuple[NewPage, ...]], PersistenceError]:
+    if len(stood) > 2 * (len(entries) // (PER_PAGE // 2) + 1):
+        stood = ()
+    starts = [one.start for one in stood] or [b""]
+    groups: list[list[_Entry]] = [[] for _ in starts]
+    for entry in entries:
+        groups[page_at(starts, entry[0])].append(entry)
+    references: list[PageReference] = []
+    new: list[NewPage] = []
+    for number, group in enumerate(groups):
+        known = stood[number] if stood else None
+        made = _divided(starts[number], group, known, name)
+        if not isinstance(made, Success):
+            return Failure(made.failure())
+        for one in made.unwrap():
+            references.append(one if isinstance(one, PageReference) else one.reference)
+            new += [] if isinstance(one, PageReference) else [one]
+    return Success((tuple(references), tuple(new)))
+
+
+def page_at(starts: Sequence[bytes], prefix: bytes) -> int:
+    """The number of the page on which a secret with a digest of that prefix stands."""
+    return max(0, bisect_right(starts, prefix) - 1)
+
+
+def _divided(
+    start: bytes, group: list[_Entry], known: PageReference | None, name: Callable[[], bytes]
+) -> Result[list[PageReference | NewPage], PersistenceError]:
+    """The pages of a range; the known one where nothing of it has changed."""
+    if not group:
+        return Success([])
+    middle = None if len(group) <= PER_PAGE else _middle(group)
+    if middle is None:
+        made = _new_page(start, group, known, name)
+        if not isinstance(made, Success):
+            return Failure(made.failure())
+        page = made.unwrap()
+        reference = page if isinstance(page, PageReference) else page.reference
+        middle = _middle(group) if reference.size > PAGE_BYTES else None
+        if middle is None:
+            return Success([page])
+    left = _divided(start, [one for one in group if one[0] < middle], None, name)
+    right = _divided(middle, [one for one in group if one[0] >= middle], None, name)
+    return left.bind(lambda first: right.map(lambda second: [*first, *second]))
+
+
+def _middle(group: Sequence[_Entry]) -> bytes | None:
+    """Where a group is divided in two; None where it can't be."""
+    prefixes = sorted(prefix for prefix, _ in group)
+    middle = prefixes[len(prefixes) // 2]
+    if middle != prefixes[0]:
+        return middle
+    return next((prefix for prefix in prefixes if prefix != middle), None)
+
+
+def _new_page(
+    start: bytes, group: Sequence[_Entry], known: PageReference | None, name: Callable[[], bytes]
+) -> Result[PageReference | NewPage, PersistenceError]:
+    waits = tuple(sorted((one for _, one in group if isinstance(one, WaitState)), key=lambda wait: wait.place))
+    receipts = tuple(sorted((one for _, one in group if isinstance(one, WaitReceipt)), key=lambda one: one.digest))
+    content = packed(PageContent(waits, receipts))
+    if not isinstance(content, Success):
+        return Failure(content.failure())
+    data = content.unwrap()
+    digest = hashlib.sha256(data).digest()
+    if known is not None and known.digest == digest:
+        return Success(known)
+    reference = PageReference(
+        name=name(),
+        digest=digest,
+        size=len(data),
+        start=start,
+        entries=len(group),
+        open=sum(wait.open for wait in waits),
+        needed=sum(wait.needed for wait in waits),
+        undelivered=sum(wait.undelivered for wait in waits),
+        expired=sum(wait.status is WaitStatus.EXPIRED for wait in waits),
+        change=_first(next_moment(wait) for wait in waits if wait.open),
+        notice=_first(notices_from(wait) for wait in waits if wait.open),
+    )
+    return Success(NewPage(reference, WaitPage(data), waits))
+
+
+def _first(moments: Iterable[datetime | None]) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
