@@ -18,14 +18,7 @@ from attrs import evolve
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Put, Record, StorageBackend, Written
-from flowpersist.errors import (
-    DeadlinePassed,
-    IntegrityError,
-    PersistenceError,
-    RevisionConflict,
-    StateTooLarge,
-    TamperedEnvelope,
-)
+from flowpersist.errors import IntegrityError, PersistenceError, StateTooLarge, TamperedEnvelope
 from flowpersist.hub.room import room_of_pages, room_of_waits
 from flowpersist.hub.sweeping import GRACE, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId
@@ -189,24 +182,32 @@ class PagedHeads(SealedRecords[Head]):
         made = divided(draft.head, partial(self.runtime.entropy, NAME_BYTES), pages=pages)
         if not isinstance(made, Success):
             return Failure(made.failure())
-        parts = made.unwrap()
+        parts, now = made.unwrap(), self.reckoned()
+        told = await self._write(draft, parts, now)
+        if isinstance(told, Success) and told.unwrap() > now + GRACE / 4:
+            # The store's clock was moved, so that these are due too soon.
+            await self._remove(draft.head.id, [one.reference.name for one in parts.new])
+            parts, now = parts.renamed(partial(self.runtime.entropy, NAME_BYTES)), told.unwrap()
+            told = await self._write(draft, parts, now)
+        if not isinstance(told, Success):
+            return Failure(told.failure())
         stored = evolve(draft, head=_knowing(parts.head, await self._remove(draft.head.id, parts.removed)))
         if pages and draft.room:
-            stored = evolve(stored, room=room_of_pages(parts.head, len(draft.head.waits)))
+            stored = evolve(stored, room=room_of_pages(parts.head, draft.head.waits))
         if parts.new:
-            begun = await self._write(draft, parts)
-            if not isinstance(begun, Success):
-                return Failure(begun.failure())
-            bounds = (draft.not_after, later(begun.unwrap(), GRACE / 2))
+            bounds = (draft.not_after, later(now, GRACE / 2))
             stored = evolve(stored, not_after=min(bound for bound in bounds if bound is not None))
         written = await super().put(key, stored, revision=revision, mark=mark)
-        if isinstance(written, Failure) and isinstance(written.failure(), RevisionConflict | DeadlinePassed | StateTooLarge):
+        # Of any other error, a conflict among them, the put may have been done: then the sweep decides.
+        if isinstance(written, Failure) and isinstance(written.failure(), StateTooLarge):
             await self._remove(draft.head.id, [one.reference.name for one in parts.new])
         return written
 
-    async def _write(self, draft: Draft[Head, Any], parts: Divided) -> Result[datetime, PersistenceError]:
-        """Write the pages that no head names yet; gives when that began."""
-        head, now = draft.head, self.reckoned()
+    async def _write(
+        self, draft: Draft[Head, Any], parts: Divided, now: datetime
+    ) -> Result[datetime, PersistenceError]:
+        """Write the pages that no head names yet; gives what the store says of its clock."""
+        head, told = draft.head, now
         attributes = {"suspension": str(head.id), "tenant": head.tenant}
         failed = await self.pages.ready(attributes)
         if failed is not None:
@@ -222,7 +223,8 @@ class PagedHeads(SealedRecords[Head]):
             for written in await self.pages.put_all(puts):
                 if not isinstance(written, Written):
                     return Failure(written)
-        return Success(now)
+                told = max(told, written.now)
+        return Success(told)
 
     async def _remove(self, suspension: SuspensionId, names: Sequence[bytes]) -> list[bytes]:
         """Remove pages whose waits no head needs any more; gives those that are still there."""

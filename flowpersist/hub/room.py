@@ -24,9 +24,11 @@ ROOM_OF_NOTICE: Final = 72
 ROOM_OF_TAKING: Final = 16
 #: For the newest audit entries, as many as stay in a head and those of one more put.
 ROOM_OF_TRAIL: Final = 16 * 1024
-#: For the reference to a page, of which a divided one needs one more; a page has at least about so many waits.
+#: For the reference to a page, of which a divided one needs one more; each half has about so many waits, or so many
+#: bytes.
 ROOM_OF_PAGE: Final = 112
 WAITS_OF_PAGE: Final = 32
+BYTES_OF_PAGE: Final = 16 * 1024
 #: Bytes for a vote that a quorum still needs.
 ROOM_OF_VOTE: Final = 512
 
@@ -56,9 +58,10 @@ def room_of(head: Head) -> int:
     return ROOM + _of_trail(head) + room_of_waits(head.waits)
 
 
-def room_of_pages(head: Head, waits: int) -> int:
-    """The same of a head whose ``waits`` stand on pages, so many that each answer may divide one."""
-    return ROOM + _of_trail(head) + ROOM_OF_PAGE * (1 + waits // WAITS_OF_PAGE)
+def room_of_pages(head: Head, waits: Sequence[WaitState]) -> int:
+    """The same of a head whose ``waits`` stand on pages: what they will take divides some of these."""
+    further = 1 + len(waits) // WAITS_OF_PAGE + room_of_waits(waits) // BYTES_OF_PAGE
+    return ROOM + _of_trail(head) + ROOM_OF_PAGE * further
 
 
 def room_of_waits(waits: Sequence[WaitState]) -> int:

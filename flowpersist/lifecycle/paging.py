@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError, StateTooLarge
@@ -74,6 +74,17 @@ class Divided:
     head: Head
     new: tuple[NewPage, ...] = ()
     removed: tuple[bytes, ...] = ()
+
+    def renamed(self, name: Callable[[], bytes]) -> Divided:
+        """The same with other names of the new pages."""
+        names = {one.reference.name: name() for one in self.new}
+
+        def again(one: PageReference) -> PageReference:
+            return replace(one, name=names[one.name]) if one.name in names else one
+
+        paged = self.head.paged or Paged()
+        head = replace(self.head, paged=replace(paged, pages=tuple(map(again, paged.pages))))
+        return evolve(self, head=head, new=tuple(evolve(one, reference=again(one.reference)) for one in self.new))
 
 
 def is_paged(head: Head) -> bool:
