@@ -45,10 +45,11 @@ __all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition", "givers_of"]
 
 #: The most time that a step may keep the event loop.
 _SLICE_SECONDS: Final = 0.01
-#: The most characters, as JSON, of all open waits of a run together, since the small head of its record holds them.
-ROOM_BYTES: Final = 96 * 1024
+#: The most characters, as JSON, of one question, and of those of all open waits of a run together.
+QUESTION_BYTES: Final = 96 * 1024
+ROOM_BYTES: Final = 4 * 1024 * 1024
 #: The most waits of a run that are open at a time. Further ones open as these are answered.
-MAX_OPEN: Final = 500
+MAX_OPEN: Final = 10_000
 #: The most bytes, in UTF-8, of a step's path that names a wait.
 MAX_PATH_BYTES: Final = 500
 
@@ -153,9 +154,9 @@ class Context(ABC):
     def register(self, node: Node, place: StepPosition, awaited: AwaitInput[object]) -> Failed | Pending:
         """Open a wait under the step's path if it fits; otherwise it opens after others are answered."""
         size = awaited.size
-        if size > ROOM_BYTES:
+        if size > QUESTION_BYTES:
             return self.failed(
-                node, f"its question takes {size} characters, over the limit of {ROOM_BYTES}: show less data"
+                node, f"its question takes {size} characters, over the limit of {QUESTION_BYTES}: show less data"
             )
         if len(place.path.encode()) > MAX_PATH_BYTES:
             return self.failed(node, f"its path has more than {MAX_PATH_BYTES} bytes: give shorter ids, or nest less")

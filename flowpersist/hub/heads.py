@@ -62,9 +62,9 @@ class Heads(PagedHeads):
         vars(bound).update(_provisional=True)
         return bound
 
-    async def read(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
-        """One record, or none; ``RollbackDetected`` where the ledger knows a later one."""
-        found = await super().read(key, body=body)
+    async def bare(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
+        """One record, or none; ``RollbackDetected`` where the ledger knows a later one. Pages are read after that."""
+        found = await super().bare(key, body=body)
         ledger = self.ledger
         if ledger is None or not isinstance(found, Success):
             return found
@@ -74,7 +74,7 @@ class Heads(PagedHeads):
                 return Failure(known.failure())
             entry = known.unwrap()
             for again in (False, True):
-                found = await super().read(key, body=body) if again else found
+                found = await super().bare(key, body=body) if again else found
                 if not isinstance(found, Success):
                     return found
                 record = found.unwrap().record
@@ -88,15 +88,15 @@ class Heads(PagedHeads):
 
     async def refused(self, key: str) -> PersistenceError | None:
         """Why the ledger refuses what stands there, for whoever reads it without a key; it may not be readable."""
-        read = None if self.ledger is None else await self.read(key)
+        read = None if self.ledger is None else await self.bare(key)
         failed = read.failure() if isinstance(read, Failure) else None
         return failed if isinstance(failed, RollbackDetected | LedgerUnavailable) else None
 
-    async def read_many(
+    async def bare_many(
         self, keys: Sequence[str], *, body: bool = False
     ) -> Result[tuple[Result[Found[Head], PersistenceError], ...], PersistenceError]:
         """Several records, each for itself, in the order of the keys."""
-        read = await super().read_many(keys, body=body)
+        read = await super().bare_many(keys, body=body)
         if self.ledger is None or not isinstance(read, Success):
             return read
         known = await self.ledger.read_many(keys)
@@ -111,7 +111,7 @@ class Heads(PagedHeads):
             stands = "back" if isinstance(entry, PersistenceError) else standing(head, entry, self.ledger.since)
             if stands == "ahead" and head is not None:
                 ahead[key] = head
-            every.append(found if isinstance(found, Failure) or stands != "back" else await self.read(key, body=body))
+            every.append(found if isinstance(found, Failure) or stands != "back" else await self.bare(key, body=body))
         await self._raise(ahead)
         return Success(tuple(every))
 
@@ -144,7 +144,7 @@ class Heads(PagedHeads):
             stands = "back" if isinstance(entry, PersistenceError) else standing(heads[key], entry, ledger.since)
             if stands == "ahead":
                 ahead[key] = heads[key]
-            checked = await self.read(key) if stands == "back" else None
+            checked = await self.bare(key) if stands == "back" else None
             if isinstance(checked, Failure):
                 left_out[key] = checked.failure()
         await self._raise(ahead)

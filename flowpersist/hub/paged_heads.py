@@ -79,7 +79,7 @@ class PagedHeads(SealedRecords[Head]):
         known: dict[bytes, PageContent] = {}
         revision: int | None = None
         for _ in range(LOOKS):
-            found = await super().read(key, body=body)
+            found = await self.bare(key, body=body)
             record = found.unwrap().record if isinstance(found, Success) else None
             if record is None:
                 return found
@@ -91,15 +91,15 @@ class PagedHeads(SealedRecords[Head]):
             revision = record.revision
         return Failure(contended(key, self.backend.name))
 
-    async def bare(self, key: str) -> Result[Found[Head], PersistenceError]:
+    async def bare(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
         """The same without the waits that stand on pages: whoever looks at these is refused."""
-        return await super().read(key)
+        return await super().read(key, body=body)
 
     async def read_many(
         self, keys: Sequence[str], *, body: bool = False
     ) -> Result[tuple[Result[Found[Head], PersistenceError], ...], PersistenceError]:
         """Several records, each for itself, in the order of the keys."""
-        read = await super().read_many(keys, body=body)
+        read = await self.bare_many(keys, body=body)
         if not isinstance(read, Success):
             return read
         every: list[Result[Found[Head], PersistenceError]] = []
@@ -112,6 +112,12 @@ class PagedHeads(SealedRecords[Head]):
                 every.append(found if record is None else await self.read(key, body=body))
         return Success(tuple(every))
 
+    async def bare_many(
+        self, keys: Sequence[str], *, body: bool = False
+    ) -> Result[tuple[Result[Found[Head], PersistenceError], ...], PersistenceError]:
+        """The same without the waits that stand on pages."""
+        return await super().read_many(keys, body=body)
+
     async def whole(self, record: Record, now: datetime) -> Result[Loaded[Head], PersistenceError]:
         """A listed record with all its waits. Where it has changed since, it is as it is now; one that is gone is
         being removed.
@@ -121,6 +127,13 @@ class PagedHeads(SealedRecords[Head]):
             return loaded
         whole = await self._whole(loaded.unwrap(), {})
         return whole if whole is not None else await self._again(loaded.unwrap())
+
+    async def completed(self, bare: Loaded[Head]) -> Result[Loaded[Head], PersistenceError]:
+        """A record with the waits of its pages, which must be there: whoever has put back a head alone has to put back
+        these too.
+        """
+        whole = await self._whole(bare, {})
+        return Failure(_missing(bare)) if whole is None else whole
 
     async def _again(self, listed: Loaded[Head]) -> Result[Loaded[Head], PersistenceError]:
         read = await self.read(listed.ref.key, body=listed.body is not None)

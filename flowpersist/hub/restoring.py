@@ -100,7 +100,10 @@ async def _written(heads: Heads, ledger: Ledger, record: Loaded[Head]) -> Result
     admitted = await ledger.admit(key, record.head)
     if not isinstance(admitted, Success) or not admitted.unwrap():
         return admitted
+    whole = await heads.completed(record)
+    if not isinstance(whole, Success):
+        return whole
     # The put adds one.
-    head: Head = replace(record.head, position=floor_of(admitted.unwrap() - 1))
+    head: Head = replace(whole.unwrap().head, position=floor_of(admitted.unwrap() - 1))
     draft: Draft[Head] = Draft(head, attributes_of(head), due_at(head))
     return await heads.put(key, draft, revision=record.revision, mark=record.mark)

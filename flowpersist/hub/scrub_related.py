@@ -108,6 +108,9 @@ def _orphan(record: Loaded[Any], owner: Head | None) -> list[Trouble]:
         armed = RecordChange(raw.write_id(), due_at=record.now + GRACE)
         return await raw.put(seen.ref, armed, if_revision=seen.revision)
 
+    if isinstance(head, WaitPage) and record.due_at is not None:
+        # It may be about to be named, also by the first head of its suspension. The sweep comes to it.
+        return []
     if owner is None:
         return [Trouble("orphan", None, "no suspension has it any more", delete)]
     made = getattr(head, "suspension_created_at", owner.created_at)

@@ -16,7 +16,7 @@ from typing import Final
 from attrs import frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.backends.base import NamespaceSchema, Range, StorageBackend, Where
+from flowpersist.backends.base import NamespaceSchema, Put, Range, StorageBackend, Where
 from flowpersist.errors import PersistenceError, RevisionConflict, StorageError, TamperedEnvelope
 from flowpersist.hub.audit_log import AuditLog, log_schemas
 from flowpersist.hub.audit_trail import AuditTrail
@@ -144,16 +144,22 @@ class SideRecords:
 
     async def keep(self, head: Head, receipts: Sequence[WaitReceipt]) -> Result[None, PersistenceError]:
         """Store receipts that are about to leave their head."""
-        for receipt in receipts:
-            draft = Draft(
-                head=MovedReceipt(receipt, head.created_at),
-                attributes={"suspension": str(head.id), "tenant": head.tenant},
-                due_at=None,
-            )
-            written = await self.receipts.put(receipt_key(head.id, receipt.digest), draft, revision=0)
-            # A conflict is the same receipt, written by an earlier attempt.
-            if isinstance(written, Failure) and not isinstance(written.failure(), RevisionConflict):
-                return Failure(written.failure())
+        attributes = {"suspension": str(head.id), "tenant": head.tenant}
+        failed = await self.receipts.ready(attributes)
+        if failed is not None:
+            return Failure(failed)
+        for start in range(0, len(receipts), PAGE):
+            puts: list[Put] = []
+            for receipt in receipts[start : start + PAGE]:
+                draft: Draft[MovedReceipt] = Draft(MovedReceipt(receipt, head.created_at), attributes, None)
+                put = self.receipts.sealed_put(receipt_key(head.id, receipt.digest), draft, 0)
+                if not isinstance(put, Success):
+                    return Failure(put.failure())
+                puts.append(put.unwrap())
+            for written in await self.receipts.put_all(puts):
+                # A conflict is the same receipt, written by an earlier attempt.
+                if isinstance(written, PersistenceError) and not isinstance(written, RevisionConflict):
+                    return Failure(written)
         return Success(None)
 
     async def receipt(

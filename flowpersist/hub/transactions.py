@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import datetime
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
@@ -55,6 +55,8 @@ from flowpersist.sealed.retrying import Runtime
 __all__ = ["AnyAuthorizer", "Authorizer", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
+#: So many receipts leave a head in one put.
+MOVED_AT_ONCE: Final = 200
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 
 
@@ -352,9 +354,11 @@ class Suspensions:
     async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
         """Move the oldest receipts to records of their own, before the head without them is written.
 
-        Only receipts that are in the ``durable`` head are moved, since this put may fail.
+        Only receipts that are in the ``durable`` head are moved, since this put may fail, and of very many only as
+        many as it adds, so that nobody's verb takes long for what earlier ones did.
         """
-        over = head.receipts[: min(durable, max(0, len(head.receipts) - MAX_RECEIPTS))]
+        most = max(MOVED_AT_ONCE, len(head.receipts) - durable)
+        over = head.receipts[: min(durable, most, max(0, len(head.receipts) - MAX_RECEIPTS))]
         if not over:
             return Success(head)
         kept = await self.side_records.keep(head, over)
