@@ -21,11 +21,11 @@ from flowpersist.backends.base import Put, Record, StorageBackend, Written
 from flowpersist.errors import IntegrityError, PersistenceError, StateTooLarge, TamperedEnvelope
 from flowpersist.hub.room import room_of_pages, room_of_waits
 from flowpersist.hub.sweeping import GRACE, sweep_unnamed
-from flowpersist.keys.suspension_key import SuspensionId
+from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Paged, PageReference, WaitPage, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
-from flowpersist.lifecycle.paging import NAME_BYTES, Divided, NewPage, divided, is_paged, joined, read_page
+from flowpersist.lifecycle.paging import NAME_BYTES, Divided, NewPage, divided, enough, is_paged, joined, part_of, read_page
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.heads import NO_BODY
@@ -90,6 +90,30 @@ class PagedHeads(SealedRecords[Head]):
                 return Failure(_missing(record))
             revision = record.revision
         return Failure(contended(key, self.backend.name))
+
+    async def read_part(self, key: SuspensionKey) -> Result[Found[Head], PersistenceError]:
+        """The record with the page of the wait that the key opens, where that is enough to answer it; else with all its
+        waits, or none.
+        """
+        found = await self.bare(str(key.id))
+        record = found.unwrap().record if isinstance(found, Success) else None
+        reference = None if record is None else enough(record.head, key.secret, record.now)
+        if record is None or reference is None:
+            return found if record is None or not _pages(record.head) else await self._read_whole(record)
+        read = await self.pages.read(page_key(record.head.id, reference.name))
+        page = read.unwrap().record if isinstance(read, Success) else None
+        if page is None:
+            return Failure(read.failure()) if isinstance(read, Failure) else await self.read(str(key.id))
+        content = _content(record.head, reference, page.head)
+        if not isinstance(content, Success):
+            return Failure(content.failure())
+        return Success(Found(evolve(record, head=part_of(record.head, reference, content.unwrap())), record.now))
+
+    async def _read_whole(self, bare: Loaded[Head]) -> Result[Found[Head], PersistenceError]:
+        whole = await self._whole(bare, {})
+        if whole is None:
+            return await self.read(bare.ref.key)
+        return whole.map(lambda loaded: Found(loaded, loaded.now))
 
     async def bare(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
         """The same without the waits that stand on pages: whoever looks at these is refused."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -42,6 +43,7 @@ from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
     MAX_RECEIPTS,
     Head,
+    PartOfHead,
     WaitReceipt,
     WaitState,
     find,
@@ -57,6 +59,7 @@ __all__ = ["AnyAuthorizer", "Authorizer", "Snapshot", "Suspensions"]
 T = TypeVar("T")
 #: So many receipts leave a head in one put.
 MOVED_AT_ONCE: Final = 200
+Find: TypeAlias = Callable[[], Awaitable[Result[Found[Head], PersistenceError]]]
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 
 
@@ -176,11 +179,23 @@ class Suspensions:
                 return Failure(seen.failure())
             return await self._put_or_give(verb, by, seen.unwrap(), await decide(seen.unwrap()), writes)
 
-        updated = await self.update(verb, actor, record_key(key), decided, body=body, done=done)
+        updated = await self.update(
+            verb, actor, record_key(key), decided, body=body, done=done, find=self._part(verb, key)
+        )
         await self._cleaned_up(key, writes, updated)
         if not self._provisional:
             await self._note_refusal(verb, by, key, updated)
         return updated.result
+
+    def _part(self, verb: str, key: SuspensionKey | SuspensionId) -> Find | None:
+        """How the record is found, where an answer needs one page of its waits; None: it is read whole.
+
+        An authorizer and an observer are shown all waits.
+        """
+        shown = self._authorizer is not None or self.observer.on_event is not None
+        if verb != "answer" or shown or isinstance(key, SuspensionId):
+            return None
+        return partial(self.records.read_part, key)
 
     async def _note_refusal(
         self, verb: str, by: By | None, key: SuspensionKey | SuspensionId, updated: Updated[Head, T]
@@ -209,6 +224,7 @@ class Suspensions:
         *,
         body: bool = False,
         new: bool = False,
+        find: Find | None = None,
         done: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Updated[Head, T]:
         """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``done`` is
@@ -218,7 +234,7 @@ class Suspensions:
         if new:
             updated = await self.records.create(key, decide)
         else:
-            updated = await self.records.update(key, decide, body=body)
+            updated = await self.records.update(key, decide, body=body, find=find)
         if done is not None:
             done(updated.result)
         self.measure(verb, updated)
@@ -357,6 +373,8 @@ class Suspensions:
         Only receipts that are in the ``durable`` head are moved, since this put may fail, and of very many only as
         many as it adds, so that nobody's verb takes long for what earlier ones did.
         """
+        if isinstance(head, PartOfHead):
+            return Success(head)
         most = max(MOVED_AT_ONCE, len(head.receipts) - durable)
         over = head.receipts[: min(durable, most, max(0, len(head.receipts) - MAX_RECEIPTS))]
         if not over:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus, replace
+from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus, replace, rest_of, whole
 from flowpersist.lifecycle.moments import TICK, later
 from flowpersist.lifecycle.scheduling import escalated, ladder, next_reminder, next_step, notice_due, reminded
 
@@ -31,8 +31,7 @@ def next_change(head: Head) -> datetime | None:
         if wait.status is WaitStatus.OPEN
         and (moment := wait.deadline if wait.schedule is None or head.cancelling else next_moment(wait)) is not None
     ]
-    if head.lease_until is not None:
-        moments.append(head.lease_until)
+    moments += [moment for moment in (head.lease_until, rest_of(head).change) if moment is not None]
     return min(moments, default=None)
 
 
@@ -50,7 +49,7 @@ def due_at(head: Head) -> datetime | None:
     if purged is not None and not pending(head):
         return purged
     change = next_change(head)
-    moments = [head.claimable_at, None if change is None else change + TICK, notice_due(head)]
+    moments = [head.claimable_at, None if change is None else change + TICK, notice_due(head), rest_of(head).notice]
     return min((moment for moment in moments if moment is not None), default=None)
 
 
@@ -134,27 +133,27 @@ def update_status(head: Head, moment: datetime) -> Head:
 
 
 def _supersede(head: Head, moment: datetime) -> Head:
-    waits = (replace(w, status=WaitStatus.SUPERSEDED, closed_at=moment) if w.open else w for w in head.waits)
+    waits = (replace(w, status=WaitStatus.SUPERSEDED, closed_at=moment) if w.open else w for w in whole(head).waits)
     return replace(head, waits=tuple(waits))
 
 
 def _hopeless(head: Head) -> bool:
     expired = [wait for wait in head.waits if wait.status is WaitStatus.EXPIRED]
     if head.until == "all":
-        return bool(expired)
-    return head.until == "any" and len(expired) == len(head.waits)
+        return bool(expired or rest_of(head).expired)
+    return head.until == "any" and len(expired) == len(whole(head).waits)
 
 
 def _ready(head: Head) -> bool:
     if head.until == "each":
-        return any(wait.undelivered for wait in head.waits)
-    return not head.open_waits
+        return bool(rest_of(head).undelivered) or any(wait.undelivered for wait in head.waits)
+    return not (rest_of(head).open or head.open_waits)
 
 
 def close(head: Head, status: Status, moment: datetime, *, reason: str | None = None) -> Head:
     """Close a suspension with its open waits and its lease. It stays as a tombstone for the retention."""
     ended = WaitStatus.EXPIRED if status is Status.EXPIRED else WaitStatus.CLOSED
-    waits = tuple(replace(w, status=ended, closed_at=moment) if w.open else w for w in head.waits)
+    waits = tuple(replace(w, status=ended, closed_at=moment) if w.open else w for w in whole(head).waits)
     return replace(
         head,
         status=status,

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from flowpersist.backends.base import MAX_ATTRIBUTES, Scalar, check_scalar, check_text
 from flowpersist.errors.arguments import check_mapping, out_of_range
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.pages import Paged, PageReference, WaitPage
+from flowpersist.lifecycle.pages import NO_REST, Paged, PageReference, Rest, WaitPage
 from flowpersist.lifecycle.waits import (
     Answer,
     AnswerReference,
@@ -51,6 +51,7 @@ __all__ = [
     "Notice",
     "PageReference",
     "Paged",
+    "PartOfHead",
     "Schedule",
     "Status",
     "Taken",
@@ -62,7 +63,9 @@ __all__ = [
     "WaitStatus",
     "fingerprint",
     "replace",
+    "rest_of",
     "secret_digest",
+    "whole",
 ]
 
 Until: TypeAlias = Literal["all", "any", "each"]
@@ -225,6 +228,30 @@ class Head(HeadPart, frozen=True):
     def answerable_waits(self) -> tuple[WaitState, ...]:
         """Those of them that somebody may answer."""
         return tuple([wait for wait in self.open_waits if not wait.timed])
+
+
+class PartOfHead(Head, frozen=True):
+    """A head of which one page was read: ``waits`` are those of that page, ``rest`` stands for the others, and the
+    first ``beside`` receipts are the page's.
+
+    It is enough to answer a wait of the page. What needs all waits refuses it: see ``whole``.
+    """
+
+    rest: Rest = NO_REST
+    page: bytes = b""
+    beside: int = 0
+
+
+def rest_of(head: Head) -> Rest:
+    """How the waits stand that were not read."""
+    return head.rest if isinstance(head, PartOfHead) else NO_REST
+
+
+def whole(head: Head) -> Head:
+    """The head, with all its waits; ``ValueError`` where only a part was read."""
+    if isinstance(head, PartOfHead):
+        raise ValueError("this takes all waits of a suspension, and one page of them was read")
+    return head
 
 
 def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from flowpersist.lifecycle.waits import HeadPart, WaitReceipt, WaitState
 
-__all__ = ["PREFIX_BYTES", "UNREAD", "PageContent", "PageReference", "Paged", "WaitPage"]
+__all__ = ["NO_REST", "PREFIX_BYTES", "UNREAD", "PageContent", "PageReference", "Paged", "Rest", "WaitPage"]
 
 #: The bytes of the digest of a wait's secret that say on which page it stands.
 PREFIX_BYTES: Final = 8
@@ -64,6 +64,20 @@ class Paged(HeadPart, frozen=True):
     pages: tuple[PageReference, ...] = ()
     replaced: tuple[bytes, ...] = ()
     tool: str | None = None
+
+
+class Rest(HeadPart, frozen=True):
+    """In short, how the waits of the pages stand that were not read; the fields are those of ``PageReference``."""
+
+    open: int = 0
+    needed: int = 0
+    undelivered: int = 0
+    expired: int = 0
+    change: datetime | None = None
+    notice: datetime | None = None
+
+
+NO_REST: Final = Rest()
 
 
 class _Unread(tuple[Any, ...]):

@@ -24,6 +24,7 @@ from flowpersist.lifecycle.model import (
     Head,
     Paged,
     PageReference,
+    PartOfHead,
     WaitPage,
     WaitReceipt,
     WaitState,
@@ -31,11 +32,11 @@ from flowpersist.lifecycle.model import (
     replace,
     secret_digest,
 )
-from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent
+from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent, Rest
 from flowpersist.lifecycle.scheduling import notices_from
 from flowpersist.sealed.heads import packed, unpacker
 
-__all__ = ["MAX_KEPT", "NAME_BYTES", "Divided", "NewPage", "divided", "is_paged", "joined", "page_at", "read_page"]
+__all__ = ["MAX_KEPT", "NAME_BYTES", "Divided", "NewPage", "divided", "enough", "is_paged", "joined", "part_of", "read_page"]
 
 NAME_BYTES: Final = 16
 #: With more waits, and receipts beside the newest ones, than this a head has pages.
@@ -89,6 +90,8 @@ class Divided:
 
 def is_paged(head: Head) -> bool:
     """Whether its waits stand on pages. Once they do, they do until they are far fewer."""
+    if isinstance(head, PartOfHead):
+        return True
     count = len(head.waits) + max(0, len(head.receipts) - MAX_RECEIPTS)
     has_pages = head.paged is not None and bool(head.paged.pages)
     return count > (PAGED_FROM // 2 if has_pages else PAGED_FROM)
@@ -96,6 +99,8 @@ def is_paged(head: Head) -> bool:
 
 def divided(head: Head, name: Callable[[], bytes], *, pages: bool) -> Result[Divided, PersistenceError]:
     """The head with its waits on pages, or, without ``pages``, with all of them in it. ``name`` draws a page's name."""
+    if isinstance(head, PartOfHead):
+        return _divided_part(head, name)
     stood = head.paged or Paged()
     if not pages:
         return Success(_with_pages(head, stood, (), ()))
@@ -125,6 +130,62 @@ def joined(stored: Head, contents: Sequence[PageContent]) -> Head:
     receipts = [receipt for content in contents for receipt in content.receipts]
     waits.sort(key=lambda wait: wait.place)
     return replace(stored, waits=tuple(waits), receipts=(*receipts, *stored.receipts))
+
+
+def part_of(stored: Head, reference: PageReference, content: PageContent) -> PartOfHead:
+    """A head with the waits of one page."""
+    others = [one for one in _references(stored) if one is not reference]
+    rest = Rest(
+        open=sum(one.open for one in others),
+        needed=sum(one.needed for one in others),
+        undelivered=sum(one.undelivered for one in others),
+        expired=sum(one.expired for one in others),
+        change=_first(one.change for one in others),
+        notice=_first(one.notice for one in others),
+    )
+    fields = {name: getattr(stored, name) for name in Head.__struct_fields__}
+    fields.update(waits=content.waits, receipts=(*content.receipts, *stored.receipts))
+    return PartOfHead(**fields, rest=rest, page=reference.name, beside=len(content.receipts))
+
+
+def enough(stored: Head, key: bytes, now: datetime) -> PageReference | None:
+    """The page of the wait whose secret that is, where an answer to it needs no other one: nothing has come by time,
+    and nothing ends with it but the pause. None where all pages are needed.
+    """
+    references = _references(stored)
+    if not references or stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
+        return None
+    if stored.until == "all" and any(one.expired for one in references):
+        return None
+    moment = _first([stored.lease_until, *(one.change for one in references)])
+    if moment is not None and now > moment:
+        return None
+    return references[page_at([one.start for one in references], secret_digest(key)[:PREFIX_BYTES])]
+
+
+def _references(head: Head) -> Sequence[PageReference]:
+    return () if head.paged is None else head.paged.pages
+
+
+def _divided_part(part: PartOfHead, name: Callable[[], bytes]) -> Result[Divided, PersistenceError]:
+    """The same of a head of which one page was read: the others stay."""
+    stood = part.paged or Paged()
+    entries: list[_Entry] = [(secret_digest(wait.secret)[:PREFIX_BYTES], wait) for wait in part.waits]
+    entries += [(receipt.digest[:PREFIX_BYTES], receipt) for receipt in part.receipts[: part.beside]]
+    references: list[PageReference] = []
+    new: list[NewPage] = []
+    for known in stood.pages:
+        if known.name != part.page:
+            references.append(known)
+            continue
+        made = _divided(known.start, entries, known, name)
+        if not isinstance(made, Success):
+            return Failure(made.failure())
+        references += [one if isinstance(one, PageReference) else one.reference for one in made.unwrap()]
+        new = [one for one in made.unwrap() if isinstance(one, NewPage)]
+    fields = {field: getattr(part, field) for field in Head.__struct_fields__}
+    fields.update(waits=(), receipts=part.receipts[part.beside :])
+    return Success(_with_pages(Head(**fields), stood, tuple(references), tuple(new), stood.tool))
 
 
 def _placed(waits: Sequence[WaitState]) -> tuple[WaitState, ...]:

@@ -34,6 +34,8 @@ from flowpersist.lifecycle.model import (
     WaitStatus,
     fingerprint,
     replace,
+    rest_of,
+    whole,
 )
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import wait_receipt
@@ -129,7 +131,8 @@ def _answered(head: Head, wait: WaitState, given: Answer, votes: tuple[CastVote,
     answered = replace(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now, votes=votes)
     waits = tuple(answered if other is wait else other for other in head.waits)
     after = update_status(replace(head, waits=waits, updated_at=now), now)
-    pending = head.until == "all" and any(other.needed for other in after.waits)
+    more = rest_of(after).needed > 0 or any(other.needed for other in after.waits)
+    pending = head.until == "all" and more
     return Decision(after, Success(receipt_of(after, answered, "pending" if pending else "accepted")))
 
 
@@ -195,7 +198,7 @@ def _answer_late(head: Head, ended: WaitState | WaitReceipt, *, same: bool) -> D
 
 def _only_open(head: Head) -> WaitState | None:
     """The wait that an id without a key means: the only open one, else the only one."""
-    if len(head.answerable_waits) == 1:
+    if len(whole(head).answerable_waits) == 1:
         return head.answerable_waits[0]
     return head.waits[0] if len(head.waits) == 1 else None
 
@@ -255,7 +258,7 @@ def _passed(target: Target) -> bool:
 
 
 def _claimable(head: Head, receipt: Receipt | None) -> Decision[Head]:
-    missing = [wait.name for wait in head.waits if wait.needed]
+    missing = [wait.name for wait in whole(head).waits if wait.needed]
     unready = head.status is Status.WAITING and (bool(missing) or (head.until == "each" and not _optional(head)))
     if head.status is Status.RESERVED or unready:
         what = "its state" if head.status is Status.RESERVED else f"answers to {', '.join(sorted(missing))}"
@@ -273,7 +276,7 @@ def _hold(head: Head, now: datetime, **holder: Any) -> Head:  # noqa: ANN401 - s
 
     The first claim of a pause freezes what it delivers, so that whoever takes over gets the same.
     """
-    waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in head.waits)
+    waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in whole(head).waits)
     return replace(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
 
 

@@ -26,6 +26,7 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
     WaitState,
     WaitStatus,
+    whole,
 )
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
 from flowpersist.lifecycle.shown import digest_text
@@ -294,7 +295,7 @@ def _view(head: Head, *, masked: bool = False) -> dict[str, Any]:
     return {
         "id": head.id,
         "status": head.status,
-        "waits": tuple(wait_of(state, masked=masked) for state in head.waits),
+        "waits": tuple(wait_of(state, masked=masked) for state in whole(head).waits),
         "sequence": head.sequence,
         "until": head.until,
         "metadata": dict(head.metadata),
