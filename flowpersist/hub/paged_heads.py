@@ -7,6 +7,7 @@ A crash in between leaves pages that no head names: they are due, and a sweep re
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from flowpersist.errors import IntegrityError, PersistenceError, StateTooLarge, 
 from flowpersist.hub.room import room_of_pages, room_of_waits
 from flowpersist.hub.sweeping import GRACE, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Paged, PageReference, WaitPage, replace
+from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
 from flowpersist.lifecycle.paging import NAME_BYTES, Divided, NewPage, divided, enough, is_paged, joined, part_of, read_page
@@ -60,6 +61,9 @@ def pages_named(head: Head) -> frozenset[bytes]:
 class PagedHeads(SealedRecords[Head]):
     """The records of suspensions and of the pages of their waits."""
 
+    #: A transaction does one thing after another.
+    _joined = False
+
     def __init__(
         self, backend: StorageBackend, sealer: Sealer, namespace: str, *, runtime: Runtime | None = None
     ) -> None:
@@ -72,6 +76,7 @@ class PagedHeads(SealedRecords[Head]):
         """The same records in a transaction, by the backend that has joined it."""
         bound = cast("PagedHeads", super().within(joined, runtime))
         bound.pages = self.pages.within(joined, runtime)
+        bound._joined = True  # noqa: SLF001 - of a copy of this
         return bound
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
@@ -220,7 +225,7 @@ class PagedHeads(SealedRecords[Head]):
         if not isinstance(made, Success):
             return Failure(made.failure())
         parts, now = made.unwrap(), self.reckoned()
-        told = await self._write(draft, parts, now)
+        left, told = await self._prepared(draft, parts, now)
         if isinstance(told, Success) and told.unwrap() > now + GRACE / 4:
             # The store's clock was moved, so that these are due too soon.
             await self._remove(draft.head.id, [one.reference.name for one in parts.new])
@@ -228,8 +233,8 @@ class PagedHeads(SealedRecords[Head]):
             told = await self._write(draft, parts, now)
         if not isinstance(told, Success):
             return Failure(told.failure())
-        stored = evolve(draft, head=_knowing(parts.head, await self._remove(draft.head.id, parts.removed)))
-        if pages and draft.room:
+        stored = evolve(draft, head=_knowing(parts.head, left))
+        if pages and draft.room and not isinstance(draft.head, PartOfHead):
             stored = evolve(stored, room=room_of_pages(parts.head, draft.head.waits))
         if parts.new:
             bounds = (draft.not_after, later(now, GRACE / 2))
@@ -239,6 +244,15 @@ class PagedHeads(SealedRecords[Head]):
         if isinstance(written, Failure) and isinstance(written.failure(), StateTooLarge):
             await self._remove(draft.head.id, [one.reference.name for one in parts.new])
         return written
+
+    async def _prepared(
+        self, draft: Draft[Head, Any], parts: Divided, now: datetime
+    ) -> tuple[list[bytes], Result[datetime, PersistenceError]]:
+        """Remove what is no longer needed and write what is not there yet, at the same time where that can be."""
+        removed, wrote = self._remove(draft.head.id, parts.removed), self._write(draft, parts, now)
+        if self._joined or not (parts.removed and parts.new):
+            return await removed, await wrote
+        return await asyncio.gather(removed, wrote)
 
     async def _write(
         self, draft: Draft[Head, Any], parts: Divided, now: datetime

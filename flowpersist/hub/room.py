@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flowpersist.inputs.people import quorum_in
-from flowpersist.lifecycle.model import CastVote, Head, WaitState
+from flowpersist.lifecycle.model import CastVote, Head, PartOfHead, WaitState, WaitStatus
 from flowpersist.lifecycle.scheduling import ladder
 from flowpersist.sealed.heads import size_of
 
@@ -55,6 +55,9 @@ def room_of(head: Head) -> int:
     """The bytes of a head that must stay free, so that the run can be claimed, ended and cancelled after an answer."""
     if head.status.closed:
         return 0
+    if isinstance(head, PartOfHead):
+        # What the waits of its pages will take was kept free when they were opened.
+        return ROOM + _of_trail(head)
     return ROOM + _of_trail(head) + room_of_waits(head.waits)
 
 
@@ -66,9 +69,11 @@ def room_of_pages(head: Head, waits: Sequence[WaitState]) -> int:
 
 def room_of_waits(waits: Sequence[WaitState]) -> int:
     """The bytes that must stay free for what the open ones of these waits will take."""
-    still = [wait for wait in waits if wait.open]
-    answers = ROOM_OF_ANSWER * min(len(still), ANSWERERS) + sum(map(_of_wait, still))
-    return ROOM_OF_WAIT * len(still) + answers + sum(map(_of_notices, still))
+    # Without a call for each wait, since every answer asks.
+    still = [wait for wait in waits if wait.status is WaitStatus.OPEN]
+    answers = ROOM_OF_ANSWER * min(len(still), ANSWERERS)
+    own = sum([_of_wait(one) for one in still if one.awaiting and ("default" in one.awaiting or "quorum" in one.awaiting)])
+    return ROOM_OF_WAIT * len(still) + answers + own + sum([_of_notices(one) for one in still if one.schedule])
 
 
 def _of_trail(head: Head) -> int:

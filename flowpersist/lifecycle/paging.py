@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from attrs import evolve, frozen
@@ -34,6 +35,7 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent, Rest
 from flowpersist.lifecycle.scheduling import notices_from
+from flowpersist.lifecycle.waits import ENDED
 from flowpersist.sealed.heads import packed, unpacker
 
 __all__ = ["MAX_KEPT", "NAME_BYTES", "Divided", "NewPage", "divided", "enough", "is_paged", "joined", "part_of", "read_page"]
@@ -52,7 +54,7 @@ MAX_PAGES_BYTES: Final = 16 * 1024 * 1024
 KEPT_PAGES: Final = 16
 #: So many are removed by a put at least.
 REMOVED_PAGES: Final = 4
-_Entry: TypeAlias = tuple[bytes, WaitState | WaitReceipt]
+_Entry: TypeAlias = WaitState | WaitReceipt
 
 read_page = unpacker(PageContent)
 
@@ -111,9 +113,7 @@ def divided(head: Head, name: Callable[[], bytes], *, pages: bool) -> Result[Div
     head = replace(head, waits=_placed(head.waits))
     inline = head.receipts[len(head.receipts) - min(len(head.receipts), MAX_RECEIPTS) :]
     beside = head.receipts[: len(head.receipts) - len(inline)]
-    entries: list[_Entry] = [(secret_digest(wait.secret)[:PREFIX_BYTES], wait) for wait in head.waits]
-    entries += [(receipt.digest[:PREFIX_BYTES], receipt) for receipt in beside]
-    made = _pages(entries, stood.pages, name)
+    made = _pages([*head.waits, *beside], stood.pages, name)
     if not isinstance(made, Success):
         return Failure(made.failure())
     references, new = made.unwrap()
@@ -128,7 +128,7 @@ def joined(stored: Head, contents: Sequence[PageContent]) -> Head:
     """The head as it was divided."""
     waits = [*(wait for content in contents for wait in content.waits)]
     receipts = [receipt for content in contents for receipt in content.receipts]
-    waits.sort(key=lambda wait: wait.place)
+    waits.sort(key=attrgetter("place"))
     return replace(stored, waits=tuple(waits), receipts=(*receipts, *stored.receipts))
 
 
@@ -136,12 +136,12 @@ def part_of(stored: Head, reference: PageReference, content: PageContent) -> Par
     """A head with the waits of one page."""
     others = [one for one in _references(stored) if one is not reference]
     rest = Rest(
-        open=sum(one.open for one in others),
-        needed=sum(one.needed for one in others),
-        undelivered=sum(one.undelivered for one in others),
-        expired=sum(one.expired for one in others),
-        change=_first(one.change for one in others),
-        notice=_first(one.notice for one in others),
+        open=sum([one.open for one in others]),
+        needed=sum([one.needed for one in others]),
+        undelivered=sum([one.undelivered for one in others]),
+        expired=sum([one.expired for one in others]),
+        change=_first([one.change for one in others]),
+        notice=_first([one.notice for one in others]),
     )
     fields = {name: getattr(stored, name) for name in Head.__struct_fields__}
     fields.update(waits=content.waits, receipts=(*content.receipts, *stored.receipts))
@@ -155,9 +155,9 @@ def enough(stored: Head, key: bytes, now: datetime) -> PageReference | None:
     references = _references(stored)
     if not references or stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
         return None
-    if stored.until == "all" and any(one.expired for one in references):
+    if stored.until == "all" and any([one.expired for one in references]):
         return None
-    moment = _first([stored.lease_until, *(one.change for one in references)])
+    moment = _first([stored.lease_until, *[one.change for one in references]])
     if moment is not None and now > moment:
         return None
     return references[page_at([one.start for one in references], secret_digest(key)[:PREFIX_BYTES])]
@@ -170,8 +170,7 @@ def _references(head: Head) -> Sequence[PageReference]:
 def _divided_part(part: PartOfHead, name: Callable[[], bytes]) -> Result[Divided, PersistenceError]:
     """The same of a head of which one page was read: the others stay."""
     stood = part.paged or Paged()
-    entries: list[_Entry] = [(secret_digest(wait.secret)[:PREFIX_BYTES], wait) for wait in part.waits]
-    entries += [(receipt.digest[:PREFIX_BYTES], receipt) for receipt in part.receipts[: part.beside]]
+    entries: list[_Entry] = [*part.waits, *part.receipts[: part.beside]]
     references: list[PageReference] = []
     new: list[NewPage] = []
     for known in stood.pages:
@@ -222,7 +221,7 @@ def _pages(
     starts = [one.start for one in stood] or [b""]
     groups: list[list[_Entry]] = [[] for _ in starts]
     for entry in entries:
-        groups[page_at(starts, entry[0])].append(entry)
+        groups[page_at(starts, _prefix(entry))].append(entry)
     references: list[PageReference] = []
     new: list[NewPage] = []
     for number, group in enumerate(groups):
@@ -236,6 +235,11 @@ def _pages(
     return Success((tuple(references), tuple(new)))
 
 
+def _prefix(entry: _Entry) -> bytes:
+    digest = entry.digest if isinstance(entry, WaitReceipt) else secret_digest(entry.secret)
+    return digest[:PREFIX_BYTES]
+
+
 def page_at(starts: Sequence[bytes], prefix: bytes) -> int:
     """The number of the page on which a secret with a digest of that prefix stands."""
     return max(0, bisect_right(starts, prefix) - 1)
@@ -247,25 +251,28 @@ def _divided(
     """The pages of a range; the known one where nothing of it has changed."""
     if not group:
         return Success([])
-    middle = None if len(group) <= PER_PAGE else _middle(group)
+    parts = -(-len(group) // PER_PAGE)
+    middle = None if parts < 2 else _middle(group, parts)
     if middle is None:
         made = _new_page(start, group, known, name)
         if not isinstance(made, Success):
             return Failure(made.failure())
         page = made.unwrap()
         reference = page if isinstance(page, PageReference) else page.reference
-        middle = _middle(group) if reference.size > PAGE_BYTES else None
+        middle = _middle(group, 2) if reference.size > PAGE_BYTES else None
         if middle is None:
             return Success([page])
-    left = _divided(start, [one for one in group if one[0] < middle], None, name)
-    right = _divided(middle, [one for one in group if one[0] >= middle], None, name)
+    sides: tuple[list[_Entry], list[_Entry]] = ([], [])
+    for one in group:
+        sides[_prefix(one) >= middle].append(one)
+    left, right = _divided(start, sides[0], None, name), _divided(middle, sides[1], None, name)
     return left.bind(lambda first: right.map(lambda second: [*first, *second]))
 
 
-def _middle(group: Sequence[_Entry]) -> bytes | None:
-    """Where a group is divided in two; None where it can't be."""
-    prefixes = sorted(prefix for prefix, _ in group)
-    middle = prefixes[len(prefixes) // 2]
+def _middle(group: Sequence[_Entry], parts: int) -> bytes | None:
+    """Where a group is divided in two, so that it has so many equal parts in the end; None where it can't be."""
+    prefixes = sorted(map(_prefix, group))
+    middle = prefixes[len(prefixes) * (parts // 2) // parts]
     if middle != prefixes[0]:
         return middle
     return next((prefix for prefix in prefixes if prefix != middle), None)
@@ -274,8 +281,9 @@ def _middle(group: Sequence[_Entry]) -> bytes | None:
 def _new_page(
     start: bytes, group: Sequence[_Entry], known: PageReference | None, name: Callable[[], bytes]
 ) -> Result[PageReference | NewPage, PersistenceError]:
-    waits = tuple(sorted((one for _, one in group if isinstance(one, WaitState)), key=lambda wait: wait.place))
-    receipts = tuple(sorted((one for _, one in group if isinstance(one, WaitReceipt)), key=lambda one: one.digest))
+    waits = tuple(sorted([one for one in group if isinstance(one, WaitState)], key=attrgetter("place")))
+    receipts = tuple(sorted([one for one in group if isinstance(one, WaitReceipt)], key=attrgetter("digest")))
+    still = [wait for wait in waits if wait.status is WaitStatus.OPEN]
     content = packed(PageContent(waits, receipts))
     if not isinstance(content, Success):
         return Failure(content.failure())
@@ -289,15 +297,15 @@ def _new_page(
         size=len(data),
         start=start,
         entries=len(group),
-        open=sum(wait.open for wait in waits),
-        needed=sum(wait.needed for wait in waits),
-        undelivered=sum(wait.undelivered for wait in waits),
-        expired=sum(wait.status is WaitStatus.EXPIRED for wait in waits),
-        change=_first(next_moment(wait) for wait in waits if wait.open),
-        notice=_first(notices_from(wait) for wait in waits if wait.open),
+        open=len(still),
+        needed=len([wait for wait in still if wait.awaiting is not None]),
+        undelivered=len([wait for wait in waits if wait.delivery is None and wait.status in ENDED]),
+        expired=len([wait for wait in waits if wait.status is WaitStatus.EXPIRED]),
+        change=_first([wait.deadline if wait.schedule is None else next_moment(wait) for wait in still]),
+        notice=_first([notices_from(wait) for wait in still if wait.schedule is not None]),
     )
     return Success(NewPage(reference, WaitPage(data), waits))
 
 
-def _first(moments: Iterable[datetime | None]) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)
+def _first(moments: Sequence[datetime | None]) -> datetime | None:
+    return min([moment for moment in moments if moment is not None], default=None)
