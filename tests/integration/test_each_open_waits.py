@@ -28,6 +28,7 @@ from flowpersist.errors import (
 from flowpersist.hub.paged_heads import pages_named
 from flowpersist.keys.suspension_key import SuspensionKey
 from flowpersist.lifecycle import paging
+from flowpersist.lifecycle.model import secret_digest
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Quorum
 
@@ -97,6 +98,13 @@ async def stored(hub, *names):
 
 async def head_of(hub, id):
     return or_raise(await hub.suspensions.records.read(str(id))).record.head
+
+
+async def key_on_page(hub, new, number):
+    """The key of a wait that stands on the page of that number."""
+    starts = [one.start for one in (await head_of(hub, new.id)).paged.pages]
+    keys = list(new.keys.values())
+    return next(key for key in keys if paging.page_at(starts, secret_digest(key.secret)[:8]) == number)
 
 
 async def is_sound(hub, id):
@@ -396,6 +404,7 @@ async def test_a_lost_acknowledgement_at_any_write_loses_no_wait(hub, store):
 async def test_a_page_that_is_gone_or_exchanged_is_found(hub):
     lost, exchanged = [or_raise(await hub.suspend("s", awaiting=named(20))) for _ in range(2)]
     head = await head_of(hub, lost.id)
+    on_page = {new.id: await key_on_page(hub, new, number) for new, number in ((lost, 1), (exchanged, 0))}
     ref = RecordRef(PAGES, f"{lost.id}/{head.paged.pages[1].name.hex()}")
     record = (await hub.backend.get(ref)).record
     await hub.backend.delete(ref, if_revision=record.revision)
@@ -404,7 +413,7 @@ async def test_a_page_that_is_gone_or_exchanged_is_found(hub):
     one, two = [(await hub.backend.get(ref)).record for ref in refs]
     await hub.backend.put(one.ref, RecordChange("x", head=two.head), if_revision=one.revision)
     for new, kind in ((lost, IntegrityError), (exchanged, TamperedEnvelope)):
-        for refused in (await hub.answer(new.keys["w1"], True), await hub.inspect(new.id), await hub.cancel(new.id)):
+        for refused in (await hub.answer(on_page[new.id], True), await hub.inspect(new.id), await hub.cancel(new.id)):
             assert type(refused.failure()) is kind
     found = or_raise(await Maintenance(hub).verify())
     assert {(one.problem, one.code) for one in found.findings} >= {("head", "integrity"), ("head", "tampered")}
