@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, cast
@@ -26,7 +26,17 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
-from flowpersist.lifecycle.paging import NAME_BYTES, Divided, NewPage, divided, enough, is_paged, joined, part_of, read_page
+from flowpersist.lifecycle.paging import (
+    NAME_BYTES,
+    Divided,
+    NewPage,
+    divided,
+    enough,
+    is_paged,
+    joined,
+    part_of,
+    read_page,
+)
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.heads import NO_BODY
@@ -55,7 +65,11 @@ def page_key(suspension: SuspensionId, name: bytes) -> str:
 
 def pages_named(head: Head) -> frozenset[bytes]:
     """The names of the pages of a head, and of those that it still knows of."""
-    return frozenset() if head.paged is None else frozenset([*(one.name for one in head.paged.pages), *head.paged.replaced])
+    return (
+        frozenset()
+        if head.paged is None
+        else frozenset([*(one.name for one in head.paged.pages), *head.paged.replaced])
+    )
 
 
 class PagedHeads(SealedRecords[Head]):

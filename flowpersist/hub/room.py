@@ -72,7 +72,9 @@ def room_of_waits(waits: Sequence[WaitState]) -> int:
     # Without a call for each wait, since every answer asks.
     still = [wait for wait in waits if wait.status is WaitStatus.OPEN]
     answers = ROOM_OF_ANSWER * min(len(still), ANSWERERS)
-    own = sum([_of_wait(one) for one in still if one.awaiting and ("default" in one.awaiting or "quorum" in one.awaiting)])
+    own = sum(
+        [_of_wait(one) for one in still if one.awaiting and ("default" in one.awaiting or "quorum" in one.awaiting)]
+    )
     return ROOM_OF_WAIT * len(still) + answers + own + sum([_of_notices(one) for one in still if one.schedule])
 
 

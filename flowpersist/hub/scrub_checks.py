@@ -254,7 +254,7 @@ def _columns_of(place: Place, record: Loaded[Any]) -> tuple[Mapping[str, Scalar]
     if isinstance(head, Head):
         made = attributes_of(head)
         return {name: value for name, value in made.items() if value is not None}, due_at(head)
-    # The seal binds the tenant, so it is right where the head opens. The due time of an answer or a page is the sweep's own.
+    # The seal binds the tenant, so it is right where the head opens. The due time of an answer or page is the sweep's.
     tenant: dict[str, Scalar] = {} if record.tenant is None else {"tenant": record.tenant}
     if isinstance(head, Card):
         return {**head.attributes, **tenant}, head.expires_at

@@ -121,7 +121,10 @@ async def _swept(hub: HubBase) -> Result[int, PersistenceError]:
     if not isinstance(swept, Success):
         return swept
     count = swept.unwrap()
-    for sweep in (partial(suspensions.side_records.answers.sweep, suspensions.records), suspensions.records.sweep_pages):
+    for sweep in (
+        partial(suspensions.side_records.answers.sweep, suspensions.records),
+        suspensions.records.sweep_pages,
+    ):
         swept = await sweep()
         if not isinstance(swept, Success):
             return swept

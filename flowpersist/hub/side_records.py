@@ -1,8 +1,8 @@
 """The further records of a suspension: old receipts, old audit entries, large answers and pages of waits, which do not
 fit in its head, its log and its events. Beside them stands the audit log, which belongs to no single one.
 
-Receipts, entries, answers and pages are written before the head that refers to them, sealed with the control subkey as the
-head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
+Receipts, entries, answers and pages are written before the head that refers to them, sealed with the control subkey as
+the head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
 refers to a missing record.
 """
 
@@ -28,14 +28,17 @@ from flowpersist.hub.step_log import StepLog
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.log_records import LogHead, LogPlace, LogTile
 from flowpersist.lifecycle.model import (
+    MAX_RECEIPTS,
     Head,
     LargeAnswer,
     LoggedEvents,
     LoggedSteps,
     MovedEntries,
     MovedReceipt,
+    PartOfHead,
     WaitPage,
     WaitReceipt,
+    replace,
 )
 from flowpersist.sealed.catalogue import purge_all
 from flowpersist.sealed.drafts import Draft, Loaded
@@ -47,6 +50,8 @@ __all__ = ["SideRecords", "answers_of", "entries_of", "events_of", "receipts_of"
 
 log = logging.getLogger("flowpersist.hub")
 PAGE: Final = 200
+#: So many receipts leave a head in one put.
+MOVED_AT_ONCE: Final = 200
 _PER_SUSPENSION: Mapping[str, type[str]] = {"suspension": str}
 
 
@@ -161,6 +166,24 @@ class SideRecords:
                 if isinstance(written, PersistenceError) and not isinstance(written, RevisionConflict):
                     return Failure(written)
         return Success(None)
+
+    async def moved(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
+        """Move the oldest receipts to records of their own, before the head without them is written.
+
+        Only receipts that are in the ``durable`` head are moved, since this put may fail, and of very many only as
+        many as it adds, so that nobody's verb takes long for what earlier ones did.
+        """
+        if isinstance(head, PartOfHead):
+            return Success(head)
+        most = max(MOVED_AT_ONCE, len(head.receipts) - durable)
+        over = head.receipts[: min(durable, most, max(0, len(head.receipts) - MAX_RECEIPTS))]
+        if not over:
+            return Success(head)
+        kept = await self.keep(head, over)
+        if not isinstance(kept, Success):
+            return Failure(kept.failure())
+        moved = head.moved_receipts + len(over)
+        return Success(replace(head, receipts=head.receipts[len(over) :], moved_receipts=moved))
 
     async def receipt(
         self, suspension: SuspensionId, suspension_created_at: datetime, digest: bytes

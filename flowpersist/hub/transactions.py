@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import datetime
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from attrs import frozen
 from returns.result import Failure, Result, Success
@@ -41,9 +41,7 @@ from flowpersist.lifecycle.changes import due_at, next_change, present
 from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
-    MAX_RECEIPTS,
     Head,
-    PartOfHead,
     WaitReceipt,
     WaitState,
     find,
@@ -57,8 +55,6 @@ from flowpersist.sealed.retrying import Runtime
 __all__ = ["AnyAuthorizer", "Authorizer", "Snapshot", "Suspensions"]
 
 T = TypeVar("T")
-#: So many receipts leave a head in one put.
-MOVED_AT_ONCE: Final = 200
 Find: TypeAlias = Callable[[], Awaitable[Result[Found[Head], PersistenceError]]]
 KeyLike: TypeAlias = str | SuspensionKey | SuspensionId
 
@@ -348,7 +344,7 @@ class Suspensions:
         """The record with the head that was decided; only the result if the head is unchanged."""
         if decision.head is seen.head:
             return decision.result
-        fitting = await self._move_receipts(decision.head, len(seen.head.receipts))
+        fitting = await self.side_records.moved(decision.head, len(seen.head.receipts))
         if isinstance(fitting, Success) and more_answers(decision.head, seen.head):
             fitting = await writes.separated(fitting.unwrap(), seen.head, seen.now)
         if isinstance(fitting, Success):
@@ -366,24 +362,6 @@ class Suspensions:
         return self.draft(
             fitting.unwrap(), decision.result, before=seen.head, body=decision.body, not_after=min(bounds, default=None)
         )
-
-    async def _move_receipts(self, head: Head, durable: int) -> Result[Head, PersistenceError]:
-        """Move the oldest receipts to records of their own, before the head without them is written.
-
-        Only receipts that are in the ``durable`` head are moved, since this put may fail, and of very many only as
-        many as it adds, so that nobody's verb takes long for what earlier ones did.
-        """
-        if isinstance(head, PartOfHead):
-            return Success(head)
-        most = max(MOVED_AT_ONCE, len(head.receipts) - durable)
-        over = head.receipts[: min(durable, most, max(0, len(head.receipts) - MAX_RECEIPTS))]
-        if not over:
-            return Success(head)
-        kept = await self.side_records.keep(head, over)
-        if not isinstance(kept, Success):
-            return Failure(kept.failure())
-        moved = head.moved_receipts + len(over)
-        return Success(replace(head, receipts=head.receipts[len(over) :], moved_receipts=moved))
 
     def measure(self, verb: str, updated: Updated[Head, T]) -> None:
         """Tell the telemetry of an update, whether or not it has changed something."""

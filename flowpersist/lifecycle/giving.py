@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.keys.suspension_key import keys_of
-from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus, whole
 from flowpersist.lifecycle.views import Checkpoint, Resumption, suspension_of
 from flowpersist.lifecycle.voting import principal_of, tally_of, value_of
 
@@ -26,7 +26,8 @@ def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...
 
 def given(head: Head) -> Sequence[WaitState]:
     """The waits whose end the holder is told; all of them if the suspension has expired."""
-    return head.waits if head.status is Status.EXPIRED else delivered(head.waits, head.sequence)
+    waits = whole(head).waits
+    return waits if head.status is Status.EXPIRED else delivered(waits, head.sequence)
 
 
 def answers_of(

@@ -22,6 +22,7 @@ from flowpersist.lifecycle.model import (
     Until,
     WaitState,
     replace,
+    whole,
 )
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import carried, check_names, supersede, undelivered, wait_receipt
@@ -236,7 +237,7 @@ def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Decisio
 
 
 def _holds(head: Head, holder: Holder) -> bool:
-    held = head.status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
+    held = whole(head).status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
     return held and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
 
 

@@ -248,9 +248,9 @@ def rest_of(head: Head) -> Rest:
 
 
 def whole(head: Head) -> Head:
-    """The head, with all its waits; ``ValueError`` where only a part was read."""
+    """The head, with all its waits; ``TypeError`` where only a part was read."""
     if isinstance(head, PartOfHead):
-        raise ValueError("this takes all waits of a suspension, and one page of them was read")
+        raise TypeError("this takes all waits of a suspension, and one page of them was read")
     return head
 
 
@@ -267,7 +267,8 @@ def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
 
 def find(head: Head, key: SuspensionKey) -> WaitState | WaitReceipt | None:
     """The wait or receipt that this key opens. Every secret is compared, each in constant time."""
-    digest = secret_digest(key.secret)
-    found: list[WaitState | WaitReceipt] = [w for w in head.waits if hmac.compare_digest(w.secret, key.secret)]
+    secret = key.secret
+    digest = secret_digest(secret)
+    found: list[WaitState | WaitReceipt] = [w for w in head.waits if hmac.compare_digest(w.secret, secret)]
     found += [receipt for receipt in head.receipts if hmac.compare_digest(receipt.digest, digest)]
     return found[0] if found else None

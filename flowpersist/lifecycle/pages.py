@@ -91,9 +91,6 @@ class _Unread(tuple[Any, ...]):
     __iter__ = __len__ = __getitem__ = __contains__ = __add__ = __eq__ = __ne__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refuse
 
-    def __hash__(self) -> int:
-        self._refuse()
-
     def __repr__(self) -> str:
         return "<unread>"
 

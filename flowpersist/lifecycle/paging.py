@@ -38,7 +38,18 @@ from flowpersist.lifecycle.scheduling import notices_from
 from flowpersist.lifecycle.waits import ENDED
 from flowpersist.sealed.heads import packed, unpacker
 
-__all__ = ["MAX_KEPT", "NAME_BYTES", "Divided", "NewPage", "divided", "enough", "is_paged", "joined", "part_of", "read_page"]
+__all__ = [
+    "MAX_KEPT",
+    "NAME_BYTES",
+    "Divided",
+    "NewPage",
+    "divided",
+    "enough",
+    "is_paged",
+    "joined",
+    "part_of",
+    "read_page",
+]
 
 NAME_BYTES: Final = 16
 #: With more waits, and receipts beside the newest ones, than this a head has pages.
@@ -155,7 +166,7 @@ def enough(stored: Head, key: bytes, now: datetime) -> PageReference | None:
     references = _references(stored)
     if not references or stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
         return None
-    if stored.until == "all" and any([one.expired for one in references]):
+    if stored.until == "all" and sum([one.expired for one in references]):
         return None
     moment = _first([stored.lease_until, *[one.change for one in references]])
     if moment is not None and now > moment:
@@ -252,7 +263,7 @@ def _divided(
     if not group:
         return Success([])
     parts = -(-len(group) // PER_PAGE)
-    middle = None if parts < 2 else _middle(group, parts)
+    middle = _middle(group, parts) if parts > 1 else None
     if middle is None:
         made = _new_page(start, group, known, name)
         if not isinstance(made, Success):

@@ -14,7 +14,7 @@ from returns.result import Success
 
 from flowpersist.errors import AlreadyResumed, StillWaiting
 from flowpersist.lifecycle.decisions import Decision, refused
-from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus, replace
+from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus, replace, whole
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import supersede, wait_receipt
 from flowpersist.lifecycle.refusals import busy, closed_error
@@ -44,7 +44,7 @@ def retry(
     if sequence is not None and sequence != head.sequence:
         message = f"run {head.id} was retried meanwhile, and is parked again: look at it and decide again"
         return refused(head, AlreadyResumed(message, head.status))
-    waits = supersede(head.waits, superseded, now)
+    waits = supersede(whole(head).waits, superseded, now)
     kept = [wait for wait in waits if _is_kept(wait)]
     over = [_closed(wait) for wait in waits if not _is_kept(wait)]
     following = head.sequence + 1

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
 
-from flowpersist.lifecycle.model import Head, Notice, Schedule, WaitState, replace
+from flowpersist.lifecycle.model import Head, Notice, Schedule, WaitState, replace, whole
 from flowpersist.lifecycle.moments import END, TICK, later
 
 __all__ = [
@@ -164,7 +164,7 @@ def _notices(wait: WaitState) -> tuple[Notice, ...]:
 
 def take_notices(head: Head, now: datetime) -> tuple[Head, tuple[Taken, ...], tuple[Taken, ...]]:
     """The head with every notice taken that may be, in the order of their times; these, and those given up."""
-    if (due := notice_due(head)) is None or due > now:
+    if (due := notice_due(whole(head))) is None or due > now:
         return head, (), ()
     taken: list[Taken] = []
     given_up: list[Taken] = []

@@ -129,7 +129,7 @@ def _vote(head: Head, wait: WaitState, quorum: Quorum, offer: Offer, given: Answ
 def _answered(head: Head, wait: WaitState, given: Answer, votes: tuple[CastVote, ...]) -> Decision[Receipt]:
     now = given.at
     answered = replace(wait, status=WaitStatus.ANSWERED, answer=given, closed_at=now, votes=votes)
-    waits = tuple(answered if other is wait else other for other in head.waits)
+    waits = tuple([answered if other is wait else other for other in head.waits])
     after = update_status(replace(head, waits=waits, updated_at=now), now)
     more = rest_of(after).needed > 0 or any(other.needed for other in after.waits)
     pending = head.until == "all" and more
@@ -313,7 +313,7 @@ def extend(head: Head, target: Target, now: datetime, *, deadline: datetime) -> 
         return refused(head, ended_error(head, target))
     waits = (
         moved(w, deadline, now) if w.open and (w is target or (target is None and not w.timed)) else w
-        for w in head.waits
+        for w in whole(head).waits
     )
     extended = replace(head, waits=tuple(waits), updated_at=now)
     return Decision(extended, Success(extended))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
 import pytest
@@ -17,8 +17,6 @@ from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import (
     AlreadyResumed,
     IntegrityError,
-    PersistenceError,
-    RollbackDetected,
     StateTooLarge,
     SuspensionExpired,
     SuspensionNotFound,
@@ -29,6 +27,7 @@ from flowpersist.hub.paged_heads import pages_named
 from flowpersist.keys.suspension_key import SuspensionKey
 from flowpersist.lifecycle import paging
 from flowpersist.lifecycle.model import secret_digest
+from flowpersist.sealed.drafts import Draft
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Quorum
 
@@ -148,7 +147,14 @@ async def test_all_verbs_see_all_waits_in_their_order(hub):
     assert or_raise(await hub.cancel(new.id)).status is Status.CANCELLED
     assert isinstance((await hub.answer(again.keys["x"], True)), Failure)
     assert [one.verb for one in or_raise(await hub.history(new.id)) if not one.refusal] == [
-        "suspend", "answer", "answer", "answer", "claim", "answer", "suspend_next", "cancel"
+        "suspend",
+        "answer",
+        "answer",
+        "answer",
+        "claim",
+        "answer",
+        "suspend_next",
+        "cancel",
     ]
     await is_sound(hub, new.id)
 
@@ -183,7 +189,11 @@ async def test_the_last_answer_makes_it_claimable(hub, until):
 
 async def test_time_ends_waits_on_pages(hub):
     late = AwaitInput(id="late", prompt="?", schema=str, default="nobody", timeout=3 * HOUR)
-    new = or_raise(await hub.suspend("s", awaiting={**named(12, late), "soon": AwaitInput(id="s", prompt="?", timeout=HOUR)}, until="each"))
+    new = or_raise(
+        await hub.suspend(
+            "s", awaiting={**named(12, late), "soon": AwaitInput(id="s", prompt="?", timeout=HOUR)}, until="each"
+        )
+    )
     assert or_raise(await hub.answer(new.keys["w3"], "me")).outcome == "accepted"
     travel(hub, 2 * HOUR)
     assert isinstance((await hub.answer(new.keys["soon"], "?")).failure(), SuspensionExpired)
@@ -269,13 +279,12 @@ async def test_pages_go_when_the_waits_are_few(hub):
 # --------------------------------------------------------------------------------------------------------------- races
 
 
-async def test_answers_at_the_same_time_are_all_there(url, store, backend):
+async def test_answers_at_the_same_time_are_all_there(url, store):
     """On one page and on different ones, by several hubs."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(open_test_hub(store, keyring=RING))
         hubs = [hub]
-        if backend not in {"memory"}:
-            hubs += [await stack.enter_async_context(open_test_hub(url, keyring=RING)) for _ in range(2)]
+        hubs += [await stack.enter_async_context(open_test_hub(url, keyring=RING)) for _ in range(2)]
         new = or_raise(await hub.suspend("s", awaiting=named(40)))
         told = await asyncio.gather(
             *(hubs[n % len(hubs)].answer(key, n % 2 == 0) for n, key in enumerate(new.keys.values()))
@@ -317,9 +326,9 @@ async def test_whoever_reads_while_pages_are_replaced_reads_what_stands_then(hub
 
     verbs = [
         lambda: hub.inspect(new.id),
-        lambda: hub.query(),
+        hub.query,
         lambda: hub.keys(new.id),
-        lambda: Maintenance(hub).verify(),
+        Maintenance(hub).verify,
     ]
     for verb in verbs:
         for number in (2, 3):
@@ -333,42 +342,48 @@ async def test_whoever_reads_while_pages_are_replaced_reads_what_stands_then(hub
 # ------------------------------------------------------------------------------------------------------------- crashes
 
 
-@pytest.mark.parametrize("verb", ["suspend", "answer", "claim", "suspend_next", "cancel", "tick"])
+ASKED = {**named(14), "soon": AwaitInput(id="s", prompt="?", schema=bool, default=True, timeout=2 * HOUR)}
+
+
+async def pause_again(hub, new):
+    """Of a run that is held."""
+    run = or_raise(await hub.claim(new.id, claim_id="mine"))
+    return await hub.suspend_next(run, "t", awaiting={f"x{n}": ASK for n in range(9)}, until="each")
+
+
+VERBS = {
+    "suspend": lambda hub, _: hub.suspend("s", awaiting=ASKED),
+    "answer": lambda hub, new: hub.answer(new.keys["w7"], True),
+    "claim": lambda hub, new: hub.claim(new.id),
+    "suspend_next": pause_again,
+    "cancel": lambda hub, new: hub.cancel(new.id),
+    "tick": lambda hub, _: Maintenance(hub).tick(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
 async def test_a_crash_at_any_write_leaves_what_was_or_what_is_to_be(hub, store, verb):
-    asked = {**named(14), "soon": AwaitInput(id="s", prompt="?", schema=bool, default=True, timeout=2 * HOUR)}
-    for number in range(1, 100):
-        new = or_raise(await hub.suspend("s", awaiting=asked, until="each", metadata={"n": number}))
-        if verb != "tick":
+    over, number = False, 0
+    while not over:
+        number += 1
+        new = or_raise(await hub.suspend("s", awaiting=ASKED, until="each"))
+        if verb == "tick":
+            travel(hub, 3 * HOUR)
+        else:
             or_raise(await hub.answer(new.keys["w1"], True))
-        run = or_raise(await hub.claim(new.id, lease=12 * HOUR)) if verb == "suspend_next" else None
-        travel(hub, 3 * HOUR if verb == "tick" else timedelta(0))
+        if verb == "suspend_next":
+            or_raise(await hub.claim(new.id, lease=12 * HOUR, claim_id="mine"))
         before = await head_of(hub, new.id)
-        store.left, store.between = number, None
-        try:
-            match verb:
-                case "suspend":
-                    or_raise(await hub.suspend("s", awaiting=asked, metadata={"n": number}))
-                case "answer":
-                    or_raise(await hub.answer(new.keys["w7"], True))
-                case "claim":
-                    or_raise(await hub.claim(new.id))
-                case "suspend_next":
-                    or_raise(await hub.suspend_next(run, "t", awaiting={f"x{n}": ASK for n in range(9)}, until="each"))
-                case "cancel":
-                    or_raise(await hub.cancel(new.id))
-                case "tick":
-                    or_raise(await Maintenance(hub).tick())
+        store.left = number
+        with suppress(Killed):
+            or_raise(await VERBS[verb](hub, new))
             over = True
-        except Killed:
-            over = False
         store.left = 0
         after = await is_sound(hub, new.id)
         if not over and verb != "suspend":
-            assert after == before or {w.name for w in after.waits} >= {w.name for w in before.waits if w.open}
+            assert {wait.name for wait in after.waits} >= {wait.name for wait in before.waits if wait.open}
         for one in or_raise(await hub.query()).items:
             or_raise(await hub.cancel(one.id))
-        if over:
-            break
     assert number > 1
     travel(hub, 13 * HOUR)
     or_raise(await Maintenance(hub).tick())
@@ -429,16 +444,15 @@ async def test_a_page_that_nobody_names_is_found_and_removed(hub):
     assert len(or_raise(await Maintenance(hub).verify()).findings) == 2
 
 
-async def test_a_head_without_its_pages_can_not_be_put_or_looked_at(hub):
+async def test_a_head_without_its_pages_can_not_be_looked_at_or_put(hub):
     new = or_raise(await hub.suspend("s", awaiting=named(20)))
-    record = or_raise(await hub.suspensions.records.bare(str(new.id))).record
-    for look in (list, len, bool, tuple, lambda waits: waits[0], lambda waits: None in waits, lambda w: w == ()):
-        with pytest.raises(ValueError, match="were not read"):
-            look(record.head.waits)
+    records = hub.suspensions.records
+    bare = or_raise(await records.bare(str(new.id))).record
     with pytest.raises(ValueError, match="were not read"):
-        or_raise(await hub.suspensions.records.bare(str(new.id))).record.head.open_waits
-    draft = hub.suspensions.records.sealed_put
-    assert draft is not None
+        list(bare.head.waits)
+    with pytest.raises(ValueError, match="read it whole"):
+        await records.put(str(new.id), Draft(bare.head, {}, None), revision=bare.revision, mark=bare.mark)
+    assert len(or_raise(await hub.inspect(new.id)).waits) == 20
 
 
 # -------------------------------------------------------------------------------------------------------------- upkeep

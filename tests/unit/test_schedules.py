@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 import pytest_asyncio
-from returns.result import Success
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Principal, Status, or_raise
 from flowpersist.cli.views import suspension_lines, wait_data
