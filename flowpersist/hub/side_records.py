@@ -2,8 +2,8 @@
 fit in its head, its log and its events. Beside them stands the audit log, which belongs to no single one.
 
 Receipts, entries, answers and pages are written before the head that refers to them, sealed with the control subkey as
-the head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head that
-refers to a missing record.
+the head is, and removed with the suspension. So a crash can leave a record that no head refers to, but never a head
+that refers to a missing record.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def enough(stored: Head, key: bytes, now: datetime) -> PageReference | None:
     references = _references(stored)
     if not references or stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
         return None
-    if stored.until == "all" and sum([one.expired for one in references]):
+    if stored.until == "all" and max([one.expired for one in references]):
         return None
     moment = _first([stored.lease_until, *[one.change for one in references]])
     if moment is not None and now > moment:

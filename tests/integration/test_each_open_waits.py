@@ -26,7 +26,7 @@ from flowpersist.errors import (
 from flowpersist.hub.paged_heads import pages_named
 from flowpersist.keys.suspension_key import SuspensionKey
 from flowpersist.lifecycle import paging
-from flowpersist.lifecycle.model import secret_digest
+from flowpersist.lifecycle.model import replace, secret_digest
 from flowpersist.sealed.drafts import Draft
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Quorum
@@ -434,14 +434,40 @@ async def test_a_page_that_is_gone_or_exchanged_is_found(hub):
     assert {(one.problem, one.code) for one in found.findings} >= {("head", "integrity"), ("head", "tampered")}
 
 
+async def test_a_page_that_is_exchanged_is_no_other_ones(url):
+    """Also where nothing is sealed, so that each page opens in the place of another."""
+    async with open_test_hub(url, keyring=None) as hub:
+        new = or_raise(await hub.suspend("s", awaiting=named(20)))
+        key = await key_on_page(hub, new, 0)
+        refs = [RecordRef(PAGES, f"{new.id}/{one.name.hex()}") for one in (await head_of(hub, new.id)).paged.pages[:2]]
+        one, two = [(await hub.backend.get(ref)).record for ref in refs]
+        await hub.backend.put(one.ref, RecordChange("x", head=two.head), if_revision=one.revision)
+        for refused in (await hub.answer(key, True), await hub.inspect(new.id), await hub.claim(new.id)):
+            assert type(refused.failure()) is TamperedEnvelope
+
+
 async def test_a_page_that_nobody_names_is_found_and_removed(hub):
+    """One that is not due any more, as nothing here leaves it."""
     new = or_raise(await hub.suspend("s", awaiting=named(20)))
-    (page, *_) = await stored(hub, "waits")
-    for name in ("00" * 16, "11" * 16):
-        ref = RecordRef(PAGES, f"{new.id}/{name}")
-        change = RecordChange("x", attributes=dict(page.attributes), head=page.head, body=None, due_at=None)
-        await hub.backend.put(ref, change, if_revision=0)
-    assert len(or_raise(await Maintenance(hub).verify()).findings) == 2
+    for number in range(3):
+        or_raise(await hub.answer(new.keys[f"w{number}"], True))
+    travel(hub, 3 * HOUR)
+    or_raise(await Maintenance(hub).cleanup())
+    for number in range(3, 6):
+        or_raise(await hub.answer(new.keys[f"w{number}"], True))
+    record = or_raise(await hub.suspensions.records.read(str(new.id))).record
+    forgetting = replace(record.head, paged=replace(record.head.paged, replaced=()))
+    draft = Draft(forgetting, dict(record.attributes), record.due_at)
+    or_raise(await hub.suspensions.records.put(str(new.id), draft, revision=record.revision, mark=record.mark))
+    travel(hub, 3 * HOUR)
+    found = or_raise(await Maintenance(hub).verify())
+    assert {(one.problem, one.kind) for one in found.findings} == {("orphan", "wait")}
+    or_raise(await Maintenance(hub).verify(repair=True))
+    travel(hub, 3 * HOUR)
+    or_raise(await Maintenance(hub).cleanup())
+    await is_sound(hub, new.id)
+    names = {record.ref.key.partition("/")[2] for record in await stored(hub, "waits")}
+    assert names == {name.hex() for name in pages_named(await head_of(hub, new.id))}
 
 
 async def test_a_head_without_its_pages_can_not_be_looked_at_or_put(hub):

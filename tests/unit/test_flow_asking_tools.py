@@ -14,7 +14,7 @@ import pytest_asyncio
 from returns.result import Failure
 
 from flowpersist import AwaitInput, ConfigurationError, TypeRegistry, open_hub
-from flowpersist.dynamicflow import Completed, FlowRunner, Migration, Suspended, ToolContext, compile, tool  # noqa: A004
+from flowpersist.dynamicflow import Completed, FlowRunner, Migration, Suspended, ToolContext, compile, legs, tool  # noqa: A004
 from flowpersist.errors import UnsupportedType, WaitSuperseded
 from flowpersist.hub.outcome import or_raise
 from flowpersist.testing import open_test_hub, travel
@@ -350,7 +350,9 @@ async def test_an_answer_to_another_branch_does_not_call_the_tool_again(hub):
     assert len(calls) == 1
 
 
-async def test_questions_that_have_no_room_open_later_without_another_call(hub):
+async def test_questions_that_have_no_room_open_later_without_another_call(hub, monkeypatch):
+    monkeypatch.setattr(legs, "ROOM_BYTES", 96 * 1024)
+
     @tool(id="t")
     async def many(number: int, context: ToolContext) -> int:
         calls.append(number)

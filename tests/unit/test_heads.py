@@ -13,17 +13,20 @@ import msgspec
 import pytest
 from returns.result import Failure, Success
 
-from flowpersist import Maintenance, or_raise
+from flowpersist import AwaitInput, Maintenance, or_raise
 from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import (
+    IntegrityError,
     MalformedPayload,
     SerializationError,
     StateTooDeep,
     StateTooLarge,
     StorageError,
     SuspensionNotFound,
+    TamperedEnvelope,
     UnsupportedVersion,
 )
+from flowpersist.hub.paged_heads import page_key
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Offer
@@ -43,6 +46,7 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.shown import shown_digest
 from flowpersist.sealed.dictionaries import TrainedDictionary
+from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.heads import MAX_BYTES, NO_BODY, HeadCodec, kid_in, mark_in, with_mark
 from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -95,6 +99,9 @@ HEAD = Head(
 )
 
 
+MANY = dict.fromkeys(map(str, range(200)), AwaitInput(id="ok", prompt="OK?"))
+
+
 def with_answer(value: object) -> Head:
     return replace(HEAD, waits=(replace(ANSWERED, answer=replace(ANSWERED.answer, value=value)),))
 
@@ -109,7 +116,7 @@ def written(given: dict[str, object]) -> bytes:
 
 def test_every_clause_of_the_specification_has_a_test():
     clauses = set(re.findall(r"^- (FPH-\d+):", SPEC.read_text(), re.MULTILINE))
-    assert len(clauses) == 10
+    assert len(clauses) == 12
     docstrings = re.findall(r'"""(FPH[^"]*)"""', Path(__file__).read_text())
     assert clauses == set(re.findall(r"FPH-\d+", " ".join(docstrings)))
 
@@ -370,3 +377,33 @@ async def test_a_suspension_that_is_being_deleted_is_gone_before_anything_of_it_
             assert isinstance((await verb(new.id)).failure(), SuspensionNotFound)
         assert or_raise(await hub.query()).items == ()
         assert or_raise(await Maintenance(hub).cleanup()).deleted == 1
+
+
+async def test_a_page_of_waits_that_is_missing_or_exchanged_is_refused():
+    """FPH-11"""
+    async with open_test_hub(keyring=None) as hub:
+        new = or_raise(
+            await hub.suspend("state", awaiting=MANY)
+        )
+        head = or_raise(await hub.suspensions.records.read(str(new.id))).record.head
+        pages = hub.suspensions.records.pages
+        one, two = [or_raise(await pages.read(page_key(new.id, page.name))).record for page in head.paged.pages[:2]]
+        draft = Draft(two.head, one.attributes, one.due_at)
+        or_raise(await pages.put(one.ref.key, draft, revision=one.revision, mark=one.mark))
+        assert isinstance((await hub.inspect(new.id)).failure(), TamperedEnvelope)
+        or_raise(await pages.delete(one.ref.key, revision=None))
+        assert isinstance((await hub.inspect(new.id)).failure(), IntegrityError)
+
+
+async def test_pages_of_waits_stay_as_long_as_a_head_names_them():
+    """FPH-12"""
+    async with open_test_hub() as hub:
+        new = or_raise(
+            await hub.suspend("state", awaiting=MANY)
+        )
+        for _ in range(3):
+            travel(hub, timedelta(hours=2))
+            or_raise(await Maintenance(hub).cleanup())
+        for key in new.keys.values():
+            or_raise(await hub.answer(key, True))
+        assert len(or_raise(await hub.claim(new.id)).answers) == 200
