@@ -1,8 +1,8 @@
 """Steps of flows: how many run a second by durability, and what an answer costs a run beside many steps and waits.
 
 Run with ``python benchmarks/flow_steps.py``. The cost of an answer is milliseconds of the process's CPU time
-(``time.process_time``), for one ``resume`` with its pause: medians, garbage collected before each measurement. It is to
-grow by at most 1.5 from the smallest number to the largest.
+(``time.process_time``), for one ``resume`` with its pause, and for an answer that the hub only records: medians,
+garbage collected before each measurement. It is to grow by at most 1.5 from the smallest number to the largest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from flowpersist import KeyRing, open_hub, or_raise
+from flowpersist import AwaitInput, KeyRing, open_hub, or_raise
 from flowpersist.dynamicflow import FlowOutcome, FlowRunner, Suspended, tool
 from flowpersist.dynamicflow.durability import DurabilityOption
 
 GOAL = 1.5
+#: So many answers are recorded beside the open waits of one suspension.
+ANSWERS = 8
 #: The steps that a run does between two pauses where steps a second are measured.
 STEPS = 300
 DONE = (100, 1_000, 10_000, 50_000)
@@ -104,6 +106,23 @@ async def beside_waits(url: str, waits: int, rounds: int) -> tuple[float, int]:
         return await cost_of_an_answer(flows, outcome, rounds), opened
 
 
+async def alone_beside_waits(url: str, waits: int, rounds: int) -> float:
+    """An answer that is only recorded, as a form or a webhook does it, beside so many open waits of a suspension."""
+    question = AwaitInput(id="ok", prompt="Ship it?", schema=bool)
+    taken = []
+    async with open_hub(url, keyring=KeyRing.generate()) as hub:
+        for _ in range(rounds + 1):
+            new = or_raise(await hub.suspend("state", awaiting={f"w{n}": question for n in range(waits)}, until="each"))
+            keys = list(new.keys.values())
+            or_raise(await hub.answer(keys[0], True))
+            gc.collect()
+            started = time.process_time()
+            for key in keys[1:ANSWERS]:
+                or_raise(await hub.answer(key, True))
+            taken.append((time.process_time() - started) / (ANSWERS - 1))
+    return statistics.median(taken[1:]) * 1000
+
+
 def growth(name: str, costs: Sequence[tuple[str, float]]) -> None:
     """One row for each number, with how much more it costs than the first."""
     for what, cost in costs:
@@ -132,6 +151,11 @@ async def main(arguments: argparse.Namespace) -> None:
                 cost, opened = await beside_waits(url, count, rounds)
                 waits.append((f"{count:,} waits, {opened:,} open", cost))
             growth(name, waits)
+            alone = [
+                (f"{count:,} open, recorded only", await alone_beside_waits(url, count, rounds))
+                for count in (WAITS[:2] if smoke else WAITS)
+            ]
+            growth(name, alone)
 
 
 def options() -> argparse.Namespace:

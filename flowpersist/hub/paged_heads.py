@@ -49,6 +49,8 @@ __all__ = ["PagedHeads", "page_key", "pages_named", "waits_of"]
 log = logging.getLogger("flowpersist.hub")
 #: So often a head is read whose pages were replaced meanwhile.
 LOOKS: Final = 64
+#: So many waits are brought onto pages in the event loop.
+BRIEF: Final = 1_000
 #: So many pages are put at a time.
 BATCH: Final = 64
 
@@ -235,7 +237,7 @@ class PagedHeads(SealedRecords[Head]):
     async def _put(
         self, key: str, draft: Draft[Head, Any], revision: int | None, mark: bytes, *, pages: bool
     ) -> Result[Written, PersistenceError]:
-        made = divided(draft.head, partial(self.runtime.entropy, NAME_BYTES), pages=pages)
+        made = await self._divided(draft.head, pages=pages)
         if not isinstance(made, Success):
             return Failure(made.failure())
         parts, now = made.unwrap(), self.reckoned()
@@ -258,6 +260,11 @@ class PagedHeads(SealedRecords[Head]):
         if isinstance(written, Failure) and isinstance(written.failure(), StateTooLarge):
             await self._remove(draft.head.id, [one.reference.name for one in parts.new])
         return written
+
+    async def _divided(self, head: Head, *, pages: bool) -> Result[Divided, PersistenceError]:
+        """In a thread where there are many waits, so that the event loop goes on."""
+        divide = partial(divided, head, partial(self.runtime.entropy, NAME_BYTES), pages=pages)
+        return divide() if len(head.waits) <= BRIEF else await asyncio.to_thread(divide)
 
     async def _prepared(
         self, draft: Draft[Head, Any], parts: Divided, now: datetime

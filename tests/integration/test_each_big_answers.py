@@ -147,7 +147,7 @@ async def test_a_default_has_its_room_when_it_is_asked_for():
         for number in (2, 3):
             new = or_raise(await hub.suspend("s", awaiting=asking(number)))
             travel(hub, LATER)
-            assert or_raise(await Maintenance(hub).tick()).updated == 1
+            assert or_raise(await Maintenance(hub).tick()).updated
             run = or_raise(await hub.claim(new.id))
             assert dict(run.answers) == {f"w{n}": text(50_000, n) for n in range(number)}
 

@@ -131,7 +131,7 @@ async def receipts(hub):
 
 
 async def test_a_receipt_of_an_earlier_run_is_no_later_one(hub, monkeypatch):
-    monkeypatch.setattr("flowpersist.hub.transactions.MAX_RECEIPTS", 1)
+    monkeypatch.setattr("flowpersist.hub.side_records.MAX_RECEIPTS", 1)
     keys, last = await pauses(hub, 4)
     older = await receipts(hub)
     assert len(older) == 3
@@ -147,7 +147,7 @@ async def test_a_receipt_of_an_earlier_run_is_no_later_one(hub, monkeypatch):
 
 
 async def test_a_receipt_of_another_key_opens_nothing(url, monkeypatch):
-    monkeypatch.setattr("flowpersist.hub.transactions.MAX_RECEIPTS", 1)
+    monkeypatch.setattr("flowpersist.hub.side_records.MAX_RECEIPTS", 1)
     async with open_test_hub(url) as hub:
         keys, _ = await pauses(hub, 4)
         one, other, _ = await receipts(hub)
