@@ -110,12 +110,7 @@ class LargeAnswers:
 
     async def sweep(self, suspensions: SealedRecords[Head]) -> Result[int, PersistenceError]:
         """Remove due records that no head names, and give their number."""
-
-        async def names(suspension: str) -> Result[frozenset[bytes], PersistenceError]:
-            read = await suspensions.read(suspension)
-            return read.map(lambda found: frozenset() if found.record is None else names_in(found.record.head))
-
-        return await sweep_unnamed(self.records, names)
+        return await sweep_unnamed(self.records, suspensions.read, names_in)
 
 
 @frozen

@@ -67,11 +67,8 @@ def page_key(suspension: SuspensionId, name: bytes) -> str:
 
 def pages_named(head: Head) -> frozenset[bytes]:
     """The names of the pages of a head, and of those that it still knows of."""
-    return (
-        frozenset()
-        if head.paged is None
-        else frozenset([*(one.name for one in head.paged.pages), *head.paged.replaced])
-    )
+    paged = head.paged or Paged()
+    return frozenset([*(one.name for one in paged.pages), *paged.replaced])
 
 
 class PagedHeads(SealedRecords[Head]):
@@ -212,6 +209,8 @@ class PagedHeads(SealedRecords[Head]):
             if not isinstance(content, Success):
                 return Failure(content.failure())
             known[reference.name] = content.unwrap()
+            # Others have the event loop in between.
+            await asyncio.sleep(0)
         contents = [known[one.name] for one in references if one.name in known]
         # What is beside a head that is being removed goes before it.
         if len(contents) < len(references) and not head.removing:
@@ -310,12 +309,7 @@ class PagedHeads(SealedRecords[Head]):
 
     async def sweep_pages(self) -> Result[int, PersistenceError]:
         """Remove due pages that no head names, and give their number."""
-
-        async def names(suspension: str) -> Result[frozenset[bytes], PersistenceError]:
-            read = await self.bare(suspension)
-            return read.map(lambda found: frozenset() if found.record is None else pages_named(found.record.head))
-
-        return await sweep_unnamed(self.pages, names)
+        return await sweep_unnamed(self.pages, self.bare, pages_named)
 
 
 def _pages(head: Head) -> Sequence[PageReference]:

@@ -15,8 +15,9 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError, RevisionConflict
 from flowpersist.hub.due import due_heads
+from flowpersist.lifecycle.model import Head
 from flowpersist.lifecycle.moments import later
-from flowpersist.sealed.drafts import Draft, Loaded
+from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.records import SealedRecords
 
 __all__ = ["GRACE", "rearmed", "sweep_unnamed"]
@@ -28,18 +29,23 @@ GRACE: Final = timedelta(hours=1)
 
 
 async def sweep_unnamed(
-    records: SealedRecords[H], names: Callable[[str], Awaitable[Result[frozenset[bytes], PersistenceError]]]
+    records: SealedRecords[H],
+    read: Callable[[str], Awaitable[Result[Found[Head], PersistenceError]]],
+    names: Callable[[Head], frozenset[bytes]],
 ) -> Result[int, PersistenceError]:
-    """Remove due records that no head names, and give their number. ``names`` gives what the head of a suspension
-    names, nothing where that is gone.
+    """Remove due records that no head names, and give their number. ``read`` reads a suspension, and ``names`` are
+    those in its head. One that many due records are of is read once: no later head names what was due by then.
     """
     removed = 0
+    last: tuple[str, Result[Found[Head], PersistenceError]] | None = None
     async for found in due_heads(records, {}):
         if not isinstance(found, Success):
             return Failure(found.failure())
         record = found.unwrap()
         suspension, _, name = record.ref.key.partition("/")
-        named = await names(suspension)
+        if last is None or last[0] != suspension or not _covers(last[1], record):
+            last = (suspension, await read(suspension))
+        named = last[1].map(lambda one: frozenset[bytes]() if one.record is None else names(one.record.head))
         done: Result[object, PersistenceError]
         if not isinstance(named, Success):
             log.warning("record %s of %s is left as it is: %s", record.ref.key, records.namespace, named.failure())
@@ -52,6 +58,11 @@ async def sweep_unnamed(
         if isinstance(done, Failure) and not isinstance(done.failure(), RevisionConflict):
             return Failure(done.failure())
     return Success(removed)
+
+
+def _covers(read: Result[Found[Head], PersistenceError], record: Loaded[Any]) -> bool:
+    """Whether a head was read after the record was due, so that no later one can name the record."""
+    return isinstance(read, Success) and record.due_at is not None and record.due_at <= read.unwrap().now
 
 
 async def rearmed(

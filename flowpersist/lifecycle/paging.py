@@ -231,8 +231,8 @@ def _pages(
         stood = ()
     starts = [one.start for one in stood] or [b""]
     groups: list[list[_Entry]] = [[] for _ in starts]
-    for entry in entries:
-        groups[page_at(starts, _prefix(entry))].append(entry)
+    for entry, prefix in zip(entries, _prefixes(entries), strict=True):
+        groups[max(0, bisect_right(starts, prefix) - 1)].append(entry)
     references: list[PageReference] = []
     new: list[NewPage] = []
     for number, group in enumerate(groups):
@@ -246,9 +246,12 @@ def _pages(
     return Success((tuple(references), tuple(new)))
 
 
-def _prefix(entry: _Entry) -> bytes:
-    digest = entry.digest if isinstance(entry, WaitReceipt) else secret_digest(entry.secret)
-    return digest[:PREFIX_BYTES]
+def _prefixes(entries: Sequence[_Entry]) -> list[bytes]:
+    # Without a call for each, since every put of a holder divides all of them.
+    return [
+        (one.digest if isinstance(one, WaitReceipt) else hashlib.sha256(one.secret).digest())[:PREFIX_BYTES]
+        for one in entries
+    ]
 
 
 def page_at(starts: Sequence[bytes], prefix: bytes) -> int:
@@ -274,15 +277,15 @@ def _divided(
         if middle is None:
             return Success([page])
     sides: tuple[list[_Entry], list[_Entry]] = ([], [])
-    for one in group:
-        sides[_prefix(one) >= middle].append(one)
+    for one, prefix in zip(group, _prefixes(group), strict=True):
+        sides[prefix >= middle].append(one)
     left, right = _divided(start, sides[0], None, name), _divided(middle, sides[1], None, name)
     return left.bind(lambda first: right.map(lambda second: [*first, *second]))
 
 
 def _middle(group: Sequence[_Entry], parts: int) -> bytes | None:
     """Where a group is divided in two, so that it has so many equal parts in the end; None where it can't be."""
-    prefixes = sorted(map(_prefix, group))
+    prefixes = sorted(_prefixes(group))
     middle = prefixes[len(prefixes) * (parts // 2) // parts]
     if middle != prefixes[0]:
         return middle

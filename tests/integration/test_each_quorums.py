@@ -221,7 +221,7 @@ async def test_a_head_keeps_room_for_the_votes_that_are_needed():
     """What is accepted can be decided: what would not fit is refused before anything waits for it."""
     async with open_test_hub() as hub:
         asked = AwaitInput("a", "?", quorum=50)
-        refused = await hub.suspend(1, awaiting={f"w{n}": asked for n in range(1000)})
+        refused = await hub.suspend(1, awaiting={f"w{n}": asked for n in range(3000)})
         assert isinstance(refused, Failure)
         assert isinstance(refused.failure(), StateTooLarge)
 
