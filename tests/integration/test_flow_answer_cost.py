@@ -177,3 +177,18 @@ async def test_an_answer_makes_no_question_again_that_does_not_fit(monkeypatch):
     monkeypatch.setattr(context_module, "MAX_OPEN", 5)
     few, many = [await cost_of_an_answer(many_waits, count) for count in (20, 120)]
     assert (many - few) / 100 < 80
+
+
+async def test_a_run_has_far_more_open_waits_than_fit_in_a_head():
+    count = 2_000
+    async with open_hub("memory://", keyring=KeyRing.generate()) as hub:
+        runner = FlowRunner(hub)
+        outcome = or_raise(await runner.start(many_waits(count), input=list(range(count))))
+        assert isinstance(outcome, Suspended)
+        assert [wait.step for wait in outcome.waits] == [f"each[{index}].ask" for index in range(count)]
+        keys = outcome.keys
+        for index in range(1, count):
+            or_raise(await hub.answer(keys[f"each[{index}].ask"], index % 3 == 0))
+        outcome = or_raise(await runner.resume(keys["each[0].ask"], answer=True))
+    assert isinstance(outcome, Completed)
+    assert outcome.result == [index % 3 == 0 for index in range(count)]
