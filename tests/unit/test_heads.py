@@ -382,9 +382,7 @@ async def test_a_suspension_that_is_being_deleted_is_gone_before_anything_of_it_
 async def test_a_page_of_waits_that_is_missing_or_exchanged_is_refused():
     """FPH-11"""
     async with open_test_hub(keyring=None) as hub:
-        new = or_raise(
-            await hub.suspend("state", awaiting=MANY)
-        )
+        new = or_raise(await hub.suspend("state", awaiting=MANY))
         head = or_raise(await hub.suspensions.records.read(str(new.id))).record.head
         pages = hub.suspensions.records.pages
         one, two = [or_raise(await pages.read(page_key(new.id, page.name))).record for page in head.paged.pages[:2]]
@@ -398,9 +396,7 @@ async def test_a_page_of_waits_that_is_missing_or_exchanged_is_refused():
 async def test_pages_of_waits_stay_as_long_as_a_head_names_them():
     """FPH-12"""
     async with open_test_hub() as hub:
-        new = or_raise(
-            await hub.suspend("state", awaiting=MANY)
-        )
+        new = or_raise(await hub.suspend("state", awaiting=MANY))
         for _ in range(3):
             travel(hub, timedelta(hours=2))
             or_raise(await Maintenance(hub).cleanup())
