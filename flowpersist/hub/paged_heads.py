@@ -74,9 +74,6 @@ def pages_named(head: Head) -> frozenset[bytes]:
 class PagedHeads(SealedRecords[Head]):
     """The records of suspensions and of the pages of their waits."""
 
-    #: A transaction does one thing after another.
-    _joined = False
-
     def __init__(
         self, backend: StorageBackend, sealer: Sealer, namespace: str, *, runtime: Runtime | None = None
     ) -> None:
@@ -89,7 +86,6 @@ class PagedHeads(SealedRecords[Head]):
         """The same records in a transaction, by the backend that has joined it."""
         bound = cast("PagedHeads", super().within(joined, runtime))
         bound.pages = self.pages.within(joined, runtime)
-        bound._joined = True  # noqa: SLF001 - of a copy of this
         return bound
 
     async def read(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
@@ -240,7 +236,8 @@ class PagedHeads(SealedRecords[Head]):
         if not isinstance(made, Success):
             return Failure(made.failure())
         parts, now = made.unwrap(), self.reckoned()
-        left, told = await self._prepared(draft, parts, now)
+        left = await self._remove(draft.head.id, parts.removed)
+        told = await self._write(draft, parts, now)
         if isinstance(told, Success) and told.unwrap() > now + GRACE / 4:
             # The store's clock was moved, so that these are due too soon.
             await self._remove(draft.head.id, [one.reference.name for one in parts.new])
@@ -264,15 +261,6 @@ class PagedHeads(SealedRecords[Head]):
         """In a thread where there are many waits, so that the event loop goes on."""
         divide = partial(divided, head, partial(self.runtime.entropy, NAME_BYTES), pages=pages)
         return divide() if len(head.waits) <= BRIEF else await asyncio.to_thread(divide)
-
-    async def _prepared(
-        self, draft: Draft[Head, Any], parts: Divided, now: datetime
-    ) -> tuple[list[bytes], Result[datetime, PersistenceError]]:
-        """Remove what is no longer needed and write what is not there yet, at the same time where that can be."""
-        removed, wrote = self._remove(draft.head.id, parts.removed), self._write(draft, parts, now)
-        if self._joined or not (parts.removed and parts.new):
-            return await removed, await wrote
-        return await asyncio.gather(removed, wrote)
 
     async def _write(
         self, draft: Draft[Head, Any], parts: Divided, now: datetime
