@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from returns.result import Failure, Success
 
+from cancelling import CancelledAt
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Principal, Status, or_raise
 from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.kit import DelegatingBackend
@@ -411,6 +412,22 @@ async def test_a_lost_acknowledgement_at_any_write_loses_no_wait(hub, store):
         or_raise(await hub.answer(new.keys[f"w{number}"], True))
         await is_sound(hub, new.id)
     assert len(or_raise(await hub.inspect(new.id)).open_waits) == 2
+
+
+async def test_an_answer_that_is_cancelled_anywhere_can_be_repeated(hub):
+    """Also while it removes pages that earlier ones have replaced."""
+    new = or_raise(await hub.suspend("s", awaiting=named(80)))
+    for number in range(1, 80):
+        stepped = CancelledAt(hub.answer(new.keys[f"w{number}"], True, answer_id="a"), number)
+        with suppress(asyncio.CancelledError):
+            await stepped
+        receipt = or_raise(await hub.answer(new.keys[f"w{number}"], True, answer_id="a"))
+        assert receipt.outcome in {"pending", "replayed"}
+        if not stepped.reached:
+            break
+    assert not stepped.reached
+    assert len(or_raise(await hub.inspect(new.id)).open_waits) == 80 - number
+    await is_sound(hub, new.id)
 
 
 # -------------------------------------------------------------------------------------------------------------- damage
