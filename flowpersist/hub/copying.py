@@ -14,7 +14,7 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.backends.base import Range, Record, RecordChange, RecordRef, StorageBackend, Where
@@ -22,8 +22,10 @@ from flowpersist.errors import IntegrityError, PersistenceError, RevisionConflic
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.opening import hub_schema
 from flowpersist.hub.stored import OF_ONE, Place, places_of
+from flowpersist.hub.sweeping import GRACE
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.model import Head
+from flowpersist.lifecycle.moments import later
 from flowpersist.sealed.moved import Moved, is_mark, moved_in
 from flowpersist.sealed.raw import RawRecords
 from flowpersist.sealed.tenancy import ready_to_open
@@ -122,7 +124,7 @@ class _Copy:
             if record is None:
                 return Success(None)
             if is_mark(record.head):
-                return await self._finished(record)
+                return await self._resumed(record)
             done = await self._begun(place, record, now)
             if not isinstance(done, Failure) or not isinstance(done.failure(), RevisionConflict):
                 return done
@@ -172,6 +174,15 @@ class _Copy:
         found = read.unwrap().record
         return Success(None) if found is None else await self._finished(found)
 
+    async def _resumed(self, mark: Record) -> Result[None, PersistenceError]:
+        """Finish a move that was cut, perhaps long ago: the new store may have swept away since what no head named."""
+        found = moved_in(mark)
+        if mark.ref.namespace == self.hub.suspensions.records.namespace and found is not None and found.record:
+            beside = await self._beside(mark.ref.key)
+            if not isinstance(beside, Success):
+                return beside
+        return await self._finished(mark)
+
     async def _finished(self, mark: Record) -> Result[None, PersistenceError]:
         """Put what a mark holds into the new store, read it back, and only then let the old store forget it."""
         found = moved_in(mark)
@@ -196,28 +207,31 @@ class _Copy:
                 if not isinstance(listed, Success):
                     return Failure(listed.failure())
                 for record in listed.unwrap().items:
-                    done = await self._copying(record.ref)
+                    done = await self._copying(record.ref, unnamed=True)
                     if not isinstance(done, Success):
                         return done
         return Success(None)
 
-    async def _copying(self, ref: RecordRef) -> Result[None, PersistenceError]:
-        """Copy a record that stays in the old store."""
+    async def _copying(self, ref: RecordRef, *, unnamed: bool = False) -> Result[None, PersistenceError]:
+        """Copy a record that stays in the old store; ``unnamed``: the new store has no head yet that names it."""
         read = await self.old.get(ref, body=True)
         if not isinstance(read, Success):
             return Failure(read.failure())
         record = read.unwrap().record
-        put = Success(True) if record is None else await self._same(record)
+        put = Success(True) if record is None else await self._same(record, unnamed=unnamed)
         self.copied += put.unwrap() if isinstance(put, Success) else 0
         return put.map(lambda _: None)
 
-    async def _same(self, record: Record) -> Result[bool, PersistenceError]:
+    async def _same(self, record: Record, *, unnamed: bool = False) -> Result[bool, PersistenceError]:
         """Have the same record in the new store, by digest; False where somebody has changed it there."""
         for _ in range(ATTEMPTS):
             read = await self.new.get(record.ref, body=True)
             if not isinstance(read, Success):
                 return Failure(read.failure())
             there = read.unwrap().record
+            if unnamed and record.due_at is not None:
+                # So the new store's sweep leaves it until its head is there.
+                record, unnamed = evolve(record, due_at=later(read.unwrap().now, GRACE)), False
             if there is not None and digest(there) == digest(record):
                 return Success(True)
             if there is not None and not there.write_id.startswith(OURS):

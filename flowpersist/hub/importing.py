@@ -19,8 +19,10 @@ from flowpersist.backends.base import Record, RecordChange
 from flowpersist.errors import ConfigurationError, ImportRefused, IntegrityError, PersistenceError, UnknownKey
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.export_file import ImportedRecord, Reader
-from flowpersist.hub.stored import BESIDE, SHARED, Place, places_of
+from flowpersist.hub.stored import BESIDE, OF_ONE, SHARED, Place, places_of
+from flowpersist.hub.sweeping import GRACE
 from flowpersist.keys.text_file import open_regular
+from flowpersist.lifecycle.moments import later
 from flowpersist.sealed.cards import Card
 from flowpersist.sealed.catalogue import CollectionCatalog
 from flowpersist.sealed.contents import PURPOSE
@@ -126,6 +128,10 @@ class _Import:
 
     async def put(self, one: ImportedRecord) -> Result[None, PersistenceError]:
         """Put the record, unless it is there."""
+        armed = await self._armed(one)
+        if not isinstance(armed, Success):
+            return Failure(armed.failure())
+        one = armed.unwrap()
         standing = await self._standing(one)
         if not isinstance(standing, Success):
             return Failure(standing.failure())
@@ -136,7 +142,7 @@ class _Import:
         if not isinstance(head, Success):
             return Failure(head.failure())
         change = RecordChange(
-            f"{self.mark}{self.hub.runtime.entropy(8).hex()}",
+            self._write_id(),
             attributes=dict(one.attributes),
             head=head.unwrap(),
             body=one.body,
@@ -144,6 +150,29 @@ class _Import:
         )
         put = await RawRecords(self.hub.backend, self.hub.runtime).put(one.ref, change, if_revision=revision)
         return put.map(lambda _: None)
+
+    def _write_id(self) -> str:
+        return f"{self.mark}{self.hub.runtime.entropy(8).hex()}"
+
+    async def _armed(self, one: ImportedRecord) -> Result[ImportedRecord, PersistenceError]:
+        """The record, due as if it were written now where a sweep comes to what no head names: its head is put after
+        it. So is one that an import has left here which was cut.
+        """
+        place = self._place(one.ref.namespace)
+        if one.due_at is None or place is None or place.kind not in OF_ONE:
+            return Success(one)
+        raw = RawRecords(self.hub.backend, self.hub.runtime)
+        read = await raw.get(one.ref, body=False)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        now, there = read.unwrap().now, read.unwrap().record
+        due, due_there = later(now, GRACE), None if there is None else there.due_at
+        soon = due_there is not None and due_there < later(now, GRACE / 2)
+        if there is not None and soon and there.head == one.head:
+            put = await raw.put(there.ref, RecordChange(self._write_id(), due_at=due), if_revision=there.revision)
+            if not isinstance(put, Success):
+                return Failure(put.failure())
+        return Success(evolve(one, due_at=due))
 
     async def _admitted(self, one: ImportedRecord) -> Result[bytes, PersistenceError]:
         """The sealed head of a record, as the replay ledger takes it."""

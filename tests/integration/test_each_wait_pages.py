@@ -1,0 +1,137 @@
+"""What stands beside a suspension on every backend, while others copy, import and sweep it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from flowpersist import AwaitInput, KeyRing, Maintenance, or_raise
+from flowpersist.backends.registry import backend_from_url
+from flowpersist.sealed.moved import is_mark
+from flowpersist.sealed.raw import RawRecords
+from flowpersist.testing.hubs import open_test_hub, travel
+
+ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
+SAY = AwaitInput(id="say", prompt="Say it", schema=str)
+RING = KeyRing.generate()
+HOUR = timedelta(hours=1)
+#: A wait whose answer gets a record of its own, and many that stand on pages.
+ASKED = {"long": SAY, **{f"w{n}": ASK for n in range(200)}}
+
+
+@pytest.fixture
+async def hub(url):
+    async with open_test_hub(url, keyring=RING) as opened:
+        yield opened
+
+
+async def suspended(hub):
+    new = or_raise(await hub.suspend("s", awaiting=ASKED, until="each"))
+    or_raise(await hub.answer(new.keys["long"], "x" * 9000))
+    return new
+
+
+async def is_whole(hub, new):
+    for name in ("w3", "w150"):
+        or_raise(await hub.answer(new.keys[name], True))
+    run = or_raise(await hub.claim(new.id))
+    assert dict(run.answers) == {"long": "x" * 9000, "w3": True, "w150": True}
+    assert len(run.suspension.waits) == len(ASKED)
+    assert or_raise(await Maintenance(hub).verify()).clean
+
+
+@pytest.fixture
+def before_heads(monkeypatch):
+    """Has a coroutine run before the head of a suspension is put as it is stored; one that gives True ends the put."""
+    put = RawRecords.put
+    waiting = []
+
+    async def later(self, ref, change, **kwargs):
+        if ref.namespace == "default":
+            for one in waiting:
+                await one(self.backend)
+        return await put(self, ref, change, **kwargs)
+
+    monkeypatch.setattr(RawRecords, "put", later)
+    return waiting
+
+
+class Killed(BaseException):
+    """Ends a process: no handler runs."""
+
+
+async def test_a_sweep_during_an_import_leaves_what_its_head_will_name(hub, tmp_path, before_heads):
+    async with open_test_hub("memory://", keyring=RING) as first:
+        new = await suspended(first)
+        or_raise(await Maintenance(first).export(tmp_path / "file", suspension=new.id))
+    travel(hub, 3 * HOUR)
+
+    async def cleaned(_):
+        or_raise(await Maintenance(hub).cleanup())
+
+    before_heads.append(cleaned)
+    or_raise(await Maintenance(hub).import_(tmp_path / "file"))
+    await is_whole(hub, new)
+
+
+async def test_an_import_that_was_cut_long_ago_is_repeated(hub, tmp_path, before_heads):
+    async with open_test_hub("memory://", keyring=RING) as first:
+        new = await suspended(first)
+        or_raise(await Maintenance(first).export(tmp_path / "file", suspension=new.id))
+
+    async def killed(_):
+        raise Killed
+
+    before_heads.append(killed)
+    with pytest.raises(Killed):
+        await Maintenance(hub).import_(tmp_path / "file")
+    travel(hub, 3 * HOUR)
+
+    async def cleaned(_):
+        or_raise(await Maintenance(hub).cleanup())
+
+    before_heads[:] = [cleaned]
+    or_raise(await Maintenance(hub).import_(tmp_path / "file"))
+    await is_whole(hub, new)
+
+
+async def test_a_sweep_during_a_copy_leaves_what_its_head_will_name(hub, url, before_heads, tmp_path):
+    async with open_test_hub(f"sqlite:///{tmp_path}/old.db", keyring=RING) as old:
+        new = await suspended(old)
+        travel(hub, 3 * HOUR)
+        there = backend_from_url(url)
+        there.clock_offset += 3 * HOUR
+        ours = []
+
+        async def cleaned(_):
+            if not ours:
+                ours.append(True)
+                or_raise(await Maintenance(hub).cleanup())
+
+        before_heads.append(cleaned)
+        assert or_raise(await Maintenance(old).copy(there)).complete
+    await is_whole(hub, new)
+
+
+async def test_a_copy_that_was_cut_long_ago_is_finished(hub, url, monkeypatch, tmp_path):
+    async with open_test_hub(f"sqlite:///{tmp_path}/old.db", keyring=RING) as old:
+        new = await suspended(old)
+        marked = RawRecords.get
+
+        async def killed(self, ref, *, body):
+            read = await marked(self, ref, body=body)
+            if ref.namespace == "default" and self.backend is old.backend and is_mark(read.unwrap().record.head):
+                raise Killed
+            return read
+
+        monkeypatch.setattr(RawRecords, "get", killed)
+        with pytest.raises(Killed):
+            await Maintenance(old).copy(backend_from_url(url))
+        monkeypatch.setattr(RawRecords, "get", marked)
+        travel(hub, 3 * HOUR)
+        or_raise(await Maintenance(hub).cleanup())
+        there = backend_from_url(url)
+        there.clock_offset += 3 * HOUR
+        assert or_raise(await Maintenance(old).copy(there)).complete
+    await is_whole(hub, new)
