@@ -13,7 +13,7 @@ from flowpersist.hub.base import HubBase
 from flowpersist.hub.large_answers import answer_key, names_in
 from flowpersist.hub.paged_heads import pages_named
 from flowpersist.hub.purged_trails import PurgedTrail, head_of
-from flowpersist.hub.sweeping import GRACE
+from flowpersist.hub.sweeping import GRACE, name_in
 from flowpersist.hub.troubles import Trouble
 from flowpersist.lifecycle.model import Head, LargeAnswer, WaitPage
 from flowpersist.sealed.drafts import Loaded
@@ -124,5 +124,4 @@ def _orphan(record: Loaded[Any], owner: Head | None) -> list[Trouble]:
 
 
 def _is_forgotten(record: Loaded[Any], names: frozenset[bytes]) -> bool:
-    named = record.ref.key.partition("/")[2] in {one.hex() for one in names}
-    return not named and record.due_at is None and record.now > record.updated_at + GRACE
+    return name_in(record.ref.key) not in names and record.due_at is None and record.now > record.updated_at + GRACE

@@ -20,12 +20,14 @@ from flowpersist.lifecycle.moments import later
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.records import SealedRecords
 
-__all__ = ["GRACE", "rearmed", "sweep_unnamed"]
+__all__ = ["GRACE", "name_in", "rearmed", "sweep_unnamed"]
 
 H = TypeVar("H")
 log = logging.getLogger("flowpersist.hub")
 #: A head that names a record is put within half of this time after the record or not at all.
 GRACE: Final = timedelta(hours=1)
+#: What the heads of so many suspensions name is kept during a sweep, which so reads each once, not for each record.
+MOST_KNOWN: Final = 100
 
 
 async def sweep_unnamed(
@@ -37,20 +39,24 @@ async def sweep_unnamed(
     those in its head. One that many due records are of is read once: no later head names what was due by then.
     """
     removed = 0
-    last: tuple[str, Result[Found[Head], PersistenceError]] | None = None
+    known: dict[str, tuple[datetime, Result[frozenset[bytes], PersistenceError]]] = {}
     async for found in due_heads(records, {}):
         if not isinstance(found, Success):
             return Failure(found.failure())
         record = found.unwrap()
-        suspension, _, name = record.ref.key.partition("/")
-        if last is None or last[0] != suspension or not _covers(last[1], record):
-            last = (suspension, await read(suspension))
-        named = last[1].map(lambda one: frozenset[bytes]() if one.record is None else names(one.record.head))
+        suspension = record.ref.key.partition("/")[0]
+        looked, named = known.get(suspension, (None, None))
+        if named is None or looked is None or record.due_at is None or record.due_at > looked:
+            if len(known) == MOST_KNOWN:
+                known.clear()
+            seen = await read(suspension)
+            named = seen.map(lambda one: frozenset[bytes]() if one.record is None else names(one.record.head))
+            known[suspension] = seen.unwrap().now if isinstance(seen, Success) else record.now, named
         done: Result[object, PersistenceError]
         if not isinstance(named, Success):
             log.warning("record %s of %s is left as it is: %s", record.ref.key, records.namespace, named.failure())
             done = await rearmed(records, record, later(record.now, GRACE))
-        elif name in {one.hex() for one in named.unwrap()}:
+        elif name_in(record.ref.key) in named.unwrap():
             done = await rearmed(records, record, None)
         else:
             done = await records.delete(record.ref.key, revision=record.revision)
@@ -60,9 +66,12 @@ async def sweep_unnamed(
     return Success(removed)
 
 
-def _covers(read: Result[Found[Head], PersistenceError], record: Loaded[Any]) -> bool:
-    """Whether a head was read after the record was due, so that no later one can name the record."""
-    return isinstance(read, Success) and record.due_at is not None and record.due_at <= read.unwrap().now
+def name_in(key: str) -> bytes | None:
+    """The name by which a head names the record of a key; None where it is no such key."""
+    try:
+        return bytes.fromhex(key.partition("/")[2])
+    except ValueError:
+        return None
 
 
 async def rearmed(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from flowpersist import AwaitInput, KeyRing, Maintenance, or_raise
+from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.sealed.moved import is_mark
 from flowpersist.sealed.raw import RawRecords
@@ -135,3 +137,33 @@ async def test_a_copy_that_was_cut_long_ago_is_finished(hub, url, monkeypatch, t
         there.clock_offset += 3 * HOUR
         assert or_raise(await Maintenance(old).copy(there)).complete
     await is_whole(hub, new)
+
+
+class Counting(DelegatingBackend):
+    """Counts the calls for the records of a namespace."""
+
+    forwarded = frozenset()
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.read = Counter()
+
+    async def get_many(self, refs, **options):
+        self.read.update(ref.namespace for ref in refs)
+        return await super().get_many(refs, **options)
+
+
+async def test_upkeep_reads_the_pages_of_a_run_once_and_not_for_each_record_beside_it(url):
+    """Else the work of a run with many answers would grow with the square of their number."""
+    store = Counting(backend_from_url(url))
+    async with open_test_hub(store, keyring=RING) as hub:
+        new = or_raise(await hub.suspend("s", awaiting={f"w{n}": SAY for n in range(140)}, until="each"))
+        for key in list(new.keys.values())[:20]:
+            or_raise(await hub.answer(key, "x" * 5000))
+        travel(hub, 3 * HOUR)
+        store.read.clear()
+        or_raise(await Maintenance(hub).cleanup())
+        assert store.read["default.waits"] <= 20
+        run = or_raise(await hub.claim(new.id))
+        or_raise(await hub.suspend_next(run, "t", until="each"))
+        assert or_raise(await Maintenance(hub).verify()).clean
