@@ -29,7 +29,9 @@ PAGE = 64
 
 
 async def accept_restored(heads: Heads, key: str | None) -> Result[int, PersistenceError]:
-    """Accept one suspension as it stands, or all; gives how many the ledger had refused."""
+    """Accept one suspension as it stands, or all; gives how many the ledger had refused. One that can't be accepted,
+    because what belongs to it was not put back, keeps no other one from it: its failure comes at the end.
+    """
     ledger = heads.ledger
     if ledger is None:
         message = "the hub has no replay ledger, so it refuses nothing: set FLOWPERSIST_LEDGER_URL, or pass ledger"
@@ -37,12 +39,16 @@ async def accept_restored(heads: Heads, key: str | None) -> Result[int, Persiste
     if key is not None:
         return (await _accept(heads, ledger, key)).map(int)
     accepted = 0
+    failed: PersistenceError | None = None
     async for found in _refused(heads, ledger):
         done = await _accept(heads, ledger, found.unwrap()) if isinstance(found, Success) else found
-        if not isinstance(done, Success):
+        if isinstance(done, Success):
+            accepted += bool(done.unwrap())
+        elif isinstance(done.failure(), IntegrityError):
+            failed = failed or done.failure()
+        else:
             return Failure(done.failure())
-        accepted += bool(done.unwrap())
-    return Success(accepted)
+    return Success(accepted) if failed is None else Failure(failed)
 
 
 async def deleted_keys(heads: Heads, ledger: Ledger) -> AsyncIterator[Result[str, PersistenceError]]:
@@ -97,12 +103,12 @@ async def _accept(heads: Heads, ledger: Ledger, key: str) -> Result[bool, Persis
 async def _written(heads: Heads, ledger: Ledger, record: Loaded[Head]) -> Result[object, PersistenceError]:
     """Write a suspension again, after all that the ledger knows of it."""
     key = record.ref.key
-    admitted = await ledger.admit(key, record.head)
-    if not isinstance(admitted, Success) or not admitted.unwrap():
-        return admitted
     whole = await heads.completed(record)
     if not isinstance(whole, Success):
         return whole
+    admitted = await ledger.admit(key, record.head)
+    if not isinstance(admitted, Success) or not admitted.unwrap():
+        return admitted
     # The put adds one.
     head: Head = replace(whole.unwrap().head, position=floor_of(admitted.unwrap() - 1))
     draft: Draft[Head] = Draft(head, attributes_of(head), due_at(head))

@@ -8,8 +8,10 @@ from datetime import timedelta
 import pytest
 
 from flowpersist import AwaitInput, KeyRing, Maintenance, or_raise
+from flowpersist.backends.base import RecordChange, RecordRef
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
+from flowpersist.errors import IntegrityError, RollbackDetected
 from flowpersist.sealed.moved import is_mark
 from flowpersist.sealed.raw import RawRecords
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -167,3 +169,26 @@ async def test_upkeep_reads_the_pages_of_a_run_once_and_not_for_each_record_besi
         run = or_raise(await hub.claim(new.id))
         or_raise(await hub.suspend_next(run, "t", until="each"))
         assert or_raise(await Maintenance(hub).verify()).clean
+
+
+async def test_a_head_that_was_put_back_without_its_pages_keeps_no_other_from_being_accepted(url, tmp_path):
+    async with open_test_hub(url, keyring=RING, ledger=f"sqlite:///{tmp_path}/ledger.db") as hub:
+        broken = await suspended(hub)
+        other = or_raise(await hub.suspend("s", awaiting=ASK))
+        raw = RawRecords(hub.backend, hub.runtime)
+        refs = [RecordRef("default", str(one.id)) for one in (broken, other)]
+        backup = [or_raise(await raw.get(ref, body=True)).record for ref in refs]
+        for key in list(broken.keys.values())[1:120]:
+            or_raise(await hub.answer(key, True))
+        or_raise(await hub.answer(other.key, True))
+        for one in backup:
+            there = or_raise(await raw.get(one.ref, body=False)).record
+            change = RecordChange(
+                raw.write_id(), attributes=dict(one.attributes), head=one.head, body=one.body, due_at=one.due_at
+            )
+            or_raise(await raw.put(one.ref, change, if_revision=there.revision))
+        refused = (await Maintenance(hub).accept_restored()).failure()
+        assert type(refused) is IntegrityError
+        assert str(broken.id) in str(refused)
+        assert or_raise(await hub.answer(other.key, True)).outcome == "accepted"
+        assert isinstance((await hub.inspect(broken.id)).failure(), RollbackDetected)
