@@ -7,6 +7,7 @@ page. Nothing is written for it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import heapq
@@ -50,6 +51,8 @@ SOURCES: Final[Mapping[Status, tuple[Status, ...]]] = {
 FEW: Final = 100
 #: Where a record stands in a page's order: its time (in the order of keys, always the same), and its key.
 Place: TypeAlias = tuple[datetime, str]
+#: After showing more waits than this of a suspension, a page lets others have the event loop.
+BRIEF: Final = 128
 NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,7 +70,11 @@ async def query(
     if not isinstance(page, Success):
         return Failure(page.failure())
     found = page.unwrap()
-    shown = [one for record in found.items for one in await _shown(suspensions, record, criteria, by)]
+    shown: list[Suspension] = []
+    for record in found.items:
+        shown += await _shown(suspensions, record, criteria, by)
+        if len(record.head.waits) > BRIEF:
+            await asyncio.sleep(0)
     return Success(Page(tuple(shown), found.next, found.now, _named(suspensions, found.unreadable)))
 
 
@@ -246,6 +253,8 @@ class _Merge:
             opened = await self.suspensions.records.opened(one.record, one.now)
             if isinstance(opened, Success):
                 shown += await _shown(self.suspensions, opened.unwrap(), self.criteria, self.by)
+                if len(opened.unwrap().head.waits) > BRIEF:
+                    await asyncio.sleep(0)
             else:
                 refused.append(Unreadable(one.record.ref, opened.failure()))
         if require_key and refused and len(refused) == looked and isinstance(refused[0].error, EncryptionError):

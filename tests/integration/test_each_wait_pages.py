@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 
-from flowpersist import AwaitInput, KeyRing, Maintenance, or_raise
+from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, or_raise
 from flowpersist.backends.base import RecordChange, RecordRef
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import IntegrityError, RollbackDetected
+from flowpersist.hub import listing
+from flowpersist.lifecycle.views import suspension_of
 from flowpersist.sealed.moved import is_mark
 from flowpersist.sealed.raw import RawRecords
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -192,3 +195,25 @@ async def test_a_head_that_was_put_back_without_its_pages_keeps_no_other_from_be
         assert str(broken.id) in str(refused)
         assert or_raise(await hub.answer(other.key, True)).outcome == "accepted"
         assert isinstance((await hub.inspect(broken.id)).failure(), RollbackDetected)
+
+
+@pytest.mark.parametrize("criteria", [Criteria(), Criteria(tool="say")], ids=["all", "some"])
+async def test_a_listing_of_many_waits_lets_others_go_on(hub, monkeypatch, criteria):
+    for _ in range(5):
+        or_raise(await hub.suspend("s", awaiting=ASKED))
+    turns, seen = [0], []
+
+    async def other():
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    def shown(*args, **kwargs):
+        seen.append(turns[0])
+        return suspension_of(*args, **kwargs)
+
+    monkeypatch.setattr(listing, "suspension_of", shown)
+    task = asyncio.create_task(other())
+    assert len(or_raise(await hub.query(criteria)).items) == 5
+    task.cancel()
+    assert len(set(seen)) == 5
