@@ -21,8 +21,18 @@ from flowpersist.errors import IntegrityError, PersistenceError, TamperedEnvelop
 from flowpersist.hub.sweeping import GRACE, rearmed, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.giving import given
-from flowpersist.lifecycle.model import Answer, AnswerReference, Head, LargeAnswer, WaitState, fingerprint, replace
+from flowpersist.lifecycle.model import (
+    MAX_RECEIPTS,
+    Answer,
+    AnswerReference,
+    Head,
+    LargeAnswer,
+    WaitState,
+    fingerprint,
+    replace,
+)
 from flowpersist.lifecycle.moments import later
+from flowpersist.lifecycle.paging import is_paged
 from flowpersist.sealed.drafts import Draft
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of
@@ -135,7 +145,7 @@ class AnswerWrites:
         for wait in (*new, *voted):
             answer = _newest(wait)
             own = 0 if answer is None else _weight(answer.value)
-            if answer is not None and (own > LARGE or (own > REFERENCE and size_of(head) > FULL)):
+            if answer is not None and (own > LARGE or (own > REFERENCE and _size(head) > FULL)):
                 made = await self._separated(head, wait.secret, answer, own, now)
                 if not isinstance(made, Success):
                     return Failure(made.failure())
@@ -167,6 +177,13 @@ class AnswerWrites:
         """Remove the records that this call has written and the head does not name."""
         named = frozenset[bytes]() if after is None else names_in(after)
         await self.answers.delete(suspension, {one.reference.name for one in self._written.values()} - named)
+
+
+def _size(head: Head) -> int:
+    """The bytes of a head, without the waits that will stand on pages: these are divided, however many there are."""
+    if is_paged(head):
+        head = replace(head, waits=(), receipts=head.receipts[-MAX_RECEIPTS:])
+    return size_of(head)
 
 
 def _newest(wait: WaitState) -> Answer | None:

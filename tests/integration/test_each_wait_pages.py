@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, or_raise
-from flowpersist.backends.base import RecordChange, RecordRef
+from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import IntegrityError, RollbackDetected
@@ -217,3 +217,15 @@ async def test_a_listing_of_many_waits_lets_others_go_on(hub, monkeypatch, crite
     assert len(or_raise(await hub.query(criteria)).items) == 5
     task.cancel()
     assert len(set(seen)) == 5
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_short_answer_stands_on_its_page_whoever_watches(url, watched):
+    """An observer has all waits read, which are more than a head could hold."""
+    events = []
+    async with open_test_hub(url, keyring=RING, on_event=events.append if watched else None) as hub:
+        asked = AwaitInput(id="say", prompt="Say it. " * 80, schema=str)
+        new = or_raise(await hub.suspend("s", awaiting={f"w{n}": asked for n in range(200)}, until="each"))
+        or_raise(await hub.answer(new.keys["w7"], "x" * 300))
+        assert not (await hub.backend.query("default.answers", Where(), limit=10)).items
+        assert or_raise(await hub.claim(new.id)).answers == {"w7": "x" * 300}
