@@ -12,8 +12,9 @@ from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, or_raise
 from flowpersist.backends.base import RecordChange, RecordRef, Where
 from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
-from flowpersist.errors import IntegrityError, RollbackDetected
+from flowpersist.errors import IntegrityError, RollbackDetected, SuspensionNotFound
 from flowpersist.hub import listing
+from flowpersist.keys.suspension_key import generate_key
 from flowpersist.lifecycle.views import suspension_of
 from flowpersist.sealed.moved import is_mark
 from flowpersist.sealed.raw import RawRecords
@@ -153,6 +154,10 @@ class Counting(DelegatingBackend):
         super().__init__(inner)
         self.read = Counter()
 
+    async def get(self, ref, **options):
+        self.read[ref.namespace] += 1
+        return await super().get(ref, **options)
+
     async def get_many(self, refs, **options):
         self.read.update(ref.namespace for ref in refs)
         return await super().get_many(refs, **options)
@@ -229,3 +234,18 @@ async def test_a_short_answer_stands_on_its_page_whoever_watches(url, watched):
         or_raise(await hub.answer(new.keys["w7"], "x" * 300))
         assert not (await hub.backend.query("default.answers", Where(), limit=10)).items
         assert or_raise(await hub.claim(new.id)).answers == {"w7": "x" * 300}
+
+
+@pytest.mark.xfail(strict=True, reason="REQ-27: a wrong secret reads pages, which an unknown id has none of")
+@pytest.mark.parametrize("verb", ["answer", "inspect", "cancel"])
+async def test_a_wrong_secret_of_a_run_with_pages_takes_the_reads_of_an_unknown_id(url, verb):
+    store = Counting(backend_from_url(url))
+    async with open_test_hub(store, keyring=RING) as hub:
+        new = or_raise(await hub.suspend("s", awaiting=ASKED))
+        tried = []
+        for key in (generate_key(id=new.id), generate_key()):
+            store.read.clear()
+            refused = await (hub.answer(key, True) if verb == "answer" else getattr(hub, verb)(key))
+            assert isinstance(refused.failure(), SuspensionNotFound)
+            tried.append(store.read.total())
+        assert tried[0] == tried[1]
