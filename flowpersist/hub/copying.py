@@ -231,7 +231,9 @@ class _Copy:
             there = read.unwrap().record
             if unnamed and record.due_at is not None:
                 # So the new store's sweep leaves it until its head is there.
-                record, unnamed = evolve(record, due_at=later(read.unwrap().now, GRACE)), False
+                due, now = None if there is None else there.due_at, read.unwrap().now
+                late = due is not None and due > later(now, GRACE / 2)
+                record, unnamed = evolve(record, due_at=due if late else later(now, GRACE)), False
             if there is not None and digest(there) == digest(record):
                 return Success(True)
             if there is not None and not there.write_id.startswith(OURS):
