@@ -23,7 +23,7 @@ from flowpersist.errors import IntegrityError, PersistenceError, StateTooLarge, 
 from flowpersist.hub.room import room_of_pages, room_of_waits
 from flowpersist.hub.sweeping import GRACE, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, replace
+from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, find, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
 from flowpersist.lifecycle.paging import (
@@ -34,6 +34,7 @@ from flowpersist.lifecycle.paging import (
     enough,
     is_paged,
     joined,
+    page_of,
     part_of,
     read_page,
 )
@@ -95,7 +96,7 @@ class PagedHeads(SealedRecords[Head]):
         for _ in range(LOOKS):
             found = await self.bare(key, body=body)
             record = found.unwrap().record if isinstance(found, Success) else None
-            if record is None:
+            if record is None or not _pages(record.head):
                 return found
             whole = await self._whole(record, known)
             if whole is not None:
@@ -105,28 +106,30 @@ class PagedHeads(SealedRecords[Head]):
             revision = record.revision
         return Failure(contended(key, self.backend.name))
 
-    async def read_part(self, key: SuspensionKey) -> Result[Found[Head], PersistenceError]:
-        """The record with the page of the wait that the key opens, where that is enough to answer it; else with all its
-        waits, or none.
+    async def read_for(
+        self, key: SuspensionKey, *, body: bool = False, part: bool = False
+    ) -> Result[Found[Head], PersistenceError]:
+        """The record for whoever brings a key, or none: with all its waits, or with those of the key's page alone where
+        neither head nor page has the key's secret, or where ``part`` asks for no more than an answer needs.
         """
-        found = await self.bare(str(key.id))
+        found = await self.bare(str(key.id), body=body)
         record = found.unwrap().record if isinstance(found, Success) else None
-        reference = None if record is None else enough(record.head, key.secret, record.now)
+        reference = None if record is None else page_of(record.head, key.secret)
         if record is None or reference is None:
-            return found if record is None or not _pages(record.head) else await self._read_whole(record)
+            return found
         read = await self.pages.read(page_key(record.head.id, reference.name))
         page = read.unwrap().record if isinstance(read, Success) else None
         if page is None:
-            return Failure(read.failure()) if isinstance(read, Failure) else await self.read(str(key.id))
+            return Failure(read.failure()) if isinstance(read, Failure) else await self.read(str(key.id), body=body)
         content = _content(record.head, reference, page.head)
         if not isinstance(content, Success):
             return Failure(content.failure())
-        return Success(Found(evolve(record, head=part_of(record.head, reference, content.unwrap())), record.now))
-
-    async def _read_whole(self, bare: Loaded[Head]) -> Result[Found[Head], PersistenceError]:
-        whole = await self._whole(bare, {})
+        own = part_of(record.head, reference, content.unwrap())
+        if find(own, key) is None or (part and enough(record.head, record.now)):
+            return Success(Found(evolve(record, head=own), record.now))
+        whole = await self._whole(record, {reference.name: content.unwrap()})
         if whole is None:
-            return await self.read(bare.ref.key)
+            return await self.read(str(key.id), body=body)
         return whole.map(lambda loaded: Found(loaded, loaded.now))
 
     async def bare(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
@@ -221,7 +224,10 @@ class PagedHeads(SealedRecords[Head]):
         if head.waits is UNREAD:
             raise ValueError("a head is put with all its waits, or not at all: read it whole")
         if not is_paged(head):
-            written = await self._put(key, draft, revision, mark, pages=False)
+            if head.paged is None:
+                written = await super().put(key, draft, revision=revision, mark=mark)
+            else:
+                written = await self._put(key, draft, revision, mark)
             # What does not fit in a head may fit in one with pages.
             if not isinstance(written, Failure) or not isinstance(written.failure(), StateTooLarge) or not head.waits:
                 return written
@@ -230,7 +236,7 @@ class PagedHeads(SealedRecords[Head]):
         return await self._put(key, draft, revision, mark, pages=True)
 
     async def _put(
-        self, key: str, draft: Draft[Head, Any], revision: int | None, mark: bytes, *, pages: bool
+        self, key: str, draft: Draft[Head, Any], revision: int | None, mark: bytes, *, pages: bool = False
     ) -> Result[Written, PersistenceError]:
         made = await self._divided(draft.head, pages=pages)
         if not isinstance(made, Success):

@@ -42,6 +42,7 @@ from flowpersist.lifecycle.decisions import Decision
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
     Head,
+    PartOfHead,
     WaitReceipt,
     WaitState,
     find,
@@ -126,7 +127,7 @@ class Suspensions:
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
         key = parsed.unwrap()
-        read = await self.records.read(record_key(key))
+        read = await (self.records.read_for(key) if isinstance(key, SuspensionKey) else self.records.read(str(key)))
         if not isinstance(read, Success):
             return Failure(read.failure())
         return await self._present(verb, key, read.unwrap(), by, answers=False)
@@ -176,22 +177,19 @@ class Suspensions:
             return await self._put_or_give(verb, by, seen.unwrap(), await decide(seen.unwrap()), writes)
 
         updated = await self.update(
-            verb, actor, record_key(key), decided, body=body, done=done, find=self._part(verb, key)
+            verb, actor, record_key(key), decided, body=body, done=done, find=self._find(verb, key, body=body)
         )
         await self._cleaned_up(key, writes, updated)
         if not self._provisional:
             await self._note_refusal(verb, by, key, updated)
         return updated.result
 
-    def _part(self, verb: str, key: SuspensionKey | SuspensionId) -> Find | None:
-        """How the record is found, where an answer needs one page of its waits; None: it is read whole.
-
-        An authorizer and an observer are shown all waits.
-        """
-        shown = self._authorizer is not None or self.observer.on_event is not None
-        if verb != "answer" or shown or isinstance(key, SuspensionId):
+    def _find(self, verb: str, key: SuspensionKey | SuspensionId, *, body: bool) -> Find | None:
+        """How the record of a key is found; None: by its id. An authorizer and an observer are shown all waits."""
+        if isinstance(key, SuspensionId):
             return None
-        return partial(self.records.read_part, key)
+        shown = self._authorizer is not None or self.observer.on_event is not None
+        return partial(self.records.read_for, key, body=body, part=verb == "answer" and not shown)
 
     async def _note_refusal(
         self, verb: str, by: By | None, key: SuspensionKey | SuspensionId, updated: Updated[Head, T]
@@ -313,9 +311,15 @@ class Suspensions:
         record = found.record
         if record is None or record.head.removing:
             return Failure(await self._unknown_keys.refuse(key, found.now))
-        target = await self._target(record.head, key)
+        target = await self._target(record.head, key, found.now)
         if not isinstance(target, Success):
             return Failure(target.failure())
+        if isinstance(record.head, PartOfHead) and isinstance(key, SuspensionKey) and find(record.head, key) is None:
+            # The key's receipt stands alone: the page that was read says nothing of it.
+            again = await self.records.read(record_key(key), body=record.body is not None)
+            if not isinstance(again, Success):
+                return Failure(again.failure())
+            return await self._present(verb, key, again.unwrap(), by, answers=answers)
         head = present(record.head, found.now)
         where = target.unwrap()
         if isinstance(where, WaitState):
@@ -327,14 +331,18 @@ class Suspensions:
         return Success(Snapshot(record, head, where, found.now))
 
     async def _target(
-        self, head: Head, key: SuspensionKey | SuspensionId
+        self, head: Head, key: SuspensionKey | SuspensionId, now: datetime
     ) -> Result[WaitState | WaitReceipt | None, PersistenceError]:
         if isinstance(key, SuspensionId):
             return Success(None)
         target = find(head, key)
         if target is not None:
             return Success(target)
-        # Also read if the head has moved no receipts: the time must not tell a wrong secret from a right one.
+        # Also read if the head has moved no receipts, and a page if it has none: the time must not tell a wrong secret
+        # from a right one, nor how many waits there are.
+        failed = None if isinstance(head, PartOfHead) else await self._unknown_keys.page(key, now)
+        if failed is not None:
+            return Failure(failed)
         receipt = await self.side_records.receipt(head.id, head.created_at, secret_digest(key.secret))
         return receipt.bind(lambda found: Failure(not_found(key)) if found is None else Success(found))
 

@@ -47,6 +47,7 @@ __all__ = [
     "enough",
     "is_paged",
     "joined",
+    "page_of",
     "part_of",
     "read_page",
 ]
@@ -159,19 +160,25 @@ def part_of(stored: Head, reference: PageReference, content: PageContent) -> Par
     return PartOfHead(**fields, rest=rest, page=reference.name, beside=len(content.receipts))
 
 
-def enough(stored: Head, key: bytes, now: datetime) -> PageReference | None:
-    """The page of the wait whose secret that is, where an answer to it needs no other one: nothing has come by time,
-    and nothing ends with it but the pause. None where all pages are needed.
+def page_of(stored: Head, secret: bytes) -> PageReference | None:
+    """The page of the wait or receipt of that secret; None where no waits stand on pages."""
+    references = _references(stored)
+    if not references:
+        return None
+    return references[page_at([one.start for one in references], secret_digest(secret)[:PREFIX_BYTES])]
+
+
+def enough(stored: Head, now: datetime) -> bool:
+    """Whether an answer needs no page but that of its wait: nothing has come by time, and nothing ends with the answer
+    but the pause.
     """
     references = _references(stored)
-    if not references or stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
-        return None
+    if stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
+        return False
     if stored.until == "all" and max([one.expired for one in references]):
-        return None
+        return False
     moment = _first([stored.lease_until, *[one.change for one in references]])
-    if moment is not None and now > moment:
-        return None
-    return references[page_at([one.start for one in references], secret_digest(key)[:PREFIX_BYTES])]
+    return moment is None or now <= moment
 
 
 def _references(head: Head) -> Sequence[PageReference]:

@@ -236,7 +236,6 @@ async def test_a_short_answer_stands_on_its_page_whoever_watches(url, watched):
         assert or_raise(await hub.claim(new.id)).answers == {"w7": "x" * 300}
 
 
-@pytest.mark.xfail(strict=True, reason="REQ-27: a wrong secret reads pages, which an unknown id has none of")
 @pytest.mark.parametrize("verb", ["answer", "inspect", "cancel"])
 async def test_a_wrong_secret_of_a_run_with_pages_takes_the_reads_of_an_unknown_id(url, verb):
     store = Counting(backend_from_url(url))

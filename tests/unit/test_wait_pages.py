@@ -21,7 +21,7 @@ from flowpersist.lifecycle.holding import complete
 from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus, replace, secret_digest
 from flowpersist.lifecycle.pages import UNREAD
-from flowpersist.lifecycle.paging import divided, enough, joined, part_of, read_page
+from flowpersist.lifecycle.paging import divided, enough, joined, page_of, part_of, read_page
 from flowpersist.lifecycle.retrying import retry
 from flowpersist.lifecycle.scheduling import take_notices
 from flowpersist.lifecycle.views import suspension_of
@@ -76,8 +76,8 @@ class Store:
         return joined(stored, [read_page(self.pages[one.name].content).unwrap() for one in stored.paged.pages])
 
     def part(self, stored, secret, now=NOW):
-        reference = enough(stored, secret, now)
-        if reference is None:
+        reference = page_of(stored, secret)
+        if reference is None or not enough(stored, now):
             return None
         return part_of(stored, reference, read_page(self.pages[reference.name].content).unwrap())
 
