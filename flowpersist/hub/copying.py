@@ -124,7 +124,7 @@ class _Copy:
             if record is None:
                 return Success(None)
             if is_mark(record.head):
-                return await self._resumed(record)
+                return await self._resumed(place, record)
             done = await self._begun(place, record, now)
             if not isinstance(done, Failure) or not isinstance(done.failure(), RevisionConflict):
                 return done
@@ -136,7 +136,7 @@ class _Copy:
         loaded = await place.records.whole(record, now) if unready is None else Failure(unready)
         if not isinstance(loaded, Success):
             # A mark can't be told from damage later on: damage is for a backup, and for verify to name.
-            return Failure(loaded.failure()) if place.kind == "suspension" else await self._marked(record)
+            return Failure(loaded.failure()) if place.kind == "suspension" else await self._marked(place, record)
         head = loaded.unwrap().head
         if isinstance(head, Head):
             refused = await self.hub.suspensions.records.refused(record.ref.key)
@@ -150,9 +150,9 @@ class _Copy:
             beside = await self._beside(record.ref.key)
             if not isinstance(beside, Success):
                 return beside
-        return await self._marked(record)
+        return await self._marked(place, record)
 
-    async def _marked(self, record: Record) -> Result[None, PersistenceError]:
+    async def _marked(self, place: Place, record: Record) -> Result[None, PersistenceError]:
         """The moment of the move, unless the new store has what somebody has changed there."""
         standing = await self.new.get(record.ref, body=False)
         if not isinstance(standing, Success):
@@ -172,18 +172,18 @@ class _Copy:
         if not isinstance(read, Success):
             return Failure(read.failure())
         found = read.unwrap().record
-        return Success(None) if found is None else await self._finished(found)
+        return Success(None) if found is None else await self._finished(place, found)
 
-    async def _resumed(self, mark: Record) -> Result[None, PersistenceError]:
+    async def _resumed(self, place: Place, mark: Record) -> Result[None, PersistenceError]:
         """Finish a move that was cut, perhaps long ago: the new store may have swept away since what no head named."""
         found = moved_in(mark)
-        if mark.ref.namespace == self.hub.suspensions.records.namespace and found is not None and found.record:
+        if place.kind == "suspension" and found is not None and found.record:
             beside = await self._beside(mark.ref.key)
             if not isinstance(beside, Success):
                 return beside
-        return await self._finished(mark)
+        return await self._finished(place, mark)
 
-    async def _finished(self, mark: Record) -> Result[None, PersistenceError]:
+    async def _finished(self, place: Place, mark: Record) -> Result[None, PersistenceError]:
         """Put what a mark holds into the new store, read it back, and only then let the old store forget it."""
         found = moved_in(mark)
         if found is None:
@@ -191,6 +191,8 @@ class _Copy:
         if found.record is None:
             return Success(None)
         put = await self._same(found.record)
+        if isinstance(put, Success) and not put.unwrap():
+            put = await self._goes_on(place, found.record)
         if not isinstance(put, Success):
             return Failure(put.failure())
         self.conflicts += not put.unwrap()
@@ -198,6 +200,18 @@ class _Copy:
         if not put.unwrap():
             return Success(None)
         return (await self.old.put(mark.ref, found.ended(self.old.write_id()), if_revision=mark.revision)).map(_nothing)
+
+    async def _goes_on(self, place: Place, was: Record) -> Result[bool, PersistenceError]:
+        """Whether the new store has the same suspension, which was put there by a copy that was cut afterwards, and has
+        been used there since. Of values nobody can tell.
+        """
+        read = await self.new.get(was.ref, body=False)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        there, now = read.unwrap().record, read.unwrap().now
+        heads = [None if one is None else place.records.loaded(one, now).value_or(None) for one in (was, there)]
+        made = [one.head.created_at if one is not None and isinstance(one.head, Head) else None for one in heads]
+        return Success(made[0] is not None and made[0] == made[1])
 
     async def _beside(self, key: str) -> Result[None, PersistenceError]:
         every: tuple[Any, ...] = self.hub.suspensions.side_records.records

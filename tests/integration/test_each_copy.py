@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from returns.result import Success
+from returns.result import Failure, Success
 
 from filling import CONFIRM, TEXT, answered, filled
 from flowpersist import KeyRing, Maintenance, RaisingHub, Status, or_raise
@@ -161,6 +161,47 @@ async def test_a_copy_that_was_cut_at_any_put_is_finished_by_the_next_one(cut, b
         if isinstance(failed, Success):
             return
     raise AssertionError("a copy takes fewer puts")
+
+
+@LOGIC
+async def test_what_is_used_there_before_a_cut_copy_is_repeated_is_no_conflict(backend):
+    used = 0
+    for after in range(40):
+        old, new = MemoryBackend(), MemoryBackend()
+        async with open_test_hub(old, keyring=RING) as hub:
+            one = await answered(hub, pauses=2)
+        async with open_test_hub(Cut(old, after), keyring=RING) as hub:
+            failed = await Maintenance(hub).copy(new)
+        async with open_test_hub(new, keyring=RING) as hub:
+            claimed = await hub.claim(one.key)
+        used += isinstance(failed, Failure) and isinstance(claimed, Success)
+        async with open_test_hub(old, keyring=RING) as hub:
+            done = await copied(hub, new)
+            assert (done.complete, done.conflicts) == (True, 0)
+            assert (await copied(hub, new)).moved == 0
+        async with open_test_hub(new, keyring=RING) as hub:
+            run = or_raise(claimed) if isinstance(claimed, Success) else or_raise(await hub.claim(one.key))
+            or_raise(await hub.complete(run))
+        if isinstance(failed, Success):
+            assert used
+            return
+    raise AssertionError("a copy takes fewer puts")
+
+
+@LOGIC
+async def test_another_suspension_of_the_same_id_there_is_a_conflict(backend):
+    old, new = MemoryBackend(), MemoryBackend()
+    async with open_test_hub(old, keyring=RING) as hub:
+        or_raise(await hub.suspend(1, awaiting=TEXT, idempotency_key="order-1"))
+    source = Cut(old, 1)
+    async with open_test_hub(source, keyring=RING) as hub:
+        failed = await Maintenance(hub).copy(Cut(new, 0))
+        assert isinstance(failed.failure(), PersistenceError)
+    async with open_test_hub(new, keyring=RING) as hub:
+        other = or_raise(await hub.suspend(1, awaiting=TEXT, idempotency_key="order-1"))
+        or_raise(await hub.answer(other.key, "there"))
+    async with open_test_hub(old, keyring=RING) as hub:
+        assert (await copied(hub, new)).conflicts == 1
 
 
 @LOGIC
