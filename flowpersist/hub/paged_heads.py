@@ -23,7 +23,7 @@ from flowpersist.errors import IntegrityError, PersistenceError, StateTooLarge, 
 from flowpersist.hub.room import room_of_pages, room_of_waits
 from flowpersist.hub.sweeping import GRACE, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, find, replace
+from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, find, references_of, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
 from flowpersist.lifecycle.paging import (
@@ -96,7 +96,7 @@ class PagedHeads(SealedRecords[Head]):
         for _ in range(LOOKS):
             found = await self.bare(key, body=body)
             record = found.unwrap().record if isinstance(found, Success) else None
-            if record is None or not _pages(record.head):
+            if record is None or not references_of(record.head):
                 return found
             whole = await self._whole(record, known)
             if whole is not None:
@@ -183,7 +183,7 @@ class PagedHeads(SealedRecords[Head]):
 
     def _loaded(self, record: Record, now: datetime) -> Loaded[Head] | PersistenceError:
         loaded = super()._loaded(record, now)
-        if isinstance(loaded, PersistenceError) or not _pages(loaded.head):
+        if isinstance(loaded, PersistenceError) or not references_of(loaded.head):
             return loaded
         return evolve(loaded, head=replace(loaded.head, waits=UNREAD))
 
@@ -191,7 +191,7 @@ class PagedHeads(SealedRecords[Head]):
         self, bare: Loaded[Head], known: dict[bytes, PageContent]
     ) -> Result[Loaded[Head], PersistenceError] | None:
         """A record with the waits of its pages; None where one of these is gone. ``known`` are pages that were read."""
-        head, references = bare.head, _pages(bare.head)
+        head, references = bare.head, references_of(bare.head)
         if not references:
             return Success(bare)
         wanted = [one for one in references if one.name not in known]
@@ -304,10 +304,6 @@ class PagedHeads(SealedRecords[Head]):
     async def sweep_pages(self) -> Result[int, PersistenceError]:
         """Remove due pages that no head names, and give their number."""
         return await sweep_unnamed(self.pages, self.bare, pages_named)
-
-
-def _pages(head: Head) -> Sequence[PageReference]:
-    return () if head.paged is None else head.paged.pages
 
 
 def _knowing(head: Head, replaced: Sequence[bytes]) -> Head:

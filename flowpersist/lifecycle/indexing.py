@@ -7,7 +7,7 @@ from typing import Final
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
 from flowpersist.lifecycle.changes import pending
 from flowpersist.lifecycle.criteria import Criteria
-from flowpersist.lifecycle.model import METADATA, Head, PartOfHead
+from flowpersist.lifecycle.model import METADATA, Head, PartOfHead, references_of
 
 __all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "tool_of", "where"]
 
@@ -35,7 +35,7 @@ def attributes_of(head: Head) -> dict[str, Scalar | None]:
 
 def tool_of(head: Head) -> str | None:
     """What the first wait asks that somebody may answer, or else the first one that only time ends."""
-    if head.paged is not None and head.paged.pages and (head.removing or isinstance(head, PartOfHead)):
+    if head.paged is not None and references_of(head) and (head.removing or isinstance(head, PartOfHead)):
         # What is beside a head that is being removed may be gone.
         return head.paged.tool
     answerable = (wait.awaiting for wait in head.waits if wait.awaiting is not None and not wait.timed)

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final, Literal, TypeAlias
@@ -62,6 +62,7 @@ __all__ = [
     "WaitState",
     "WaitStatus",
     "fingerprint",
+    "references_of",
     "replace",
     "rest_of",
     "secret_digest",
@@ -240,6 +241,11 @@ class PartOfHead(Head, frozen=True):
     rest: Rest = NO_REST
     page: bytes = b""
     beside: int = 0
+
+
+def references_of(head: Head) -> Sequence[PageReference]:
+    """The pages on which waits of a head stand."""
+    return () if head.paged is None else head.paged.pages
 
 
 def rest_of(head: Head) -> Rest:

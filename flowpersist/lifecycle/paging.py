@@ -30,6 +30,7 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
     WaitState,
     WaitStatus,
+    references_of,
     replace,
     secret_digest,
 )
@@ -107,8 +108,7 @@ def is_paged(head: Head) -> bool:
     if isinstance(head, PartOfHead):
         return True
     count = len(head.waits) + max(0, len(head.receipts) - MAX_RECEIPTS)
-    has_pages = head.paged is not None and bool(head.paged.pages)
-    return count > (PAGED_FROM // 2 if has_pages else PAGED_FROM)
+    return count > (PAGED_FROM // 2 if references_of(head) else PAGED_FROM)
 
 
 def divided(head: Head, name: Callable[[], bytes], *, pages: bool) -> Result[Divided, PersistenceError]:
@@ -146,7 +146,7 @@ def joined(stored: Head, contents: Sequence[PageContent]) -> Head:
 
 def part_of(stored: Head, reference: PageReference, content: PageContent) -> PartOfHead:
     """A head with the waits of one page."""
-    others = [one for one in _references(stored) if one is not reference]
+    others = [one for one in references_of(stored) if one is not reference]
     rest = Rest(
         open=sum([one.open for one in others]),
         needed=sum([one.needed for one in others]),
@@ -162,7 +162,7 @@ def part_of(stored: Head, reference: PageReference, content: PageContent) -> Par
 
 def page_of(stored: Head, secret: bytes) -> PageReference | None:
     """The page of the wait or receipt of that secret; None where no waits stand on pages."""
-    references = _references(stored)
+    references = references_of(stored)
     if not references:
         return None
     return references[page_at([one.start for one in references], secret_digest(secret)[:PREFIX_BYTES])]
@@ -172,17 +172,13 @@ def enough(stored: Head, now: datetime) -> bool:
     """Whether an answer needs no page but that of its wait: nothing has come by time, and nothing ends with the answer
     but the pause.
     """
-    references = _references(stored)
+    references = references_of(stored)
     if stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
         return False
     if stored.until == "all" and max([one.expired for one in references]):
         return False
     moment = _first([stored.lease_until, *[one.change for one in references]])
     return moment is None or now <= moment
-
-
-def _references(head: Head) -> Sequence[PageReference]:
-    return () if head.paged is None else head.paged.pages
 
 
 def _divided_part(part: PartOfHead, name: Callable[[], bytes]) -> Result[Divided, PersistenceError]:
