@@ -124,7 +124,7 @@ class _Copy:
             if record is None:
                 return Success(None)
             if is_mark(record.head):
-                return await self._resumed(place, record)
+                return await self._finished(place, record, cut=True)
             done = await self._begun(place, record, now)
             if not isinstance(done, Failure) or not isinstance(done.failure(), RevisionConflict):
                 return done
@@ -174,22 +174,19 @@ class _Copy:
         found = read.unwrap().record
         return Success(None) if found is None else await self._finished(place, found)
 
-    async def _resumed(self, place: Place, mark: Record) -> Result[None, PersistenceError]:
-        """Finish a move that was cut, perhaps long ago: the new store may have swept away since what no head named."""
-        found = moved_in(mark)
-        if place.kind == "suspension" and found is not None and found.record:
-            beside = await self._beside(mark.ref.key)
-            if not isinstance(beside, Success):
-                return beside
-        return await self._finished(place, mark)
+    async def _finished(self, place: Place, mark: Record, *, cut: bool = False) -> Result[None, PersistenceError]:
+        """Put what a mark holds into the new store, read it back, and only then let the old store forget it.
 
-    async def _finished(self, place: Place, mark: Record) -> Result[None, PersistenceError]:
-        """Put what a mark holds into the new store, read it back, and only then let the old store forget it."""
+        A move that was ``cut`` may have been so long ago that the new store has swept away what no head named.
+        """
         found = moved_in(mark)
         if found is None:
             return Failure(IntegrityError(f"the mark in the place of record {mark.ref.key} can't be read"))
         if found.record is None:
             return Success(None)
+        beside = await self._beside(mark.ref.key) if cut and place.kind == "suspension" else Success(None)
+        if not isinstance(beside, Success):
+            return beside
         put = await self._same(found.record)
         if isinstance(put, Success) and not put.unwrap():
             put = await self._goes_on(place, found.record)
