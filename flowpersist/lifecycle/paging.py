@@ -187,11 +187,11 @@ def _divided_part(part: PartOfHead, name: Callable[[], bytes]) -> Result[Divided
     entries: list[_Entry] = [*part.waits, *part.receipts[: part.beside]]
     references: list[PageReference] = []
     new: list[NewPage] = []
-    for known in stood.pages:
+    for number, known in enumerate(stood.pages):
         if known.name != part.page:
             references.append(known)
             continue
-        made = _divided(known.start, entries, known, name)
+        made = _divided(known.start if number else b"", entries, known, name)
         if not isinstance(made, Success):
             return Failure(made.failure())
         references += [one if isinstance(one, PageReference) else one.reference for one in made.unwrap()]
@@ -232,10 +232,11 @@ def _pages(
 ) -> Result[tuple[tuple[PageReference, ...], tuple[NewPage, ...]], PersistenceError]:
     if len(stood) > 2 * (len(entries) // (PER_PAGE // 2) + 1):
         stood = ()
-    starts = [one.start for one in stood] or [b""]
+    # The first page has whatever comes before the others, also where an earlier first one is gone.
+    starts = [b"", *[one.start for one in stood[1:]]]
     groups: list[list[_Entry]] = [[] for _ in starts]
     for entry, prefix in zip(entries, _prefixes(entries), strict=True):
-        groups[max(0, bisect_right(starts, prefix) - 1)].append(entry)
+        groups[page_at(starts, prefix)].append(entry)
     references: list[PageReference] = []
     new: list[NewPage] = []
     for number, group in enumerate(groups):

@@ -130,6 +130,22 @@ def test_what_does_not_change_stays_on_its_page():
     assert len(set(first.head.paged.pages) & set(second.head.paged.pages)) == len(first.head.paged.pages) - 1
 
 
+def test_every_key_is_found_where_the_first_page_is_gone_and_another_is_divided_in_its_place():
+    chance, numbers = random.Random(7), itertools.count()
+    store = Store(chance)
+    stored = store.put(head_with([wait(next(numbers), chance) for _ in range(1000)])).head
+    whole, second = store.read(stored), stored.paged.pages[1].start
+    left = [one for one in whole.waits if secret_digest(one.secret)[:8] >= second]
+    whole = store.read(store.put(replace(whole, waits=tuple(left))).head)
+    many = (wait(next(numbers), chance) for _ in itertools.count())
+    low = itertools.islice((one for one in many if secret_digest(one.secret)[:8] < second), 100)
+    stored = store.put(replace(whole, waits=(*whole.waits, *low))).head
+    starts = [one.start for one in stored.paged.pages]
+    assert starts == sorted(set(starts))
+    for one in store.read(stored).waits:
+        assert one in store.part(stored, one.secret).waits
+
+
 def test_large_entries_have_pages_of_their_own():
     chance = random.Random(4)
     large = {"id": "x", "prompt": chance.randbytes(30_000).hex()}
