@@ -20,6 +20,7 @@ from flowpersist.hub.answering import Given
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import text_of
 from flowpersist.hub.outcome import ANY_ANSWER, ANY_CLASS, DEFAULT_LEASE, MISSING, A, Outcome, S, as_outcome
+from flowpersist.hub.paged_heads import PagesOf
 from flowpersist.hub.suspending import (
     check_times,
     earliest,
@@ -28,16 +29,19 @@ from flowpersist.hub.taking import taken
 from flowpersist.hub.transactions import KeyLike, Snapshot
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By, Via, subject_of
+from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Decision, refused
+from flowpersist.lifecycle.parts import pages_to_answer, pages_to_claim
 from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
+    seen_by_holder,
     suspension_of,
 )
 
-__all__ = ["AnsweringVerbs", "Refusal", "Reply", "claim_unless"]
+__all__ = ["AnsweringVerbs", "Refusal", "Reply", "claim_partly", "claim_unless"]
 
 #: Why a suspension is not to be claimed; None where it may be.
 Refusal: TypeAlias = Callable[[Suspension], Awaitable[PersistenceError | None]]
@@ -82,7 +86,9 @@ class AnsweringVerbs(HubBase):
             offer = await given.examined(seen.head, seen.target)
             return verbs.answer(seen.head, seen.target, offer, seen.now)
 
-        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by, answers=True))
+        # An id means the only open wait, of all.
+        pages = None if isinstance(key, SuspensionId) else pages_to_answer
+        return as_outcome(await self.suspensions.transact("answer", key, decide, by=by, answers=True, pages=pages))
 
     @discreet
     async def resume(
@@ -158,7 +164,7 @@ class AnsweringVerbs(HubBase):
         self._check_taken(expect, awaiting)
         own = self._random_id() if claim_id is None else check_text(claim_id, "claim_id")
         given = self._given(value, by, answer_id, shown_digest, via)
-        return await self._claim(None, key, value, given, lease, own, expect, awaiting)
+        return await self._claim(None, key, value, given, lease, own, expect, awaiting, None)
 
     async def _claim(
         self,
@@ -170,9 +176,10 @@ class AnsweringVerbs(HubBase):
         own: str,
         expect: type[S],
         awaiting: AwaitInput[A],
+        pages: PagesOf | None,
     ) -> Outcome[Resumption[S, A]]:
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
-            refusal = None if refuse is None else await refuse(suspension_of(seen.head))
+            refusal = None if refuse is None else await refuse(seen_by_holder(seen.head))
             if refusal is not None:
                 return refused(seen.head, refusal)
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)
@@ -180,7 +187,9 @@ class AnsweringVerbs(HubBase):
             return await taken(self.suspensions, seen, decision, expect, awaiting)
 
         by, answers = given.offer.principal or given.offer.by, value is not MISSING
-        return as_outcome(await self.suspensions.transact("claim", key, decide, by=by, body=True, answers=answers))
+        return as_outcome(
+            await self.suspensions.transact("claim", key, decide, by=by, body=True, answers=answers, pages=pages)
+        )
 
     @discreet
     async def cancel(self, key: KeyLike, reason: str | None = None, *, by: By | None = None) -> Outcome[Suspension]:
@@ -228,9 +237,19 @@ class AnsweringVerbs(HubBase):
 
 
 async def claim_unless(
-    hub: AnsweringVerbs, refuse: Refusal, key: KeyLike, reply: Reply, *, lease: timedelta
+    hub: AnsweringVerbs, refuse: Refusal | None, key: KeyLike, reply: Reply, *, lease: timedelta, partly: bool = False
 ) -> Outcome[Resumption[Any]]:
-    """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing."""
+    """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing.
+
+    ``partly``: where the suspension has pages of waits, those alone are read which this claim concerns, and what is
+    given says which these are (``Resumption.partial``); also the suspension that is asked about has no other waits.
+    """
     given = hub._given(reply.value, reply.by, None, reply.shown_digest, reply.via)  # noqa: SLF001 - the class of this module
     own = hub._random_id()  # noqa: SLF001 - as above
-    return await hub._claim(refuse, key, reply.value, given, lease, own, ANY_CLASS, ANY_ANSWER)  # noqa: SLF001 - as above
+    pages = pages_to_claim if partly else None
+    return await hub._claim(refuse, key, reply.value, given, lease, own, ANY_CLASS, ANY_ANSWER, pages)  # noqa: SLF001 - as above
+
+
+async def claim_partly(hub: AnsweringVerbs, id: SuspensionId, *, lease: timedelta) -> Outcome[Resumption[Any]]:
+    """``claim`` without an answer, which reads those waits alone that it concerns, as ``claim_unless`` does."""
+    return await claim_unless(hub, None, id, Reply(MISSING, None), lease=lease, partly=True)

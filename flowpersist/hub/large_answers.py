@@ -12,12 +12,12 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from attrs import field, frozen
 from returns.result import Failure, Result, Success
 
-from flowpersist.errors import IntegrityError, PersistenceError, TamperedEnvelope
+from flowpersist.errors import IntegrityError, PersistenceError, StorageError, TamperedEnvelope
 from flowpersist.hub.sweeping import GRACE, rearmed, sweep_unnamed
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle.giving import given
@@ -33,7 +33,7 @@ from flowpersist.lifecycle.model import (
 )
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.paging import is_paged
-from flowpersist.sealed.drafts import Draft
+from flowpersist.sealed.drafts import Draft, Updated
 from flowpersist.sealed.encoding import INLINE_BYTES
 from flowpersist.sealed.heads import size_of
 from flowpersist.sealed.records import SealedRecords
@@ -169,14 +169,15 @@ class AnswerWrites:
         """The last moment at which a head that names one of them may be put; None if there is none."""
         return min((later(one.at, GRACE / 2) for one in self._written.values()), default=None)
 
-    async def replaced(self, before: Head, after: Head) -> None:
-        """Let the records be removed that the head named before this call, and names no more."""
-        await self.answers.expire(after.id, names_in(before) - names_in(after))
-
-    async def cleaned_up(self, suspension: SuspensionId, after: Head | None) -> None:
-        """Remove the records that this call has written and the head does not name."""
-        named = frozenset[bytes]() if after is None else names_in(after)
-        await self.answers.delete(suspension, {one.reference.name for one in self._written.values()} - named)
+    async def settled(self, suspension: SuspensionId, updated: Updated[Head, Any]) -> None:
+        """Let large answers be removed that no head names; not those of a put whose reply was lost."""
+        before, result = updated.before, updated.result
+        after = None if updated.draft is None else updated.draft.head
+        if before is not None and after is not None:
+            await self.answers.expire(after.id, names_in(before.head) - names_in(after))
+        if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
+            named = frozenset[bytes]() if after is None else names_in(after)
+            await self.answers.delete(suspension, {one.reference.name for one in self._written.values()} - named)
 
 
 def _size(head: Head) -> int:

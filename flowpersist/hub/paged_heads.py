@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve
 from returns.result import Failure, Result, Success
@@ -26,18 +26,8 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Paged, PageReference, PartOfHead, WaitPage, find, references_of, replace
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pages import UNREAD, PageContent
-from flowpersist.lifecycle.paging import (
-    NAME_BYTES,
-    Divided,
-    NewPage,
-    divided,
-    enough,
-    is_paged,
-    joined,
-    page_of,
-    part_of,
-    read_page,
-)
+from flowpersist.lifecycle.paging import NAME_BYTES, Divided, NewPage, divided, is_paged, joined, read_page
+from flowpersist.lifecycle.parts import enough, pages_of, part_of, prefix_of
 from flowpersist.sealed.drafts import Draft, Found, Loaded
 from flowpersist.sealed.envelope import Sealer
 from flowpersist.sealed.heads import NO_BODY
@@ -45,7 +35,7 @@ from flowpersist.sealed.records import SealedRecords
 from flowpersist.sealed.refusals import contended
 from flowpersist.sealed.retrying import Runtime
 
-__all__ = ["PagedHeads", "page_key", "pages_named", "waits_of"]
+__all__ = ["PagedHeads", "PagesOf", "page_key", "pages_named", "waits_of"]
 
 log = logging.getLogger("flowpersist.hub")
 #: So often a head is read whose pages were replaced meanwhile.
@@ -54,6 +44,8 @@ LOOKS: Final = 64
 BRIEF: Final = 1_000
 #: So many pages are put at a time.
 BATCH: Final = 64
+#: The pages that a verb needs beside those of its key; None: all.
+PagesOf: TypeAlias = Callable[[Head], Sequence[PageReference] | None]
 
 
 def waits_of(namespace: str) -> str:
@@ -107,30 +99,36 @@ class PagedHeads(SealedRecords[Head]):
         return Failure(contended(key, self.backend.name))
 
     async def read_for(
-        self, key: SuspensionKey, *, body: bool = False, part: bool = False
+        self, key: SuspensionKey | SuspensionId, *, body: bool = False, pages: PagesOf | None = None
     ) -> Result[Found[Head], PersistenceError]:
-        """The record for whoever brings a key, or none: with all its waits, or with those of the key's page alone where
-        neither head nor page has the key's secret, or where ``part`` asks for no more than an answer needs.
+        """The record for whoever brings a key or an id, or none: with all its waits, or with those of the key's page
+        alone where neither head nor page has the key's secret. Where these are enough as time stands, it has those
+        alone of the key's page and of the ``pages``, which are asked for with the head; None of these: all.
         """
-        found = await self.bare(str(key.id), body=body)
+        named = str(key.id if isinstance(key, SuspensionKey) else key)
+        found = await self.bare(named, body=body)
         record = found.unwrap().record if isinstance(found, Success) else None
-        reference = None if record is None else page_of(record.head, key.secret)
-        if record is None or reference is None:
+        if record is None or not references_of(record.head):
             return found
-        read = await self.pages.read(page_key(record.head.id, reference.name))
-        page = read.unwrap().record if isinstance(read, Success) else None
-        if page is None:
-            return Failure(read.failure()) if isinstance(read, Failure) else await self.read(str(key.id), body=body)
-        content = _content(record.head, reference, page.head)
-        if not isinstance(content, Success):
-            return Failure(content.failure())
-        own = part_of(record.head, reference, content.unwrap())
-        if find(own, key) is None or (part and enough(record.head, record.now)):
-            return Success(Found(evolve(record, head=own), record.now))
-        whole = await self._whole(record, {reference.name: content.unwrap()})
-        if whole is None:
-            return await self.read(str(key.id), body=body)
-        return whole.map(lambda loaded: Found(loaded, loaded.now))
+        known: dict[bytes, PageContent] = {}
+        own = pages_of(record.head, [prefix_of(key.secret)] if isinstance(key, SuspensionKey) else [])
+        learned = await self._learn(record.head, own, known)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
+        part = part_of(record.head, known) if known else None
+        if part is not None and isinstance(key, SuspensionKey) and find(part, key) is None:
+            return Success(Found(evolve(record, head=part), record.now))
+        wanted = pages(record.head) if pages is not None and enough(record.head, record.now) else None
+        if wanted is not None:
+            further = [one for one in (*own, *wanted) if one.name not in known]
+            learned = await self._learn(record.head, further, known) if further else learned
+            if not isinstance(learned, Success):
+                return Failure(learned.failure())
+            if learned.unwrap() and len(known) < len(references_of(record.head)):
+                part = part_of(record.head, known) if further or part is None else part
+                return Success(Found(evolve(record, head=part), record.now))
+        whole = await self._whole(record, known)
+        return await self.read(named, body=body) if whole is None else whole.map(lambda one: Found(one, one.now))
 
     async def bare(self, key: str, *, body: bool = False) -> Result[Found[Head], PersistenceError]:
         """The same without the waits that stand on pages: whoever looks at these is refused."""
@@ -194,27 +192,41 @@ class PagedHeads(SealedRecords[Head]):
         head, references = bare.head, references_of(bare.head)
         if not references:
             return Success(bare)
-        wanted = [one for one in references if one.name not in known]
-        read = await self.pages.read_many([page_key(head.id, one.name) for one in wanted])
-        if not isinstance(read, Success):
-            return Failure(read.failure())
-        for reference, found in zip(wanted, read.unwrap(), strict=True):
-            if not isinstance(found, Success):
-                return Failure(found.failure())
-            page = found.unwrap().record
-            if page is None:
-                continue
-            content = _content(head, reference, page.head)
-            if not isinstance(content, Success):
-                return Failure(content.failure())
-            known[reference.name] = content.unwrap()
-            # Others have the event loop in between.
-            await asyncio.sleep(0)
+        learned = await self._learn(head, references, known)
+        if not isinstance(learned, Success):
+            return Failure(learned.failure())
         contents = [known[one.name] for one in references if one.name in known]
         # What is beside a head that is being removed goes before it.
         if len(contents) < len(references) and not head.removing:
             return None
         return Success(evolve(bare, head=joined(head, contents)))
+
+    async def _learn(
+        self, head: Head, references: Sequence[PageReference], known: dict[bytes, PageContent]
+    ) -> Result[bool, PersistenceError]:
+        """Read those of these pages that are not ``known`` yet; False where one is gone."""
+        wanted = [one for one in references if one.name not in known]
+        keys = [page_key(head.id, one.name) for one in wanted]
+        # One page as whoever brings an unknown key has it read.
+        read = Success((await self.pages.read(keys[0]),)) if len(keys) == 1 else await self.pages.read_many(keys)
+        if not isinstance(read, Success):
+            return Failure(read.failure())
+        gone = False
+        for reference, found in zip(wanted, read.unwrap(), strict=True):
+            if not isinstance(found, Success):
+                return Failure(found.failure())
+            page = found.unwrap().record
+            if page is None:
+                gone = True
+                continue
+            content = _content(head, reference, page.head)
+            if not isinstance(content, Success):
+                return Failure(content.failure())
+            known[reference.name] = content.unwrap()
+            if len(wanted) > 1:
+                # Others have the event loop in between.
+                await asyncio.sleep(0)
+        return Success(not gone)
 
     async def put(
         self, key: str, draft: Draft[Head, Any], *, revision: int | None, mark: bytes = NO_BODY

@@ -171,19 +171,19 @@ class SideRecords:
         """Move the oldest receipts to records of their own, before the head without them is written.
 
         Only receipts that are in the ``durable`` head are moved, since this put may fail, and of very many only as
-        many as it adds, so that nobody's verb takes long for what earlier ones did.
+        many as it adds, so that nobody's verb takes long for what earlier ones did. Those on the pages of a part stay.
         """
-        if isinstance(head, PartOfHead):
-            return Success(head)
-        most = max(MOVED_AT_ONCE, len(head.receipts) - durable)
-        over = head.receipts[: min(durable, most, max(0, len(head.receipts) - MAX_RECEIPTS))]
+        beside = head.beside if isinstance(head, PartOfHead) else 0
+        own, stood = head.receipts[beside:], durable - beside
+        over = own[: min(stood, max(MOVED_AT_ONCE, len(own) - stood), max(0, len(own) - MAX_RECEIPTS))]
         if not over:
             return Success(head)
         kept = await self.keep(head, over)
         if not isinstance(kept, Success):
             return Failure(kept.failure())
         moved = head.moved_receipts + len(over)
-        return Success(replace(head, receipts=head.receipts[len(over) :], moved_receipts=moved))
+        left = (*head.receipts[:beside], *own[len(over) :])
+        return Success(replace(head, receipts=left, moved_receipts=moved))
 
     async def receipt(
         self, suspension: SuspensionId, suspension_created_at: datetime, digest: bytes

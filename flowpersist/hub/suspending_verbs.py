@@ -21,6 +21,7 @@ from flowpersist.hub.answering import delivered
 from flowpersist.hub.base import HubBase
 from flowpersist.hub.holding_verbs import holder_of
 from flowpersist.hub.outcome import Outcome, S, as_outcome
+from flowpersist.hub.paged_heads import PagesOf
 from flowpersist.hub.suspending import (
     Awaiting,
     Facts,
@@ -42,7 +43,8 @@ from flowpersist.lifecycle import holding, verbs
 from flowpersist.lifecycle.changes import present
 from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.giving import checkpoint_of
-from flowpersist.lifecycle.model import Head, Status, Until, check_metadata
+from flowpersist.lifecycle.model import Head, Status, Until, check_metadata, rest_of
+from flowpersist.lifecycle.parts import pages_to_pause, prefix_of
 from flowpersist.lifecycle.pausing import carried
 from flowpersist.lifecycle.views import (
     Checkpoint,
@@ -193,7 +195,8 @@ class SuspendingVerbs(HubBase):
         body = sealed.unwrap().body
 
         async def decide(seen: Snapshot) -> Decision[NewSuspension]:
-            carries = any(carried(wait, names) for wait in seen.head.waits)
+            rest = rest_of(seen.head)
+            carries = rest.open or rest.undelivered or any(carried(wait, names) for wait in seen.head.waits)
             decision = holding.suspend_next(
                 seen.head,
                 holder_of(run),
@@ -202,11 +205,14 @@ class SuspendingVerbs(HubBase):
                 until=until,
                 superseded=names,
                 metadata=renamed,
+                sequence=run.sequence,
             )
             return decision.map(self._new, body=body)
 
-        freed = partial(self._let_go, run)
-        return as_outcome(await self.suspensions.transact("suspend_next", suspension.id, decide, done=freed))
+        freed, pages = partial(self._let_go, run), _pages(run, None if awaiting is None else planned)
+        return as_outcome(
+            await self.suspensions.transact("suspend_next", suspension.id, decide, done=freed, pages=pages)
+        )
 
     @discreet
     async def checkpoint(
@@ -281,7 +287,8 @@ class SuspendingVerbs(HubBase):
                 lambda head: checkpoint_of(head, state, answers.unwrap(), stored.unwrap(), prefix), body=body
             )
 
-        return as_outcome(await self.suspensions.transact("checkpoint", suspension.id, decide))
+        pages = _pages(run, planned)
+        return as_outcome(await self.suspensions.transact("checkpoint", suspension.id, decide, pages=pages))
 
     def _facts(self, metadata: Mapping[str, Scalar] | None, tenant: str | None, idempotency_key: str | None) -> Facts:
         check_optional(idempotency_key, "idempotency_key", check_str)
@@ -344,3 +351,11 @@ class SuspendingVerbs(HubBase):
             return decision.map(partial(self._new, answered=True), body=sealed.unwrap().body)
 
         return as_outcome(await self.suspensions.transact("suspend", key, decide, by=by))
+
+
+def _pages(run: Resumption[Any], planned: Plan | None) -> PagesOf | None:
+    """The pages of waits that a pause of a run needs: those of what its holder was given, and of what it asks next."""
+    if run.partial is None:
+        return None
+    opened = [] if planned is None else [prefix_of(wait.secret) for wait in planned.waits]
+    return partial(pages_to_pause, prefixes=run.partial.union(opened))

@@ -20,7 +20,6 @@ from flowpersist.errors import (
     KeyValidationError,
     PersistenceError,
     RevisionConflict,
-    StorageError,
     SuspensionNotFound,
 )
 from flowpersist.errors.arguments import check_optional
@@ -30,6 +29,7 @@ from flowpersist.hub.events import Event, Observer, event_of
 from flowpersist.hub.halting import Halts
 from flowpersist.hub.heads import Heads
 from flowpersist.hub.large_answers import AnswerWrites
+from flowpersist.hub.paged_heads import PagesOf
 from flowpersist.hub.purged_trails import head_of
 from flowpersist.hub.room import grown, more_answers, room_of
 from flowpersist.hub.side_records import SideRecords
@@ -43,12 +43,14 @@ from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import (
     Head,
     PartOfHead,
+    PartRead,
     WaitReceipt,
     WaitState,
     find,
     replace,
     secret_digest,
 )
+from flowpersist.lifecycle.parts import require_pages
 from flowpersist.lifecycle.refusals import Target, not_found
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded, Updated
 from flowpersist.sealed.retrying import Runtime
@@ -127,7 +129,7 @@ class Suspensions:
         if not isinstance(parsed, Success):
             return Failure(parsed.failure())
         key = parsed.unwrap()
-        read = await (self.records.read_for(key) if isinstance(key, SuspensionKey) else self.records.read(str(key)))
+        read = await self.records.read_for(key)
         if not isinstance(read, Success):
             return Failure(read.failure())
         return await self._present(verb, key, read.unwrap(), by, answers=False)
@@ -161,8 +163,13 @@ class Suspensions:
         body: bool = False,
         answers: bool = False,
         done: Callable[[Result[T, PersistenceError]], object] | None = None,
+        pages: PagesOf | None = None,
     ) -> Result[T, PersistenceError]:
-        """Run one verb on one suspension; ``answers`` says that it brings an answer."""
+        """Run one verb on one suspension; ``answers`` says that it brings an answer. ``pages`` are those of its waits
+        that the verb needs beside the one of its key; None: all.
+
+        Where they turn out not to be enough, the verb is decided anew on all. Nothing was put by then.
+        """
         actor = subject_of(by)
         parsed = self.parse(named)
         if not isinstance(parsed, Success):
@@ -176,20 +183,15 @@ class Suspensions:
                 return Failure(seen.failure())
             return await self._put_or_give(verb, by, seen.unwrap(), await decide(seen.unwrap()), writes)
 
-        updated = await self.update(
-            verb, actor, record_key(key), decided, body=body, done=done, find=self._find(verb, key, body=body)
-        )
-        await self._cleaned_up(key, writes, updated)
+        every = partial(self.records.read_for, key, body=body)
+        # An authorizer and an observer are shown all waits.
+        shown = self._authorizer is not None or self.observer.on_event is not None
+        find = every if shown or pages is None else partial(every, pages=pages)
+        updated = await self.update(verb, actor, record_key(key), decided, find=find, every=every, done=done)
+        await writes.settled(key.id if isinstance(key, SuspensionKey) else key, updated)
         if not self._provisional:
             await self._note_refusal(verb, by, key, updated)
         return updated.result
-
-    def _find(self, verb: str, key: SuspensionKey | SuspensionId, *, body: bool) -> Find | None:
-        """How the record of a key is found; None: by its id. An authorizer and an observer are shown all waits."""
-        if isinstance(key, SuspensionId):
-            return None
-        shown = self._authorizer is not None or self.observer.on_event is not None
-        return partial(self.records.read_for, key, body=body, part=verb == "answer" and not shown)
 
     async def _note_refusal(
         self, verb: str, by: By | None, key: SuspensionKey | SuspensionId, updated: Updated[Head, T]
@@ -198,17 +200,6 @@ class Suspensions:
             error = updated.result.failure()
             await self.side_records.trail.refused(verb, by, updated.before, key, error, self.records)
 
-    async def _cleaned_up(
-        self, key: SuspensionKey | SuspensionId, writes: AnswerWrites, updated: Updated[Head, T]
-    ) -> None:
-        """Let large answers be removed that no head names; not those of a put whose reply was lost."""
-        before, result = updated.before, updated.result
-        after = None if updated.draft is None else updated.draft.head
-        if before is not None and after is not None:
-            await writes.replaced(before.head, after)
-        if after is not None or not isinstance(result, Failure) or not isinstance(result.failure(), StorageError):
-            await writes.cleaned_up(key.id if isinstance(key, SuspensionKey) else key, after)
-
     async def update(
         self,
         verb: str,
@@ -216,19 +207,24 @@ class Suspensions:
         key: str,
         decide: Callable[[Found[Head]], Awaitable[Decided[Head, T]]],
         *,
-        body: bool = False,
         new: bool = False,
         find: Find | None = None,
+        every: Find | None = None,
         done: Callable[[Result[T, PersistenceError]], object] | None = None,
     ) -> Updated[Head, T]:
-        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``done`` is
-        called with the result before ``on_event``, which may take long.
+        """Update one record, and report what became durable. ``new``: its key is known to nobody yet. ``every`` finds
+        it with all its waits, where what ``find`` gives has too few. ``done`` is called with the result before
+        ``on_event``, which may take long.
         """
         check_optional(by, "by", check_text)
         if new:
             updated = await self.records.create(key, decide)
         else:
-            updated = await self.records.update(key, decide, body=body, find=find)
+            try:
+                updated = await self.records.update(key, decide, find=find)
+            except PartRead:
+                # What is put is refused before anything is written.
+                updated = await self.records.update(key, decide, find=every)
         if done is not None:
             done(updated.result)
         self.measure(verb, updated)
@@ -367,6 +363,7 @@ class Suspensions:
             if not isinstance(claimable, Success):
                 return Failure(claimable.failure())
             bounds.append(claimable.unwrap())
+        require_pages(fitting.unwrap())
         return self.draft(
             fitting.unwrap(), decision.result, before=seen.head, body=decision.body, not_after=min(bounds, default=None)
         )

@@ -9,9 +9,9 @@ from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError, UnexpectedType
 from flowpersist.inputs.await_input import AwaitInput
-from flowpersist.keys.suspension_key import keys_of
-from flowpersist.lifecycle.model import Head, Status, WaitState, WaitStatus, whole
-from flowpersist.lifecycle.views import Checkpoint, Resumption, suspension_of
+from flowpersist.lifecycle.model import Head, PartOfHead, Status, WaitState, WaitStatus, whole
+from flowpersist.lifecycle.parts import prefix_of
+from flowpersist.lifecycle.views import Checkpoint, Resumption, open_keys, seen_by_holder
 from flowpersist.lifecycle.voting import principal_of, tally_of, value_of
 
 __all__ = ["answers_of", "checkpoint_of", "given", "resumption_of"]
@@ -26,6 +26,8 @@ def delivered(waits: Sequence[WaitState], sequence: int) -> tuple[WaitState, ...
 
 def given(head: Head) -> Sequence[WaitState]:
     """The waits whose end the holder is told; all of them if the suspension has expired."""
+    if isinstance(head, PartOfHead) and head.told == head.sequence and head.status is not Status.EXPIRED:
+        return delivered(head.waits, head.sequence)
     waits = whole(head).waits
     return waits if head.status is Status.EXPIRED else delivered(waits, head.sequence)
 
@@ -69,11 +71,17 @@ def checkpoint_of(
     head: Head, state: S, answers: Mapping[str, object], stored: Mapping[bytes, object], prefix: str
 ) -> Checkpoint[S, Any]:
     """The run as its holder has it after a checkpoint."""
-    keys = keys_of(head.id, {wait.name: wait.secret for wait in head.answerable_waits}, prefix)
-    return Checkpoint(**_held(head, state, answers, stored), keys=keys)
+    return Checkpoint(**_held(head, state, answers, stored, opened=True), keys=open_keys(head, prefix))
 
 
-def _held(head: Head, state: object, answers: Mapping[str, object], stored: Mapping[bytes, object]) -> dict[str, Any]:
+def _held(
+    head: Head,
+    state: object,
+    answers: Mapping[str, object],
+    stored: Mapping[bytes, object],
+    *,
+    opened: bool = False,
+) -> dict[str, Any]:
     ended = given(head)
     answerers = {wait.name: principal_of(wait.answer) for wait in ended}
     tallies = {wait.name: tally_of(wait, stored) for wait in ended}
@@ -82,10 +90,19 @@ def _held(head: Head, state: object, answers: Mapping[str, object], stored: Mapp
         "answers": answers,
         "answerers": {wait.name: wait.answer.by for wait in ended if wait.answer is not None},
         "expired": tuple(wait.name for wait in ended if wait.status is WaitStatus.EXPIRED),
-        "suspension": suspension_of(head),
+        "suspension": seen_by_holder(head, opened=opened),
         "fence": head.fence,
         "claim_id": head.claim_id,
         "principals": {name: who for name, who in answerers.items() if who is not None},
         "trace": head.trace,
         "tallies": {name: one for name, one in tallies.items() if one is not None},
+        "partial": _partial(head, opened=opened),
     }
+
+
+def _partial(head: Head, *, opened: bool) -> frozenset[bytes] | None:
+    """Where the waits stand that the next pause closes or may close: those that have ended, and those just opened."""
+    if not isinstance(head, PartOfHead):
+        return None
+    now = head.sequence
+    return frozenset([prefix_of(one.secret) for one in head.waits if not one.open or (opened and one.sequence == now)])

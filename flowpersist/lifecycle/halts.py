@@ -19,7 +19,7 @@ from flowpersist.errors import (
 )
 from flowpersist.inputs.people import By, Principal, principal_data, principal_from
 from flowpersist.lifecycle.criteria import Criteria
-from flowpersist.lifecycle.model import Head, HeadPart, Trail, replace
+from flowpersist.lifecycle.model import Head, HeadPart, Trail, replace, whole
 
 __all__ = [
     "Halt",
@@ -140,7 +140,7 @@ def stopping(record: HaltRecord | None, tools: Collection[str], tenant: str | No
 
 def tools_of(head: Head) -> frozenset[str]:
     """The ids of its questions, and the tools of the actions that they ask about."""
-    asked = [wait.awaiting for wait in head.waits if wait.awaiting is not None]
+    asked = [wait.awaiting for wait in whole(head).waits if wait.awaiting is not None]
     actions = [one["action"] for one in asked if isinstance(one.get("action"), Mapping)]
     return frozenset(map(str, (*(one["id"] for one in asked), *(cast("Any", one)["tool"] for one in actions))))
 

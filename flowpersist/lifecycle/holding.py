@@ -21,7 +21,9 @@ from flowpersist.lifecycle.model import (
     Status,
     Until,
     WaitState,
+    complete_for,
     replace,
+    rest_of,
     whole,
 )
 from flowpersist.lifecycle.moments import later
@@ -53,7 +55,7 @@ def complete(
         return refused(head, lost(head))
     if head.status is Status.EXPIRED:
         return _handled(head, holder, "complete", now, error=None)
-    given, head = head, replace(head, waits=supersede(head.waits, superseded, now))
+    given, head = head, supersede(whole(head), superseded, now)
     unread = [wait.name for wait in head.waits if wait.undelivered and wait.answer is not None]
     if unread and not discard:
         message = f"run {head.id} has unread answers to {', '.join(unread)}: pause again to read them, or discard them"
@@ -91,8 +93,8 @@ def park(
     def parked() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return _handled(head, holder, "park", now, error=error)
-        waits = undelivered(head, unread)
-        ended = close(replace(_finish(head, holder, "park"), waits=waits, error=error), Status.PARKED, now)
+        again = undelivered(head, unread)
+        ended = close(replace(_finish(again, holder, "park"), error=error), Status.PARKED, now)
         return Decision(ended, Success(ended))
 
     return _held(head, holder, now, parked)
@@ -130,10 +132,15 @@ def suspend_next(
     until: Until,
     superseded: Collection[str] = (),
     metadata: Mapping[str, Scalar] | None = None,
+    sequence: int | None = None,
 ) -> Decision[Head]:
     """Pause again: what was delivered or superseded becomes receipts, what is open or unread stays, and the new waits
     join them.
+
+    A part has to have all that was delivered to whoever holds this ``sequence``.
     """
+    if head.sequence != sequence or until != "each":
+        whole(head)
     repeated = _repeated(head, holder, "suspend_next")
     if repeated is not None:
         return repeated
@@ -141,8 +148,8 @@ def suspend_next(
     def paused() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return refused(head, closed_error(head, None))
-        standing = supersede(head.waits, superseded, now)
-        following = _following(_finish(head, holder, "suspend_next"), now, standing, superseded, waits, metadata)
+        standing = supersede(_finish(head, holder, "suspend_next"), superseded, now)
+        following = _following(standing, now, superseded, waits, metadata)
         waiting = replace(
             following,
             status=Status.WAITING,
@@ -177,17 +184,20 @@ def checkpoint(
     the same fence, this call repeats one whose reply was lost.
     """
     if _holds(head, holder) and head.sequence == sequence + 1:
-        return Decision(head, Success(head))
+        return Decision(head, Success(whole(head)))
 
     def kept() -> Decision[Head]:
         if head.status is Status.EXPIRED:
             return refused(head, closed_error(head, None))
         if head.sequence != sequence:
             return refused(head, lost(head))
+        if rest_of(head).undelivered:
+            whole(head)
         standing = supersede(undelivered(head, unread), superseded, now)
-        following = _following(head, now, standing, superseded, waits, metadata)
-        delivered = (wait if wait.open else replace(wait, delivery=following.sequence) for wait in following.waits)
+        following = _following(standing, now, superseded, waits, metadata)
+        delivered = [wait if wait.open else replace(wait, delivery=following.sequence) for wait in following.waits]
         held = replace(following, until="each", waits=tuple(delivered), attempt=1 if progress else head.attempt)
+        held = complete_for(held, held.sequence)
         return Decision(held, Success(held))
 
     return _held(head, holder, now, kept)
@@ -196,17 +206,16 @@ def checkpoint(
 def _following(
     head: Head,
     now: datetime,
-    standing: Sequence[WaitState],
     superseded: Collection[str],
     waits: Sequence[WaitState],
     metadata: Mapping[str, Scalar] | None,
 ) -> Head:
-    """The head of the next sequence: of the ``standing`` waits, what was delivered or superseded becomes receipts, what
-    is open or unread stays, and the new waits join them.
+    """The head of the next sequence: what was delivered or superseded becomes receipts, what is open or unread stays,
+    and the new waits join them.
     """
     kept: list[WaitState] = []
     over: list[WaitState] = []
-    for wait in standing:
+    for wait in head.waits:
         (kept if carried(wait, superseded) else over).append(wait)
     check_names([*kept, *waits])
     return replace(
@@ -237,7 +246,7 @@ def _held(head: Head, holder: Holder, now: datetime, go_on: Callable[[], Decisio
 
 
 def _holds(head: Head, holder: Holder) -> bool:
-    held = whole(head).status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
+    held = head.status is Status.RUNNING or (head.status is Status.EXPIRED and head.lease_until is not None)
     return held and (head.fence, head.claim_id) == (holder.fence, holder.claim_id)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from flowpersist.backends.base import NamespaceSchema, Order, Range, Scalar, Where
 from flowpersist.lifecycle.changes import pending
 from flowpersist.lifecycle.criteria import Criteria
-from flowpersist.lifecycle.model import METADATA, Head, PartOfHead, references_of
+from flowpersist.lifecycle.model import METADATA, Head, WaitState, references_of, rest_of
 
-__all__ = ["EXPIRING", "attributes_of", "matches", "order_of", "schema", "tool_of", "where"]
+__all__ = ["EXPIRING", "attributes_of", "first_asked", "matches", "order_of", "schema", "tool_of", "where"]
 
 #: The status attribute of expired suspensions whose expiry still has to be handled.
 EXPIRING: Final = "expiring"
@@ -35,13 +36,30 @@ def attributes_of(head: Head) -> dict[str, Scalar | None]:
 
 def tool_of(head: Head) -> str | None:
     """What the first wait asks that somebody may answer, or else the first one that only time ends."""
-    if head.paged is not None and references_of(head) and (head.removing or isinstance(head, PartOfHead)):
+    if head.removing and head.paged is not None and references_of(head):
         # What is beside a head that is being removed may be gone.
         return head.paged.tool
-    answerable = (wait.awaiting for wait in head.waits if wait.awaiting is not None and not wait.timed)
-    timed = (wait.awaiting for wait in head.waits if wait.awaiting is not None)
-    awaiting = next(answerable, None) or next(timed, None)
-    return None if awaiting is None else str(awaiting["id"])
+    wait, rest = first_asked(head.waits), rest_of(head)
+    if wait is None or wait.awaiting is None or _earlier(rest.first, wait):
+        return rest.tool
+    return str(wait.awaiting["id"])
+
+
+def first_asked(waits: Sequence[WaitState]) -> WaitState | None:
+    """The first wait that somebody may answer, or else the first one that only time ends."""
+    timed: WaitState | None = None
+    for wait in waits:
+        if wait.awaiting is not None and not wait.timed:
+            return wait
+        timed = timed or (wait if wait.awaiting is not None else None)
+    return timed
+
+
+def _earlier(first: int, wait: WaitState) -> bool:
+    """Whether the first one of the other pages comes before this one, which has no place yet if it is new."""
+    if not first or (first < 0) != wait.timed:
+        return first > 0
+    return not wait.place or abs(first) < wait.place
 
 
 def _run(head: Head) -> str:

@@ -15,7 +15,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
@@ -52,6 +52,7 @@ __all__ = [
     "PageReference",
     "Paged",
     "PartOfHead",
+    "PartRead",
     "Schedule",
     "Status",
     "Taken",
@@ -61,6 +62,7 @@ __all__ = [
     "WaitReceipt",
     "WaitState",
     "WaitStatus",
+    "complete_for",
     "fingerprint",
     "references_of",
     "replace",
@@ -232,15 +234,25 @@ class Head(HeadPart, frozen=True):
 
 
 class PartOfHead(Head, frozen=True):
-    """A head of which one page was read: ``waits`` are those of that page, ``rest`` stands for the others, and the
-    first ``beside`` receipts are the page's.
+    """A head of which some ``pages`` were read, by their names: ``waits`` are those of these pages, ``rest`` stands for
+    the others, and the first ``beside`` receipts are the pages'.
 
-    It is enough to answer a wait of the page. What needs all waits refuses it: see ``whole``.
+    It is enough to answer a wait of the pages, to take the run with what they deliver, and to pause it again with waits
+    that belong on them. What needs all waits refuses it: see ``whole``. ``told`` is the pause of which all is here that
+    its holder is told; 0: of none.
     """
 
     rest: Rest = NO_REST
-    page: bytes = b""
+    pages: frozenset[bytes] = frozenset()
     beside: int = 0
+    told: int = 0
+
+
+class PartRead(TypeError):
+    """Something needs all waits of a suspension, and some pages of them were read. Whoever has read them reads all."""
+
+
+H = TypeVar("H", bound=Head)
 
 
 def references_of(head: Head) -> Sequence[PageReference]:
@@ -254,10 +266,15 @@ def rest_of(head: Head) -> Rest:
 
 
 def whole(head: Head) -> Head:
-    """The head, with all its waits; ``TypeError`` where only a part was read."""
+    """The head, with all its waits; ``PartRead`` where only a part was read."""
     if isinstance(head, PartOfHead):
-        raise TypeError("this takes all waits of a suspension, and one page of them was read")
+        raise PartRead("this takes all waits of a suspension, and some pages of them were read")
     return head
+
+
+def complete_for(head: H, sequence: int) -> H:
+    """The head; a part as one that has all of which the holder of this pause is told."""
+    return replace(head, told=sequence) if isinstance(head, PartOfHead) else head
 
 
 def check_metadata(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

@@ -37,7 +37,9 @@ class PageReference(HeadPart, frozen=True, array_like=True):
 
     A page has the waits whose secrets have digests from ``start`` on, up to the start of the next page. ``entries``
     counts what stands on it; ``open``, ``needed``, ``undelivered`` and ``expired`` its waits of that kind. ``change``
-    is when time changes the first of them, ``notice`` when somebody may take a notice of one.
+    is when time changes the first of them, ``notice`` when somebody may take a notice of one. ``tool`` is what its
+    first wait asks that somebody may answer, ``first`` that wait's place; else those of the first one that only time
+    ends, with the place made negative; None and 0 where none asks anything.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"digest", "start"})
@@ -52,18 +54,22 @@ class PageReference(HeadPart, frozen=True, array_like=True):
     expired: int
     change: datetime | None
     notice: datetime | None
+    first: int
+    tool: str | None
 
 
 class Paged(HeadPart, frozen=True):
     """The pages of a head, by their starts.
 
     ``replaced`` are the names of pages that earlier heads named, the oldest first: their records are removed by later
-    puts, so that whoever has read an earlier head finds its pages for a while. ``tool`` is the attribute of that name.
+    puts, so that whoever has read an earlier head finds its pages for a while. ``tool`` is the attribute of that name,
+    ``last`` the highest place that a wait was given so far.
     """
 
     pages: tuple[PageReference, ...] = ()
     replaced: tuple[bytes, ...] = ()
     tool: str | None = None
+    last: int = 0
 
 
 class Rest(HeadPart, frozen=True):
@@ -75,6 +81,8 @@ class Rest(HeadPart, frozen=True):
     expired: int = 0
     change: datetime | None = None
     notice: datetime | None = None
+    first: int = 0
+    tool: str | None = None
 
 
 NO_REST: Final = Rest()

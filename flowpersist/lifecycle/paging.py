@@ -12,29 +12,29 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.errors import PersistenceError, StateTooLarge
 from flowpersist.lifecycle.changes import next_moment
-from flowpersist.lifecycle.indexing import tool_of
+from flowpersist.lifecycle.indexing import first_asked, tool_of
 from flowpersist.lifecycle.model import (
     MAX_RECEIPTS,
     Head,
     Paged,
     PageReference,
     PartOfHead,
+    PartRead,
     WaitPage,
     WaitReceipt,
     WaitState,
     WaitStatus,
     references_of,
     replace,
-    secret_digest,
 )
-from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent, Rest
+from flowpersist.lifecycle.pages import PREFIX_BYTES, PageContent
 from flowpersist.lifecycle.scheduling import notices_from
 from flowpersist.lifecycle.waits import ENDED
 from flowpersist.sealed.heads import packed, unpacker
@@ -43,14 +43,19 @@ __all__ = [
     "MAX_KEPT",
     "NAME_BYTES",
     "Divided",
+    "Entry",
     "NewPage",
     "divided",
-    "enough",
+    "first_of",
     "is_paged",
     "joined",
-    "page_of",
-    "part_of",
+    "made_anew",
+    "may_be_too_many",
+    "page_at",
+    "prefixes_of",
     "read_page",
+    "receipts_over",
+    "starts_of",
 ]
 
 NAME_BYTES: Final = 16
@@ -67,7 +72,8 @@ MAX_PAGES_BYTES: Final = 16 * 1024 * 1024
 KEPT_PAGES: Final = 16
 #: So many are removed by a put at least.
 REMOVED_PAGES: Final = 4
-_Entry: TypeAlias = WaitState | WaitReceipt
+Entry: TypeAlias = WaitState | WaitReceipt
+H = TypeVar("H", bound=Head)
 
 read_page = unpacker(PageContent)
 
@@ -122,93 +128,101 @@ def divided(head: Head, name: Callable[[], bytes], *, pages: bool) -> Result[Div
     if grows and len(head.waits) > MAX_KEPT:
         message = f"a suspension keeps at most {MAX_KEPT} waits, not {len(head.waits)}: end or read some first"
         return Failure(StateTooLarge(message))
-    head = replace(head, waits=_placed(head.waits))
+    head, last = _placed(head, 0)
     inline = head.receipts[len(head.receipts) - min(len(head.receipts), MAX_RECEIPTS) :]
     beside = head.receipts[: len(head.receipts) - len(inline)]
     made = _pages([*head.waits, *beside], stood.pages, name)
     if not isinstance(made, Success):
         return Failure(made.failure())
     references, new = made.unwrap()
-    size = sum(one.size for one in references)
-    if grows and size > MAX_PAGES_BYTES:
-        message = f"what is awaited and answered takes {size} bytes, over the {MAX_PAGES_BYTES} of a suspension's waits"
-        return Failure(StateTooLarge(f"{message}: put large data into the state"))
-    return Success(_with_pages(replace(head, waits=(), receipts=inline), stood, references, new, tool_of(head)))
+    tool = tool_of(head)
+    head = replace(head, waits=(), receipts=inline)
+    return _small_enough(_with_pages(head, stood, references, new, tool, last), grows=grows)
+
+
+def _small_enough(parts: Divided, *, grows: bool) -> Result[Divided, PersistenceError]:
+    size = sum([one.size for one in references_of(parts.head)])
+    if not grows or size <= MAX_PAGES_BYTES:
+        return Success(parts)
+    message = f"what is awaited and answered takes {size} bytes, over the {MAX_PAGES_BYTES} of a suspension's waits"
+    return Failure(StateTooLarge(f"{message}: put large data into the state"))
 
 
 def joined(stored: Head, contents: Sequence[PageContent]) -> Head:
     """The head as it was divided."""
-    waits = [*(wait for content in contents for wait in content.waits)]
+    waits = [wait for content in contents for wait in content.waits]
     receipts = [receipt for content in contents for receipt in content.receipts]
     waits.sort(key=attrgetter("place"))
     return replace(stored, waits=tuple(waits), receipts=(*receipts, *stored.receipts))
 
 
-def part_of(stored: Head, reference: PageReference, content: PageContent) -> PartOfHead:
-    """A head with the waits of one page."""
-    others = [one for one in references_of(stored) if one is not reference]
-    rest = Rest(
-        open=sum([one.open for one in others]),
-        needed=sum([one.needed for one in others]),
-        undelivered=sum([one.undelivered for one in others]),
-        expired=sum([one.expired for one in others]),
-        change=_first([one.change for one in others]),
-        notice=_first([one.notice for one in others]),
-    )
-    fields = {name: getattr(stored, name) for name in Head.__struct_fields__}
-    fields.update(waits=content.waits, receipts=(*content.receipts, *stored.receipts))
-    return PartOfHead(**fields, rest=rest, page=reference.name, beside=len(content.receipts))
+def receipts_over(part: PartOfHead) -> tuple[WaitReceipt, ...]:
+    """The receipts that find no place in the head any more."""
+    return part.receipts[part.beside : max(part.beside, len(part.receipts) - MAX_RECEIPTS)]
 
 
-def page_of(stored: Head, secret: bytes) -> PageReference | None:
-    """The page of the wait or receipt of that secret; None where no waits stand on pages."""
-    references = references_of(stored)
-    if not references:
-        return None
-    return references[page_at([one.start for one in references], secret_digest(secret)[:PREFIX_BYTES])]
+def starts_of(references: Sequence[PageReference]) -> list[bytes]:
+    """From which prefix on each page has waits."""
+    # The first page has whatever comes before the others, also where an earlier first one is gone.
+    return [b"", *[one.start for one in references[1:]]]
 
 
-def enough(stored: Head, now: datetime) -> bool:
-    """Whether an answer needs no page but that of its wait: nothing has come by time, and nothing ends with the answer
-    but the pause.
-    """
-    references = references_of(stored)
-    if stored.status.closed or stored.removing or stored.cancelling or stored.until == "any":
-        return False
-    if stored.until == "all" and max([one.expired for one in references]):
-        return False
-    moment = _first([stored.lease_until, *[one.change for one in references]])
-    return moment is None or now <= moment
+def made_anew(references: Sequence[PageReference]) -> bool:
+    """Whether the next put of the whole makes all pages anew, or none."""
+    entries = sum([one.entries for one in references])
+    return entries <= PAGED_FROM // 2 or len(references) > _most(entries)
+
+
+def may_be_too_many(part: PartOfHead, further: int) -> bool:
+    """Whether only the whole can tell that so many further waits can be kept, since receipts are counted too."""
+    return sum([one.entries for one in references_of(part)]) + further > MAX_KEPT
+
+
+def _most(entries: int) -> int:
+    return 2 * (entries // (PER_PAGE // 2) + 1)
 
 
 def _divided_part(part: PartOfHead, name: Callable[[], bytes]) -> Result[Divided, PersistenceError]:
-    """The same of a head of which one page was read: the others stay."""
-    stood = part.paged or Paged()
-    entries: list[_Entry] = [*part.waits, *part.receipts[: part.beside]]
+    """The same of a head of which some pages were read: the others stay."""
+    stood, tool, over = part.paged or Paged(), tool_of(part), receipts_over(part)
+    grows = bool([wait for wait in part.waits if wait.place == 0])
+    part, last = _placed(part, stood.last)
+    entries: list[Entry] = [*part.waits, *part.receipts[: part.beside], *over]
+    starts = starts_of(stood.pages)
+    groups: dict[int, list[Entry]] = {}
+    for entry, prefix in zip(entries, prefixes_of(entries), strict=True):
+        # Without a call for each, as below.
+        groups.setdefault(bisect_right(starts, prefix) - 1, []).append(entry)
     references: list[PageReference] = []
     new: list[NewPage] = []
     for number, known in enumerate(stood.pages):
-        if known.name != part.page:
+        if known.name not in part.pages:
             references.append(known)
             continue
-        made = _divided(known.start if number else b"", entries, known, name)
+        made = _divided(starts[number], groups.pop(number, []), known, name)
         if not isinstance(made, Success):
             return Failure(made.failure())
-        references += [one if isinstance(one, PageReference) else one.reference for one in made.unwrap()]
-        new = [one for one in made.unwrap() if isinstance(one, NewPage)]
+        for one in made.unwrap():
+            references.append(one if isinstance(one, PageReference) else one.reference)
+            new += [] if isinstance(one, PageReference) else [one]
+    if groups:
+        raise PartRead("a wait belongs on a page of its suspension that was not read")
     fields = {field: getattr(part, field) for field in Head.__struct_fields__}
-    fields.update(waits=(), receipts=part.receipts[part.beside :])
-    return Success(_with_pages(Head(**fields), stood, tuple(references), tuple(new), stood.tool))
+    fields.update(waits=(), receipts=part.receipts[part.beside + len(over) :])
+    parts = _with_pages(Head(**fields), stood, tuple(references), tuple(new), tool, last)
+    return _small_enough(parts, grows=grows)
 
 
-def _placed(waits: Sequence[WaitState]) -> tuple[WaitState, ...]:
-    """The waits with places that rise in their order; one that has its place keeps it."""
+def _placed(head: H, last: int) -> tuple[H, int]:
+    """The head, with places of its waits that rise in their order, and the highest place so far; new ones come after
+    ``last``. One that has its place keeps it.
+    """
     placed: list[WaitState] = []
-    last = 0
-    for wait in waits:
-        last = wait.place if wait.place > last else last + 1
-        placed.append(wait if wait.place == last else replace(wait, place=last))
-    return tuple(placed)
+    before = 0
+    for wait in head.waits:
+        before = wait.place if wait.place > before else max(before, last) + 1
+        placed.append(wait if wait.place == before else replace(wait, place=before))
+    return replace(head, waits=tuple(placed)), max(before, last)
 
 
 def _with_pages(
@@ -217,25 +231,25 @@ def _with_pages(
     pages: tuple[PageReference, ...],
     new: tuple[NewPage, ...],
     tool: str | None = None,
+    last: int = 0,
 ) -> Divided:
     named = {one.name for one in pages}
     over = stood.replaced[: max(0, len(stood.replaced) - KEPT_PAGES, 0 if pages else len(stood.replaced))]
     removed = over if not pages else over[: max(REMOVED_PAGES, len(new))]
-    dropped = tuple(one.name for one in stood.pages if one.name not in named)
+    dropped = [one.name for one in stood.pages if one.name not in named]
     replaced = (*stood.replaced[len(removed) :], *dropped)
-    paged = Paged(pages, replaced, tool) if pages or replaced else None
+    paged = Paged(pages, replaced, tool, last) if pages or replaced else None
     return Divided(replace(head, paged=paged), new, removed)
 
 
 def _pages(
-    entries: Sequence[_Entry], stood: Sequence[PageReference], name: Callable[[], bytes]
+    entries: Sequence[Entry], stood: Sequence[PageReference], name: Callable[[], bytes]
 ) -> Result[tuple[tuple[PageReference, ...], tuple[NewPage, ...]], PersistenceError]:
-    if len(stood) > 2 * (len(entries) // (PER_PAGE // 2) + 1):
+    if len(stood) > _most(len(entries)):
         stood = ()
-    # The first page has whatever comes before the others, also where an earlier first one is gone.
-    starts = [b"", *[one.start for one in stood[1:]]]
-    groups: list[list[_Entry]] = [[] for _ in starts]
-    for entry, prefix in zip(entries, _prefixes(entries), strict=True):
+    starts = starts_of(stood)
+    groups: list[list[Entry]] = [[] for _ in starts]
+    for entry, prefix in zip(entries, prefixes_of(entries), strict=True):
         groups[page_at(starts, prefix)].append(entry)
     references: list[PageReference] = []
     new: list[NewPage] = []
@@ -250,7 +264,8 @@ def _pages(
     return Success((tuple(references), tuple(new)))
 
 
-def _prefixes(entries: Sequence[_Entry]) -> list[bytes]:
+def prefixes_of(entries: Sequence[Entry]) -> list[bytes]:
+    """What says on which pages these stand."""
     # Without a call for each, since every put of a holder divides all of them.
     return [
         (one.digest if isinstance(one, WaitReceipt) else hashlib.sha256(one.secret).digest())[:PREFIX_BYTES]
@@ -264,7 +279,7 @@ def page_at(starts: Sequence[bytes], prefix: bytes) -> int:
 
 
 def _divided(
-    start: bytes, group: list[_Entry], known: PageReference | None, name: Callable[[], bytes]
+    start: bytes, group: list[Entry], known: PageReference | None, name: Callable[[], bytes]
 ) -> Result[list[PageReference | NewPage], PersistenceError]:
     """The pages of a range; the known one where nothing of it has changed."""
     if not group:
@@ -280,16 +295,16 @@ def _divided(
         middle = _middle(group, 2) if reference.size > PAGE_BYTES else None
         if middle is None:
             return Success([page])
-    sides: tuple[list[_Entry], list[_Entry]] = ([], [])
-    for one, prefix in zip(group, _prefixes(group), strict=True):
+    sides: tuple[list[Entry], list[Entry]] = ([], [])
+    for one, prefix in zip(group, prefixes_of(group), strict=True):
         sides[prefix >= middle].append(one)
     left, right = _divided(start, sides[0], None, name), _divided(middle, sides[1], None, name)
     return left.bind(lambda first: right.map(lambda second: [*first, *second]))
 
 
-def _middle(group: Sequence[_Entry], parts: int) -> bytes | None:
+def _middle(group: Sequence[Entry], parts: int) -> bytes | None:
     """Where a group is divided in two, so that it has so many equal parts in the end; None where it can't be."""
-    prefixes = sorted(_prefixes(group))
+    prefixes = sorted(prefixes_of(group))
     middle = prefixes[len(prefixes) * (parts // 2) // parts]
     if middle != prefixes[0]:
         return middle
@@ -297,11 +312,12 @@ def _middle(group: Sequence[_Entry], parts: int) -> bytes | None:
 
 
 def _new_page(
-    start: bytes, group: Sequence[_Entry], known: PageReference | None, name: Callable[[], bytes]
+    start: bytes, group: Sequence[Entry], known: PageReference | None, name: Callable[[], bytes]
 ) -> Result[PageReference | NewPage, PersistenceError]:
     waits = tuple(sorted([one for one in group if isinstance(one, WaitState)], key=attrgetter("place")))
     receipts = tuple(sorted([one for one in group if isinstance(one, WaitReceipt)], key=attrgetter("digest")))
     still = [wait for wait in waits if wait.status is WaitStatus.OPEN]
+    first = first_asked(waits)
     content = packed(PageContent(waits, receipts))
     if not isinstance(content, Success):
         return Failure(content.failure())
@@ -319,11 +335,14 @@ def _new_page(
         needed=len([wait for wait in still if wait.awaiting is not None]),
         undelivered=len([wait for wait in waits if wait.delivery is None and wait.status in ENDED]),
         expired=len([wait for wait in waits if wait.status is WaitStatus.EXPIRED]),
-        change=_first([wait.deadline if wait.schedule is None else next_moment(wait) for wait in still]),
-        notice=_first([notices_from(wait) for wait in still if wait.schedule is not None]),
+        change=first_of([wait.deadline if wait.schedule is None else next_moment(wait) for wait in still]),
+        notice=first_of([notices_from(wait) for wait in still if wait.schedule is not None]),
+        first=0 if first is None else -first.place if first.timed else first.place,
+        tool=None if first is None or first.awaiting is None else str(first.awaiting["id"]),
     )
     return Success(NewPage(reference, WaitPage(data), waits))
 
 
-def _first(moments: Sequence[datetime | None]) -> datetime | None:
+def first_of(moments: Sequence[datetime | None]) -> datetime | None:
+    """The earliest of some moments."""
     return min([moment for moment in moments if moment is not None], default=None)

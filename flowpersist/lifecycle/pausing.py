@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from flowpersist.lifecycle.model import Head, WaitReceipt, WaitState, WaitStatus, replace, secret_digest
+from flowpersist.lifecycle.model import Head, WaitReceipt, WaitState, WaitStatus, replace, secret_digest, whole
 
 __all__ = ["carried", "check_names", "supersede", "undelivered", "wait_receipt"]
 
@@ -16,15 +16,17 @@ def carried(wait: WaitState, superseded: Collection[str] = ()) -> bool:
     return (wait.open or wait.undelivered) and wait.name not in superseded
 
 
-def supersede(waits: Sequence[WaitState], names: Collection[str], now: datetime) -> tuple[WaitState, ...]:
+def supersede(head: Head, names: Collection[str], now: datetime) -> Head:
     """Close the named waits. Of an answer only a receipt stays, also of one that the holder was given: it asks anew."""
     if not names:
-        return tuple(waits)
-    unknown = sorted(set(names) - {wait.name for wait in waits})
+        return head
+    unknown = sorted(set(names) - {wait.name for wait in head.waits})
     if unknown:
+        whole(head)
         msg = f"Invalid superseded: the run has no such wait: {', '.join(unknown)}"
         raise ValueError(msg)
-    return tuple(_superseded(wait, now) if wait.name in names else wait for wait in waits)
+    waits = tuple([_superseded(wait, now) if wait.name in names else wait for wait in head.waits])
+    return replace(head, waits=waits)
 
 
 def _superseded(wait: WaitState, now: datetime) -> WaitState:
@@ -42,16 +44,18 @@ def check_names(waits: Sequence[WaitState]) -> None:
         raise ValueError(msg)
 
 
-def undelivered(head: Head, names: Collection[str]) -> tuple[WaitState, ...]:
-    """The waits, with these to be delivered again. ``ValueError`` for one whose end the holder was not told."""
+def undelivered(head: Head, names: Collection[str]) -> Head:
+    """The head, with these waits to be delivered again. ``ValueError`` for one whose end the holder was not told."""
     if not names:
-        return head.waits
+        return head
     told = {wait.name for wait in head.waits if wait.delivery == head.sequence}
     unknown = sorted(set(names) - told)
     if unknown:
+        whole(head)
         msg = f"Invalid unread: the run was given no answer to: {', '.join(unknown)}"
         raise ValueError(msg)
-    return tuple(replace(wait, delivery=None) if wait.name in names else wait for wait in head.waits)
+    waits = tuple([replace(wait, delivery=None) if wait.name in names else wait for wait in head.waits])
+    return replace(head, waits=waits)
 
 
 def wait_receipt(wait: WaitState, now: datetime) -> WaitReceipt:

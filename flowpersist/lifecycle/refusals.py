@@ -20,7 +20,7 @@ from flowpersist.errors import (
     WaitSuperseded,
 )
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
-from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus
+from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus, whole
 from flowpersist.lifecycle.views import receipt_of
 
 __all__ = ["Target", "ambiguous", "busy", "closed_error", "ended_error", "lost", "not_found"]
@@ -53,7 +53,7 @@ def lost(head: Head) -> PersistenceError:
 
 def closed_error(head: Head, target: Target) -> PersistenceError:
     """The error for a closed suspension."""
-    ended = next((w for w in head.waits if w.answer is not None), None) if target is None else target
+    ended = next((w for w in whole(head).waits if w.answer is not None), None) if target is None else target
     receipt = None if ended is None else receipt_of(head, ended, "replayed")
     kind, what = _CLOSED.get(head.status, (SuspensionClosed, "is closed"))
     return kind(f"suspension {head.id} {what} at {head.closed_at}", head.status, head.closed_at, receipt)

@@ -44,7 +44,7 @@ def retry(
     if sequence is not None and sequence != head.sequence:
         message = f"run {head.id} was retried meanwhile, and is parked again: look at it and decide again"
         return refused(head, AlreadyResumed(message, head.status))
-    waits = supersede(whole(head).waits, superseded, now)
+    waits = supersede(whole(head), superseded, now).waits
     kept = [wait for wait in waits if _is_kept(wait)]
     over = [_closed(wait) for wait in waits if not _is_kept(wait)]
     following = head.sequence + 1

@@ -32,6 +32,7 @@ from flowpersist.lifecycle.model import (
     WaitReceipt,
     WaitState,
     WaitStatus,
+    complete_for,
     fingerprint,
     replace,
     rest_of,
@@ -208,7 +209,7 @@ def claim(
 ) -> Decision[Head]:
     """Take the run under a lease; with an offer, answer first. The same claim id again gets the same run again."""
     if head.status is Status.RUNNING and head.claim_id == claim_id and not _passed(target):
-        return Decision(head, Success(head))
+        return Decision(head, Success(whole(head)))
     ready = _made_ready(head, target, offer, now)
     if not isinstance(ready.result, Success):
         return ready
@@ -258,6 +259,8 @@ def _passed(target: Target) -> bool:
 
 
 def _claimable(head: Head, receipt: Receipt | None) -> Decision[Head]:
+    if head.status is Status.ANSWERED:
+        return Decision(head, Success(head))
     missing = [wait.name for wait in whole(head).waits if wait.needed]
     unready = head.status is Status.WAITING and (bool(missing) or (head.until == "each" and not _optional(head)))
     if head.status is Status.RESERVED or unready:
@@ -274,10 +277,15 @@ def _optional(head: Head) -> bool:
 def _hold(head: Head, now: datetime, **holder: Any) -> Head:  # noqa: ANN401 - some of the head's fields
     """A new fence, and who holds the run.
 
-    The first claim of a pause freezes what it delivers, so that whoever takes over gets the same.
+    The first claim of a pause freezes what it delivers, so that whoever takes over gets the same. A part is enough for
+    it where nothing is delivered or closed that stands on other pages.
     """
-    waits = head.waits if head.attempt else tuple(_deliver(wait, head.sequence, now) for wait in whole(head).waits)
-    return replace(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
+    rest = rest_of(head)
+    if head.attempt or rest.undelivered or rest.open != rest.needed:
+        whole(head)
+    waits = head.waits if head.attempt else tuple([_deliver(wait, head.sequence, now) for wait in head.waits])
+    held = replace(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
+    return complete_for(held, held.sequence)
 
 
 def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:

@@ -21,11 +21,13 @@ from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey, keys_of
 from flowpersist.lifecycle.model import (
     Answer,
     Head,
+    PartOfHead,
     Status,
     Until,
     WaitReceipt,
     WaitState,
     WaitStatus,
+    rest_of,
     whole,
 )
 from flowpersist.lifecycle.scheduling import escalated_to, next_reminder, next_step
@@ -161,6 +163,8 @@ class NewSuspension(Suspension):
     keys: Mapping[str, SuspensionKey] = field(repr=False)
     #: Of the hub that made it.
     public_url: str | None = field(default=None, kw_only=True, repr=False)
+    #: Whether its waits and keys are only those that concern this pause: of a run that was taken with a part of them.
+    partial: bool = field(default=False, kw_only=True, repr=False)
 
     @property
     def key(self) -> SuspensionKey:
@@ -233,6 +237,9 @@ class Resumption(Generic[S, A_co]):
     tallies: Mapping[str, Tally] = field(factory=dict)
     #: The context of the OpenTelemetry span in which it was paused.
     trace: bytes | None = field(default=None, repr=False)
+    #: None: ``suspension`` has all waits. Else it has those alone that concern this pause, and these are the beginnings
+    #: of the digests of their keys' secrets, by which the next pause finds them.
+    partial: frozenset[bytes] | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def attempt(self) -> int:
@@ -288,21 +295,41 @@ def check_run(run: object) -> None:
 
 def suspension_of(head: Head, *, masked: bool = False) -> Suspension:
     """The public view of a head; with ``masked`` its questions have what they redact masked."""
-    return Suspension(**_view(head, masked=masked))
+    return Suspension(**_view(head, whole(head).waits, masked=masked))
 
 
-def _view(head: Head, *, masked: bool = False) -> dict[str, Any]:
+def seen_by_holder(head: Head, *, opened: bool = False) -> Suspension:
+    """The same; of a part with the waits alone that concern its pause: those that have ended, and with ``opened`` those
+    that the pause has opened. Then ``deadline`` is the earliest moment that one of the others may have.
+    """
+    return Suspension(**_view(head, _concerned(head, opened=opened)))
+
+
+def _concerned(head: Head, *, opened: bool) -> Sequence[WaitState]:
+    if not isinstance(head, PartOfHead):
+        return head.waits
+    now = head.sequence
+    # What an earlier holder was told is not told again.
+    return [
+        one
+        for one in head.waits
+        if (opened and one.sequence == now) or (not one.open and (one.delivery is None or one.delivery == now))
+    ]
+
+
+def _view(head: Head, waits: Sequence[WaitState], *, masked: bool = False) -> dict[str, Any]:
+    deadlines = [rest_of(head).change, *[wait.deadline for wait in head.open_waits]]
     return {
         "id": head.id,
         "status": head.status,
-        "waits": tuple(wait_of(state, masked=masked) for state in whole(head).waits),
+        "waits": tuple([wait_of(one, masked=masked) for one in waits]),
         "sequence": head.sequence,
         "until": head.until,
         "metadata": dict(head.metadata),
         "tenant": head.tenant,
         "created_at": head.created_at,
         "updated_at": head.updated_at,
-        "deadline": min((w.deadline for w in head.open_waits if w.deadline is not None), default=None),
+        "deadline": min([moment for moment in deadlines if moment is not None], default=None),
         "closed_at": head.closed_at,
         "reason": head.reason,
         "error": head.error,
@@ -340,10 +367,23 @@ def wait_of(state: WaitState, *, masked: bool = False) -> Wait:
 def new_suspension_of(
     head: Head, *, prefix: str, public_url: str | None = None, answered: bool = False
 ) -> NewSuspension:
-    """The same with the keys of all open waits; with ``answered``, of all the waits of this pause."""
-    waits = head.waits if answered else head.open_waits
-    keys = keys_of(head.id, {wait.name: wait.secret for wait in waits if not wait.timed}, prefix)
-    return NewSuspension(**_view(head), keys=keys, public_url=public_url)
+    """The same with the keys of all open waits; with ``answered``, of all the waits of this pause. Of a part it has the
+    keys that the pause has made.
+    """
+    keys = _keys(head, head.waits if answered else head.open_waits, prefix)
+    partial = isinstance(head, PartOfHead)
+    view = _view(head, _concerned(head, opened=True))
+    return NewSuspension(**view, keys=keys, public_url=public_url, partial=partial)
+
+
+def open_keys(head: Head, prefix: str) -> Mapping[str, SuspensionKey]:
+    """The keys of all open waits that somebody may answer; of a part those that its pause has made."""
+    return _keys(head, head.open_waits, prefix)
+
+
+def _keys(head: Head, waits: Sequence[WaitState], prefix: str) -> Mapping[str, SuspensionKey]:
+    own = [one for one in waits if one.sequence == head.sequence] if isinstance(head, PartOfHead) else waits
+    return keys_of(head.id, {wait.name: wait.secret for wait in own if not wait.timed}, prefix)
 
 
 def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str, *, given: Answer | None = None) -> Receipt:

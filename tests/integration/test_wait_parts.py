@@ -1,0 +1,217 @@
+"""Claims and pauses that read some pages of a suspension's waits: they do what those do that read all, at a cost that
+does not grow with the open waits, and where a part is not enough they read all.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+
+import pytest
+
+from flowpersist import AwaitInput, KeyRing, Status, or_raise
+from flowpersist.backends.memory import MemoryBackend
+from flowpersist.errors import StillWaiting, SuspensionBusy
+from flowpersist.hub.answering_verbs import Reply, claim_partly, claim_unless
+from flowpersist.lifecycle import paging
+from flowpersist.lifecycle.parts import has_news
+from flowpersist.testing.faults import FaultyBackend
+from flowpersist.testing.hubs import open_test_hub, travel
+
+ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
+HOUR = timedelta(hours=1)
+
+
+def named(number, asked=ASK):
+    return {f"w{n}": asked for n in range(number)}
+
+
+async def no_refusal(_):
+    return None
+
+
+def taken(hub, key, value=True):
+    return claim_unless(hub, no_refusal, key, Reply(value, None), lease=HOUR, partly=True)
+
+
+@pytest.fixture
+async def hub():
+    async with open_test_hub("memory://", keyring=KeyRing.generate()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def small_pages(monkeypatch):
+    """Pages of few waits."""
+    for name, value in {"PAGED_FROM": 8, "PER_PAGE": 4, "KEPT_PAGES": 2, "REMOVED_PAGES": 1}.items():
+        monkeypatch.setattr(paging, name, value)
+
+
+class Calls:
+    """Counts the calls of Python functions in this thread while it is entered."""
+
+    count = 0
+
+    def __enter__(self):
+        sys.setprofile(self._called)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+    def _called(self, _frame, event, _argument):
+        self.count += event == "call"
+
+
+async def cost(count):
+    """What a claim with an answer, a checkpoint and a pause take beside so many open waits: calls of functions, and of
+    the store.
+    """
+    store = FaultyBackend(MemoryBackend())
+    async with open_test_hub(store, keyring=KeyRing.generate()) as hub:
+        new = or_raise(await hub.suspend("s", awaiting=named(count), until="each"))
+        for number in range(3):
+            figures = {}
+            store.calls.clear()
+
+            async def counted(name, verb, figures=figures):
+                calls = Calls()
+                with calls:
+                    given = or_raise(await verb)
+                figures[name] = calls.count, sum(store.calls.values())
+                store.calls.clear()
+                return given
+
+            run = await counted("claim", taken(hub, new.keys[f"w{number}"]))
+            assert dict(run.answers) == {f"w{number}": True}
+            run = await counted("checkpoint", hub.checkpoint(run, "t", awaiting={f"c{number}": ASK}))
+            paused = await counted("pause", hub.suspend_next(run, "t", awaiting={f"p{number}": ASK}, until="each"))
+            assert run.partial is not None
+            assert run.keys.keys() == {f"c{number}"}
+            assert paused.partial
+            assert paused.keys.keys() == {f"p{number}"}
+        assert len(or_raise(await hub.inspect(new.id)).open_waits) == count + 3
+    return figures
+
+
+async def test_a_claim_and_a_pause_cost_the_same_beside_any_number_of_open_waits():
+    few, many, most = [await cost(count) for count in (200, 1_000, 10_000)]
+    for verb, (calls, round_trips) in most.items():
+        assert calls <= 1.1 * many[verb][0]
+        assert calls <= 1.25 * few[verb][0]
+        assert round_trips <= many[verb][1] <= 7
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_what_a_part_shows_concerns_its_pause(hub):
+    new = or_raise(await hub.suspend("s", awaiting=named(40), until="each", timeout=9 * HOUR))
+    or_raise(await hub.answer(new.keys["w3"], True))
+    seen = []
+
+    async def refusal(suspension):
+        seen.append(suspension)
+
+    run = or_raise(await claim_unless(hub, refusal, new.keys["w7"], Reply(True, None), lease=HOUR, partly=True))
+    assert dict(run.answers) == {"w3": True, "w7": True}
+    assert seen[0].id == new.id
+    assert [wait.name for wait in seen[0].waits] == ["w3"]
+    assert [wait.name for wait in run.suspension.waits] == ["w3", "w7"]
+    assert run.suspension.deadline == new.deadline
+    assert len(run.partial) == 2
+    or_raise(await hub.answer(new.keys["w9"], False))
+    run = or_raise(await hub.checkpoint(run, "t", awaiting={"x": ASK}))
+    assert dict(run.answers) == {"w9": False}
+    assert [wait.name for wait in run.suspension.waits] == ["w9", "x"]
+    or_raise(await hub.answer(new.keys["w1"], True))
+    paused = or_raise(await hub.suspend_next(run, "t", awaiting={"y": ASK}, until="each", superseded=["x"]))
+    assert paused.partial
+    assert paused.status is Status.ANSWERED
+    assert [wait.name for wait in paused.waits] == ["w1", "y"]
+    assert paused.keys.keys() == {"y"}
+    for name in ("w3", "w7"):
+        assert or_raise(await hub.answer(new.keys[name], True)).outcome == "replayed"
+    whole = or_raise(await hub.claim(new.id))
+    assert whole.partial is None
+    assert dict(whole.answers) == {"w1": True}
+    left = [f"w{n}" for n in range(40) if n not in {1, 3, 7, 9}]
+    assert [wait.name for wait in whole.suspension.open_waits] == [*left, "y"]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_where_a_part_is_not_enough_all_is_read(hub):
+    new = or_raise(await hub.suspend("s", awaiting=named(40), until="each"))
+    early = (await claim_partly(hub, new.id, lease=HOUR)).failure()
+    assert isinstance(early, StillWaiting)
+    assert len(early.suspension.waits) == 40
+    or_raise(await hub.answer(new.keys["w3"], True))
+    run = or_raise(await claim_partly(hub, new.id, lease=HOUR))
+    assert run.partial is not None
+    assert isinstance((await claim_partly(hub, new.id, lease=HOUR)).failure(), SuspensionBusy)
+    # What an earlier claim has fixed may stand anywhere.
+    or_raise(await hub.release(run))
+    run = or_raise(await claim_partly(hub, new.id, lease=HOUR))
+    assert run.partial is None
+    assert dict(run.answers) == {"w3": True}
+    or_raise(await hub.suspend_next(run, "t", until="each"))
+    or_raise(await hub.answer(new.keys["w5"], True))
+    run = or_raise(await claim_partly(hub, new.id, lease=HOUR))
+    # A name that stands elsewhere, and one that stands nowhere.
+    with pytest.raises(ValueError, match="no such wait: nothing"):
+        await hub.suspend_next(run, "t", until="each", superseded=["nothing"])
+    with pytest.raises(ValueError, match="was given no answer to: w6"):
+        await hub.checkpoint(run, "t", unread=["w6"])
+    kept = or_raise(await hub.checkpoint(run, "t", superseded=["w20"]))
+    assert kept.partial is None
+    assert len(kept.keys) == 37
+    # A repeat of a lost reply: what it gives may stand anywhere.
+    assert or_raise(await hub.checkpoint(run, "t", superseded=["w20"])).keys == kept.keys
+    or_raise(await hub.suspend_next(kept, "t", until="each"))
+    or_raise(await hub.answer(new.keys["w8"], True))
+    run = or_raise(await claim_partly(hub, new.id, lease=HOUR))
+    paused = or_raise(await hub.suspend_next(run, "t", until="all"))
+    assert not paused.partial
+    assert len(paused.waits) == 36
+    assert len(paused.keys) == 36
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_an_earlier_run_of_the_same_holder_closes_nothing_that_it_does_not_know(hub):
+    new = or_raise(await hub.suspend("s", awaiting=named(40), until="each"))
+    run = or_raise(await taken(hub, new.keys["w3"]))
+    or_raise(await hub.answer(new.keys["w9"], True))
+    later = or_raise(await hub.checkpoint(run, "t"))
+    assert dict(later.answers) == {"w9": True}
+    paused = or_raise(await hub.suspend_next(run, "t", until="each"))
+    assert not paused.partial
+    assert {"w3", "w9"}.isdisjoint(wait.name for wait in paused.waits)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_what_time_changes_is_read_with_all(hub):
+    soon = AwaitInput(id="s", prompt="?", schema=str, default="nobody", timeout=HOUR)
+    new = or_raise(await hub.suspend("s", awaiting={**named(40), "soon": soon}, until="each"))
+    travel(hub, 2 * HOUR)
+    run = or_raise(await taken(hub, new.keys["w3"]))
+    assert dict(run.answers) == {"w3": True, "soon": "nobody"}
+    assert run.partial is None
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.usefixtures("small_pages")
+async def test_news_is_seen_in_the_head_alone(hub, count):
+    late = AwaitInput(id="late", prompt="?", timeout=3 * HOUR)
+    new = or_raise(await hub.suspend("s", awaiting={**named(count), "late": late}, until="each"))
+    run = or_raise(await taken(hub, new.keys["w1"]))
+
+    async def news():
+        found = or_raise(await hub.suspensions.records.bare(str(new.id)))
+        return has_news(found.record.head, found.now)
+
+    assert not await news()
+    or_raise(await hub.answer(new.keys["w2"], True))
+    assert await news()
+    run = or_raise(await hub.checkpoint(run, "t"))
+    assert not await news()
+    or_raise(await hub.renew(run, lease=9 * HOUR))
+    travel(hub, 4 * HOUR)
+    assert await news()
