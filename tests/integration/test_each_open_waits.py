@@ -13,7 +13,6 @@ from returns.result import Failure, Success
 from cancelling import CancelledAt
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Principal, Status, or_raise
 from flowpersist.backends.base import RecordChange, RecordRef, Where
-from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import (
     AlreadyResumed,
@@ -31,13 +30,13 @@ from flowpersist.lifecycle.model import replace, secret_digest
 from flowpersist.sealed.drafts import Draft
 from flowpersist.testing.hubs import open_test_hub, travel
 from flowpersist.tools import Quorum
+from interrupted import WRITES, Interrupted, Killed
 
 ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
 SAY = AwaitInput(id="say", prompt="Say it", schema=str)
 RING = KeyRing.generate()
 HOUR, WEEK = timedelta(hours=1), timedelta(days=8)
 PAGES = "default.waits"
-WRITES = {"put", "delete", "purge", "put_many"}
 BESIDE = ("receipts", "answers", "steps", "audit", "events", "waits")
 
 
@@ -52,28 +51,6 @@ def small_pages(request, monkeypatch):
 @pytest.fixture
 def as_they_are():
     """Pages as large as they are."""
-
-
-class Killed(BaseException):
-    """Ends a process: no handler runs."""
-
-
-class Interrupted(DelegatingBackend):
-    """Lets ``between`` go first, or ends the process, before the call of that number; ``of`` are those counted."""
-
-    forwarded = frozenset()
-    left = 0
-    between = None
-    of = WRITES
-
-    async def around(self, operation, call):
-        if operation in self.of and self.left:
-            self.left -= 1
-            if not self.left and self.between is None:
-                raise Killed
-            if not self.left:
-                await self.between()
-        return await super().around(operation, call)
 
 
 @pytest.fixture

@@ -1,21 +1,16 @@
-"""Claims and pauses that read some pages of a suspension's waits: they do what those do that read all, at a cost that
-does not grow with the open waits, and where a part is not enough they read all.
-"""
+"""Claims and pauses that read some pages of a suspension's waits: what they give, and where they read all."""
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 
 import pytest
 
 from flowpersist import AwaitInput, KeyRing, Status, or_raise
-from flowpersist.backends.memory import MemoryBackend
 from flowpersist.errors import StillWaiting, SuspensionBusy
 from flowpersist.hub.answering_verbs import Reply, claim_partly, claim_unless
 from flowpersist.lifecycle import paging
 from flowpersist.lifecycle.parts import has_news
-from flowpersist.testing.faults import FaultyBackend
 from flowpersist.testing.hubs import open_test_hub, travel
 
 ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
@@ -45,61 +40,6 @@ def small_pages(monkeypatch):
     """Pages of few waits."""
     for name, value in {"PAGED_FROM": 8, "PER_PAGE": 4, "KEPT_PAGES": 2, "REMOVED_PAGES": 1}.items():
         monkeypatch.setattr(paging, name, value)
-
-
-class Calls:
-    """Counts the calls of Python functions in this thread while it is entered."""
-
-    count = 0
-
-    def __enter__(self):
-        sys.setprofile(self._called)
-        return self
-
-    def __exit__(self, *_):
-        sys.setprofile(None)
-
-    def _called(self, _frame, event, _argument):
-        self.count += event == "call"
-
-
-async def cost(count):
-    """What a claim with an answer, a checkpoint and a pause take beside so many open waits: calls of functions, and of
-    the store.
-    """
-    store = FaultyBackend(MemoryBackend())
-    async with open_test_hub(store, keyring=KeyRing.generate()) as hub:
-        new = or_raise(await hub.suspend("s", awaiting=named(count), until="each"))
-        for number in range(3):
-            figures = {}
-            store.calls.clear()
-
-            async def counted(name, verb, figures=figures):
-                calls = Calls()
-                with calls:
-                    given = or_raise(await verb)
-                figures[name] = calls.count, sum(store.calls.values())
-                store.calls.clear()
-                return given
-
-            run = await counted("claim", taken(hub, new.keys[f"w{number}"]))
-            assert dict(run.answers) == {f"w{number}": True}
-            run = await counted("checkpoint", hub.checkpoint(run, "t", awaiting={f"c{number}": ASK}))
-            paused = await counted("pause", hub.suspend_next(run, "t", awaiting={f"p{number}": ASK}, until="each"))
-            assert run.partial is not None
-            assert run.keys.keys() == {f"c{number}"}
-            assert paused.partial
-            assert paused.keys.keys() == {f"p{number}"}
-        assert len(or_raise(await hub.inspect(new.id)).open_waits) == count + 3
-    return figures
-
-
-async def test_a_claim_and_a_pause_cost_the_same_beside_any_number_of_open_waits():
-    few, many, most = [await cost(count) for count in (200, 1_000, 10_000)]
-    for verb, (calls, round_trips) in most.items():
-        assert calls <= 1.1 * many[verb][0]
-        assert calls <= 1.25 * few[verb][0]
-        assert round_trips <= many[verb][1] <= 7
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -12,6 +12,7 @@ from returns.result import Success
 
 from flowpersist import AwaitInput, KeyRing, or_raise
 from flowpersist.backends.memory import MemoryBackend
+from flowpersist.hub.answering_verbs import Reply, claim_unless
 from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import paging, verbs
 from flowpersist.lifecycle.changes import close, due_at, next_change, present
@@ -295,3 +296,49 @@ async def test_an_answer_costs_the_same_beside_any_number_of_open_waits():
     later = await cost(10_000, [f"w{n}" for n in range(40)])
     assert later[1] == 5
     assert later[0] <= 1.7 * few[0]
+
+
+async def no_refusal(_):
+    return None
+
+
+async def cost_of_a_turn(count):
+    """What a claim with an answer, a checkpoint and a pause take at most beside so many open waits: calls of functions,
+    and of the store. Some divide a page, and some find two waits on one.
+    """
+    figures = {}
+    store, yes = FaultyBackend(MemoryBackend()), Reply(True, None)
+    question = AwaitInput(id="ok", prompt="OK?", schema=bool)
+    async with open_test_hub(store, keyring=KeyRing.generate()) as hub:
+        new = or_raise(await hub.suspend("s", awaiting={f"w{n}": question for n in range(count)}, until="each"))
+
+        async def counted(name, verb):
+            store.calls.clear()
+            calls = Calls()
+            with calls:
+                given = or_raise(await verb)
+            figures[name] = max(figures.get(name, (0, 0)), (calls.count, sum(store.calls.values())))
+            return given
+
+        for number in range(8):
+            run = await counted(
+                "claim", claim_unless(hub, no_refusal, new.keys[f"w{number}"], yes, lease=HOUR, partly=True)
+            )
+            assert dict(run.answers) == {f"w{number}": True}
+            run = await counted("checkpoint", hub.checkpoint(run, "t", awaiting={f"c{number}": question}))
+            paused = await counted("pause", hub.suspend_next(run, "t", awaiting={f"p{number}": question}, until="each"))
+            assert run.partial is not None
+            assert run.keys.keys() == {f"c{number}"}
+            assert paused.partial
+            assert paused.keys.keys() == {f"p{number}"}
+        assert len(or_raise(await hub.inspect(new.id)).open_waits) == count + 8
+    return figures
+
+
+async def test_a_claim_and_a_pause_cost_the_same_beside_any_number_of_open_waits():
+    few, many, most = [await cost_of_a_turn(count) for count in (200, 1_000, 10_000)]
+    for verb, (calls, round_trips) in most.items():
+        assert calls <= 1.1 * many[verb][0]
+        assert calls <= 1.25 * few[verb][0]
+        # The head and its pages are read and written, and up to three replaced pages removed.
+        assert round_trips <= 7
