@@ -41,7 +41,7 @@ from flowpersist.lifecycle.halts import (
     tools_of,
     view_of,
 )
-from flowpersist.lifecycle.model import Head, MovedEntries
+from flowpersist.lifecycle.model import Head, MovedEntries, PartOfHead
 from flowpersist.sealed.catalogue import FollowingRecords
 from flowpersist.sealed.drafts import Decided, Draft, Found
 from flowpersist.sealed.records import SealedRecords
@@ -110,9 +110,12 @@ class Halts:
         return known.bind(lambda found: found.until(tools, tenant))
 
     def stops(self, head: Head) -> bool:
-        """Whether a claim of this head would be refused, as far as this process knows without asking."""
+        """Whether a claim of this head would be refused, as far as this process knows without asking. A part does not
+        say what the other waits ask: then the claim decides.
+        """
         known = self._known
-        return known is not None and known.some and isinstance(known.until(tools_of(head), head.tenant), Failure)
+        tools = () if known is None or isinstance(head, PartOfHead) else tools_of(head)
+        return known is not None and known.some and isinstance(known.until(tools, head.tenant), Failure)
 
     async def _fresh(self, now: datetime) -> Result[_Known, PersistenceError]:
         sent = self._runtime.monotonic()

@@ -167,6 +167,14 @@ class PagedHeads(SealedRecords[Head]):
         whole = await self._whole(loaded.unwrap(), {})
         return whole if whole is not None else await self._again(loaded.unwrap())
 
+    async def glanced(self, record: Record, now: datetime) -> Result[Loaded[Head], PersistenceError]:
+        """A listed record as ``opened`` gives it; without the waits of its pages, where time has changed nothing."""
+        loaded = self.loaded(record, now)
+        head = loaded.unwrap().head if isinstance(loaded, Success) else None
+        if head is None or not references_of(head) or not enough(head, now):
+            return await self.opened(record, now)
+        return loaded.map(lambda one: evolve(one, head=part_of(one.head, {})))
+
     async def completed(self, bare: Loaded[Head]) -> Result[Loaded[Head], PersistenceError]:
         """A record with the waits of its pages, which must be there: whoever has put back a head alone has to put back
         these too.

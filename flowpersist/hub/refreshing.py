@@ -19,7 +19,7 @@ from flowpersist.errors import PersistenceError
 from flowpersist.hub.events import notice_event
 from flowpersist.hub.transactions import Suspensions
 from flowpersist.lifecycle.changes import SYSTEM, present
-from flowpersist.lifecycle.model import Head, Notice, WaitState
+from flowpersist.lifecycle.model import Head, Notice, PartOfHead, WaitState
 from flowpersist.lifecycle.scheduling import acknowledged, delivery_id, take_notices
 from flowpersist.sealed.drafts import Decided, Draft, Found, Loaded
 
@@ -71,8 +71,8 @@ async def refresh(suspensions: Suspensions, key: str) -> Result[bool, Persistenc
 
 
 def refreshed(suspensions: Suspensions, record: Loaded[Head], now: datetime) -> bool:
-    """Whether ``refresh`` would write something."""
-    return _refreshed(suspensions, record, now).draft is not None
+    """Whether ``refresh`` would write something, or may where the record was read in part."""
+    return isinstance(record.head, PartOfHead) or _refreshed(suspensions, record, now).draft is not None
 
 
 def _refreshed(suspensions: Suspensions, record: Loaded[Head], now: datetime) -> Refreshed:

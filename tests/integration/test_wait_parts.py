@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from flowpersist import AwaitInput, KeyRing, Status, or_raise
-from flowpersist.errors import StillWaiting, SuspensionBusy
+from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_raise
+from flowpersist.errors import ClaimsHalted, StillWaiting, SuspensionBusy
 from flowpersist.hub.answering_verbs import Reply, claim_partly, claim_unless
 from flowpersist.lifecycle import paging
 from flowpersist.lifecycle.parts import has_news
@@ -155,3 +155,21 @@ async def test_news_is_seen_in_the_head_alone(hub, count):
     or_raise(await hub.renew(run, lease=9 * HOUR))
     travel(hub, 4 * HOUR)
     assert await news()
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_worker_finds_what_is_due_without_its_pages(hub):
+    """Also while a tool is halted, and where the tool of the first wait is asked for, which has changed since."""
+    asked = {"first": AwaitInput(id="other", prompt="?", schema=bool), **named(40)}
+    new = or_raise(await hub.suspend("s", awaiting=asked, until="each"))
+    run = or_raise(await taken(hub, new.keys["first"]))
+    or_raise(await hub.suspend_next(run, "t", until="each"))
+    or_raise(await hub.answer(new.keys["w7"], True))
+    assert or_raise(await hub.claim_due(Criteria(tool="other"), limit=9)) == ()
+    halt = or_raise(await Maintenance(hub).halt(Criteria(tool="ok"), "a look"))
+    assert isinstance((await claim_partly(hub, new.id, lease=HOUR)).failure(), ClaimsHalted)
+    assert not or_raise(await hub.claim_due(Criteria(), limit=9))
+    or_raise(await Maintenance(hub).lift(halt.id))
+    (held,) = or_raise(await hub.claim_due(Criteria(tool="ok"), limit=9))
+    assert dict(held.answers) == {"w7": True}
+    assert held.partial is None
