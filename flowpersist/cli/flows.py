@@ -263,10 +263,10 @@ def _data(outcome: FlowOutcome) -> dict[str, object]:
     match outcome:
         case Completed(result, outputs):
             return {"outcome": "completed", "result": plain(result), "outputs": plain(outputs)}
-        case Suspended(run_id, waits, _, due):
+        case Suspended(run_id, waits, _, due, further):
             listed = [{"step": w.step, "key": str(w.key), "awaiting": awaiting_data(w.awaiting)} for w in waits]
             at = None if due is None else due.isoformat()
-            return {"outcome": "suspended", "run": run_id, "waits": listed, "due": at}
+            return {"outcome": "suspended", "run": run_id, "waits": listed, "further": further, "due": at}
         case Accepted(receipt):
             return {"outcome": "accepted", "receipt": receipt_data(receipt)}
 
@@ -275,8 +275,11 @@ def _lines(outcome: FlowOutcome) -> list[str]:
     match outcome:
         case Completed(result, _):
             return [as_text(plain(result))]
-        case Suspended(run_id, waits, found, due):
-            lines = [f"run {run_id} awaits {len(waits)} answer{'' if len(waits) == 1 else 's'}:"] if waits else []
+        case Suspended(run_id, waits, found, due, further):
+            count = len(waits) + further
+            lines = [f"run {run_id} awaits {count} answer{'' if count == 1 else 's'}:"] if count else []
+            if further:
+                lines.append(f"some of them are listed here: 'flowpersist keys {found}' prints the keys of all")
             if due is not None:
                 lines.append(
                     f"run {run_id} goes on at {due.isoformat()}: keep a worker running, or resume {found} then"

@@ -50,7 +50,7 @@ Handler: TypeAlias = Callable[[Cell, int], Cell] | None
 
 #: Cells of a value that is walked in the event loop, and bytes of its document.
 MOST_BRIEF_CELLS: Final = 2**9
-MOST_BRIEF_BYTES: Final = 2**16
+MOST_BRIEF_BYTES: Final = 2**17
 #: Bytes in memory of the largest Decimal: to write a longer one as text takes milliseconds.
 MOST_DECIMAL: Final = 2**15
 #: Values that a document has at most: an object takes a map and an array.

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import FunctionType, ModuleType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from attrs import define, field, frozen
 from returns.result import Failure, Result, Success
 
 from flowpersist.codec import Codec
+from flowpersist.dynamicflow.dormant import merged
 from flowpersist.dynamicflow.later import Later
 from flowpersist.dynamicflow.leaves import ATOMS
 from flowpersist.dynamicflow.state import Frame, State, check_state, kept_frame
@@ -34,7 +36,7 @@ from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.sealed.encoding import encoded
 from flowpersist.stages.compress import compress, decompress, plain_size
 
-__all__ = ["Parts", "held", "set_apart", "whole"]
+__all__ = ["Parts", "held", "set_apart", "unshared", "whole"]
 
 #: A value with fewer items costs less beside the rest than apart.
 _LARGE: Final = 200
@@ -42,11 +44,13 @@ _LARGE: Final = 200
 _CONTENT: Final = ("result", "given", "steps", "variables")
 #: Any codec reads plain data, so this one needs nothing of the hub's.
 _CODEC: Final = Codec()
+_NAMES: Final = frozenset({str})
 #: What belongs to the program, and is no part of a value.
 _OF_PROGRAM: Final = (type, ModuleType, FunctionType)
 
 #: Where a value stands: ``("frames", step id)``, ``("input", field)`` or ``("whole", "")``.
 _Spot: TypeAlias = tuple[str, str]
+Spot = TypeVar("Spot")
 
 
 @define
@@ -155,6 +159,7 @@ async def whole(value: object) -> Result[State, PersistenceError]:
     parts = Parts(dict(state))
     parts.state["frame"] = kept_frame(state["frame"])
     try:
+        await asyncio.to_thread(merged, parts.state)
         await parts.ready(list(parts.keys))
     except FlowError as error:
         return Failure(error)
@@ -170,7 +175,7 @@ async def set_apart(state: State, most: int) -> State:
         found = dict(_candidates(state))
         if not found:
             return state
-        groups = await asyncio.to_thread(_groups, state, found)
+        groups = await asyncio.to_thread(unshared, found, partial(_rest, state))
     except RuntimeError:
         # A task of the user's changes a dict or a list: whoever stores the state says what is to be done.
         return state
@@ -222,17 +227,19 @@ def _is_large(value: object) -> bool:
     return len(items) >= _LARGE or any(type(item) in {list, dict} and len(item) >= _LARGE for item in items)
 
 
-def _groups(state: State, found: Mapping[_Spot, Any]) -> list[list[_Spot]]:
-    """Those that can be apart; those that share something together."""
+def unshared(found: Mapping[Spot, object], rest: Callable[[Collection[Spot]], Iterable[object]]) -> list[list[Spot]]:
+    """The values that can be apart, by where they stand; those that share something together. ``rest`` gives what is
+    beside these.
+    """
     spots = list(found)
     owners: dict[int, int] = {}
     leaders = list(range(len(spots)))
     refused = {at for at, spot in enumerate(spots) if not _own(found[spot], at, owners, leaders)}
     stay = {spots[at] for at in refused}
     owners = {one: at for one, at in owners.items() if at not in refused}
-    refused |= _reached(list(_rest(state, found.keys() - stay)), owners)
+    refused |= _reached(list(rest(found.keys() - stay)), owners)
     out = {_leader(leaders, at) for at in refused}
-    groups: dict[int, list[_Spot]] = {}
+    groups: dict[int, list[Spot]] = {}
     for at, spot in enumerate(spots):
         leader = _leader(leaders, at)
         if leader not in out:
@@ -262,7 +269,7 @@ def _own(value: object, at: int, owners: dict[int, int], leaders: list[int]) -> 
             leaders[_leader(leaders, owners[id(one)])] = _leader(leaders, at)
             continue
         owners[id(one)] = at
-        if kind is dict and any(type(key) is not str for key in one):
+        if kind is dict and not _NAMES.issuperset(map(type, one)):
             return False
         pending.extend(one.values() if kind is dict else one)
     return True

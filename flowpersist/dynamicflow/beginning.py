@@ -125,7 +125,8 @@ class Beginning:
                 flow = compiled.unwrap()
             return no_flow(suspension) or self._refusal(suspension.metadata, flow)
 
-        claimed = await claim_unless(self.hub, refusal, key, reply, lease=self.lease)
+        # Another document may ask something else, so that all open waits are compared with it.
+        claimed = await claim_unless(self.hub, refusal, key, reply, lease=self.lease, partly=document is None)
         if isinstance(claimed, Success):
             return tell(emit, run_id, await self._driven(claimed.unwrap(), emit, flow))
         if isinstance(claimed.failure(), SuspensionBusy | ClaimsHalted) and reply.value is not MISSING:
@@ -155,7 +156,7 @@ class Beginning:
         if isinstance(answered, Failure):
             return answered
         receipt = answered.unwrap()
-        claimed = await self.hub.claim(receipt.suspension_id, lease=self.lease)
+        claimed = await self.legs.claim(receipt.suspension_id, flow)
         if isinstance(claimed, Success):
             return await self._driven(claimed.unwrap(), emit, flow)
         if isinstance(claimed.failure(), SuspensionBusy | StillWaiting | SuspensionClosed | ClaimsHalted):

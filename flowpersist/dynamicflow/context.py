@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from attrs import Factory, define, field
 
 from flowpersist.codec import Codec
+from flowpersist.dynamicflow.dormant import Dormant, index_of, wake
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.plain import SIZE, WALK_ERRORS, Flat, Form, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.positions import Giver, StepPosition, Tally, givers_of
 from flowpersist.dynamicflow.scope import Resolver
-from flowpersist.dynamicflow.state import is_within
+from flowpersist.dynamicflow.state import Frame, is_within
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.errors.tracebacks import Tracebacks
 from flowpersist.hub.cancellation import is_cancelled
@@ -34,6 +35,7 @@ from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 
 if TYPE_CHECKING:
+    from flowpersist.dynamicflow.fan_out import FanOut
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.journal import Journal
     from flowpersist.dynamicflow.tools import Toolbox
@@ -73,6 +75,9 @@ class Context(ABC):
     givers: dict[str, Giver] = field(factory=dict)
     expired: set[str] = field(factory=set)
     open: dict[str, int] = field(factory=dict)
+    #: Iterations apart from the frames, and the frame that they belong to.
+    dormant: Dormant = field(factory=Dormant, repr=False)
+    root: Frame = field(factory=dict, repr=False)
     room: int = ROOM_BYTES
     asked: dict[str, str | None] = field(factory=dict)
     codec: Codec = field(factory=Codec, repr=False)
@@ -80,7 +85,13 @@ class Context(ABC):
     tracebacks: Tracebacks = field(factory=Tracebacks)
     waits: dict[str, AwaitInput[object]] = field(factory=dict)
     waiting: set[str] = field(factory=set)
+    #: Of the open waits, those that only time ends.
+    timed: set[str] = field(factory=set)
     renewed: set[str] = field(factory=set)
+    #: The waits of the record without an answer that this leg was given, those of dormant iterations left out.
+    carried: set[str] = field(default=Factory(lambda self: set(self.open), takes_self=True), init=False)
+    #: The steps that paused in this walk with iterations that wait, by path.
+    paused: dict[str, FanOut] = field(factory=dict, init=False, repr=False)
     #: What ``$run`` refers to.
     about: Mapping[str, object] = Factory(
         lambda self: {RUN_PARTS[0]: self.run_id, **dict.fromkeys(RUN_PARTS[1:])}, takes_self=True
@@ -172,6 +183,8 @@ class Context(ABC):
             self.tally.room -= size
             self.open[place.path] = size
             self.waits[place.path] = awaited
+            if not awaited.answerable_by:
+                self.timed.add(place.path)
             self.wait(place)
             self.stirred.set()
         else:
@@ -181,7 +194,12 @@ class Context(ABC):
 
     def fits(self, size: int) -> bool:
         """Whether a further wait may open."""
-        return not self.open or (size <= self.tally.room and len(self.open) < MAX_OPEN)
+        count = len(self.open) + self.dormant.waits
+        return not count or (size <= self.tally.room and count < MAX_OPEN)
+
+    def awaits(self, path: str) -> bool:
+        """Whether the run waits for the answer of a wait."""
+        return path in self.waiting or self.dormant.has(path)
 
     def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
         """Whether the open wait shows something else than the current AwaitInput."""
@@ -241,7 +259,7 @@ class Context(ABC):
         givers = givers_of(run)
         for name in (*run.answers, *run.expired):
             # Not if it was given up meanwhile, or asked again.
-            if name in self.open and name not in self.waits:
+            if (name in self.open and name not in self.waits) or self.dormant.has(name):
                 if name in run.answers:
                     self.answers[name] = run.answers[name]
                     self.givers[name] = givers[name]
@@ -249,7 +267,8 @@ class Context(ABC):
                     self.expired.add(name)
                 self.waiting.discard(name)
                 self._come.add(name)
-                self._drop(name)
+                if name in self.open:
+                    self._drop(name)
         for revive in tuple(self.fans):
             revive()
 
@@ -259,17 +278,25 @@ class Context(ABC):
         return any(name in self.answers or name in self.expired for name in come)
 
     def come_within(self, path: str) -> set[int]:
-        """The numbers of the iterations or branches of a step for which something has come."""
+        """The numbers of the iterations or branches of a step for which something has come in this walk."""
+        return self.unread_within(path, self._come)
+
+    def unread_within(self, path: str, names: Collection[str] | None = None) -> set[int]:
+        """The numbers of those for which there is something that no step has taken, of these waits or of all."""
         prefix = f"{path}["
-        come = [
-            name for name in self._come if name.startswith(prefix) and (name in self.answers or name in self.expired)
-        ]
-        return {int(name[len(prefix) : name.index("]", len(prefix))]) for name in come}
+        unread = self.answers.keys() | self.expired if names is None else names
+        come = [name for name in unread if name.startswith(prefix) and (name in self.answers or name in self.expired)]
+        return {index_of(name, len(path)) for name in come}
 
     def give_up(self, path: str, *, answers: bool = True) -> None:
         """Drop the waits within a step whose attempt has failed, so that a further attempt asks again; with
         ``answers``, those that have come too.
         """
+        for fan, group in self.dormant.within(path):
+            wake(self, fan, group)
+        self.dormant.forget(path)
+        for name in [name for name in self.paused if is_within(name, path)]:
+            del self.paused[name]
         within = partial(is_within, outer=path)
         for come in (self.waiting, self._taken, *((self.answers, self.expired) if answers else ())):
             for name in [name for name in come if within(name)]:
@@ -286,6 +313,7 @@ class Context(ABC):
         self.tally.room += self.open.pop(name)
         self.waits.pop(name, None)
         self.asked.pop(name, None)
+        self.timed.discard(name)
         if name in self.wanted:
             self.wanted.pop(name).cancel()
         self.tally.freed = True

@@ -20,6 +20,7 @@ from flowpersist.dynamicflow.apart import Parts, held
 from flowpersist.dynamicflow.budgets import MAX_BEGUN
 from flowpersist.dynamicflow.context import Context, StepPosition
 from flowpersist.dynamicflow.graph_runs import run_graph
+from flowpersist.dynamicflow.ir import Map
 from flowpersist.dynamicflow.journal import is_logged
 from flowpersist.dynamicflow.later import needs, now
 from flowpersist.dynamicflow.located import inner_of, outer_of, takes_previous, within
@@ -73,6 +74,7 @@ class Engine(Context):
         while True:
             self.tally.put_off = self.tally.freed = False
             self._come.clear()
+            self.paused.clear()
             scope = Scope()
             outcome = await self.outermost(StepPosition("", "", frame, scope, Done(self.input)))
             if isinstance(outcome, Done):
@@ -168,9 +170,9 @@ class Engine(Context):
             last = failures >= node.retry.attempts or outcome.final or not _repeats(node.retry, outcome.error)
             # Without a handler the frame stays as it is: what has finished within it is not done again by a retry.
             kept = last and not node.on_error
+            self.give_up(place.path, answers=not kept)
             if not kept:
                 _forget(place.frame)
-            self.give_up(place.path, answers=not kept)
             place.frame["failures"] = failures + 1
             if last:
                 place.frame["error"] = failure_of(outcome.error)
@@ -257,7 +259,11 @@ class Engine(Context):
         for one in within(node, self.flow.nodes):
             if takes_previous(one):
                 keys.update(previous.keys)
-            for located in (*outer_of(one), *inner_of(one)):
+            # What iterations need that are all dormant comes with them.
+            begun = (
+                isinstance(node.operation, Map) and one is node and self.dormant.is_whole(path_to(around.path, node.id))
+            )
+            for located in (*(() if begun else outer_of(one)), *inner_of(one)):
                 reference = located.found
                 if not isinstance(reference, Reference):
                     continue

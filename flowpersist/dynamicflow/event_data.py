@@ -78,7 +78,7 @@ def questions(asked: Iterable[tuple[str, AwaitInput[Any] | None]]) -> dict[str, 
         {"step": step, "awaiting": {"id": one.id, "title": _short(one.title), "prompt": _short(one.prompt)}}
         for step, one in listed[:_QUESTIONS]
     ]
-    return {"waits": waits, "open": len(listed)}
+    return {"waits": waits}
 
 
 def _short(text: str | None) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -87,13 +86,16 @@ class Recorder:
             "flow-resumed", {**told, "answered": sorted(name for name in run.answers if not name.startswith("$"))}
         )
 
-    def asked(self, waits: Mapping[str, AwaitInput[Any]], carried: AbstractSet[str], *, running: bool) -> None:
-        """Record what the run awaits: new questions, and those that were open before and still are."""
+    def asked(
+        self, waits: Mapping[str, AwaitInput[Any]], stays: Callable[[str], bool], count: int, *, running: bool
+    ) -> None:
+        """Record what the run awaits: new questions, and those that were open before and still are, as far as they were
+        read. ``count`` is how many there are in all.
+        """
         held = self.run().suspension
-        stay = carried - waits.keys()
-        before = [(wait.name, wait.awaiting) for wait in held.open_waits if wait.name in stay]
+        before = [(one.name, one.awaiting) for one in held.open_waits if one.name not in waits and stays(one.name)]
         told = questions([*before, *waits.items()])
-        self.note("flow-suspended", {"run": run_id_of(held), **told, "running": running})
+        self.note("flow-suspended", {"run": run_id_of(held), **told, "open": count, "running": running})
 
     def parked(self, error: PersistenceError) -> None:
         """Record that the run is about to be parked."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
 from flowpersist.dynamicflow.branches import Branches, Verdict
+from flowpersist.dynamicflow.dormant import Group, wake
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.state import Frame, failure_of, path_to, sub_frame
 
@@ -45,6 +47,8 @@ class FanOut:
     judge: Callable[[int, Done | Failed], bool | Failed] | None = None
     #: Is told of each that has finished; None: nobody is.
     progress: Progress | None = None
+    #: The item that one is for, and its giver.
+    item: Callable[[int], tuple[object, object]] = lambda _: (None, None)
     _waiting: set[int] = field(factory=set, init=False)
     #: Those whose answers have come.
     _due: deque[int] = field(factory=deque, init=False)
@@ -57,9 +61,10 @@ class FanOut:
 
     async def all(self) -> Failed | Pending | None:
         """Run all. None if all, or enough of them, have finished."""
+        self.context.paused.pop(self.place.path, None)
         to_run = self._to_run()
         if self.progress is not None:
-            self.progress.begin(self.count - len(to_run) - len(self._waiting))
+            self.progress.begin(self.count - len(to_run) - len(self._waiting) - self._dormant)
         self._indexes = iter(to_run)
         self.context.fans.add(self._revive)
         try:
@@ -71,7 +76,45 @@ class FanOut:
             self.context.fans.discard(self._revive)
         if ended is not None:
             return ended.failed
-        return PENDING if self._waiting else None
+        if self._waiting or self._dormant:
+            if self.sleeps:
+                self.context.paused[self.place.path] = self
+            return PENDING
+        for number in tuple(self._groups()):
+            wake(self.context, self.place.path, number)
+            await self.context.pace()
+        return None
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether its iterations may be apart from the frames while they wait: they go on each for itself."""
+        return self.judge is None and self.concurrency > 1
+
+    @property
+    def waiting(self) -> AbstractSet[int]:
+        """Those that wait, of which the dormant ones are left out."""
+        return self._waiting
+
+    @property
+    def _dormant(self) -> int:
+        """How many dormant ones wait."""
+        fan = self.context.dormant.fans.get(self.place.path)
+        return 0 if fan is None else fan.waiting
+
+    def _groups(self) -> Mapping[int, Group]:
+        fan = self.context.dormant.fans.get(self.place.path)
+        return {} if fan is None else fan.groups
+
+    def _wake(self, come: set[int]) -> set[int]:
+        """Bring back the groups of those for which something has come; gives these of them."""
+        found: set[int] = set()
+        fan = self.context.dormant.fans.get(self.place.path)
+        if fan is None:
+            return found
+        for number in {index // fan.per_group for index in come} & fan.groups.keys():
+            self._waiting |= wake(self.context, self.place.path, number, come)
+            found |= come & set(fan.numbers(number))
+        return found
 
     def _employ(self, count: int) -> None:
         """Let so many more run at once, if the bound allows it."""
@@ -82,24 +125,33 @@ class FanOut:
 
     def _to_run(self) -> Sequence[int]:
         """Those that may go on."""
-        frames = self.place.frame.get("sub")
-        if not frames or self.judge is not None:
+        self._wake(self.context.unread_within(self.place.path))
+        frames = self.place.frame.get("sub", {})
+        if self.judge is not None or not (frames or self._groups()):
             return range(self.count)
         found: list[int] = []
-        for index in range(self.count):
-            label = f"[{index}]"
-            frame = frames.get(label)
-            if frame is not None and "result" in frame:
+        for index in self._at_hand():
+            name = f"[{index}]"
+            frame = frames.get(name)
+            if index in self._waiting or (frame is not None and "result" in frame):
                 continue
-            if (
-                frame is not None
-                and self.concurrency > 1
-                and _still_waits(self.context, self.place.path + label, frame)
-            ):
+            if frame is not None and self.concurrency > 1 and _still_waits(self.context, self.place.path + name, frame):
                 self._waiting.add(index)
             else:
                 found.append(index)
         return found
+
+    def _at_hand(self) -> Iterable[int]:
+        """Those that are not dormant."""
+        fan = self.context.dormant.fans.get(self.place.path)
+        if fan is None:
+            return range(self.count)
+        return (
+            index
+            for number in range(-(-self.count // fan.per_group))
+            if number not in fan.groups
+            for index in fan.numbers(number)
+        )
 
     def _put_off(self, index: int) -> int | None:
         """The size of the wait that one comes to next and that did not fit, where that is known."""
@@ -114,7 +166,8 @@ class FanOut:
         """Let those go on whose answers have come, unless all have ended: then another walk visits them."""
         if not self._busy:
             return
-        self._go_on(sorted(self._waiting & self.context.come_within(self.place.path)))
+        come = self.context.come_within(self.place.path)
+        self._go_on(sorted(self._wake(come) | (self._waiting & come)))
 
     def _go_on(self, come: list[int]) -> None:
         if come:

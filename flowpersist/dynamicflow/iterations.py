@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -28,28 +29,42 @@ __all__ = ["run_loop", "run_map", "run_parallel", "run_reduce"]
 
 async def run_map(context: Context, node: Node, operation: Map, place: StepPosition) -> StepOutcome:
     """Run one iteration for each item; gives a list in the order of the items."""
-    items = await collection(context, node, operation.over, place)
-    if isinstance(items, Failed):
-        return items
-
-    givers = givers_of_items(context, node, operation.over, place, len(items))
+    known = await _items(context, node, operation, place)
+    if isinstance(known, Failed):
+        return known
+    count, item_of = known
 
     async def iterate(index: int) -> StepOutcome:
-        names = {**named(operation.name, items[index], givers[index]), INDEX: index}
-        item = Done(items[index], given=givers[index])
+        value, giver = item_of(index)
+        names = {**named(operation.name, value, giver), INDEX: index}
+        item = Done(value, given=giver)
         outcome = await context.iteration(operation.body, place, f"[{index}]", names, item)
         if isinstance(outcome, Failed) and operation.keep_errors:
             return settle_failure(context, place, f"[{index}]", outcome)
         return outcome
 
-    progress = Progress(context.emit, node.id, place.path, len(items))
-    stopped = await FanOut(context, place, len(items), iterate, operation.concurrency, progress=progress).all()
+    progress = Progress(context.emit, node.id, place.path, count)
+    stopped = await FanOut(context, place, count, iterate, operation.concurrency, progress=progress, item=item_of).all()
     if stopped is not None:
         return stopped
-    frames = _frames(place.frame, len(items))
+    frames = _frames(place.frame, count)
     if operation.flatten:
         return Done(_flat(await _gathered(context, place, frames)))
     return Done(await _gathered(context, place, frames), given=listed([frame.get("given") for frame in frames]))
+
+
+async def _items(
+    context: Context, node: Node, operation: Map, place: StepPosition
+) -> tuple[int, Callable[[int], tuple[object, object]]] | Failed:
+    """How many items there are, and each with its giver."""
+    fan = context.dormant.fans.get(place.path)
+    if fan is not None and fan.whole:
+        return fan.count, fan.items.__getitem__
+    items = await collection(context, node, operation.over, place)
+    if isinstance(items, Failed):
+        return items
+    givers = givers_of_items(context, node, operation.over, place, len(items))
+    return len(items), lambda index: (items[index], givers[index])
 
 
 def _flat(results: list[object]) -> list[object]:

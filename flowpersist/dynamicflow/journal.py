@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from attrs import define, field
 from returns.result import Failure
 
+from flowpersist.dynamicflow.dormant import frame_at
 from flowpersist.dynamicflow.facts import run_id_of
 from flowpersist.dynamicflow.ir import Conditional, Loop, Map, Parallel, Reduce, Sequence, Switch
-from flowpersist.dynamicflow.state import Frame, sub_frame
+from flowpersist.dynamicflow.state import Frame
 from flowpersist.errors import PersistenceError, SerializationError, StateChanged, StorageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = ["Entry", "Journal", "is_logged", "replay"]
 _log = logging.getLogger("flowpersist.dynamicflow")
 #: The path of a frame, its fields, and whether these are all that it has.
 Entry: TypeAlias = tuple[str, dict[str, object], bool]
-_LABELS: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 _PURE: Final = (Conditional, Loop, Map, Reduce, Sequence, Switch)
 #: Seconds before a write that failed is tried again.
 _AGAIN: Final = 1.0
@@ -50,9 +49,7 @@ def replay(frame: Frame, logged: Iterable[object]) -> Iterator[str]:
     """
     for batch in logged:
         for path, fields, whole in cast("Iterable[Entry]", batch):
-            inner = frame
-            for label in _LABELS.findall(path):
-                inner = sub_frame(inner, label)
+            inner = frame_at(frame, path)
             if whole:
                 inner.clear()
                 yield path

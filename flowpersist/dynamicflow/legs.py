@@ -12,15 +12,18 @@ from returns.result import Failure, Success
 
 from flowpersist.dynamicflow import parking
 from flowpersist.dynamicflow.apart import Parts, set_apart, whole
+from flowpersist.dynamicflow.carrying import UNTIL, Carried, carried_waits
 from flowpersist.dynamicflow.compiled import CompiledFlows
 from flowpersist.dynamicflow.context import ROOM_BYTES, givers_of
+from flowpersist.dynamicflow.dormant import DORMANT, OPEN, Dormant, with_dormant
 from flowpersist.dynamicflow.durability import AT_PAUSES, Durability
 from flowpersist.dynamicflow.engine import Engine, RetryPause
 from flowpersist.dynamicflow.event_recorder import recorder_of
 from flowpersist.dynamicflow.facts import about, moved, run_id_of
+from flowpersist.dynamicflow.grouping import grouped
 from flowpersist.dynamicflow.inspecting import history_of
 from flowpersist.dynamicflow.journal import Journal
-from flowpersist.dynamicflow.limits import DEADLINE, Bound
+from flowpersist.dynamicflow.limits import Bound
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, StepOutcome
 from flowpersist.dynamicflow.recovering import forget_log, is_used, recover
 from flowpersist.dynamicflow.results import Completed, Suspended, due_of, open_waits
@@ -38,6 +41,7 @@ from flowpersist.errors import (
     SuspensionBusy,
     SuspensionClosed,
 )
+from flowpersist.hub.answering_verbs import claim_partly
 from flowpersist.hub.lease import hold
 from flowpersist.hub.telemetry import failed, span_of_run
 from flowpersist.hub.wakeup import Bell
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from flowpersist.dynamicflow.tools import Toolbox
     from flowpersist.hub.outcome import Outcome
     from flowpersist.hub.verbs import PersistenceHub
+    from flowpersist.keys.suspension_key import SuspensionId
 
 __all__ = ["Legs", "suspended"]
 
@@ -110,12 +115,20 @@ class Legs:
             if value.status is not Status.ANSWERED:
                 return Success(value.suspended)
             # Callers that answered meanwhile were told that this process takes the answer, so it must continue.
-            claimed = await self.hub.claim(value.suspension.id, lease=self.lease)
+            claimed = await self.claim(value.suspension.id, flow)
             if isinstance(claimed, Failure):
                 # Another process that was faster continues the run, or a worker once the halt is lifted.
                 taken = isinstance(claimed.failure(), _GOES_ON_LATER)
                 return Success(value.suspended) if taken else Failure(claimed.failure())
             run, held = claimed.unwrap(), False
+
+    async def claim(self, run: SuspensionId, flow: Flow | None) -> Outcome[Resumption[Any]]:
+        """Claim a run whose answers are recorded, to continue with a document or its own: another one asks for all
+        waits.
+        """
+        if flow is None:
+            return await claim_partly(self.hub, run, lease=self.lease)
+        return await self.hub.claim(run, lease=self.lease)
 
     async def _held(self, run: Resumption[Any], emit: Emit, flow: Flow | None) -> _Ended:
         """Run one leg under a lease that is renewed, and released if the leg does not end by itself."""
@@ -147,6 +160,11 @@ class Legs:
         if isinstance(prepared, Failure):
             return prepared
         state, current = prepared.unwrap()
+        dormant = Dormant.of(state)
+        found = await carried_waits(self.hub, run, state, dormant)
+        if isinstance(found, Failure):
+            return found
+        carried = found.unwrap()
         if run.sequence > 1:
             emit(
                 "flow-resumed",
@@ -156,13 +174,16 @@ class Legs:
         if isinstance(recorded, Failure):
             return recorded
         recorder = recorded.unwrap()
-        engine = self._engine(run, state, current, emit if recorder is None else recorder.emit, used or ())
+        own = _own(state, carried)
+        told = emit if recorder is None else recorder.emit
+        engine = self._engine(run, own, current, told, used or (), carried, dormant)
         keeper = Keeper(
             self.hub,
             self.bell,
             run,
-            state,
+            own,
             engine,
+            carried,
             lambda waits: tell(emit, waits.run_id, Success(waits), running=True),
             recorder,
         )
@@ -191,7 +212,7 @@ class Legs:
             ended = await self._complete(keeper, Completed(outcome.value, engine.outputs))
         elif isinstance(outcome, Failed):
             unread = engine.unread & keeper.run.answers.keys()
-            ended = await self._fail(keeper, outcome.error, keeper.state, unread)
+            ended = await self._fail(keeper, outcome.error, with_dormant(keeper.state, engine), unread)
         else:
             ended = await self._pause(keeper)
         logged = recovered or (engine.journal is not None and engine.journal.used)
@@ -201,7 +222,7 @@ class Legs:
 
     async def _walked(self, keeper: Keeper, flow: Flow) -> StepOutcome:
         """Walk as long as something comes meanwhile, up to the run's deadline."""
-        bound = Bound.of(keeper.run, flow)
+        bound = Bound.of(keeper.run, flow, keeper.carried.until)
         while True:
             async with keeper:
                 outcome = await bound.within(keeper.run, lambda: keeper.engine.run(keeper.state["frame"]))
@@ -236,10 +257,16 @@ class Legs:
             message = "a migration failed on run %s"
             self.hub.suspensions.tracebacks.log(_log, raised, message, run_id_of(run.suspension))
 
-    def _engine(self, run: Resumption[Any], state: State, flow: Flow, emit: Emit, used: Collection[str]) -> Engine:
-        delivered = {*run.answers, *run.expired, DEADLINE}
-        carried = [wait for wait in run.suspension.waits if wait.name not in delivered]
-        sizes = {wait.name: wait.size for wait in carried}
+    def _engine(
+        self,
+        run: Resumption[Any],
+        state: State,
+        flow: Flow,
+        emit: Emit,
+        used: Collection[str],
+        carried: Carried,
+        dormant: Dormant,
+    ) -> Engine:
         parts = Parts(state)
         migrated = run.suspension.metadata.get("hash") != flow.hash
         return Engine(
@@ -251,9 +278,12 @@ class Legs:
             answers={name: value for name, value in run.answers.items() if not is_used(name, used)},
             givers=givers_of(run),
             expired={name for name in run.expired if not is_used(name, used)},
-            open=sizes,
-            room=ROOM_BYTES - sum(sizes.values()),
-            asked={wait.name: wait.digest for wait in carried} if migrated else {},
+            open=dict(carried.sizes),
+            timed=set(carried.delays),
+            dormant=dormant,
+            root=state["frame"],
+            room=ROOM_BYTES - sum(carried.sizes.values()) - dormant.size,
+            asked=dict(carried.digests) if migrated else {},
             checked=not migrated and state.get(CHECKED) is True,
             codec=self.hub.suspensions.records.sealer.codec,
             emit=emit,
@@ -274,7 +304,7 @@ class Legs:
         outcome = {"result": completed.result, "outputs": dict(completed.outputs), "steps": steps}
         # A wait that is open, or answered and unread, at the end belongs to a branch that was given up.
         ended = await self.hub.complete(
-            run, outcome, discard=True, superseded=keeper.carried, metadata=moved(run.suspension.metadata, flow)
+            run, outcome, discard=True, superseded=keeper.engine.carried, metadata=moved(run.suspension.metadata, flow)
         )
         return await self._given_up(keeper, ended.failure()) if isinstance(ended, Failure) else Success(completed)
 
@@ -311,9 +341,11 @@ class Legs:
         if unrecorded is not None:
             return Failure(unrecorded)
         run, engine = keeper.run, keeper.engine
+        most = engine.codec.limits.max_bytes
+        state = await set_apart(await grouped(keeper.state, engine, most), most)
         paused = await self.hub.suspend_next(
             run,
-            await set_apart(keeper.state, engine.codec.limits.max_bytes),
+            state,
             awaiting=engine.waits or None,
             until="each",
             superseded=keeper.superseded,
@@ -322,7 +354,7 @@ class Legs:
         if isinstance(paused, Failure):
             return await self._given_up(keeper, paused.failure())
         new = paused.unwrap()
-        return Success(_Paused(suspended(new, engine.waiting), new.status, new))
+        return Success(_Paused(keeper.suspended(new, new.keys, paused=True), new.status, new))
 
     async def _given_up(self, keeper: Keeper, error: PersistenceError) -> _Ended:
         """Give up what can never be stored. What can't be stored now, or is still being changed by a task, may be
@@ -341,6 +373,12 @@ def _never(error: PersistenceError) -> bool:
     return isinstance(error, SerializationError) and not isinstance(error, StateChanged)
 
 
-def suspended(new: NewSuspension, steps: set[str] | None = None) -> Suspended:
-    """A pause as the runner reports it, with the open waits of these steps or of all."""
-    return Suspended(run_id_of(new), open_waits(new, new.keys, steps), new.id, due_of(new))
+def _own(state: State, carried: Carried) -> State:
+    """The state that a leg changes, without what it keeps elsewhere while it runs."""
+    kept = {name: value for name, value in state.items() if name not in {DORMANT, OPEN, UNTIL}}
+    return kept if carried.until is None else {**kept, UNTIL: carried.until.isoformat()}
+
+
+def suspended(new: NewSuspension) -> Suspended:
+    """A pause as the runner reports it, with all open waits."""
+    return Suspended(run_id_of(new), open_waits(new, new.keys), new.id, due_of(new))

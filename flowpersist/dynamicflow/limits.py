@@ -79,9 +79,8 @@ class Bound:
     at: float | None
 
     @classmethod
-    def of(cls, run: Resumption[Any], flow: Flow) -> Bound:
-        """The deadline of a run that was just claimed."""
-        moment = next((wait.deadline for wait in run.suspension.waits if wait.name == DEADLINE), None)
+    def of(cls, run: Resumption[Any], flow: Flow, moment: datetime | None) -> Bound:
+        """The deadline of a run that was just claimed; None: it has none."""
         if moment is None:
             return cls(flow.name, None, None)
         # Both by the store's clock: a claim is an update.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from returns.result import Failure, Success
 
+from flowpersist.dynamicflow.dormant import merged
 from flowpersist.dynamicflow.facts import run_id_of
 from flowpersist.dynamicflow.journal import replay
 from flowpersist.dynamicflow.state import check_state, is_within
+from flowpersist.errors import FlowError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,8 +37,14 @@ async def recover(hub: PersistenceHub, run: Resumption[Any]) -> Outcome[tuple[st
     logged = await hub.suspensions.side_records.steps.read(run.suspension, before=run.fence)
     if isinstance(logged, Failure):
         return Failure(logged.failure())
-    batches = logged.unwrap()
-    return Success(tuple(replay(checked.unwrap()["frame"], batches)) if batches else None)
+    batches, state = logged.unwrap(), checked.unwrap()
+    if not batches:
+        return Success(None)
+    try:
+        await asyncio.to_thread(merged, state)
+    except FlowError as error:
+        return Failure(error)
+    return Success(tuple(replay(state["frame"], batches)))
 
 
 def is_used(name: str, paths: Collection[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,18 +54,21 @@ class Suspended:
     suspension_id: SuspensionId
     #: When the run goes on by itself, if nobody answers before: the end of its earliest delay.
     due: datetime | None = None
+    #: How many waits are open that ``waits`` leaves out, since a run with more than 128 open ones lists those alone
+    #: that this call has opened: ``hub.keys(suspension_id)`` gives the keys of all.
+    further: int = 0
 
     @property
     def key(self) -> SuspensionKey:
         """The key of the only wait; ``ValueError`` where there are several, or none."""
-        if len(self.waits) != 1:
-            msg = f"there are {len(self.waits)} open waits: take the key from .waits or .keys"
+        if len(self.waits) != 1 or self.further:
+            msg = f"there are {len(self.waits) + self.further} open waits: take the key from .waits or .keys"
             raise ValueError(msg)
         return self.waits[0].key
 
     @property
     def keys(self) -> Mapping[str, SuspensionKey]:
-        """The keys, by the paths of their steps."""
+        """The keys of ``waits``, by the paths of their steps."""
         return {wait.step: wait.key for wait in self.waits}
 
 
@@ -80,13 +83,13 @@ FlowOutcome: TypeAlias = Completed | Suspended | Accepted
 
 
 def open_waits(
-    suspension: Suspension, keys: Mapping[str, SuspensionKey], steps: Collection[str] | None = None
+    suspension: Suspension, keys: Mapping[str, SuspensionKey], has: Callable[[str], bool] = lambda _: True
 ) -> tuple[Wait, ...]:
-    """The open waits of a run, of these steps or of all."""
+    """The open waits of a run whose keys are there, of the steps that it ``has``."""
     return tuple(
         Wait(wait.name, keys[wait.name], wait)
         for wait in suspension.waits
-        if wait.name in keys and wait.asks and (steps is None or wait.name in steps)
+        if wait.name in keys and wait.asks and has(wait.name)
     )
 
 

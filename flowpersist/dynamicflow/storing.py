@@ -6,19 +6,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from attrs import define, field, frozen
 from returns.result import Failure
 
+from flowpersist.dynamicflow.carrying import Carried
+from flowpersist.dynamicflow.dormant import with_dormant
 from flowpersist.dynamicflow.facts import moved, run_id_of
-from flowpersist.dynamicflow.results import Suspended, delays_of, due_of, open_waits
+from flowpersist.dynamicflow.results import Suspended, delays_of, open_waits
 from flowpersist.dynamicflow.state import State, kept_frame
 from flowpersist.errors import FlowError, LeaseLost, PersistenceError, StateChanged, StorageError, SuspensionClosed
-from flowpersist.lifecycle import Checkpoint, Resumption
-from flowpersist.lifecycle.changes import present
+from flowpersist.lifecycle import Checkpoint, Resumption, Suspension, WaitStatus
+from flowpersist.lifecycle.parts import has_news
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.engine import Engine
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.hub.wakeup import Bell
     from flowpersist.inputs.await_input import AwaitInput
+    from flowpersist.keys.suspension_key import SuspensionKey
     from flowpersist.lifecycle.model import Head
     from flowpersist.sealed.drafts import Found
 
@@ -57,8 +60,8 @@ class _Snapshot:
 class Keeper:
     """Stores a run while its engine runs, in a task of its own: ``async with keeper:`` round the walk.
 
-    ``run`` is the run as it was claimed, or as the last checkpoint gave it; ``carried`` names the waits of its record
-    that have no answer which the run was given. ``told`` is called with the open waits once new ones are durable.
+    ``run`` is the run as it was claimed, or as the last checkpoint gave it; ``carried`` what was open when it was
+    claimed. ``told`` is called with the open waits once new ones are durable.
     """
 
     hub: PersistenceHub
@@ -66,10 +69,12 @@ class Keeper:
     run: Resumption[Any]
     state: State = field(repr=False)
     engine: Engine
+    carried: Carried
     told: Callable[[Suspended], object]
     #: What records the run's events; None: they are not stored.
     recorder: Recorder | None = None
-    carried: set[str] = field(init=False)
+    #: When the open delays are over.
+    _delays: dict[str, datetime] = field(init=False)
     #: The error of a write that may have been done.
     unknown: PersistenceError | None = field(default=None, init=False)
     _trying: _Snapshot | None = field(default=None, init=False, repr=False)
@@ -83,7 +88,7 @@ class Keeper:
     _refused: PersistenceError | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.carried = set(self.engine.open)
+        self._delays = dict(self.carried.delays)
 
     async def __aenter__(self) -> Self:
         """Begin to watch the engine."""
@@ -95,7 +100,7 @@ class Keeper:
         if self.recorder is not None:
             recording = self.recorder.write(self._ending)
             self._writers.append(asyncio.create_task(recording, name="store the events of a running flow"))
-        if self.carried:
+        if self.engine.carried or self.engine.dormant.waits:
             self._listen()
         return self
 
@@ -131,7 +136,7 @@ class Keeper:
         successor.
         """
         engine = self.engine
-        given_up = (name for name in self.carried if name not in engine.open or name in engine.waits)
+        given_up = (name for name in engine.carried if name not in engine.open or name in engine.waits)
         return frozenset(given_up) | engine.renewed
 
     async def _watch(self) -> None:
@@ -184,7 +189,7 @@ class Keeper:
         await self._pause(EARLY)
         while not self._ending.is_set():
             try:
-                looks = self.bell.looks(key, lambda: records.read(key), lambda _: POLL, timedelta.max)
+                looks = self.bell.looks(key, lambda: records.bare(key), lambda _: POLL, timedelta.max)
                 async with aclosing(looks) as found:
                     async for one in found:
                         if self._is_news(one):
@@ -198,12 +203,12 @@ class Keeper:
         record = found.record
         if record is None or record.head.fence != self.run.fence:
             return False
-        return any(wait.undelivered for wait in present(record.head, found.now).waits)
+        return has_news(record.head, found.now)
 
     def _snapshot(self) -> _Snapshot:
         engine = self.engine
         return _Snapshot(
-            state={**self.state, "frame": kept_frame(self.state["frame"])},
+            state=with_dormant({**self.state, "frame": kept_frame(self.state["frame"])}, engine),
             waits=dict(engine.waits),
             superseded=self.superseded,
             unread=frozenset(engine.unread & {*self.run.answers, *self.run.expired}),
@@ -247,11 +252,20 @@ class Keeper:
         while True:
             if not waits.keys() <= self._asked:
                 self._asked.update(waits)
-                self.recorder.asked(waits, self.carried - self.superseded, running=True)
+                self._ask(running=True)
             error = await self.recorder.flush()
             # Meanwhile others may have been asked.
             if error is not None or waits.keys() <= self._asked:
                 return error
+
+    def _ask(self, *, running: bool) -> None:
+        """Have it recorded what the run awaits."""
+        engine, stay = self.engine, self.engine.carried - self.superseded
+        if self.recorder is not None:
+            count = len(stay | engine.waits.keys()) + engine.dormant.waits
+            self.recorder.asked(
+                engine.waits, lambda name: name in stay or engine.dormant.has(name), count, running=running
+            )
 
     async def ending(self, parked: FlowError | None = None) -> PersistenceError | None:
         """Store the events of a run that is about to end, or to be parked with an error; the error if they can't be."""
@@ -265,22 +279,35 @@ class Keeper:
         """Store the events of a run that is about to pause; the error if they can't be."""
         if self.recorder is None:
             return None
-        self.recorder.asked(self.engine.waits, self.carried - self.superseded, running=False)
+        self._ask(running=False)
         return await self.recorder.flush()
 
     def _taken(self, seen: _Snapshot, held: Checkpoint[State]) -> None:
         self.run, self._finished = held, seen.finished
         self._asked.clear()
-        self.carried = {*held.keys, *delays_of(held.suspension)}
+        self._delays |= delays_of(held.suspension)
+        self.engine.carried -= seen.superseded
+        self.engine.carried |= seen.waits.keys()
+        self.engine.carried -= {*held.answers, *held.expired}
         self.engine.stored(seen.waits, seen.renewed)
         self.engine.give_keys(held.keys)
         self.engine.deliver(held)
-        if self.carried:
+        if self.engine.carried or self.engine.dormant.waits:
             self._listen()
         if seen.waits:
-            waits = open_waits(held.suspension, held.keys)
-            run = held.suspension
-            self.told(Suspended(run_id_of(run), waits, run.id, due_of(run)))
+            self.told(self.suspended(held.suspension, held.keys))
+
+    def suspended(self, run: Suspension, keys: Mapping[str, SuspensionKey], *, paused: bool = False) -> Suspended:
+        """The run as it is stored now with its open waits, or where these were read in part with the new ones."""
+        engine, delays = self.engine, delays_of(run)
+        waits = open_waits(run, keys, engine.awaits if paused else lambda _: True)
+        further = 0
+        if self.run.partial is not None:
+            delays |= {name: at for name, at in self._delays.items() if name in engine.open}
+            stored = engine.open.keys() - engine.timed - (set() if paused else engine.waits.keys())
+            ended = [wait for wait in run.waits if wait.name in stored and wait.status is not WaitStatus.OPEN]
+            further = len(stored) + engine.dormant.waits - len(ended) - len(waits)
+        return Suspended(run_id_of(run), waits, run.id, min(delays.values(), default=None), further)
 
     def _failed(self, error: PersistenceError) -> bool:
         """Whether to leave it at that: what can't be stored now may be later, and the pause tries all again."""

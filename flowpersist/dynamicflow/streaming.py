@@ -43,10 +43,10 @@ def tell(
 
 def _suspended(run_id: str | None, value: FlowOutcome) -> Mapping[str, object]:
     if not isinstance(value, Suspended):
-        return {"run": run_id, "waits": [], "due": None, "accepted": True}
+        return {"run": run_id, "waits": [], "further": 0, "due": None, "accepted": True}
     waits = [{"step": wait.step, "key": str(wait.key), "awaiting": wait.awaiting} for wait in value.waits]
     due = None if value.due is None else value.due.isoformat()
-    return {"run": run_id, "waits": waits, "due": due, "accepted": False}
+    return {"run": run_id, "waits": waits, "further": value.further, "due": due, "accepted": False}
 
 
 async def follow(

@@ -13,6 +13,7 @@ from typing import Final
 from flowpersist.lifecycle.model import Answer, Head, Status, WaitState, WaitStatus, replace, rest_of, whole
 from flowpersist.lifecycle.moments import TICK, later
 from flowpersist.lifecycle.scheduling import escalated, ladder, next_reminder, next_step, notice_due, reminded
+from flowpersist.lifecycle.waits import ENDED
 
 __all__ = ["close", "due_at", "next_change", "next_moment", "pending", "present", "purge_at", "update_status"]
 
@@ -146,7 +147,9 @@ def _hopeless(head: Head) -> bool:
 
 def _ready(head: Head) -> bool:
     if head.until == "each":
-        return bool(rest_of(head).undelivered) or any(wait.undelivered for wait in head.waits)
+        # Without a call for each wait, since every verb asks.
+        ended = [wait for wait in head.waits if wait.status in ENDED and wait.delivery is None]
+        return bool(ended or rest_of(head).undelivered)
     return not (rest_of(head).open or head.open_waits)
 
 

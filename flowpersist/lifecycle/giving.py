@@ -104,5 +104,6 @@ def _partial(head: Head, *, opened: bool) -> frozenset[bytes] | None:
     """Where the waits stand that the next pause closes or may close: those that have ended, and those just opened."""
     if not isinstance(head, PartOfHead):
         return None
-    now = head.sequence
-    return frozenset([prefix_of(one.secret) for one in head.waits if not one.open or (opened and one.sequence == now)])
+    now, still = head.sequence, WaitStatus.OPEN
+    own = [one for one in head.waits if one.status is not still or (opened and one.sequence == now)]
+    return frozenset([prefix_of(one.secret) for one in own])

@@ -21,6 +21,7 @@ from flowpersist.lifecycle.model import (
     Status,
     Until,
     WaitState,
+    WaitStatus,
     complete_for,
     replace,
     rest_of,
@@ -215,9 +216,13 @@ def _following(
     """
     kept: list[WaitState] = []
     over: list[WaitState] = []
+    still = WaitStatus.OPEN
     for wait in head.waits:
-        (kept if carried(wait, superseded) else over).append(wait)
-    check_names([*kept, *waits])
+        # Most are open, so that these need no call.
+        stays = wait.status is still and wait.name not in superseded
+        (kept if stays or carried(wait, superseded) else over).append(wait)
+    if waits:
+        check_names([*kept, *waits])
     return replace(
         head,
         metadata=head.metadata if metadata is None else metadata,

@@ -99,13 +99,17 @@ def pages_to_claim(stored: Head) -> tuple[PageReference, ...] | None:
 
 def pages_to_pause(stored: Head, prefixes: Collection[bytes]) -> tuple[PageReference, ...] | None:
     """The pages that a pause or a checkpoint needs which concerns the waits of these prefixes: theirs, and those with
-    what no holder was given. None: all, as where the next put would make them anew.
+    what no holder was given, and one with an open wait to be shown. None: all, as where the next put would make them
+    anew.
     """
     references = references_of(stored)
     if stored.until != "each" or made_anew(references):
         return None
     wanted = {one.name for one in pages_of(stored, prefixes)}
-    return tuple([one for one in references if one.undelivered or one.name in wanted])
+    found = [one for one in references if one.undelivered or one.name in wanted]
+    if not any(one.open for one in found):
+        found += [one for one in references if one.open][:1]
+    return tuple(found)
 
 
 def has_news(stored: Head, now: datetime) -> bool:

@@ -7,7 +7,7 @@ while others are missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -283,17 +283,23 @@ def _hold(head: Head, now: datetime, **holder: Any) -> Head:  # noqa: ANN401 - s
     rest = rest_of(head)
     if head.attempt or rest.undelivered or rest.open != rest.needed:
         whole(head)
-    waits = head.waits if head.attempt else tuple([_deliver(wait, head.sequence, now) for wait in head.waits])
+    waits = head.waits if head.attempt else _delivered(head.waits, head.sequence, now)
     held = replace(head, waits=waits, fence=head.fence + 1, attempt=head.attempt + 1, updated_at=now, **holder)
     return complete_for(held, held.sequence)
 
 
-def _deliver(wait: WaitState, sequence: int, now: datetime) -> WaitState:
-    if wait.undelivered:
-        return replace(wait, delivery=sequence)
-    if wait.open and wait.awaiting is None:
-        return replace(wait, status=WaitStatus.CLOSED, closed_at=now)
-    return wait
+def _delivered(waits: Sequence[WaitState], sequence: int, now: datetime) -> tuple[WaitState, ...]:
+    """The waits with what has ended delivered to this pause, and those closed that need no answer."""
+    still = WaitStatus.OPEN
+    # Without a call for each wait, since every claim asks.
+    return tuple(
+        [
+            (one if one.awaiting is not None else replace(one, status=WaitStatus.CLOSED, closed_at=now))
+            if one.status is still
+            else (replace(one, delivery=sequence) if one.undelivered else one)
+            for one in waits
+        ]
+    )
 
 
 def cancel(head: Head, target: Target, now: datetime, *, reason: str | None) -> Decision[Head]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, cast
+from itertools import islice
+from typing import Any, Final, Generic, cast
 
 from attrs import field, frozen
 from returns.result import Failure, Result
@@ -36,6 +37,9 @@ from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
 from flowpersist.sealed.heads import json_size
 
 __all__ = ["Checkpoint", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
+
+#: So many open waits of earlier pauses are shown with a part.
+OTHERS: Final = 10
 
 S = TypeVar("S")
 #: The class of an answer: object, if the caller has not named what was asked.
@@ -300,7 +304,7 @@ def suspension_of(head: Head, *, masked: bool = False) -> Suspension:
 
 def seen_by_holder(head: Head, *, opened: bool = False) -> Suspension:
     """The same; of a part with the waits alone that concern its pause: those that have ended, and with ``opened`` those
-    that the pause has opened. Then ``deadline`` is the earliest moment that one of the others may have.
+    that the pause has opened and some others. Then ``deadline`` is the earliest moment that one of the others may have.
     """
     return Suspension(**_view(head, _concerned(head, opened=opened)))
 
@@ -310,11 +314,15 @@ def _concerned(head: Head, *, opened: bool) -> Sequence[WaitState]:
         return head.waits
     now = head.sequence
     # What an earlier holder was told is not told again.
-    return [
-        one
-        for one in head.waits
-        if (opened and one.sequence == now) or (not one.open and (one.delivery is None or one.delivery == now))
-    ]
+    ended = [one for one in head.waits if one.status is not WaitStatus.OPEN and one.delivery in {None, now}]
+    return [*ended, *_given_out(head, head.open_waits)] if opened else ended
+
+
+def _given_out(head: PartOfHead, waits: Sequence[WaitState]) -> list[WaitState]:
+    """Of these waits those that the pause has opened, and some of the others, so that there is always one to answer."""
+    new = [one for one in waits if one.sequence == head.sequence]
+    others = (one for one in waits if one.sequence != head.sequence and not one.timed)
+    return [*islice(others, OTHERS), *new]
 
 
 def _view(head: Head, waits: Sequence[WaitState], *, masked: bool = False) -> dict[str, Any]:
@@ -367,8 +375,8 @@ def wait_of(state: WaitState, *, masked: bool = False) -> Wait:
 def new_suspension_of(
     head: Head, *, prefix: str, public_url: str | None = None, answered: bool = False
 ) -> NewSuspension:
-    """The same with the keys of all open waits; with ``answered``, of all the waits of this pause. Of a part it has the
-    keys that the pause has made.
+    """The same with the keys of all open waits; with ``answered``, of all the waits of this pause. Of a part it has
+    those that the pause has made, and some others.
     """
     keys = _keys(head, head.waits if answered else head.open_waits, prefix)
     partial = isinstance(head, PartOfHead)
@@ -377,12 +385,12 @@ def new_suspension_of(
 
 
 def open_keys(head: Head, prefix: str) -> Mapping[str, SuspensionKey]:
-    """The keys of all open waits that somebody may answer; of a part those that its pause has made."""
+    """The keys of all open waits that somebody may answer; of a part those that its pause has made, and some others."""
     return _keys(head, head.open_waits, prefix)
 
 
 def _keys(head: Head, waits: Sequence[WaitState], prefix: str) -> Mapping[str, SuspensionKey]:
-    own = [one for one in waits if one.sequence == head.sequence] if isinstance(head, PartOfHead) else waits
+    own = _given_out(head, waits) if isinstance(head, PartOfHead) else waits
     return keys_of(head.id, {wait.name: wait.secret for wait in own if not wait.timed}, prefix)
 
 

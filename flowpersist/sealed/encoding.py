@@ -23,7 +23,7 @@ __all__ = ["INLINE_BYTES", "Opening", "encoded", "in_thread_if_large", "opened_b
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 #: More bytes than this are opened and sealed in a thread, so that the event loop is not blocked.
-INLINE_BYTES: Final = 32 * 1024
+INLINE_BYTES: Final = 128 * 1024
 
 
 async def encoded(

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from returns.result import Failure
 
 from flowpersist import or_raise
-from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, apart, tool
+from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, apart, grouping, tool
 from flowpersist.dynamicflow.results import delays_of
 from flowpersist.errors import FlowError
 from flowpersist.testing.hubs import open_test_hub, travel
@@ -347,11 +347,17 @@ def quiet():
     durability=st.sampled_from(["pause", "step"]),
     kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True),
     large=st.sampled_from([1, 2, 200]),
+    groups=st.sampled_from([(1, 1), (2, 3), (128, 64)]),
     data=st.data(),
 )
-def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, large, data):
-    """Whatever is so large that it stands apart in the state."""
-    with patch.object(apart, "_LARGE", large):
+def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, large, groups, data):
+    """Whatever is so large that it stands apart in the state, and however many iterations are dormant together."""
+    many, per_group = groups
+    with (
+        patch.object(apart, "_LARGE", large),
+        patch.object(grouping, "MANY", many),
+        patch.object(grouping, "PER_GROUP", per_group),
+    ):
         asyncio.run(compared(document, durability, kills, data))
 
 

@@ -173,7 +173,7 @@ async def test_what_changes_meanwhile_stays_where_it_is(monkeypatch):
     def changed(*_):
         raise RuntimeError("dictionary changed size during iteration")
 
-    monkeypatch.setattr(apart, "_groups", changed)
+    monkeypatch.setattr(apart, "unshared", changed)
     made = state({"a": done(list(range(MANY)))})
     assert await set_apart(made, MEBIBYTE) is made
 
