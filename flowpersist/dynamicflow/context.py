@@ -197,10 +197,6 @@ class Context(ABC):
         count = len(self.open) + self.dormant.waits
         return not count or (size <= self.tally.room and count < MAX_OPEN)
 
-    def awaits(self, path: str) -> bool:
-        """Whether the run waits for the answer of a wait."""
-        return path in self.waiting or self.dormant.has(path)
-
     def asks_otherwise(self, path: str, awaited: AwaitInput[object]) -> bool:
         """Whether the open wait shows something else than the current AwaitInput."""
         return path in self.asked and self.asked[path] != digest_text(shown_digest(awaited.to_data()))

@@ -151,10 +151,11 @@ class Dormant:
 
     def has(self, wait: str) -> bool:
         """Whether a wait is that of a dormant iteration."""
-        for found in re.finditer(r"\[", wait):
-            fan = self.fans.get(wait[: found.start()])
-            if fan is not None and index_of(wait, found.start()) // fan.per_group in fan.groups:
-                return True
+        for path, fan in self.fans.items():
+            if wait.startswith(path) and wait.startswith("[", len(path)):
+                number = int(wait[len(path) + 1 : wait.index("]", len(path))])
+                if number // fan.per_group in fan.groups:
+                    return True
         return False
 
     def is_whole(self, path: str) -> bool:

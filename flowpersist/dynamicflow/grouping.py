@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["grouped"]
 
 #: A step with fewer iterations costs less as it is.
-MANY: Final = 128
+MANY: Final = 32
 PER_GROUP: Final = 64
 #: So many groups are looked at in the event loop.
 FEW: Final = 4

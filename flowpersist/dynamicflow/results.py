@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -82,14 +82,10 @@ class Accepted:
 FlowOutcome: TypeAlias = Completed | Suspended | Accepted
 
 
-def open_waits(
-    suspension: Suspension, keys: Mapping[str, SuspensionKey], has: Callable[[str], bool] = lambda _: True
-) -> tuple[Wait, ...]:
-    """The open waits of a run whose keys are there, of the steps that it ``has``."""
+def open_waits(suspension: Suspension, keys: Mapping[str, SuspensionKey]) -> tuple[Wait, ...]:
+    """The open waits of a run whose keys are there."""
     return tuple(
-        Wait(wait.name, keys[wait.name], wait)
-        for wait in suspension.waits
-        if wait.name in keys and wait.asks and has(wait.name)
+        [Wait(wait.name, keys[wait.name], wait) for wait in suspension.waits if wait.name in keys and wait.asks]
     )
 
 

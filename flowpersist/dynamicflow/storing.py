@@ -300,7 +300,7 @@ class Keeper:
     def suspended(self, run: Suspension, keys: Mapping[str, SuspensionKey], *, paused: bool = False) -> Suspended:
         """The run as it is stored now with its open waits, or where these were read in part with the new ones."""
         engine, delays = self.engine, delays_of(run)
-        waits = open_waits(run, keys, engine.awaits if paused else lambda _: True)
+        waits = open_waits(run, keys)
         further = 0
         if self.run.partial is not None:
             delays |= {name: at for name, at in self._delays.items() if name in engine.open}

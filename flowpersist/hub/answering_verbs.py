@@ -37,13 +37,13 @@ from flowpersist.lifecycle.views import (
     Receipt,
     Resumption,
     Suspension,
-    seen_by_holder,
     suspension_of,
+    without_waits,
 )
 
 __all__ = ["AnsweringVerbs", "Refusal", "Reply", "claim_partly", "claim_unless"]
 
-#: Why a suspension is not to be claimed; None where it may be.
+#: Why a suspension, which is given without its waits, is not to be claimed; None where it may be.
 Refusal: TypeAlias = Callable[[Suspension], Awaitable[PersistenceError | None]]
 
 
@@ -179,7 +179,7 @@ class AnsweringVerbs(HubBase):
         pages: PagesOf | None,
     ) -> Outcome[Resumption[S, A]]:
         async def decide(seen: Snapshot) -> Decision[Resumption[S, A]]:
-            refusal = None if refuse is None else await refuse(seen_by_holder(seen.head))
+            refusal = None if refuse is None else await refuse(without_waits(seen.head))
             if refusal is not None:
                 return refused(seen.head, refusal)
             offer = None if value is MISSING else await given.examined(seen.head, seen.target)

@@ -209,16 +209,16 @@ def generate_key(
 def keys_of(id: SuspensionId, secrets: Mapping[str, bytes], prefix: str) -> dict[str, SuspensionKey]:
     """The key of each secret of one suspension, by the same names. What they have in common is checked once."""
     keys: dict[str, SuspensionKey] = {}
-    for name, secret in secrets.items():
-        if not keys:
-            keys[name] = SuspensionKey(id, secret, prefix)
-            continue
-        with forgetting():
-            _check_length(secret, "secret", SECRET_BYTES)
-        key = keys[name] = object.__new__(SuspensionKey)
-        object.__setattr__(key, "_id", id)
-        object.__setattr__(key, "_secret", secret)
-        object.__setattr__(key, "_prefix", prefix)
+    with forgetting():
+        for name, secret in secrets.items():
+            if not keys or type(secret) is not bytes or len(secret) != SECRET_BYTES:
+                # Which says what is wrong.
+                keys[name] = SuspensionKey(id, secret, prefix)
+                continue
+            key = keys[name] = object.__new__(SuspensionKey)
+            object.__setattr__(key, "_id", id)
+            object.__setattr__(key, "_secret", secret)
+            object.__setattr__(key, "_prefix", prefix)
     return keys
 
 

@@ -302,9 +302,16 @@ def suspension_of(head: Head, *, masked: bool = False) -> Suspension:
     return Suspension(**_view(head, whole(head).waits, masked=masked))
 
 
+def without_waits(head: Head) -> Suspension:
+    """The same for whoever asks for none of its waits."""
+    return Suspension(**_view(head, ()))
+
+
 def seen_by_holder(head: Head, *, opened: bool = False) -> Suspension:
-    """The same; of a part with the waits alone that concern its pause: those that have ended, and with ``opened`` those
-    that the pause has opened and some others. Then ``deadline`` is the earliest moment that one of the others may have.
+    """The public view of a head for whoever holds the run.
+
+    Of a part it has the waits alone that concern the pause: those that have ended, and with ``opened`` those that the
+    pause has opened, and some others. Then ``deadline`` is the earliest moment that one of the others may have.
     """
     return Suspension(**_view(head, _concerned(head, opened=opened)))
 

@@ -24,6 +24,13 @@ def many_waits(count: int) -> dict[str, Any]:
     return {"flow": [{"id": "each", "map": "$input", "concurrency": count, "with": [ASK]}]}
 
 
+def after_many(count: int) -> dict[str, Any]:
+    """A document of as many iterations, of which all but a few have finished when it first pauses."""
+    no = {"id": "no", "expression": "$item"}
+    one = {"id": "one", "condition": f"$item >= {count - 5}", "then": [ASK], "else": [no]}
+    return {"flow": [{"id": "each", "map": "$input", "concurrency": count, "with": [one]}]}
+
+
 class Calls:
     """Counts the calls of Python functions in this thread while it is entered."""
 
@@ -55,16 +62,15 @@ async def cost_of_an_answer(document: Callable[[int], dict[str, Any]], count: in
         return calls.count
 
 
-@pytest.mark.parametrize("counts", [(20, 60, 120), (160, 320, 640)], ids=["in the head", "on pages"])
-async def test_each_further_open_wait_adds_the_same_to_an_answer(counts):
-    few, some, many = [await cost_of_an_answer(many_waits, count) for count in counts]
-    assert (many - some) / (counts[2] - counts[1]) < 1.2 * (some - few) / (counts[1] - counts[0])
+async def test_an_answer_costs_about_the_same_beside_any_number_of_open_waits():
+    few = await cost_of_an_answer(many_waits, 10)
+    for count in (100, 1_000, 10_000):
+        assert await cost_of_an_answer(many_waits, count) < 1.6 * few
 
 
-@pytest.mark.parametrize("most", [250])
-async def test_an_open_wait_adds_few_calls_to_an_answer(most):
-    few, many = [await cost_of_an_answer(many_waits, count) for count in (20, 120)]
-    assert (many - few) / 100 < most
+async def test_finished_iterations_cost_an_answer_nothing():
+    few, many = [await cost_of_an_answer(after_many, count) for count in (10, 2_000)]
+    assert many < 1.6 * few
 
 
 async def test_an_answer_reads_no_question_that_stays_open(monkeypatch):

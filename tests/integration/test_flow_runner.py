@@ -16,6 +16,7 @@ from flowpersist.dynamicflow import (
     Join,
     Migration,
     Suspended,
+    legs,
     tool,
 )
 from flowpersist.dynamicflow import (
@@ -351,7 +352,7 @@ async def test_who_finds_that_another_was_quicker_tells_what_it_left(runner, hub
             return Failure(error)
 
         with monkeypatch.context() as patched:
-            patched.setattr(hub, "claim", quicker)
+            patched.setattr(legs, "claim_partly", quicker)
             gates[0].set()
             outcome = await holder
         assert isinstance(outcome if gives is Failure else outcome.unwrap(), gives)
