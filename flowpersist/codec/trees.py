@@ -42,7 +42,7 @@ MOST_SMALL: Final = 2**11
 FIRST_LEVELS: Final = 2
 MOST_UNCOUNTED: Final = 2**6
 #: Characters of a value that is looked at in the event loop.
-MOST_BRIEF_TEXT: Final = 2**16
+MOST_BRIEF_TEXT: Final = 2**17
 #: So many lists and dicts are looked at together with all that they hold, so that they stay in the processor's cache.
 AT_ONCE: Final = 512
 #: More cells than this in dicts are written as columns where they have fewer characters than their keys, each of which

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from attrs import Factory, define, field
 
 from flowpersist.codec import Codec
-from flowpersist.dynamicflow.dormant import Dormant, index_of, wake
+from flowpersist.dynamicflow.dormant import Dormant, Paused, index_of, wake
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
@@ -35,7 +35,6 @@ from flowpersist.inputs.schedule import lacks_deadline
 from flowpersist.lifecycle.shown import digest_text, shown_digest
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.fan_out import FanOut
     from flowpersist.dynamicflow.ir import Block, Flow, Node
     from flowpersist.dynamicflow.journal import Journal
     from flowpersist.dynamicflow.tools import Toolbox
@@ -91,7 +90,7 @@ class Context(ABC):
     #: The waits of the record without an answer that this leg was given, those of dormant iterations left out.
     carried: set[str] = field(default=Factory(lambda self: set(self.open), takes_self=True), init=False)
     #: The steps that paused in this walk with iterations that wait, by path.
-    paused: dict[str, FanOut] = field(factory=dict, init=False, repr=False)
+    paused: dict[str, Paused] = field(factory=dict, init=False, repr=False)
     #: What ``$run`` refers to.
     about: Mapping[str, object] = Factory(
         lambda self: {RUN_PARTS[0]: self.run_id, **dict.fromkeys(RUN_PARTS[1:])}, takes_self=True

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from attrs import define, field
 from returns.result import Failure
@@ -29,7 +30,7 @@ from flowpersist.errors import FlowError
 from flowpersist.stages.compress import decompress
 
 if TYPE_CHECKING:
-    from flowpersist.dynamicflow.context import Context
+    from flowpersist.dynamicflow.positions import Tally
 
 __all__ = [
     "CODEC",
@@ -41,6 +42,7 @@ __all__ = [
     "Dormant",
     "Fan",
     "Group",
+    "Paused",
     "frame_at",
     "index_of",
     "labels_of",
@@ -63,6 +65,33 @@ PARTS: Final = ("result", "given")
 #: In the index: a group's number and the length of its bytes; then as in ``Group``.
 _GROUP: Final = struct.Struct(">6I")
 _LABELS: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
+
+
+class Paused(Protocol):
+    """A step that paused with iterations that wait: how many it has, which of them wait, and each one's item with its
+    giver.
+    """
+
+    count: int
+    item: Callable[[int], tuple[object, object]]
+
+    @property
+    def waiting(self) -> AbstractSet[int]:
+        """Those that wait, of which the dormant ones are left out."""
+        ...
+
+
+class Leg(Protocol):
+    """What of a leg changes when iterations are brought back: see ``Context``."""
+
+    root: Frame
+    dormant: Dormant
+    answers: dict[str, object]
+    expired: set[str]
+    open: dict[str, int]
+    carried: set[str]
+    waiting: set[str]
+    tally: Tally
 
 
 class Group(NamedTuple):
@@ -190,13 +219,13 @@ class Dormant:
         self.plain += sign * sum([one.plain for one in groups])
 
 
-def wake(context: Context, path: str, group: int, come: Collection[int] = ()) -> set[int]:
+def wake(leg: Leg, path: str, group: int, come: Collection[int] = ()) -> set[int]:
     """Bring a group back; gives the numbers of its iterations that still wait. ``come`` are the iterations of the step
     for which something has come.
     """
-    fan = context.dormant.fans[path]
-    content = context.dormant.take(path, group)
-    frames = sub_frames(context.root, path)
+    fan = leg.dormant.fans[path]
+    content = leg.dormant.take(path, group)
+    frames = sub_frames(leg.root, path)
     waiting: set[int] = set()
     for at, frame, opened, item in zip(fan.numbers(group), *(content[name] for name in COLUMNS), strict=True):
         frames[f"[{at}]"] = frame
@@ -206,14 +235,14 @@ def wake(context: Context, path: str, group: int, come: Collection[int] = ()) ->
             waiting |= {at} if at not in come else set()
         for suffix, size in opened.items():
             name = f"{path}[{at}]{suffix}"
-            if name in context.answers or name in context.expired:
-                context.tally.room += size
-                context.tally.freed = True
+            if name in leg.answers or name in leg.expired:
+                leg.tally.room += size
+                leg.tally.freed = True
                 continue
-            context.open[name] = size
-            context.carried.add(name)
+            leg.open[name] = size
+            leg.carried.add(name)
             if at in waiting:
-                context.waiting.add(name)
+                leg.waiting.add(name)
     return waiting
 
 
@@ -223,9 +252,9 @@ def sub_frames(root: Frame, path: str) -> dict[str, Frame]:
     return frames
 
 
-def with_dormant(state: State, context: Context) -> State:
+def with_dormant(state: State, leg: Leg) -> State:
     """The state as it is to be stored while its run goes on."""
-    return marked(state, context.dormant, context.open)
+    return marked(state, leg.dormant, leg.open)
 
 
 def marked(state: State, dormant: Dormant, opened: Mapping[str, int]) -> State:

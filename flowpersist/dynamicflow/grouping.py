@@ -20,6 +20,7 @@ from flowpersist.dynamicflow.dormant import (
     Dormant,
     Fan,
     Group,
+    Paused,
     frame_at,
     labels_of,
     marked,
@@ -30,7 +31,6 @@ from flowpersist.stages.compress import compress, plain_size
 
 if TYPE_CHECKING:
     from flowpersist.dynamicflow.context import Context
-    from flowpersist.dynamicflow.fan_out import FanOut
 
 __all__ = ["grouped"]
 
@@ -148,7 +148,7 @@ def _opened(names: Mapping[str, int], fans: Collection[str]) -> Mapping[str, Map
 
 
 def _candidate(
-    fan: FanOut, numbers: range, frames: Mapping[str, Frame], opened: Mapping[int, Mapping[str, int]]
+    fan: Paused, numbers: range, frames: Mapping[str, Frame], opened: Mapping[int, Mapping[str, int]]
 ) -> _Candidate | None:
     """A group of these iterations; None if one of them has neither finished nor waits."""
     within = {f"[{at}]": at for at in numbers}
