@@ -77,6 +77,8 @@ def _advance(head: Head, moment: datetime) -> Head:
     if head.status.closed:
         # The lease of the expiry's handler has ended.
         return replace(head, claim_id=None, lease_until=None, claimable_at=moment)
+    if rest_of(head).change == moment:
+        whole(head)
     waits = tuple(_passed(wait, moment) if wait.open else wait for wait in head.waits)
     head = update_status(replace(head, waits=waits, updated_at=moment), moment)
     if head.lease_until == moment and not head.status.closed:

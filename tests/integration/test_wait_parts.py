@@ -10,7 +10,7 @@ from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_r
 from flowpersist.errors import ClaimsHalted, StillWaiting, SuspensionBusy
 from flowpersist.hub.answering_verbs import Reply, claim_partly, claim_unless
 from flowpersist.lifecycle import paging
-from flowpersist.lifecycle.parts import has_news
+from flowpersist.lifecycle.parts import has_news, page_of
 from flowpersist.testing.hubs import open_test_hub, travel
 
 ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
@@ -27,6 +27,13 @@ async def no_refusal(_):
 
 def taken(hub, key, value=True):
     return claim_unless(hub, no_refusal, key, Reply(value, None), lease=HOUR, partly=True)
+
+
+async def elsewhere(hub, new, name):
+    """An open wait that stands on another page than this one."""
+    head = or_raise(await hub.suspensions.records.bare(str(new.id))).record.head
+    pages = {one: page_of(head, key.secret) for one, key in new.keys.items() if one not in {"w3", "w5"}}
+    return next(one for one, page in pages.items() if page != page_of(head, new.keys[name].secret))
 
 
 @pytest.fixture
@@ -100,13 +107,14 @@ async def test_where_a_part_is_not_enough_all_is_read(hub):
         await hub.suspend_next(run, "t", until="each", superseded=["nothing"])
     with pytest.raises(ValueError, match="was given no answer to: w6"):
         await hub.checkpoint(run, "t", unread=["w6"])
-    kept = or_raise(await hub.checkpoint(run, "t", superseded=["w20"]))
+    other = await elsewhere(hub, new, "w5")
+    kept = or_raise(await hub.checkpoint(run, "t", superseded=[other]))
     assert kept.partial is None
     assert len(kept.keys) == 37
     # A repeat of a lost reply: what it gives may stand anywhere.
-    assert or_raise(await hub.checkpoint(run, "t", superseded=["w20"])).keys == kept.keys
+    assert or_raise(await hub.checkpoint(run, "t", superseded=[other])).keys == kept.keys
     or_raise(await hub.suspend_next(kept, "t", until="each"))
-    or_raise(await hub.answer(new.keys["w8"], True))
+    or_raise(await hub.answer(next(iter(kept.keys.values())), True))
     run = or_raise(await claim_partly(hub, new.id, lease=HOUR))
     paused = or_raise(await hub.suspend_next(run, "t", until="all"))
     assert not paused.partial
@@ -124,6 +132,17 @@ async def test_an_earlier_run_of_the_same_holder_closes_nothing_that_it_does_not
     paused = or_raise(await hub.suspend_next(run, "t", until="each"))
     assert not paused.partial
     assert {"w3", "w9"}.isdisjoint(wait.name for wait in paused.waits)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_pause_that_asks_nothing_opens_nothing_while_others_are_open(hub):
+    new = or_raise(await hub.suspend("s", awaiting=named(60), until="each"))
+    for number in range(40):
+        run = or_raise(await taken(hub, new.keys[f"w{number}"]))
+        paused = or_raise(await hub.suspend_next(run, "t", until="each"))
+        assert paused.partial
+        assert not paused.keys
+    assert len(or_raise(await hub.inspect(new.id)).waits) == 20
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -159,14 +178,17 @@ async def test_news_is_seen_in_the_head_alone(hub, count):
 
 @pytest.mark.usefixtures("small_pages")
 async def test_a_worker_finds_what_is_due_without_its_pages(hub):
-    """Also while a tool is halted, and where the tool of the first wait is asked for, which has changed since."""
-    asked = {"first": AwaitInput(id="other", prompt="?", schema=bool), **named(40)}
+    """Also while a tool of a wait that it does not read is halted, and where the tool of the first wait is asked for,
+    which has changed since.
+    """
+    other, elsewhere = [AwaitInput(id=name, prompt="?", schema=bool) for name in ("other", "elsewhere")]
+    asked = {"first": other, **named(40), "last": elsewhere}
     new = or_raise(await hub.suspend("s", awaiting=asked, until="each"))
     run = or_raise(await taken(hub, new.keys["first"]))
     or_raise(await hub.suspend_next(run, "t", until="each"))
     or_raise(await hub.answer(new.keys["w7"], True))
     assert or_raise(await hub.claim_due(Criteria(tool="other"), limit=9)) == ()
-    halt = or_raise(await Maintenance(hub).halt(Criteria(tool="ok"), "a look"))
+    halt = or_raise(await Maintenance(hub).halt(Criteria(tool="elsewhere"), "a look"))
     assert isinstance((await claim_partly(hub, new.id, lease=HOUR)).failure(), ClaimsHalted)
     assert not or_raise(await hub.claim_due(Criteria(), limit=9))
     or_raise(await Maintenance(hub).lift(halt.id))

@@ -241,6 +241,7 @@ def test_what_needs_all_waits_refuses_a_part():
         lambda: complete(replace(part, status=Status.RUNNING), Holder(0, None), NOW, discard=True),
         lambda: retry(replace(part, status=Status.PARKED), NOW, lease=HOUR, claim_id="c"),
         lambda: take_notices(part, NOW),
+        lambda: present(replace(part, rest=replace(part.rest, change=NOW)), NOW + HOUR),
         lambda: given(part),
         lambda: verbs.answer(part, None, Offer(True, None, None), NOW),
     ):
