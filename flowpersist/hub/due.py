@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import define, evolve, frozen
 from returns.result import Failure, Result, Success
@@ -25,9 +25,6 @@ from flowpersist.lifecycle.indexing import where
 from flowpersist.lifecycle.model import Head, Status
 from flowpersist.sealed.drafts import Loaded
 from flowpersist.sealed.records import SealedRecords
-
-if TYPE_CHECKING:
-    from flowpersist.hub.paged_heads import PagedHeads
 
 __all__ = ["CLAIMABLE", "Due", "Front", "Queue", "Queues", "due_heads", "due_pages"]
 
@@ -206,7 +203,7 @@ class Queue:
     """The due records that fit criteria, longest due first, over several statuses."""
 
     def __init__(
-        self, records: PagedHeads, equals: Mapping[str, Scalar], statuses: Iterable[str], scope: object
+        self, records: SealedRecords[Head], equals: Mapping[str, Scalar], statuses: Iterable[str], scope: object
     ) -> None:
         self.records = records
         self.scope = scope
@@ -253,7 +250,7 @@ def _urgency(found: Result[Candidate, PersistenceError]) -> float:
 class Queues:
     """The queues of a hub's latest callers: each remembers which records it skips."""
 
-    def __init__(self, records: PagedHeads) -> None:
+    def __init__(self, records: SealedRecords[Head]) -> None:
         self._records = records
         self._queues: OrderedDict[tuple[str, tuple[str, ...], object], Queue] = OrderedDict()
 
@@ -271,7 +268,7 @@ class Queues:
         self._queues.clear()
 
 
-def queue_of(records: PagedHeads, criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
+def queue_of(records: SealedRecords[Head], criteria: Criteria, scope: object, statuses: tuple[str, ...]) -> Queue:
     """What could be claimed, over all statuses that it may be found in."""
     equals = where(evolve(criteria, status=None, created_after=None, created_before=None, due_before=None)).equals
     return Queue(records, equals, statuses, scope)

@@ -161,19 +161,24 @@ class PagedHeads(SealedRecords[Head]):
         """A listed record with all its waits. Where it has changed since, it is as it is now; one that is gone is
         being removed.
         """
+        return await self._filled(self.loaded(record, now))
+
+    async def glanced(self, record: Record, now: datetime) -> Result[Loaded[Head], PersistenceError]:
+        """A listed record, without the waits of its pages where time has changed none of them."""
         loaded = self.loaded(record, now)
+        head = loaded.unwrap().head if isinstance(loaded, Success) else None
+        if head is not None and references_of(head) and enough(head, now):
+            return loaded.map(lambda one: evolve(one, head=part_of(one.head, {})))
+        filled = await self._filled(loaded)
+        if isinstance(filled, Failure):
+            self.unreadable.meet(record.ref.key, record.revision, filled.failure())
+        return filled
+
+    async def _filled(self, loaded: Result[Loaded[Head], PersistenceError]) -> Result[Loaded[Head], PersistenceError]:
         if not isinstance(loaded, Success):
             return loaded
         whole = await self._whole(loaded.unwrap(), {})
         return whole if whole is not None else await self._again(loaded.unwrap())
-
-    async def glanced(self, record: Record, now: datetime) -> Result[Loaded[Head], PersistenceError]:
-        """A listed record as ``opened`` gives it; without the waits of its pages, where time has changed nothing."""
-        loaded = self.loaded(record, now)
-        head = loaded.unwrap().head if isinstance(loaded, Success) else None
-        if head is None or not references_of(head) or not enough(head, now):
-            return await self.opened(record, now)
-        return loaded.map(lambda one: evolve(one, head=part_of(one.head, {})))
 
     async def completed(self, bare: Loaded[Head]) -> Result[Loaded[Head], PersistenceError]:
         """A record with the waits of its pages, which must be there: whoever has put back a head alone has to put back

@@ -129,6 +129,10 @@ class SealedRecords(RecordSeals[H]):
             self.unreadable.meet(record.ref.key, record.revision, loaded.failure())
         return loaded
 
+    async def glanced(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
+        """The same for whoever looks for due records and reads again those that it takes."""
+        return await self.opened(record, now)
+
     async def whole(self, record: Record, now: datetime) -> Result[Loaded[H], PersistenceError]:
         """A record with its head opened, and with what belongs to the head and stands beside it."""
         return self.loaded(record, now)
