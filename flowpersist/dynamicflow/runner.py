@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from returns.result import Failure
@@ -43,6 +44,7 @@ from flowpersist.errors.arguments import (
     mistyped,
 )
 from flowpersist.errors.secrecy import discreet
+from flowpersist.hub.answering_verbs import claim_partly
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
@@ -279,6 +281,7 @@ class FlowRunner(ChecksRuns):
             lacking=self.toolbox.lacking,
             failed=self.failed,
             park=self.hub.park,
+            claim_run=partial(claim_partly, self.hub, lease=self.lease),
         )
         await worker.run()
 

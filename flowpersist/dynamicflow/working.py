@@ -15,6 +15,7 @@ from flowpersist.dynamicflow.parking import Failed, parks
 from flowpersist.errors import FlowError, PersistenceError
 from flowpersist.hub.outcome import Outcome
 from flowpersist.hub.worker import Worker
+from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import Resumption, Suspension
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class FlowWorker(Worker):
     failed: Failed = field(kw_only=True)
     #: The hub's ``park``.
     park: Callable[..., Awaitable[Outcome[Suspension]]] = field(kw_only=True)
+    #: Claims a run by its id, with the waits alone that this claim concerns.
+    claim_run: Callable[[SuspensionId], Awaitable[Outcome[Resumption[Any]]]] = field(kw_only=True)
 
     async def give_up(self, run: Resumption[Any], error: BaseException | str) -> Outcome[Suspension]:
         """Park a run that is to be parked, with the state that is stored."""
@@ -68,4 +71,4 @@ class FlowWorker(Worker):
             # One text for all runs that lack it, so that it is reported once.
             message = f"this worker lacks the tool {lacking[0]!r} and leaves runs that call it to other workers"
             return Failure(FlowError(f"{message}; register it with FlowRunner(hub, tools=[…])", tool=lacking[0]))
-        return await super().claim(record)
+        return await self.claim_run(record.head.id)
