@@ -242,7 +242,7 @@ async def claim_unless(
     """``claim`` with a condition of the caller's, which is decided on the same read. A refusal changes nothing.
 
     ``partly``: where the suspension has pages of waits, those alone are read which this claim concerns, and what is
-    given says which these are (``Resumption.partial``); also the suspension that is asked about has no other waits.
+    given says which these are (``Resumption.partial``).
     """
     given = hub._given(reply.value, reply.by, None, reply.shown_digest, reply.via)  # noqa: SLF001 - the class of this module
     own = hub._random_id()  # noqa: SLF001 - as above
