@@ -182,6 +182,8 @@ class FanOut:
             if isinstance(outcome, Pending):
                 self._waiting.add(index)
                 if self.concurrency == 1:
+                    # None runs any more: what comes before ``all`` goes on is for another walk.
+                    self._busy -= 1
                     return None
                 # Its answer may have come before it was among those that wait.
                 self._go_on([index] if self.context.has_come(f"{self.place.path}[{index}]") else [])

@@ -27,6 +27,7 @@ from flowpersist import or_raise
 from flowpersist.dynamicflow import Completed, FlowRunner, Suspended, ToolContext, apart, grouping, tool
 from flowpersist.dynamicflow.results import delays_of
 from flowpersist.errors import FlowError
+from flowpersist.lifecycle import paging
 from flowpersist.testing.hubs import open_test_hub, travel
 
 LONG = os.environ.get("FLOWPERSIST_LONG", "")
@@ -275,12 +276,22 @@ class Trial:
 
     async def gone_on(self, paused):
         delays = delays_of(or_raise(await self.hub.inspect(paused.suspension_id)))
-        if paused.keys and not (delays and self.data.draw(st.booleans())):
-            return await self.answered(paused.keys)
+        keys = await self.keys(paused)
+        if keys and not (delays and self.data.draw(st.booleans())):
+            return await self.answered(keys)
         for path in delays:
             self.answers.setdefault(path, []).append((next(self.order), None))
         travel(self.hub, timedelta(seconds=2 * HOUR))
         return await self.leg(lambda runner: runner.resume(paused.suspension_id))
+
+    async def keys(self, paused):
+        """The keys of all open waits, of which a run with pages of them lists some."""
+        if not paused.further:
+            return paused.keys
+        keys = or_raise(await self.hub.keys(paused.suspension_id))
+        assert paused.keys.items() <= keys.items()
+        assert paused.further == len(keys) - len(paused.keys)
+        return keys
 
     async def answered(self, keys):
         most = 1 if self.races else 3
@@ -309,10 +320,12 @@ class Trial:
         if end == "waits":
             assert isinstance(ended, Suspended)
             delays = delays_of(or_raise(await self.hub.inspect(ended.suspension_id)))
-            assert set(ended.keys) == {path for path in what if not is_delay(path)}
+            keys = await self.keys(ended)
+            assert set(keys) == {path for path in what if not is_delay(path)}
             assert set(delays) == {path for path in what if is_delay(path)}
+            assert ended.due == min(delays.values(), default=None)
             # What is asked again is asked under a new key.
-            assert self.used.isdisjoint(ended.keys.values())
+            assert self.used.isdisjoint(keys.values())
             return True
         assert isinstance(ended, Completed)
         assert (marked(ended.result), marked(dict(ended.outputs))) == what
@@ -348,15 +361,21 @@ def quiet():
     kills=st.lists(st.integers(1, 12), max_size=MOST_KILLS, unique=True),
     large=st.sampled_from([1, 2, 200]),
     groups=st.sampled_from([(1, 1), (2, 3), (128, 64)]),
+    pages=st.sampled_from([(1, 2), (2, 2), (4, 3), (128, 64)]),
     data=st.data(),
 )
-def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, large, groups, data):
-    """Whatever is so large that it stands apart in the state, and however many iterations are dormant together."""
+def test_a_flow_gives_what_a_second_evaluator_gives(document, durability, kills, large, groups, pages, data):
+    """Whatever is so large that it stands apart in the state, however many iterations are dormant together, and however
+    few waits are read at a time.
+    """
     many, per_group = groups
+    paged_from, per_page = pages
     with (
         patch.object(apart, "_LARGE", large),
         patch.object(grouping, "MANY", many),
         patch.object(grouping, "PER_GROUP", per_group),
+        patch.object(paging, "PAGED_FROM", paged_from),
+        patch.object(paging, "PER_PAGE", per_page),
     ):
         asyncio.run(compared(document, durability, kills, data))
 
