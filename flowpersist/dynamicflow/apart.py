@@ -45,6 +45,8 @@ _CONTENT: Final = ("result", "given", "steps", "variables")
 #: Any codec reads plain data, so this one needs nothing of the hub's.
 _CODEC: Final = Codec()
 _NAMES: Final = frozenset({str})
+#: What has no parts that something else could have too; bytes are what a tool has kept by ``memo``.
+_LEAVES: Final = ATOMS | {bytes}
 #: What belongs to the program, and is no part of a value.
 _OF_PROGRAM: Final = (type, ModuleType, FunctionType)
 
@@ -261,7 +263,7 @@ def _own(value: object, at: int, owners: dict[int, int], leaders: list[int]) -> 
     while pending:
         one = pending.pop()
         kind = type(one)
-        if kind in ATOMS:
+        if kind in _LEAVES:
             continue
         if kind is not dict and kind is not list:
             return False
@@ -295,7 +297,7 @@ def _reached(roots: list[object], owners: Mapping[int, int]) -> set[int]:
     pending = roots
     while pending:
         one = pending.pop()
-        if type(one) in ATOMS or isinstance(one, _OF_PROGRAM) or id(one) in seen:
+        if type(one) in _LEAVES or isinstance(one, _OF_PROGRAM) or id(one) in seen:
             continue
         if id(one) in owners:
             found.add(owners[id(one)])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field
 from returns.result import Failure, Success
@@ -33,8 +33,6 @@ __all__ = ["Asker", "Pausing", "goes_on"]
 
 A = TypeVar("A")
 log = logging.getLogger("flowpersist.dynamicflow")
-
-_OPEN: Final = {"open": True}
 
 
 class Pausing(BaseException):
@@ -198,7 +196,7 @@ def _open(context: Context, node: Node, place: StepPosition, name: str, question
         if isinstance(registered, Failed):
             return registered
     opened = within.path in context.open
-    frame["asks"] = {**frame.get("asks", {}), name: _OPEN if opened else {"question": question.to_data()}}
+    frame["asks"] = {**frame.get("asks", {}), name: {"open": True} if opened else {"question": question.to_data()}}
     return PENDING
 
 

@@ -161,12 +161,18 @@ async def test_what_shares_a_part_with_the_rest_stays_there(rest):
 
 @pytest.mark.parametrize(
     "value",
-    [Holder([]), (1, 2), {1: 2}, b"x", {3}, type("Sub", (dict,), {})()],
-    ids=["object", "tuple", "key", "bytes", "set", "subclass"],
+    [Holder([]), (1, 2), {1: 2}, bytearray(b"x"), {3}, type("Sub", (dict,), {})()],
+    ids=["object", "tuple", "key", "bytearray", "set", "subclass"],
 )
 async def test_only_plain_data_stands_apart(value):
     made = state({"a": done([value, *range(MANY)])}, given={"items": [[value], *range(MANY)]})
     assert await set_apart(made, MEBIBYTE) is made
+
+
+async def test_bytes_stand_apart_too():
+    made = await set_apart(state({"a": done([b"x", *range(MANY)])}), MEBIBYTE)
+    assert "apart" in made
+    assert or_raise(await whole(made))["frame"]["sub"]["a"]["result"][0] == b"x"
 
 
 async def test_what_changes_meanwhile_stays_where_it_is(monkeypatch):

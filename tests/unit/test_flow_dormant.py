@@ -276,6 +276,7 @@ async def test_waits_that_did_not_fit_open_one_after_another(hub, monkeypatch):
 async def test_a_tool_that_asks_by_itself_and_keeps_something(hub):
     runner = FlowRunner(hub, TOOLS)
     run = or_raise(await runner.start(each({"id": "own", "tool": "asking"}), input=[1, 2, 3, 4]))
+    assert await dormant(hub, run) == {"each": [0, 1]}
     for at in (3, 1, 0, 2):
         outcome = or_raise(await runner.resume(run.keys[f"each[{at}].own.more"], answer=f"a{at}"))
     assert outcome.result == ["item 1: a0", "item 2: a1", "item 3: a2", "item 4: a3"]
