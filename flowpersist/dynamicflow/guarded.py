@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -96,7 +97,8 @@ async def _begun(
 
 
 def _asked(context: Context, node: Node, place: StepPosition, asking: Asking) -> StepOutcome:
-    place.frame["asked"] = dict(asking.content)
+    # What is approved is no part of a value that others have, and may change.
+    place.frame["asked"] = copy.deepcopy(dict(asking.content))
     return context.register(node, place, asking.question)
 
 

@@ -28,6 +28,7 @@ from flowpersist.dynamicflow.dormant import Dormant
 from flowpersist.errors import FlowError
 from flowpersist.hub import PersistenceHub
 from flowpersist.testing import open_test_hub, travel
+from flowpersist.tools import approve
 
 ASK = {"id": "ask", "tool": "await_input", "args": {"id": "ok", "prompt": "$item?", "schema": {"type": "boolean"}}}
 NUMBER = {**ASK, "args": {"id": "ok", "prompt": "$item?", "schema": {"type": "integer"}}}
@@ -280,6 +281,18 @@ async def test_a_tool_that_asks_by_itself_and_keeps_something(hub):
     for at in (3, 1, 0, 2):
         outcome = or_raise(await runner.resume(run.keys[f"each[{at}].own.more"], answer=f"a{at}"))
     assert outcome.result == ["item 1: a0", "item 2: a1", "item 3: a2", "item 4: a3"]
+
+
+async def test_approvals_of_calls_with_the_items_are_dormant(hub):
+    """A call that waits for its approval is a copy of what is approved, not a part of the input."""
+    runner = FlowRunner(hub, [approve(told, hub=hub).tool])
+    run = or_raise(
+        await runner.start(each({"id": "call", "tool": "told", "args": {"value": "$item"}}), input=[[1], [2]])
+    )
+    assert await dormant(hub, run) == {"each": [0]}
+    for at in range(2):
+        outcome = or_raise(await runner.resume(run.keys[f"each[{at}].call"], answer={"decision": "approve"}))
+    assert outcome.result == [{"told": [1]}, {"told": [2]}]
 
 
 async def test_inspect_and_a_migration_see_all_of_it(hub):
