@@ -11,7 +11,8 @@ from flowpersist.lifecycle.model import WaitStatus
 
 if TYPE_CHECKING:
     from flowpersist.inputs.await_input import AwaitInput
-    from flowpersist.lifecycle.views import Receipt, Suspension, Wait
+    from flowpersist.lifecycle.receipts import Receipt
+    from flowpersist.lifecycle.views import Suspension, Wait
     from flowpersist.lifecycle.voting import Tally
 
 __all__ = [

@@ -24,7 +24,8 @@ from flowpersist.lifecycle.model import WaitState
 if TYPE_CHECKING:
     from flowpersist.hub.verbs import PersistenceHub
     from flowpersist.keys.suspension_key import SuspensionId
-    from flowpersist.lifecycle.views import Receipt, Suspension
+    from flowpersist.lifecycle.receipts import Receipt
+    from flowpersist.lifecycle.views import Suspension
 
 __all__ = ["Given", "actor", "answer", "answer_options", "cancel", "extend", "given_answer"]
 

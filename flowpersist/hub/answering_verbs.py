@@ -33,13 +33,8 @@ from flowpersist.keys.suspension_key import SuspensionId
 from flowpersist.lifecycle import verbs
 from flowpersist.lifecycle.decisions import Decision, refused
 from flowpersist.lifecycle.parts import pages_to_answer, pages_to_claim
-from flowpersist.lifecycle.views import (
-    Receipt,
-    Resumption,
-    Suspension,
-    suspension_of,
-    without_waits,
-)
+from flowpersist.lifecycle.receipts import Receipt
+from flowpersist.lifecycle.views import Resumption, Suspension, suspension_of, without_waits
 
 __all__ = ["AnsweringVerbs", "Refusal", "Reply", "claim_partly", "claim_unless"]
 

@@ -13,7 +13,8 @@ from flowpersist.hub.transactions import KeyLike
 from flowpersist.hub.verbs import PersistenceHub
 from flowpersist.inputs.await_input import AwaitInput
 from flowpersist.inputs.people import By, Via
-from flowpersist.lifecycle.views import Receipt, Resumption, Suspension
+from flowpersist.lifecycle.receipts import Receipt
+from flowpersist.lifecycle.views import Resumption, Suspension
 
 __all__ = ["RaisingAnswers"]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from flowpersist.lifecycle.criteria import Criteria
 from flowpersist.lifecycle.history import AnswerEntry, AuditEntry, WaitEntry
 from flowpersist.lifecycle.model import Status, Until, WaitStatus
+from flowpersist.lifecycle.receipts import Receipt
 from flowpersist.lifecycle.traces import approval_trace
-from flowpersist.lifecycle.views import Checkpoint, NewSuspension, Peek, Receipt, Resumption, Suspension, Wait
+from flowpersist.lifecycle.views import Checkpoint, NewSuspension, Peek, Resumption, Suspension, Wait
 
 __all__ = [
     "AnswerEntry",

@@ -21,7 +21,7 @@ from flowpersist.errors import (
 )
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey
 from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus, whole
-from flowpersist.lifecycle.views import receipt_of
+from flowpersist.lifecycle.receipts import receipt_of
 
 __all__ = ["Target", "ambiguous", "busy", "closed_error", "ended_error", "lost", "not_found"]
 

@@ -41,10 +41,11 @@ from flowpersist.lifecycle.model import (
 from flowpersist.lifecycle.moments import later
 from flowpersist.lifecycle.pausing import wait_receipt
 from flowpersist.lifecycle.permitting import may_answer, may_vote
+from flowpersist.lifecycle.receipts import Receipt, receipt_of
 from flowpersist.lifecycle.refusals import Target, ambiguous, busy, closed_error, ended_error, question_changed
 from flowpersist.lifecycle.scheduling import moved
 from flowpersist.lifecycle.shown import digest_text
-from flowpersist.lifecycle.views import Receipt, receipt_of, suspension_of
+from flowpersist.lifecycle.views import suspension_of
 from flowpersist.lifecycle.voting import answer_of, ballot_of, decides
 
 __all__ = ["answer", "cancel", "checked", "claim", "digest_of", "extend", "fill", "take", "wanted"]

@@ -20,12 +20,10 @@ from flowpersist.inputs.people import PERSONS, Principal, principal_from
 from flowpersist.inputs.redaction import masked_question
 from flowpersist.keys.suspension_key import SuspensionId, SuspensionKey, keys_of
 from flowpersist.lifecycle.model import (
-    Answer,
     Head,
     PartOfHead,
     Status,
     Until,
-    WaitReceipt,
     WaitState,
     WaitStatus,
     rest_of,
@@ -36,7 +34,7 @@ from flowpersist.lifecycle.shown import digest_text
 from flowpersist.lifecycle.voting import Tally, principal_of, tally_of
 from flowpersist.sealed.heads import json_size
 
-__all__ = ["Checkpoint", "NewSuspension", "Peek", "Receipt", "Resumption", "Suspension", "Wait", "link_to"]
+__all__ = ["Checkpoint", "NewSuspension", "Peek", "Resumption", "Suspension", "Wait", "link_to"]
 
 #: So many open waits of earlier pauses are shown with a part.
 OTHERS: Final = 10
@@ -200,24 +198,6 @@ def link_to(public_url: str | None, key: SuspensionKey | None) -> str:
         message = "there are no links without public_url: pass it to open_hub, or set FLOWPERSIST_PUBLIC_URL"
         raise ConfigurationError(message, "public_url")
     return public_url if key is None else f"{public_url.rstrip('/')}/{key}"
-
-
-@frozen
-class Receipt:
-    """What became of an answer: ``accepted``, ``replayed`` (the same again) or ``pending`` (more answers are
-    needed). ``digest`` is that of what was shown with the question that it was given to, ``principal`` who gave it as
-    they were named then, and ``tally`` says how a quorum stands.
-    """
-
-    outcome: str
-    suspension_id: SuspensionId
-    wait: str
-    at: datetime
-    by: str | None
-    answer_id: str | None
-    digest: str | None = None
-    principal: Principal | None = None
-    tally: Tally | None = None
 
 
 @frozen
@@ -399,14 +379,3 @@ def open_keys(head: Head, prefix: str) -> Mapping[str, SuspensionKey]:
 def _keys(head: Head, waits: Sequence[WaitState], prefix: str) -> Mapping[str, SuspensionKey]:
     own = _given_out(head, waits) if isinstance(head, PartOfHead) else waits
     return keys_of(head.id, {wait.name: wait.secret for wait in own if not wait.timed}, prefix)
-
-
-def receipt_of(head: Head, wait: WaitState | WaitReceipt, outcome: str, *, given: Answer | None = None) -> Receipt:
-    """The receipt of a wait that has ended, or of a vote that was given."""
-    if isinstance(wait, WaitReceipt):
-        return Receipt(outcome, head.id, wait.wait, wait.at, wait.by, wait.answer_id, digest_text(wait.shown))
-    answer, tally = given or wait.answer, tally_of(wait)
-    if answer is None:
-        return Receipt(outcome, head.id, wait.name, wait.closed_at or head.updated_at, None, None, tally=tally)
-    digest, who = digest_text(answer.shown), principal_of(answer)
-    return Receipt(outcome, head.id, wait.name, answer.at, answer.by, answer.answer_id, digest, who, tally)
