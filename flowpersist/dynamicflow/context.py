@@ -191,6 +191,12 @@ class Context(ABC):
             place.frame["put_off"] = size
         return PENDING
 
+    @property
+    def asleep(self) -> int:
+        """How many waits of dormant iterations are open: those for which something has come may wake later."""
+        come = [name for name in self.answers.keys() | self.expired if self.dormant.has(name)]
+        return self.dormant.waits - len(come)
+
     def fits(self, size: int) -> bool:
         """Whether a further wait may open."""
         count = len(self.open) + self.dormant.waits

@@ -262,7 +262,7 @@ class Keeper:
         """Have it recorded what the run awaits."""
         engine, stay = self.engine, self.engine.carried - self.superseded
         if self.recorder is not None:
-            count = len(stay | engine.waits.keys()) + engine.dormant.waits
+            count = len(stay | engine.waits.keys()) + engine.asleep
             self.recorder.asked(
                 engine.waits, lambda name: name in stay or engine.dormant.has(name), count, running=running
             )
@@ -305,8 +305,10 @@ class Keeper:
         if self.run.partial is not None:
             delays |= {name: at for name, at in self._delays.items() if name in engine.open}
             stored = engine.open.keys() - engine.timed - (set() if paused else engine.waits.keys())
-            ended = [wait for wait in run.waits if wait.name in stored and wait.status is not WaitStatus.OPEN]
-            further = len(stored) + engine.dormant.waits - len(ended) - len(waits)
+            given = engine.answers.keys() | engine.expired
+            ended = [wait.name for wait in run.waits if wait.status is not WaitStatus.OPEN and wait.name not in given]
+            over = [name for name in ended if name in stored or engine.dormant.has(name)]
+            further = len(stored) + engine.asleep - len(over) - len(waits)
         return Suspended(run_id_of(run), waits, run.id, min(delays.values(), default=None), further)
 
     def _failed(self, error: PersistenceError) -> bool:

@@ -27,6 +27,7 @@ from flowpersist.dynamicflow.apart import whole
 from flowpersist.dynamicflow.dormant import Dormant
 from flowpersist.errors import FlowError
 from flowpersist.hub import PersistenceHub
+from flowpersist.lifecycle import paging
 from flowpersist.testing import open_test_hub, travel
 from flowpersist.tools import approve
 
@@ -339,3 +340,28 @@ async def test_a_parked_run_is_retried_with_what_was_dormant(hub):
     for at in range(3):
         outcome = or_raise(await runner.resume(keys[f"each[{at}].ask"], answer=1))
     assert outcome.result == [1, 1, 1, 0.25]
+
+
+async def test_an_answered_wait_of_a_dormant_iteration_counts_no_more(hub, monkeypatch):
+    """Also while other iterations run, and its own has not had its turn."""
+    for module, name, most in ((grouping, "MANY", 4), (paging, "PAGED_FROM", 2), (paging, "PER_PAGE", 2)):
+        monkeypatch.setattr(module, name, most)
+    gate.clear()
+    first, second = [{**ASK, "args": {"id": "ok", "prompt": "?"}, "id": name} for name in ("ask", "second")]
+    beside = {"id": "beside", "parallel": [[second], [{"id": "slow", "tool": "gated"}]]}
+    inner = {"id": "inner", "map": "$item", "concurrency": 9, "with": [first, beside]}
+    runner = FlowRunner(hub, TOOLS, events=True)
+    run = or_raise(await runner.start(each(inner, concurrency=2), input=[[1, 2, 3, 4, 5]] * 3))
+    assert await dormant(hub, run) == {f"each[{at}].inner": [0, 1, 2] for at in range(3)}
+    keys = or_raise(await hub.keys(run.suspension_id))
+    for at in (1, 2):
+        or_raise(await hub.answer(keys[f"each[{at}].inner[0].ask"], True))
+    seen = []
+    async for event in runner.stream_resume(keys["each[0].inner[0].ask"], answer=True):
+        if event.type == "flow-suspended":
+            counted = len(event.data["waits"]) + event.data["further"]
+            seen.append((event.data["running"], counted, len(or_raise(await hub.keys(run.suspension_id)))))
+            gate.set()
+    assert seen == [(True, 14, 14), (False, 15, 15)]
+    stored = [event.data["open"] async for event in runner.events(run.run_id) if event.type == "flow-suspended"]
+    assert stored == [15, 14, 15]
