@@ -23,6 +23,7 @@ from flowpersist.dynamicflow.dormant import Dormant, Paused, index_of, wake
 from flowpersist.dynamicflow.events import Emit, nothing
 from flowpersist.dynamicflow.naming import RUN_PARTS
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
+from flowpersist.dynamicflow.pacing import SLICE_SECONDS
 from flowpersist.dynamicflow.plain import SIZE, WALK_ERRORS, Flat, Form, Known, finished_soon, walk, walk_problem
 from flowpersist.dynamicflow.positions import Giver, StepPosition, Tally, givers_of
 from flowpersist.dynamicflow.scope import Resolver
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_OPEN", "ROOM_BYTES", "Context", "StepPosition", "givers_of"]
 
-#: The most time that a step may keep the event loop.
-_SLICE_SECONDS: Final = 0.01
 #: The most characters, as JSON, of one question, and of those of all open waits of a run together.
 QUESTION_BYTES: Final = 96 * 1024
 ROOM_BYTES: Final = 4 * 1024 * 1024
@@ -375,9 +374,8 @@ class Context(ABC):
 
     async def pace(self) -> None:
         """Let other tasks run once a time slice is used up."""
-        if time.monotonic() - self.tally.yielded > _SLICE_SECONDS:
-            await asyncio.sleep(0)
-            self.tally.yielded = time.monotonic()
+        if time.monotonic() - self.tally.pace.began > SLICE_SECONDS:
+            await self.tally.pace.turn()
 
 
 def _naming(node: Node, error: PersistenceError) -> str:

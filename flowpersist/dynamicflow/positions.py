@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import define, field, frozen
 
 from flowpersist.dynamicflow.outcomes import Done
+from flowpersist.dynamicflow.pacing import Pace
 from flowpersist.dynamicflow.scope import Scope
 from flowpersist.dynamicflow.state import Frame
 
@@ -43,15 +43,14 @@ class Tally:
     """What one leg counts.
 
     ``room`` is left for further waits. ``finished`` counts the steps that have finished. ``put_off`` says whether a
-    wait did not fit in this walk, ``freed`` whether another one has been removed since, and ``yielded`` when other
-    tasks last had their turn.
+    wait did not fit in this walk, and ``freed`` whether another one has been removed since.
     """
 
     room: int
     finished: int = 0
     put_off: bool = False
     freed: bool = False
-    yielded: float = field(factory=time.monotonic)
+    pace: Pace = field(factory=Pace)
 
 
 def givers_of(run: Resumption[Any]) -> dict[str, Giver]:
