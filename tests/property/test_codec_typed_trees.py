@@ -144,7 +144,7 @@ TYPED = {
     "leaves": [UUID(int=7), Decimal("1.50"), date(2026, 1, 1), timedelta(1), 1j, ..., range(3), Decimal("1" * 900)],
     "members": [Role.USER, Role.TOOL, Right.READ, Right.READ | Right.WRITE],
     "functions and aliases": [[int, list[int]], Message],
-    "bytes": [b"", b"\xd6\xff\0\0\0\0", b"x" * 70_000],
+    "bytes": [b"", b"\xd6\xff\0\0\0\0", b"x" * 140_000],
     "deep": LONG,
     "many": MESSAGES,
 }
