@@ -94,8 +94,10 @@ class Calls:
 
         self.tools = [note]
 
-    async def until(self, value):
+    async def until(self, value, going=None):
         while value not in self.made:
+            # A run that has ended calls nothing any more.
+            assert going is None or not going.done(), going.result()
             await asyncio.sleep(0.005)
 
 
@@ -385,10 +387,10 @@ class TestEachBackend:
 
     async def test_a_lost_run_goes_on_where_it_was(self, url, calls):
         async with open_hub(url, keyring=None) as hub:
-            runner = FlowRunner(hub, calls.tools, lease=timedelta(seconds=2), durability="step")
+            runner = FlowRunner(hub, calls.tools, lease=timedelta(seconds=5), durability="step")
             calls.stuck = {"x"}
             going = asyncio.create_task(runner.start(document(*(noted(n) for n in range(5)), noted("x"))))
-            await calls.until("x")
+            await calls.until("x", going)
             transact = hub.suspensions.transact
 
             async def lost(verb, *args, **options):
