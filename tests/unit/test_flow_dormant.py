@@ -365,3 +365,34 @@ async def test_an_answered_wait_of_a_dormant_iteration_counts_no_more(hub, monke
     assert seen == [(True, 14, 14), (False, 15, 15)]
     stored = [event.data["open"] async for event in runner.events(run.run_id) if event.type == "flow-suspended"]
     assert stored == [15, 14, 15]
+
+
+@tool(id="linking", description="Makes its own link, then asks.")
+async def linking(value: int, ctx: ToolContext) -> str:
+    question = AwaitInput(id="more", prompt="More?", schema=str)
+    link = await ctx.link(question)
+    return f"{value}: {await ctx.ask(question)} {link.startswith('https://example.org/')}"
+
+
+async def test_a_tool_that_has_made_a_link_to_its_question():
+    async with open_test_hub(public_url="https://example.org/answer") as hub:
+        runner = FlowRunner(hub, [linking])
+        step = {"id": "own", "tool": "linking", "args": {"value": "$item"}}
+        run = or_raise(await runner.start(each(step), input=[1, 2, 3, 4]))
+        assert await dormant(hub, run) == {"each": [0, 1]}
+        for at in (3, 1, 0, 2):
+            outcome = or_raise(await runner.resume(run.keys[f"each[{at}].own.more"], answer="a"))
+        assert outcome.result == [f"{at}: a True" for at in (1, 2, 3, 4)]
+
+
+async def test_several_people_decide_of_a_dormant_iteration(hub):
+    people = {"assignees": ["ann", "bob", "cy"], "quorum": 2}
+    asked = {**ASK, "args": {**ASK["args"], **people}}
+    runner = FlowRunner(hub)
+    run = or_raise(await runner.start(each(asked), input=[1, 2, 3, 4]))
+    assert await dormant(hub, run) == {"each": [0, 1]}
+    for at in (2, 0, 3, 1):
+        key = run.keys[f"each[{at}].ask"]
+        assert or_raise(await hub.answer(key, True, by="ann")).outcome == "pending"
+        outcome = or_raise(await runner.resume(key, answer=True, by="cy"))
+    assert outcome.result == [True] * 4
