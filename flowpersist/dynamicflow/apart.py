@@ -179,7 +179,7 @@ async def set_apart(state: State, most: int) -> State:
             return state
         groups = await asyncio.to_thread(unshared, found, partial(_rest, state))
     except RuntimeError:
-        # A task of the user's changes a dict or a list: whoever stores the state says what is to be done.
+        # A task changes a dict or a list meanwhile: storing the state reports it.
         return state
     for group in groups:
         content: dict[str, Any] = {}

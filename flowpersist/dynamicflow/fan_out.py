@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from flowpersist.dynamicflow.branches import Branches, Verdict
-from flowpersist.dynamicflow.dormant import Group, wake
+from flowpersist.dynamicflow.dormant import Fan, Group, wake
 from flowpersist.dynamicflow.outcomes import PENDING, Done, Failed, Pending, StepOutcome
 from flowpersist.dynamicflow.state import Frame, failure_of, path_to, sub_frame
 
@@ -98,17 +98,20 @@ class FanOut:
     @property
     def _dormant(self) -> int:
         """How many dormant ones wait."""
-        fan = self.context.dormant.fans.get(self.place.path)
-        return 0 if fan is None else fan.waiting
+        return 0 if self._fan is None else self._fan.waiting
+
+    @property
+    def _fan(self) -> Fan | None:
+        """Its dormant iterations; None: it has had none in this leg."""
+        return self.context.dormant.fans.get(self.place.path)
 
     def _groups(self) -> Mapping[int, Group]:
-        fan = self.context.dormant.fans.get(self.place.path)
-        return {} if fan is None else fan.groups
+        return {} if self._fan is None else self._fan.groups
 
     def _wake(self, come: set[int]) -> set[int]:
         """Bring back the groups of those for which something has come; gives these of them."""
         found: set[int] = set()
-        fan = self.context.dormant.fans.get(self.place.path)
+        fan = self._fan
         if fan is None:
             return found
         for number in {index // fan.per_group for index in come} & fan.groups.keys():
@@ -143,7 +146,7 @@ class FanOut:
 
     def _at_hand(self) -> Iterable[int]:
         """Those that are not dormant."""
-        fan = self.context.dormant.fans.get(self.place.path)
+        fan = self._fan
         if fan is None:
             return range(self.count)
         return (

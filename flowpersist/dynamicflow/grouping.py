@@ -25,6 +25,7 @@ from flowpersist.dynamicflow.dormant import (
     labels_of,
     marked,
     wake,
+    with_dormant,
 )
 from flowpersist.dynamicflow.state import Frame, State
 from flowpersist.stages.compress import compress, plain_size
@@ -94,10 +95,12 @@ async def grouped(state: State, context: Context, most: int) -> State:
             wake(context, path, number)
         return state
     found = dict(_candidates(context))
+    if not found:
+        return with_dormant(state, context)
     try:
         plain = _plain(state, found) if len(found) <= FEW else await asyncio.to_thread(_plain, state, found)
     except RuntimeError:
-        # A task of the user's changes a dict or a list: whoever stores the state says what is to be done.
+        # A task changes a dict or a list meanwhile: storing the state reports it.
         plain = []
     left = most - context.dormant.plain
     made: dict[_At, Group] = {}
@@ -121,12 +124,14 @@ async def grouped(state: State, context: Context, most: int) -> State:
 def _candidates(context: Context) -> Iterator[tuple[_At, _Candidate]]:
     """The groups of the steps that have paused, those of outer steps first."""
     fans = {path: fan for path, fan in context.paused.items() if fan.count >= MANY}
+    if not fans:
+        return
     opened = _opened(context.open, fans)
     taken = Dormant()
     for path in sorted(fans, key=len):
         if taken.has(path):
             continue
-        fan, known = fans[path], context.dormant.fans.get(path) or Fan(fans[path].count, PER_GROUP)
+        fan, known = fans[path], _known(context, path)
         frames: Mapping[str, Frame] = frame_at(context.root, path).get("sub", {})
         for number in range(-(-known.count // known.per_group)):
             if number not in known.groups and (one := _candidate(fan, known.numbers(number), frames, opened[path])):
@@ -197,11 +202,14 @@ def _replaced(root: Frame, path: str, labels: Collection[str]) -> Frame:
 
 def _with(context: Context, made: Mapping[_At, Group]) -> Dormant:
     """What is dormant once these groups are."""
-    dormant = Dormant()
-    known = {path: (fan.count, fan.per_group) for path, fan in context.dormant.fans.items()}
-    for path, fan in context.dormant.fans.items():
-        dormant.add(path, Fan(fan.count, fan.per_group), fan.groups)
+    known = context.dormant.fans.items()
+    dormant = Dormant({path: Fan(fan.count, fan.per_group, dict(fan.groups)) for path, fan in known})
     for (path, number), group in made.items():
-        count, per_group = known.get(path) or (context.paused[path].count, PER_GROUP)
-        dormant.add(path, Fan(count, per_group), {number: group})
+        fan = _known(context, path)
+        dormant.add(path, Fan(fan.count, fan.per_group), {number: group})
     return dormant
+
+
+def _known(context: Context, path: str) -> Fan:
+    """The dormant iterations of a step that has paused, of which there may be none."""
+    return context.dormant.fans.get(path) or Fan(context.paused[path].count, PER_GROUP)

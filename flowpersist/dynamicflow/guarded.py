@@ -97,7 +97,7 @@ async def _begun(
 
 
 def _asked(context: Context, node: Node, place: StepPosition, asking: Asking) -> StepOutcome:
-    # What is approved is no part of a value that others have, and may change.
+    # Copied, since a tool may change what it shares with other values.
     place.frame["asked"] = copy.deepcopy(dict(asking.content))
     return context.register(node, place, asking.question)
 

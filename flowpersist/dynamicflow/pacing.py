@@ -28,9 +28,7 @@ class Pace:
     _called: bool = field(default=False, init=False)
 
     async def turn(self) -> None:
-        """Let all other tasks run, since the slice is used up: whoever calls this has looked, as it is done for each
-        step.
-        """
+        """Let all other tasks run. The caller has checked that the slice is used up, which it does at each step."""
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         self._call()

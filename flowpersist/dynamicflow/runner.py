@@ -44,7 +44,6 @@ from flowpersist.errors.arguments import (
     mistyped,
 )
 from flowpersist.errors.secrecy import discreet
-from flowpersist.hub.answering_verbs import claim_partly
 from flowpersist.hub.outcome import DEFAULT_LEASE, MISSING, Outcome
 from flowpersist.hub.raising import RaisingHub
 from flowpersist.hub.verbs import PersistenceHub
@@ -281,7 +280,7 @@ class FlowRunner(ChecksRuns):
             lacking=self.toolbox.lacking,
             failed=self.failed,
             park=self.hub.park,
-            claim_run=partial(claim_partly, self.hub, lease=self.lease),
+            claim_run=partial(self._legs.claim, flow=None),
         )
         await worker.run()
 

@@ -238,7 +238,7 @@ class Queue:
             return Failure(found.failure())
         candidate = found.unwrap()
         keep = partial(candidate.kept.add, candidate.record.ref.key)
-        # Whoever claims it reads it again, with the waits that this needs.
+        # A claim reads the record again, with the waits that it needs.
         opened = await self.records.glanced(candidate.record, candidate.now)
         return opened.map(lambda loaded: Due(loaded, keep))
 

@@ -101,7 +101,7 @@ class PagedHeads(SealedRecords[Head]):
     async def read_for(
         self, key: SuspensionKey | SuspensionId, *, body: bool = False, pages: PagesOf | None = None
     ) -> Result[Found[Head], PersistenceError]:
-        """The record for whoever brings a key or an id, or none: with all its waits, or with those of the key's page
+        """The record that a key or an id names, or none: with all its waits, or with those of the key's page
         alone where neither head nor page has the key's secret. Where these are enough as time stands, it has those
         alone of the key's page and of the ``pages``, which are asked for with the head; None of these: all.
         """
@@ -220,7 +220,7 @@ class PagedHeads(SealedRecords[Head]):
         """Read those of these pages that are not ``known`` yet; False where one is gone."""
         wanted = [one for one in references if one.name not in known]
         keys = [page_key(head.id, one.name) for one in wanted]
-        # One page as whoever brings an unknown key has it read.
+        # A single page is read as it is for an unknown key, so that the calls do not tell them apart.
         read = Success((await self.pages.read(keys[0]),)) if len(keys) == 1 else await self.pages.read_many(keys)
         if not isinstance(read, Success):
             return Failure(read.failure())

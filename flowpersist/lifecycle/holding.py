@@ -138,7 +138,7 @@ def suspend_next(
     """Pause again: what was delivered or superseded becomes receipts, what is open or unread stays, and the new waits
     join them.
 
-    A part has to have all that was delivered to whoever holds this ``sequence``.
+    A part must have all waits that were delivered to the holder of this ``sequence``.
     """
     if head.sequence != sequence or until != "each":
         whole(head)

@@ -249,7 +249,7 @@ class PartOfHead(Head, frozen=True):
 
 
 class PartRead(TypeError):
-    """Something needs all waits of a suspension, and some pages of them were read. Whoever has read them reads all."""
+    """A function needs all waits of a suspension, and only some pages of them were read: the caller reads all pages."""
 
 
 H = TypeVar("H", bound=Head)

@@ -1,7 +1,7 @@
 """Reading some pages of a head in the place of all: which ones a verb needs, and whether those that were read do.
 
 What is decided on a part is what would have been decided on the whole. Where that can't be, the part is refused, and
-whoever has read it reads all pages (``PartRead``).
+the caller reads all pages (``PartRead``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from flowpersist.lifecycle.paging import (
 __all__ = [
     "enough",
     "has_news",
-    "page_of",
     "pages_of",
     "pages_to_answer",
     "pages_to_claim",
@@ -59,12 +58,6 @@ def part_of(stored: Head, read: Mapping[bytes, PageContent]) -> PartOfHead:
     beside = len(own.receipts) - len(stored.receipts)
     fields = {name: getattr(own, name) for name in Head.__struct_fields__}
     return PartOfHead(**fields, rest=rest, pages=frozenset(read), beside=beside)
-
-
-def page_of(stored: Head, secret: bytes) -> PageReference | None:
-    """The page of the wait or receipt of that secret; None where no waits stand on pages."""
-    found = pages_of(stored, [prefix_of(secret)])
-    return found[0] if found else None
 
 
 def prefix_of(secret: bytes) -> bytes:

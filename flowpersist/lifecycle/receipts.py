@@ -1,4 +1,4 @@
-"""The receipt of an answer, as it is given to whoever has answered."""
+"""The receipt that a caller gets for an answer."""
 
 from __future__ import annotations
 

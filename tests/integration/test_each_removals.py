@@ -10,10 +10,10 @@ from returns.result import Failure, Success
 
 from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Principal, Status, or_raise
 from flowpersist.backends.base import Where
-from flowpersist.backends.kit import DelegatingBackend
 from flowpersist.backends.registry import backend_from_url
 from flowpersist.errors import SuspensionNotFound
 from flowpersist.testing.hubs import open_test_hub, travel
+from interrupted import Interrupted, Killed
 
 ASK = AwaitInput(id="text", prompt="Say it", schema=str)
 #: An answer that no compressor makes small enough for a head.
@@ -21,28 +21,6 @@ LARGE = random.Random(7).randbytes(20_000).hex()
 RING = KeyRing.generate()
 WEEK, LONG = timedelta(days=8), timedelta(hours=1)
 BESIDE = ("receipts", "answers", "steps", "audit", "events")
-WRITES = {"put", "delete", "purge", "put_many"}
-
-
-class Killed(BaseException):
-    """Ends a process: no handler runs."""
-
-
-class Interrupted(DelegatingBackend):
-    """Lets ``between`` go first, or ends the process, before the write of that number."""
-
-    forwarded = frozenset()
-    left = 0
-    between = None
-
-    async def around(self, operation, call):
-        if operation in WRITES and self.left:
-            self.left -= 1
-            if not self.left and self.between is None:
-                raise Killed
-            if not self.left:
-                await self.between()
-        return await super().around(operation, call)
 
 
 @pytest.fixture

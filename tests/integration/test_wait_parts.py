@@ -10,7 +10,7 @@ from flowpersist import AwaitInput, Criteria, KeyRing, Maintenance, Status, or_r
 from flowpersist.errors import ClaimsHalted, StillWaiting, SuspensionBusy
 from flowpersist.hub.answering_verbs import Reply, claim_partly, claim_unless
 from flowpersist.lifecycle import paging
-from flowpersist.lifecycle.parts import has_news, page_of
+from flowpersist.lifecycle.parts import has_news, pages_of, prefix_of
 from flowpersist.testing.hubs import open_test_hub, travel
 
 ASK = AwaitInput(id="ok", prompt="OK?", schema=bool)
@@ -32,8 +32,8 @@ def taken(hub, key, value=True):
 async def elsewhere(hub, new, name):
     """An open wait that stands on another page than this one."""
     head = or_raise(await hub.suspensions.records.bare(str(new.id))).record.head
-    pages = {one: page_of(head, key.secret) for one, key in new.keys.items() if one not in {"w3", "w5"}}
-    return next(one for one, page in pages.items() if page != page_of(head, new.keys[name].secret))
+    pages = {one: pages_of(head, [prefix_of(key.secret)]) for one, key in new.keys.items() if one not in {"w3", "w5"}}
+    return next(one for one, page in pages.items() if page != pages_of(head, [prefix_of(new.keys[name].secret)]))
 
 
 @pytest.fixture

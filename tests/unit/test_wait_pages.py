@@ -23,7 +23,7 @@ from flowpersist.lifecycle.indexing import attributes_of
 from flowpersist.lifecycle.model import Head, Status, WaitReceipt, WaitState, WaitStatus, replace, secret_digest
 from flowpersist.lifecycle.pages import UNREAD
 from flowpersist.lifecycle.paging import divided, joined, read_page
-from flowpersist.lifecycle.parts import enough, page_of, part_of
+from flowpersist.lifecycle.parts import enough, pages_of, part_of, prefix_of
 from flowpersist.lifecycle.retrying import retry
 from flowpersist.lifecycle.scheduling import take_notices
 from flowpersist.lifecycle.views import suspension_of
@@ -78,9 +78,10 @@ class Store:
         return joined(stored, [read_page(self.pages[one.name].content).unwrap() for one in stored.paged.pages])
 
     def part(self, stored, secret, now=NOW):
-        reference = page_of(stored, secret)
-        if reference is None or not enough(stored, now):
+        found = pages_of(stored, [prefix_of(secret)])
+        if not found or not enough(stored, now):
             return None
+        (reference,) = found
         return part_of(stored, {reference.name: read_page(self.pages[reference.name].content).unwrap()})
 
 
